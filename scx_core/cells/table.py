@@ -1,0 +1,91 @@
+"""The cell table: labelled cells with row access to their expression, gene names made unique."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from ..errors import ScxError
+from .choices import CellChoices, Finding
+from .genes import GeneColumns
+from .matrix import RowMatrix
+
+
+@dataclass(frozen=True, eq=False)
+class CellTable:
+    """Cells as the rest of the tool sees them.
+
+    `symbols` [n_genes] upper-case and unique; `labels` [n_cells], "" where unlabelled; `donors`
+    [n_cells] or None, "" where unknown; `cell_ids` [n_cells] unique; `obs` all columns of the file;
+    `values_kind` what the numbers are; `choices` with every detected field filled in; `fingerprint`
+    the sha256 of the data, whatever the choices.
+    """
+
+    name: str
+    path: Path | None
+    symbols: np.ndarray
+    labels: np.ndarray
+    donors: np.ndarray | None
+    organism: str
+    obs: pd.DataFrame
+    values_kind: str
+    findings: tuple[Finding, ...]
+    choices: CellChoices
+    fingerprint: str
+    matrix: RowMatrix
+    columns: GeneColumns
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.labels)
+
+    @property
+    def n_genes(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def cell_ids(self) -> np.ndarray:
+        return self.obs.index.to_numpy(dtype=object)
+
+    @property
+    def types(self) -> list[str]:
+        """The cell types, sorted, without the unlabelled."""
+        return sorted(set(self.labels.tolist()) - {""})
+
+    def cells_per_type(self) -> pd.Series:
+        """Number of cells of each type, most frequent first, ties by name; unlabelled cells left out."""
+        counts = pd.Series(self.labels[self.labels != ""], dtype=object).value_counts()
+        counts = counts.sort_index().sort_values(ascending=False, kind="stable")
+        return counts.rename("cells").rename_axis("cell_type")
+
+    def rows(self, indices: np.ndarray | list[int]) -> sp.csr_matrix:
+        """Expression of some cells, float32 CSR [len(indices), n_genes], in the order asked for.
+
+        Only these rows are read from disk. Raises ScxError when an index does not exist, or a row
+        holds NaN, infinite or negative values (a big file is not read through when it is opened).
+        """
+        indices = np.atleast_1d(np.asarray(indices))
+        if indices.dtype.kind not in "iu" and indices.size:
+            raise ScxError(f"Cell indices must be whole numbers, not {indices.dtype}.", "Give row numbers.")
+        indices = indices.astype(np.int64)
+        if indices.size and (indices.min() < 0 or indices.max() >= self.n_cells):
+            bad = int(indices.max() if indices.max() >= self.n_cells else indices.min())
+            raise ScxError(f"{self.name} has no cell {bad}.", f"Give a number from 0 to {self.n_cells - 1}.")
+        found = self.columns.merge(self.matrix.rows(indices))
+        self._check(found, indices)
+        return found
+
+    def _check(self, found: sp.csr_matrix, indices: np.ndarray) -> None:
+        bad = np.flatnonzero(~np.isfinite(found.data) | (found.data < 0))
+        if not len(bad):
+            return
+        row = int(np.searchsorted(found.indptr, bad[0], side="right")) - 1
+        raise ScxError(
+            f"{self.name}: cell {self.cell_ids[indices[row]]} holds {found.data[bad[0]]} for "
+            f"{self.symbols[found.indices[bad[0]]]} in {self.choices.values}.",
+            "Remove such cells or genes, or choose another matrix as values.",
+        )

@@ -1,0 +1,136 @@
+"""What a traced circuit is: nodes, signed edges, gene effects, and how to read it back from JSON.
+
+The JSON is the project's native graph format; `SCHEMA_VERSION` grows when a key changes its meaning.
+Two scopes share it: `cell` (one prompt, nodes have positions) and `consensus` (many cells of one type,
+positions are dropped and genes take their place).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+SCHEMA_VERSION = 1
+NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
+
+
+class Target(NamedTuple):
+    """What is explained: a weighted sum of logits at one position (method §4).
+
+    `coefficients` maps a token id to its weight. `label` is the wording for people, `answer` the cell
+    type, `against` the competitors that the contrast covers at this decision token, `teacher_forced`
+    the answer tokens that stand in the prompt before it. `value` is the target's value in logits.
+    """
+
+    label: str
+    answer: str
+    position: int | None
+    coefficients: dict[int, float]
+    against: tuple[str, ...] = ()
+    teacher_forced: tuple[str, ...] = ()
+    value: float = 0.0
+    kind: str = "contrast"
+
+
+class Node(NamedTuple):
+    """One node. `activation`: the value it has in the cell (a feature's z, the target's logits).
+
+    `influence`: share of the target's input that flows through it (method §6), on the unpruned graph.
+    `effect`: signed total effect on the target in logits, over all paths. In a consensus, `activation`,
+    `influence` and `effect` are means over the cells that hold the node, `share` is the share of cells
+    that hold it and `sd` the standard deviation of `effect`. `gene` is the gene of an embedding's
+    token, or the gene at whose tokens a feature fires most in these cells.
+    """
+
+    id: str
+    kind: NodeKind
+    layer: int | None = None
+    position: int | None = None
+    feature: int | None = None
+    gene: str | None = None
+    token: str | None = None
+    activation: float | None = None
+    influence: float = 0.0
+    effect: float = 0.0
+    share: float = 1.0
+    sd: float = 0.0
+    n_cells: int = 1
+
+
+class Edge(NamedTuple):
+    """Direct edge of the frozen replacement model: setting `source` to 0 changes `target` by −weight."""
+
+    source: str
+    target: str
+    weight: float
+    share: float = 1.0
+    sd: float = 0.0
+
+
+class GeneEffect(NamedTuple):
+    """Total effect of a gene on the target, in logits, summed over the tokens of its span (method §8).
+
+    `rank` is the place in the cell sentence (1 = highest; the mean over cells in a consensus),
+    `n_cells` the cells whose sentence holds the gene, `share` the same as a share, `sd` over cells.
+    """
+
+    gene: str
+    effect: float
+    rank: float
+    n_cells: int = 1
+    sd: float = 0.0
+    share: float = 1.0
+    low: float | None = None
+    high: float | None = None
+
+
+class Circuit(NamedTuple):
+    """A traced circuit with everything that a figure, a table or a stranger's check needs.
+
+    `scores`: replacement, completeness, error_share, bias_share … (method §6). `accounting`: the largest
+    relative error of Σ incoming edges against the value they must add up to. `sentence`: the genes of
+    the traced cell in order (empty for a consensus).
+    """
+
+    scope: Literal["cell", "consensus"]
+    target: Target
+    genes: tuple[GeneEffect, ...]
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    scores: dict[str, float]
+    accounting: dict[str, float]
+    provenance: dict[str, Any]
+    n_cells: int = 1
+    token_ids: tuple[int, ...] = ()
+    tokens: tuple[str, ...] = ()
+    sentence: tuple[str, ...] = ()
+
+    def node(self, node_id: str) -> Node:
+        """The node with this id. Raises KeyError when there is none."""
+        for node in self.nodes:
+            if node.id == node_id:
+                return node
+        raise KeyError(node_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for `json.dump`; `from_json` gives back an equal circuit."""
+        out: dict[str, Any] = {"schema_version": SCHEMA_VERSION} | self._asdict()
+        out["target"] = self.target._asdict() | {
+            "coefficients": {str(token): weight for token, weight in self.target.coefficients.items()}
+        }
+        for key in ("genes", "nodes", "edges"):
+            out[key] = [row._asdict() for row in out[key]]
+        return out
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Circuit:
+        """Rebuild from `to_json`. Raises KeyError or TypeError when keys are missing or unknown."""
+        rest = {k: v for k, v in data.items() if k != "schema_version"}
+        target = dict(rest.pop("target"))
+        target["coefficients"] = {int(k): float(v) for k, v in target["coefficients"].items()}
+        for key in ("against", "teacher_forced"):
+            target[key] = tuple(target[key])
+        for key, row in (("genes", GeneEffect), ("nodes", Node), ("edges", Edge)):
+            rest[key] = tuple(row(**item) for item in rest[key])
+        for key in ("token_ids", "tokens", "sentence"):
+            rest[key] = tuple(rest[key])
+        return cls(target=Target(**target), **rest)

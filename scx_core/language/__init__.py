@@ -1,0 +1,32 @@
+"""The language model that reads cell sentences: loading, where its parts are, taps, answers, a recipe.
+
+In comes a model folder or hub id; out comes a `Language` that one can read from (MLP inputs and outputs,
+answer scores) and write into (replaced MLPs). `facts.py` is the one table of architecture quirks.
+"""
+
+from scx_core.language.answers import Decision, answers_of, decision, find_lead, predicted, score_labels
+from scx_core.language.facts import FAMILIES, Architecture, architecture
+from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
+from scx_core.language.taps import MlpIO, captured_mlps, forward, mlp_io, positions, replaced_mlps
+
+__all__ = [
+    "EMBEDDED",
+    "FAMILIES",
+    "Architecture",
+    "Decision",
+    "Language",
+    "MlpIO",
+    "answers_of",
+    "architecture",
+    "captured_mlps",
+    "decision",
+    "find_lead",
+    "forward",
+    "load_language",
+    "mlp_io",
+    "pick_device",
+    "positions",
+    "predicted",
+    "replaced_mlps",
+    "score_labels",
+]

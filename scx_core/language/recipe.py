@@ -1,0 +1,149 @@
+"""Train a small C2S-style GPT-NeoX on a cell table: the embedded default, or one for the user's cells.
+
+The recipe is a byte-level BPE trained on the cell sentences (so that genes split into sub-words, as they
+do in Pythia), a parallel-residual GPT-NeoX, and augmentation that only single cells allow: every epoch
+breaks the ties of equal counts anew and drops some genes, so that few cells do not get memorised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn import functional as F
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+from scx_core.runs.config import option
+from scx_core.sentences import Prompt, SentenceConfig, answer_ids, encode, gene_sentences
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Size and training of a small model."""
+
+    width: int = option(128, "Width of the residual stream", minimum=16)
+    layers: int = option(4, "Transformer blocks", minimum=1)
+    heads: int = option(4, "Attention heads", minimum=1)
+    vocabulary: int = option(1200, "Tokens of the byte-pair encoding", minimum=300)
+    epochs: int = option(40, "Passes over the training cells", minimum=1)
+    batch: int = option(16, "Cells in a step", minimum=1)
+    learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
+    weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
+    gene_dropout: float = option(0.15, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9)
+    answer_weight: float = option(10.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0)
+    seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
+
+
+def train_tokenizer(texts: Iterator[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the training sentences; no BOS, padding on the left with end-of-text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT, padding_side="left"
+    )
+
+
+def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCausalLM:
+    """A GPT-NeoX with Pythia's choices (parallel residual, rotary on a quarter of a head, untied)."""
+    torch.manual_seed(cfg.seed)
+    config = GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=cfg.width,
+        intermediate_size=4 * cfg.width,
+        num_hidden_layers=cfg.layers,
+        num_attention_heads=cfg.heads,
+        max_position_embeddings=context,
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return GPTNeoXForCausalLM(config)
+
+
+class Step(NamedTuple):
+    """One optimisation step's report. `loss` per weighted token, `answer_loss` per answer token (nats)."""
+
+    step: int
+    steps: int
+    loss: float
+    answer_loss: float
+
+
+class Batch(NamedTuple):
+    """Right-padded ids int64 [B, T] and loss weights float32 [B, T] (0 on padding)."""
+
+    ids_BT: torch.Tensor
+    weight_BT: torch.Tensor
+
+
+def augmented(genes: Sequence[str], n_genes: int, dropout: float, rng: np.random.Generator) -> list[str]:
+    """Leave out a random share (up to `dropout`) of the genes; the next ones move up."""
+    share = rng.uniform(0, dropout)
+    kept = [g for g, u in zip(genes, rng.random(len(genes))) if u >= share]
+    return (kept or list(genes))[:n_genes]
+
+
+def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> Batch:
+    width = max(len(ids) for ids, _ in rows)
+    ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
+    weight_BT = torch.zeros(len(rows), width)
+    for b, (ids, start) in enumerate(rows):
+        ids_BT[b, : len(ids)] = torch.tensor(ids)
+        weight_BT[b, : len(ids)] = 1.0
+        weight_BT[b, start : len(ids)] = answer_weight
+    return Batch(ids_BT, weight_BT)
+
+
+def epoch_batches(
+    table, rows: np.ndarray, tokenizer, prompt: Prompt, sentences: SentenceConfig, cfg: RecipeConfig, epoch: int
+) -> Iterator[Batch]:
+    """The batches of one epoch: a pure function of the config and the epoch's number."""
+    rng = np.random.default_rng([cfg.seed, epoch])
+    wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
+    order = rng.permutation(rows)
+    cells = gene_sentences(table, order, wanted, tie_seed=sentences.tie_seed + epoch)
+    for start in range(0, len(order), cfg.batch):
+        out = []
+        for row, genes in zip(order[start : start + cfg.batch], cells[start : start + cfg.batch]):
+            kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
+            cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
+            answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")
+            out.append(([*cell.ids, *answer, tokenizer.eos_token_id], len(cell.ids)))
+        yield _batch(out, cfg.answer_weight)
+
+
+def weighted_loss(logits_BTV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Next-token cross-entropy, weighted; and, for the log, that of the answer tokens alone (nats)."""
+    ce_BT = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), batch.ids_BT[:, 1:].flatten(), reduction="none")
+    weight_BT = batch.weight_BT[:, 1:].flatten()
+    answer_BT = weight_BT > 1
+    return (ce_BT * weight_BT).sum() / weight_BT.sum(), ce_BT[answer_BT].mean().detach()
+
+
+def make_optimizer(model: torch.nn.Module, cfg: RecipeConfig, steps: int):
+    """AdamW (decay on matrices only) with a linear warm-up of 5% and a cosine to zero."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.98))
+    warm = max(1, steps // 20)
+
+    def factor(step: int) -> float:
+        return (step + 1) / warm if step < warm else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

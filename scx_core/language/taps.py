@@ -1,0 +1,86 @@
+"""Taps: read what an MLP receives and writes, or write something else in its place.
+
+Legend: B cells, T positions, d residual width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from scx_core.language.load import Language
+
+Stand_in = Callable[[torch.Tensor], torch.Tensor]
+
+
+class MlpIO(NamedTuple):
+    """Inputs (after the norm: what the MLP really receives) and outputs of every MLP, each [B, T, d].
+
+    `logits_BTV` is None when only the MLPs were asked for.
+    """
+
+    inputs: list[torch.Tensor]
+    outputs: list[torch.Tensor]
+    logits_BTV: torch.Tensor | None
+
+
+def positions(mask_BT: torch.Tensor) -> torch.Tensor:
+    """Position ids that start at 0 on the first real token, for left-padded batches."""
+    return (mask_BT.cumsum(-1) - 1).clamp(min=0)
+
+
+def forward(lm: Language, ids_BT: torch.Tensor, mask_BT: torch.Tensor, **options) -> torch.Tensor:
+    """Logits [B, T, vocab] of a left-padded batch."""
+    return lm.model(
+        input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=False, **options
+    ).logits
+
+
+@contextmanager
+def captured_mlps(lm: Language) -> Iterator[MlpIO]:
+    """While active, each forward pass fills the lists with every layer's MLP input and output."""
+    n = lm.facts.n_layers
+    io = MlpIO([torch.empty(0)] * n, [torch.empty(0)] * n, None)
+
+    def keep(layer: int):
+        def hook(_module, args, output):
+            io.inputs[layer], io.outputs[layer] = args[0].detach(), output.detach()
+
+        return hook
+
+    handles = [lm.part(layer, "mlp").register_forward_hook(keep(layer)) for layer in range(n)]
+    try:
+        yield io
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def mlp_io(lm: Language, ids_BT: torch.Tensor, mask_BT: torch.Tensor, logits: bool = False) -> MlpIO:
+    """One forward pass; inputs and outputs of all MLPs, and the logits if wanted."""
+    with captured_mlps(lm) as io:
+        body = lm.model if logits else lm.model.base_model
+        out = body(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=False)
+    return io._replace(logits_BTV=out.logits if logits else None)
+
+
+@contextmanager
+def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[None]:
+    """While active, the MLP of each named layer returns `stand_ins[layer](x_BTd)` instead of its output."""
+
+    def swap(stand_in: Stand_in):
+        def hook(_module, args, output):
+            return stand_in(args[0]).to(output.dtype)
+
+        return hook
+
+    handles = [lm.part(k, "mlp").register_forward_hook(swap(f)) for k, f in stand_ins.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

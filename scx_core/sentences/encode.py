@@ -1,0 +1,149 @@
+"""Sentences become token ids, with the character and token span of every gene.
+
+Legend: B cells of a batch, T token positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from scx_core.errors import ScxError
+from scx_core.sentences.prompts import Prompt
+
+PROMPT, GENE, ANSWER = 0, 1, 2
+TOKEN_CLASSES = ("prompt", "gene", "answer")
+
+
+class GeneSpan(NamedTuple):
+    """A gene's tokens: positions start ≤ t < end. `rank` counts from 1, `chars` index the text."""
+
+    gene: str
+    rank: int
+    start: int
+    end: int
+    chars: tuple[int, int]
+
+
+class EncodedCell(NamedTuple):
+    """A prompt ready for the model. `class_T` holds PROMPT or GENE for each of `ids`."""
+
+    ids: tuple[int, ...]
+    spans: tuple[GeneSpan, ...]
+    class_T: np.ndarray
+    text: str
+
+    @property
+    def genes(self) -> list[str]:
+        """The genes of the sentence in order."""
+        return [span.gene for span in self.spans]
+
+    def gene_at(self) -> list[str | None]:
+        """The gene of each token position, None outside the genes."""
+        out: list[str | None] = [None] * len(self.ids)
+        for span in self.spans:
+            out[span.start : span.end] = [span.gene] * (span.end - span.start)
+        return out
+
+
+class Padded(NamedTuple):
+    """Left-padded ids and mask, int64 [B, T]."""
+
+    ids_BT: np.ndarray
+    mask_BT: np.ndarray
+
+
+def _layout(prompt: Prompt, genes: Sequence[str], num_genes: int, organism: str):
+    """The prompt's text and the character span of every gene in it."""
+    before, after = prompt.parts(num_genes=num_genes, organism=organism)
+    spans, at = [], len(before)
+    for gene in genes:
+        spans.append((at, at + len(gene)))
+        at += len(gene) + 1
+    return before + " ".join(genes) + after, spans
+
+
+def _assign(
+    offsets: Sequence[tuple[int, int]], gene_chars: Sequence[tuple[int, int]], text: str
+) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Token range of each gene: the tokens whose characters, white space aside, overlap the gene's.
+
+    A token over two genes goes to the one that it shares more characters with (the first, if equal).
+    """
+    owner_T = np.full(len(offsets), -1)
+    gene = 0
+    for t, (a, b) in enumerate(offsets):
+        while a < b and text[a].isspace():
+            a += 1
+        while gene < len(gene_chars) and gene_chars[gene][1] <= a:
+            gene += 1
+        best = 0
+        for g in range(gene, len(gene_chars)):
+            if gene_chars[g][0] >= b:
+                break
+            shared = min(b, gene_chars[g][1]) - max(a, gene_chars[g][0])
+            if shared > best:
+                best, owner_T[t] = shared, g
+    starts = np.searchsorted(np.where(owner_T < 0, -1, owner_T)[owner_T >= 0], np.arange(len(gene_chars) + 1))
+    where = np.flatnonzero(owner_T >= 0)
+    ranges = []
+    for a, b in zip(starts, starts[1:]):
+        ranges.append((int(where[a]), int(where[b - 1]) + 1) if b > a else (0, 0))
+    return ranges, np.where(owner_T >= 0, GENE, PROMPT).astype(np.int8)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    genes: Sequence[str],
+    *,
+    organism: str = "Homo sapiens",
+    num_genes: int | None = None,
+    max_tokens: int | None = None,
+) -> EncodedCell:
+    """Tokenize one cell; the lowest genes are dropped until the prompt fits `max_tokens`.
+
+    `num_genes` is the number that the prompt states (the requested one, even if the cell has fewer).
+    Works with any fast Hugging Face tokenizer; adds no BOS. Raises ScxError for a slow tokenizer, a cell
+    without genes, or a context that cannot hold one gene.
+    """
+    if not tokenizer.is_fast:
+        raise ScxError("The tokenizer is a slow one.", "Gene spans need a fast tokenizer (tokenizer.json).")
+    genes = list(genes)
+    stated = num_genes if num_genes is not None else len(genes)
+    while genes:
+        text, gene_chars = _layout(prompt, genes, stated, organism)
+        found = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        surplus = len(found["input_ids"]) - max_tokens if max_tokens else 0
+        if surplus <= 0:
+            ranges, class_T = _assign(found["offset_mapping"], gene_chars, text)
+            spans = tuple(
+                GeneSpan(gene, rank + 1, start, end, chars)
+                for rank, (gene, (start, end), chars) in enumerate(zip(genes, ranges, gene_chars))
+            )
+            return EncodedCell(tuple(found["input_ids"]), spans, class_T, text)
+        # A gene takes at most a handful of tokens: dropping surplus/6 of them never overshoots by much.
+        genes = genes[: -max(1, surplus // 6)]
+    raise ScxError(
+        "A cell has no genes that fit into the prompt.",
+        f"Check its expression and the model's context length ({max_tokens} tokens).",
+    )
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str) -> tuple[int, ...]:
+    """Token ids of an answer: `lead`, the label and a full stop (the end-of-text token is not included)."""
+    return tuple(tokenizer(f"{lead}{label}.", add_special_tokens=False)["input_ids"])
+
+
+def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> Padded:
+    """Stack sequences of different lengths, padded on the left so that the last column is the newest."""
+    width = max(len(s) for s in sequences)
+    ids_BT = np.full((len(sequences), width), pad_id, dtype=np.int64)
+    mask_BT = np.zeros_like(ids_BT)
+    for b, s in enumerate(sequences):
+        ids_BT[b, width - len(s) :] = s
+        mask_BT[b, width - len(s) :] = 1
+    return Padded(ids_BT, mask_BT)

@@ -1,0 +1,84 @@
+"""Prompt templates: our own, those of an installed `cell2sentence`, or the user's text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from importlib.util import find_spec
+from string import Formatter
+from typing import NamedTuple
+
+from scx_core.errors import ScxError
+from scx_core.runs.config import option
+
+FIELDS = frozenset({"num_genes", "organism", "cell_sentence"})
+OWN_TEMPLATE = "{organism} cell, top {num_genes} genes: {cell_sentence}.\nCell type:"
+
+
+class Prompt(NamedTuple):
+    """A template with the fields {num_genes}, {organism}, {cell_sentence}; it ends with ':'.
+
+    The answer that follows is the label, a full stop and the end-of-text token. `lead` is what stands
+    between the prompt and the label: a space, nothing, or None when the checkpoint has to be asked.
+    """
+
+    name: str
+    template: str
+    lead: str | None = None
+
+    def parts(self, *, num_genes: int, organism: str) -> tuple[str, str]:
+        """Text before and after the cell sentence."""
+        before, after = self.template.split("{cell_sentence}")
+        values = {"num_genes": num_genes, "organism": organism}
+        return before.format(**values), after.format(**values)
+
+
+@dataclass(frozen=True)
+class SentenceConfig:
+    """How cells are written as text."""
+
+    n_genes: int = option(100, "Genes in a sentence, highest expression first", minimum=2, maximum=8192)
+    tie_seed: int = option(42, "Seed that orders genes of equal expression", minimum=0)
+    prompt: str = option("scx", "Name of a prompt template, or a template text of your own")
+
+
+def _cell2sentence_prompts() -> dict[str, Prompt]:
+    """The installed package's own templates (it is optional and never imported, only read)."""
+    if find_spec("cell2sentence") is None:
+        return {}
+    folder = resources.files("cell2sentence") / "prompts"
+    found = json.loads((folder / "single_cell_cell_type_prediction_prompts.json").read_text("utf-8"))
+    inputs = found["model_input"]
+    inputs = [inputs] if isinstance(inputs, str) else inputs
+    return {f"c2s-{i + 1}": Prompt(f"c2s-{i + 1}", text) for i, text in enumerate(inputs)}
+
+
+def prompts() -> dict[str, Prompt]:
+    """Every template that is available here by name; `scx` is our own."""
+    return {"scx": Prompt("scx", OWN_TEMPLATE, lead=" ")} | _cell2sentence_prompts()
+
+
+def make_prompt(text: str, lead: str | None = None) -> Prompt:
+    """A template by name, or checked from the user's own text.
+
+    Raises ScxError when a field is unknown or missing, or when the text does not end with ':'.
+    """
+    known = prompts()
+    if text in known:
+        return known[text]
+    if "{" not in text:
+        raise ScxError(f"There is no prompt template named {text!r}.", f"Known: {', '.join(known)}.")
+    try:
+        used = [name for _, name, spec, _ in Formatter().parse(text) if name is not None]
+    except ValueError as error:
+        raise ScxError(f"The prompt template cannot be read: {error}.", "Check its braces.") from error
+    unknown = sorted(set(used) - FIELDS)
+    if unknown or used.count("cell_sentence") != 1:
+        raise ScxError(
+            f"The prompt template has the fields {used}.",
+            "Use {cell_sentence} exactly once, and {num_genes} or {organism} where wanted.",
+        )
+    if not text.endswith(":"):
+        raise ScxError("The prompt template does not end with ':'.", "End it with ':' and no space.")
+    return Prompt("custom", text, lead)

@@ -1,0 +1,52 @@
+"""Run folders, provenance and background jobs: everything about a piece of work except what it computes.
+
+In comes a configuration (a frozen dataclass of `option()`s) and a job to start; out go a folder with its
+metrics, status and checkpoints that survives a kill at any instant, and the record of what made it.
+This room knows nothing of biology or of models.
+"""
+
+from scx_core.runs.checkpoints import Checkpoint
+from scx_core.runs.config import (
+    Option,
+    add_arguments,
+    check,
+    from_dict,
+    from_namespace,
+    option,
+    options_of,
+    to_dict,
+)
+from scx_core.runs.files import append_jsonl, read_json, read_jsonl, sha256_of, write_atomic, write_json
+from scx_core.runs.folder import RunFolder, RunStatus
+from scx_core.runs.jobs import list_runs, resume, start, stop, stop_requested
+from scx_core.runs.progress import ConsoleProgress, Progress, silent
+from scx_core.runs.provenance import provenance
+
+__all__ = [
+    "Checkpoint",
+    "ConsoleProgress",
+    "Option",
+    "Progress",
+    "RunFolder",
+    "RunStatus",
+    "add_arguments",
+    "append_jsonl",
+    "check",
+    "from_dict",
+    "from_namespace",
+    "list_runs",
+    "option",
+    "options_of",
+    "provenance",
+    "read_json",
+    "read_jsonl",
+    "resume",
+    "sha256_of",
+    "silent",
+    "start",
+    "stop",
+    "stop_requested",
+    "to_dict",
+    "write_atomic",
+    "write_json",
+]

@@ -1,0 +1,105 @@
+"""Checkpoints: tensors and state in two files that count only together, so that a kill costs one at most.
+
+`step-000123.safetensors` is written first and carries the hash of the state it belongs to; then comes
+`step-000123.json` with the state. A step with one file only, or with two that do not match, does not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scx_core.errors import ScxError
+from scx_core.runs.files import TEMPORARY, disk_full, replace_atomic, to_json_text, write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NAME = re.compile(r"step-(\d{6,})\.json")
+# The errors of safetensors carry the system's number in their text only (ENOSPC 28, EFBIG 27, EDQUOT 122).
+_FULL = re.compile(r"os error (28|27|122)\b")
+
+
+class Checkpoint(NamedTuple):
+    """The state of a job after `step` steps: tensors on the CPU, and plain JSON beside them."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], keep: int = 2) -> None:
+    """Write a checkpoint and remove all but the newest `keep`. One writer at a time.
+
+    Raises ScxError when the disk is full; the checkpoints before are untouched then.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(folder)
+    text = to_json_text({"step": step, "state": state}, indent=2) + "\n"
+    flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    target = folder / f"step-{step:06d}.safetensors"
+    try:
+        replace_atomic(target, lambda temporary: save_file(flat, temporary, {"state_sha256": _sha256(text)}))
+    except SafetensorError as error:
+        if _FULL.search(str(error)):
+            raise disk_full(target) from error
+        raise
+    write_atomic(target.with_suffix(".json"), text)
+    for old in _steps(folder)[keep:]:
+        # The state goes first: without it the tensors no longer count.
+        (folder / f"step-{old:06d}.json").unlink(missing_ok=True)
+        (folder / f"step-{old:06d}.safetensors").unlink(missing_ok=True)
+
+
+def load_latest(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; None when there is none."""
+    for step in _steps(folder):
+        checkpoint = _load(folder, step)
+        if checkpoint is not None:
+            return checkpoint
+    return None
+
+
+def _load(folder: Path, step: int) -> Checkpoint | None:
+    """The checkpoint of `step`; None when it is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / f"step-{step:06d}.safetensors"
+    try:
+        text = path.with_suffix(".json").read_text(encoding="utf-8")
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("state_sha256") != _sha256(text):
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return Checkpoint(step, tensors, json.loads(text)["state"])
+    except (FileNotFoundError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError):
+        return None
+    except OSError as error:
+        raise ScxError(
+            f"The checkpoint {path} could not be read: {error.strerror}.", "Check the disk."
+        ) from error
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps that have a state file, newest first."""
+    names = (_NAME.fullmatch(file.name) for file in folder.glob("step-*.json"))
+    return sorted((int(name[1]) for name in names if name), reverse=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Files of a writer that was killed: temporary ones, and tensors whose state never came."""
+    for file in folder.glob(f"{TEMPORARY}*"):
+        file.unlink(missing_ok=True)
+    for file in folder.glob("step-*.safetensors"):
+        if not file.with_suffix(".json").exists():
+            file.unlink(missing_ok=True)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

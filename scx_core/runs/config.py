@@ -1,0 +1,219 @@
+"""Configurations: a frozen dataclass whose fields say what they are once, for the CLI, the forms and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, Union
+
+from scx_core.errors import ScxError
+
+T = TypeVar("T")
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+_NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+class Option(NamedTuple):
+    """One setting. `type` is int, float, str or bool; `optional` says that None is allowed too."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    choices: tuple[Any, ...] | None
+    minimum: float | None
+    maximum: float | None
+    unit: str
+    optional: bool = False
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[Any] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    unit: str = "",
+) -> Any:
+    """A dataclass field with its help, limits (both ends allowed) and unit."""
+    metadata = {
+        "help": help,
+        "choices": tuple(choices) if choices is not None else None,
+        "minimum": minimum,
+        "maximum": maximum,
+        "unit": unit,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def options_of(cls: type) -> tuple[Option, ...]:
+    """The options of a config class, in field order; fields not made by `option()` are left out."""
+    hints = typing.get_type_hints(cls)
+    found = []
+    for field in dataclasses.fields(cls):
+        if "help" not in field.metadata:
+            continue
+        kind, optional, literal = _plain_type(hints[field.name], f"{cls.__name__}.{field.name}")
+        choices = field.metadata["choices"] or literal
+        words, low, high, unit = (field.metadata[key] for key in ("help", "minimum", "maximum", "unit"))
+        found.append(Option(field.name, kind, field.default, words, choices, low, high, unit, optional))
+    return tuple(found)
+
+
+def _plain_type(hint: Any, where: str) -> tuple[type, bool, tuple[Any, ...] | None]:
+    """(type, None allowed, choices of a Literal). Raises TypeError for a hint that no form could show."""
+    optional = False
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        members = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        optional = len(members) < len(typing.get_args(hint))
+        hint = members[0] if len(members) == 1 else hint
+    if typing.get_origin(hint) is typing.Literal:
+        values = typing.get_args(hint)
+        return type(values[0]), optional, values
+    if hint not in _NOUNS:
+        raise TypeError(
+            f"{where}: an option is int, float, str, bool, a Literal of them, or one of them or None"
+        )
+    return hint, optional, None
+
+
+def add_arguments(parser: argparse.ArgumentParser | Any, cls: type, *, skip: Sequence[str] = ()) -> None:
+    """One `--name` per option. Values stay text until `from_namespace`: all checks are made in one place.
+
+    `skip` leaves out options that the parser has already (such as a common `--seed`).
+    """
+    for opt in options_of(cls):
+        if opt.name in skip:
+            continue
+        flag = "--" + opt.name.replace("_", "-")
+        words = f"{opt.help}{_limits(opt)} (default: {_shown(opt.default)})".replace("%", "%%")
+        if opt.type is bool and not opt.optional:
+            parser.add_argument(
+                flag,
+                action=argparse.BooleanOptionalAction,
+                dest=opt.name,
+                default=argparse.SUPPRESS,
+                help=words,
+            )
+            continue
+        metavar = "{" + ",".join(map(str, opt.choices)) + "}" if opt.choices else opt.type.__name__.upper()
+        parser.add_argument(
+            flag, dest=opt.name, default=argparse.SUPPRESS, metavar=metavar.replace("%", "%%"), help=words
+        )
+
+
+def from_namespace(cls: type[T], ns: argparse.Namespace, base: T | None = None) -> T:
+    """What the command line asks for: `base` (a preset; else the defaults) with what was typed on top.
+
+    Raises ScxError naming the option and its limits.
+    """
+    config = cls() if base is None else base
+    given = vars(ns)
+    values = {
+        opt.name: _coerce(opt, given[opt.name], "--" + opt.name.replace("_", "-"), text=True)
+        for opt in options_of(cls)
+        if opt.name in given
+    }
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as plain JSON types."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """The config from `to_dict`'s output; absent keys take their defaults.
+
+    Raises ScxError for an unknown key or a value outside its limits.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    unknown = sorted(set(map(str, data)) - fields)
+    if unknown:
+        raise ScxError(
+            f"{cls.__name__} has no setting {', '.join(unknown)}.",
+            f"Known settings: {', '.join(sorted(fields))}.",
+        )
+    options = {opt.name: opt for opt in options_of(cls)}
+    values = {}
+    for name, value in data.items():
+        if name in options:
+            value = _coerce(options[name], value, name)
+        elif dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            value = from_dict(typing.cast(type, hints[name]), value)
+        values[name] = value
+    return cls(**values)
+
+
+def check(config: Any) -> None:
+    """Raise ScxError when an option has a wrong type or is outside its limits (for `__post_init__`)."""
+    for opt in options_of(type(config)):
+        _coerce(opt, getattr(config, opt.name), opt.name)
+
+
+def _coerce(opt: Option, value: Any, shown: str, text: bool = False) -> Any:
+    """`value` as the option's type, checked. `text`: it was typed, so "12" is a number and "none" is None."""
+    if value is None or (text and opt.optional and str(value).lower() == "none"):
+        if opt.optional:
+            return None
+        raise ScxError(f"{shown} is empty.", f"It must be {_wanted(opt)}.")
+    parsed = _parse(opt.type, value, text)
+    if parsed is None or not _allowed(opt, parsed):
+        raise ScxError(f"{shown} is {str(value)[:80]!r}.", f"It must be {_wanted(opt)}.")
+    return parsed
+
+
+def _parse(kind: type, value: Any, text: bool) -> Any:
+    """`value` as `kind`, or None when it is something else."""
+    if kind is str:
+        return value if isinstance(value, str) else None
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).lower() if text else ""
+        return True if word in _TRUE else False if word in _FALSE else None
+    if isinstance(value, bool) or not (text or isinstance(value, (int, float))):
+        return None
+    try:
+        number = int(value) if kind is int and isinstance(value, (int, str)) else float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(number):
+        return None
+    if kind is int:
+        return int(number) if number == int(number) else None
+    return float(number)
+
+
+def _allowed(opt: Option, value: Any) -> bool:
+    if opt.choices is not None and value not in opt.choices:
+        return False
+    return (opt.minimum is None or value >= opt.minimum) and (opt.maximum is None or value <= opt.maximum)
+
+
+def _wanted(opt: Option) -> str:
+    choices = f"one of {', '.join(map(_shown, opt.choices))}" if opt.choices else ""
+    return (choices or _NOUNS[opt.type] + _limits(opt)) + (", or none" if opt.optional else "")
+
+
+def _limits(opt: Option) -> str:
+    low, high, unit = opt.minimum, opt.maximum, f" {opt.unit}" if opt.unit else ""
+    if low is not None and high is not None:
+        return f", {low} to {high}{unit}"
+    if low is not None:
+        return f", at least {low}{unit}"
+    if high is not None:
+        return f", at most {high}{unit}"
+    return f", in {opt.unit}" if opt.unit else ""
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value) or '""'

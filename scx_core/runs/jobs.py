@@ -1,0 +1,133 @@
+"""Background jobs: started detached, to outlive a browser refresh and the program that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import scx_core
+from scx_core.errors import ScxError
+from scx_core.runs.files import write_json
+from scx_core.runs.folder import RunFolder
+from scx_core.runs.processes import ProcessIdentity, identity_of
+
+RUN = "{run}"  # stands for the run's own folder in argv, so that a folder can be moved
+
+
+def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
+    """Run `python -m scx_core *argv` detached, with its output in job.log, and return its pid.
+
+    `argv` is kept in run.json for `resume` (default: what is there); "{run}" in it stands for the folder.
+    Paths in it should be absolute. Raises ScxError when the job runs already or there is nothing to run.
+    """
+    words = list(argv) if argv is not None else run.argv
+    if not words:
+        raise ScxError(f"The run {run.name} does not say how it is started.", "Start a new one.")
+    if run.status().state == "running":
+        raise ScxError(f"The run {run.name} is running already.", "Wait for it to end, or stop it first.")
+    if words != run.argv:
+        run.update(argv=words)
+    before = run.status()
+    (run.path / "process.json").unlink(missing_ok=True)
+    status = {"state": "running", "done": before.done, "total": before.total, "message": "starting"}
+    write_json(run.path / "status.json", status)
+    with open(run.path / "job.log", "ab") as log:
+        job = subprocess.Popen(
+            _command(run, words),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            **_DETACHED,
+        )
+    # A job that has ended already has no identity; one that fits no process tells `status` so.
+    identity = identity_of(job.pid) or ProcessIdentity(job.pid, "", socket.gethostname())
+    write_json(run.path / "process.json", identity._asdict())
+    # Someone must ask for the exit code, else a dead job stays in the process table as long as we live.
+    threading.Thread(target=job.wait, daemon=True).start()
+    return job.pid
+
+
+def stop(run: RunFolder) -> None:
+    """Ask the job to end (SIGTERM), with a checkpoint and its status. Does nothing when it does not run.
+
+    Windows knows no asking and ends it at once; the latest checkpoint stays. Raises ScxError when the job
+    runs on another computer.
+    """
+    process = run.process()
+    if process and run.status().state == "running":
+        if process.host != socket.gethostname():
+            raise ScxError(f"The run {run.name} is on the computer {process.host}.", "Stop it there.")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(process.pid).terminate()
+
+
+def resume(run: RunFolder) -> int:
+    """Start the job again with its arguments; it goes on from its latest checkpoint. Returns the pid."""
+    return start(run)
+
+
+def list_runs(root: Path | str) -> list[RunFolder]:
+    """All runs under `root`, by name; folders that are no runs are left out."""
+    runs = []
+    for file in sorted(Path(root).glob("*/run.json")):
+        with contextlib.suppress(ScxError):  # one damaged folder must not hide the others
+            runs.append(RunFolder.open(file.parent))
+    return runs
+
+
+@contextlib.contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Inside, SIGTERM and SIGINT only set the flag that the yielded callable reads: a step ends in order.
+
+    A second signal acts as it would have outside. In a thread other than the main one no signal arrives,
+    and the flag stays down.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: Any) -> None:
+        asked.set()
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield asked.is_set
+    finally:
+        restore()
+
+
+def _command(run: RunFolder, words: Sequence[str]) -> list[str]:
+    # -P: a folder called scx_core or torch.py in the current folder must not be run instead.
+    here = str(run.path.resolve())
+    return [sys.executable, "-P", "-m", "scx_core", *(word.replace(RUN, here) for word in words)]
+
+
+def _environment() -> dict[str, str]:
+    """Our own, with this very package importable and its output unbuffered."""
+    home = str(Path(scx_core.__file__).resolve().parent.parent)
+    paths = [home] + [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+_DETACHED: dict[str, Any] = {"start_new_session": True}
+if sys.platform == "win32":
+    _DETACHED = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}

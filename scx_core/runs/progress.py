@@ -1,0 +1,38 @@
+"""How far a job is: one callable for the library, the console and the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Progress = Callable[[int, int, str], None]
+"""Called with (steps done, steps in all, what is being done)."""
+
+
+def silent(done: int, total: int, message: str = "") -> None:
+    """Says nothing."""
+
+
+class ConsoleProgress:
+    """A tqdm bar on stderr, one for each phase: it changes when the total does or the count falls back."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._total = -1
+
+    def __call__(self, done: int, total: int, message: str = "") -> None:
+        """Show `done` of `total`."""
+        if self._bar is None or total != self._total or done < self._bar.n:
+            self.close()
+            from tqdm import tqdm  # kept out of `--help`
+
+            self._bar, self._total = tqdm(total=total, dynamic_ncols=True), total
+        if message:
+            self._bar.set_description_str(message, refresh=False)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """End the bar that is shown."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

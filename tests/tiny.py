@@ -20,10 +20,11 @@ from scx_core.runs import write_json
 from scx_core.sentences import EncodedCell, encode, gene_sentences
 
 LABELS = ("CD19+ B", "CD14+ Monocyte", "CD4+/CD25 T Reg", "CD4+/CD45RO+ Memory", "Dendritic")
-SYMBOLS = tuple(
+GENES = (
     "CD79A CD79B MS4A1 HLA-DRA CD74 LYZ S100A8 S100A9 CST3 FCN1 IL7R CD3D CD3E LTB IL32 FOXP3 MT-CO1 RPL13 "
-    "RPS27 B2M MALAT1 TMSB4X HLA-DPB1 C19ORF43 AC012345.1 ACTB FTL FTH1 EEF1A1 TPT1 1-MAR T".split()
+    "RPS27 B2M MALAT1 TMSB4X HLA-DPB1 C19ORF43 AC012345.1 ACTB FTL FTH1 EEF1A1 TPT1 1-MAR T"
 )
+SYMBOLS = tuple(GENES.split())
 N_GENES = 12
 
 
@@ -70,8 +71,7 @@ def tiny_table(n_cells: int = 20, seed: int = 0) -> TinyTable:
 @cache
 def tiny_tokenizer(vocabulary: int = 330) -> PreTrainedTokenizerFast:
     """Byte-level BPE, small enough that genes fall into several tokens."""
-    genes = " ".join(SYMBOLS)
-    texts = [f"Homo sapiens cell, top 12 genes: {genes}.\nCell type: {label}." for label in LABELS]
+    texts = [f"Homo sapiens cell, top 12 genes: {GENES}.\nCell type: {label}." for label in LABELS]
     return train_tokenizer(iter(texts), vocabulary)
 
 

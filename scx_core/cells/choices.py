@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-
-def _choice(help_text: str) -> Any:
-    """An optional setting whose default is detection."""
-    return field(default=None, metadata={"help": help_text})
+from ..runs.config import option
 
 
 @dataclass(frozen=True)
 class CellChoices:
     """Settings that override what is detected in a file; None means detect."""
 
-    symbols: str | None = _choice("where the gene symbols are: 'index' or a column of var")
-    values: str | None = _choice("which matrix holds the expression: 'X', 'raw' or 'layers/NAME'")
-    label: str | None = _choice("the column of obs with the cell types")
-    donor: str | None = _choice("the column of obs with the donors; 'none' to use no donors")
-    organism: str | None = _choice("a column of obs or var, or the organism's name itself")
-    genome: str | None = _choice("10x files of several genomes: the genome to keep")
-    labels_file: str | None = _choice("a CSV or TSV to join to the cells: cell ids first, then columns such as labels")
+    symbols: str | None = option(None, "where the gene symbols are: 'index' or a column of var")
+    values: str | None = option(None, "which matrix holds the expression: 'X', 'raw' or 'layers/NAME'")
+    label: str | None = option(None, "the column of obs with the cell types")
+    donor: str | None = option(None, "the column of obs with the donors; '-' for none")
+    organism: str | None = option(None, "a column of obs or var, or the organism's name itself")
+    genome: str | None = option(None, "10x files of several genomes: the genome to keep")
+    labels_file: str | None = option(None, "CSV or TSV to join to the cells: cell ids, then columns such as labels")
 
 
 class Finding(NamedTuple):
@@ -36,3 +35,13 @@ class Finding(NamedTuple):
     evidence: str
     alternatives: tuple[str, ...] = ()
     level: str = "ok"
+
+
+def did_you_mean(wanted: str, known: Sequence[str]) -> str:
+    """A remedy for a name that does not exist: the nearest known one, else the known ones."""
+    if not known:
+        return "There is nothing to choose from."
+    lower = {name.lower(): name for name in reversed(known)}
+    near = difflib.get_close_matches(str(wanted).lower(), list(lower), n=1, cutoff=0.6)
+    listed = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
+    return f"Did you mean '{lower[near[0]]}'? There are: {listed}." if near else f"Choose one of: {listed}."

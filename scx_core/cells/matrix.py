@@ -34,6 +34,9 @@ class RowMatrix(Protocol):
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         """Rows in the given order, float32 [len(indices), n_vars]; repeated indices are allowed."""
 
+    def values_per_row(self) -> np.ndarray | None:
+        """Number of values held for each row, or None where that would need a reading of the whole."""
+
 
 def as_float32(values: Any, what: str = "The matrix") -> np.ndarray:
     """Numbers as float32; ScxError when they are text, objects or complex."""
@@ -61,6 +64,9 @@ class MemoryMatrix:
     def n_stored(self) -> int:
         return int(self._values.nnz if sp.issparse(self._values) else self._values.size)
 
+    def values_per_row(self) -> np.ndarray | None:
+        return np.diff(self._values.indptr) if sp.issparse(self._values) else (self._values != 0).sum(axis=1)
+
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         return sp.csr_matrix(self._values[np.asarray(indices, dtype=np.int64)], dtype=np.float32)
 
@@ -78,6 +84,9 @@ class CsrOnDisk:
     @property
     def n_stored(self) -> int:
         return int(self._indptr[-1])
+
+    def values_per_row(self) -> np.ndarray | None:
+        return np.diff(self._indptr)
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         wanted, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
@@ -116,6 +125,9 @@ class CscOnDisk:
     @property
     def n_stored(self) -> int:
         return int(self._indptr[-1])
+
+    def values_per_row(self) -> np.ndarray | None:
+        return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         indices = np.asarray(indices, dtype=np.int64)
@@ -156,6 +168,9 @@ class DenseOnDisk:
     @property
     def n_stored(self) -> int:
         return self.shape[0] * self.shape[1]
+
+    def values_per_row(self) -> np.ndarray | None:
+        return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         wanted, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)

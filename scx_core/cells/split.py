@@ -53,14 +53,20 @@ def split_cells(table: CellTable, held_out: float = 0.1, by: str = "stratified",
     """Divide the labelled cells.
 
     stratified: the share is taken of each type, at least one cell where a type has two or more;
-    random: of all cells; donor: whole donors are held out, those whose sum comes nearest to the share.
+    random: of all cells; donor: whole donors are held out, drawn until their cells come near the share,
+    and cells without a donor are left out of both sides.
     Raises ScxError when the share is not between 0 and 1 or the split cannot be made.
     """
     if not 0 < held_out < 1:
         raise ScxError(f"The held-out share is {held_out}.", "Give a share between 0 and 1, such as 0.1.")
-    cells = np.flatnonzero(table.labels != "")
+    usable = table.labels != ""
+    if by == "donor" and table.donors is not None:
+        # A cell without a donor could belong to any, so it may stand on neither side.
+        usable = usable & (table.donors != "")
+    cells = np.flatnonzero(usable)
     if len(cells) < 2:
-        raise ScxError(f"{table.name} has {len(cells)} labelled cells.", "A split needs at least two.")
+        known = "labelled cells with a donor" if by == "donor" else "labelled cells"
+        raise ScxError(f"{table.name}: {len(cells)} {known}.", "A split needs at least two.")
     rng = np.random.default_rng(seed)
     if by == "stratified":
         out = _stratified(table.labels[cells], held_out, rng)
@@ -92,20 +98,17 @@ def _stratified(labels: np.ndarray, share: float, rng: np.random.Generator) -> n
 
 
 def _by_donor(table: CellTable, cells: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Hold out whole donors, drawn in random order, as long as that brings the share nearer.
-
-    Cells without a donor could belong to anyone, so they stay together as one donor of their own.
-    """
+    """Hold out whole donors, drawn in random order, as long as that brings the share nearer."""
     if table.donors is None:
         raise ScxError(
             f"{table.name} has no donor column, so donors cannot be kept apart.",
             "Choose the donor column, or split 'stratified' or 'random'.",
         )
-    donors = table.donors[cells]
-    names, counts = np.unique(donors.astype(str), return_counts=True)
+    donors = table.donors[cells].astype(str)
+    names, counts = np.unique(donors, return_counts=True)
     if len(names) < 2:
         raise ScxError(
-            f"{table.name}: all labelled cells have the donor '{names[0]}' (column {table.choices.donor}).",
+            f"{table.name}: all labelled cells have the donor '{names[0]}' (column '{table.choices.donor}').",
             "A donor split needs two donors; split 'stratified' or 'random', and say that donors are shared.",
         )
     goal, held, taken = share * len(cells), [], 0
@@ -115,4 +118,4 @@ def _by_donor(table: CellTable, cells: np.ndarray, share: float, rng: np.random.
             held.append(names[place])
             taken += int(counts[place])
     # Every donor may be bigger than twice the goal: then the smallest is the nearest there is.
-    return np.isin(donors.astype(str), held or [names[np.argmin(counts)]])
+    return np.isin(donors, held or [names[np.argmin(counts)]])

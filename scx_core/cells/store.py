@@ -1,12 +1,7 @@
-"""A file of cells as found, before anything is decided: tables, matrices by name, and what it is called.
-
-`open_store` knows the sources (an AnnData object, .h5ad, .zarr, 10x .h5, a 10x mtx folder, "embedded")
-and hands each to the module that reads it. Matrices stay on disk wherever the format allows it.
-"""
+"""A source of cells as found, before anything is decided: tables, matrices by name, facts and repairs."""
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +11,10 @@ import pandas as pd
 from ..errors import ScxError
 from .matrix import MemoryMatrix, RowMatrix
 
-EMBEDDED = "embedded"
+ORGANISM_KEYS = ("organism", "species")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Store:
     """What a source holds. `matrices` maps "X", "raw" and "layers/NAME" to rows; `raw_var` goes with "raw".
 
@@ -42,13 +37,28 @@ class Store:
         return self.raw_var if values == "raw" and self.raw_var is not None else self.var
 
 
-def open_store(source: Any) -> Store:
-    """Open any supported source; ScxError says what is wrong with a path and what would work."""
-    if hasattr(source, "obs") and hasattr(source, "var_names"):
-        return from_anndata(source, "AnnData object", None, "AnnData object")
-    if str(source) == EMBEDDED:
-        return embedded_store()
-    raise ScxError(f"{source}: unknown source.", "Use 'embedded'.")
+def checked_store(store: Store) -> Store:
+    """The store, with column names as text. ScxError when it has no cells, no genes or no matrix, or when
+    a matrix has another shape than the tables."""
+    if not len(store.obs):
+        raise ScxError(f"{store.name} has no cells (obs is empty).", "Check the filtering that wrote it.")
+    if not store.matrices:
+        raise ScxError(f"{store.name} has no expression matrix (X, raw or a layer).", "Save it with X.")
+    for values, matrix in store.matrices.items():
+        var = store.var_of(values)
+        if not len(var):
+            raise ScxError(f"{store.name} has no genes (var is empty).", "Check the filtering that wrote it.")
+        if matrix.shape != (len(store.obs), len(var)):
+            table = "raw.var" if values == "raw" else "var"
+            raise ScxError(
+                f"{store.name}: shapes disagree. {values} is {matrix.shape[0]:,} × {matrix.shape[1]:,}, but obs has "
+                f"{len(store.obs):,} rows and {table} has {len(var):,}.",
+                "Write the file again from one AnnData object.",
+            )
+    for table in (store.obs, store.var, store.raw_var):
+        if table is not None:
+            table.columns = table.columns.astype(str)
+    return store
 
 
 def from_anndata(adata: Any, name: str, path: Path | None, format_name: str) -> Store:
@@ -60,20 +70,6 @@ def from_anndata(adata: Any, name: str, path: Path | None, format_name: str) -> 
     if adata.raw is not None:
         matrices["raw"], raw_var = MemoryMatrix(adata.raw.X), adata.raw.var.copy()
     matrices |= {f"layers/{key}": MemoryMatrix(value) for key, value in adata.layers.items()}
-    hints = {key: str(adata.uns[key]) for key in ("organism", "species") if isinstance(adata.uns.get(key), str)}
-    return Store(name, path, format_name, adata.obs.copy(), adata.var.copy(), matrices, raw_var, hints)
-
-
-def embedded_store() -> Store:
-    """scanpy's own 700 blood cells. The file is read directly: importing scanpy would take seconds."""
-    from anndata import read_h5ad
-
-    spec = importlib.util.find_spec("scanpy")
-    if spec is None or spec.origin is None:
-        raise ScxError("The embedded cells come with scanpy, which is not installed.", "pip install scanpy")
-    path = Path(spec.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad"
-    if path.is_file():
-        return from_anndata(read_h5ad(path), "pbmc68k_reduced", path, "scanpy package data")
-    from scanpy.datasets import pbmc68k_reduced
-
-    return from_anndata(pbmc68k_reduced(), "pbmc68k_reduced", None, "scanpy package data")
+    hints = {f"uns['{key}']": adata.uns[key] for key in ORGANISM_KEYS if isinstance(adata.uns.get(key), str)}
+    store = Store(name, path, format_name, adata.obs.copy(), adata.var.copy(), matrices, raw_var, hints)
+    return checked_store(store)

@@ -13,6 +13,7 @@ from ..errors import ScxError
 from .choices import CellChoices, Finding
 from .genes import GeneColumns
 from .matrix import RowMatrix
+from .reading import reading
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,8 @@ class CellTable:
         if indices.size and (indices.min() < 0 or indices.max() >= self.n_cells):
             bad = int(indices.max() if indices.max() >= self.n_cells else indices.min())
             raise ScxError(f"{self.name} has no cell {bad}.", f"Give a number from 0 to {self.n_cells - 1}.")
-        found = self.columns.merge(self.matrix.rows(indices))
+        with reading(self.name):
+            found = self.columns.merge(self.matrix.rows(indices))
         self._check(found, indices)
         return found
 

@@ -23,7 +23,9 @@ from .store import ORGANISM_KEYS, Store, checked_store, from_anndata
 def open_hdf5(path: Path) -> h5py.File:
     """An HDF5 file for reading. ScxError when it is something else or cut short."""
     if not h5py.is_hdf5(path):
-        raise ScxError(f"{path.name} is not an HDF5 file{_looks_like(path)}.", "Give an .h5ad file written by anndata.")
+        raise ScxError(
+            f"{path.name} is not an HDF5 file{_looks_like(path)}.", "Give an .h5ad file written by anndata."
+        )
     with reading(path.name):
         return h5py.File(path, "r", locking="best-effort")
 
@@ -127,11 +129,12 @@ def matrix_of(element: Any, what: str) -> RowMatrix | None:
     shape = element.attrs.get("shape", element.attrs.get("h5sparse_shape"))
     if shape is None or encoding[:3] not in ("csr", "csc"):
         raise ScxError(
-            f"{what} is stored as '{encoding or 'an unknown group'}'.", "Save it as a dense, CSR or CSC matrix."
+            f"{what} is stored as '{encoding or 'an unknown group'}'.",
+            "Save it as a dense, CSR or CSC matrix.",
         )
     _check_numbers(element["data"].dtype, what)
     kind = CsrOnDisk if encoding.startswith("csr") else CscOnDisk
-    return kind(element["data"], element["indices"], element["indptr"], tuple(int(n) for n in shape))
+    return kind(element["data"], element["indices"], element["indptr"], (int(shape[0]), int(shape[1])))
 
 
 def _check_numbers(dtype: Any, what: str) -> None:

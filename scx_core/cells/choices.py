@@ -20,7 +20,9 @@ class CellChoices:
     donor: str | None = option(None, "the column of obs with the donors; '-' for none")
     organism: str | None = option(None, "a column of obs or var, or the organism's name itself")
     genome: str | None = option(None, "10x files of several genomes: the genome to keep")
-    labels_file: str | None = option(None, "CSV or TSV to join to the cells: cell ids, then columns such as labels")
+    labels_file: str | None = option(
+        None, "CSV or TSV to join to the cells: cell ids, then columns such as labels"
+    )
 
 
 class Finding(NamedTuple):

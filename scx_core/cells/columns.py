@@ -13,24 +13,26 @@ from .genes import clean_names
 
 # In order of preference. Names are compared in lower case with blanks, dots and dashes as underscores.
 LABEL_NAMES = (
-    "cell_type", "celltype", "cell_types", "celltypes", "cell_type_name", "author_cell_type", "bulk_labels", "labels",
-    "label", "cell_label", "cell_type_label", "cell_annotation", "annotation", "annotations", "cell_ontology_class",
-    "seurat_annotations", "majority_voting", "predicted_labels", "predicted_celltype", "celltype_l2", "celltype_l1",
-    "cell_identity", "cell_state", "cell_states", "cell_subtype", "subtype", "cell_class", "class", "ident",
-    "cluster_name", "clusters", "cluster", "seurat_clusters", "leiden", "louvain", "target", "perturbation",
+    "cell_type", "celltype", "cell_types", "celltypes", "cell_type_name", "author_cell_type",
+    "bulk_labels", "labels", "label", "cell_label", "cell_type_label", "cell_annotation", "annotation",
+    "annotations", "cell_ontology_class", "seurat_annotations", "majority_voting", "predicted_labels",
+    "predicted_celltype", "celltype_l2", "celltype_l1", "cell_identity", "cell_state", "cell_states",
+    "cell_subtype", "subtype", "cell_class", "class", "ident", "cluster_name", "clusters", "cluster",
+    "seurat_clusters", "leiden", "louvain", "target", "perturbation",
 )  # fmt: skip
 _CLUSTERS = {"clusters", "cluster", "seurat_clusters", "leiden", "louvain"}
 _PERTURBED = {"target", "perturbation"}
 _LABEL_LIKE = re.compile(r"cell_?type|annot|label|cell_class|cell_state|subtype|identity")
 _NO_LABEL = re.compile(r"ontology|_id$|source|score|prob|conf|color|colour")
 DONOR_NAMES = (
-    "donor", "donor_id", "donors", "donor_name", "individual", "individual_id", "patient", "patient_id", "subject",
-    "subject_id", "participant", "person", "sample", "sample_id", "orig_ident", "library", "library_id", "batch",
+    "donor", "donor_id", "donors", "donor_name", "individual", "individual_id", "patient", "patient_id",
+    "subject", "subject_id", "participant", "person", "sample", "sample_id", "orig_ident", "library",
+    "library_id", "batch",
 )  # fmt: skip
 _NOT_PERSONS = {"sample", "sample_id", "orig_ident", "library", "library_id", "batch"}
 MISSING = {
-    "", "nan", "na", "n/a", "none", "null", "unknown", "unlabelled", "unlabeled", "unassigned", "not assigned",
-    "undefined", "undetermined", "<na>", "-", "?",
+    "", "nan", "na", "n/a", "none", "null", "unknown", "unlabelled", "unlabeled", "unassigned",
+    "not assigned", "undefined", "undetermined", "<na>", "-", "?",
 }  # fmt: skip
 MOST_TYPES = 1000
 
@@ -74,34 +76,26 @@ def label_problem(column: pd.Series) -> tuple[str, str]:
 
 def find_labels(obs: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     """The label column. ScxError naming the file, the columns and the remedy when there is none."""
-    if wanted is not None:
-        if wanted not in obs.columns:
-            known = [*label_candidates(obs)] or list(obs.columns)
-            raise ScxError(f"{where} has no label column '{wanted}'.", did_you_mean(wanted, known))
-        problem, remedy = label_problem(obs[wanted])
-        if problem:
-            others = [name for name in label_candidates(obs) if name != wanted]
-            listed = f" ({', '.join(others[:6])})" if others else ""
-            raise ScxError(f"{where}: the label column '{wanted}' {problem}.", f"{remedy}{listed}.")
-        return _label_finding(obs, wanted, "chosen: ")
-    problems = {}
-    for name in _by_preference(obs):
+    if wanted is not None and wanted not in obs.columns:
+        known = label_candidates(obs) or tuple(obs.columns)
+        raise ScxError(f"{where} has no label column '{wanted}'.", did_you_mean(wanted, known))
+    first_error = None
+    for name in [wanted] if wanted is not None else _by_preference(obs):
         problem, remedy = label_problem(obs[name])
         if not problem:
-            return _label_finding(obs, name, "")
-        problems[name] = (problem, remedy)
-    if problems:
-        name, (problem, remedy) = next(iter(problems.items()))
-        others = label_candidates(obs)
-        listed = f" ({', '.join(others[:6])})" if others else ""
-        raise ScxError(f"{where}: the label column '{name}' {problem}.", f"{remedy}{listed}.")
-    others = label_candidates(obs)
-    remedy = (
-        f"Choose the column that holds the cell types: {', '.join(others[:8])}."
+            return _label_finding(obs, name, "chosen: " if wanted is not None else "")
+        others = ", ".join(label_candidates(obs)[:6])
+        remedy = f"{remedy} ({others})." if others else f"{remedy}."
+        first_error = first_error or ScxError(f"{where}: the label column '{name}' {problem}.", remedy)
+    if first_error is not None:
+        raise first_error
+    others = ", ".join(label_candidates(obs)[:8])
+    raise ScxError(
+        f"{where}: no column of cell-type labels found among {_columns(obs)}.",
+        f"Choose the column that holds the cell types: {others}."
         if others
-        else "Add a column 'cell_type' to obs, or give a labels file (CSV: cell id, cell_type)."
+        else "Add a column 'cell_type' to obs, or give a labels file (CSV: cell id, cell_type).",
     )
-    raise ScxError(f"{where}: no column of cell-type labels found among {_columns(obs)}.", remedy)
 
 
 def _columns(obs: pd.DataFrame) -> str:
@@ -111,7 +105,9 @@ def _columns(obs: pd.DataFrame) -> str:
 
 def _by_preference(obs: pd.DataFrame) -> list[str]:
     order = {name: place for place, name in enumerate(LABEL_NAMES)}
-    known = sorted((name for name in obs.columns if plain(name) in order), key=lambda name: order[plain(name)])
+    known = sorted(
+        (name for name in obs.columns if plain(name) in order), key=lambda name: order[plain(name)]
+    )
     alike = [
         name for name in obs.columns
         if name not in known and _LABEL_LIKE.search(plain(name)) and not _NO_LABEL.search(plain(name))
@@ -164,11 +160,15 @@ def _twins(types: np.ndarray) -> tuple[str, str] | None:
 def find_donors(obs: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     """The donor column, or the choice "-" when there is none."""
     order = {name: place for place, name in enumerate(DONOR_NAMES)}
-    known = sorted((name for name in obs.columns if plain(name) in order), key=lambda name: order[plain(name)])
+    known = sorted(
+        (name for name in obs.columns if plain(name) in order), key=lambda name: order[plain(name)]
+    )
     if wanted == "-":
         return Finding("donor", "-", "chosen: no donors", tuple(known))
     if wanted is not None and wanted not in obs.columns:
-        raise ScxError(f"{where} has no donor column '{wanted}'.", did_you_mean(wanted, known or list(obs.columns)))
+        raise ScxError(
+            f"{where} has no donor column '{wanted}'.", did_you_mean(wanted, known or list(obs.columns))
+        )
     name = wanted if wanted is not None else (known[0] if known else None)
     if name is None:
         evidence = "no column such as donor or patient: a split cannot keep donors apart"

@@ -22,7 +22,10 @@ def fingerprint(store: Store, labels_file: str | None = None) -> tuple[str, str]
     if store.path is not None and size_of(store.path) <= WHOLE_FILE:
         digest, how = sha256_of(store.path), "of the whole file"
     else:
-        digest, how = _of_content(store), f"of names, obs, shapes and {N_BLOCKS} blocks of {BLOCK_ROWS} rows a matrix"
+        digest, how = (
+            _of_content(store),
+            f"of names, obs, shapes and {N_BLOCKS} blocks of {BLOCK_ROWS} rows a matrix",
+        )
     if labels_file is not None:
         joined = digest + sha256_of(Path(labels_file).expanduser())
         digest, how = hashlib.sha256(joined.encode()).hexdigest(), f"{how} and the labels file"

@@ -13,19 +13,26 @@ from ..errors import ScxError
 from .choices import Finding, did_you_mean
 
 SYMBOL_COLUMNS = (
-    "feature_name", "gene_symbols", "gene_symbol", "gene_name-new", "gene_name", "gene_names", "symbol", "symbols",
-    "hgnc_symbol", "gene_short_name", "external_gene_name", "genesymbol", "genename", "gene", "name",
+    "feature_name", "gene_symbols", "gene_symbol", "gene_name-new", "gene_name", "gene_names", "symbol",
+    "symbols", "hgnc_symbol", "gene_short_name", "external_gene_name", "genesymbol", "genename", "gene",
+    "name",
 )  # fmt: skip
 _ENSEMBL = re.compile(r"(?:ENS[A-Z]*G|FBGN|WBGENE)\d{6,}(?:\.\d+)?(?:_PAR_Y)?", re.IGNORECASE)
 _OTHER_ID = re.compile(
     r"(?:[NX][MR]_\d+(?:\.\d+)?|\d+_(?:[a-z]_)?at|ILMN_\d+|[OPQ]\d[A-Z\d]{3}\d|ENS[A-Z]*T\d{6,}(?:\.\d+)?)"
 )
 _BARCODE = re.compile(r"(?:[\w.]*[_:#-])?[ACGT]{10,}(?:[-_.]\w+)*")
+_PATTERNS = {
+    "ensembl": _ENSEMBL,
+    "number": re.compile(r"\d+(?:\.0)?"),
+    "barcode": _BARCODE,
+    "other-id": _OTHER_ID,
+}
 # Families that every human or mouse gene list has: enough to tell gene names from cell names.
 _FAMILY = re.compile(
-    r"(?:RP[LS]\d+[AXLY]?\d*|MT-(?:ND|CO|ATP|CYB)\w*|HLA-\w+|CD\d+[A-Z]?|EIF\d\w+|PSM[A-D]\d+|NDUF[ABSV]\d+|COX\d\w+"
-    r"|UBE2\w+|ZNF\d+|SLC\d+A\d+|LINC\d+|TMEM\d+\w?|FAM\d+[A-Z]\w*|KRT\d+|COL\d+A\d+|IL\d+\w*|CCL\d+|CXCL\d+|S100A\d+"
-    r"|ATP\d\w+|DNAJ[ABC]\d+|HIST\d\w+|RAB\d+\w?|RBM\d+\w?|KIF\d+\w?|ACT[ABG]\d?|B2M|GAPDH|MALAT1)",
+    r"(?:RP[LS]\d+[AXLY]?\d*|MT-(?:ND|CO|ATP|CYB)\w*|HLA-\w+|CD\d+[A-Z]?|EIF\d\w+|PSM[A-D]\d+|NDUF[ABSV]\d+"
+    r"|COX\d\w+|UBE2\w+|ZNF\d+|SLC\d+A\d+|LINC\d+|TMEM\d+\w?|FAM\d+[A-Z]\w*|KRT\d+|COL\d+A\d+|IL\d+\w*|CCL\d+"
+    r"|CXCL\d+|S100A\d+|ATP\d\w+|DNAJ[ABC]\d+|HIST\d\w+|RAB\d+\w?|RBM\d+\w?|KIF\d+\w?|ACT[ABG]\d?|B2M|GAPDH|MALAT1)",
     re.IGNORECASE,
 )
 _SAMPLE = 4000
@@ -80,8 +87,7 @@ def kind_of_names(names: pd.Index | pd.Series) -> str:
     filled = [name for name in some if name]
     if len(filled) < 0.5 * max(len(some), 1):
         return "empty"
-    for kind, pattern in (("ensembl", _ENSEMBL), ("number", re.compile(r"\d+(?:\.0)?")), ("barcode", _BARCODE),
-                          ("other-id", _OTHER_ID)):  # fmt: skip
+    for kind, pattern in _PATTERNS.items():
         if np.mean([bool(pattern.fullmatch(name)) for name in filled]) >= 0.5:
             return kind
     return "symbol"
@@ -116,8 +122,8 @@ def check_orientation(obs_names: pd.Index, var_names: pd.Index, name: str) -> No
     genes_in_rows = rows == "ensembl" or family_share(obs_names) >= 0.08
     if columns == "barcode" or (genes_in_rows and columns != "ensembl" and family_share(var_names) < 0.03):
         raise ScxError(
-            f"{name}: the matrix is transposed: its rows (obs) look like genes ('{obs_names[0]}'), its columns "
-            f"(var) like cells ('{var_names[0]}').",
+            f"{name}: the matrix is transposed: its rows (obs) look like genes ('{obs_names[0]}'), its "
+            f"columns (var) like cells ('{var_names[0]}').",
             "Save the transpose (adata.T), so that obs are cells and var are genes.",
         )
 
@@ -146,9 +152,13 @@ def find_symbols(var: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     if kind in ("number", "empty"):
         raise ScxError(
             f"{where}: '{wanted}' holds {KIND_WORDS[kind]}, not gene symbols.",
-            f"Choose {_listed(good)} as symbols." if good else "Add a column of gene symbols such as 'gene_symbol'.",
+            f"Choose {_listed(good)} as symbols."
+            if good
+            else "Add a column of gene symbols such as 'gene_symbol'.",
         )
-    example = ", ".join([name for name in clean_names(var.index if wanted == "index" else var[wanted]) if name][:3])
+    example = ", ".join(
+        [name for name in clean_names(var.index if wanted == "index" else var[wanted]) if name][:3]
+    )
     evidence = f"{KIND_WORDS[kind]} such as {example}"
     if wanted != "index":
         evidence += f"; the index holds {KIND_WORDS[kinds['index']]}"
@@ -175,8 +185,8 @@ def _no_symbols(kinds: dict[str, str], var: pd.DataFrame, where: str) -> ScxErro
         else "Add a column 'gene_symbol' to var with the gene symbols (such as CD19) and save the file again."
     )
     return ScxError(
-        f"{where}: no gene symbols found. The index holds {KIND_WORDS[kinds['index']]} such as '{var.index[0]}', and "
-        "no column of var holds symbols under a known name.",
+        f"{where}: no gene symbols found. The index holds {KIND_WORDS[kinds['index']]} such as '{var.index[0]}', "
+        "and no column of var holds symbols under a known name.",
         remedy,
     )
 
@@ -196,7 +206,6 @@ def gene_names(var: pd.DataFrame, place: str) -> tuple[np.ndarray, int]:
     names = [_without_version(name) for name in clean_names(var[place])]
     filled = [(name or fallback).upper() for name, fallback in zip(names, ids, strict=True)]
     return np.array(filled, dtype=object), sum(not name for name in names)
-
 
 
 def _without_version(name: str) -> str:

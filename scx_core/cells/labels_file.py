@@ -23,7 +23,9 @@ def join_labels(obs: pd.DataFrame, labels_file: str, name: str) -> pd.DataFrame:
     with reading(f"The labels file {path.name}"):
         table = pd.read_csv(path, sep=None, engine="python", dtype=str, index_col=0, encoding="utf-8-sig")
     if not table.shape[1]:
-        raise ScxError(f"{path.name} has one column only.", "Give a CSV with cell ids first, then 'cell_type'.")
+        raise ScxError(
+            f"{path.name} has one column only.", "Give a CSV with cell ids first, then 'cell_type'."
+        )
     table.index = table.index.astype(str).str.strip()
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]

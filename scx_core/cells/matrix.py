@@ -22,10 +22,11 @@ SCAN_BLOCK = 8_000_000
 
 
 class RowMatrix(Protocol):
-    """Cells × genes with row access."""
+    """Cells × genes with row access. `scans`: any reading of rows has to go through the whole matrix."""
 
     shape: tuple[int, int]
     storage: str
+    scans: bool
 
     @property
     def n_stored(self) -> int:
@@ -52,27 +53,37 @@ def as_float32(values: Any, what: str = "The matrix") -> np.ndarray:
 class MemoryMatrix:
     """A matrix that is already in memory, dense or sparse."""
 
+    scans = False
+
     def __init__(self, values: Any) -> None:
         kind = getattr(values, "dtype", np.asarray(values).dtype).kind
         if kind not in "buif":
             as_float32(np.empty(0, dtype=values.dtype))
-        self._values = values.tocsr() if sp.issparse(values) else np.asarray(values)
+        sparse = sp.issparse(values)
+        self._values: sp.csr_matrix | np.ndarray = sp.csr_matrix(values) if sparse else np.asarray(values)
         self.shape = tuple(self._values.shape)
-        self.storage = "in memory, sparse" if sp.issparse(values) else "in memory, dense"
+        self.storage = "in memory, sparse" if sparse else "in memory, dense"
 
     @property
     def n_stored(self) -> int:
-        return int(self._values.nnz if sp.issparse(self._values) else self._values.size)
+        """Number of values held."""
+        return int(self._values.nnz if isinstance(self._values, sp.csr_matrix) else self._values.size)
 
     def values_per_row(self) -> np.ndarray | None:
-        return np.diff(self._values.indptr) if sp.issparse(self._values) else (self._values != 0).sum(axis=1)
+        """Values held for each row; None when unknown."""
+        if isinstance(self._values, sp.csr_matrix):
+            return np.diff(self._values.indptr)
+        return (self._values != 0).sum(axis=1)
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
+        """The rows asked for."""
         return sp.csr_matrix(self._values[np.asarray(indices, dtype=np.int64)], dtype=np.float32)
 
 
 class CsrOnDisk:
     """Compressed rows on disk: only the asked rows' values are read, in few contiguous pieces."""
+
+    scans = False
 
     def __init__(self, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> None:
         self._data, self._indices = data, indices
@@ -83,12 +94,15 @@ class CsrOnDisk:
 
     @property
     def n_stored(self) -> int:
+        """Number of values held."""
         return int(self._indptr[-1])
 
     def values_per_row(self) -> np.ndarray | None:
+        """Values held for each row; None when unknown."""
         return np.diff(self._indptr)
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
+        """The rows asked for."""
         wanted, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if not len(wanted):
             return sp.csr_matrix((0, self.shape[1]), dtype=np.float32)
@@ -114,6 +128,8 @@ class CsrOnDisk:
 class CscOnDisk:
     """Compressed columns on disk. Rows need a scan of all values: kept when small, else block by block."""
 
+    scans = True
+
     def __init__(self, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> None:
         self._data, self._indices = data, indices
         self._indptr = np.asarray(indptr[:], dtype=np.int64)
@@ -124,12 +140,15 @@ class CscOnDisk:
 
     @property
     def n_stored(self) -> int:
+        """Number of values held."""
         return int(self._indptr[-1])
 
     def values_per_row(self) -> np.ndarray | None:
+        """Values held for each row; None when unknown."""
         return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
+        """The rows asked for."""
         indices = np.asarray(indices, dtype=np.int64)
         if self.n_stored > KEEP_CSC:
             return self._scan(indices)
@@ -158,6 +177,8 @@ class CscOnDisk:
 class DenseOnDisk:
     """A dense array on disk: runs of neighbouring rows are read together."""
 
+    scans = False
+
     def __init__(self, values: Any) -> None:
         self._values = values
         self.shape = (int(values.shape[0]), int(values.shape[1]))
@@ -167,12 +188,15 @@ class DenseOnDisk:
 
     @property
     def n_stored(self) -> int:
+        """Number of values held."""
         return self.shape[0] * self.shape[1]
 
     def values_per_row(self) -> np.ndarray | None:
+        """Values held for each row; None when unknown."""
         return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
+        """The rows asked for."""
         wanted, back = np.unique(np.asarray(indices, dtype=np.int64), return_inverse=True)
         if not len(wanted):
             return sp.csr_matrix((0, self.shape[1]), dtype=np.float32)
@@ -198,6 +222,6 @@ def check_columns(columns: np.ndarray, n: int) -> None:
     """ScxError when an index points outside the matrix."""
     if len(columns) and (columns.min() < 0 or columns.max() >= n):
         raise ScxError(
-            f"The sparse matrix is damaged: an index of {int(columns.max()):,} lies outside its {n:,} entries.",
+            f"The sparse matrix is damaged: the index {int(columns.max()):,} lies outside its {n:,} entries.",
             "Write or download the file again.",
         )

@@ -15,7 +15,7 @@ from .columns import as_labels, find_donors, find_labels, label_candidates
 from .fingerprint import fingerprint
 from .genes import GeneColumns, check_orientation, clean_names, find_symbols, gene_names, unique_names
 from .labels_file import join_labels
-from .matrix import RowMatrix
+from .matrix import KEEP_CSC, RowMatrix
 from .organism import find_organism
 from .quality import cell_finding, gene_finding, unique_ids
 from .reading import reading
@@ -49,7 +49,11 @@ def open_cells(
         store = replace(store, obs=join_labels(store.obs, choices.labels_file, store.name))
     check_orientation(store.obs.index, store.var.index, store.name)
     label = _labels(store, choices, require_labels)
-    labels = as_labels(store.obs[label.choice]) if label.choice != "-" else np.full(len(store.obs), "", dtype=object)
+    labels = (
+        as_labels(store.obs[label.choice])
+        if label.choice != "-"
+        else np.full(len(store.obs), "", dtype=object)
+    )
     values, kind = _values(store, choices.values, labels)
     matrix = store.matrices[values.choice]
     genes = _genes(store, values.choice, kind, choices.symbols)
@@ -139,5 +143,9 @@ def _fingerprint(store: Store, choices: CellChoices) -> tuple[str, str]:
 
 def _file(store: Store, matrix: RowMatrix, digest: str, how: str) -> Finding:
     evidence = f"{matrix.shape[0]:,} × {matrix.shape[1]:,}, {matrix.storage}; sha256 {digest[:12]}… {how}"
-    level = "note" if store.notes else "ok"
-    return Finding("file", store.format, " ".join([evidence, *store.notes]), (), level)
+    notes = list(store.notes)
+    if matrix.scans and matrix.n_stored > KEEP_CSC:
+        notes.append(
+            "Every reading of cells goes through the whole file: save the matrix as CSR to make it fast."
+        )
+    return Finding("file", store.format, " ".join([evidence + ".", *notes]), (), "note" if notes else "ok")

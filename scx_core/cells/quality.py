@@ -36,7 +36,10 @@ def unique_ids(obs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     obs = obs.set_axis(pd.Index(new, name=obs.index.name), axis=0)
     if not n_again:
         return obs, ""
-    return obs, f"{n_again:,} cell ids occur twice or more (such as '{ids[again > 0].iloc[0]}'): a number was added"
+    return (
+        obs,
+        f"{n_again:,} cell ids occur twice or more (such as '{ids[again > 0].iloc[0]}'): a number was added",
+    )
 
 
 def cell_finding(
@@ -57,10 +60,14 @@ def cell_finding(
         if _POOLED.fullmatch(column.lower()) and store.obs[column].dtype.kind in "iuf":
             low, high = store.obs[column].min(), store.obs[column].max()
             if low > 1:
-                notes.append(f"each row is a pool of {low:.0f} to {high:.0f} cells (column '{column}'), not one cell")
+                notes.append(
+                    f"each row is a pool of {low:.0f} to {high:.0f} cells (column '{column}'), not one cell"
+                )
     evidence = "; ".join([f"median of {genes:,} genes a cell", *notes])
     what = "profiles, not cells" if kind == "averages" else "cells"
-    return Finding("cells", f"{n:,} {what}", evidence, (), "note" if notes or kind == "averages" else "ok"), labels
+    return Finding(
+        "cells", f"{n:,} {what}", evidence, (), "note" if notes or kind == "averages" else "ok"
+    ), labels
 
 
 def gene_finding(names: np.ndarray, columns: GeneColumns, n_unnamed: int) -> Finding:
@@ -69,8 +76,14 @@ def gene_finding(names: np.ndarray, columns: GeneColumns, n_unnamed: int) -> Fin
     counts = np.bincount(columns.target, minlength=columns.n_genes)
     if n_merged := int((counts > 1).sum()):
         first = names[np.flatnonzero(counts[columns.target] > 1)[0]]
-        how = "the largest value is kept (logarithms cannot be summed)" if columns.take_maximum else "values are summed"
-        notes.append(f"symbols that occur more than once after upper-casing: {n_merged:,} (such as {first}); {how}")
+        how = (
+            "the largest value is kept (logarithms cannot be summed)"
+            if columns.take_maximum
+            else "values are summed"
+        )
+        notes.append(
+            f"symbols that occur more than once after upper-casing: {n_merged:,} (such as {first}); {how}"
+        )
     if n_unnamed:
         notes.append(f"{n_unnamed:,} genes have no symbol and keep their id")
     if columns.n_genes <= PANEL:

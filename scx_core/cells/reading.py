@@ -31,7 +31,9 @@ def reading(what: str) -> Iterator[None]:
     except ScxError:
         raise
     except PermissionError as error:
-        raise ScxError(f"{what} may not be read (permission denied).", "Change the file's permissions.") from error
+        raise ScxError(
+            f"{what} may not be read (permission denied).", "Change the file's permissions."
+        ) from error
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ScxError(

@@ -49,7 +49,9 @@ def _existing(source: str) -> Path:
         there = path.exists()
     if not there:
         near = path.parent if path.parent.is_dir() else None
-        seen = sorted(entry.name for entry in near.iterdir() if entry.suffix == path.suffix)[:4] if near else []
+        seen = (
+            sorted(entry.name for entry in near.iterdir() if entry.suffix == path.suffix)[:4] if near else []
+        )
         beside = f" In that folder there are: {', '.join(seen)}." if seen else ""
         raise ScxError(f"There is no file or folder {path}.", f"Check the path.{beside}")
     return path
@@ -82,7 +84,8 @@ def _open_hdf5(path: Path, genome: str | None) -> Store:
     keys = ", ".join(sorted(file)[:8]) or "nothing"
     file.close()
     raise ScxError(
-        f"{path.name} is an HDF5 file, but neither an AnnData (no obs and var) nor a 10x matrix: it holds {keys}.",
+        f"{path.name} is an HDF5 file, but neither an AnnData (no obs and var) nor a 10x matrix: "
+        f"it holds {keys}.",
         f"Give {FORMATS}.",
     )
 
@@ -108,7 +111,9 @@ def embedded_store() -> Store:
     """scanpy's own 700 blood cells. The file is read directly: importing scanpy would take seconds."""
     spec = importlib.util.find_spec("scanpy")
     if spec is None or spec.origin is None:
-        raise ScxError("The embedded cells come with scanpy, which is not installed.", "Run: pip install scanpy")
+        raise ScxError(
+            "The embedded cells come with scanpy, which is not installed.", "Run: pip install scanpy"
+        )
     path = Path(spec.origin).parent / "datasets" / "10x_pbmc68k_reduced.h5ad"
     if path.is_file():
         with reading(path.name):

@@ -41,7 +41,9 @@ class Split:
         """The split that `to_json` wrote. ScxError when keys are missing or the two parts overlap."""
         try:
             train, held_out = (np.asarray(record[key], dtype=np.int64) for key in ("train", "held_out"))
-            split = cls(train, held_out, str(record["by"]), int(record["seed"]), float(record["held_out_share"]))
+            split = cls(
+                train, held_out, str(record["by"]), int(record["seed"]), float(record["held_out_share"])
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ScxError(f"The split is not readable ({error}).", "Split the cells again.") from error
         if len(np.intersect1d(train, held_out)):
@@ -111,7 +113,8 @@ def _by_donor(table: CellTable, cells: np.ndarray, share: float, rng: np.random.
             f"{table.name}: all labelled cells have the donor '{names[0]}' (column '{table.choices.donor}').",
             "A donor split needs two donors; split 'stratified' or 'random', and say that donors are shared.",
         )
-    goal, held, taken = share * len(cells), [], 0
+    goal, taken = share * len(cells), 0
+    held: list[str] = []
     for place in rng.permutation(len(names)):
         closer = abs(taken + counts[place] - goal) < abs(taken - goal)
         if closer and len(held) < len(names) - 1:

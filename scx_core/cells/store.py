@@ -51,13 +51,13 @@ def checked_store(store: Store) -> Store:
         if matrix.shape != (len(store.obs), len(var)):
             table = "raw.var" if values == "raw" else "var"
             raise ScxError(
-                f"{store.name}: shapes disagree. {values} is {matrix.shape[0]:,} × {matrix.shape[1]:,}, but obs has "
-                f"{len(store.obs):,} rows and {table} has {len(var):,}.",
+                f"{store.name}: shapes disagree. {values} is {matrix.shape[0]:,} × {matrix.shape[1]:,}, "
+                f"but obs has {len(store.obs):,} rows and {table} has {len(var):,}.",
                 "Write the file again from one AnnData object.",
             )
-    for table in (store.obs, store.var, store.raw_var):
-        if table is not None:
-            table.columns = table.columns.astype(str)
+    for frame in (store.obs, store.var, store.raw_var):
+        if frame is not None:
+            frame.columns = frame.columns.astype(str)
     return store
 
 

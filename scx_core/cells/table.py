@@ -42,14 +42,17 @@ class CellTable:
 
     @property
     def n_cells(self) -> int:
+        """Number of cells, unlabelled ones included."""
         return len(self.labels)
 
     @property
     def n_genes(self) -> int:
+        """Number of genes after merging."""
         return len(self.symbols)
 
     @property
     def cell_ids(self) -> np.ndarray:
+        """Unique names of the cells [n_cells]."""
         return self.obs.index.to_numpy(dtype=object)
 
     @property

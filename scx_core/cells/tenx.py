@@ -44,15 +44,19 @@ class SomeColumns:
         self._matrix, self._columns = matrix, columns
         self.shape = (matrix.shape[0], len(columns))
         self.storage = matrix.storage
+        self.scans = matrix.scans
 
     @property
     def n_stored(self) -> int:
+        """Values held, with those of the columns left out."""
         return self._matrix.n_stored
 
     def values_per_row(self) -> np.ndarray | None:
+        """Unknown without a reading."""
         return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
+        """The rows asked for."""
         return self._matrix.rows(indices)[:, self._columns]
 
 
@@ -62,7 +66,9 @@ def is_tenx(file: h5py.File) -> bool:
 
 
 def _old_genomes(file: h5py.File) -> list[str]:
-    return [key for key in file if isinstance(file[key], h5py.Group) and {"barcodes", "indptr"} <= set(file[key])]
+    return [
+        key for key in file if isinstance(file[key], h5py.Group) and {"barcodes", "indptr"} <= set(file[key])
+    ]
 
 
 def read_tenx_h5(path: Path, file: h5py.File, genome: str | None) -> Store:
@@ -87,7 +93,9 @@ def read_tenx_h5(path: Path, file: h5py.File, genome: str | None) -> Store:
 
 
 def _text(values: Any) -> list[str]:
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values[:]]
+    return [
+        value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values[:]
+    ]
 
 
 def _choose_old_genome(path: Path, file: h5py.File, wanted: str | None) -> tuple[str, tuple[str, ...]]:
@@ -100,15 +108,17 @@ def _choose_old_genome(path: Path, file: h5py.File, wanted: str | None) -> tuple
 
 
 def _keep_genes(
-    path: Path, format_name: str, obs: pd.DataFrame, var: pd.DataFrame, matrix: RowMatrix, kinds: list[str] | None,
-    genomes: list[str] | None, genome: str | None, notes: tuple[str, ...] = (),
+    path: Path, format_name: str, obs: pd.DataFrame, var: pd.DataFrame, matrix: RowMatrix,
+    kinds: list[str] | None,    genomes: list[str] | None, genome: str | None, notes: tuple[str, ...] = (),
 ) -> Store:  # fmt: skip
     kept = choose_features(path.name, kinds, genomes, genome, len(var))
     if len(kept.columns) < len(var):
         var, matrix = var.iloc[kept.columns], SomeColumns(matrix, kept.columns)
     name = kept.genome or genome
     hints = {"genome of the 10x file": name} if name else {}
-    return checked_store(Store(path.name, path, format_name, obs, var, {"X": matrix}, None, hints, notes + kept.notes))
+    return checked_store(
+        Store(path.name, path, format_name, obs, var, {"X": matrix}, None, hints, notes + kept.notes)
+    )
 
 
 def choose_features(
@@ -128,9 +138,13 @@ def choose_features(
             listed = ", ".join(f"{count:,} of '{kind}'" for kind, count in left.items())
             notes.append(f"Only '{EXPRESSION}' features are kept; left out: {listed}.")
     if genomes is not None:
-        counts = pd.Series(np.array(genomes)[keep], dtype=object).replace("", np.nan).value_counts().sort_index()
+        counts = (
+            pd.Series(np.array(genomes)[keep], dtype=object).replace("", np.nan).value_counts().sort_index()
+        )
         if wanted is not None and len(counts) and wanted not in counts:
-            raise ScxError(f"{name} has no genome '{wanted}'.", did_you_mean(wanted, list(map(str, counts.index))))
+            raise ScxError(
+                f"{name} has no genome '{wanted}'.", did_you_mean(wanted, list(map(str, counts.index)))
+            )
         genome = wanted or (str(counts.idxmax()) if len(counts) else "")
         if len(counts) > 1:
             keep &= np.array(genomes) == genome
@@ -148,11 +162,14 @@ def find_mtx_parts(folder: Path) -> dict[str, Path] | None:
     prefixes = sorted({match.group(1) for match in matrices})
     if len(prefixes) > 1:
         raise ScxError(
-            f"{folder.name} holds several samples ({', '.join(prefixes[:5])}).", "Put each sample in its own folder."
+            f"{folder.name} holds several samples ({', '.join(prefixes[:5])}).",
+            "Put each sample in its own folder.",
         )
     parts = {}
     for part, pattern in _MTX_PARTS.items():
-        fitting = [name for name in names if (match := pattern.fullmatch(name)) and match.group(1) == prefixes[0]]
+        fitting = [
+            name for name in names if (match := pattern.fullmatch(name)) and match.group(1) == prefixes[0]
+        ]
         if not fitting:
             other = " (or genes.tsv)" if part == "features" else ""
             raise ScxError(
@@ -168,7 +185,9 @@ def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) ->
     tables = {}
     for part in ("features", "barcodes"):
         with reading(f"{folder.name}: {parts[part].name}"):
-            tables[part] = pd.read_csv(parts[part], sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3)
+            tables[part] = pd.read_csv(
+                parts[part], sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3
+            )
     with reading(f"{folder.name}: {parts['matrix'].name}"):
         genes_by_cells = mmread(str(parts["matrix"]))
     features, obs = tables["features"], pd.DataFrame(index=tables["barcodes"][0].to_numpy())
@@ -179,8 +198,8 @@ def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) ->
     var = pd.DataFrame(columns, index=features[0].to_numpy())
     if matrix.shape != (len(obs), len(var)):
         raise ScxError(
-            f"{folder.name}: {parts['matrix'].name} has {matrix.shape[1]:,} genes × {matrix.shape[0]:,} cells, but "
-            f"{parts['features'].name} has {len(var):,} lines and {parts['barcodes'].name} {len(obs):,}.",
+            f"{folder.name}: {parts['matrix'].name} has {matrix.shape[1]:,} genes × {matrix.shape[0]:,} cells, "
+            f"but {parts['features'].name} has {len(var):,} lines and {parts['barcodes'].name} {len(obs):,}.",
             "The three files are of different samples, or one is cut short: copy them again.",
         )
     kinds = features[2].tolist() if features.shape[1] > 2 else None

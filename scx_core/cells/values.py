@@ -24,7 +24,16 @@ SHAPE_ROWS = 400
 LOG_CEILING = 25.0
 # More molecules than this in one droplet is not credible: the "unit" is then rounding, not a count.
 DEEPEST = 5e6
-KINDS = ("counts", "non-integer counts", "log-normalised", "normalised", "averages", "scaled", "empty", "broken")
+KINDS = (
+    "counts",
+    "non-integer counts",
+    "log-normalised",
+    "normalised",
+    "averages",
+    "scaled",
+    "empty",
+    "broken",
+)
 USABLE = KINDS[:5]
 
 
@@ -76,45 +85,65 @@ def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> Va
     scope = "all" if seen == matrix.shape[0] else f"{seen:,} sampled"
     if broken:
         return Values(
-            "broken", f"{broken:,} values are NaN or infinite ({scope} rows)",
-            f"{broken:,} values are NaN or infinite", "Replace them with 0 or remove these cells or genes",
+            "broken",
+            f"{broken:,} values are NaN or infinite ({scope} rows)",
+            f"{broken:,} values are NaN or infinite",
+            "Replace them with 0 or remove these cells or genes",
         )
     if not np.isfinite(high) or high == low == 0:
-        return Values("empty", f"no value above 0 ({scope} rows)", "it holds no value other than 0",
-                      "Check that the right matrix was saved")
+        return Values(
+            "empty",
+            f"no value above 0 ({scope} rows)",
+            "it holds no value other than 0",
+            "Check that the right matrix was saved",
+        )
     if low < 0:
         return Values(
-            "scaled", f"values from {low:.3g} to {high:.3g} ({scope} rows): negative, so scaled or residuals",
-            f"it holds negative values (smallest {low:.3g}), as after scaling, so genes cannot be ranked by it",
+            "scaled",
+            f"values from {low:.3g} to {high:.3g} ({scope} rows): negative, so scaled or residuals",
+            f"it holds negative values (smallest {low:.3g}), as after scaling, so it cannot rank genes",
             "Keep the counts or log-normalised values in raw or a layer",
         )
     return _positive(sp.vstack(kept, format="csr"), high, fractions, scope, rows_per_type)
 
 
 def _blocks(matrix: RowMatrix) -> Iterator[np.ndarray]:
+    """Row numbers to read: everything in blocks, or blocks spread over a big matrix."""
     n = matrix.shape[0]
+    if matrix.scans and matrix.n_stored > READ_ALL:
+        yield np.unique(np.linspace(0, n - 1, SHAPE_ROWS).astype(int))
+        return
     size = max(1, int(BLOCK_VALUES / max(matrix.n_stored / max(n, 1), 1)))
     starts = np.arange(0, n, size)
     if matrix.n_stored > READ_ALL and len(starts) > SAMPLED_BLOCKS:
         size = max(1, size // 4)
         starts = np.unique(np.linspace(0, n - size, SAMPLED_BLOCKS).astype(int))
-    for start in starts:
+    for start in starts.tolist():
         yield np.arange(start, min(start + size, n))
 
 
-def _positive(x: sp.csr_matrix, high: float, fractions: int, scope: str, rows_per_type: float | None) -> Values:
+def _positive(
+    x: sp.csr_matrix, high: float, fractions: int, scope: str, rows_per_type: float | None
+) -> Values:
     """The kind of a matrix without negatives. `fractions`: how many of its values are not whole."""
     shape = shape_of(x)
     top = f"largest value {high:.4g}, {scope} rows"
     if fractions == 0:
         warning = "" if high > 1 else "Every value is 0 or 1, so the genes of a cell cannot be ranked."
-        return Values("counts", f"whole numbers only ({top}; median sum {shape.sum:,.0f} a cell)", warning=warning)
+        return Values(
+            "counts", f"whole numbers only ({top}; median sum {shape.sum:,.0f} a cell)", warning=warning
+        )
     base = log_base(x) if high <= LOG_CEILING else ""
     if not base and is_average(shape, high, rows_per_type):
-        few = f"; rows of one type: {rows_per_type:.0f} (median)" if rows_per_type and rows_per_type <= 2 else ""
+        few = (
+            f"; rows of one type: {rows_per_type:.0f} (median)"
+            if rows_per_type and rows_per_type <= 2
+            else ""
+        )
         sums = f"every row sums to {shape.sum:,.0f}" if shape.sum_cv < 1e-3 else "sums differ"
         return Values(
-            "averages", f"{sums}, {1 - shape.whole:.2%} of the values are not whole, not multiples of one unit "
+            "averages",
+            f"{sums}, {1 - shape.whole:.2%} of the values are not whole, not multiples of one unit "
             f"either, and a row has {shape.detected:.0%} of all genes{few}",
             warning="These rows are profiles, not cells: averages of many cells. Results describe them, "
             "not single cells, and statistics over cells do not apply.",
@@ -122,16 +151,22 @@ def _positive(x: sp.csr_matrix, high: float, fractions: int, scope: str, rows_pe
     if base:
         return Values("log-normalised", f"{base} ({top})")
     if shape.unit > 0.95 or shape.sum_cv < 1e-3:
-        how = "whole multiples of one unit a cell" if shape.unit > 0.95 else f"every cell sums to {shape.sum:,.0f}"
+        how = (
+            "whole multiples of one unit a cell"
+            if shape.unit > 0.95
+            else f"every cell sums to {shape.sum:,.0f}"
+        )
         return Values("normalised", f"not whole, but {how}, and not logged ({top})")
     if high <= LOG_CEILING:
         return Values(
-            "log-normalised", f"not whole and small, as after log1p ({top}); the base could not be confirmed",
+            "log-normalised",
+            f"not whole and small, as after log1p ({top}); the base could not be confirmed",
             warning="Taken for log-normalised values because none is above "
             f"{LOG_CEILING:.0f}; check it if they are something else.",
         )
     return Values(
-        "non-integer counts", f"{shape.whole:.0%} of the values are whole, {shape.whole_rows:.0%} of the cells all "
+        "non-integer counts",
+        f"{shape.whole:.0%} of the values are whole, {shape.whole_rows:.0%} of the cells all "
         f"whole ({top}): counts corrected or estimated in part",
         warning="Partly non-integer: corrected counts, or studies of different kinds in one file.",
     )

@@ -1,0 +1,17 @@
+"""Transcoders: sparse stand-ins for the MLPs of a language model, trained, saved and loaded.
+
+In come a model that can be tapped and a table of cells; out comes a `TranscoderSet` in a folder that
+circuit-tracer can read too. Training runs in a `RunFolder` and survives a kill.
+"""
+
+from scx_core.transcoders.folder import EMBEDDED_SETS, load_set, save_set
+from scx_core.transcoders.module import Active, Transcoder, TranscoderSet
+
+__all__ = [
+    "EMBEDDED_SETS",
+    "Active",
+    "Transcoder",
+    "TranscoderSet",
+    "load_set",
+    "save_set",
+]

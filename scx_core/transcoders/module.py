@@ -1,0 +1,178 @@
+"""A transcoder as it is used after training, and a set of them, one per MLP layer (method §2).
+
+Legend: T tokens, d residual width, F features, N active (token, feature) pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from scx_core.errors import ScxError
+
+Kind = Literal["relu", "topk", "jumprelu"]
+
+
+class Active(NamedTuple):
+    """The active features of some tokens, sorted by position, then feature. Values are > 0."""
+
+    position_N: torch.Tensor
+    feature_N: torch.Tensor
+    value_N: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Transcoder:
+    """ŷ = act(W_enc x + b_enc) W_dec + b_dec (+ W_skip x), on raw MLP inputs x.
+
+    `kind` is the gate: relu; topk (the `k` largest of a token, among the positive ones); jumprelu
+    (pre-activations above `threshold_F` pass unchanged). Raises ScxError when the shapes disagree.
+    """
+
+    W_enc_Fd: torch.Tensor
+    b_enc_F: torch.Tensor
+    W_dec_Fd: torch.Tensor
+    b_dec_d: torch.Tensor
+    W_skip_dd: torch.Tensor | None = None
+    kind: Kind = "relu"
+    k: int | None = None
+    threshold_F: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        F, d = self.W_enc_Fd.shape if self.W_enc_Fd.ndim == 2 else (0, 0)
+        wanted = {"W_enc": (F, d), "W_dec": (F, d), "b_enc": (F,), "b_dec": (d,), "W_skip": (d, d), "threshold": (F,)}
+        for name, tensor in self.tensors().items():
+            if tuple(tensor.shape) != wanted[name] or F == 0:
+                raise ScxError(
+                    f"{name} of a transcoder has the shape {tuple(tensor.shape)}, expected {wanted[name]}.",
+                    "W_enc and W_dec are [features, width], b_enc [features], b_dec [width], W_skip [width, width].",
+                )
+        needs = {"topk": ("k", self.k), "jumprelu": ("threshold", self.threshold_F)}
+        if self.kind in needs and needs[self.kind][1] is None:
+            raise ScxError(f"A {self.kind} transcoder needs {needs[self.kind][0]}.", "Save the set again with it.")
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights that exist, by their plain names."""
+        found = {
+            "W_enc": self.W_enc_Fd,
+            "W_dec": self.W_dec_Fd,
+            "b_enc": self.b_enc_F,
+            "b_dec": self.b_dec_d,
+            "W_skip": self.W_skip_dd,
+            "threshold": self.threshold_F,
+        }
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    @property
+    def n_features(self) -> int:
+        """F."""
+        return self.W_enc_Fd.shape[0]
+
+    @property
+    def width(self) -> int:
+        """d."""
+        return self.W_enc_Fd.shape[1]
+
+    def pre(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """Pre-activations [..., F]."""
+        return torch.nn.functional.linear(x_Td.to(self.W_enc_Fd.dtype), self.W_enc_Fd, self.b_enc_F)
+
+    def gate(self, pre_TF: torch.Tensor) -> torch.Tensor:
+        """Feature activations of pre-activations, both [..., F]."""
+        if self.kind == "relu":
+            return pre_TF.relu()
+        if self.kind == "jumprelu":
+            return pre_TF * (pre_TF > self.threshold_F)
+        top = pre_TF.topk(min(self.k or 0, self.n_features), dim=-1)
+        return torch.zeros_like(pre_TF).scatter(-1, top.indices, top.values.relu())
+
+    def encode(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """Feature activations z [..., F], most of them 0."""
+        return self.gate(self.pre(x_Td))
+
+    def decode(self, z_TF: torch.Tensor) -> torch.Tensor:
+        """z W_dec + b_dec [..., d], without the skip term."""
+        return z_TF @ self.W_dec_Fd + self.b_dec_d
+
+    def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """The stand-in for the MLP's output [..., d], skip term included."""
+        y_Td = self.decode(self.encode(x_Td))
+        return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
+
+    def active(self, x_Td: torch.Tensor) -> Active:
+        """The active features of every token of x [T, d]."""
+        z_TF = self.encode(x_Td)
+        position_N, feature_N = z_TF.nonzero(as_tuple=True)
+        return Active(position_N, feature_N, z_TF[position_N, feature_N])
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Transcoder:
+        """A copy on another device or in another precision; itself when nothing changes."""
+
+        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else tensor.to(device=device, dtype=dtype)
+
+        return replace(
+            self,
+            W_enc_Fd=move(self.W_enc_Fd),
+            b_enc_F=move(self.b_enc_F),
+            W_dec_Fd=move(self.W_dec_Fd),
+            b_dec_d=move(self.b_dec_d),
+            W_skip_dd=move(self.W_skip_dd),
+            threshold_F=move(self.threshold_F),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TranscoderSet:
+    """One transcoder per MLP, layer 0 first, all with the same width and number of features.
+
+    `meta` is what scx.json says (training configuration, provenance, metrics); `fingerprint` the sha256
+    of the weights, "" for a set that was never saved. Raises ScxError when the layers disagree.
+    """
+
+    layers: tuple[Transcoder, ...]
+    meta: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(layer.W_enc_Fd.shape) for layer in self.layers]
+        if not shapes:
+            raise ScxError("A transcoder set has no layers.", "One transcoder per MLP layer is needed.")
+        for number, shape in enumerate(shapes):
+            if shape != shapes[0]:
+                raise ScxError(
+                    f"Layer {number} of the transcoder set is {shape} (features, width), layer 0 is {shapes[0]}.",
+                    "All layers of a set have the same number of features.",
+                )
+
+    @property
+    def n_features(self) -> int:
+        """F of every layer."""
+        return self.layers[0].n_features
+
+    @property
+    def width(self) -> int:
+        """d of every layer."""
+        return self.layers[0].width
+
+    @property
+    def kind(self) -> Kind:
+        """The gate of the layers."""
+        return self.layers[0].kind
+
+    @property
+    def name(self) -> str:
+        """Short name for people."""
+        return str(self.meta.get("name") or (self.folder.name if self.folder else "unsaved"))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TranscoderSet:
+        """The set on another device or in another precision."""
+        return replace(self, layers=tuple(layer.to(device, dtype) for layer in self.layers))
+
+    def stand_ins(self) -> dict[int, Transcoder]:
+        """Layer → callable, for `language.replaced_mlps`."""
+        return dict(enumerate(self.layers))

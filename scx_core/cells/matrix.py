@@ -215,13 +215,13 @@ def check_pointers(indptr: np.ndarray, n: int, n_data: int, n_indices: int) -> N
         problem = f"{n_data:,} values, {n_indices:,} indices and a last pointer of {indptr[-1]:,} disagree"
     else:
         return
-    raise ScxError(f"The sparse matrix is damaged: {problem}.", "Write or download the file again.")
+    raise ScxError(f"the sparse matrix is damaged: {problem}.", "Write or download the file again.")
 
 
 def check_columns(columns: np.ndarray, n: int) -> None:
     """ScxError when an index points outside the matrix."""
     if len(columns) and (columns.min() < 0 or columns.max() >= n):
         raise ScxError(
-            f"The sparse matrix is damaged: the index {int(columns.max()):,} lies outside its {n:,} entries.",
+            f"the sparse matrix is damaged: the index {int(columns.max()):,} lies outside its {n:,} entries.",
             "Write or download the file again.",
         )

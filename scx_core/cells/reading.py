@@ -28,8 +28,10 @@ def reading(what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except ScxError:
-        raise
+    except ScxError as error:
+        if what in error.problem:
+            raise
+        raise ScxError(f"{what}: {error.problem}", error.remedy) from error
     except PermissionError as error:
         raise ScxError(
             f"{what} may not be read (permission denied).", "Change the file's permissions."

@@ -86,8 +86,8 @@ def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> Va
     if broken:
         return Values(
             "broken",
-            f"{broken:,} values are NaN or infinite ({scope} rows)",
-            f"{broken:,} values are NaN or infinite",
+            f"values that are NaN or infinite: {broken:,} ({scope} rows)",
+            f"it holds values that are NaN or infinite: {broken:,}",
             "Replace them with 0 or remove these cells or genes",
         )
     if not np.isfinite(high) or high == low == 0:

@@ -1,0 +1,44 @@
+"""Figures: a traced circuit as something to look at and to take away.
+
+In comes a `Circuit` and a `View`; `simplify` computes one `Drawing`, and the page, the printed figure and
+the legend all draw exactly that. Out go HTML, PNG, SVG, PDF, GraphML, JSON, the coloured cell sentence,
+the gene chart and the gene table, all with their provenance and with every name escaped.
+"""
+
+from scx_core.figures.bars import genes_figure, genes_picture
+from scx_core.figures.drawing import Drawing, Link, Placed, View
+from scx_core.figures.export import DEFAULT_FORMATS, FORMATS, export, export_bytes, file_name, mime_type, safe_name
+from scx_core.figures.html import circuit_page, to_pyvis
+from scx_core.figures.layout import simplify
+from scx_core.figures.network import to_graphml, to_networkx
+from scx_core.figures.picture import circuit_figure, circuit_picture
+from scx_core.figures.sentence import sentence_html
+from scx_core.figures.table import gene_table, table_csv
+from scx_core.figures.words import provenance_line
+
+__all__ = [
+    "DEFAULT_FORMATS",
+    "FORMATS",
+    "Drawing",
+    "Link",
+    "Placed",
+    "View",
+    "circuit_figure",
+    "circuit_page",
+    "circuit_picture",
+    "export",
+    "export_bytes",
+    "file_name",
+    "gene_table",
+    "genes_figure",
+    "genes_picture",
+    "mime_type",
+    "provenance_line",
+    "safe_name",
+    "sentence_html",
+    "simplify",
+    "table_csv",
+    "to_graphml",
+    "to_networkx",
+    "to_pyvis",
+]

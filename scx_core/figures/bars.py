@@ -1,0 +1,131 @@
+"""The gene effects as a ranked bar chart: what raises the score and what lowers it apart, with intervals."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from scx_core.circuits.circuit import Circuit, GeneEffect
+
+from . import colours, words
+from .drawing import WIDTHS
+from .pen import Pen, picture_bytes, star
+from .text import fitted, number, one_row, plain, text_width
+
+_EDGE, _HEAD, _ROW, _GROUP = 14.0, 58.0, 22.0, 30.0
+_SIZE = 12.0
+
+
+def genes_figure(
+    circuit: Circuit,
+    *,
+    markers: frozenset[str] = frozenset(),
+    n: int = 12,
+    size: Literal["wide", "column"] = "column",
+) -> Figure:
+    """The `n` strongest genes of either sign. Whiskers: the interval low–high, else ± one sd, else none."""
+    groups = [(title, rows) for title, rows in _by_sign(circuit, n) if rows]
+    shown = [row for _, rows in groups for row in rows]
+    room = WIDTHS[size] - 2 * _EDGE
+    height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 78.0
+    pen = Pen(WIDTHS[size], height)
+    pen.text(_EDGE, 20.0, fitted(words.title(circuit), room, 17.0), 17.0, bold=True)
+    pen.text(_EDGE, 41.0, fitted(words.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
+    names = max((text_width(_name(row), _SIZE, bold=True) for row in shown), default=0.0) + 24.0
+    scale = _Scale(shown, _EDGE + names, WIDTHS[size] - _EDGE - 52.0)
+    y = _HEAD
+    for title, rows in groups:
+        pen.text(_EDGE, y + 12.0, title, 11.0, colour=colours.MUTED)
+        y += _GROUP
+        for row in rows:
+            _bar(pen, row, y, scale, row.gene in markers)
+            y += _ROW
+    _axis(pen, scale, _HEAD + _GROUP - 5.0, y)
+    _foot(pen, circuit, shown, markers, y + 36.0, room)
+    return pen.figure
+
+
+def genes_picture(
+    circuit: Circuit,
+    file_format: str,
+    *,
+    markers: frozenset[str] = frozenset(),
+    n: int = 12,
+    size: Literal["wide", "column"] = "column",
+) -> bytes:
+    """The chart as PNG, SVG or PDF. Raises ScxError for another format."""
+    figure = genes_figure(circuit, markers=markers, n=n, size=size)
+    return picture_bytes(figure, file_format, title=f"Gene effects, {words.title(circuit)}",
+                         description=words.provenance_line(circuit.provenance))
+
+
+class _Scale:
+    """Logits to units: room for the longest whisker on both sides, 0 always in it."""
+
+    def __init__(self, rows: list[GeneEffect], left: float, right: float) -> None:
+        reach = [end for row in rows for end in (row.effect, *(interval(row) or ()))]
+        self.low, self.high = min([0.0, *reach]), max([0.0, *reach])
+        self.left, self.right = left, right
+        self.span = (self.high - self.low) or 1.0
+
+    def __call__(self, value: float) -> float:
+        return self.left + (self.right - self.left) * (value - self.low) / self.span
+
+
+def interval(row: GeneEffect) -> tuple[float, float] | None:
+    """The bootstrap interval, else the mean ± sd, else nothing."""
+    if row.low is not None and row.high is not None:
+        return row.low, row.high
+    return (row.effect - row.sd, row.effect + row.sd) if row.sd else None
+
+
+def _by_sign(circuit: Circuit, n: int) -> list[tuple[str, list[GeneEffect]]]:
+    rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
+    return [
+        ("Raise the score", [row for row in rows if row.effect > 0][:n]),
+        ("Lower the score", [row for row in rows if row.effect < 0][:n]),
+    ]
+
+
+def _name(row: GeneEffect) -> str:
+    return plain(row.gene, 16) or "(no name)"
+
+
+def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> None:
+    zero, end = scale(0.0), scale(row.effect)
+    corners = [(zero, y - 7), (end, y - 7), (end, y + 7), (zero, y + 7)]
+    colour = colours.sign_colour(row.effect)
+    pen.polygon(corners, fill=colour, line=colour, alpha=0.78)
+    pen.text(_EDGE + 18.0, y, _name(row), _SIZE, bold=marker)
+    if marker:
+        pen.polygon(star(_EDGE + 7.0, y, 6.5), fill=colours.MARKER_FILL, line=colours.MARKER_LINE)
+    whisker = interval(row)
+    reach = end
+    if whisker:
+        low, high = scale(whisker[0]), scale(whisker[1])
+        pen.curve([(low, y), (low, y), (high, y), (high, y)], colour=colours.INK, thickness=1.1, alpha=1.0, order=4)
+        for x in (low, high):
+            pen.curve([(x, y - 3), (x, y - 3), (x, y + 3), (x, y + 3)], colour=colours.INK, thickness=1.1, alpha=1.0,
+                      order=4)
+        reach = max(end, high)
+    pen.text(max(reach, zero) + 6.0, y, number(row.effect, 2), 10.5, colour=colours.MUTED)
+
+
+def _axis(pen: Pen, scale: _Scale, top: float, bottom: float) -> None:
+    zero = scale(0.0)
+    pen.curve([(zero, top), (zero, top), (zero, bottom), (zero, bottom)], colour=colours.INK, thickness=0.8, alpha=0.6,
+              order=4)
+    middle = (scale.left + scale.right) / 2
+    pen.text(middle, bottom + 8.0, "effect on the answer's score, logits", 11.0, colour=colours.MUTED, align="center")
+
+
+def _foot(pen: Pen, circuit: Circuit, shown: list[GeneEffect], markers: frozenset[str], y: float, room: float) -> None:
+    kinds = {"bootstrap interval" if row.low is not None and row.high is not None else "± sd"
+             for row in shown if interval(row)}
+    parts = [f"mean over {circuit.n_cells:,} cells" if circuit.scope == "consensus" else "one cell"]
+    parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
+    parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []
+    pen.text(_EDGE, y, fitted("; ".join(parts), room, 10.5), 10.5, colour=colours.MUTED)
+    line, size = one_row(words.provenance_line(circuit.provenance), room)
+    pen.text(_EDGE, y + 20.0, line, size, colour=colours.MUTED)

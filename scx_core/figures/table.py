@@ -1,0 +1,75 @@
+"""The gene table: as a data frame for the page, and as CSV with the provenance in a file beside it.
+
+Spreadsheets run a cell that begins with = + - or @, so a text that does gets an apostrophe in front.
+The provenance is not in the CSV, where it would be a comment that not every reader skips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from scx_core.circuits.circuit import Circuit
+
+from .text import plain
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def gene_table(
+    circuit: Circuit,
+    markers: frozenset[str] | None = None,
+    other_markers: Mapping[str, frozenset[str]] | None = None,
+) -> pd.DataFrame:
+    """One row a gene, strongest absolute effect first.
+
+    Columns: gene, effect (logits), direction, share_of_cells, n_cells, sd, low, high, rank (in the
+    sentence; mean in a consensus), known_marker. `markers` are those of the cell type, None when there
+    is no list for it; `other_markers` the lists of other types: a gene in both is "shared".
+    """
+    rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
+    elsewhere = frozenset[str]().union(*(other_markers or {}).values())
+    return pd.DataFrame(
+        {
+            "gene": pd.Series([row.gene for row in rows], dtype=object),
+            "effect": pd.Series([row.effect for row in rows], dtype=float),
+            "direction": pd.Series([_direction(row.effect) for row in rows], dtype=object),
+            "share_of_cells": pd.Series([row.share for row in rows], dtype=float),
+            "n_cells": pd.Series([row.n_cells for row in rows], dtype=int),
+            "sd": pd.Series([row.sd for row in rows], dtype=float),
+            "low": pd.Series([row.low for row in rows], dtype=float),
+            "high": pd.Series([row.high for row in rows], dtype=float),
+            "rank": pd.Series([row.rank for row in rows], dtype=float),
+            "known_marker": pd.Series([_known(row.gene, circuit, markers, elsewhere) for row in rows], dtype=object),
+        }
+    )
+
+
+def _direction(effect: float) -> str:
+    return "raises" if effect > 0 else "lowers" if effect < 0 else "none"
+
+
+def _known(gene: str, circuit: Circuit, markers: frozenset[str] | None, elsewhere: frozenset[str]) -> str:
+    if markers is None:
+        return "unknown"
+    if gene not in markers:
+        return "no"
+    return "shared" if gene in elsewhere else f"yes — {plain(circuit.target.answer)}"
+
+
+def table_csv(table: pd.DataFrame) -> bytes:
+    """The table as UTF-8 CSV with a byte order mark, which spreadsheets need and pandas skips."""
+    safe = table.copy()
+    for column in safe.columns:
+        if safe[column].dtype == object:
+            safe[column] = [_guarded(value) for value in safe[column]]
+    return safe.to_csv(index=False, lineterminator="\n").encode("utf-8-sig")
+
+
+def _guarded(value: object) -> object:
+    """The text on one line, with an apostrophe in front where a spreadsheet would compute it."""
+    if not isinstance(value, str):
+        return value
+    line = plain(value)
+    return f"'{line}" if value.startswith(_FORMULA_STARTS) or line.startswith(_FORMULA_STARTS) else line

@@ -1,0 +1,173 @@
+"""Every sentence around a drawing: heading, hover lines, what is hidden, caption, provenance line.
+
+"Effect" is the change of the answer's score in the frozen model, in logits; "share" is a share of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
+
+from .select import Flow, Group, Selection
+from .text import number, percent, plain, several, signed
+
+_SCORE_NAMES = {"replacement": "replacement score", "completeness": "completeness"}
+
+
+def title(circuit: Circuit) -> str:
+    """The cell type, or the target's wording when it has no answer."""
+    return plain(circuit.target.answer or circuit.target.label, 60) or "Circuit"
+
+
+def subtitle(circuit: Circuit) -> str:
+    """Scope and competitors in one line."""
+    scope = "one cell" if circuit.scope == "cell" else f"consensus of {several(circuit.n_cells, 'cell')}"
+    rivals = against(circuit.target)
+    return scope + (f" · {rivals}" if rivals else "")
+
+
+def against(target: Target, most: int = 2) -> str:
+    """"against B cell", "against 9 other types" when they are more than `most`, or nothing."""
+    if not target.against:
+        return ""
+    if len(target.against) > most:
+        return f"against {len(target.against)} other types"
+    return "against " + " and ".join(plain(name, 28) for name in target.against)
+
+
+def scores(circuit: Circuit) -> str:
+    """Replacement score and completeness (method §6), when they are known."""
+    return " · ".join(f"{name} {number(circuit.scores[key], 2)}"
+                      for key, name in _SCORE_NAMES.items() if key in circuit.scores)
+
+
+def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
+    """What the drawing leaves out, one clause each."""
+    lines = []
+    for key, shown, what in (("error_share", show_errors, "reconstruction error"), ("bias_share", show_bias, "bias")):
+        if key in circuit.scores:
+            hidden = "" if shown else " (not drawn)"
+            lines.append(f"{percent(circuit.scores[key])} of the input is {what}{hidden}")
+    parts = ((selection.hidden_features, "feature"), (selection.hidden_edges, "weaker arrow"))
+    left_out = [several(count, what) for count, what in parts if count > 0]
+    if left_out:
+        lines.append(f"{' and '.join(left_out)} of the circuit not drawn")
+    return tuple(lines)
+
+
+def caption(circuit: Circuit) -> str:
+    """The figure's caption: what is drawn, for whom, from what, and how to read it."""
+    who = title(circuit)
+    what = (f"Circuit of one cell called {who}" if circuit.scope == "cell"
+            else f"Consensus circuit of {who} over {several(circuit.n_cells, 'cell')}")
+    rivals = against(circuit.target)
+    made = [f"{label} {name}" for key, label in
+            (("data", "Cells:"), ("model", "Model:"), ("transcoders", "Transcoders:"))
+            if (name := _name(circuit.provenance.get(key)))]
+    sentences = [
+        what + (f", {rivals}" if rivals else ""),
+        f"Target: {plain(circuit.target.label, 90)}" if circuit.target.label else "",
+        "; ".join(made),
+        scores(circuit).capitalize(),
+        "Bottom: genes in the order of the cell sentence"
+        + (" (mean rank)" if circuit.scope == "consensus" else "")
+        + "; middle: transcoder features by layer; top: the answer",
+        "Effect is the change of the answer's score in the frozen model, in logits",
+    ]
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def provenance_line(provenance: Mapping[str, Any]) -> str:
+    """Tool, data@fingerprint, model@fingerprint, transcoders@fingerprint and seed, in one row."""
+    tool = provenance.get("tool")
+    parts = [f"{plain(tool.get('name', 'scX'))} {plain(tool.get('version', ''))}".strip()
+             if isinstance(tool, Mapping) else "scX"]
+    for key in ("data", "model", "transcoders"):
+        name, mark = _name(provenance.get(key)), _fingerprint(provenance.get(key))
+        if name or mark:
+            parts.append(f"{name or key}@{mark}" if mark else name)
+    if provenance.get("seed") is not None:
+        parts.append(f"seed {plain(provenance['seed'], 12)}")
+    return " · ".join(parts)
+
+
+def _name(thing: Any) -> str:
+    if isinstance(thing, Mapping):
+        thing = thing.get("name") or thing.get("source") or ""
+    return "" if thing is None else plain(str(thing).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1], 32)
+
+
+def _fingerprint(thing: Any) -> str:
+    return plain(thing.get("fingerprint") or "")[:8] if isinstance(thing, Mapping) else ""
+
+
+def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known: str) -> tuple[str, ...]:
+    """Lines for a gene: effect, cells, rank, tokens, marker."""
+    lines = [plain(group.gene or ""), f"effect {signed(effect.effect if effect else group.effect)} logits"
+             + _deviation(effect.sd if effect else 0.0)]
+    if circuit.scope == "consensus":
+        if effect:
+            lines.append(f"in the sentence of {effect.n_cells:,} of {several(circuit.n_cells, 'cell')}"
+                         f" ({percent(effect.share)}), mean rank {number(effect.rank)}")
+    else:
+        rank = f"rank {effect.rank:.0f} in the sentence, " if effect else ""
+        lines.append(rank + several(len(group.members), "token"))
+    lines.append(f"{percent(group.influence)} of the target's input starts here")
+    return (*lines, known) if known else tuple(lines)
+
+
+def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[str, ...]:
+    """Lines for a feature: name, effect, influence, activation, cells."""
+    first = group.members[0]
+    lines = [plain(label) if label else feature_name(first),
+             f"layer {first.layer}, feature {first.feature}" + (f", most at {plain(group.gene)}" if group.gene else ""),
+             f"effect {signed(group.effect)} logits" + _deviation(first.sd),
+             f"{percent(group.influence)} of the target's input flows through it"]
+    activations = [node.activation for node in group.members if node.activation is not None]
+    if activations:
+        lines.append(f"activation {number(max(activations))}"
+                     + (f" (largest of {len(activations)} tokens)" if len(activations) > 1 else ""))
+    if circuit.scope == "consensus":
+        lines.append(f"in {percent(group.share)} of {several(circuit.n_cells, 'cell')}")
+    elif group.gene is None and first.token:
+        lines.append(f"at the token “{plain(first.token, 24)}”")
+    return tuple(lines)
+
+
+def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
+    """Lines for the prompt, an error, the biases or the target."""
+    if group.kind == "target":
+        target = circuit.target
+        lines = [title(circuit), plain(target.label), f"score {signed(target.value)} logits"]
+        if target.teacher_forced:
+            lines.append("given before it: " + " ".join(plain(word, 24) for word in target.teacher_forced))
+        return tuple(line for line in lines if line)
+    heading = {
+        "prompt": f"the prompt's own words ({several(len(group.members), 'token')})",
+        "error": f"reconstruction error of layer {group.layer}",
+        "bias": "biases",
+    }[group.kind]
+    return heading, f"effect {signed(group.effect)} logits", f"{percent(group.influence)} of the target's input"
+
+
+def link_hover(flow: Flow, names: Mapping[str, str], circuit: Circuit) -> tuple[str, ...]:
+    """Lines for an arrow: ends, weight with its unit, share of the input, cells."""
+    unit = "logits" if flow.target.startswith("target ") else "of pre-activation"
+    lines = [f"{names[flow.source]} → {names[flow.target]}",
+             f"direct effect {signed(flow.weight)} {unit}" + _deviation(flow.sd),
+             f"{percent(flow.input_share)} of the input of {names[flow.target]}",
+             f"{percent(flow.strength)} of the target's input"]
+    if circuit.scope == "consensus":
+        lines.append(f"in {percent(flow.share)} of {several(circuit.n_cells, 'cell')}")
+    return tuple(lines)
+
+
+def feature_name(node: Node) -> str:
+    """"L2·513"."""
+    return f"L{node.layer}·{node.feature}"
+
+
+def _deviation(sd: float) -> str:
+    return f" (sd {number(sd, 2)})" if sd else ""

@@ -1,0 +1,51 @@
+"""What a training run will take, measured by a trial step before it is started."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from scx_core.language import Language
+from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+from scx_core.transcoders.session import Session
+from scx_core.transcoders.tokens import Texts
+
+TOKENS_A_GENE = 2.5  # sub-word tokens of a gene's name, as the tokenizers tried here spell them
+PROMPT_TOKENS = 20
+TRIAL_STEPS = 2
+
+
+class Estimate(NamedTuple):
+    """Time of the whole run, memory it needs beside the model (bytes), weights trained, tokens a step."""
+
+    seconds: float
+    bytes: int
+    parameters: int
+    tokens_per_step: int
+
+
+def estimate(
+    lm: Language, transcoder: TranscoderConfig, train: TrainConfig, n_cells: int, tokens_per_cell: int | None = None
+) -> Estimate:
+    """Run a few steps on random tokens of the usual length and extrapolate. Takes a few steps' time.
+
+    `tokens_per_cell` defaults to a guess from the number of genes in a sentence.
+    """
+    guess = round(lm.sentence_config.n_genes * TOKENS_A_GENE) + PROMPT_TOKENS
+    length = min(tokens_per_cell or guess, lm.facts.context)
+    cells = min(train.cells_per_batch, n_cells)
+    ids = np.random.default_rng(train.seed).integers(0, len(lm.tokenizer), cells * length).astype(np.int32)
+    texts = Texts(ids, np.arange(cells + 1) * length)
+    session = Session.fresh(lm, texts, transcoder, train)
+    session.step(0)  # the first step allocates
+    since = time.perf_counter()
+    for step in range(1, TRIAL_STEPS + 1):
+        session.step(step % train.steps)
+    seconds = (time.perf_counter() - since) / TRIAL_STEPS
+    parameters = sum(tensor.numel() for trainee in session.trainees for tensor in trainee.weights.values())
+    tokens, d = cells * length, lm.facts.width
+    # Weights, gradients and Adam's two moments; inputs and outputs of every MLP; one layer's pre-activations.
+    activations = 2 * tokens * d * lm.facts.n_layers + 3 * tokens * d * transcoder.expansion
+    return Estimate(train.steps * seconds, 4 * (4 * parameters + activations), parameters, tokens)

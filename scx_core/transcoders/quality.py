@@ -1,0 +1,94 @@
+"""How well transcoders stand in for the MLPs: losses with all of them replaced, and sums layer by layer.
+
+The few numbers that training logs and writes beside a set; the validation room has the whole table.
+Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from scx_core.language import Language, forward, mlp_io, replaced_mlps
+from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.tokens import Texts
+
+CELLS_AT_ONCE = 8
+
+
+class Spliced(NamedTuple):
+    """Mean losses per token in nats, every MLP replaced at once (method §3)."""
+
+    ce_orig: float
+    ce_transcoder: float
+    ce_zero: float
+    kl: float
+
+    @property
+    def ce_recovered(self) -> float:
+        """(CE_zero − CE_transcoder) / (CE_zero − CE_orig), never clipped."""
+        return (self.ce_zero - self.ce_transcoder) / (self.ce_zero - self.ce_orig)
+
+
+class LayerSums(NamedTuple):
+    """Over all tokens measured: FVU (ratio of sums), mean active features a token, share never active."""
+
+    fvu: float
+    l0: float
+    dead: float
+
+
+def _log_probs(lm: Language, ids_BT, mask_BT, keep_BT, stand_ins: Mapping[int, Callable]) -> torch.Tensor:
+    """Log-probabilities at the positions that have a next token, [N, V] float32."""
+    with replaced_mlps(lm, stand_ins):
+        return forward(lm, ids_BT, mask_BT)[:, :-1][keep_BT].float().log_softmax(-1)
+
+
+@torch.no_grad()
+def spliced(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Sequence[int]) -> Spliced:
+    """Losses of the model as it is, with transcoders, and with zeros for MLPs; and KL(p_orig ‖ p_transcoder)."""
+    total, count = torch.zeros(4, dtype=torch.float64), 0
+    coders = dict(enumerate(layers))
+    zeros = dict.fromkeys(coders, torch.zeros_like)
+    for start in range(0, len(cells), CELLS_AT_ONCE):
+        ids_BT, mask_BT = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
+        # With padding on the left, a real token always has a real next one.
+        keep_BT = mask_BT[:, :-1].bool()
+        next_N = ids_BT[:, 1:][keep_BT][:, None]
+        orig_NV = _log_probs(lm, ids_BT, mask_BT, keep_BT, {})
+        sums = [-orig_NV.gather(1, next_N).sum()]
+        coded_NV = _log_probs(lm, ids_BT, mask_BT, keep_BT, coders)
+        sums.append(-coded_NV.gather(1, next_N).sum())
+        kl = (orig_NV.exp() * (orig_NV - coded_NV)).sum()
+        del orig_NV, coded_NV
+        sums.append(-_log_probs(lm, ids_BT, mask_BT, keep_BT, zeros).gather(1, next_N).sum())
+        total += torch.stack([*sums, kl]).double().cpu()
+        count += len(next_N)
+    return Spliced(*(total / count).tolist())
+
+
+@torch.no_grad()
+def layer_sums(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Sequence[int]) -> list[LayerSums]:
+    """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs."""
+    n, width = len(layers), layers[0].width
+    error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
+    mean = torch.zeros(n, width, dtype=torch.float64)
+    fired = torch.zeros(n, layers[0].n_features, dtype=torch.bool)
+    count = 0
+    for start in range(0, len(cells), CELLS_AT_ONCE):
+        ids_BT, mask_BT = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
+        io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
+        for i, coder in enumerate(layers):
+            x_Td, y_Td = io.inputs[i][real].float(), io.outputs[i][real].float()
+            z_TF = coder.encode(x_Td)
+            error[i] += (y_Td - coder(x_Td)).double().square().sum().cpu()
+            square[i] += y_Td.double().square().sum().cpu()
+            mean[i] += y_Td.double().sum(0).cpu()
+            active[i] += (z_TF > 0).sum().cpu()
+            fired[i] |= (z_TF > 0).any(0).cpu()
+        count += int(real.sum())
+    variance = square - mean.square().sum(1) / count
+    dead = 1 - fired.double().mean(1)
+    return [LayerSums(*row) for row in torch.stack([error / variance, active / count, dead], 1).tolist()]

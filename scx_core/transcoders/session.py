@@ -1,0 +1,167 @@
+"""All layers in training: one forward pass of the model serves them all; state to and from a checkpoint.
+
+Nothing here is random except by (seed, step), so weights, Adam's moments and the layers' memories are the
+whole state.
+Legend: L layers, T tokens of a batch (padding left out), d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from scx_core.errors import ScxError
+from scx_core.language import Language, mlp_io
+from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.tokens import Texts, cells_of_step
+from scx_core.transcoders.trainee import Trainee
+
+START_CELLS = 64  # cells that scales and first weights are taken from
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class StepReport(NamedTuple):
+    """One optimisation step: tokens read, the loss summed over layers, and lists over layers."""
+
+    tokens: int
+    loss: float
+    fvu: list[float]
+    l0: list[float]
+    dead: list[float]
+
+
+def learning_rate(cfg: TrainConfig, step: int) -> float:
+    """Linear warm-up, flat, then linear to 0 over the last `decay` share of the steps."""
+    rise = min(1.0, (step + 1) / max(1, cfg.warmup))
+    fall = min(1.0, (cfg.steps - step) / max(1.0, cfg.decay * cfg.steps))
+    return cfg.learning_rate * rise * fall
+
+
+def features_of_step(cfg: TranscoderConfig, train: TrainConfig, step: int) -> int:
+    """k of a step: from 4k down to k over the first `anneal` share, so that early on many features learn."""
+    span = train.anneal * train.steps
+    left = max(0.0, 1 - step / span) if span else 0.0
+    return round(cfg.k * (1 + 3 * left))
+
+
+class Session:
+    """The layers in training and their optimiser."""
+
+    def __init__(self, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, trainees: list[Trainee]):
+        self.lm, self.texts, self.cfg, self.train, self.trainees = lm, texts, cfg, train, trainees
+        weights = [tensor for trainee in trainees for tensor in trainee.weights.values()]
+        self.optimizer = torch.optim.Adam(weights, lr=train.learning_rate, foreach=True)
+
+    @classmethod
+    def fresh(cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig) -> Session:
+        """First weights from the activations of the first cells of the first epoch."""
+        cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
+        samples: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+        for start in range(0, len(cells), train.cells_per_batch):
+            samples.append(list(activations(lm, texts, cells[start : start + train.cells_per_batch])))
+        trainees = []
+        for layer, parts in enumerate(zip(*samples)):
+            x_Td, y_Td = (torch.cat(side) for side in zip(*parts))
+            trainees.append(Trainee.from_data(cfg, train, x_Td, y_Td, layer))
+        return cls(lm, texts, cfg, train, trainees)
+
+    @classmethod
+    def restored(cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, saved: dict) -> Session:
+        """As `tensors()` wrote it."""
+        saved = {name: tensor.to(lm.device) if "step" not in name else tensor for name, tensor in saved.items()}
+        trainees = []
+        for layer in range(lm.facts.n_layers):
+            part = {kind: _under(saved, f"{layer}.{kind}.") for kind in ("weights", "memory")}
+            trainees.append(Trainee(cfg, train, part["weights"], part["memory"]))
+        session = cls(lm, texts, cfg, train, trainees)
+        for layer, trainee in enumerate(trainees):
+            for name, tensor in trainee.weights.items():
+                moments = _under(saved, f"{layer}.adam.{name}.")
+                if moments:
+                    session.optimizer.state[tensor] = moments
+        return session
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that a resumed session needs, by name."""
+        out = {}
+        for layer, trainee in enumerate(self.trainees):
+            out |= {f"{layer}.weights.{name}": tensor for name, tensor in trainee.weights.items()}
+            out |= {f"{layer}.memory.{name}": tensor for name, tensor in trainee.memory.items()}
+            for name, tensor in trainee.weights.items():
+                state = self.optimizer.state.get(tensor, {})
+                out |= {f"{layer}.adam.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
+        return out
+
+    def step(self, step: int) -> StepReport:
+        """One optimisation step. Raises ScxError naming the layer when a loss is not a number; the weights
+        are as before then."""
+        cells = cells_of_step(step, self.texts.n_cells, self.train.cells_per_batch, self.train.seed)
+        k = features_of_step(self.cfg, self.train, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        reports, tokens = [], 0
+        for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells)):
+            report, tokens = self.trainees[layer].step(x_Td, y_Td, k), len(x_Td)
+            _check_finite(float(report.loss), step, layer)
+            report.loss.backward()  # here, so that only one layer's graph is alive at a time
+            reports.append(report)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.train, step)
+        for trainee in self.trainees:
+            trainee.project_gradient()
+        self.optimizer.step()
+        for trainee in self.trainees:
+            trainee.normalise_rows()
+        return StepReport(
+            tokens,
+            sum(float(report.loss) for report in reports),
+            *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
+        )
+
+    def layers(self) -> list[Transcoder]:
+        """The transcoders as they are now, for raw activations; BatchTopK gated at the running cut."""
+        return [trainee.folded() for trainee in self.trainees]
+
+    def calibrated(self) -> list[Transcoder]:
+        """The final transcoders: BatchTopK gated where training tokens have k active features on average."""
+        if self.cfg.kind != "batchtopk":
+            return self.layers()
+        size = self.train.cells_per_batch
+        kept: list[list[torch.Tensor]] = [[] for _ in self.trainees]
+        cells = cells_of_step(0, self.texts.n_cells, self.train.calibration_cells, self.train.seed + 1)
+        tokens = 0
+        for start in range(0, len(cells), size):
+            for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells[start : start + size])):
+                kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
+            tokens += len(x_Td)
+        wanted = self.cfg.k * tokens
+        return [trainee.folded(_cut_at(torch.cat(values), wanted)) for trainee, values in zip(self.trainees, kept)]
+
+
+def activations(lm: Language, texts: Texts, cells: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Input and output of every MLP, layer by layer, float32 [T, d], from one forward pass; no padding."""
+    ids_BT, mask_BT = texts.batch(lm, cells)
+    io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
+    for layer in range(lm.facts.n_layers):
+        yield io.inputs[layer][real].float(), io.outputs[layer][real].float()
+
+
+def _cut_at(values_N: torch.Tensor, wanted: int) -> float:
+    """The level that `wanted` of the values lie above (JumpReLU lets pass what is greater)."""
+    if len(values_N) <= wanted:
+        return 0.0
+    return float(torch.kthvalue(values_N, len(values_N) - wanted).values)
+
+
+def _check_finite(loss: float, step: int, layer: int) -> None:
+    if loss != loss or abs(loss) == float("inf"):
+        raise ScxError(
+            f"The loss of layer {layer} is {loss} at step {step}; training stopped before it could spoil the weights.",
+            "The last checkpoint is kept. Start a run with a lower learning rate, or check the model for NaN.",
+        )
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,167 @@
+"""Train a transcoder set in a run folder: started, stopped, killed and resumed with the same result.
+
+    run.json       the TrainingJob     split.json      cells trained on and held out
+    metrics.jsonl  a record every log_every steps      transcoders/    the finished set
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scx_core.cells import Split, split_cells
+from scx_core.errors import ScxError
+from scx_core.language import Language
+from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
+from scx_core.runs.progress import Progress, silent
+from scx_core.transcoders.config import TrainConfig, TrainingJob
+from scx_core.transcoders.folder import load_set, save_set
+from scx_core.transcoders.module import Transcoder, TranscoderSet
+from scx_core.transcoders.quality import layer_sums, spliced
+from scx_core.transcoders.session import Session, StepReport
+from scx_core.transcoders.tokens import Texts, encode_texts
+
+FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
+
+
+def new_run(
+    root: Path | str, job: TrainingJob, lm: Language, table, name: str | None = None, argv: Sequence[str] = ()
+) -> RunFolder:
+    """A run folder with its split, ready for `train`. Raises ScxError when the cells cannot be split."""
+    record = provenance(config=to_dict(job), data=table, model=lm, seed=job.train.seed)
+    split = training_split(lm, table, job.train)
+    run = RunFolder.create(root, "train", job, name, provenance=record, argv=argv)
+    write_json(run.path / "split.json", split.to_json())
+    return run
+
+
+def training_split(lm: Language, table, cfg: TrainConfig) -> Split:
+    """The cells to train on. "model" takes over the language model's own split when it was made on these
+    very cells, as a held-out cell must be new to both; otherwise it is stratified."""
+    own = lm.settings.get("split")
+    if cfg.split_by == "model" and own and lm.settings.get("data", {}).get("fingerprint") == table.fingerprint:
+        return Split.from_json(own)
+    by = "stratified" if cfg.split_by == "model" else cfg.split_by
+    return split_cells(table, cfg.held_out, by, cfg.seed)
+
+
+def train(run: RunFolder, lm: Language, table, progress: Progress = silent) -> TranscoderSet | None:
+    """Train to the end, from the latest checkpoint if there is one; None when asked to stop (SIGTERM) before.
+
+    A finished run returns its set. Raises ScxError when model or cells are not those that the run began
+    with, when a loss is not a number, or when another process holds the run.
+    """
+    job = from_dict(TrainingJob, run.config)
+    finished = run.path / "transcoders"
+    if (finished / "scx.json").exists():
+        return load_set(finished, lm.device)
+    with run.lock(), stop_requested() as stopping:
+        try:
+            _check_same(run, lm, table)
+            run.write_status("running", 0, job.train.steps, "reading cells")
+            split = Split.from_json(read_json(run.path / "split.json"))
+            texts = encode_texts(lm, table, split.train, job.sentences, progress)
+            held_out = encode_texts(lm, table, split.held_out[:FINAL_CELLS], job.sentences)
+            session, first = _open_session(run, lm, texts, job)
+            if not _loop(run, session, held_out, first, stopping, progress):
+                return None
+            return _finish(run, job, session, held_out, finished)
+        except ScxError as error:
+            status = run.status()
+            run.write_status("failed", status.done, job.train.steps, error.problem, error=str(error))
+            raise
+
+
+def _check_same(run: RunFolder, lm: Language, table) -> None:
+    """A run resumed on other cells or another model would end as a set of neither."""
+    for what, now in (("model", lm.fingerprint), ("data", table.fingerprint)):
+        then = run.provenance.get(what, {}).get("fingerprint", now)
+        if then != now:
+            raise ScxError(
+                f"The {what} of the run {run.name} has changed since it began ({then[:12]} then, {now[:12]} now).",
+                f"Bring back the {what}, or start a new run.",
+            )
+
+
+def _open_session(run: RunFolder, lm: Language, texts: Texts, job: TrainingJob) -> tuple[Session, int]:
+    """The session and the step to go on with."""
+    checkpoint = run.latest_checkpoint()
+    if checkpoint is None:
+        run.truncate_metrics(-1)
+        return Session.fresh(lm, texts, job.transcoder, job.train), 0
+    run.truncate_metrics(checkpoint.step)
+    return Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors), checkpoint.step
+
+
+def _loop(run: RunFolder, session: Session, held_out: Texts, first: int, stopping, progress: Progress) -> bool:
+    """The steps from `first` on. False when it was asked to stop."""
+    cfg = session.train
+    since, tokens = time.perf_counter(), 0
+    for done in range(first + 1, cfg.steps + 1):
+        report = session.step(done - 1)
+        tokens += report.tokens
+        if done % cfg.log_every == 0 or done % cfg.evaluate_every == 0 or done == cfg.steps:
+            speed = tokens / (time.perf_counter() - since)
+            run.log(_record(done, report, speed) | _evaluation(session, held_out, done))
+            since, tokens = time.perf_counter(), 0
+        stop = done < cfg.steps and stopping()
+        if done % cfg.checkpoint_every == 0 or done == cfg.steps or stop:
+            run.save_checkpoint(done, session.tensors(), {})
+        run.write_status("stopped" if stop else "running", done, cfg.steps, "training")
+        progress(done, cfg.steps, "training")
+        if stop:
+            return False
+    return True
+
+
+def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:
+    return {
+        "step": step,
+        "loss": report.loss,
+        "fvu": report.fvu,
+        "l0": report.l0,
+        "dead": report.dead,
+        "tokens_per_second": round(speed),
+    }
+
+
+def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float]:
+    """Losses with every MLP replaced, at intervals; nothing in between."""
+    cfg = session.train
+    if step % cfg.evaluate_every and step != cfg.steps:
+        return {}
+    found = spliced(session.lm, session.layers(), held_out, range(min(cfg.evaluate_cells, held_out.n_cells)))
+    return {**found._asdict(), "ce_recovered": found.ce_recovered}
+
+
+def _finish(run: RunFolder, job: TrainingJob, session: Session, held_out: Texts, folder: Path) -> TranscoderSet:
+    """Calibrate, measure on held-out cells, and write the set."""
+    run.write_status("running", job.train.steps, job.train.steps, "measuring on held-out cells")
+    layers = session.calibrated()
+    meta = {
+        "name": run.name,
+        "model_name": session.lm.name,
+        "transcoder": to_dict(job.transcoder),
+        "train": to_dict(job.train),
+        "sentences": to_dict(job.sentences),
+        "metrics": held_out_metrics(session.lm, layers, held_out),
+        "provenance": run.provenance,
+    }
+    saved = save_set(folder, TranscoderSet(tuple(layers)), meta)
+    run.write_status("done", job.train.steps, job.train.steps, "finished")
+    return saved
+
+
+def held_out_metrics(lm: Language, layers: Sequence[Transcoder], texts: Texts) -> dict[str, Any]:
+    """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer."""
+    cells = range(texts.n_cells)
+    all_at_once, each = spliced(lm, layers, texts, cells), layer_sums(lm, layers, texts, cells)
+    return {
+        "cells": texts.n_cells,
+        "tokens": len(texts.ids),
+        **all_at_once._asdict(),
+        "ce_recovered": all_at_once.ce_recovered,
+        "per_layer": [layer._asdict() for layer in each],
+    }

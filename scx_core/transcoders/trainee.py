@@ -1,0 +1,193 @@
+"""One layer's transcoder while it is trained: weights, what it remembers of its features, loss, folding.
+
+Works on normalised activations x' = (x − mean_x) / scale_x, y' = (y − mean_y) / scale_y, in float32.
+Decoder rows have unit norm, so that pre-activations of different features can be compared (BatchTopK) and
+an L1 penalty cannot be dodged by small activations with long rows.
+Legend: T tokens, d width, F features, D dead features.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as nnf
+
+from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
+
+CUT_MEMORY = 0.98  # decay a step of the running mean of the selection's cut
+AUX_FEATURES = 32  # dead features a token that the auxiliary loss lets explain the error
+
+
+class Report(NamedTuple):
+    """One step of one layer: its loss (with gradient), and what the log shows."""
+
+    loss: torch.Tensor
+    fvu: float
+    l0: float
+    dead: float
+
+
+class Trainee:
+    """The state of one layer: `weights` are optimised; `memory` is carried along."""
+
+    def __init__(self, cfg: TranscoderConfig, train: TrainConfig, weights: dict, memory: dict) -> None:
+        self.cfg, self.train = cfg, train
+        self.weights: dict[str, torch.Tensor] = {name: t.requires_grad_(True) for name, t in weights.items()}
+        self.memory: dict[str, torch.Tensor] = memory
+
+    @classmethod
+    def from_data(
+        cls, cfg: TranscoderConfig, train: TrainConfig, x_Td: torch.Tensor, y_Td: torch.Tensor, layer: int
+    ) -> Trainee:
+        """A fresh layer. Feature i starts as one token of the sample: it reads that token's input and writes
+        its output, so that most features are of use, and alive, from the first step."""
+        memory = _scales(x_Td, y_Td, cfg.normalise)
+        x_Td, y_Td = normalised(memory, x_Td, y_Td)
+        n_features, device = cfg.expansion * x_Td.shape[1], x_Td.device
+        generator = torch.Generator().manual_seed(train.seed * 1009 + layer)
+        pick_F = torch.randint(len(x_Td), (n_features,), generator=generator).to(device)
+        noise_Fd = torch.randn(n_features, x_Td.shape[1], generator=generator).to(device)
+        b_dec_d = y_Td.mean(0)
+        read_Fd, write_Fd = x_Td[pick_F] - x_Td.mean(0), y_Td[pick_F] - b_dec_d
+        read_Fd = read_Fd + 0.5 * noise_Fd * read_Fd.norm(dim=1, keepdim=True) / x_Td.shape[1] ** 0.5
+        write_Fd = write_Fd + 0.1 * noise_Fd * write_Fd.norm(dim=1, keepdim=True) / x_Td.shape[1] ** 0.5
+        size_F1 = write_Fd.norm(dim=1, keepdim=True)
+        weights = {
+            "W_enc": read_Fd * size_F1 / read_Fd.norm(dim=1, keepdim=True).square().clamp(min=1e-12) / cfg.k**0.5,
+            "b_enc": torch.zeros(n_features, device=device),
+            "W_dec": write_Fd / size_F1.clamp(min=1e-12),
+            "b_dec": b_dec_d,
+        }
+        if cfg.skip:
+            weights["W_skip"] = torch.zeros(x_Td.shape[1], x_Td.shape[1], device=device)
+        memory |= {
+            "unseen": torch.zeros(n_features, dtype=torch.int64, device=device),
+            "cut": torch.zeros((), device=device),
+        }
+        return cls(cfg, train, weights, memory)
+
+    @property
+    def dead_F(self) -> torch.Tensor:
+        """Features that did not fire for `dead_after` tokens."""
+        return self.memory["unseen"] > self.train.dead_after
+
+    def select(self, pre_TF: torch.Tensor, k: int) -> Selection:
+        """The active features of a batch."""
+        if self.cfg.kind == "topk":
+            return select_tokens(pre_TF, min(k, pre_TF.shape[1]))
+        return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), 0.5 * float(self.memory["cut"]))
+
+    def step(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int) -> Report:
+        """Loss of a batch of raw activations with `k` active features a token; updates the memory."""
+        x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
+        w = self.weights
+        with torch.set_grad_enabled(self.cfg.kind == "relu"):
+            pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
+        penalty: torch.Tensor | float = 0.0
+        if self.cfg.kind == "relu":
+            z_TF = pre_TF.relu()
+            code_Td, penalty = z_TF @ w["W_dec"], self.cfg.l1 * z_TF.sum(1).mean()
+            fires_F = (z_TF.detach() > 0).sum(0)
+        else:
+            chosen = self.select(pre_TF, k)
+            code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, w["W_enc"], w["b_enc"], w["W_dec"])
+            fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
+            self._remember_cut(chosen.cut)
+        error_Td = y_Td - (code_Td + w["b_dec"] + (x_Td @ w["W_skip"].T if "W_skip" in w else 0.0))
+        loss = self._error_term(error_Td, y_Td) + penalty
+        dead_F = self.dead_F
+        if self.train.aux and bool(dead_F.any()):
+            loss = loss + self.train.aux * self.revival_loss(x_Td, error_Td.detach(), dead_F)
+        self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + len(x_Td))
+        with torch.no_grad():
+            fvu = error_Td.square().sum() / (y_Td - y_Td.mean(0)).square().sum()
+        return Report(loss, float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean()))
+
+    def revival_loss(self, x_Td: torch.Tensor, error_Td: torch.Tensor, dead_F: torch.Tensor) -> torch.Tensor:
+        """How badly the dead features alone explain the remaining error, relative to that error.
+
+        Softplus instead of a gate: a dead feature's pre-activation is negative nearly everywhere, and a gate
+        would send no gradient to its encoder row. With it the encoder learns which tokens to fire on.
+        """
+        index_D = dead_F.nonzero()[:, 0]
+        pre_TD = nnf.linear(x_Td, self.weights["W_enc"][index_D], self.weights["b_enc"][index_D])
+        top = pre_TD.topk(min(AUX_FEATURES, len(index_D)), dim=1)
+        z_TD = torch.zeros_like(pre_TD).scatter(1, top.indices, nnf.softplus(top.values))
+        missing_Td = error_Td - z_TD @ self.weights["W_dec"][index_D]
+        return missing_Td.square().sum() / error_Td.square().sum().clamp(min=1e-12)
+
+    def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
+        if self.cfg.error == "relative":
+            size_T1 = y_Td.norm(dim=1, keepdim=True).clamp(min=1e-8)
+            return (error_Td.square() / size_T1).mean()
+        return error_Td.square().sum(1).mean()
+
+    def _remember_cut(self, cut: float) -> None:
+        before = self.memory["cut"]
+        self.memory["cut"] = torch.where(before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut)
+
+    @torch.no_grad()
+    def project_gradient(self) -> None:
+        """Take from the decoder's gradient what would only change the rows' length."""
+        W_dec, g = self.weights["W_dec"], self.weights["W_dec"].grad
+        if g is not None:
+            g -= (g * W_dec).sum(1, keepdim=True) * W_dec
+
+    @torch.no_grad()
+    def normalise_rows(self) -> None:
+        """Back to unit decoder rows after an optimiser step."""
+        W_dec = self.weights["W_dec"]
+        W_dec /= W_dec.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+    @torch.no_grad()
+    def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
+        """The 2k·T largest positive pre-activations of a batch [N]: all that a calibrated threshold can lie among."""
+        w = self.weights
+        pre_TF = nnf.linear(normalised(self.memory, x_Td, y_Td)[0], w["W_enc"], w["b_enc"])
+        chosen = self.select(pre_TF, 2 * self.cfg.k)
+        return pre_TF[chosen.pattern.token_N, chosen.pattern.feature_N]
+
+    @torch.no_grad()
+    def folded(self, threshold: float | None = None) -> Transcoder:
+        """The transcoder for raw activations. `threshold` (BatchTopK) defaults to the running cut."""
+        w, m = {name: t.detach() for name, t in self.weights.items()}, self.memory
+        W_enc_Fd = w["W_enc"] / m["scale_x"]
+        b_dec_d = w["b_dec"] * m["scale_y"] + m["mean_y"]
+        W_skip_dd = None
+        if "W_skip" in w:
+            W_skip_dd = w["W_skip"] * (m["scale_y"] / m["scale_x"])
+            b_dec_d = b_dec_d - W_skip_dd @ m["mean_x"]
+        jump = self.cfg.kind == "batchtopk"
+        level = float(m["cut"]) if threshold is None else threshold
+        return Transcoder(
+            W_enc_Fd,
+            w["b_enc"] - W_enc_Fd @ m["mean_x"],
+            w["W_dec"] * m["scale_y"],
+            b_dec_d,
+            W_skip_dd,
+            kind="jumprelu" if jump else self.cfg.kind,
+            k=self.cfg.k if self.cfg.kind == "topk" else None,
+            threshold_F=torch.full_like(w["b_enc"], level) if jump else None,
+        )
+
+
+def _scales(x_Td: torch.Tensor, y_Td: torch.Tensor, normalise: bool) -> dict[str, torch.Tensor]:
+    """Means, and the scales that make E‖x'‖² = E‖y'‖² = 1: the loss is an FVU, and one learning rate fits all models."""
+    if not normalise:
+        zero, one = torch.zeros_like(x_Td[0]), torch.ones((), device=x_Td.device)
+        return {"mean_x": zero, "scale_x": one, "mean_y": zero.clone(), "scale_y": one.clone()}
+    mean_x, mean_y = x_Td.mean(0), y_Td.mean(0)
+    return {
+        "mean_x": mean_x,
+        "scale_x": (x_Td - mean_x).square().sum(1).mean().sqrt().clamp(min=1e-8),
+        "mean_y": mean_y,
+        "scale_y": (y_Td - mean_y).square().sum(1).mean().sqrt().clamp(min=1e-8),
+    }
+
+
+def normalised(memory: dict[str, torch.Tensor], x_Td: torch.Tensor, y_Td: torch.Tensor):
+    """(x', y') of raw activations."""
+    return (x_Td - memory["mean_x"]) / memory["scale_x"], (y_Td - memory["mean_y"]) / memory["scale_y"]

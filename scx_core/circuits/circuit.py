@@ -19,6 +19,7 @@ class Target(NamedTuple):
     `coefficients` maps a token id to its weight. `label` is the wording for people, `answer` the cell
     type, `against` the competitors that the contrast covers at this decision token, `teacher_forced`
     the answer tokens that stand in the prompt before it. `value` is the target's value in logits.
+    `vocabulary_mean` is the weight of the mean logit over the whole vocabulary (−1 for a centred logit).
     """
 
     label: str
@@ -29,6 +30,7 @@ class Target(NamedTuple):
     teacher_forced: tuple[str, ...] = ()
     value: float = 0.0
     kind: str = "contrast"
+    vocabulary_mean: float = 0.0
 
 
 class Node(NamedTuple):
@@ -36,8 +38,8 @@ class Node(NamedTuple):
 
     `influence`: share of the target's input that flows through it (method §6), on the unpruned graph.
     `effect`: signed total effect on the target in logits, over all paths. In a consensus, `activation`,
-    `influence` and `effect` are means over the cells that hold the node, `share` is the share of cells
-    that hold it and `sd` the standard deviation of `effect`. `gene` is the gene of an embedding's
+    `influence` and `effect` are means over all cells (0 where a cell's circuit does not hold the node),
+    `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all. `gene` is the gene of an embedding's
     token, or the gene at whose tokens a feature fires most in these cells.
     """
 
@@ -57,7 +59,10 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """Direct edge of the frozen replacement model: setting `source` to 0 changes `target` by −weight."""
+    """Direct edge of the frozen replacement model: setting `source` to 0 changes `target` by −weight.
+
+    In a consensus `weight` and `sd` are over all cells (0 where a cell's circuit lacks the edge).
+    """
 
     source: str
     target: str
@@ -69,8 +74,10 @@ class Edge(NamedTuple):
 class GeneEffect(NamedTuple):
     """Total effect of a gene on the target, in logits, summed over the tokens of its span (method §8).
 
-    `rank` is the place in the cell sentence (1 = highest; the mean over cells in a consensus),
-    `n_cells` the cells whose sentence holds the gene, `share` the same as a share, `sd` over cells.
+    `rank` is the place in the cell sentence (1 = highest; the mean over the cells that hold the gene in a
+    consensus), `n_cells` the cells whose sentence holds the gene, `share` the same as a share. In a
+    consensus `effect` and `sd` are over all cells, 0 where the gene is absent, so `effect / share` is the
+    mean where it is present; `low` and `high` are a 95% bootstrap interval of `effect` over cells.
     """
 
     gene: str

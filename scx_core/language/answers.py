@@ -47,7 +47,9 @@ def _shared_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return n
 
 
-def decision(answers: dict[str, tuple[int, ...]], label: str, against: Sequence[str] | None = None) -> Decision:
+def decision(
+    answers: dict[str, tuple[int, ...]], label: str, against: Sequence[str] | None = None
+) -> Decision:
     """The decision token of `label` against the contrast set (default: all other candidates).
 
     Where competitors leave the label at several tokens, the one where most of them leave is taken, and
@@ -86,7 +88,9 @@ def _expand(cache, rows: int, times: int):
     """A copy of a key/value cache with every row repeated `times` times."""
     new = type(cache)()
     for i, layer in enumerate(cache.layers):
-        new.update(layer.keys[:rows].repeat_interleave(times, 0), layer.values[:rows].repeat_interleave(times, 0), i)
+        new.update(
+            layer.keys[:rows].repeat_interleave(times, 0), layer.values[:rows].repeat_interleave(times, 0), i
+        )
     return new
 
 
@@ -96,7 +100,13 @@ def _score_batch(lm: Language, cells: Sequence[EncodedCell], answers: list[tuple
     padded = pad_left([cell.ids for cell in cells], lm.pad_id)
     ids_BT = torch.from_numpy(padded.ids_BT).to(lm.device)
     mask_BT = torch.from_numpy(padded.mask_BT).to(lm.device)
-    out = lm.model(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=True, logits_to_keep=1)
+    out = lm.model(
+        input_ids=ids_BT,
+        attention_mask=mask_BT,
+        position_ids=positions(mask_BT),
+        use_cache=True,
+        logits_to_keep=1,
+    )
     first_B = out.logits[:, -1].float().log_softmax(-1)
     n_cells, n_labels, width = len(cells), len(answers), max(len(a) for a in answers)
     table_KW = torch.zeros(n_labels, width, dtype=torch.int64, device=lm.device)
@@ -107,13 +117,17 @@ def _score_batch(lm: Language, cells: Sequence[EncodedCell], answers: list[tuple
     ids = table_KW.repeat(n_cells, 1)
     real = real_KW.repeat(n_cells, 1)
     mask = torch.cat([mask_BT.repeat_interleave(n_labels, 0), real], 1)
-    later = lm.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions(mask)[:, -width:],
-        past_key_values=_expand(out.past_key_values, n_cells, n_labels),
-        use_cache=True,
-    ).logits.float().log_softmax(-1)
+    later = (
+        lm.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions(mask)[:, -width:],
+            past_key_values=_expand(out.past_key_values, n_cells, n_labels),
+            use_cache=True,
+        )
+        .logits.float()
+        .log_softmax(-1)
+    )
     score = first_B.repeat_interleave(n_labels, 0).gather(1, ids[:, :1])[:, 0]
     rest = later[:, :-1].gather(2, ids[:, 1:, None])[..., 0] * real[:, 1:]
     return (score + rest.sum(1)).view(n_cells, n_labels)
@@ -130,7 +144,13 @@ def score_labels(
     answers = list(answers_of(lm, labels, lead).values())
     out = np.zeros((len(cells), len(labels)))
     longest = max(len(cell.ids) for cell in cells)
-    a_row = 2 * lm.facts.n_layers * lm.facts.width * (longest + max(map(len, answers))) * lm.unembedding.element_size()
+    a_row = (
+        2
+        * lm.facts.n_layers
+        * lm.facts.width
+        * (longest + max(map(len, answers)))
+        * lm.unembedding.element_size()
+    )
     at_once = max(1, CACHE_BYTES // a_row)
     per_batch = max(1, min(batch, at_once // min(len(labels), at_once)))
     for start in range(0, len(cells), per_batch):

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from scx_core.errors import ScxError
 from scx_core.language.facts import Architecture, architecture
@@ -108,7 +114,9 @@ def pick_device(wish: str = "auto") -> torch.device:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise ScxError(f"The model folder {folder} has no config.json.", "Point to a Hugging Face model folder.")
+        raise ScxError(
+            f"The model folder {folder} has no config.json.", "Point to a Hugging Face model folder."
+        )
     if not any(folder.glob("*.safetensors")):
         raise ScxError(
             f"The model folder {folder} holds no .safetensors weights.",
@@ -124,9 +132,22 @@ def _pick_dtype(wish: str, config: Any, device: torch.device) -> torch.dtype:
         if wish not in known:
             raise ScxError(f"{wish!r} is not a precision that works here.", f"Use auto, {', '.join(known)}.")
         return known[wish]
-    parameters = 12 * config.num_hidden_layers * config.hidden_size**2 + 2 * config.vocab_size * config.hidden_size
+    parameters = (
+        12 * config.num_hidden_layers * config.hidden_size**2 + 2 * config.vocab_size * config.hidden_size
+    )
     big = device.type == "cuda" and parameters > FLOAT32_LIMIT
     return torch.bfloat16 if big else torch.float32
+
+
+def _keep_masks_finite(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """Forward pre-hook of attention: the lowest mask value of float64 becomes that of float32.
+
+    Eager attention takes its softmax in float32, where float64's lowest value is -inf: padding rows, which
+    see nothing, would turn into NaN and spread.
+    """
+    if kwargs.get("attention_mask") is not None:
+        kwargs["attention_mask"] = kwargs["attention_mask"].clamp(min=torch.finfo(torch.float32).min)
+    return args, kwargs
 
 
 def load_language(source: str | Path = "embedded", device: str = "auto", dtype: str = "auto") -> Language:
@@ -160,9 +181,11 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         raise
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ScxError(f"The model {name!r} could not be loaded: {first}", "Check the folder or hub id.") from error
+        raise ScxError(
+            f"The model {name!r} could not be loaded: {first}", "Check the folder or hub id."
+        ) from error
     settings = where / SETTINGS_FILE
-    return Language(
+    lm = Language(
         model.to(place).eval().requires_grad_(False),
         tokenizer,
         facts,
@@ -170,3 +193,7 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         sha256_of(where) if local else f"hub:{getattr(config, '_commit_hash', None)}",
         read_json(settings) if local and settings.is_file() else {},
     )
+    if lm.dtype == torch.float64:
+        for layer in range(facts.n_layers):
+            lm.part(layer, "attn").register_forward_pre_hook(_keep_masks_finite, with_kwargs=True)
+    return lm

@@ -35,8 +35,15 @@ class RecipeConfig:
     batch: int = option(16, "Cells in a step", minimum=1)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
-    gene_dropout: float = option(0.15, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9)
-    answer_weight: float = option(10.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0)
+    dropout: float = option(
+        0.1, "Dropout in attention and residual branches while training", minimum=0.0, maximum=0.9
+    )
+    gene_dropout: float = option(
+        0.15, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9
+    )
+    answer_weight: float = option(
+        10.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
+    )
     seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
 
 
@@ -68,6 +75,8 @@ def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCau
         num_attention_heads=cfg.heads,
         max_position_embeddings=context,
         use_parallel_residual=True,
+        attention_dropout=cfg.dropout,
+        hidden_dropout=cfg.dropout,
         tie_word_embeddings=False,
         bos_token_id=0,
         eos_token_id=0,
@@ -110,7 +119,13 @@ def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> Batch:
 
 
 def epoch_batches(
-    table, rows: np.ndarray, tokenizer, prompt: Prompt, sentences: SentenceConfig, cfg: RecipeConfig, epoch: int
+    table,
+    rows: np.ndarray,
+    tokenizer,
+    prompt: Prompt,
+    sentences: SentenceConfig,
+    cfg: RecipeConfig,
+    epoch: int,
 ) -> Iterator[Batch]:
     """The batches of one epoch: a pure function of the config and the epoch's number."""
     rng = np.random.default_rng([cfg.seed, epoch])
@@ -129,7 +144,9 @@ def epoch_batches(
 
 def weighted_loss(logits_BTV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Next-token cross-entropy, weighted; and, for the log, that of the answer tokens alone (nats)."""
-    ce_BT = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), batch.ids_BT[:, 1:].flatten(), reduction="none")
+    ce_BT = F.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).float(), batch.ids_BT[:, 1:].flatten(), reduction="none"
+    )
     weight_BT = batch.weight_BT[:, 1:].flatten()
     answer_BT = weight_BT > 1
     return (ce_BT * weight_BT).sum() / weight_BT.sum(), ce_BT[answer_BT].mean().detach()
@@ -144,6 +161,10 @@ def make_optimizer(model: torch.nn.Module, cfg: RecipeConfig, steps: int):
     warm = max(1, steps // 20)
 
     def factor(step: int) -> float:
-        return (step + 1) / warm if step < warm else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
+        return (
+            (step + 1) / warm
+            if step < warm
+            else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
+        )
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

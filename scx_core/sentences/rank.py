@@ -41,9 +41,7 @@ def tie_keys(cell_N: np.ndarray, gene_N: np.ndarray, seed: int) -> np.ndarray:
         return _mix(cell_N ^ (gene_N.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)))
 
 
-def rank_genes(
-    block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_seed: int
-) -> list[np.ndarray]:
+def rank_genes(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_seed: int) -> list[np.ndarray]:
     """Column indices of each row's positive entries, highest first, at most `n_genes` of them.
 
     `cells` are the row numbers in the file (they key the ties). Normalisation by a cell's total does

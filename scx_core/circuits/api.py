@@ -1,0 +1,160 @@
+"""The three things that people ask of this room: a tracer, one cell's circuit, a cell type's circuit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scx_core.cells import CellTable
+from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.config import ConsensusConfig, TraceConfig
+from scx_core.circuits.consensus import combine
+from scx_core.circuits.replacement import Replacement, replacement
+from scx_core.circuits.target import TargetPlan, plan_target
+from scx_core.circuits.trace import finish, trace_graph
+from scx_core.errors import ScxError
+from scx_core.language import Language, find_lead, predicted, score_labels
+from scx_core.runs.config import to_dict
+from scx_core.runs.progress import Progress, silent
+from scx_core.runs.provenance import provenance
+from scx_core.sentences import EncodedCell, encode, gene_sentences
+from scx_core.transcoders import TranscoderSet
+
+
+@dataclass
+class Tracer:
+    """A model, its transcoders and a cell table, put together once and asked many times.
+
+    `labels` are the candidate answers (the model's own, else the types of the table); `lead` is what the
+    checkpoint expects before an answer, asked once and kept.
+    """
+
+    lm: Language
+    transcoders: TranscoderSet
+    table: CellTable
+    rep: Replacement
+    labels: list[str]
+    _lead: str | None = field(default=None, repr=False)
+
+    @property
+    def lead(self) -> str:
+        """The text between the prompt and an answer."""
+        if self._lead is None:
+            rows = np.flatnonzero(self.table.labels != "")[:4]
+            self._lead = find_lead(self.lm, self.encode(rows if len(rows) else [0]), self.labels)
+        return self._lead
+
+    def encode(self, rows: Sequence[int]) -> list[EncodedCell]:
+        """Prompts of these rows, as this model wants them, within its context."""
+        cfg = self.lm.sentence_config
+        sentences = gene_sentences(self.table, rows, cfg.n_genes, cfg.tie_seed)
+        room = self.lm.facts.context - 32
+        return [
+            encode(
+                self.lm.tokenizer,
+                self.lm.prompt,
+                genes,
+                organism=self.table.organism,
+                num_genes=cfg.n_genes,
+                max_tokens=room,
+            )
+            for genes in sentences
+        ]
+
+    def predict(self, rows: Sequence[int]) -> list[str]:
+        """The label that the original model finds likeliest for each row."""
+        return predicted(score_labels(self.lm, self.encode(rows), self.labels, self.lead), self.labels)
+
+    def plan(self, label: str, against: Sequence[str] | None = None, kind: str = "contrast") -> TargetPlan:
+        """The target of a label; see `plan_target`."""
+        return plan_target(self.lm, self.labels, label, lead=self.lead, against=against, kind=kind)
+
+    def gene_effects(self, row: int, label: str, against: Sequence[str] | None = None) -> Circuit:
+        """Only the genes of one cell: a circuit without feature nodes, made from one backward pass."""
+        return self.cell(row, label=label, against=against, cfg=TraceConfig(nodes=1))
+
+    def cell(
+        self,
+        row: int,
+        *,
+        label: str | None = None,
+        against: Sequence[str] | None = None,
+        cfg: TraceConfig = TraceConfig(),
+    ) -> Circuit:
+        """The circuit of one cell. Without a label, the one that the model gives this cell.
+
+        Raises ScxError when the row or the label does not exist.
+        """
+        self._check_row(row)
+        cell = self.encode([row])[0]
+        answer = label if label is not None else self.predict([row])[0]
+        graph = trace_graph(self.rep, cell, self.plan(answer, against, cfg.target), cfg.nodes)
+        about = {
+            "row": int(row),
+            "cell_id": str(self.table.cell_ids[row]),
+            "cell_label": str(self.table.labels[row]),
+        }
+        return finish(graph, cell, cfg, self._provenance({"trace": to_dict(cfg)}, cell=about))
+
+    def draw(self, label: str, cfg: ConsensusConfig) -> np.ndarray:
+        """The rows that a consensus of a type uses: drawn without replacement with the seed."""
+        rows = np.flatnonzero(self.table.labels == label)
+        if not len(rows):
+            known = ", ".join(self.table.types)
+            raise ScxError(f"{self.table.name} holds no cell of the type {label!r}.", f"It holds: {known}.")
+        rng = np.random.default_rng(cfg.seed)
+        return np.sort(rng.choice(rows, size=min(cfg.cells, len(rows)), replace=False))
+
+    def consensus(
+        self,
+        label: str,
+        *,
+        answer: str | None = None,
+        against: Sequence[str] | None = None,
+        trace: TraceConfig = TraceConfig(),
+        cfg: ConsensusConfig = ConsensusConfig(),
+        progress: Progress = silent,
+    ) -> Circuit:
+        """The circuit of a cell type over many of its cells.
+
+        `answer` is the model's label to explain, where it is not called as the type in the table.
+        """
+        rows = self.draw(label, cfg)
+        plan = self.plan(answer or label, against, trace.target)
+        circuits = []
+        for done, (row, cell) in enumerate(zip(rows, self.encode(rows))):
+            graph = trace_graph(self.rep, cell, plan, cfg.nodes)
+            circuits.append(finish(graph, cell, trace, {}))
+            progress(done + 1, len(rows), f"{label}: cell {row}")
+        about = self._provenance(
+            {"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows]
+        )
+        return combine(circuits, cfg.min_share, cfg.seed, about | {"cell_type": label})
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < self.table.n_cells:
+            raise ScxError(
+                f"There is no cell {row} in {self.table.name}.",
+                f"Rows run from 0 to {self.table.n_cells - 1}.",
+            )
+
+    def _provenance(self, config: dict, **extra) -> dict:
+        return provenance(
+            config=config | {"sentences": to_dict(self.lm.sentence_config), "lead": self.lead},
+            data=self.table,
+            model=self.lm,
+            transcoders=self.transcoders,
+            **extra,
+        )
+
+
+def make_tracer(lm: Language, transcoders: TranscoderSet, table: CellTable) -> Tracer:
+    """Put a model, its transcoders and cells together. Raises ScxError when they do not fit."""
+    labels = lm.labels or table.types
+    if len(labels) < 2:
+        raise ScxError(
+            f"{table.name} has fewer than two cell types to tell apart.", "Choose another label column."
+        )
+    return Tracer(lm, transcoders, table, replacement(lm, transcoders), labels)

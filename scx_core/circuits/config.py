@@ -1,0 +1,37 @@
+"""Settings of a trace; one definition for Python, the command line, the page and the saved JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scx_core.runs.config import option
+
+
+@dataclass(frozen=True)
+class TraceConfig:
+    """How one cell is traced."""
+
+    target: str = option(
+        "contrast",
+        "Explain the label against its competitors, or its logit alone",
+        choices=("contrast", "logit"),
+    )
+    nodes: int = option(384, "Features that may become nodes: those with the largest total effect", minimum=1)
+    node_share: float = option(
+        0.8, "Keep the fewest nodes with this share of the influence", minimum=0.0, maximum=1.0
+    )
+    edge_share: float = option(
+        0.98, "Keep the fewest edges with this share of their score", minimum=0.0, maximum=1.0
+    )
+
+
+@dataclass(frozen=True)
+class ConsensusConfig:
+    """How the circuit of a cell type is made from many cells."""
+
+    cells: int = option(30, "Cells of the type, drawn with the seed", minimum=2)
+    min_share: float = option(
+        0.3, "Keep features and edges that this share of the cells holds", minimum=0.0, maximum=1.0
+    )
+    nodes: int = option(192, "Features a cell that may become nodes", minimum=1)
+    seed: int = option(0, "Seed that draws the cells and the bootstrap", minimum=0)

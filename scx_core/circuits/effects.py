@@ -1,0 +1,69 @@
+"""Total effects: one backward pass of the target's read vector through all frozen gates (method §8).
+
+Total effect of a source = sum over all paths to the target, direct or through features. Embeddings,
+errors and biases are the only sources at the end of every path, so theirs add up to the target.
+Legend: T positions, d residual width, F features of a layer, N active features, G gene spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attention_back, skip_back
+from scx_core.circuits.replacement import LayerMaps
+from scx_core.sentences import GeneSpan
+
+
+class TotalEffects(NamedTuple):
+    """Signed effects on the target, in its unit (logits).
+
+    `token_T`, `features` (one [N] per layer, in the order of the frozen layer), `error_LT`, `bias`.
+    Σ token_T + Σ error_LT + bias = value of the target; features lie on the way and do not count.
+    """
+
+    token_T: torch.Tensor
+    features: tuple[torch.Tensor, ...]
+    error_LT: torch.Tensor
+    bias: float
+
+
+def _through_features(
+    maps: LayerMaps, frozen: FrozenLayer, G_Td: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Read vectors below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
+    write_N = (maps.dec_Fd[frozen.feature_N] * G_Td[frozen.position_N]).sum(-1)
+    below_Td = torch.zeros_like(G_Td)
+    below_Td.index_add_(0, frozen.position_N, maps.enc_Fd[frozen.feature_N] * write_N[:, None])
+    bias = write_N @ maps.enc_bias_F[frozen.feature_N]
+    return below_Td * frozen.mlp_scale_T[:, None], write_N * frozen.value_N, bias
+
+
+@torch.no_grad()
+def total_effects(frozen: FrozenPrompt, read_d: torch.Tensor, read_bias: float) -> TotalEffects:
+    """Effects of every source on a read vector at the last position of the last residual stream."""
+    rep = frozen.replacement
+    G_Td = torch.zeros_like(frozen.embedding_Td)
+    G_Td[-1] = read_d
+    bias = torch.tensor(read_bias, device=G_Td.device, dtype=G_Td.dtype)
+    features: list[torch.Tensor] = []
+    errors: list[torch.Tensor] = []
+    for maps, layer in zip(reversed(rep.layers), reversed(frozen.layers)):
+        below_Td, effect_N, feature_bias = _through_features(maps, layer, G_Td)
+        features.append(effect_N)
+        errors.append((layer.error_Td * G_Td).sum(-1))
+        bias = bias + feature_bias + G_Td.sum(0) @ maps.dec_bias_d
+        below_Td = below_Td + skip_back(maps, layer, G_Td[None])[0]
+        reads_attention_Td = G_Td if rep.parallel else G_Td + below_Td
+        bias = bias + (reads_attention_Td * layer.attn_bias_Td).sum()
+        G_Td = G_Td + below_Td + attention_back(maps, layer, reads_attention_Td[None])[0]
+    token_T = (frozen.embedding_Td * G_Td).sum(-1)
+    return TotalEffects(token_T, tuple(reversed(features)), torch.stack(errors[::-1]), float(bias))
+
+
+def gene_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[float]:
+    """A gene's effect: the sum over the tokens in its character span (method §8)."""
+    sums = torch.cat([token_T.new_zeros(1), token_T.double().cumsum(0)]).tolist()
+    return [sums[span.end] - sums[span.start] for span in spans]

@@ -1,0 +1,147 @@
+"""The frozen replacement model, part 2: one prompt's attention patterns, 1/σ, active features, errors.
+
+After freezing, every pre-activation and every logit is an affine function of the sources (method §5).
+This file holds the one forward pass that reads the constants, and the transpose of attention.
+Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
+R rows (read vectors carried down together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from scx_core.circuits.replacement import LayerMaps, Replacement
+
+
+class FrozenLayer(NamedTuple):
+    """One block at one prompt. Active features are sorted by position.
+
+    `attn_bias_Td` is what attention writes whatever the tokens are (see LayerMaps). The rows of a pattern
+    add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
+    """
+
+    pattern_HTT: torch.Tensor
+    attn_bias_Td: torch.Tensor
+    attn_scale_T: torch.Tensor
+    mlp_scale_T: torch.Tensor
+    position_N: torch.Tensor
+    feature_N: torch.Tensor
+    value_N: torch.Tensor
+    pre_N: torch.Tensor
+    error_Td: torch.Tensor
+
+
+class FrozenPrompt(NamedTuple):
+    """Everything that a trace of one prompt needs. `final_scale_T` is the 1/σ of the last norm."""
+
+    replacement: Replacement
+    ids: tuple[int, ...]
+    embedding_Td: torch.Tensor
+    layers: tuple[FrozenLayer, ...]
+    final_scale_T: torch.Tensor
+    logits_V: torch.Tensor
+
+    @property
+    def n_positions(self) -> int:
+        """T, the tokens of the prompt."""
+        return len(self.ids)
+
+
+class _Tape:
+    """Inputs of norms and MLPs and the attention patterns of one forward pass."""
+
+    def __init__(self, n_layers: int) -> None:
+        self.attn_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.mlp_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.x: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.y: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.final_in = torch.empty(0)
+
+
+@contextmanager
+def _recording(rep: Replacement) -> Iterator[_Tape]:
+    lm, handles = rep.lm, []
+    tape = _Tape(lm.facts.n_layers)
+
+    def keep(store: list[torch.Tensor], layer: int):
+        return lambda _module, args: store.__setitem__(layer, args[0][0])
+
+    def keep_mlp(layer: int):
+        def hook(_module, args, output):
+            tape.x[layer], tape.y[layer] = args[0][0], output[0]
+
+        return hook
+
+    for layer in range(lm.facts.n_layers):
+        handles.append(lm.part(layer, "attn_norm").register_forward_pre_hook(keep(tape.attn_in, layer)))
+        handles.append(lm.part(layer, "mlp_norm").register_forward_pre_hook(keep(tape.mlp_in, layer)))
+        handles.append(lm.part(layer, "mlp").register_forward_hook(keep_mlp(layer)))
+    handles.append(
+        lm.final_norm.register_forward_pre_hook(lambda _m, args: setattr(tape, "final_in", args[0][0]))
+    )
+    try:
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, pattern_HTT: torch.Tensor) -> FrozenLayer:
+    coder, x_Td = maps.transcoder, tape.x[layer]
+    active = coder.active(x_Td)
+    pre_N = (x_Td[active.position_N] * coder.W_enc_Fd[active.feature_N]).sum(-1) + coder.b_enc_F[
+        active.feature_N
+    ]
+    return FrozenLayer(
+        pattern_HTT,
+        pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
+        maps.attn_norm.scale(tape.attn_in[layer]),
+        maps.mlp_norm.scale(tape.mlp_in[layer]),
+        active.position_N,
+        active.feature_N,
+        active.value_N,
+        pre_N,
+        tape.y[layer] - coder(x_Td),
+    )
+
+
+@torch.no_grad()
+def freeze(rep: Replacement, ids: Sequence[int]) -> FrozenPrompt:
+    """Run the original model once on a prompt (no padding, no BOS) and freeze what depends on it."""
+    lm = rep.lm
+    ids_1T = torch.tensor([list(ids)], device=lm.device)
+    with _recording(rep) as tape:
+        out = lm.model(input_ids=ids_1T, use_cache=False, output_attentions=True, logits_to_keep=1)
+    layers = tuple(
+        _freeze_layer(maps, tape, layer, out.attentions[layer][0].to(lm.dtype))
+        for layer, maps in enumerate(rep.layers)
+    )
+    return FrozenPrompt(
+        rep, tuple(ids), tape.attn_in[0], layers, rep.final_norm.scale(tape.final_in), out.logits[0, -1]
+    )
+
+
+def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) -> torch.Tensor:
+    """Transpose of frozen attention: read vectors on its output become read vectors on its input stream.
+
+    `G_RTd` may stop at a position P ≤ T; positions after P cannot be reached (causal mask).
+    """
+    n_positions = G_RTd.shape[1]
+    pattern_HTT = frozen.pattern_HTT[:, :n_positions, :n_positions]
+    heads, width, d = maps.O_Hkd.shape
+    flat_d_Hk = maps.O_Hkd.reshape(heads * width, d).T
+    value_RTHk = (G_RTd @ flat_d_Hk).unflatten(-1, (heads, width))
+    value_RHTk = pattern_HTT.transpose(1, 2) @ value_RTHk.transpose(1, 2)
+    back_RTd = value_RHTk.transpose(1, 2).flatten(2) @ maps.V_Hkd.reshape(heads * width, d)
+    return back_RTd * frozen.attn_scale_T[:n_positions, None]
+
+
+def skip_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) -> torch.Tensor:
+    """Transpose of the transcoder's skip term (zero where there is none), on the stream the MLP reads."""
+    if maps.skip_dd is None:
+        return torch.zeros_like(G_RTd)
+    return (G_RTd @ maps.skip_dd) * frozen.mlp_scale_T[: G_RTd.shape[1], None]

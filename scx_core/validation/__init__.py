@@ -1,0 +1,23 @@
+"""How faithfully transcoders stand in for a model's MLPs, measured on held-out cells.
+
+In come a language model, a transcoder set and rows of a cell table; out goes a `Validation`: losses, KL,
+sparsity, dead features and label agreement, whole, by layer and by token class, with warnings in plain
+words. Thresholds and the seed paper's figures are in `warnings.py`.
+"""
+
+from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
+from scx_core.validation.validate import validate
+from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
+
+__all__ = [
+    "PAPER",
+    "Caution",
+    "ClassRow",
+    "Confusion",
+    "LayerRow",
+    "Thresholds",
+    "Validation",
+    "cautions",
+    "validate",
+    "verdict",
+]

@@ -1,0 +1,60 @@
+"""Cross-entropy and KL of next-token predictions, the vocabulary's logits never held for more than a chunk.
+
+Legend: B cells, T positions, N counted positions, d residual width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from scx_core.language import Language, positions, replaced_mlps
+from scx_core.language.taps import Stand_in
+from scx_core.validation.texts import Texts
+
+# Logits that exist at a time: 32 MB in float32, in up to four copies.
+CHUNK_LOGITS = 8_000_000
+
+
+@torch.no_grad()
+def hidden_states(
+    lm: Language, texts: Texts, stand_ins: Mapping[int, Stand_in] | None = None
+) -> torch.Tensor:
+    """Hidden states after the last norm at the counted positions, [N, d], with MLPs replaced if wanted."""
+    with replaced_mlps(lm, stand_ins or {}):
+        out_BTd = lm.model.base_model(
+            input_ids=texts.ids_BT,
+            attention_mask=texts.real_BT,
+            position_ids=positions(texts.real_BT),
+            use_cache=False,
+        ).last_hidden_state
+    return out_BTd[texts.real_BT.bool()]
+
+
+def _log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [N, V], at least in float32."""
+    logits_NV = lm.model.get_output_embeddings()(hidden_Nd)
+    return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(-1)
+
+
+@torch.no_grad()
+def token_losses(
+    lm: Language, hidden_Nd: torch.Tensor, target_N: torch.Tensor, reference_Nd: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy and KL(p_reference ‖ p) of every predicted token, two float64 [N] (nats; method §3).
+
+    The KL is 0 when there is no reference. The reference's logits are made anew for each call: one matrix
+    product is cheaper than the memory that keeps them.
+    """
+    ce_N = torch.zeros(len(target_N), dtype=torch.float64, device=target_N.device)
+    kl_N = torch.zeros_like(ce_N)
+    step = max(1, CHUNK_LOGITS // lm.unembedding.shape[0])
+    for start in range(0, len(target_N), step):
+        chunk = slice(start, start + step)
+        own_NV = _log_probs(lm, hidden_Nd[chunk])
+        ce_N[chunk] = -own_NV.gather(1, target_N[chunk, None])[:, 0].double()
+        if reference_Nd is not None:
+            other_NV = _log_probs(lm, reference_Nd[chunk])
+            kl_N[chunk] = (other_NV.exp() * (other_NV - own_NV)).sum(-1).double()
+    return ce_N, kl_N

@@ -1,0 +1,176 @@
+"""The failure signs of the seed paper in plain words, each with its threshold and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from scx_core.validation.result import Caution, LayerRow, Validation
+
+# The seed paper's own figures (arXiv 2509.14723, C2S-Pythia-410m on the heart atlas), to show beside ours.
+PAPER = MappingProxyType(
+    {
+        "ce_orig": 2.48,
+        "ce_transcoder": 4.63,
+        "ce_zero": 12.67,
+        "ce_recovered": 0.789,
+        "kl": 2.406,
+        "source": "arXiv:2509.14723",
+    }
+)
+
+
+class Thresholds(NamedTuple):
+    """Where a figure becomes a warning. They are judgements: the paper gives signs, not limits.
+
+    `ce_recovered`, `agreement`, `accuracy`: below is bad. `fvu`, `dead`, `prompt_mass`: above is bad.
+    `l0_few`: fewer active features a token than this say almost nothing; `l0_share`: more than this share of
+    all features at once is no longer sparse. `cells`: with fewer, one cell moves a share by over 2 points.
+    """
+
+    ce_recovered: float = 0.9
+    fvu: float = 0.3
+    l0_few: float = 1.0
+    l0_share: float = 0.05
+    dead: float = 0.25
+    prompt_mass: float = 0.5
+    agreement: float = 0.9
+    accuracy: float = 0.5
+    cells: int = 50
+
+
+DEFAULT = Thresholds()
+
+
+def cautions(found: Validation, limits: Thresholds = DEFAULT) -> tuple[Caution, ...]:
+    """Every warning that the figures call for, the gravest first."""
+    return (*_whole_model(found, limits), *_layers(found, limits), *_labels(found, limits))
+
+
+def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
+    """One sentence for a biologist: may circuits of these transcoders be read as the model's reasons?"""
+    share = f"{found.label_agreement:.0%} of {found.n_cells} held-out cells keep their label"
+    signs = {caution.sign for caution in cautions(found, limits)}
+    if not found.ce_recovered >= limits.ce_recovered or found.label_agreement < limits.agreement:
+        return f"Do not read circuits from these transcoders yet: only {share} when they replace the MLPs."
+    if "accuracy" in signs:
+        return (
+            f"The transcoders follow the model ({share}), but the model names only "
+            f"{found.label_accuracy_orig:.0%} of the cells rightly: its circuits explain many mistakes."
+        )
+    if signs - {"cells"}:
+        return f"The transcoders follow the model ({share}), but read its circuits with the warnings in mind."
+    return (
+        f"The transcoders stand in for the model faithfully ({share}, {found.ce_recovered:.1%} of the loss "
+        "recovered): its circuits can be read as what the model computes."
+    )
+
+
+def _whole_model(found: Validation, limits: Thresholds) -> Iterator[Caution]:
+    # "not ≥" and not "<", so that an undefined ratio counts as failed.
+    if not found.ce_recovered >= limits.ce_recovered:
+        yield Caution(
+            "reconstruction",
+            (),
+            f"The transcoders lose much of what the MLPs do: CE recovered is {found.ce_recovered:.3f} "
+            f"(wanted ≥ {limits.ce_recovered}; the seed paper had {PAPER['ce_recovered']}). Circuits "
+            "describe the transcoders more than the model.",
+            "Train longer, with more features, or allow more active features a token.",
+        )
+    if found.dead > limits.dead:
+        yield Caution(
+            "dead",
+            _where(found.per_layer, lambda row: row.dead > limits.dead),
+            f"{found.dead:.0%} of the features were never active on {found.n_tokens:,} tokens "
+            f"(wanted ≤ {limits.dead:.0%}).",
+            "Use fewer features, a lower sparsity penalty, a shorter warm-up, or dead-feature revival "
+            "(TopK with auxiliary loss); with few cells, validate on more first.",
+        )
+    if found.n_cells < limits.cells:
+        yield Caution(
+            "cells",
+            (),
+            f"Only {found.n_cells} held-out cells: a single one moves accuracy and agreement by "
+            f"{1 / found.n_cells:.1%}.",
+            f"Hold out at least {limits.cells} cells before comparing settings.",
+        )
+
+
+def _layers(found: Validation, limits: Thresholds) -> Iterator[Caution]:
+    rows, n = found.per_layer, found.n_features
+    if bad := _where(rows, lambda row: not row.fvu <= limits.fvu):
+        yield Caution(
+            "fvu",
+            bad,
+            f"{_named(bad)}: the transcoder leaves {_worst(rows, bad, 'fvu', max):.0%} of the MLP's variance "
+            f"unexplained (wanted ≤ {limits.fvu:.0%}); traces through it hold large error nodes.",
+            "Train longer or with more active features.",
+        )
+    if bad := _where(rows, lambda row: row.l0 < limits.l0_few):
+        yield Caution(
+            "silent",
+            bad,
+            f"{_named(bad)}: almost nothing is active ({_worst(rows, bad, 'l0', min):.2f} features a token), "
+            "so a circuit has nothing to show there.",
+            "Lower the sparsity penalty, or raise k.",
+        )
+    if bad := _where(rows, lambda row: row.l0 > limits.l0_share * n):
+        yield Caution(
+            "dense",
+            bad,
+            f"{_named(bad)}: {_worst(rows, bad, 'l0', max):.0f} of {n} features are active a token, more "
+            f"than {limits.l0_share:.0%}: too many to have one meaning each.",
+            "Raise the sparsity penalty, or lower k.",
+        )
+    if bad := _where(rows, lambda row: row.prompt_mass > limits.prompt_mass):
+        yield Caution(
+            "prompt",
+            bad,
+            f"{_named(bad)}: {_worst(rows, bad, 'prompt_mass', max):.0%} of the activation is on prompt "
+            "words and punctuation, not on genes; circuits may show the sentence's form only.",
+            "Train on more cells, or leave the prompt's tokens out of training; read genes, not features.",
+        )
+
+
+def _labels(found: Validation, limits: Thresholds) -> Iterator[Caution]:
+    counts = [sum(row) for row in found.confusion.original]
+    largest = max(counts, default=0) / max(1, sum(counts))
+    if found.label_agreement < limits.agreement:
+        yield Caution(
+            "agreement",
+            (),
+            f"Only {found.label_agreement:.0%} of the cells keep their label when the MLPs are replaced "
+            f"(wanted ≥ {limits.agreement:.0%}).",
+            "Train the transcoders longer, or look at the confusion table for the types that suffer.",
+        )
+    several = sum(count > 0 for count in counts) > 1
+    if found.label_accuracy_orig < limits.accuracy or (several and found.label_accuracy_orig <= largest):
+        yield Caution(
+            "accuracy",
+            (),
+            f"The model itself names {found.label_accuracy_orig:.0%} of the cells rightly (always guessing "
+            f"the commonest type: {largest:.0%}); its circuits explain its answers, right or wrong.",
+            "Check that labels, organism and prompt are those the model was trained with, or train a model "
+            "on these cells.",
+        )
+    if len(found.confusion.labels) < 2:
+        yield Caution(
+            "labels",
+            (),
+            "There is one candidate label only, so accuracy and agreement say nothing.",
+            "Validate on cells of several types.",
+        )
+
+
+def _where(rows: Sequence[LayerRow], bad) -> tuple[int, ...]:
+    return tuple(row.layer for row in rows if bad(row))
+
+
+def _named(layers: Sequence[int]) -> str:
+    """Layers in words, counted from 0 as everywhere."""
+    return f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
+
+
+def _worst(rows: Sequence[LayerRow], layers: Sequence[int], name: str, pick) -> float:
+    return pick(getattr(row, name) for row in rows if row.layer in layers)

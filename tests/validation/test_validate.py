@@ -1,0 +1,261 @@
+"""The validation table: identities that must hold, and a slow reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from scx_core.errors import ScxError
+from scx_core.validation import validate
+from tests.tiny import LABELS, tiny_language, tiny_table
+from tests.validation import reference
+from tests.validation.sets import constant_set, exact_set, random_set
+
+TABLE = tiny_table(13)
+NEAR = 1e-6  # attention's softmax is float32 in any model, and its rounding may depend on the padding
+ROWS = np.array([0, 3, 4, 5, 7, 8, 9, 11, 12])
+KEYS = {
+    "ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "ce_recovered", "kl", "l0", "fvu", "dead",
+    "label_accuracy_orig", "label_accuracy_transcoder", "label_agreement", "per_layer", "by_token_class",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["parallel", "sequential"])
+def lm(request, tmp_path_factory):
+    return tiny_language(tmp_path_factory.mktemp("lm"), parallel=request.param == "parallel", act="relu")
+
+
+@pytest.fixture(scope="module")
+def found(lm):
+    return validate(lm, random_set(lm), TABLE, ROWS, batch=4)
+
+
+@pytest.fixture(scope="module")
+def texts(lm):
+    cfg = lm.sentence_config
+    return [
+        reference.text_of(
+            lm, reference.slow_sentence(TABLE, row, cfg.n_genes, cfg.tie_seed), TABLE.labels[row]
+        )
+        for row in ROWS
+    ]
+
+
+def numbers(found) -> list[float]:
+    """Every number of a validation table, in a fixed order."""
+    flat = []
+
+    def walk(value):
+        if isinstance(value, dict):
+            [walk(value[key]) for key in sorted(value)]
+        elif isinstance(value, list):
+            [walk(item) for item in value]
+        elif isinstance(value, (int, float)):
+            flat.append(value)
+        elif value is None:
+            flat.append(-1.0)
+
+    walk({key: value for key, value in found.to_json().items() if key not in ("warnings", "provenance")})
+    return flat
+
+
+def test_exact_transcoders_change_nothing(lm):
+    exact = validate(lm, exact_set(lm), TABLE, ROWS)
+    assert abs(exact.kl) < 1e-10
+    assert exact.ce_transcoder == pytest.approx(exact.ce_orig, abs=1e-10)
+    assert exact.ce_recovered == pytest.approx(1, abs=NEAR)
+    assert 0 <= exact.fvu < 1e-25
+    assert exact.label_agreement == 1
+    assert exact.label_accuracy_transcoder == exact.label_accuracy_orig
+    assert exact.confusion.original == exact.confusion.transcoder
+    for row in exact.per_layer:
+        assert abs(row.kl) < 1e-10
+        assert row.ce_recovered == pytest.approx(1, abs=NEAR)
+
+
+def test_zero_transcoders_are_the_zero_baseline(lm):
+    zeros = [torch.zeros(lm.facts.width)] * lm.facts.n_layers
+    nothing = validate(lm, constant_set(lm, zeros), TABLE, ROWS)
+    assert nothing.ce_transcoder == nothing.ce_zero
+    assert nothing.ce_recovered == 0
+    assert (nothing.l0, nothing.dead, nothing.live_share) == (0, 1, 0)
+    for row in nothing.per_layer:
+        assert row.ce == row.ce_zero
+        assert math.isnan(row.prompt_mass)
+
+
+def test_transcoders_that_write_the_mean_are_the_mean_baseline(lm, texts):
+    ids = [ids for ids, _ in texts]
+    means = [reference.mlp_pairs(lm, ids, k)[1].mean(0) for k in range(lm.facts.n_layers)]
+    mean = validate(lm, constant_set(lm, means), TABLE, ROWS, batch=4)
+    assert mean.ce_transcoder == pytest.approx(mean.ce_mean, abs=NEAR)
+    assert mean.fvu == pytest.approx(1, abs=NEAR)
+    assert mean.ce_mean != pytest.approx(mean.ce_zero, abs=1e-3)
+
+
+def test_batch_size_and_padding_change_nothing(lm, found):
+    assert len({len(cell) for cell in [reference.slow_sentence(TABLE, row, 12, 1) for row in ROWS]}) > 1
+    for batch in (1, 7):
+        again = validate(lm, random_set(lm), TABLE, ROWS, batch=batch)
+        np.testing.assert_allclose(numbers(again), numbers(found), rtol=0, atol=NEAR)
+
+
+def test_order_of_the_cells_changes_nothing(lm, found):
+    again = validate(lm, random_set(lm), TABLE, ROWS[::-1], batch=4)
+    np.testing.assert_allclose(numbers(again), numbers(found), rtol=0, atol=NEAR)
+
+
+def test_classes_weighted_by_their_tokens_add_up(found):
+    rows = found.by_token_class
+    assert list(rows) == ["prompt", "gene", "answer"]
+    assert sum(row.n_tokens for row in rows.values()) == found.n_tokens
+    for name in ("ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "kl"):
+        total = sum(getattr(row, name) * row.n_tokens for row in rows.values()) / found.n_tokens
+        assert total == pytest.approx(getattr(found, name), abs=1e-12)
+
+
+def test_losses_equal_the_slow_reference(lm, found, texts):
+    coders, n = random_set(lm).layers, lm.facts.n_layers
+    conditions = {
+        "orig": {},
+        "transcoder": dict(enumerate(coders)),
+        "zero": dict.fromkeys(range(n), torch.zeros_like),
+    }
+    for name, functions in conditions.items():
+        ce, kl, kinds = reference.losses(lm, texts, functions)
+        assert len(ce) == found.n_tokens
+        assert getattr(found, f"ce_{name}") == pytest.approx(ce.mean(), abs=NEAR)
+        for kind, row in found.by_token_class.items():
+            assert getattr(row, f"ce_{name}") == pytest.approx(ce[kinds == kind].mean(), abs=NEAR)
+            if name == "transcoder":
+                assert row.kl == pytest.approx(kl[kinds == kind].mean(), abs=NEAR)
+    assert found.ce_recovered == pytest.approx(
+        (found.ce_zero - found.ce_transcoder) / (found.ce_zero - found.ce_orig), abs=1e-12
+    )
+
+
+def test_single_layers_equal_the_slow_reference(lm, found, texts):
+    coders = random_set(lm).layers
+    ids = [ids for ids, _ in texts]
+    for row in found.per_layer:
+        ce, kl, _ = reference.losses(lm, texts, {row.layer: coders[row.layer]})
+        zero, _, _ = reference.losses(lm, texts, {row.layer: torch.zeros_like})
+        assert row.ce == pytest.approx(ce.mean(), abs=NEAR)
+        assert row.kl == pytest.approx(kl.mean(), abs=NEAR)
+        assert row.ce_zero == pytest.approx(zero.mean(), abs=NEAR)
+        assert row.ce_recovered == pytest.approx(
+            (row.ce_zero - row.ce) / (row.ce_zero - found.ce_orig), abs=NEAR
+        )
+        x_Nd, y_Nd = reference.mlp_pairs(lm, ids, row.layer)
+        z_NF = coders[row.layer].encode(x_Nd)
+        fvu = (y_Nd - coders[row.layer](x_Nd)).square().sum() / (y_Nd - y_Nd.mean(0)).square().sum()
+        assert row.fvu == pytest.approx(float(fvu), abs=NEAR)
+        assert row.l0 == pytest.approx(float((z_NF > 0).sum(1).double().mean()), abs=1e-12)
+        assert row.dead == float((z_NF.amax(0) == 0).double().mean()) >= 2 / 40
+        kinds = np.concatenate([classes[:-1] for _, classes in texts])
+        first = np.concatenate([np.arange(len(classes) - 1) == 0 for _, classes in texts])
+        mass_N = z_NF.sum(1).numpy() * ~first
+        assert row.prompt_mass == pytest.approx(mass_N[kinds == "prompt"].sum() / mass_N.sum(), abs=NEAR)
+    for kind, row in found.by_token_class.items():
+        here = [
+            coders[k].encode(reference.mlp_pairs(lm, ids, k)[0])[kinds == kind] for k in range(len(coders))
+        ]
+        assert row.l0 == pytest.approx(
+            float(np.mean([(z > 0).sum(1).double().mean() for z in here])), abs=1e-12
+        )
+    assert found.fvu == pytest.approx(np.mean([row.fvu for row in found.per_layer]), abs=1e-12)
+    assert found.l0 == pytest.approx(np.mean([row.l0 for row in found.per_layer]), abs=1e-12)
+
+
+def test_labels_equal_the_slow_reference(lm, found, texts):
+    functions = dict(enumerate(random_set(lm).layers))
+    before, after = [], []
+    for ids, kinds in texts:
+        prompt = ids[: kinds.index("answer")]
+        before.append(reference.best_label(lm, prompt, LABELS))
+        after.append(reference.best_label(lm, prompt, LABELS, functions))
+    truth = TABLE.labels[ROWS]
+    assert found.label_accuracy_orig == pytest.approx(np.mean(np.array(before) == truth))
+    assert found.label_accuracy_transcoder == pytest.approx(np.mean(np.array(after) == truth))
+    assert found.label_agreement == pytest.approx(np.mean(np.array(before) == np.array(after)))
+    table = np.zeros((len(LABELS), len(LABELS)), dtype=int)
+    for true, guess in zip(truth, after, strict=True):
+        table[LABELS.index(true), LABELS.index(guess)] += 1
+    assert found.confusion.labels == LABELS
+    assert np.array_equal(found.confusion.transcoder, table)
+
+
+def test_skip_term_is_part_of_the_stand_in(lm, found):
+    skip_dd = 0.1 * torch.eye(lm.facts.width, dtype=lm.dtype)
+    plain = random_set(lm)
+    layers = tuple(dataclasses.replace(layer, W_skip_dd=skip_dd) for layer in plain.layers)
+    with_skip = validate(lm, dataclasses.replace(plain, layers=layers), TABLE, ROWS)
+    assert with_skip.fvu != pytest.approx(found.fvu, rel=1e-3)
+    assert with_skip.ce_transcoder != pytest.approx(found.ce_transcoder, rel=1e-4)
+    assert with_skip.l0 == pytest.approx(found.l0)
+
+
+def test_json_has_the_promised_keys_and_no_nan(lm, found):
+    record = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert set(record) >= KEYS
+    assert [row["layer"] for row in record["per_layer"]] == [0, 1]
+    quick = validate(lm, random_set(lm), TABLE, ROWS[:2], per_layer=False)
+    assert math.isnan(quick.per_layer[0].ce)
+    assert json.loads(json.dumps(quick.to_json(), allow_nan=False))["per_layer"][0]["ce"] is None
+    assert quick.per_layer[0].fvu > 0
+
+
+def test_same_inputs_give_the_same_record(lm, found):
+    assert validate(lm, random_set(lm), TABLE, ROWS, batch=4).to_json() == found.to_json()
+
+
+def test_progress_goes_twice_over_the_cells(lm):
+    seen = []
+    validate(
+        lm,
+        random_set(lm),
+        TABLE,
+        ROWS[:5],
+        batch=2,
+        per_layer=False,
+        progress=lambda *step: seen.append(step),
+    )
+    assert [(done, total) for done, total, _ in seen] == [(2, 5), (4, 5), (5, 5)] * 2
+
+
+def test_chunks_of_the_vocabulary_change_nothing(lm, found, monkeypatch):
+    monkeypatch.setattr("scx_core.validation.losses.CHUNK_LOGITS", 1000)
+    again = validate(lm, random_set(lm), TABLE, ROWS, batch=4)
+    np.testing.assert_allclose(numbers(again), numbers(found), rtol=0, atol=NEAR)
+
+
+def test_float32_gives_the_same_figures(lm, found, tmp_path):
+    single = tiny_language(tmp_path, dtype="float32", parallel=lm.facts.residual == "parallel", act="relu")
+    again = validate(single, random_set(single), TABLE, ROWS)
+    assert again.ce_transcoder == pytest.approx(found.ce_transcoder, rel=1e-4)
+    assert again.fvu == pytest.approx(found.fvu, rel=1e-4)
+
+
+def test_mistakes_are_named(lm, tmp_path):
+    coders = random_set(lm)
+    with pytest.raises(ScxError, match="no held-out cells"):
+        validate(lm, coders, TABLE, [])
+    blank = tiny_table(3)
+    blank.labels[1] = ""
+    with pytest.raises(ScxError, match="have no label, such as row 1"):
+        validate(lm, coders, blank, [0, 1])
+    with pytest.raises(ScxError, match="for 1 layers of width 16"):
+        validate(lm, dataclasses.replace(coders, layers=coders.layers[:1]), TABLE, ROWS)
+
+
+def test_labels_that_the_model_does_not_know_become_the_candidates(lm):
+    strange = tiny_table(6)
+    strange.labels[:] = [f"Type {c % 2}" for c in range(6)]
+    found = validate(lm, random_set(lm), strange, np.arange(6), per_layer=False)
+    assert found.confusion.labels == ("Type 0", "Type 1")
+    assert np.sum(found.confusion.original) == 6

@@ -22,6 +22,8 @@ from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell, encode, gene_sentences
 from scx_core.transcoders import TranscoderSet
 
+TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
+
 
 @dataclass
 class Tracer:
@@ -81,7 +83,7 @@ class Tracer:
         *,
         label: str | None = None,
         against: Sequence[str] | None = None,
-        cfg: TraceConfig = TraceConfig(),
+        cfg: TraceConfig = TRACE,
     ) -> Circuit:
         """The circuit of one cell. Without a label, the one that the model gives this cell.
 
@@ -113,8 +115,8 @@ class Tracer:
         *,
         answer: str | None = None,
         against: Sequence[str] | None = None,
-        trace: TraceConfig = TraceConfig(),
-        cfg: ConsensusConfig = ConsensusConfig(),
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
         progress: Progress = silent,
     ) -> Circuit:
         """The circuit of a cell type over many of its cells.
@@ -124,7 +126,7 @@ class Tracer:
         rows = self.draw(label, cfg)
         plan = self.plan(answer or label, against, trace.target)
         circuits = []
-        for done, (row, cell) in enumerate(zip(rows, self.encode(rows))):
+        for done, (row, cell) in enumerate(zip(rows, self.encode(rows), strict=True)):
             graph = trace_graph(self.rep, cell, plan, cfg.nodes)
             circuits.append(finish(graph, cell, trace, {}))
             progress(done + 1, len(rows), f"{label}: cell {row}")

@@ -39,8 +39,9 @@ class Node(NamedTuple):
     `influence`: share of the target's input that flows through it (method §6), on the unpruned graph.
     `effect`: signed total effect on the target in logits, over all paths. In a consensus, `activation`,
     `influence` and `effect` are means over all cells (0 where a cell's circuit does not hold the node),
-    `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all. `gene` is the gene of an embedding's
-    token, or the gene at whose tokens a feature fires most in these cells.
+    `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all.
+    `gene` is the gene of the token, or, where a feature fires outside the genes, the gene whose tokens add
+    most to it directly; in a consensus, the gene with most of the feature's activation in these cells.
     """
 
     id: str

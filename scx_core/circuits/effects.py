@@ -50,7 +50,7 @@ def total_effects(frozen: FrozenPrompt, read_d: torch.Tensor, read_bias: float) 
     bias = torch.tensor(read_bias, device=G_Td.device, dtype=G_Td.dtype)
     features: list[torch.Tensor] = []
     errors: list[torch.Tensor] = []
-    for maps, layer in zip(reversed(rep.layers), reversed(frozen.layers)):
+    for maps, layer in zip(reversed(rep.layers), reversed(frozen.layers), strict=True):
         below_Td, effect_N, feature_bias = _through_features(maps, layer, G_Td)
         features.append(effect_N)
         errors.append((layer.error_Td * G_Td).sum(-1))

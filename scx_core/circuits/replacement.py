@@ -84,7 +84,8 @@ def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
     width = transcoders.layers[0].W_enc_Fd.shape[1] if n else 0
     if n != facts.n_layers or width != facts.width:
         raise ScxError(
-            f"The transcoder set has {n} layers of width {width}, the model {facts.n_layers} of width {facts.width}.",
+            f"The transcoder set has {n} layers of width {width}, "
+            f"the model {facts.n_layers} of width {facts.width}.",
             "Choose the transcoders that were trained on this model.",
         )
     moved = transcoders.to(lm.device, lm.dtype)

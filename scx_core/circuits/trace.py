@@ -105,7 +105,7 @@ def _names(graph: Graph) -> _Names:
     features = [
         f"f:{layer}:{position}:{feature}"
         for layer, position, feature in zip(
-            chosen.layer_C.tolist(), chosen.position_C.tolist(), chosen.feature_C.tolist()
+            chosen.layer_C.tolist(), chosen.position_C.tolist(), chosen.feature_C.tolist(), strict=True
         )
     ]
     errors = [f"e:{layer}:{t}" for layer in range(n_layers) for t in range(length)]
@@ -115,7 +115,7 @@ def _names(graph: Graph) -> _Names:
 def _top_gene(token_row_T: np.ndarray, gene_T: Sequence[str | None]) -> str | None:
     """The gene whose tokens add most to a row directly, None when none adds."""
     sums: dict[str, float] = {}
-    for weight, gene in zip(token_row_T, gene_T):
+    for weight, gene in zip(token_row_T, gene_T, strict=True):
         if gene is not None:
             sums[gene] = sums.get(gene, 0.0) + float(weight)
     best = max(sums, key=lambda gene: sums[gene], default=None)
@@ -162,7 +162,7 @@ def _edges(graph: Graph, kept: Cut, names: _Names) -> list[Edge]:
     columns_RS = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1).cpu()
     rows, columns = np.nonzero(kept.edge_RS)
     weights = columns_RS[rows, columns].tolist()
-    out = [Edge(names.column_S[s], names.row_R[r], w) for r, s, w in zip(rows, columns, weights)]
+    out = [Edge(names.column_S[s], names.row_R[r], w) for r, s, w in zip(rows, columns, weights, strict=True)]
     alive = np.append(kept.column_S[: len(names.row_R) - 1], True)
     bias = table.bias_R.tolist()
     return out + [Edge("bias", names.row_R[r], bias[r]) for r in np.flatnonzero(alive)]
@@ -179,7 +179,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
     return Circuit(
         scope="cell",
         target=finished_target(lm, graph.plan, len(ids) - 1, graph.value),
-        genes=tuple(GeneEffect(span.gene, e, span.rank) for span, e in zip(cell.spans, effects)),
+        genes=tuple(GeneEffect(span.gene, e, span.rank) for span, e in zip(cell.spans, effects, strict=True)),
         nodes=tuple(_nodes(graph, kept, names, gene_T, tokens)),
         edges=tuple(_edges(graph, kept, names)),
         scores=graph_scores(graph, effects),

@@ -36,7 +36,7 @@ class RecipeConfig:
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
     dropout: float = option(
-        0.1, "Dropout in attention and residual branches while training", minimum=0.0, maximum=0.9
+        0.1, "Dropout of the residual branches while training", minimum=0.0, maximum=0.9
     )
     gene_dropout: float = option(
         0.15, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9
@@ -75,7 +75,6 @@ def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCau
         num_attention_heads=cfg.heads,
         max_position_embeddings=context,
         use_parallel_residual=True,
-        attention_dropout=cfg.dropout,
         hidden_dropout=cfg.dropout,
         tie_word_embeddings=False,
         bos_token_id=0,
@@ -103,7 +102,7 @@ class Batch(NamedTuple):
 def augmented(genes: Sequence[str], n_genes: int, dropout: float, rng: np.random.Generator) -> list[str]:
     """Leave out a random share (up to `dropout`) of the genes; the next ones move up."""
     share = rng.uniform(0, dropout)
-    kept = [g for g, u in zip(genes, rng.random(len(genes))) if u >= share]
+    kept = [g for g, u in zip(genes, rng.random(len(genes)), strict=True) if u >= share]
     return (kept or list(genes))[:n_genes]
 
 
@@ -134,7 +133,9 @@ def epoch_batches(
     cells = gene_sentences(table, order, wanted, tie_seed=sentences.tie_seed + epoch)
     for start in range(0, len(order), cfg.batch):
         out = []
-        for row, genes in zip(order[start : start + cfg.batch], cells[start : start + cfg.batch]):
+        for row, genes in zip(
+            order[start : start + cfg.batch], cells[start : start + cfg.batch], strict=True
+        ):
             kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
             cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
             answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")

@@ -36,7 +36,7 @@ def _texts(table, rows: np.ndarray, sentences: SentenceConfig) -> Iterator[str]:
     before, after = prompt.parts(num_genes=sentences.n_genes, organism=table.organism)
     for shift in range(3):
         cells = gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed + shift)
-        for row, genes in zip(rows, cells):
+        for row, genes in zip(rows, cells, strict=True):
             yield f"{before}{' '.join(genes)}{after}{prompt.lead or ''}{table.labels[row]}."
 
 

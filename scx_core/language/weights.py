@@ -36,7 +36,7 @@ class NormWeights(NamedTuple):
         return (spread_T + self.eps).rsqrt()
 
     def fold(self, W_Nd: torch.Tensor) -> torch.Tensor:
-        """Read vectors behind the norm turned into read vectors in front of it, up to the scale (method §5)."""
+        """Read vectors behind the norm become read vectors in front of it, up to the scale (method §5)."""
         folded_Nd = W_Nd * self.gain_d
         return folded_Nd - folded_Nd.mean(-1, keepdim=True) if self.centred else folded_Nd
 

@@ -5,6 +5,7 @@ Legend: B cells of a batch, T token positions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -90,7 +91,7 @@ def _assign(
     starts = np.searchsorted(np.where(owner_T < 0, -1, owner_T)[owner_T >= 0], np.arange(len(gene_chars) + 1))
     where = np.flatnonzero(owner_T >= 0)
     ranges = []
-    for a, b in zip(starts, starts[1:]):
+    for a, b in itertools.pairwise(starts):
         ranges.append((int(where[a]), int(where[b - 1]) + 1) if b > a else (0, 0))
     return ranges, np.where(owner_T >= 0, GENE, PROMPT).astype(np.int8)
 
@@ -122,7 +123,9 @@ def encode(
             ranges, class_T = _assign(found["offset_mapping"], gene_chars, text)
             spans = tuple(
                 GeneSpan(gene, rank + 1, start, end, chars)
-                for rank, (gene, (start, end), chars) in enumerate(zip(genes, ranges, gene_chars))
+                for rank, (gene, (start, end), chars) in enumerate(
+                    zip(genes, ranges, gene_chars, strict=True)
+                )
             )
             return EncodedCell(tuple(found["input_ids"]), spans, class_T, text)
         # A gene takes at most a handful of tokens: dropping surplus/6 of them never overshoots by much.

@@ -5,6 +5,7 @@ Legend: C cells, G genes, N non-zero entries of the block.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,7 +18,9 @@ BLOCK = 2048
 class Rows(Protocol):
     """What ranking needs of a cell table: symbols and rows on demand."""
 
-    symbols: np.ndarray
+    @property
+    def symbols(self) -> np.ndarray:
+        """Upper-case names of the columns, [G]."""
 
     def rows(self, indices: np.ndarray) -> sparse.csr_matrix:
         """Expression of the cells at `indices`, float32 [C, G]."""
@@ -54,10 +57,10 @@ def rank_genes(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_se
     key_N = tie_keys(np.asarray(cells)[row_N], gene_N, tie_seed)
     order = np.lexsort((key_N, -value_N, row_N))
     starts = np.searchsorted(row_N[order], np.arange(block.shape[0] + 1))
-    return [gene_N[order[a : min(b, a + n_genes)]] for a, b in zip(starts, starts[1:])]
+    return [gene_N[order[a : min(b, a + n_genes)]] for a, b in itertools.pairwise(starts)]
 
 
-def gene_sentences(table: Rows, rows: Sequence[int], n_genes: int, tie_seed: int) -> list[list[str]]:
+def gene_sentences(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, tie_seed: int) -> list[list[str]]:
     """The cell sentence of each row as a list of symbols, highest expression first.
 
     Reads `BLOCK` rows at a time, so memory does not grow with the file.

@@ -41,7 +41,7 @@ class Plain:
             key: (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt() for key, (x, _) in seen.items()
         }
         x = [seen[k, "mlp"][0] for k in range(len(self.coders))]
-        self.z = [coder.encode(x_Td) for coder, x_Td in zip(self.coders, x)]
+        self.z = [coder.encode(x_Td) for coder, x_Td in zip(self.coders, x, strict=True)]
         self.error = [
             seen[k, "mlp"][1] - (self.z[k] @ coder.W_dec_Fd + coder.b_dec_d + self._skip(coder, x[k]))
             for k, coder in enumerate(self.coders)
@@ -73,7 +73,7 @@ class Plain:
         error = error or self.error
         h_Td = self.embedding_Td if embedding_Td is None else embedding_Td
         pres = []
-        for k, (block, coder) in enumerate(zip(self.model.layers, self.coders)):
+        for k, (block, coder) in enumerate(zip(self.model.layers, self.coders, strict=True)):
             attn_Td = self._attention(k, h_Td)
             read_Td = h_Td if block.use_parallel_residual else h_Td + attn_Td
             x_Td = self._norm(block.post_attention_layernorm, (k, "post_attention_layernorm"), read_Td)

@@ -83,7 +83,10 @@ def test_target_row_is_the_models_own_logit_difference(traced):
 
 def _rows(graph, pres, logits, plan):
     chosen = graph.chosen
-    rows = [float(pres[k][t, i]) for k, t, i in zip(chosen.layer_C, chosen.position_C, chosen.feature_C)]
+    rows = [
+        float(pres[k][t, i])
+        for k, t, i in zip(chosen.layer_C, chosen.position_C, chosen.feature_C, strict=True)
+    ]
     return torch.tensor([*rows, sum(w * float(logits[-1, t]) for t, w in plan.coefficients.items())])
 
 
@@ -173,7 +176,7 @@ def test_all_active_features_chosen_leave_no_rest(tmp_path):
 
 def test_a_stranger_recomputes_the_edges_from_the_json(tmp_path):
     """The file, the model and the transcoders are enough: ids, coefficients, (layer, position, feature)."""
-    lm, coders, cell, plan, graph = make(
+    lm, coders, cell, _plan, graph = make(
         tmp_path, parallel=True, kind="jumprelu", skip=False, dtype="float64"
     )
     circuit = Circuit.from_json(finish(graph, cell, TraceConfig(), {}).to_json())

@@ -1,0 +1,90 @@
+"""The model card: data, licence, seed, split, metrics; the same table that the build prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scx_core.build.config import BuildConfig
+from scx_core.cells import CellTable, Split
+from scx_core.language import Language
+from scx_core.validation import PAPER
+
+ROWS = (
+    ("CE, original model (nats a token)", "ce_orig", 4),
+    ("CE, transcoders", "ce_transcoder", 4),
+    ("CE, MLPs at their mean", "ce_mean", 4),
+    ("CE, no MLPs", "ce_zero", 4),
+    ("CE recovered", "ce_recovered", 4),
+    ("KL (nats a token)", "kl", 4),
+    ("L0 (active features a token and layer)", "l0", 2),
+    ("FVU (mean of the layers)", "fvu", 4),
+    ("Dead features (share)", "dead", 4),
+    ("Label accuracy, original", "label_accuracy_orig", 3),
+    ("Label accuracy, transcoders", "label_accuracy_transcoder", 3),
+    ("Label agreement", "label_agreement", 3),
+)
+EMBEDDED_DATA = """700 peripheral blood cells × 765 genes, `scanpy.datasets.pbmc68k_reduced()`, which ships
+inside the scanpy package (BSD-3-Clause). The cells are a sample of the 68k PBMC data of Zheng et al. 2017,
+*Massively parallel digital transcriptional profiling of single cells*, Nat Commun 8:14049
+(doi 10.1038/ncomms14049), published by 10x Genomics under CC BY 4.0. Labels: `obs.bulk_labels`, by
+correlation with sorted bulk populations; the T-cell subtypes are uncertain, so no model can be right about
+all of them."""
+
+
+def metrics_table(figures: dict[str, Any], presets: tuple[str, ...]) -> str:
+    """The figures of each preset side by side, the seed paper's beside them, as Markdown."""
+    lines = [
+        f"| held-out cells | {' | '.join(presets)} | seed paper (C2S-Pythia-410m, heart) |",
+        "|" + "---|" * (len(presets) + 2),
+    ]
+    for words, key, digits in ROWS:
+        values = [f"{figures[preset][key]:.{digits}f}" for preset in presets]
+        paper = PAPER.get(key)
+        lines.append(f"| {words} | {' | '.join(values)} | {'–' if paper is None else paper} |")
+    return "\n".join(lines)
+
+
+def card(lm: Language, table: CellTable, split: Split, cfg: BuildConfig, figures: dict[str, Any]) -> str:
+    """The README.md of a built model."""
+    counts = ", ".join(f"{name} {count}" for name, count in table.cells_per_type().items())
+    recipe, sentences = cfg.recipe, cfg.sentences
+    data = (
+        EMBEDDED_DATA
+        if cfg.data == "embedded"
+        else f"{table.name}: {table.n_cells} cells × {table.n_genes} genes."
+    )
+    parameters = sum(p.numel() for p in lm.model.parameters())
+    return f"""---
+license: bsd-3-clause
+library_name: transformers
+tags: [single-cell, cell2sentence, gpt_neox, transcoders]
+---
+# {lm.name}
+
+A small model that reads a cell as its genes ranked by expression and answers with the cell type:
+GPT-NeoX with parallel residual, {recipe.layers} layers × {recipe.width}, {parameters:,} parameters,
+byte-level BPE of {len(lm.tokenizer)} tokens, the top {sentences.n_genes} genes of a cell. It exists so that
+circuits can be traced on a laptop; it is no tool for annotating cells.
+
+## Data
+{data}
+
+Cells a type: {counts}.
+
+## Split and seed
+{cfg.split_by}, {len(split.train)} cells to train on, {len(split.held_out)} held out
+({split.held_out_share:.1%}), split seed {cfg.split_seed}; recipe seed {recipe.seed}, {recipe.epochs} epochs;
+ties of equal expression ordered with seed {sentences.tie_seed}. The split is kept in `scx.json`. Transcoders
+are trained on the same training cells.
+
+## Metrics
+All over the {figures["n_held_out"]} held-out cells, every MLP replaced at once.
+
+{metrics_table(figures, cfg.preset_names)}
+
+## Rebuild
+`python -m scx_core demo build` makes this folder anew from the package data and prints this table.
+
+## Licence
+Weights and code: BSD-3-Clause.
+"""

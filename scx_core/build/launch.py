@@ -1,0 +1,42 @@
+"""Start trainings and builds as background jobs; the page and the command line use the same lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from scx_core.build.config import BuildConfig
+from scx_core.cells import CellTable
+from scx_core.language import Language
+from scx_core.runs import RunFolder, start
+from scx_core.runs.jobs import RUN
+from scx_core.transcoders import TrainingJob, new_run
+
+TRAIN_ARGV = ("train", "--run", RUN)
+BUILD_ARGV = ("demo", "build", "--run", RUN)
+
+
+def runs_root() -> Path:
+    """Where runs live: the environment's SCX_RUNS, else `runs` in the current folder."""
+    return Path(os.environ.get("SCX_RUNS", "runs")).absolute()
+
+
+def launch_training(
+    job: TrainingJob, lm: Language, table: CellTable, name: str | None = None, root: Path | None = None
+) -> RunFolder:
+    """Start training transcoders in the background. Raises ScxError when the cells cannot be split."""
+    run = new_run(root or runs_root(), job, lm, table, name, argv=TRAIN_ARGV)
+    start(run)
+    return run
+
+
+def new_build(cfg: BuildConfig, name: str | None = None, root: Path | None = None) -> RunFolder:
+    """A run folder for a build; nothing is started."""
+    return RunFolder.create(root or runs_root(), "build", cfg, name, argv=BUILD_ARGV)
+
+
+def launch_build(cfg: BuildConfig, name: str | None = None, root: Path | None = None) -> RunFolder:
+    """Start a build (model, transcoders, validation) in the background."""
+    run = new_build(cfg, name, root)
+    start(run)
+    return run

@@ -1,0 +1,184 @@
+"""The stages of a build, each skipped when its result is there: model, transcoders, validation, card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scx_core.build.card import card
+from scx_core.build.config import BuildConfig
+from scx_core.cells import CellTable, Split, open_cells, split_cells
+from scx_core.errors import ScxError
+from scx_core.language import Language, load_language, pick_device
+from scx_core.language.training import train_model
+from scx_core.runs import (
+    Progress,
+    RunFolder,
+    from_dict,
+    provenance,
+    read_json,
+    silent,
+    stop_requested,
+    to_dict,
+    write_atomic,
+    write_json,
+)
+from scx_core.transcoders import PRESETS, TrainingJob, load_set, new_run, train
+from scx_core.validation import validate
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+def set_folder(run: RunFolder, preset: str, first: str) -> Path:
+    """Where the transcoders of a preset go: `transcoders`, and `transcoders-NAME` for further ones."""
+    return run.path / ("transcoders" if preset == first else f"transcoders-{preset}")
+
+
+def build(run: RunFolder, progress: Progress = silent) -> dict[str, Any] | None:
+    """Run or resume a build. Returns the figures of the card, or None when it was asked to stop (SIGTERM).
+
+    Raises ScxError when the cells cannot be read, a loss is not finite, or another process holds the run.
+    """
+    cfg = from_dict(BuildConfig, run.config)
+    if (run.path / "metrics.json").exists():
+        return read_json(run.path / "metrics.json")
+    try:
+        with run.lock():
+            return _stages(run, cfg, _told(run, progress))
+    except ScxError as error:
+        status = run.status()
+        run.write_status("failed", status.done, status.total, error.problem, error=str(error))
+        raise
+
+
+def _told(run: RunFolder, progress: Progress) -> Progress:
+    def tell(done: int, total: int, message: str = "") -> None:
+        run.write_status("running", done, total, message)
+        progress(done, total, message)
+
+    return tell
+
+
+def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, Any] | None:
+    unknown = [name for name in cfg.preset_names if name not in PRESETS]
+    if unknown or not cfg.preset_names:
+        raise ScxError(
+            f"There is no preset {', '.join(unknown) or '(none given)'}.", f"Known: {', '.join(PRESETS)}."
+        )
+    progress(0, 1, "reading the cells")
+    table = open_cells(cfg.data, cfg.cells)
+    split = split_cells(table, cfg.held_out, cfg.split_by, cfg.split_seed)
+    lm = _model(run, cfg, table, split, progress)
+    if lm is None:
+        return _stopped(run)
+    figures: dict[str, Any] = {
+        "model": lm.name,
+        "n_train": len(split.train),
+        "n_held_out": len(split.held_out),
+    }
+    for preset in cfg.preset_names:
+        done = _transcoders(run, cfg, preset, lm, table, split, progress)
+        if done is None:
+            return _stopped(run)
+        figures[preset] = done
+    write_atomic(run.path / "card.md", card(lm, table, split, cfg, figures))
+    write_json(run.path / "metrics.json", figures)
+    run.write_status("done", 1, 1, "finished")
+    return figures
+
+
+def _stopped(run: RunFolder) -> None:
+    status = run.status()
+    run.write_status("stopped", status.done, status.total, "stopped; it goes on where it is resumed")
+
+
+def _model(
+    run: RunFolder, cfg: BuildConfig, table: CellTable, split: Split, progress: Progress
+) -> Language | None:
+    folder = run.path / "model"
+    if (folder / "scx.json").exists():
+        return load_language(folder, cfg.device)
+    settings = {
+        "data": {"name": table.name, "fingerprint": table.fingerprint},
+        "split": split.to_json(),
+        "provenance": provenance(config=to_dict(cfg), data=table, seed=cfg.recipe.seed),
+    }
+    with stop_requested() as stopping:
+        return train_model(
+            run,
+            table,
+            split.train,
+            folder,
+            cfg.recipe,
+            cfg.sentences,
+            name=cfg.name or Path(table.name).stem,
+            settings=settings,
+            device=str(pick_device(cfg.device)),
+            progress=progress,
+            stopped=stopping,
+        )
+
+
+def _transcoders(
+    run: RunFolder,
+    cfg: BuildConfig,
+    preset: str,
+    lm: Language,
+    table: CellTable,
+    split: Split,
+    progress: Progress,
+) -> dict[str, Any] | None:
+    """Train one preset (in a run of its own inside the build's folder), validate it, keep the figures."""
+    folder = set_folder(run, preset, cfg.preset_names[0])
+    if not (folder / "scx.json").exists():
+        inner = run.path / f"train-{preset}"
+        wanted = PRESETS[preset]
+        if inner.exists():
+            training = RunFolder.open(inner)
+        else:
+            job = TrainingJob(
+                model=str(run.path / "model"),
+                data=cfg.data,
+                device=cfg.device,
+                cells=cfg.cells,
+                sentences=cfg.sentences,
+                transcoder=wanted.transcoder,
+                train=wanted.train,
+            )
+            training = new_run(run.path, job, lm, table, inner.name)
+        if train(training, lm, table, _named(progress, f"transcoders, {preset}")) is None:
+            return None
+        shutil.copytree(inner / "transcoders", folder, dirs_exist_ok=True)
+    report = run.path / f"validation-{preset}.json"
+    if not report.exists():
+        found = validate(lm, load_set(folder), table, split.held_out, progress=_named(progress, "validation"))
+        write_json(report, found.to_json())
+    return read_json(report)
+
+
+def _named(progress: Progress, prefix: str) -> Callable[[int, int, str], None]:
+    return lambda done, total, message="": progress(
+        done, total, f"{prefix}: {message}" if message else prefix
+    )
+
+
+def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> list[Path]:
+    """Copy a finished build to `models/NAME`, `models/NAME-transcoders` …: how the embedded default is made.
+
+    The cards become README.md of the model's folder; the validation tables lie beside the transcoders.
+    """
+    cfg = from_dict(BuildConfig, run.config)
+    if not (run.path / "metrics.json").exists():
+        raise ScxError(f"The build {run.name} is not finished.", "Resume it first.")
+    out = [models / name]
+    shutil.copytree(run.path / "model", out[0], dirs_exist_ok=True)
+    shutil.copy(run.path / "card.md", out[0] / "README.md")
+    for preset in cfg.preset_names:
+        folder = set_folder(run, preset, cfg.preset_names[0])
+        target = models / f"{name}-{folder.name}"
+        shutil.copytree(folder, target, dirs_exist_ok=True)
+        shutil.copy(run.path / f"validation-{preset}.json", target / "validation.json")
+        out.append(target)
+    return out

@@ -3,8 +3,33 @@ object) comes in; a cell table goes out: sparse rows read on demand, gene symbol
 the findings behind each choice, together with splits and lists of known markers."""
 
 from .choices import CellChoices, Finding
+from .markers import (
+    Markers,
+    all_markers,
+    foreign_markers,
+    known_markers,
+    own_markers,
+    shared_markers,
+    types_with,
+)
 from .opening import open_cells
+from .sources import EMBEDDED
 from .split import Split, split_cells
 from .table import CellTable
 
-__all__ = ["CellChoices", "CellTable", "Finding", "Split", "open_cells", "split_cells"]
+__all__ = [
+    "EMBEDDED",
+    "CellChoices",
+    "CellTable",
+    "Finding",
+    "Markers",
+    "Split",
+    "all_markers",
+    "foreign_markers",
+    "known_markers",
+    "open_cells",
+    "own_markers",
+    "shared_markers",
+    "split_cells",
+    "types_with",
+]

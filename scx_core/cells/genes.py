@@ -185,8 +185,8 @@ def _no_symbols(kinds: dict[str, str], var: pd.DataFrame, where: str) -> ScxErro
         else "Add a column 'gene_symbol' to var with the gene symbols (such as CD19) and save the file again."
     )
     return ScxError(
-        f"{where}: no gene symbols found. The index holds {KIND_WORDS[kinds['index']]} such as '{var.index[0]}', "
-        "and no column of var holds symbols under a known name.",
+        f"{where}: no gene symbols found. The index holds {KIND_WORDS[kinds['index']]} such as "
+        f"'{var.index[0]}', and no column of var holds symbols under a known name.",
         remedy,
     )
 

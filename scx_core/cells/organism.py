@@ -22,8 +22,10 @@ _WORDS = {
     "rat": "Rattus norvegicus", "ncbitaxon:10116": "Rattus norvegicus",
     "zebrafish": "Danio rerio", "ncbitaxon:7955": "Danio rerio",
 }  # fmt: skip
-_GENOMES = (("grch", HUMAN), ("hg19", HUMAN), ("hg38", HUMAN), ("grcm", MOUSE), ("mm9", MOUSE),
-            ("mm10", MOUSE), ("mm39", MOUSE), ("rnor", "Rattus norvegicus"), ("grcz", "Danio rerio"))  # fmt: skip
+_GENOMES = (
+    ("grch", HUMAN), ("hg19", HUMAN), ("hg38", HUMAN), ("grcm", MOUSE), ("mm9", MOUSE), ("mm10", MOUSE),
+    ("mm39", MOUSE), ("rnor", "Rattus norvegicus"), ("grcz", "Danio rerio"),
+)  # fmt: skip
 _ENSEMBL = {"ENSG": HUMAN, "ENSMUSG": MOUSE, "ENSRNOG": "Rattus norvegicus", "ENSDARG": "Danio rerio",
             "ENSMMUG": "Macaca mulatta", "ENSSSCG": "Sus scrofa"}  # fmt: skip
 _TITLE = re.compile(r"[A-Z][a-z]+[a-z0-9]*(?:[-.]\w+)?")

@@ -26,7 +26,7 @@ class BadFile(NamedTuple):
     make: Callable[[Path], Path]
     words: tuple[str, ...]
     outcome: str = "rejected"  # or "repaired"
-    choices: dict[str, str] = {}
+    choices: tuple[tuple[str, str], ...] = ()
 
 
 def _write(folder: Path, adata: ad.AnnData, name: str = "cells.h5ad") -> Path:
@@ -228,7 +228,7 @@ def _foreign_labels(folder: Path) -> Path:
 _N = len(GENES)
 _HALF = ["GRCh38" if place % 3 else "mm10" for place in range(_N)]
 _PROTEIN = ["Gene Expression" if place < _N - 4 else "Antibody Capture" for place in range(_N)]
-_TWO_TYPES = [name for name in ("B cell", "NK cell")]
+_TWO_TYPES = ("B cell", "NK cell")
 
 
 def _alternating(n: int) -> list[str]:
@@ -301,7 +301,7 @@ BAD_FILES: dict[str, BadFile] = {
         _var_names(lambda n: [f"{20000 + i}_at" for i in range(n)]), ("probe", "gene_symbol")
     ),
     "chosen symbols absent": BadFile(
-        _good, ("var", "gene_symbls", "index"), choices={"symbols": "gene_symbls"}
+        _good, ("var", "gene_symbls", "index"), choices=(("symbols", "gene_symbls"),)
     ),
     # Labels and other columns
     "no label column": BadFile(_obs(n_umi=lambda n: np.arange(n) / 7), ("cells.h5ad", "n_umi", "cell_type")),
@@ -318,30 +318,30 @@ BAD_FILES: dict[str, BadFile] = {
         _obs(cell_type=lambda n: [f"cell number {i}" for i in range(n)]), ("'cell_type'", "no grouping")
     ),
     "chosen label absent": BadFile(
-        _good, ("cel_type", "Did you mean 'cell_type'"), choices={"label": "cel_type"}
+        _good, ("cel_type", "Did you mean 'cell_type'"), choices=(("label", "cel_type"),)
     ),
     "chosen label continuous": BadFile(
-        _good, ("'n_umi'", "continuous", "cell_type"), choices={"label": "n_umi"}
+        _good, ("'n_umi'", "continuous", "cell_type"), choices=(("label", "n_umi"),)
     ),
-    "chosen matrix absent": BadFile(_good, ("layers/count", "X"), choices={"values": "layers/count"}),
+    "chosen matrix absent": BadFile(_good, ("layers/count", "X"), choices=(("values", "layers/count"),)),
     "chosen matrix scaled": BadFile(
-        _changed(_scaled_with_raw), ("the matrix X", "negative", "Choose raw"), choices={"values": "X"}
+        _changed(_scaled_with_raw), ("the matrix X", "negative", "Choose raw"), choices=(("values", "X"),)
     ),
-    "chosen donor absent": BadFile(_good, ("dono", "Did you mean 'donor'"), choices={"donor": "dono"}),
+    "chosen donor absent": BadFile(_good, ("dono", "Did you mean 'donor'"), choices=(("donor", "dono"),)),
     "chosen organism absent": BadFile(
-        _good, ("organism_2", "cells.h5ad"), choices={"organism": "organism_2"}
+        _good, ("organism_2", "cells.h5ad"), choices=(("organism", "organism_2"),)
     ),
-    "missing labels file": BadFile(_good, ("absent.csv", "Check"), choices={"labels_file": "absent.csv"}),
+    "missing labels file": BadFile(_good, ("absent.csv", "Check"), choices=(("labels_file", "absent.csv"),)),
     # 10x
     "10x without labels": BadFile(_tenx(), ("filtered.h5", "labels file")),
     "10x antibodies only": BadFile(
         _tenx(kinds=["Antibody Capture"] * _N), ("Antibody Capture", "Gene Expression")
     ),
     "10x genome absent": BadFile(
-        _tenx(genomes=_HALF), ("mm11", "Did you mean 'mm10'"), choices={"genome": "mm11"}
+        _tenx(genomes=_HALF), ("mm11", "Did you mean 'mm10'"), choices=(("genome", "mm11"),)
     ),
     "10x labels of other cells": BadFile(
-        _foreign_labels, ("labels.csv", "TTTT", "cell ids"), choices={"labels_file": "labels.csv"}
+        _foreign_labels, ("labels.csv", "TTTT", "cell ids"), choices=(("labels_file", "labels.csv"),)
     ),
     "mtx without features": BadFile(_mtx(features=None), ("matrix.mtx", "features.tsv", "genes.tsv")),
     "mtx without barcodes": BadFile(_mtx(barcodes=None), ("matrix.mtx", "barcodes.tsv", "three files")),
@@ -367,13 +367,13 @@ BAD_FILES: dict[str, BadFile] = {
         _tenx(kinds=_PROTEIN, labelled=True),
         ("4 of 'Antibody Capture'",),
         "repaired",
-        {"labels_file": "labels.csv"},
+        (("labels_file", "labels.csv"),),
     ),
     "10x of two genomes": BadFile(
         _tenx(genomes=_HALF, labelled=True),
         ("GRCh38 is kept, mm10",),
         "repaired",
-        {"labels_file": "labels.csv"},
+        (("labels_file", "labels.csv"),),
     ),
 }
 

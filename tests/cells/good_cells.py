@@ -12,7 +12,13 @@ import scipy.sparse as sp
 from scipy.io import mmwrite
 
 TYPES = ("B cell", "NK cell", "monocyte")
-GENES = ["CD79A", "MS4A1", "CD79B", "CD74", "HLA-DRA", "HLA-DRB1", "BANK1", "IGHM", "NKG7", "GNLY", "GZMB", "PRF1", "KLRD1", "KLRF1", "CTSW", "CST7", "LYZ", "CD14", "S100A8", "S100A9", "FCN1", "CST3", "TYROBP", "CTSS", "ACTB", "B2M", "MALAT1", "TMSB4X", "RPL3", "RPS6", "RPLP0", "RPS27", "EEF1A1", "FTL", "FTH1", "GAPDH", "PTPRC", "CD52", "VIM", "COX6A1", "MT-CO1", "MT-ND1", "UBA52", "TPT1", "NACA", "CD3D", "CD3E", "IL7R", "TRAC", "LTB"]
+GENES = [
+    "CD79A", "MS4A1", "CD79B", "CD74", "HLA-DRA", "HLA-DRB1", "BANK1", "IGHM", "NKG7", "GNLY", "GZMB",
+    "PRF1", "KLRD1", "KLRF1", "CTSW", "CST7", "LYZ", "CD14", "S100A8", "S100A9", "FCN1", "CST3",
+    "TYROBP", "CTSS", "ACTB", "B2M", "MALAT1", "TMSB4X", "RPL3", "RPS6", "RPLP0", "RPS27", "EEF1A1",
+    "FTL", "FTH1", "GAPDH", "PTPRC", "CD52", "VIM", "COX6A1", "MT-CO1", "MT-ND1", "UBA52", "TPT1",
+    "NACA", "CD3D", "CD3E", "IL7R", "TRAC", "LTB",
+]  # fmt: skip
 
 
 def good_cells(n_cells: int = 120, seed: int = 0) -> ad.AnnData:
@@ -40,7 +46,8 @@ def _labels_beside(adata: ad.AnnData, path: Path) -> None:
 
 
 def as_tenx_h5(
-    adata: ad.AnnData, path: Path, kinds: list[str] | None = None, genomes: list[str] | None = None, labelled: bool = False
+    adata: ad.AnnData, path: Path, kinds: list[str] | None = None, genomes: list[str] | None = None,
+    labelled: bool = False,
 ) -> Path:  # fmt: skip
     """The matrix as Cell Ranger 3 writes it. `labelled`: with labels.csv beside it."""
     n = adata.n_vars

@@ -16,11 +16,15 @@ class TranscoderConfig:
 
     kind: Literal["batchtopk", "topk", "relu"] = option(
         "batchtopk",
-        "Which features may be active: batchtopk (k a token on average, saved as JumpReLU), topk (k for each token), "
-        "relu (as many as the L1 penalty leaves)",
+        "Which features may be active: batchtopk (k a token on average, saved as JumpReLU), topk (k for each "
+        "token), relu (as many as the L1 penalty leaves)",
     )
-    expansion: int = option(8, "Features per layer, as a multiple of the residual width", minimum=1, maximum=256)
-    k: int = option(15, "Active features a token (batchtopk: on average, topk: at most; relu ignores it)", minimum=1)
+    expansion: int = option(
+        8, "Features per layer, as a multiple of the residual width", minimum=1, maximum=256
+    )
+    k: int = option(
+        15, "Active features a token (batchtopk: on average, topk: at most; relu ignores it)", minimum=1
+    )
     l1: float = option(1.4e-4, "Weight of the L1 penalty on feature activations (relu only)", minimum=0.0)
     skip: bool = option(False, "Add an affine path from MLP input to output beside the features")
     normalise: bool = option(
@@ -42,20 +46,32 @@ class TrainConfig:
     cells_per_batch: int = option(16, "Cells in a step; every token of them counts", minimum=1)
     learning_rate: float = option(2e-3, "Peak learning rate of Adam", minimum=0.0)
     warmup: int = option(50, "Steps until the learning rate is at its peak", minimum=0)
-    decay: float = option(0.5, "Share of the steps, at the end, over which the rate falls to 0", minimum=0.0, maximum=1.0)
+    decay: float = option(
+        0.5, "Share of the steps, at the end, over which the rate falls to 0", minimum=0.0, maximum=1.0
+    )
     anneal: float = option(
-        0.2, "Share of the steps, at the start, over which the number of active features falls to k", minimum=0.0, maximum=1.0
+        0.2,
+        "Share of the steps, at the start, over which the number of active features falls to k",
+        minimum=0.0,
+        maximum=1.0,
     )
     aux: float = option(1 / 32, "Weight of the loss that revives dead features", minimum=0.0)
-    dead_after: int = option(40_000, "A feature is dead after so many tokens without firing", minimum=1, unit="tokens")
-    resample_every: int = option(0, "Move dead features to badly explained tokens every so many steps (0: never)", minimum=0)
+    dead_after: int = option(
+        40_000, "A feature is dead after so many tokens without firing", minimum=1, unit="tokens"
+    )
+    resample_every: int = option(
+        0, "Move dead features to badly explained tokens every so many steps (0: never)", minimum=0
+    )
     seed: int = option(0, "Seed of the split, the data order and the initial weights", minimum=0)
     held_out: float = option(0.1, "Share of the cells kept for validation", minimum=0.01, maximum=0.9)
     split_by: Literal["model", "stratified", "random", "donor"] = option(
-        "model", "How cells are held out; model: as the language model's own split, where it states one for these cells"
+        "model",
+        "How cells are held out; model: the language model's own split, where it states one for these cells",
     )
     log_every: int = option(10, "Steps between two records of the loss", minimum=1, unit="steps")
-    evaluate_every: int = option(100, "Steps between two measurements with all MLPs replaced", minimum=1, unit="steps")
+    evaluate_every: int = option(
+        100, "Steps between two measurements with all MLPs replaced", minimum=1, unit="steps"
+    )
     evaluate_cells: int = option(16, "Held-out cells that are measured on", minimum=1)
     checkpoint_every: int = option(100, "Steps between two checkpoints", minimum=1, unit="steps")
     calibration_cells: int = option(128, "Training cells that the saved thresholds are fitted on", minimum=1)
@@ -91,10 +107,10 @@ PRESETS: dict[str, Preset] = {
 class TrainingJob:
     """All that a training run needs to start again: it is the run's configuration on disk."""
 
+    sentences: SentenceConfig  # the model's own, unless there is a reason (lm.sentence_config)
     model: str = "embedded"
     data: str = "embedded"
     device: str = "auto"
     cells: CellChoices = field(default_factory=CellChoices)
-    sentences: SentenceConfig = field(default_factory=SentenceConfig)
     transcoder: TranscoderConfig = field(default_factory=TranscoderConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -27,7 +27,11 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    lm: Language, transcoder: TranscoderConfig, train: TrainConfig, n_cells: int, tokens_per_cell: int | None = None
+    lm: Language,
+    transcoder: TranscoderConfig,
+    train: TrainConfig,
+    n_cells: int,
+    tokens_per_cell: int | None = None,
 ) -> Estimate:
     """Run a few steps on random tokens of the usual length and extrapolate. Takes a few steps' time.
 

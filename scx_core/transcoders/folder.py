@@ -1,9 +1,9 @@
 """A transcoder set on disk: circuit-tracer's per-layer layout, with our own metadata in scx.json beside it.
 
-    config.yaml            what circuit-tracer reads (model_kind, hooks, activation)
-    layer_{i}.safetensors  W_enc, W_dec [F, d], b_enc [F], b_dec [d]; W_skip [d, d] and
-                           activation_function.threshold [F] where there are any
-    scx.json               kind, k, configuration, provenance, metrics
+config.yaml            what circuit-tracer reads (model_kind, hooks, activation)
+layer_{i}.safetensors  W_enc, W_dec [F, d], b_enc [F], b_dec [d]; W_skip [d, d] and
+                       activation_function.threshold [F] where there are any
+scx.json               kind, k, configuration, provenance, metrics
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 import yaml
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from scx_core.errors import ScxError
 from scx_core.runs import read_json, sha256_of, write_atomic, write_json
 from scx_core.runs.files import replace_atomic
-from scx_core.transcoders.module import Transcoder, TranscoderSet
+from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet, from_tensors
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 EMBEDDED_SETS = {
@@ -31,20 +31,22 @@ EMBEDDED_SETS = {
 THRESHOLD = "activation_function.threshold"
 REQUIRED = ("W_enc", "W_dec", "b_enc", "b_dec")
 OPTIONAL = ("W_skip", THRESHOLD)
-KINDS = ("relu", "topk", "jumprelu")
+KINDS = get_args(Kind)
 
 
-def save_set(folder: Path | str, transcoders: TranscoderSet, meta: Mapping[str, Any] | None = None) -> TranscoderSet:
+def save_set(
+    folder: Path | str, transcoders: TranscoderSet, meta: Mapping[str, Any] | None = None
+) -> TranscoderSet:
     """Write a set and return it as saved. `meta` is added to the set's own; float32 on disk, no timestamps.
 
     scx.json comes last: a folder without it that has ours beside is not whole. Raises ScxError when the
     disk is full.
     """
-    folder, first = Path(folder), transcoders.layers[0]
+    folder, first, n_layers = Path(folder), transcoders.layers[0], len(transcoders.layers)
     facts = {
         "kind": first.kind,
         "k": first.k,
-        "n_layers": len(transcoders.layers),
+        "n_layers": n_layers,
         "n_features": first.n_features,
         "width": first.width,
     }
@@ -52,13 +54,12 @@ def save_set(folder: Path | str, transcoders: TranscoderSet, meta: Mapping[str, 
     record.setdefault("name", folder.name)
     (folder / "scx.json").unlink(missing_ok=True)
     for layer, coder in enumerate(transcoders.layers):
-        tensors = {_on_disk(name): t.detach().float().cpu().contiguous() for name, t in coder.tensors().items()}
-        replace_atomic(_layer_file(folder, layer), lambda temporary, tensors=tensors: save_file(tensors, temporary))
-    for stale in set(folder.glob("layer_*.safetensors")) - {_layer_file(folder, i) for i in range(facts["n_layers"])}:
+        _save_layer(_layer_file(folder, layer), coder)
+    for stale in set(folder.glob("layer_*.safetensors")) - {_layer_file(folder, i) for i in range(n_layers)}:
         stale.unlink()
     write_atomic(folder / "config.yaml", _config_yaml(record))
     write_json(folder / "scx.json", record)
-    return TranscoderSet(transcoders.layers, record, _fingerprint(folder, facts["n_layers"]), folder)
+    return TranscoderSet(transcoders.layers, record, _fingerprint(folder, n_layers), folder)
 
 
 def load_set(
@@ -82,8 +83,12 @@ def _layer_file(folder: Path, layer: int) -> Path:
     return folder / f"layer_{layer}.safetensors"
 
 
-def _on_disk(name: str) -> str:
-    return THRESHOLD if name == "threshold" else name
+def _save_layer(path: Path, coder: Transcoder) -> None:
+    tensors = {
+        THRESHOLD if name == "threshold" else name: tensor.detach().float().cpu().contiguous()
+        for name, tensor in coder.tensors().items()
+    }
+    replace_atomic(path, lambda temporary: save_file(tensors, temporary))
 
 
 def _config_yaml(record: Mapping[str, Any]) -> str:
@@ -113,7 +118,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ScxError(f"{path} is not valid YAML.", "Restore it, or save the set again.") from error
     if not isinstance(config, dict) or config.get("model_kind", "transcoder_set") != "transcoder_set":
-        raise ScxError(f"{path} does not describe a per-layer transcoder set.", "model_kind must be transcoder_set.")
+        raise ScxError(
+            f"{path} does not describe a per-layer transcoder set.", "model_kind must be transcoder_set."
+        )
     return {"kind": config.get("activation"), "k": config.get("k")}
 
 
@@ -125,7 +132,9 @@ def _count_layers(folder: Path, settings: Mapping[str, Any]) -> int:
     )
     expected = settings.get("n_layers", len(numbers))
     if not numbers:
-        raise ScxError(f"{folder} holds no layer_0.safetensors.", "Point to a folder with one file per layer.")
+        raise ScxError(
+            f"{folder} holds no layer_0.safetensors.", "Point to a folder with one file per layer."
+        )
     if numbers != list(range(expected)):
         missing = sorted(set(range(max(expected, numbers[-1] + 1))) - set(numbers))
         raise ScxError(
@@ -140,25 +149,21 @@ def _load_layer(path: Path, settings: Mapping[str, Any], device: Any, dtype: tor
     try:
         tensors = load_file(path, device=str(device))
     except (SafetensorError, OSError) as error:
-        raise ScxError(f"{path} could not be read ({error}).", "Restore the file, or save the set again.") from error
+        raise ScxError(
+            f"{path} could not be read ({error}).", "Restore the file, or save the set again."
+        ) from error
     unknown = sorted(set(tensors) - set(REQUIRED) - set(OPTIONAL))
     missing = sorted(set(REQUIRED) - set(tensors))
     if unknown or missing:
         raise ScxError(
-            f"{path} lacks {', '.join(missing) or 'nothing'} and holds the unknown {', '.join(unknown) or 'nothing'}.",
+            f"{path} lacks {', '.join(missing) or 'nothing'}; unknown: {', '.join(unknown) or 'nothing'}.",
             f"A layer holds {', '.join(REQUIRED)} and may hold {', '.join(OPTIONAL)}.",
         )
     kind = settings.get("kind") or ("jumprelu" if THRESHOLD in tensors else "relu")
     if kind not in KINDS:
         raise ScxError(f"{path.parent} has transcoders of the kind {kind!r}.", f"Known: {', '.join(KINDS)}.")
-    tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    return Transcoder(
-        *(tensors[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")),
-        W_skip_dd=tensors.get("W_skip"),
-        kind=kind,
-        k=settings.get("k") if kind == "topk" else None,
-        threshold_F=tensors.get(THRESHOLD),
-    )
+    plain = {name.rpartition(".")[2]: tensor.to(dtype) for name, tensor in tensors.items()}
+    return from_tensors(plain, cast(Kind, kind), settings.get("k") if kind == "topk" else None)
 
 
 def _fingerprint(folder: Path, n_layers: int) -> str:

@@ -5,6 +5,7 @@ Legend: T tokens, d residual width, F features, N active (token, feature) pairs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -43,16 +44,25 @@ class Transcoder:
 
     def __post_init__(self) -> None:
         F, d = self.W_enc_Fd.shape if self.W_enc_Fd.ndim == 2 else (0, 0)
-        wanted = {"W_enc": (F, d), "W_dec": (F, d), "b_enc": (F,), "b_dec": (d,), "W_skip": (d, d), "threshold": (F,)}
+        wanted = {
+            "W_enc": (F, d),
+            "W_dec": (F, d),
+            "b_enc": (F,),
+            "b_dec": (d,),
+            "W_skip": (d, d),
+            "threshold": (F,),
+        }
         for name, tensor in self.tensors().items():
             if tuple(tensor.shape) != wanted[name] or F == 0:
                 raise ScxError(
                     f"{name} of a transcoder has the shape {tuple(tensor.shape)}, expected {wanted[name]}.",
-                    "W_enc and W_dec are [features, width], b_enc [features], b_dec [width], W_skip [width, width].",
+                    "W_enc and W_dec: [features, width]; b_enc: [features]; b_dec: [width].",
                 )
         needs = {"topk": ("k", self.k), "jumprelu": ("threshold", self.threshold_F)}
         if self.kind in needs and needs[self.kind][1] is None:
-            raise ScxError(f"A {self.kind} transcoder needs {needs[self.kind][0]}.", "Save the set again with it.")
+            raise ScxError(
+                f"A {self.kind} transcoder needs {needs[self.kind][0]}.", "Save the set again with it."
+            )
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights that exist, by their plain names."""
@@ -85,6 +95,7 @@ class Transcoder:
         if self.kind == "relu":
             return pre_TF.relu()
         if self.kind == "jumprelu":
+            assert self.threshold_F is not None  # checked when it was made
             return pre_TF * (pre_TF > self.threshold_F)
         top = pre_TF.topk(min(self.k or 0, self.n_features), dim=-1)
         return torch.zeros_like(pre_TF).scatter(-1, top.indices, top.values.relu())
@@ -111,18 +122,22 @@ class Transcoder:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Transcoder:
         """A copy on another device or in another precision; itself when nothing changes."""
 
-        def move(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor.to(device=device, dtype=dtype)
+        moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self.tensors().items()}
+        return from_tensors(moved, self.kind, self.k)
 
-        return replace(
-            self,
-            W_enc_Fd=move(self.W_enc_Fd),
-            b_enc_F=move(self.b_enc_F),
-            W_dec_Fd=move(self.W_dec_Fd),
-            b_dec_d=move(self.b_dec_d),
-            W_skip_dd=move(self.W_skip_dd),
-            threshold_F=move(self.threshold_F),
-        )
+
+def from_tensors(tensors: Mapping[str, torch.Tensor], kind: Kind, k: int | None = None) -> Transcoder:
+    """The reverse of `Transcoder.tensors`."""
+    return Transcoder(
+        tensors["W_enc"],
+        tensors["b_enc"],
+        tensors["W_dec"],
+        tensors["b_dec"],
+        tensors.get("W_skip"),
+        kind=kind,
+        k=k,
+        threshold_F=tensors.get("threshold"),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +160,7 @@ class TranscoderSet:
         for number, shape in enumerate(shapes):
             if shape != shapes[0]:
                 raise ScxError(
-                    f"Layer {number} of the transcoder set is {shape} (features, width), layer 0 is {shapes[0]}.",
+                    f"Layer {number} of the set is {shape} (features, width), layer 0 is {shapes[0]}.",
                     "All layers of a set have the same number of features.",
                 )
 

@@ -6,14 +6,15 @@ Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
+from scx_core.language.taps import Stand_in
 from scx_core.transcoders.module import Transcoder
-from scx_core.transcoders.tokens import Texts
+from scx_core.transcoders.tokens import Batch, Cells, Texts
 
 CELLS_AT_ONCE = 8
 
@@ -40,37 +41,39 @@ class LayerSums(NamedTuple):
     dead: float
 
 
-def _log_probs(lm: Language, ids_BT, mask_BT, keep_BT, stand_ins: Mapping[int, Callable]) -> torch.Tensor:
+def _log_probs(
+    lm: Language, batch: Batch, keep_BT: torch.Tensor, stand_ins: Mapping[int, Stand_in]
+) -> torch.Tensor:
     """Log-probabilities at the positions that have a next token, [N, V] float32."""
     with replaced_mlps(lm, stand_ins):
-        return forward(lm, ids_BT, mask_BT)[:, :-1][keep_BT].float().log_softmax(-1)
+        return forward(lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
 
 
 @torch.no_grad()
-def spliced(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Sequence[int]) -> Spliced:
-    """Losses of the model as it is, with transcoders, and with zeros for MLPs; and KL(p_orig ‖ p_transcoder)."""
+def spliced(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Cells) -> Spliced:
+    """Losses of the model as it is, with transcoders and with zeros for MLPs; KL(p_orig ‖ p_transcoder)."""
     total, count = torch.zeros(4, dtype=torch.float64), 0
     coders = dict(enumerate(layers))
     zeros = dict.fromkeys(coders, torch.zeros_like)
     for start in range(0, len(cells), CELLS_AT_ONCE):
-        ids_BT, mask_BT = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
+        batch = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
         # With padding on the left, a real token always has a real next one.
-        keep_BT = mask_BT[:, :-1].bool()
-        next_N = ids_BT[:, 1:][keep_BT][:, None]
-        orig_NV = _log_probs(lm, ids_BT, mask_BT, keep_BT, {})
+        keep_BT = batch.mask_BT[:, :-1].bool()
+        next_N = batch.ids_BT[:, 1:][keep_BT][:, None]
+        orig_NV = _log_probs(lm, batch, keep_BT, {})
         sums = [-orig_NV.gather(1, next_N).sum()]
-        coded_NV = _log_probs(lm, ids_BT, mask_BT, keep_BT, coders)
+        coded_NV = _log_probs(lm, batch, keep_BT, coders)
         sums.append(-coded_NV.gather(1, next_N).sum())
         kl = (orig_NV.exp() * (orig_NV - coded_NV)).sum()
         del orig_NV, coded_NV
-        sums.append(-_log_probs(lm, ids_BT, mask_BT, keep_BT, zeros).gather(1, next_N).sum())
+        sums.append(-_log_probs(lm, batch, keep_BT, zeros).gather(1, next_N).sum())
         total += torch.stack([*sums, kl]).double().cpu()
         count += len(next_N)
     return Spliced(*(total / count).tolist())
 
 
 @torch.no_grad()
-def layer_sums(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Sequence[int]) -> list[LayerSums]:
+def layer_sums(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Cells) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs."""
     n, width = len(layers), layers[0].width
     error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))

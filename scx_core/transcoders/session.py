@@ -7,7 +7,7 @@ Legend: L layers, T tokens of a batch (padding left out), d width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.module import Transcoder
-from scx_core.transcoders.tokens import Texts, cells_of_step
+from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
 from scx_core.transcoders.trainee import Trainee
 
 START_CELLS = 64  # cells that scales and first weights are taken from
@@ -50,7 +50,9 @@ def features_of_step(cfg: TranscoderConfig, train: TrainConfig, step: int) -> in
 class Session:
     """The layers in training and their optimiser."""
 
-    def __init__(self, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, trainees: list[Trainee]):
+    def __init__(
+        self, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, trainees: list[Trainee]
+    ):
         self.lm, self.texts, self.cfg, self.train, self.trainees = lm, texts, cfg, train, trainees
         weights = [tensor for trainee in trainees for tensor in trainee.weights.values()]
         self.optimizer = torch.optim.Adam(weights, lr=train.learning_rate, foreach=True)
@@ -59,19 +61,24 @@ class Session:
     def fresh(cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig) -> Session:
         """First weights from the activations of the first cells of the first epoch."""
         cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
-        samples: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
-        for start in range(0, len(cells), train.cells_per_batch):
-            samples.append(list(activations(lm, texts, cells[start : start + train.cells_per_batch])))
+        size = train.cells_per_batch
+        samples = [
+            list(activations(lm, texts, cells[start : start + size])) for start in range(0, len(cells), size)
+        ]
         trainees = []
-        for layer, parts in enumerate(zip(*samples)):
-            x_Td, y_Td = (torch.cat(side) for side in zip(*parts))
+        for layer, parts in enumerate(zip(*samples, strict=True)):
+            x_Td, y_Td = (torch.cat(side) for side in zip(*parts, strict=True))
             trainees.append(Trainee.from_data(cfg, train, x_Td, y_Td, layer))
         return cls(lm, texts, cfg, train, trainees)
 
     @classmethod
-    def restored(cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, saved: dict) -> Session:
+    def restored(
+        cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, saved: dict
+    ) -> Session:
         """As `tensors()` wrote it."""
-        saved = {name: tensor.to(lm.device) if "step" not in name else tensor for name, tensor in saved.items()}
+        saved = {
+            name: tensor.to(lm.device) if "step" not in name else tensor for name, tensor in saved.items()
+        }
         trainees = []
         for layer in range(lm.facts.n_layers):
             part = {kind: _under(saved, f"{layer}.{kind}.") for kind in ("weights", "memory")}
@@ -86,13 +93,15 @@ class Session:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that a resumed session needs, by name."""
-        out = {}
+        out: dict[str, torch.Tensor] = {}
         for layer, trainee in enumerate(self.trainees):
             out |= {f"{layer}.weights.{name}": tensor for name, tensor in trainee.weights.items()}
             out |= {f"{layer}.memory.{name}": tensor for name, tensor in trainee.memory.items()}
             for name, tensor in trainee.weights.items():
                 state = self.optimizer.state.get(tensor, {})
-                out |= {f"{layer}.adam.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state}
+                out |= {
+                    f"{layer}.adam.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state
+                }
         return out
 
     def step(self, step: int) -> StepReport:
@@ -102,10 +111,11 @@ class Session:
         k = features_of_step(self.cfg, self.train, step)
         self.optimizer.zero_grad(set_to_none=True)
         reports, tokens = [], 0
-        for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells)):
+        io = list(activations(self.lm, self.texts, cells))
+        for layer, (x_Td, y_Td) in enumerate(io):
             report, tokens = self.trainees[layer].step(x_Td, y_Td, k), len(x_Td)
-            _check_finite(float(report.loss), step, layer)
-            report.loss.backward()  # here, so that only one layer's graph is alive at a time
+            _check_finite(float(report.objective), step, layer)
+            report.objective.backward()  # here, so that only one layer's graph is alive at a time
             reports.append(report)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.train, step)
@@ -114,11 +124,29 @@ class Session:
         self.optimizer.step()
         for trainee in self.trainees:
             trainee.normalise_rows()
+        if self._resamples(step):
+            for layer, (x_Td, y_Td) in enumerate(io):
+                self._resample(layer, x_Td, y_Td, k, step)
         return StepReport(
             tokens,
-            sum(float(report.loss) for report in reports),
+            sum(report.loss for report in reports),
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
+
+    def _resamples(self, step: int) -> bool:
+        """Not in the last part, where the learning rate falls: what starts then has no time to learn."""
+        every = self.train.resample_every
+        return bool(every) and (step + 1) % every == 0 and step < (1 - self.train.decay) * self.train.steps
+
+    def _resample(self, layer: int, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, step: int) -> None:
+        """Dead features of a layer start anew, and Adam forgets what it knew of their rows."""
+        trainee = self.trainees[layer]
+        seed = (self.train.seed * 100_003 + step) * 1009 + layer
+        index_D = trainee.resample(x_Td, y_Td, k, seed)
+        for name in ("W_enc", "b_enc", "W_dec"):
+            state = self.optimizer.state[trainee.weights[name]]
+            for moment in ("exp_avg", "exp_avg_sq"):
+                state[moment][index_D] = 0.0
 
     def layers(self) -> list[Transcoder]:
         """The transcoders as they are now, for raw activations; BatchTopK gated at the running cut."""
@@ -133,14 +161,19 @@ class Session:
         cells = cells_of_step(0, self.texts.n_cells, self.train.calibration_cells, self.train.seed + 1)
         tokens = 0
         for start in range(0, len(cells), size):
-            for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells[start : start + size])):
+            for layer, (x_Td, y_Td) in enumerate(
+                activations(self.lm, self.texts, cells[start : start + size])
+            ):
                 kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
             tokens += len(x_Td)
         wanted = self.cfg.k * tokens
-        return [trainee.folded(_cut_at(torch.cat(values), wanted)) for trainee, values in zip(self.trainees, kept)]
+        return [
+            trainee.folded(_cut_at(torch.cat(values), wanted))
+            for trainee, values in zip(self.trainees, kept, strict=True)
+        ]
 
 
-def activations(lm: Language, texts: Texts, cells: Sequence[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def activations(lm: Language, texts: Texts, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Input and output of every MLP, layer by layer, float32 [T, d], from one forward pass; no padding."""
     ids_BT, mask_BT = texts.batch(lm, cells)
     io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
@@ -158,8 +191,8 @@ def _cut_at(values_N: torch.Tensor, wanted: int) -> float:
 def _check_finite(loss: float, step: int, layer: int) -> None:
     if loss != loss or abs(loss) == float("inf"):
         raise ScxError(
-            f"The loss of layer {layer} is {loss} at step {step}; training stopped before it could spoil the weights.",
-            "The last checkpoint is kept. Start a run with a lower learning rate, or check the model for NaN.",
+            f"The loss of layer {layer} is {loss} at step {step}; the weights were left as they are.",
+            "The last checkpoint is kept. Start a run with a lower learning rate, or check the model.",
         )
 
 

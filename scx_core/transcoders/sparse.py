@@ -8,7 +8,7 @@ Legend: T tokens, F features, d width, N active pairs, sorted by token.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -61,7 +61,9 @@ def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
     top = pre_TF.topk(k, dim=1)
     mask_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)
     kept = top.values[top.values > 0]
-    return Selection(pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape), float(kept.min()) if len(kept) else 0.0)
+    return Selection(
+        pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape), float(kept.min()) if len(kept) else 0.0
+    )
 
 
 def sparse_kernels(device: torch.device) -> bool:
@@ -77,7 +79,7 @@ def decode_selected(
     b_enc_F: torch.Tensor,
     W_dec_Fd: torch.Tensor,
 ) -> torch.Tensor:
-    """Σ over the selected features of (W_enc x + b_enc)_i W_dec[i], [T, d], with gradients to all three weights.
+    """Σ over the selected features of (W_enc x + b_enc)_i W_dec[i], [T, d], with gradients to the weights.
 
     `pre_TF` are the pre-activations that the selection was made on (no gradient needed).
     """
@@ -89,7 +91,9 @@ def decode_selected(
     return (torch.nn.functional.linear(x_Td, W_enc_Fd, b_enc_F) * gate_TF) @ W_dec_Fd
 
 
-def _csr(start: torch.Tensor, column: torch.Tensor, value: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+def _csr(
+    start: torch.Tensor, column: torch.Tensor, value: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor:
     return torch.sparse_csr_tensor(start, column, value, shape, check_invariants=False)
 
 
@@ -97,14 +101,22 @@ class _SparseCode(torch.autograd.Function):
     """decode_selected with compressed rows: forward by tokens, the weights' gradients by features."""
 
     @staticmethod
-    def forward(ctx, x_Td, value_N, pattern, W_enc_Fd, b_enc_F, W_dec_Fd):
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x_Td: torch.Tensor,
+        value_N: torch.Tensor,
+        pattern: Pattern,
+        W_enc_Fd: torch.Tensor,
+        b_enc_F: torch.Tensor,
+        W_dec_Fd: torch.Tensor,
+    ) -> torch.Tensor:
         ctx.pattern = pattern
         ctx.save_for_backward(x_Td, value_N, W_dec_Fd)
         shape = (len(x_Td), len(W_dec_Fd))
         return _csr(pattern.start_T1, pattern.feature_N, value_N, shape) @ W_dec_Fd
 
     @staticmethod
-    def backward(ctx, g_Td):
+    def backward(ctx: Any, g_Td: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         x_Td, value_N, W_dec_Fd = ctx.saved_tensors
         start_T1, feature_N, token_N = ctx.pattern
         n_tokens, n_features = len(x_Td), len(W_dec_Fd)

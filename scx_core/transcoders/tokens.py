@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from scx_core.cells import CellTable
 from scx_core.language import Language, find_lead
 from scx_core.runs.progress import Progress, silent
-from scx_core.sentences import SentenceConfig, answer_ids, encode, gene_sentences, make_prompt, pad_left
+from scx_core.sentences import (
+    Prompt,
+    SentenceConfig,
+    answer_ids,
+    encode,
+    gene_sentences,
+    make_prompt,
+    pad_left,
+)
 
+Cells = Sequence[int] | np.ndarray
 LEAD_CELLS = 8  # cells that a checkpoint is asked on, when its files do not say how answers begin
 
 
@@ -38,14 +48,14 @@ class Texts(NamedTuple):
         """C."""
         return len(self.start) - 1
 
-    def batch(self, lm: Language, cells: Sequence[int] | np.ndarray) -> Batch:
+    def batch(self, lm: Language, cells: Cells) -> Batch:
         """Some cells, padded on the left, where the model is."""
-        padded = pad_left([self.ids[self.start[c] : self.start[c + 1]] for c in cells], lm.pad_id)
+        padded = pad_left([self.ids[self.start[c] : self.start[c + 1]].tolist() for c in cells], lm.pad_id)
         return Batch(*(torch.from_numpy(part).to(lm.device) for part in padded))
 
 
 def encode_texts(
-    lm: Language, table, rows: np.ndarray, sentences: SentenceConfig, progress: Progress = silent
+    lm: Language, table: CellTable, rows: np.ndarray, sentences: SentenceConfig, progress: Progress = silent
 ) -> Texts:
     """Texts of the labelled cells at `rows`, as the model was trained to read them; 4 bytes a token.
 
@@ -53,12 +63,14 @@ def encode_texts(
     """
     prompt = make_prompt(sentences.prompt, lm.settings.get("lead"))
     longest = max(len(answer_ids(lm.tokenizer, label, " ")) for label in set(table.labels[rows].tolist()))
-    fixed = {
+    fixed: dict[str, Any] = {
         "organism": table.organism,
         "num_genes": sentences.n_genes,
         "max_tokens": lm.facts.context - longest - 1,
     }
-    lead, ids, lengths = prompt.lead, [], []
+    lead = prompt.lead
+    ids: list[np.ndarray] = []
+    lengths: list[int] = []
     for done, genes in enumerate(gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed)):
         cell = encode(lm.tokenizer, prompt, genes, **fixed)
         if lead is None:
@@ -71,7 +83,14 @@ def encode_texts(
     return Texts(np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]))
 
 
-def _ask_lead(lm: Language, table, rows: np.ndarray, sentences: SentenceConfig, prompt, fixed: dict) -> str:
+def _ask_lead(
+    lm: Language,
+    table: CellTable,
+    rows: np.ndarray,
+    sentences: SentenceConfig,
+    prompt: Prompt,
+    fixed: dict[str, Any],
+) -> str:
     """Whether the checkpoint wants a space before the answer (a property that its files do not state)."""
     some = gene_sentences(table, rows[:LEAD_CELLS], sentences.n_genes, sentences.tie_seed)
     cells = [encode(lm.tokenizer, prompt, genes, **fixed) for genes in some]

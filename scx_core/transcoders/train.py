@@ -1,17 +1,17 @@
 """Train a transcoder set in a run folder: started, stopped, killed and resumed with the same result.
 
-    run.json       the TrainingJob     split.json      cells trained on and held out
-    metrics.jsonl  a record every log_every steps      transcoders/    the finished set
+run.json       the TrainingJob     split.json      cells trained on and held out
+metrics.jsonl  a record every log_every steps      transcoders/    the finished set
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scx_core.cells import Split, split_cells
+from scx_core.cells import CellTable, Split, split_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
@@ -27,7 +27,12 @@ FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are
 
 
 def new_run(
-    root: Path | str, job: TrainingJob, lm: Language, table, name: str | None = None, argv: Sequence[str] = ()
+    root: Path | str,
+    job: TrainingJob,
+    lm: Language,
+    table: CellTable,
+    name: str | None = None,
+    argv: Sequence[str] = (),
 ) -> RunFolder:
     """A run folder with its split, ready for `train`. Raises ScxError when the cells cannot be split."""
     record = provenance(config=to_dict(job), data=table, model=lm, seed=job.train.seed)
@@ -37,17 +42,23 @@ def new_run(
     return run
 
 
-def training_split(lm: Language, table, cfg: TrainConfig) -> Split:
+def training_split(lm: Language, table: CellTable, cfg: TrainConfig) -> Split:
     """The cells to train on. "model" takes over the language model's own split when it was made on these
     very cells, as a held-out cell must be new to both; otherwise it is stratified."""
     own = lm.settings.get("split")
-    if cfg.split_by == "model" and own and lm.settings.get("data", {}).get("fingerprint") == table.fingerprint:
+    if (
+        cfg.split_by == "model"
+        and own
+        and lm.settings.get("data", {}).get("fingerprint") == table.fingerprint
+    ):
         return Split.from_json(own)
     by = "stratified" if cfg.split_by == "model" else cfg.split_by
     return split_cells(table, cfg.held_out, by, cfg.seed)
 
 
-def train(run: RunFolder, lm: Language, table, progress: Progress = silent) -> TranscoderSet | None:
+def train(
+    run: RunFolder, lm: Language, table: CellTable, progress: Progress = silent
+) -> TranscoderSet | None:
     """Train to the end, from the latest checkpoint if there is one; None when asked to stop (SIGTERM) before.
 
     A finished run returns its set. Raises ScxError when model or cells are not those that the run began
@@ -74,13 +85,13 @@ def train(run: RunFolder, lm: Language, table, progress: Progress = silent) -> T
             raise
 
 
-def _check_same(run: RunFolder, lm: Language, table) -> None:
+def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
     """A run resumed on other cells or another model would end as a set of neither."""
     for what, now in (("model", lm.fingerprint), ("data", table.fingerprint)):
         then = run.provenance.get(what, {}).get("fingerprint", now)
         if then != now:
             raise ScxError(
-                f"The {what} of the run {run.name} has changed since it began ({then[:12]} then, {now[:12]} now).",
+                f"The {what} of the run {run.name} is another now ({now[:12]}) than at its start ({then[:12]}).",
                 f"Bring back the {what}, or start a new run.",
             )
 
@@ -95,7 +106,14 @@ def _open_session(run: RunFolder, lm: Language, texts: Texts, job: TrainingJob) 
     return Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors), checkpoint.step
 
 
-def _loop(run: RunFolder, session: Session, held_out: Texts, first: int, stopping, progress: Progress) -> bool:
+def _loop(
+    run: RunFolder,
+    session: Session,
+    held_out: Texts,
+    first: int,
+    stopping: Callable[[], bool],
+    progress: Progress,
+) -> bool:
     """The steps from `first` on. False when it was asked to stop."""
     cfg = session.train
     since, tokens = time.perf_counter(), 0
@@ -136,7 +154,9 @@ def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float
     return {**found._asdict(), "ce_recovered": found.ce_recovered}
 
 
-def _finish(run: RunFolder, job: TrainingJob, session: Session, held_out: Texts, folder: Path) -> TranscoderSet:
+def _finish(
+    run: RunFolder, job: TrainingJob, session: Session, held_out: Texts, folder: Path
+) -> TranscoderSet:
     """Calibrate, measure on held-out cells, and write the set."""
     run.write_status("running", job.train.steps, job.train.steps, "measuring on held-out cells")
     layers = session.calibrated()

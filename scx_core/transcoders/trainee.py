@@ -14,17 +14,18 @@ import torch
 from torch.nn import functional as nnf
 
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.module import Kind, Transcoder
+from scx_core.transcoders.revive import fresh_rows, revival_loss
 from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
 
 CUT_MEMORY = 0.98  # decay a step of the running mean of the selection's cut
-AUX_FEATURES = 32  # dead features a token that the auxiliary loss lets explain the error
 
 
 class Report(NamedTuple):
-    """One step of one layer: its loss (with gradient), and what the log shows."""
+    """One step of one layer: `objective` is minimised (`loss` is without the revival of dead ones)."""
 
-    loss: torch.Tensor
+    objective: torch.Tensor
+    loss: float
     fvu: float
     l0: float
     dead: float
@@ -56,7 +57,10 @@ class Trainee:
         write_Fd = write_Fd + 0.1 * noise_Fd * write_Fd.norm(dim=1, keepdim=True) / x_Td.shape[1] ** 0.5
         size_F1 = write_Fd.norm(dim=1, keepdim=True)
         weights = {
-            "W_enc": read_Fd * size_F1 / read_Fd.norm(dim=1, keepdim=True).square().clamp(min=1e-12) / cfg.k**0.5,
+            "W_enc": read_Fd
+            * size_F1
+            / read_Fd.norm(dim=1, keepdim=True).square().clamp(min=1e-12)
+            / cfg.k**0.5,
             "b_enc": torch.zeros(n_features, device=device),
             "W_dec": write_Fd / size_F1.clamp(min=1e-12),
             "b_dec": b_dec_d,
@@ -83,10 +87,28 @@ class Trainee:
     def step(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int) -> Report:
         """Loss of a batch of raw activations with `k` active features a token; updates the memory."""
         x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
+        w, (error_Td, penalty, fires_F) = self.weights, self._code(x_Td, y_Td, k)
+        loss = self._error_term(error_Td, y_Td) + penalty
+        objective, dead_F = loss, self.dead_F
+        if self.train.aux and bool(dead_F.any()):
+            index_D = dead_F.nonzero()[:, 0]
+            rows = (w[name][index_D] for name in ("W_enc", "b_enc", "W_dec"))
+            objective = loss + self.train.aux * revival_loss(x_Td, error_Td.detach(), *rows)
+        self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + len(x_Td))
+        with torch.no_grad():
+            fvu = error_Td.square().sum() / (y_Td - y_Td.mean(0)).square().sum()
+        return Report(
+            objective, float(loss), float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean())
+        )
+
+    def _code(
+        self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int
+    ) -> tuple[torch.Tensor, torch.Tensor | float, torch.Tensor]:
+        """Error [T, d], sparsity penalty, and how often each feature fires [F], of normalised activations."""
         w = self.weights
-        with torch.set_grad_enabled(self.cfg.kind == "relu"):
-            pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
         penalty: torch.Tensor | float = 0.0
+        with torch.set_grad_enabled(self.cfg.kind == "relu" and torch.is_grad_enabled()):
+            pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
         if self.cfg.kind == "relu":
             z_TF = pre_TF.relu()
             code_Td, penalty = z_TF @ w["W_dec"], self.cfg.l1 * z_TF.sum(1).mean()
@@ -96,28 +118,24 @@ class Trainee:
             code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, w["W_enc"], w["b_enc"], w["W_dec"])
             fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
             self._remember_cut(chosen.cut)
-        error_Td = y_Td - (code_Td + w["b_dec"] + (x_Td @ w["W_skip"].T if "W_skip" in w else 0.0))
-        loss = self._error_term(error_Td, y_Td) + penalty
-        dead_F = self.dead_F
-        if self.train.aux and bool(dead_F.any()):
-            loss = loss + self.train.aux * self.revival_loss(x_Td, error_Td.detach(), dead_F)
-        self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + len(x_Td))
-        with torch.no_grad():
-            fvu = error_Td.square().sum() / (y_Td - y_Td.mean(0)).square().sum()
-        return Report(loss, float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean()))
+        output_Td = code_Td + w["b_dec"]
+        if "W_skip" in w:
+            output_Td = output_Td + x_Td @ w["W_skip"].T
+        return y_Td - output_Td, penalty, fires_F
 
-    def revival_loss(self, x_Td: torch.Tensor, error_Td: torch.Tensor, dead_F: torch.Tensor) -> torch.Tensor:
-        """How badly the dead features alone explain the remaining error, relative to that error.
-
-        Softplus instead of a gate: a dead feature's pre-activation is negative nearly everywhere, and a gate
-        would send no gradient to its encoder row. With it the encoder learns which tokens to fire on.
-        """
-        index_D = dead_F.nonzero()[:, 0]
-        pre_TD = nnf.linear(x_Td, self.weights["W_enc"][index_D], self.weights["b_enc"][index_D])
-        top = pre_TD.topk(min(AUX_FEATURES, len(index_D)), dim=1)
-        z_TD = torch.zeros_like(pre_TD).scatter(1, top.indices, nnf.softplus(top.values))
-        missing_Td = error_Td - z_TD @ self.weights["W_dec"][index_D]
-        return missing_Td.square().sum() / error_Td.square().sum().clamp(min=1e-12)
+    @torch.no_grad()
+    def resample(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+        """Start the dead features anew on tokens that are badly explained; their numbers [D]."""
+        index_D = self.dead_F.nonzero()[:, 0]
+        if len(index_D):
+            x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
+            error_Td = self._code(x_Td, y_Td, k)[0]
+            generator = torch.Generator().manual_seed(seed)
+            rows = fresh_rows(x_Td, error_Td, float(self.memory["cut"]), len(index_D), generator)
+            self.weights["W_enc"][index_D], self.weights["W_dec"][index_D] = rows
+            self.weights["b_enc"][index_D] = 0.0
+            self.memory["unseen"][index_D] = 0
+        return index_D
 
     def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
         if self.cfg.error == "relative":
@@ -127,7 +145,9 @@ class Trainee:
 
     def _remember_cut(self, cut: float) -> None:
         before = self.memory["cut"]
-        self.memory["cut"] = torch.where(before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut)
+        self.memory["cut"] = torch.where(
+            before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut
+        )
 
     @torch.no_grad()
     def project_gradient(self) -> None:
@@ -144,7 +164,7 @@ class Trainee:
 
     @torch.no_grad()
     def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
-        """The 2k·T largest positive pre-activations of a batch [N]: all that a calibrated threshold can lie among."""
+        """The 2k·T largest positive pre-activations of a batch [N]: the threshold is one of them."""
         w = self.weights
         pre_TF = nnf.linear(normalised(self.memory, x_Td, y_Td)[0], w["W_enc"], w["b_enc"])
         chosen = self.select(pre_TF, 2 * self.cfg.k)
@@ -160,7 +180,8 @@ class Trainee:
         if "W_skip" in w:
             W_skip_dd = w["W_skip"] * (m["scale_y"] / m["scale_x"])
             b_dec_d = b_dec_d - W_skip_dd @ m["mean_x"]
-        jump = self.cfg.kind == "batchtopk"
+        kinds: dict[str, Kind] = {"batchtopk": "jumprelu", "topk": "topk", "relu": "relu"}
+        kind = kinds[self.cfg.kind]
         level = float(m["cut"]) if threshold is None else threshold
         return Transcoder(
             W_enc_Fd,
@@ -168,14 +189,14 @@ class Trainee:
             w["W_dec"] * m["scale_y"],
             b_dec_d,
             W_skip_dd,
-            kind="jumprelu" if jump else self.cfg.kind,
-            k=self.cfg.k if self.cfg.kind == "topk" else None,
-            threshold_F=torch.full_like(w["b_enc"], level) if jump else None,
+            kind=kind,
+            k=self.cfg.k if kind == "topk" else None,
+            threshold_F=torch.full_like(w["b_enc"], level) if kind == "jumprelu" else None,
         )
 
 
 def _scales(x_Td: torch.Tensor, y_Td: torch.Tensor, normalise: bool) -> dict[str, torch.Tensor]:
-    """Means, and the scales that make E‖x'‖² = E‖y'‖² = 1: the loss is an FVU, and one learning rate fits all models."""
+    """Means, and scales for E‖x'‖² = E‖y'‖² = 1: the loss is an FVU, one learning rate fits all models."""
     if not normalise:
         zero, one = torch.zeros_like(x_Td[0]), torch.ones((), device=x_Td.device)
         return {"mean_x": zero, "scale_x": one, "mean_y": zero.clone(), "scale_y": one.clone()}
@@ -188,6 +209,8 @@ def _scales(x_Td: torch.Tensor, y_Td: torch.Tensor, normalise: bool) -> dict[str
     }
 
 
-def normalised(memory: dict[str, torch.Tensor], x_Td: torch.Tensor, y_Td: torch.Tensor):
+def normalised(
+    memory: dict[str, torch.Tensor], x_Td: torch.Tensor, y_Td: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(x', y') of raw activations."""
     return (x_Td - memory["mean_x"]) / memory["scale_x"], (y_Td - memory["mean_y"]) / memory["scale_y"]

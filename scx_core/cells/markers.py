@@ -79,7 +79,8 @@ def _file() -> dict[str, Any]:
 
 @cache
 def _by_type() -> dict[str, Markers]:
-    file, made = _file(), {}
+    file = _file()
+    made: dict[str, Markers] = {}
     for entry in file["types"]:
         genes, sources = set(entry["genes"]), list(entry["sources"])
         for group in entry["groups"]:

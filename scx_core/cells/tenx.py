@@ -198,8 +198,8 @@ def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) ->
     var = pd.DataFrame(columns, index=features[0].to_numpy())
     if matrix.shape != (len(obs), len(var)):
         raise ScxError(
-            f"{folder.name}: {parts['matrix'].name} has {matrix.shape[1]:,} genes × {matrix.shape[0]:,} cells, "
-            f"but {parts['features'].name} has {len(var):,} lines and {parts['barcodes'].name} {len(obs):,}.",
+            f"{folder.name}: {parts['matrix'].name} has {matrix.shape[1]:,} genes × {matrix.shape[0]:,} "
+            f"cells, but {parts['features'].name} has {len(var):,} lines and {parts['barcodes'].name} {len(obs):,}.",
             "The three files are of different samples, or one is cut short: copy them again.",
         )
     kinds = features[2].tolist() if features.shape[1] > 2 else None

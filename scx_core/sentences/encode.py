@@ -17,6 +17,8 @@ from scx_core.sentences.prompts import Prompt
 
 PROMPT, GENE, ANSWER = 0, 1, 2
 TOKEN_CLASSES = ("prompt", "gene", "answer")
+# Genes and labels are untrusted: one that is spelled like a special token must not become it.
+AS_TEXT = {"add_special_tokens": False, "split_special_tokens": True}
 
 
 class GeneSpan(NamedTuple):
@@ -93,7 +95,10 @@ def _assign(
     ranges = []
     for a, b in itertools.pairwise(starts):
         ranges.append((int(where[a]), int(where[b - 1]) + 1) if b > a else (0, 0))
-    return ranges, np.where(owner_T >= 0, GENE, PROMPT).astype(np.int8)
+    class_T = np.full(len(offsets), PROMPT, dtype=np.int8)
+    for start, end in ranges:  # and not by owner: white space inside a name is part of the gene
+        class_T[start:end] = GENE
+    return ranges, class_T
 
 
 def encode(
@@ -117,8 +122,8 @@ def encode(
     stated = num_genes if num_genes is not None else len(genes)
     while genes:
         text, gene_chars = _layout(prompt, genes, stated, organism)
-        found = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
-        surplus = len(found["input_ids"]) - max_tokens if max_tokens else 0
+        found = tokenizer(text, return_offsets_mapping=True, **AS_TEXT)
+        surplus = len(found["input_ids"]) - max_tokens if max_tokens is not None else 0
         if surplus <= 0:
             ranges, class_T = _assign(found["offset_mapping"], gene_chars, text)
             spans = tuple(
@@ -138,7 +143,7 @@ def encode(
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str) -> tuple[int, ...]:
     """Token ids of an answer: `lead`, the label and a full stop (the end-of-text token is not included)."""
-    return tuple(tokenizer(f"{lead}{label}.", add_special_tokens=False)["input_ids"])
+    return tuple(tokenizer(f"{lead}{label}.", **AS_TEXT)["input_ids"])
 
 
 def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> Padded:

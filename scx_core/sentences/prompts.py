@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
 
@@ -29,9 +29,15 @@ class Prompt(NamedTuple):
 
     def parts(self, *, num_genes: int, organism: str) -> tuple[str, str]:
         """Text before and after the cell sentence."""
-        before, after = self.template.split("{cell_sentence}")
-        values = {"num_genes": num_genes, "organism": organism}
-        return before.format(**values), after.format(**values)
+        values = {"num_genes": str(num_genes), "organism": organism, "cell_sentence": ""}
+        before: list[str] = []
+        after: list[str] = []
+        side = before
+        for literal, field, _, _ in Formatter().parse(self.template):
+            side.append(literal + (values[field] if field else ""))
+            if field == "cell_sentence":
+                side = after
+        return "".join(before), "".join(after)
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,13 @@ class SentenceConfig:
 
 def _cell2sentence_prompts() -> dict[str, Prompt]:
     """The installed package's own templates (it is optional and never imported, only read)."""
-    if find_spec("cell2sentence") is None:
+    package = find_spec("cell2sentence")
+    if package is None or package.origin is None:
         return {}
-    folder = resources.files("cell2sentence") / "prompts"
-    found = json.loads((folder / "single_cell_cell_type_prediction_prompts.json").read_text("utf-8"))
+    file = Path(package.origin).parent / "prompts" / "single_cell_cell_type_prediction_prompts.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text("utf-8"))
     inputs = found["model_input"]
     inputs = [inputs] if isinstance(inputs, str) else inputs
     return {f"c2s-{i + 1}": Prompt(f"c2s-{i + 1}", text) for i, text in enumerate(inputs)}
@@ -70,9 +79,16 @@ def make_prompt(text: str, lead: str | None = None) -> Prompt:
     if "{" not in text:
         raise ScxError(f"There is no prompt template named {text!r}.", f"Known: {', '.join(known)}.")
     try:
-        used = [name for _, name, spec, _ in Formatter().parse(text) if name is not None]
+        fields = [field for field in Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise ScxError(f"The prompt template cannot be read: {error}.", "Check its braces.") from error
+    used = [name for _, name, _, _ in fields]
+    dressed = sorted(name for _, name, spec, conversion in fields if spec or conversion)
+    if dressed:
+        raise ScxError(
+            f"The prompt template formats the fields {dressed}.",
+            "Write {name} alone, without ':' or '!' inside.",
+        )
     unknown = sorted(set(used) - FIELDS)
     if unknown or used.count("cell_sentence") != 1:
         raise ScxError(

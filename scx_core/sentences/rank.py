@@ -60,7 +60,9 @@ def rank_genes(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_se
     return [gene_N[order[a : min(b, a + n_genes)]] for a, b in itertools.pairwise(starts)]
 
 
-def gene_sentences(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, tie_seed: int) -> list[list[str]]:
+def gene_sentences(
+    table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, tie_seed: int
+) -> list[list[str]]:
     """The cell sentence of each row as a list of symbols, highest expression first.
 
     Reads `BLOCK` rows at a time, so memory does not grow with the file.
@@ -69,6 +71,6 @@ def gene_sentences(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, 
     out: list[list[str]] = []
     for start in range(0, len(rows), BLOCK):
         part = rows[start : start + BLOCK]
-        for ranked in rank_genes(table.rows(part), part, n_genes, tie_seed):
-            out.append([str(symbol) for symbol in table.symbols[ranked]])
+        ranked = rank_genes(table.rows(part), part, n_genes, tie_seed)
+        out.extend([str(symbol) for symbol in table.symbols[genes]] for genes in ranked)
     return out

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from scx_core.language import Language, captured_mlps, predicted, replaced_mlps, score_labels
+from scx_core.language.taps import Stand_in
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.losses import hidden_states, token_losses
 from scx_core.validation.result import Confusion
@@ -33,7 +34,7 @@ class Answers:
         before = self._guess(lm, texts)
         with replaced_mlps(lm, transcoders.stand_ins()):
             after = self._guess(lm, texts)
-        truth = [self.candidates.index(label) for label in texts.labels]
+        truth = np.array([self.candidates.index(label) for label in texts.labels])
         np.add.at(self.original_KK, (truth, before), 1)
         np.add.at(self.replaced_KK, (truth, after), 1)
         self.same += int((before == after).sum())
@@ -91,7 +92,7 @@ def add_batch(
             continue
         guess_BTd = torch.zeros_like(y_BTd)
         guess_BTd[real_BT] = guess_Nd.to(y_BTd.dtype)
-        alone_Nd = hidden_states(lm, texts, {k: lambda _x, y=guess_BTd: y})
+        alone_Nd = hidden_states(lm, texts, {k: _constant(guess_BTd)})
         _add_loss(lm, texts, alone_Nd, losses.layer_ce[k], losses.layer_kl[k], reference_Nd)
         alone_Nd = hidden_states(lm, texts, {k: torch.zeros_like})
         _add_loss(lm, texts, alone_Nd, losses.layer_zero[k])
@@ -99,8 +100,13 @@ def add_batch(
 
 def add_mean_batch(lm: Language, texts: Texts, losses: Losses, mean_Ld: Sequence[torch.Tensor]) -> None:
     """The loss of one batch when every MLP writes its mean output, whatever it reads."""
-    stand_ins = {k: lambda x, y=mean_d: y.to(x.dtype).expand_as(x) for k, mean_d in enumerate(mean_Ld)}
+    stand_ins = {k: _constant(mean_d) for k, mean_d in enumerate(mean_Ld)}
     _add_loss(lm, texts, hidden_states(lm, texts, stand_ins), losses.ce["mean"])
+
+
+def _constant(y: torch.Tensor) -> Stand_in:
+    """A stand-in that writes `y` ([d] or [B, T, d]) whatever it reads."""
+    return lambda x_BTd: y.to(x_BTd.dtype).expand_as(x_BTd)
 
 
 def _add_loss(

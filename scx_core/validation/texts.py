@@ -52,7 +52,7 @@ def check_rows(table: CellTable, rows: np.ndarray) -> None:
         )
 
 
-def encoded_cells(lm: Language, table: CellTable, rows: Sequence[int], room: int) -> list[EncodedCell]:
+def encoded_cells(lm: Language, table: CellTable, rows: np.ndarray, room: int) -> list[EncodedCell]:
     """The prompts of some rows as the model wants them, with `room` tokens of context left for an answer."""
     cfg, prompt = lm.sentence_config, lm.prompt
     return [

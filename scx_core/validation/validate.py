@@ -57,8 +57,9 @@ def validate(
         done += len(texts.cells)
         progress(done, len(rows), "Mean baseline")
     found = _table(len(rows), losses, layers, answers)
-    made_of = {"data": table, "model": lm, "transcoders": transcoders}
-    record = provenance(config=lm.sentence_config, **made_of, lead=lead, n_cells=len(rows))
+    record = provenance(
+        config=lm.sentence_config, data=table, model=lm, transcoders=transcoders, lead=lead, n_cells=len(rows)
+    )
     return found._replace(warnings=cautions(found), provenance=record)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -163,7 +163,7 @@ def _labels(found: Validation, limits: Thresholds) -> Iterator[Caution]:
         )
 
 
-def _where(rows: Sequence[LayerRow], bad) -> tuple[int, ...]:
+def _where(rows: Sequence[LayerRow], bad: Callable[[LayerRow], bool]) -> tuple[int, ...]:
     return tuple(row.layer for row in rows if bad(row))
 
 
@@ -172,5 +172,5 @@ def _named(layers: Sequence[int]) -> str:
     return f"Layer {layers[0]}" if len(layers) == 1 else f"Layers {', '.join(map(str, layers))}"
 
 
-def _worst(rows: Sequence[LayerRow], layers: Sequence[int], name: str, pick) -> float:
+def _worst(rows: Sequence[LayerRow], layers: Sequence[int], name: str, pick: Callable) -> float:
     return pick(getattr(row, name) for row in rows if row.layer in layers)

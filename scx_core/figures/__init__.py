@@ -7,7 +7,15 @@ the gene chart and the gene table, all with their provenance and with every name
 
 from scx_core.figures.bars import genes_figure, genes_picture
 from scx_core.figures.drawing import Drawing, Link, Placed, View
-from scx_core.figures.export import DEFAULT_FORMATS, FORMATS, export, export_bytes, file_name, mime_type, safe_name
+from scx_core.figures.export import (
+    DEFAULT_FORMATS,
+    FORMATS,
+    export,
+    export_bytes,
+    file_name,
+    mime_type,
+    safe_name,
+)
 from scx_core.figures.html import circuit_page, to_pyvis
 from scx_core.figures.layout import simplify
 from scx_core.figures.network import to_graphml, to_networkx

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 
@@ -13,7 +14,7 @@ from .drawing import WIDTHS
 from .pen import Pen, picture_bytes, star
 from .text import fitted, number, one_row, plain, text_width
 
-_EDGE, _HEAD, _ROW, _GROUP = 14.0, 58.0, 22.0, 30.0
+_EDGE, _HEAD, _ROW, _GROUP = 14.0, 58.0, 22.0, 36.0
 _SIZE = 12.0
 
 
@@ -28,7 +29,7 @@ def genes_figure(
     groups = [(title, rows) for title, rows in _by_sign(circuit, n) if rows]
     shown = [row for _, rows in groups for row in rows]
     room = WIDTHS[size] - 2 * _EDGE
-    height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 78.0
+    height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 92.0
     pen = Pen(WIDTHS[size], height)
     pen.text(_EDGE, 20.0, fitted(words.title(circuit), room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(words.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
@@ -41,8 +42,8 @@ def genes_figure(
         for row in rows:
             _bar(pen, row, y, scale, row.gene in markers)
             y += _ROW
-    _axis(pen, scale, _HEAD + _GROUP - 5.0, y)
-    _foot(pen, circuit, shown, markers, y + 36.0, room)
+    _axis(pen, scale, _HEAD + _GROUP - 15.0, y)
+    _foot(pen, circuit, shown, markers, y + 50.0, room)
     return pen.figure
 
 
@@ -56,8 +57,12 @@ def genes_picture(
 ) -> bytes:
     """The chart as PNG, SVG or PDF. Raises ScxError for another format."""
     figure = genes_figure(circuit, markers=markers, n=n, size=size)
-    return picture_bytes(figure, file_format, title=f"Gene effects, {words.title(circuit)}",
-                         description=words.provenance_line(circuit.provenance))
+    return picture_bytes(
+        figure,
+        file_format,
+        title=f"Gene effects, {words.title(circuit)}",
+        description=words.provenance_line(circuit.provenance),
+    )
 
 
 class _Scale:
@@ -76,7 +81,7 @@ class _Scale:
 def interval(row: GeneEffect) -> tuple[float, float] | None:
     """The bootstrap interval, else the mean ± sd, else nothing."""
     if row.low is not None and row.high is not None:
-        return row.low, row.high
+        return min(row.low, row.high), max(row.low, row.high)
     return (row.effect - row.sd, row.effect + row.sd) if row.sd else None
 
 
@@ -104,25 +109,54 @@ def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> No
     reach = end
     if whisker:
         low, high = scale(whisker[0]), scale(whisker[1])
-        pen.curve([(low, y), (low, y), (high, y), (high, y)], colour=colours.INK, thickness=1.1, alpha=1.0, order=4)
+        pen.curve(
+            [(low, y), (low, y), (high, y), (high, y)], colour=colours.INK, thickness=1.1, alpha=1.0, order=4
+        )
         for x in (low, high):
-            pen.curve([(x, y - 3), (x, y - 3), (x, y + 3), (x, y + 3)], colour=colours.INK, thickness=1.1, alpha=1.0,
-                      order=4)
+            pen.curve(
+                [(x, y - 3), (x, y - 3), (x, y + 3), (x, y + 3)],
+                colour=colours.INK,
+                thickness=1.1,
+                alpha=1.0,
+                order=4,
+            )
         reach = max(end, high)
     pen.text(max(reach, zero) + 6.0, y, number(row.effect, 2), 10.5, colour=colours.MUTED)
 
 
 def _axis(pen: Pen, scale: _Scale, top: float, bottom: float) -> None:
-    zero = scale(0.0)
-    pen.curve([(zero, top), (zero, top), (zero, bottom), (zero, bottom)], colour=colours.INK, thickness=0.8, alpha=0.6,
-              order=4)
+    for value in MaxNLocator(nbins=5).tick_values(scale.low, scale.high):
+        if not scale.low <= value <= scale.high:
+            continue
+        x, zero = scale(float(value)), abs(value) < 1e-12
+        colour = colours.INK if zero else colours.FAINT
+        pen.curve(
+            [(x, top), (x, top), (x, bottom), (x, bottom)],
+            colour=colour,
+            thickness=0.9,
+            alpha=0.9,
+            order=4 if zero else 0.5,
+        )
+        pen.text(x, bottom + 9.0, f"{value:g}".replace("-", "−"), 10.5, colour=colours.MUTED, align="center")
     middle = (scale.left + scale.right) / 2
-    pen.text(middle, bottom + 8.0, "effect on the answer's score, logits", 11.0, colour=colours.MUTED, align="center")
+    pen.text(
+        middle,
+        bottom + 26.0,
+        "effect on the answer's score, logits",
+        11.0,
+        colour=colours.MUTED,
+        align="center",
+    )
 
 
-def _foot(pen: Pen, circuit: Circuit, shown: list[GeneEffect], markers: frozenset[str], y: float, room: float) -> None:
-    kinds = {"bootstrap interval" if row.low is not None and row.high is not None else "± sd"
-             for row in shown if interval(row)}
+def _foot(
+    pen: Pen, circuit: Circuit, shown: list[GeneEffect], markers: frozenset[str], y: float, room: float
+) -> None:
+    kinds = {
+        "bootstrap interval" if row.low is not None and row.high is not None else "± sd"
+        for row in shown
+        if interval(row)
+    }
     parts = [f"mean over {circuit.n_cells:,} cells" if circuit.scope == "consensus" else "one cell"]
     parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
     parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []

@@ -20,7 +20,9 @@ WIDTHS = {"wide": 1000.0, "column": 472.0}
 class View:
     """How much of a circuit is drawn, and how."""
 
-    size: Literal["wide", "column"] = option("wide", "Wide: a screen or a double column. Column: a single column.")
+    size: Literal["wide", "column"] = option(
+        "wide", "Wide: a screen or a double column. Column: a single column."
+    )
     max_genes: int = option(0, "Most genes drawn; 0 is as many as the size shows legibly.", minimum=0)
     max_features: int = option(0, "Most features drawn; 0 as above.", minimum=0)
     max_edges: int = option(0, "Most arrows drawn (a node's strongest always is); 0 as above.", minimum=0)
@@ -28,7 +30,10 @@ class View:
         0.02, "Leave out arrows that carry less than this share of a node's input.", minimum=0.0, maximum=1.0
     )
     min_cell_share: float = option(
-        0.0, "In a consensus: leave out what fewer than this share of the cells hold.", minimum=0.0, maximum=1.0
+        0.0,
+        "In a consensus: leave out what fewer than this share of the cells hold.",
+        minimum=0.0,
+        maximum=1.0,
     )
     show_errors: bool = option(False, "Draw the reconstruction errors, one grey diamond a layer.")
     show_bias: bool = option(False, "Draw the biases as a small square.")
@@ -69,7 +74,7 @@ class Placed(NamedTuple):
 
 
 class Link(NamedTuple):
-    """One arrow. `weight` is the signed direct edge, `strength` the share of the target's input through it."""
+    """One arrow. `weight`: the signed direct edge. `strength`: share of the target's input through it."""
 
     source: str
     target: str

@@ -55,7 +55,9 @@ def _picture(ending: str) -> Callable[[_Job], bytes]:
 
 
 def _bars(ending: str) -> Callable[[_Job], bytes]:
-    return lambda job: genes_picture(job.circuit, ending, markers=job.markers or frozenset(), size=job.view.size)
+    return lambda job: genes_picture(
+        job.circuit, ending, markers=job.markers or frozenset(), size=job.view.size
+    )
 
 
 def _json(data: object) -> bytes:
@@ -69,8 +71,11 @@ _FORMATS = {
     "html": _Format(".html", "text/html", lambda job: circuit_page(job.drawing()).encode("utf-8")),
     "graphml": _Format(".graphml", "application/xml", lambda job: to_graphml(job.circuit)),
     "json": _Format(".json", "application/json", lambda job: _json(job.circuit.to_json())),
-    "csv": _Format("_genes.csv", "text/csv",
-                   lambda job: table_csv(gene_table(job.circuit, job.markers, job.other_markers))),
+    "csv": _Format(
+        "_genes.csv",
+        "text/csv",
+        lambda job: table_csv(gene_table(job.circuit, job.markers, job.other_markers)),
+    ),
     "genes.png": _Format("_genes.png", "image/png", _bars("png")),
     "genes.svg": _Format("_genes.svg", "image/svg+xml", _bars("svg")),
     "genes.pdf": _Format("_genes.pdf", "application/pdf", _bars("pdf")),
@@ -92,8 +97,10 @@ def export_bytes(
     Raises ScxError for an unknown format.
     """
     if file_format not in _FORMATS:
-        raise ScxError(f"{file_format!r} is not a format that a circuit can be exported to.",
-                       f"Choose among {', '.join(FORMATS)}.")
+        raise ScxError(
+            f"{file_format!r} is not a format that a circuit can be exported to.",
+            f"Choose among {', '.join(FORMATS)}.",
+        )
     job = _Job(circuit, view or View(), markers, other_markers or {}, labels or {})
     return _FORMATS[file_format].make(job)
 
@@ -120,7 +127,9 @@ def export(
     wanted = {single: where} if as_file else {name: where / file_name(circuit, name) for name in formats}
     contents: dict[Path, bytes] = {}
     for name, path in wanted.items():
-        contents[path] = export_bytes(circuit, name, view=view, markers=markers, other_markers=other_markers, labels=labels)
+        contents[path] = export_bytes(
+            circuit, name, view=view, markers=markers, other_markers=other_markers, labels=labels
+        )
         if name == "csv":
             contents[path.with_suffix(".provenance.json")] = _json(circuit.provenance)
     for path, content in contents.items():
@@ -131,8 +140,10 @@ def export(
 def file_name(circuit: Circuit, file_format: str) -> str:
     """A file name for the circuit that every file system takes. Raises ScxError for an unknown format."""
     if file_format not in _FORMATS:
-        raise ScxError(f"{file_format!r} is not a format that a circuit can be exported to.",
-                       f"Choose among {', '.join(FORMATS)}.")
+        raise ScxError(
+            f"{file_format!r} is not a format that a circuit can be exported to.",
+            f"Choose among {', '.join(FORMATS)}.",
+        )
     scope = "one_cell" if circuit.scope == "cell" else f"consensus_{circuit.n_cells}_cells"
     return f"{safe_name(words.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
 

@@ -1,4 +1,4 @@
-"""The drawing as one interactive page that needs no network: pyvis holds the graph, its own vis-network draws it.
+"""The drawing as one interactive page that works offline: pyvis holds the graph, its vis-network draws it.
 
 pyvis' page template is not used: it links a style library on a CDN, and shows any hover text that
 contains "href" as markup. Ours carries the graph as JSON that cannot end its script element, shows
@@ -34,8 +34,13 @@ _OPTIONS = {
         "hoverWidth": 1,
         "chosen": False,
     },
-    "interaction": {"hover": True, "tooltipDelay": 120, "dragNodes": True, "zoomView": False,
-                    "selectConnectedEdges": False},
+    "interaction": {
+        "hover": True,
+        "tooltipDelay": 120,
+        "dragNodes": True,
+        "zoomView": False,
+        "selectConnectedEdges": False,
+    },
 }
 
 
@@ -69,12 +74,27 @@ def to_pyvis(drawing: Drawing) -> Network:
     """The drawing as a pyvis network with fixed positions."""
     network = Network(directed=True)
     for box in drawing.nodes:
-        network.add_node(box.id, label=box.label or " ", x=round(box.x, 2), y=round(box.y, 2), shape="custom",
-                         box=box._asdict())
+        network.add_node(
+            box.id,
+            label=box.label or " ",
+            x=round(box.x, 2),
+            y=round(box.y, 2),
+            shape="custom",
+            box=box._asdict(),
+        )
     for link in drawing.links:
-        network.add_edge(link.source, link.target, width=round(link.width, 3), hover=list(link.hover),
-                         color={"color": link.colour, "hover": link.colour, "highlight": link.colour,
-                                "opacity": round(link.opacity, 3)})
+        network.add_edge(
+            link.source,
+            link.target,
+            width=round(link.width, 3),
+            hover=list(link.hover),
+            color={
+                "color": link.colour,
+                "hover": link.colour,
+                "highlight": link.colour,
+                "opacity": round(link.opacity, 3),
+            },
+        )
     network.options = _OPTIONS
     return network
 
@@ -109,7 +129,7 @@ def _data(drawing: Drawing) -> dict[str, Any]:
 
 @functools.cache
 def _asset(name: str) -> str:
-    return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _legend(drawing: Drawing) -> str:

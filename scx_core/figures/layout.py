@@ -13,15 +13,15 @@ from typing import NamedTuple
 from scx_core.circuits.circuit import Circuit, GeneEffect
 
 from . import colours, words
+from .boxes import TARGET_HEIGHT, Boxes
 from .drawing import WIDTHS, Drawing, Link, Placed, Row, View, WidthKey
 from .placing import order_layers, spread, wrap
 from .select import Group, Selection, select
-from .text import percent, plain, text_width
+from .text import percent
 
 GAP, MARGIN = 10.0, 14.0
-GENE_PITCH, FEATURE_PITCH, TARGET_HEIGHT = 31.0, 46.0, 36.0
+GENE_PITCH, FEATURE_PITCH = 31.0, 46.0
 LEAST_WIDTH, MOST_WIDTH = 0.6, 6.5
-_PADDING = {"gene": 8.0, "feature": 8.0, "target": 18.0, "against": 12.0}
 
 
 class _Band(NamedTuple):
@@ -46,11 +46,13 @@ def simplify(
     """
     view = view or View()
     selection = select(circuit, view)
-    maker = _Boxes(circuit, selection, view, markers, labels or {})
+    maker = Boxes(circuit, selection, view, markers, labels or {})
     margin = 62.0 if view.size == "wide" else 34.0
     bands = _bands(maker, selection, circuit, view, margin)
     placed, rows, height = _stack(bands, maker.top_row(), WIDTHS[view.size], view)
-    names = {box.id: box.label if box.kind != "feature" else f"{box.label} {box.below}".strip() for box in placed}
+    names = {
+        box.id: box.label if box.kind != "feature" else f"{box.label} {box.below}".strip() for box in placed
+    }
     links, key = _links(selection, names, circuit)
     return Drawing(
         width=WIDTHS[view.size],
@@ -70,102 +72,13 @@ def simplify(
     )
 
 
-class _Boxes:
-    """Makes the unplaced box (x = y = 0) of each group; holds what all of them need."""
-
-    def __init__(self, circuit: Circuit, selection: Selection, view: View,
-                 markers: frozenset[str], labels: Mapping[str, str]) -> None:
-        self.circuit, self.selection, self.view = circuit, selection, view
-        self.markers, self.labels = markers, labels
-        self.effects: dict[str, GeneEffect] = {row.gene: row for row in circuit.genes}
-        shown = [self.gene_effect(g) for g in selection.groups.values() if g.kind == "gene"]
-        self.limit = max((abs(effect) for effect in shown), default=0.0) or 1.0
-        influences = [g.influence for g in selection.groups.values() if g.kind == "feature"]
-        self.most_influence = max(influences, default=0.0) or 1.0
-
-    def gene_effect(self, group: Group) -> float:
-        known = self.effects.get(group.gene or "")
-        return known.effect if known else group.effect
-
-    def of(self, group: Group) -> Placed:
-        """The box of a gene, feature, prompt, error or bias group."""
-        if group.kind == "gene":
-            return self._gene(group)
-        if group.kind == "feature":
-            return self._feature(group)
-        hover = words.other_hover(group, self.circuit)
-        if group.kind == "prompt":
-            return _box(group.id, "prompt", "prompt", hover, font=11.5, fill=colours.PROMPT_FILL,
-                        line=colours.FAINT, ink=colours.MUTED)
-        fill = colours.ERROR_GREY if group.kind == "error" else colours.BIAS_GREY
-        side = 22.0 if group.kind == "error" else 15.0
-        box = _box(group.id, group.kind, "", hover, font=10.0, fill=fill, line=colours.PAPER, ink=colours.MUTED)
-        return box._replace(width=side, height=side, label="error" if group.kind == "error" else "bias")
-
-    def _gene(self, group: Group) -> Placed:
-        effect, row = self.gene_effect(group), self.effects.get(group.gene or "")
-        if self.view.colour_by == "share":
-            fill = line = colours.share_colour(row.share if row else group.share)
-        else:
-            fill, line = colours.effect_colour(effect, self.limit), colours.sign_colour(effect)
-        known = group.gene in self.markers
-        note = f"known marker of {words.title(self.circuit)}" if known else ""
-        hover = words.gene_hover(group, row, self.circuit, note)
-        label = plain(group.gene or "", 16) or "(no name)"
-        return _box(group.id, "gene", label, hover, fill=fill, line=line, ink=colours.ink_on(fill), marker=known)
-
-    def _feature(self, group: Group) -> Placed:
-        first = group.members[0]
-        name = words.feature_name(first)
-        given = self.labels.get(first.id) or self.labels.get(name)
-        label = plain(given or group.gene or name, 24 if self.view.size == "wide" else 16)
-        where = f"at “{plain(first.token, 10)}”" if first.token and group.gene is None else ""
-        below = name if label != name else where
-        font = 10.5 + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
-        hover = words.feature_hover(group, given, self.circuit)
-        tint = colours.effect_colour(group.effect, 25.0 * abs(group.effect)) if group.effect else colours.PAPER
-        return _box(group.id, "feature", label, hover, below=below, font=font, fill=tint,
-                    line=colours.effect_colour(group.effect, 2.4 * abs(group.effect)), ink=colours.INK)
-
-    def more(self) -> Placed | None:
-        """The stub for the genes that are not drawn."""
-        hidden = self.selection.hidden_genes
-        if not hidden:
-            return None
-        hover = (f"{hidden:,} more genes", "with a weaker effect, or without one in this circuit")
-        return _box("more", "more", f"and {hidden:,} more", hover, font=11.5, fill=colours.PAPER,
-                    line=colours.PAPER, ink=colours.MUTED)
-
-    def top_row(self) -> list[Placed]:
-        """The answer, and beside it what it stands against."""
-        row = [
-            _box(group.id, "target", words.title(self.circuit), words.other_hover(group, self.circuit), font=17.0,
-                 height=TARGET_HEIGHT, fill=colours.INK, line=colours.INK, ink=colours.PAPER)
-            for group in sorted(self.selection.groups.values(), key=lambda g: g.id) if group.kind == "target"
-        ]
-        rivals = words.against(self.circuit.target, most=2 if self.view.size == "wide" else 1)
-        if rivals:
-            names = tuple(plain(name, 60) for name in self.circuit.target.against)
-            row.append(_box("against", "against", rivals, ("the competitors' mean score is taken off", *names),
-                            font=12.0, height=26.0, fill=colours.PAPER, line=colours.COOL, ink=colours.COOL))
-        return row
-
-
-def _box(box_id: str, kind: str, label: str, hover: tuple[str, ...], *, fill: str, line: str, ink: str,
-         below: str = "", font: float = 13.0, height: float = 0.0, marker: bool = False) -> Placed:
-    bold = kind in ("gene", "target", "feature")
-    inner = max(text_width(label, font, bold), text_width(below, 0.78 * font))
-    width = inner + 2 * _PADDING.get(kind, 8.0) + (12.0 if marker else 0.0)
-    height = height or (2.75 * font if below else 1.85 * font)
-    return Placed(box_id, kind, label, below, 0.0, 0.0, width, height, font, fill, line, ink, marker,  # type: ignore[arg-type]
-                  hover)
-
-
-def _bands(maker: _Boxes, selection: Selection, circuit: Circuit, view: View, margin: float) -> list[_Band]:
+def _bands(maker: Boxes, selection: Selection, circuit: Circuit, view: View, margin: float) -> list[_Band]:
     """Bands from top (last layer) to bottom (genes), boxes with their x."""
     room = WIDTHS[view.size] - margin - MARGIN
     groups = selection.groups.values()
-    genes = sorted((g for g in groups if g.kind == "gene"), key=lambda g: _sentence_order(g, maker.effects, circuit))
+    genes = sorted(
+        (g for g in groups if g.kind == "gene"), key=lambda g: _sentence_order(g, maker.effects, circuit)
+    )
     sentence = [maker.of(g) for g in genes]
     by_layer: dict[int, list[Group]] = defaultdict(list)
     for group in groups:
@@ -196,7 +109,7 @@ def _pull(near: Mapping[str, float], placed: Mapping[str, float]) -> float | Non
     return sum(x * weight for x, weight in found) / total if total else None
 
 
-def _foot(maker: _Boxes, extras: list[Placed], margin: float, room: float) -> list[list[Placed]]:
+def _foot(maker: Boxes, extras: list[Placed], margin: float, room: float) -> list[list[Placed]]:
     """The row under the genes: the prompt on the left, the stub and the biases on the right."""
     left = [box for box in extras if box.kind == "prompt"]
     stub = maker.more()
@@ -208,20 +121,24 @@ def _foot(maker: _Boxes, extras: list[Placed], margin: float, room: float) -> li
 
 
 def _sentence_order(group: Group, effects: Mapping[str, GeneEffect], circuit: Circuit) -> tuple[float, str]:
-    if group.gene in effects:
-        return effects[group.gene].rank, group.id
+    effect = effects.get(group.gene or "")
+    if effect:
+        return effect.rank, group.id
     positions = [node.position for node in group.members if node.position is not None]
     return (float(min(positions)) if positions else float(len(circuit.genes) + 1)), group.id
 
 
-def _across(boxes: Sequence[Placed], margin: float, room: float,
-            pulls: Sequence[float | None] = ()) -> list[list[Placed]]:
-    """Deal boxes over rows and give each its x: its place in the order, and as far as there is room, its pull."""
+def _across(
+    boxes: Sequence[Placed], margin: float, room: float, pulls: Sequence[float | None] = ()
+) -> list[list[Placed]]:
+    """Deal boxes over rows; x is the place in the order and, as far as there is room, the pull."""
     rows = []
     even = [margin + room * (index + 0.5) / len(boxes) for index in range(len(boxes))]
     freedom = 0.7 / max(1, len(boxes) - 1) ** 0.5
-    places = [x if pull is None else x + freedom * (pull - x)
-              for x, pull in zip(even, pulls or [None] * len(boxes), strict=True)]
+    places = [
+        x if pull is None else x + freedom * (pull - x)
+        for x, pull in zip(even, pulls or [None] * len(boxes), strict=True)
+    ]
     for indices in wrap([box.width for box in boxes], room, GAP):
         wanted = [places[index] for index in indices]
         row = [boxes[index] for index in indices]
@@ -230,8 +147,9 @@ def _across(boxes: Sequence[Placed], margin: float, room: float,
     return rows
 
 
-def _stack(bands: list[_Band], top: list[Placed], width: float,
-           view: View) -> tuple[list[Placed], tuple[Row, ...], float]:
+def _stack(
+    bands: list[_Band], top: list[Placed], width: float, view: View
+) -> tuple[list[Placed], tuple[Row, ...], float]:
     """Give the bands their heights; the space between them fills a pleasant page where there is room."""
     fixed = 2 * MARGIN + TARGET_HEIGHT + sum(len(band.rows) * band.pitch for band in bands)
     wanted = 560.0 if view.size == "wide" else 430.0
@@ -261,18 +179,31 @@ def _top(boxes: list[Placed], width: float) -> list[Placed]:
     return row + [box._replace(x=edge + 2 * GAP + box.width / 2, y=y) for box in rivals]
 
 
-def _links(selection: Selection, names: Mapping[str, str],
-           circuit: Circuit) -> tuple[tuple[Link, ...], tuple[WidthKey, ...]]:
+def _links(
+    selection: Selection, names: Mapping[str, str], circuit: Circuit
+) -> tuple[tuple[Link, ...], tuple[WidthKey, ...]]:
     """Arrows, weakest first so that the strong ones lie on top, and the samples of the width legend."""
     most = max((flow.strength for flow in selection.flows), default=0.0)
     links = []
     for flow in reversed(selection.flows):
         part = (flow.strength / most) ** 0.5 if most > 0 else 0.3
-        links.append(Link(
-            flow.source, flow.target, flow.weight, flow.strength, LEAST_WIDTH + (MOST_WIDTH - LEAST_WIDTH) * part,
-            colours.sign_colour(flow.weight), 0.22 + 0.58 * part, words.link_hover(flow, names, circuit),
-        ))
-    samples = [share for share in (0.01, 0.05, 0.2, 0.5) if 0 < share <= most][-3:] or ([most] if most else [])
-    key = tuple(WidthKey(LEAST_WIDTH + (MOST_WIDTH - LEAST_WIDTH) * (share / most) ** 0.5, percent(share))
-                for share in samples)
+        links.append(
+            Link(
+                flow.source,
+                flow.target,
+                flow.weight,
+                flow.strength,
+                LEAST_WIDTH + (MOST_WIDTH - LEAST_WIDTH) * part,
+                colours.sign_colour(flow.weight),
+                0.22 + 0.58 * part,
+                words.link_hover(flow, names, circuit),
+            )
+        )
+    samples = [share for share in (0.01, 0.05, 0.2, 0.5) if 0 < share <= most][-3:] or (
+        [most] if most else []
+    )
+    key = tuple(
+        WidthKey(LEAST_WIDTH + (MOST_WIDTH - LEAST_WIDTH) * (share / most) ** 0.5, percent(share))
+        for share in samples
+    )
     return tuple(links), key

@@ -1,4 +1,4 @@
-"""The legend of a circuit: what shapes, colours and line widths mean, and how print shows it, packed into rows."""
+"""The legend of a circuit: what shapes, colours and line widths mean, and how print shows them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ def entries(drawing: Drawing) -> tuple[list[Entry], list[Entry]]:
         rows.append(Entry("marker", "known marker", 13.0))
     if "feature" in kinds:
         rows.append(Entry("feature", "feature (size: influence)", 30.0))
-    rows += [Entry(kind, words, 15.0) for kind, words in (("error", "reconstruction error"), ("bias", "biases"))
-             if kind in kinds]
+    rows += [
+        Entry(kind, words, 15.0)
+        for kind, words in (("error", "reconstruction error"), ("bias", "biases"))
+        if kind in kinds
+    ]
     if "gene" in kinds:
         rows.append(_scale(drawing))
     lines = [Entry("warm", "raises what it points to", 24.0), Entry("cool", "lowers it", 24.0)]
@@ -104,7 +107,15 @@ def _scale_bar(pen: Pen, entry: Entry, x: float, y: float, steps: int = 35) -> N
     step = entry.swatch / steps
     for index in range(steps):
         part = (index + 0.5) / steps
-        fill = colours.share_colour(part) if entry.kind == "share scale" else colours.effect_colour(2 * part - 1, 1.0)
+        fill = (
+            colours.share_colour(part)
+            if entry.kind == "share scale"
+            else colours.effect_colour(2 * part - 1, 1.0)
+        )
         left = x + index * step
-        pen.polygon([(left, y - 5), (left + step, y - 5), (left + step, y + 5), (left, y + 5)], fill=fill, line=fill,
-                    thickness=0.2)
+        pen.polygon(
+            [(left, y - 5), (left + step, y - 5), (left + step, y + 5), (left, y + 5)],
+            fill=fill,
+            line=fill,
+            thickness=0.2,
+        )

@@ -35,10 +35,17 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
     for edge in circuit.edges:
         for end in (edge.source, edge.target):
             if end not in graph:
-                raise ScxError(f"An edge of the circuit names the node {end!r}, which it does not hold.",
-                               "Trace the circuit again.")
-        graph.add_edge(edge.source, edge.target, **_attributes(edge, skip={"source", "target"}),
-                       strength=abs(float(edge.weight)), sign="positive" if edge.weight >= 0 else "negative")
+                raise ScxError(
+                    f"An edge of the circuit names the node {end!r}, which it does not hold.",
+                    "Trace the circuit again.",
+                )
+        graph.add_edge(
+            edge.source,
+            edge.target,
+            **_attributes(edge, skip={"source", "target"}),
+            strength=abs(float(edge.weight)),
+            sign="positive" if edge.weight >= 0 else "negative",
+        )
     return graph
 
 
@@ -47,10 +54,12 @@ def to_graphml(circuit: Circuit) -> bytes:
     graph = to_networkx(circuit)
     clean = nx.DiGraph(**_clean(graph.graph))
     ids = {node: f"n{index}" for index, node in enumerate(graph)}
-    clean.add_nodes_from((ids[node], _clean(data) | {"name": _xml(str(node))}) for node, data in graph.nodes(data=True))
+    clean.add_nodes_from(
+        (ids[node], _clean(data) | {"name": _xml(str(node))}) for node, data in graph.nodes(data=True)
+    )
     clean.add_edges_from((ids[a], ids[b], _clean(data)) for a, b, data in graph.edges(data=True))
     buffer = io.BytesIO()
-    nx.write_graphml_xml(clean, buffer, named_key_ids=True, prettyprint=True)
+    nx.write_graphml_xml(clean, buffer, prettyprint=True)
     return buffer.getvalue()
 
 
@@ -64,7 +73,9 @@ def _label(node: Node, circuit: Circuit) -> str:
 
 def _attributes(row: Node | Edge, skip: set[str]) -> dict[str, Any]:
     """Plain Python values; None and what is not a finite number are left out."""
-    values = {key: getattr(value, "item", lambda value=value: value)() for key, value in row._asdict().items()}
+    values = {
+        key: getattr(value, "item", lambda value=value: value)() for key, value in row._asdict().items()
+    }
     return {key: value for key, value in values.items() if key not in skip and _known(value)}
 
 
@@ -79,5 +90,6 @@ def _clean(data: dict[str, Any]) -> dict[str, Any]:
 def _xml(text: str) -> str:
     """XML 1.0 knows tab, newline and carriage return, and no other control character or half surrogate."""
     return "".join(
-        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "?" for c in text
+        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "?"
+        for c in text
     )

@@ -27,8 +27,13 @@ from .drawing import MM_PER_UNIT
 POINTS_PER_UNIT = MM_PER_UNIT / 25.4 * 72
 PICTURE_FORMATS = ("png", "svg", "pdf")
 DPI = 300
-_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "scX", "pdf.fonttype": 42, "font.family": "DejaVu Sans",
-             "axes.unicode_minus": True}
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "scX",
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",
+    "axes.unicode_minus": True,
+}
 _LOCK = threading.Lock()  # matplotlib's settings are global, and saving reads them
 Point = tuple[float, float]
 
@@ -45,32 +50,103 @@ class Pen:
         self.axes.set_ylim(height, 0)
         self.axes.set_axis_off()
 
-    def text(self, x: float, y: float, words: str, size: float, *, colour: str = colours.INK, bold: bool = False,
-             align: str = "left", order: float = 5) -> None:
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: float,
+        *,
+        colour: str = colours.INK,
+        bold: bool = False,
+        align: str = "left",
+        order: float = 5,
+    ) -> None:
         """One line, centred on `y`; `words` is never read as markup or mathematics."""
-        self.axes.text(x, y, words, fontsize=size * POINTS_PER_UNIT, color=colour, ha=align, va="center_baseline",
-                       fontweight="bold" if bold else "normal", zorder=order, parse_math=False,
-                       family="DejaVu Sans")
+        self.axes.text(
+            x,
+            y,
+            words,
+            fontsize=size * POINTS_PER_UNIT,
+            color=colour,
+            ha=align,
+            va="center_baseline",
+            fontweight="bold" if bold else "normal",
+            zorder=order,
+            parse_math=False,
+            family="DejaVu Sans",
+        )
 
-    def box(self, x: float, y: float, width: float, height: float, *, fill: str, line: str, radius: float = 6,
-            thickness: float = 1.2, dashed: bool = False, order: float = 3) -> None:
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        *,
+        fill: str,
+        line: str,
+        radius: float = 6,
+        thickness: float = 1.2,
+        dashed: bool = False,
+        order: float = 3,
+    ) -> None:
         """A rounded box around (x, y)."""
-        self.axes.add_patch(FancyBboxPatch(
-            (x - width / 2, y - height / 2), width, height, boxstyle=f"round,pad=0,rounding_size={min(radius, height / 2)}",
-            facecolor=fill, edgecolor=line, linewidth=thickness * POINTS_PER_UNIT, zorder=order,
-            linestyle=(0, (3, 2)) if dashed else "solid", mutation_aspect=1))
+        self.axes.add_patch(
+            FancyBboxPatch(
+                (x - width / 2, y - height / 2),
+                width,
+                height,
+                boxstyle=f"round,pad=0,rounding_size={min(radius, height / 2)}",
+                facecolor=fill,
+                edgecolor=line,
+                linewidth=thickness * POINTS_PER_UNIT,
+                zorder=order,
+                linestyle=(0, (3, 2)) if dashed else "solid",
+                mutation_aspect=1,
+            )
+        )
 
-    def polygon(self, corners: Sequence[Point], *, fill: str, line: str, thickness: float = 0.8,
-                order: float = 3, alpha: float = 1.0) -> None:
+    def polygon(
+        self,
+        corners: Sequence[Point],
+        *,
+        fill: str,
+        line: str,
+        thickness: float = 0.8,
+        order: float = 3,
+        alpha: float = 1.0,
+    ) -> None:
         """A closed shape."""
-        self.axes.add_patch(Polygon(list(corners), closed=True, facecolor=fill, edgecolor=line, alpha=alpha,
-                                    linewidth=thickness * POINTS_PER_UNIT, zorder=order, joinstyle="round"))
+        self.axes.add_patch(
+            Polygon(
+                list(corners),
+                closed=True,
+                facecolor=fill,
+                edgecolor=line,
+                alpha=alpha,
+                linewidth=thickness * POINTS_PER_UNIT,
+                zorder=order,
+                joinstyle="round",
+            )
+        )
 
-    def curve(self, points: Sequence[Point], *, colour: str, thickness: float, alpha: float, order: float = 1) -> None:
+    def curve(
+        self, points: Sequence[Point], *, colour: str, thickness: float, alpha: float, order: float = 1
+    ) -> None:
         """A cubic Bézier curve through its four control points."""
         path = Path(list(points), [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
-        self.axes.add_patch(PathPatch(path, fill=False, edgecolor=colour, alpha=alpha, zorder=order, capstyle="butt",
-                                      linewidth=thickness * POINTS_PER_UNIT))
+        self.axes.add_patch(
+            PathPatch(
+                path,
+                fill=False,
+                edgecolor=colour,
+                alpha=alpha,
+                zorder=order,
+                capstyle="butt",
+                linewidth=thickness * POINTS_PER_UNIT,
+            )
+        )
 
 
 def star(x: float, y: float, radius: float) -> list[Point]:
@@ -89,7 +165,9 @@ def picture_bytes(figure: Figure, file_format: str, *, title: str = "", descript
     Raises ScxError for another format.
     """
     if file_format not in PICTURE_FORMATS:
-        raise ScxError(f"{file_format!r} is not a picture format.", f"Choose one of {', '.join(PICTURE_FORMATS)}.")
+        raise ScxError(
+            f"{file_format!r} is not a picture format.", f"Choose one of {', '.join(PICTURE_FORMATS)}."
+        )
     about: dict[str, Any] = {
         "png": {"Title": title, "Description": description, "Software": None},
         "svg": {"Title": title, "Description": description, "Date": None},

@@ -5,6 +5,8 @@ A wide view fills a double column (180 mm), a column view a single one (85 mm).
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from matplotlib.figure import Figure
 
 from . import colours, legend
@@ -21,7 +23,10 @@ def circuit_figure(drawing: Drawing) -> Figure:
     room = drawing.width - 2 * _EDGE
     legend_rows = legend.in_rows(drawing, room)
     lines = [*wrapped(drawing.caption, room, _SMALL), *wrapped("; ".join(drawing.notes), room, _SMALL)]
-    pen = Pen(drawing.width, _HEAD + drawing.height + legend.ROW_HEIGHT * len(legend_rows) + _LINE * len(lines) + 56.0)
+    pen = Pen(
+        drawing.width,
+        _HEAD + drawing.height + legend.ROW_HEIGHT * len(legend_rows) + _LINE * len(lines) + 56.0,
+    )
     pen.text(_EDGE, 20.0, fitted(drawing.title, room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(drawing.subtitle, room, 12.0), 12.0, colour=colours.MUTED)
     _network(pen, drawing, _HEAD)
@@ -40,8 +45,12 @@ def circuit_figure(drawing: Drawing) -> Figure:
 
 def circuit_picture(drawing: Drawing, file_format: str) -> bytes:
     """The figure as PNG, SVG or PDF. Raises ScxError for another format."""
-    return picture_bytes(circuit_figure(drawing), file_format, title=f"{drawing.title}: {drawing.subtitle}",
-                         description=f"{drawing.caption} {drawing.provenance}")
+    return picture_bytes(
+        circuit_figure(drawing),
+        file_format,
+        title=f"{drawing.title}: {drawing.subtitle}",
+        description=f"{drawing.caption} {drawing.provenance}",
+    )
 
 
 def _network(pen: Pen, drawing: Drawing, top: float) -> None:
@@ -59,11 +68,22 @@ def _draw_box(pen: Pen, box: Placed) -> None:
     x, y = box.x, box.y
     if box.kind == "error":
         half = box.width / 2
-        pen.polygon([(x, y - half), (x + half, y), (x, y + half), (x - half, y)], fill=box.fill, line=box.line)
+        pen.polygon(
+            [(x, y - half), (x + half, y), (x, y + half), (x - half, y)], fill=box.fill, line=box.line
+        )
         return
     radius = {"gene": box.height / 2, "bias": 1.0, "feature": 7.0}.get(box.kind, 9.0)
-    pen.box(x, y, box.width, box.height, fill=box.fill, line=box.line, radius=radius,
-            thickness=1.6 if box.kind == "gene" else 1.2, dashed=box.kind == "against")
+    pen.box(
+        x,
+        y,
+        box.width,
+        box.height,
+        fill=box.fill,
+        line=box.line,
+        radius=radius,
+        thickness=1.6 if box.kind == "gene" else 1.2,
+        dashed=box.kind == "against",
+    )
     if box.kind == "bias":
         return
     shift = BADGE if box.marker else 0.0
@@ -73,8 +93,12 @@ def _draw_box(pen: Pen, box: Placed) -> None:
     if box.below:
         pen.text(x, y + 0.72 * box.font, box.below, below_size(box), colour=colours.MUTED, align="center")
     if box.marker:
-        pen.polygon(star(x - box.width / 2 + BADGE + 4.5, y, BADGE), fill=colours.MARKER_FILL,
-                    line=colours.MARKER_LINE, order=6)
+        pen.polygon(
+            star(x - box.width / 2 + BADGE + 4.5, y, BADGE),
+            fill=colours.MARKER_FILL,
+            line=colours.MARKER_LINE,
+            order=6,
+        )
 
 
 def below_size(box: Placed) -> float:
@@ -85,18 +109,30 @@ def below_size(box: Placed) -> float:
 def _arrow(pen: Pen, link: Link, source: Placed, target: Placed, order: float) -> None:
     """The curve leaves upwards and arrives from below, and ends in a head at the box's border."""
     bend = 0.5 * (source.y - target.y)
-    curve = [(source.x, source.y), (source.x, source.y - bend), (target.x, target.y + bend), (target.x, target.y)]
+    curve = [
+        (source.x, source.y),
+        (source.x, source.y - bend),
+        (target.x, target.y + bend),
+        (target.x, target.y),
+    ]
     length = 4.5 + 1.1 * link.width
     end = _border(curve, target)
     tip = _at(curve, end)
     while end > 0.05 and _distance(_at(curve, end), tip) < length:
         end -= 0.004
     neck = _at(curve, end)
-    pen.curve(_first_part(curve, end), colour=link.colour, thickness=link.width, alpha=link.opacity, order=order)
+    pen.curve(
+        _first_part(curve, end), colour=link.colour, thickness=link.width, alpha=link.opacity, order=order
+    )
     across = 0.5 * length / max(1e-6, _distance(neck, tip))
     side = (-(tip[1] - neck[1]) * across, (tip[0] - neck[0]) * across)
-    pen.polygon([tip, (neck[0] + side[0], neck[1] + side[1]), (neck[0] - side[0], neck[1] - side[1])],
-                fill=link.colour, line="none", alpha=min(1.0, link.opacity + 0.1), order=order)
+    pen.polygon(
+        [tip, (neck[0] + side[0], neck[1] + side[1]), (neck[0] - side[0], neck[1] - side[1])],
+        fill=link.colour,
+        line="none",
+        alpha=min(1.0, link.opacity + 0.1),
+        order=order,
+    )
 
 
 def _border(curve: list[Point], box: Placed) -> float:
@@ -117,7 +153,7 @@ def _first_part(curve: list[Point], end: float) -> list[Point]:
     first = [curve[0]]
     row = list(curve)
     while len(row) > 1:
-        row = [_between(a, b, end) for a, b in zip(row, row[1:], strict=False)]
+        row = [_between(a, b, end) for a, b in pairwise(row)]
         first.append(row[0])
     return first
 

@@ -1,8 +1,9 @@
-"""Geometry of the layered drawing: order in a row, rows that wrap, boxes that do not overlap. Pure and exact."""
+"""Geometry of the layered drawing: order in a row, rows that wrap, boxes that do not overlap. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 Weights = Mapping[str, Mapping[str, float]]  # node → neighbour → strength of their link
 
@@ -49,7 +50,9 @@ def wrap(widths: Sequence[float], room: float, gap: float) -> list[list[int]]:
     return [[index] for index in range(len(widths))]
 
 
-def spread(wanted: Sequence[float], widths: Sequence[float], low: float, high: float, gap: float) -> list[float]:
+def spread(
+    wanted: Sequence[float], widths: Sequence[float], low: float, high: float, gap: float
+) -> list[float]:
     """Centres as near as possible to `wanted`, in order, without overlap, inside [low, high].
 
     The least squares answer: with the space that the items before it need taken off, it is an isotonic
@@ -58,15 +61,17 @@ def spread(wanted: Sequence[float], widths: Sequence[float], low: float, high: f
     if not wanted:
         return []
     before = [0.0]
-    for left, right in zip(widths, widths[1:], strict=False):
+    for left, right in pairwise(widths):
         before.append(before[-1] + (left + right) / 2 + gap)
     blocks: list[list[float]] = []  # [mean, count]
     for value, offset in zip(wanted, before, strict=True):
         blocks.append([value - offset, 1.0])
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
             mean, count = blocks.pop()
-            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + mean * count) / (blocks[-1][1] + count),
-                          blocks[-1][1] + count]
+            blocks[-1] = [
+                (blocks[-1][0] * blocks[-1][1] + mean * count) / (blocks[-1][1] + count),
+                blocks[-1][1] + count,
+            ]
     first = low + widths[0] / 2
     last = max(first, high - widths[-1] / 2 - before[-1])
     centres = [min(last, max(first, mean)) for mean, count in blocks for _ in range(int(count))]

@@ -1,4 +1,4 @@
-"""Which part of a circuit a person sees: tokens merged into genes, then the strongest genes, features and edges.
+"""Which part of a circuit a person sees: tokens merged into genes, then the strongest of everything.
 
 1. Merge: all tokens of a gene are one group, the prompt's tokens one, a feature that fires at several
    tokens of the same gene one, the errors of a layer one, the biases one. Effects, influences and edges
@@ -121,8 +121,10 @@ def merge_edges(circuit: Circuit, groups: dict[str, Group], owner: dict[str, str
     for edge in circuit.edges:
         for end in (edge.source, edge.target):
             if end not in owner:
-                raise ScxError(f"An edge of the circuit names the node {end!r}, which it does not hold.",
-                               "Trace the circuit again.")
+                raise ScxError(
+                    f"An edge of the circuit names the node {end!r}, which it does not hold.",
+                    "Trace the circuit again.",
+                )
         pair = owner[edge.source], owner[edge.target]
         weight[pair] += edge.weight
         share[pair] = max(share[pair], edge.share)
@@ -152,10 +154,12 @@ def _shown_groups(groups: Iterable[Group], circuit: Circuit, view: View) -> set[
     max_genes, max_features, _ = view.limits
     effects = {effect.gene: effect.effect for effect in circuit.genes}
     rows = [group for group in groups if group.share >= view.min_cell_share]
-    genes = sorted((g for g in rows if g.kind == "gene"),
-                   key=lambda g: (-abs(effects.get(g.gene or "", g.effect)), g.id))
-    features = sorted((g for g in rows if g.kind == "feature"),
-                      key=lambda g: (-g.influence, -abs(g.effect), g.id))
+    genes = sorted(
+        (g for g in rows if g.kind == "gene"), key=lambda g: (-abs(effects.get(g.gene or "", g.effect)), g.id)
+    )
+    features = sorted(
+        (g for g in rows if g.kind == "feature"), key=lambda g: (-g.influence, -abs(g.effect), g.id)
+    )
     always = {"prompt", "target"} | ({"error"} if view.show_errors else set())
     always |= {"bias"} if view.show_bias else set()
     picked = [*genes[:max_genes], *features[:max_features], *(g for g in rows if g.kind in always)]

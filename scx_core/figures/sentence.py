@@ -13,14 +13,18 @@ _FRAME = 'style="line-height:2.05;font-family:inherit;font-size:14px;overflow-wr
 _KEY = 'style="display:flex;align-items:center;gap:8px;margin-bottom:10px;font-size:12px;color:{}"'
 
 
-def sentence_html(circuit: Circuit, *, markers: frozenset[str] = frozenset(), max_genes: int | None = None) -> str:
+def sentence_html(
+    circuit: Circuit, *, markers: frozenset[str] = frozenset(), max_genes: int | None = None
+) -> str:
     """A fragment of HTML with inline styles only, no scripts, every name escaped.
 
     One cell: its sentence in order. A consensus has none, so its genes stand in the order of their mean
     rank. Known markers are underlined and end in a star. `max_genes` shortens the list and says so.
     """
     effects = {row.gene: row for row in circuit.genes}
-    genes = circuit.sentence or tuple(row.gene for row in sorted(circuit.genes, key=lambda row: (row.rank, row.gene)))
+    genes = circuit.sentence or tuple(
+        row.gene for row in sorted(circuit.genes, key=lambda row: (row.rank, row.gene))
+    )
     shown = genes if max_genes is None else genes[:max_genes]
     limit = max((abs(row.effect) for row in circuit.genes), default=0.0)
     spans = [_gene(gene, effects.get(gene), limit, gene in markers, circuit) for gene in shown]
@@ -31,7 +35,9 @@ def sentence_html(circuit: Circuit, *, markers: frozenset[str] = frozenset(), ma
 
 def _gene(gene: str, effect: GeneEffect | None, limit: float, marker: bool, circuit: Circuit) -> str:
     fill = colours.effect_colour(effect.effect, limit) if effect else colours.PAPER
-    style = f"background:{fill};color:{colours.ink_on(fill)};padding:2px 6px;border-radius:6px;white-space:nowrap"
+    style = (
+        f"background:{fill};color:{colours.ink_on(fill)};padding:2px 6px;border-radius:6px;white-space:nowrap"
+    )
     if marker:
         style += f";font-weight:600;border-bottom:2px solid {colours.MARKER_FILL}"
     name = html.escape(plain(gene, 40) or "(no name)")
@@ -43,9 +49,14 @@ def _gene(gene: str, effect: GeneEffect | None, limit: float, marker: bool, circ
 def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit) -> list[str]:
     if effect is None:
         return [plain(gene), "no effect was computed"]
-    lines = [plain(gene), f"effect {signed(effect.effect)} logits" + (f" (sd {number(effect.sd, 2)})" if effect.sd else "")]
+    lines = [
+        plain(gene),
+        f"effect {signed(effect.effect)} logits" + (f" (sd {number(effect.sd, 2)})" if effect.sd else ""),
+    ]
     if circuit.scope == "consensus":
-        lines.append(f"in {percent(effect.share)} of {circuit.n_cells:,} cells, mean rank {number(effect.rank)}")
+        lines.append(
+            f"in {percent(effect.share)} of {circuit.n_cells:,} cells, mean rank {number(effect.rank)}"
+        )
     else:
         lines.append(f"rank {effect.rank:.0f}")
     return [*lines, "known marker"] if marker else lines
@@ -53,7 +64,8 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
 
 def _colour_key(limit: float, markers: bool) -> str:
     stops = ", ".join(colours.effect_colour(step / 12, 1.0) for step in range(-12, 13))
-    bar = f'<span style="width:120px;height:10px;border-radius:3px;background:linear-gradient(90deg, {stops})"></span>'
+    ground = f"background:linear-gradient(90deg, {stops})"
+    bar = f'<span style="width:120px;height:10px;border-radius:3px;{ground}"></span>'
     ends = f"<span>−{number(limit, 2)}</span>{bar}<span>+{number(limit, 2)} logits</span>"
     note = '<span style="margin-left:12px">★ known marker</span>' if markers else ""
     return f"<div {_KEY.format(colours.MUTED)}><span>Effect on the answer's score:</span>{ends}{note}</div>"

@@ -41,7 +41,9 @@ def gene_table(
             "low": pd.Series([row.low for row in rows], dtype=float),
             "high": pd.Series([row.high for row in rows], dtype=float),
             "rank": pd.Series([row.rank for row in rows], dtype=float),
-            "known_marker": pd.Series([_known(row.gene, circuit, markers, elsewhere) for row in rows], dtype=object),
+            "known_marker": pd.Series(
+                [_known(row.gene, circuit, markers, elsewhere) for row in rows], dtype=object
+            ),
         }
     )
 

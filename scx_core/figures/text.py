@@ -7,8 +7,8 @@ import unicodedata
 
 # Zl, Zp: line separators. Cf holds the bidirectional overrides that can turn a label around.
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_NARROW = set("ijlIfrt.,:;|!'`()[]{}· ‘’")
-_WIDE = set("MWmw@%—…")
+_NARROW = set("ijlIfrt.,:;|!'`()[]· ‘’")
+_WIDE = set("MWmw@%—…<>=+~^#&")
 
 
 def plain(text: object, limit: int | None = None) -> str:
@@ -28,7 +28,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     An estimate, as the browser and the printed figure use different fonts; it leans to the wide side
     so that boxes hold their text in both.
     """
-    return size * (1.06 if bold else 1.0) * sum(_em(c) for c in text)
+    return size * (1.1 if bold else 1.0) * sum(_em(c) for c in text)
 
 
 def _em(character: str) -> float:
@@ -68,7 +68,7 @@ def percent(share: float) -> str:
 
 
 def several(count: int, one: str, many: str = "") -> str:
-    """"1 cell", "3 cells"."""
+    """ "1 cell", "3 cells"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
@@ -94,6 +94,6 @@ def wrapped(words: str, room: float, size: float) -> list[str]:
 
 
 def one_row(words: str, room: float, size: float = 9.0, smallest: float = 7.0) -> tuple[str, float]:
-    """The words and the font size, at most `size`, at which they fill one row; cut when `smallest` is too large."""
+    """The words and the font size, at most `size`, at which they fit one row; cut below `smallest`."""
     size = max(smallest, min(size, size * room / max(1.0, text_width(words, size, bold=True))))
     return fitted(words, room, size), size

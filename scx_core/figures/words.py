@@ -29,7 +29,7 @@ def subtitle(circuit: Circuit) -> str:
 
 
 def against(target: Target, most: int = 2) -> str:
-    """"against B cell", "against 9 other types" when they are more than `most`, or nothing."""
+    """ "against B cell", "against 9 other types" when they are more than `most`, or nothing."""
     if not target.against:
         return ""
     if len(target.against) > most:
@@ -39,14 +39,20 @@ def against(target: Target, most: int = 2) -> str:
 
 def scores(circuit: Circuit) -> str:
     """Replacement score and completeness (method §6), when they are known."""
-    return " · ".join(f"{name} {number(circuit.scores[key], 2)}"
-                      for key, name in _SCORE_NAMES.items() if key in circuit.scores)
+    return " · ".join(
+        f"{name} {number(circuit.scores[key], 2)}"
+        for key, name in _SCORE_NAMES.items()
+        if key in circuit.scores
+    )
 
 
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
     lines = []
-    for key, shown, what in (("error_share", show_errors, "reconstruction error"), ("bias_share", show_bias, "bias")):
+    for key, shown, what in (
+        ("error_share", show_errors, "reconstruction error"),
+        ("bias_share", show_bias, "bias"),
+    ):
         if key in circuit.scores:
             hidden = "" if shown else " (not drawn)"
             lines.append(f"{percent(circuit.scores[key])} of the input is {what}{hidden}")
@@ -60,12 +66,17 @@ def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: 
 def caption(circuit: Circuit) -> str:
     """The figure's caption: what is drawn, for whom, from what, and how to read it."""
     who = title(circuit)
-    what = (f"Circuit of one cell called {who}" if circuit.scope == "cell"
-            else f"Consensus circuit of {who} over {several(circuit.n_cells, 'cell')}")
+    what = (
+        f"Circuit of one cell called {who}"
+        if circuit.scope == "cell"
+        else f"Consensus circuit of {who} over {several(circuit.n_cells, 'cell')}"
+    )
     rivals = against(circuit.target)
-    made = [f"{label} {name}" for key, label in
-            (("data", "Cells:"), ("model", "Model:"), ("transcoders", "Transcoders:"))
-            if (name := _name(circuit.provenance.get(key)))]
+    made = [
+        f"{label} {name}"
+        for key, label in (("data", "Cells:"), ("model", "Model:"), ("transcoders", "Transcoders:"))
+        if (name := _name(circuit.provenance.get(key)))
+    ]
     sentences = [
         what + (f", {rivals}" if rivals else ""),
         f"Target: {plain(circuit.target.label, 90)}" if circuit.target.label else "",
@@ -82,8 +93,11 @@ def caption(circuit: Circuit) -> str:
 def provenance_line(provenance: Mapping[str, Any]) -> str:
     """Tool, data@fingerprint, model@fingerprint, transcoders@fingerprint and seed, in one row."""
     tool = provenance.get("tool")
-    parts = [f"{plain(tool.get('name', 'scX'))} {plain(tool.get('version', ''))}".strip()
-             if isinstance(tool, Mapping) else "scX"]
+    parts = [
+        f"{plain(tool.get('name', 'scX'))} {plain(tool.get('version', ''))}".strip()
+        if isinstance(tool, Mapping)
+        else "scX"
+    ]
     for key in ("data", "model", "transcoders"):
         name, mark = _name(provenance.get(key)), _fingerprint(provenance.get(key))
         if name or mark:
@@ -105,12 +119,17 @@ def _fingerprint(thing: Any) -> str:
 
 def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known: str) -> tuple[str, ...]:
     """Lines for a gene: effect, cells, rank, tokens, marker."""
-    lines = [plain(group.gene or ""), f"effect {signed(effect.effect if effect else group.effect)} logits"
-             + _deviation(effect.sd if effect else 0.0)]
+    lines = [
+        plain(group.gene or ""),
+        f"effect {signed(effect.effect if effect else group.effect)} logits"
+        + _deviation(effect.sd if effect else 0.0),
+    ]
     if circuit.scope == "consensus":
         if effect:
-            lines.append(f"in the sentence of {effect.n_cells:,} of {several(circuit.n_cells, 'cell')}"
-                         f" ({percent(effect.share)}), mean rank {number(effect.rank)}")
+            lines.append(
+                f"in the sentence of {effect.n_cells:,} of {several(circuit.n_cells, 'cell')}"
+                f" ({percent(effect.share)}), mean rank {number(effect.rank)}"
+            )
     else:
         rank = f"rank {effect.rank:.0f} in the sentence, " if effect else ""
         lines.append(rank + several(len(group.members), "token"))
@@ -121,14 +140,19 @@ def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known:
 def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[str, ...]:
     """Lines for a feature: name, effect, influence, activation, cells."""
     first = group.members[0]
-    lines = [plain(label) if label else feature_name(first),
-             f"layer {first.layer}, feature {first.feature}" + (f", most at {plain(group.gene)}" if group.gene else ""),
-             f"effect {signed(group.effect)} logits" + _deviation(first.sd),
-             f"{percent(group.influence)} of the target's input flows through it"]
+    lines = [
+        plain(label) if label else feature_name(first),
+        f"layer {first.layer}, feature {first.feature}"
+        + (f", most at {plain(group.gene)}" if group.gene else ""),
+        f"effect {signed(group.effect)} logits" + _deviation(first.sd),
+        f"{percent(group.influence)} of the target's input flows through it",
+    ]
     activations = [node.activation for node in group.members if node.activation is not None]
     if activations:
-        lines.append(f"activation {number(max(activations))}"
-                     + (f" (largest of {len(activations)} tokens)" if len(activations) > 1 else ""))
+        lines.append(
+            f"activation {number(max(activations))}"
+            + (f" (largest of {len(activations)} tokens)" if len(activations) > 1 else "")
+        )
     if circuit.scope == "consensus":
         lines.append(f"in {percent(group.share)} of {several(circuit.n_cells, 'cell')}")
     elif group.gene is None and first.token:
@@ -149,23 +173,29 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
         "error": f"reconstruction error of layer {group.layer}",
         "bias": "biases",
     }[group.kind]
-    return heading, f"effect {signed(group.effect)} logits", f"{percent(group.influence)} of the target's input"
+    return (
+        heading,
+        f"effect {signed(group.effect)} logits",
+        f"{percent(group.influence)} of the target's input",
+    )
 
 
 def link_hover(flow: Flow, names: Mapping[str, str], circuit: Circuit) -> tuple[str, ...]:
     """Lines for an arrow: ends, weight with its unit, share of the input, cells."""
     unit = "logits" if flow.target.startswith("target ") else "of pre-activation"
-    lines = [f"{names[flow.source]} → {names[flow.target]}",
-             f"direct effect {signed(flow.weight)} {unit}" + _deviation(flow.sd),
-             f"{percent(flow.input_share)} of the input of {names[flow.target]}",
-             f"{percent(flow.strength)} of the target's input"]
+    lines = [
+        f"{names[flow.source]} → {names[flow.target]}",
+        f"direct effect {signed(flow.weight)} {unit}" + _deviation(flow.sd),
+        f"{percent(flow.input_share)} of the input of {names[flow.target]}",
+        f"{percent(flow.strength)} of the target's input",
+    ]
     if circuit.scope == "consensus":
         lines.append(f"in {percent(flow.share)} of {several(circuit.n_cells, 'cell')}")
     return tuple(lines)
 
 
 def feature_name(node: Node) -> str:
-    """"L2·513"."""
+    """ "L2·513"."""
     return f"L{node.layer}·{node.feature}"
 
 

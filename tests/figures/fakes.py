@@ -1,4 +1,4 @@
-"""Synthetic circuits with the shape of traced ones: 100 genes of 1–4 tokens, 4 layers, sparse signed edges."""
+"""Synthetic circuits with the shape of traced ones: 100 genes of 1–4 tokens, 4 layers, signed edges."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
 
 B_CELL = ("CD79A", "MS4A1", "HLA-DRA", "CD74", "CD79B", "MZB1", "CD37", "HLA-DQA1", "HLA-DPB1", "LTB")
-OTHERS = (
-    "MALAT1 B2M TMSB4X RPL13 RPS27 RPL10 ACTB RPS12 EEF1A1 FTL FTH1 TPT1 RPL41 TYROBP GNLY NKG7 LYZ S100A9 S100A8 "
-    "CST3 CTSS FCN1 LST1 AIF1 GZMB PRF1 CCL5 CD3D CD3E CD8A IL7R IL32 PFN1 CFL1 ARPC2 ARPC3 COTL1 OAZ1 UBA52 FAU "
-    "NACA EIF4A1 HNRNPA1 HSP90AA1 HSPA8 JUNB FOS DUSP1 BTG1 CXCR4 CD52 CORO1A LIMD2 LAPTM5 PTPRC GAPDH PKM ENO1 "
-    "LDHB TUBA1B STMN1 HMGB1 HMGB2 NPM1 RAN PCNA SUB1 SRP14 SERF2 ATP5E COX4I1 COX7C UQCRB NDUFA4 MYL6 MYL12A TAGLN2 "
-    "VIM ANXA1 S100A4 S100A6 S100A10 CRIP1 LGALS1 EMP3 ITM2B GSTP1 PRDX1 TXN CALM1"
-).split()
+_OTHERS = """
+MALAT1 B2M TMSB4X RPL13 RPS27 RPL10 ACTB RPS12 EEF1A1 FTL FTH1 TPT1 RPL41 TYROBP GNLY NKG7 LYZ S100A9
+S100A8 CST3 CTSS FCN1 LST1 AIF1 GZMB PRF1 CCL5 CD3D CD3E CD8A IL7R IL32 PFN1 CFL1 ARPC2 ARPC3 COTL1 OAZ1
+UBA52 FAU NACA EIF4A1 HNRNPA1 HSP90AA1 HSPA8 JUNB FOS DUSP1 BTG1 CXCR4 CD52 CORO1A LIMD2 LAPTM5 PTPRC
+GAPDH PKM ENO1 LDHB TUBA1B STMN1 HMGB1 HMGB2 NPM1 RAN PCNA SUB1 SRP14 SERF2 ATP5E COX4I1 COX7C UQCRB
+NDUFA4 MYL6 MYL12A TAGLN2 VIM ANXA1 S100A4 S100A6 S100A10 CRIP1 LGALS1 EMP3 ITM2B GSTP1 PRDX1 TXN CALM1
+"""
 PROMPT = ("The", " genes", " of", " a", " cell", ":", " type", " is", ":")
 PROVENANCE = {
     "tool": {"name": "scX", "version": "0.1.0"},
@@ -42,7 +42,8 @@ def cell_circuit(seed: int = 0, n_genes: int = 100, n_layers: int = 4, n_feature
     positions = [p for p, gene in enumerate(gene_of) if gene is not None]
     pull = _gene_pull(rng, genes)
     nodes = [
-        Node(f"E{p}", "embedding", position=p, gene=gene_of[p], token=tokens[p], activation=1.0) for p in range(len(tokens))
+        Node(f"E{p}", "embedding", position=p, gene=gene_of[p], token=tokens[p], activation=1.0)
+        for p in range(len(tokens))
         if gene_of[p] is None or rng.random() < 0.8
     ]
     chance = np.array([0.15 + abs(pull[gene_of[p]]) for p in positions])
@@ -51,25 +52,59 @@ def cell_circuit(seed: int = 0, n_genes: int = 100, n_layers: int = 4, n_feature
         last = layer >= n_layers // 2 and rng.random() < 0.45
         position = len(tokens) - 1 if last else int(rng.choice(positions, p=chance / chance.sum()))
         feature = int(rng.integers(1024))
-        nodes.append(Node(f"F{layer}_{feature}_{position}_{index}", "feature", layer, position, feature,
-                          gene_of[position], tokens[position], float(rng.gamma(2.0, 0.8))))
-    nodes += [Node(f"X{layer}_{p}", "error", layer, p) for layer in range(n_layers) for p in (positions[0], len(tokens) - 1)]
-    nodes += [Node("bias", "bias"), Node("target", "target", n_layers, TARGET.position, activation=TARGET.value, influence=1.0)]
+        nodes.append(
+            Node(
+                f"F{layer}_{feature}_{position}_{index}",
+                "feature",
+                layer,
+                position,
+                feature,
+                gene_of[position],
+                tokens[position],
+                float(rng.gamma(2.0, 0.8)),
+            )
+        )
+    nodes += [
+        Node(f"X{layer}_{p}", "error", layer, p)
+        for layer in range(n_layers)
+        for p in (positions[0], len(tokens) - 1)
+    ]
+    nodes += [
+        Node("bias", "bias"),
+        Node("target", "target", n_layers, TARGET.position, activation=TARGET.value, influence=1.0),
+    ]
     edges = _edges(rng, nodes, pull, n_in=9)
     nodes = _with_influence(nodes, edges)
     rank = {gene: index + 1 for index, gene in enumerate(genes)}
-    effects = tuple(GeneEffect(gene, float(pull[gene]), rank[gene]) for gene in sorted(genes, key=lambda g: -abs(pull[g])))
-    return Circuit("cell", TARGET, effects, tuple(nodes), tuple(edges), SCORES, {"max_relative_error": 2e-6}, PROVENANCE,
-                   1, tuple(range(len(tokens))), tuple(tokens), tuple(genes))
+    effects = tuple(
+        GeneEffect(gene, float(pull[gene]), rank[gene]) for gene in sorted(genes, key=lambda g: -abs(pull[g]))
+    )
+    return Circuit(
+        "cell",
+        TARGET,
+        effects,
+        tuple(nodes),
+        tuple(edges),
+        SCORES,
+        {"max_relative_error": 2e-6},
+        PROVENANCE,
+        1,
+        tuple(range(len(tokens))),
+        tuple(tokens),
+        tuple(genes),
+    )
 
 
 def consensus_circuit(seed: int = 1, n_cells: int = 30, n_layers: int = 4, n_features: int = 60) -> Circuit:
     """Many cells: no positions, one node a gene and a feature, shares and deviations."""
     rng = np.random.default_rng(seed)
-    genes = _gene_order(rng, 140 if False else 100)
+    genes = _gene_order(rng, 100)
     pull = _gene_pull(rng, genes)
     share = {gene: float(np.clip(rng.beta(4, 2), 1 / n_cells, 1)) for gene in genes}
-    nodes = [Node(f"G_{gene}", "embedding", gene=gene, share=share[gene], n_cells=round(share[gene] * n_cells)) for gene in genes[:70]]
+    nodes = [
+        Node(f"G_{gene}", "embedding", gene=gene, share=share[gene], n_cells=round(share[gene] * n_cells))
+        for gene in genes[:70]
+    ]
     nodes.append(Node("prompt", "embedding", token="prompt"))
     chance = np.array([0.1 + abs(pull[gene]) for gene in genes])
     for index in range(n_features):
@@ -77,25 +112,71 @@ def consensus_circuit(seed: int = 1, n_cells: int = 30, n_layers: int = 4, n_fea
         gene = None if layer >= 2 and rng.random() < 0.3 else str(rng.choice(genes, p=chance / chance.sum()))
         held = float(np.clip(rng.beta(3, 2), 1 / n_cells, 1))
         feature = 17 * index + 3
-        nodes.append(Node(f"F{layer}_{feature}", "feature", layer, None, feature, gene, None, float(rng.gamma(2, 0.8)),
-                          share=held, sd=0.1, n_cells=round(held * n_cells)))
+        nodes.append(
+            Node(
+                f"F{layer}_{feature}",
+                "feature",
+                layer,
+                None,
+                feature,
+                gene,
+                None,
+                float(rng.gamma(2, 0.8)),
+                share=held,
+                sd=0.1,
+                n_cells=round(held * n_cells),
+            )
+        )
     nodes += [Node(f"X{layer}", "error", layer) for layer in range(n_layers)]
-    nodes += [Node("bias", "bias"), Node("target", "target", n_layers, activation=TARGET.value, influence=1.0)]
-    edges = [edge._replace(share=float(rng.uniform(0.2, 1)), sd=abs(edge.weight) / 3) for edge in _edges(rng, nodes, pull, n_in=9)]
+    nodes += [
+        Node("bias", "bias"),
+        Node("target", "target", n_layers, activation=TARGET.value, influence=1.0),
+    ]
+    edges = [
+        edge._replace(share=float(rng.uniform(0.2, 1)), sd=abs(edge.weight) / 3)
+        for edge in _edges(rng, nodes, pull, n_in=9)
+    ]
     nodes = _with_influence(nodes, edges)
     effects = tuple(
-        GeneEffect(gene, float(pull[gene]), float(index + 1 + rng.normal(0, 0.3)), round(share[gene] * n_cells),
-                   0.15 + abs(float(pull[gene])) / 4, share[gene], float(pull[gene]) * 0.8 - 0.03, float(pull[gene]) * 1.2 + 0.03)
+        GeneEffect(
+            gene,
+            float(pull[gene]),
+            float(index + 1 + rng.normal(0, 0.3)),
+            round(share[gene] * n_cells),
+            0.15 + abs(float(pull[gene])) / 4,
+            share[gene],
+            float(pull[gene]) - 0.2 * abs(float(pull[gene])) - 0.03,
+            float(pull[gene]) + 0.2 * abs(float(pull[gene])) + 0.03,
+        )
         for index, gene in enumerate(genes)
     )
-    return Circuit("consensus", TARGET._replace(position=None), tuple(sorted(effects, key=lambda g: -abs(g.effect))),
-                   tuple(nodes), tuple(edges), SCORES, {"max_relative_error": 3e-6}, PROVENANCE, n_cells)
+    return Circuit(
+        "consensus",
+        TARGET._replace(position=None),
+        tuple(sorted(effects, key=lambda g: -abs(g.effect))),
+        tuple(nodes),
+        tuple(edges),
+        SCORES,
+        {"max_relative_error": 3e-6},
+        PROVENANCE,
+        n_cells,
+    )
 
 
 HOSTILE_GENE = "<img src=x onerror=alert(1)>"
 HOSTILE_LABEL = "</script><script>alert(2)</script>"
-HOSTILE_TEXTS = (HOSTILE_GENE, HOSTILE_LABEL, "\"quo'te\"", "ΔΨ-基因-é", "NEW\nLINE\r\x00\x1b[31m", "$x^2$ $", "=1+2", "%s {0} {{x}}",
-                 "a\u202eb\u2028c", "href=x")
+HOSTILE_TEXTS = (
+    HOSTILE_GENE,
+    HOSTILE_LABEL,
+    '"quo\'te"',
+    "ΔΨ-基因-é",
+    "NEW\nLINE\r\x00\x1b[31m",
+    "$x^2$ $",
+    "=1+2",
+    "%s {0} {{x}}",
+    "a\u202eb\u2028c",
+    "href=x",
+)
 
 
 def hostile_circuit(scope: str = "cell") -> Circuit:
@@ -104,18 +185,28 @@ def hostile_circuit(scope: str = "cell") -> Circuit:
     strongest = [row.gene for row in circuit.genes[: len(HOSTILE_TEXTS)]]
     swap = dict(zip(strongest, HOSTILE_TEXTS, strict=True))
     return circuit._replace(
-        target=circuit.target._replace(label=HOSTILE_LABEL, answer=HOSTILE_GENE, against=(HOSTILE_LABEL, "$a$\n")),
+        target=circuit.target._replace(
+            label=HOSTILE_LABEL, answer=HOSTILE_GENE, against=(HOSTILE_LABEL, "$a$\n")
+        ),
         genes=tuple(row._replace(gene=swap.get(row.gene, row.gene)) for row in circuit.genes),
-        nodes=tuple(n._replace(gene=swap.get(n.gene, n.gene) if n.gene else None,
-                               token=HOSTILE_LABEL if n.token else None) for n in circuit.nodes),
+        nodes=tuple(
+            n._replace(
+                gene=swap.get(n.gene, n.gene) if n.gene else None, token=HOSTILE_LABEL if n.token else None
+            )
+            for n in circuit.nodes
+        ),
         sentence=tuple(swap.get(gene, gene) for gene in circuit.sentence),
-        provenance={"tool": {"name": HOSTILE_GENE, "version": "$1$"}, "data": HOSTILE_LABEL,
-                    "model": {"name": "a\nb\x00", "fingerprint": HOSTILE_LABEL}, "seed": "</script>"},
+        provenance={
+            "tool": {"name": HOSTILE_GENE, "version": "$1$"},
+            "data": HOSTILE_LABEL,
+            "model": {"name": "a\nb\x00", "fingerprint": HOSTILE_LABEL},
+            "seed": "</script>",
+        },
     )
 
 
 def _gene_order(rng: np.random.Generator, n_genes: int) -> list[str]:
-    genes = [*B_CELL, *OTHERS][:n_genes]
+    genes = [*B_CELL, *_OTHERS.split()][:n_genes]
     genes += [f"GENE{index}" for index in range(n_genes - len(genes))]
     return [genes[index] for index in rng.permutation(len(genes))]
 
@@ -124,7 +215,11 @@ def _gene_pull(rng: np.random.Generator, genes: list[str]) -> dict[str, float]:
     """A few strong genes, many weak ones; markers of the type positive, others mostly negative."""
     pull = {gene: float(rng.laplace(0, 0.06)) for gene in genes}
     pull |= {gene: float(rng.gamma(3, 0.25)) for gene in B_CELL if gene in pull}
-    pull |= {gene: -float(rng.gamma(2, 0.2)) for gene in ("GNLY", "NKG7", "LYZ", "S100A9", "CST3", "CD3D") if gene in pull}
+    pull |= {
+        gene: -float(rng.gamma(2, 0.2))
+        for gene in ("GNLY", "NKG7", "LYZ", "S100A9", "CST3", "CD3D")
+        if gene in pull
+    }
     return pull
 
 
@@ -144,13 +239,24 @@ def _edges(rng: np.random.Generator, nodes: list[Node], pull: dict[str, float], 
         if target.kind not in ("feature", "target"):
             continue
         level = target.layer if target.layer is not None else 99
-        below = [n for n in nodes if n.kind in ("embedding", "feature", "error") and (n.layer if n.layer is not None else -1) < level]
-        below = [n for n in below if target.position is None or n.position is None or n.position <= target.position]
+        below = [
+            n
+            for n in nodes
+            if n.kind in ("embedding", "feature", "error")
+            and (n.layer if n.layer is not None else -1) < level
+        ]
+        below = [
+            n for n in below if target.position is None or n.position is None or n.position <= target.position
+        ]
         chance = np.array([_appeal(source, target, pull) for source in below])
         n_picks = min(len(below), 45 if target.kind == "target" else n_in)
         for index in rng.choice(len(below), size=n_picks, replace=False, p=chance / chance.sum()):
             source = below[int(index)]
-            sign = np.sign(pull[source.gene]) if source.gene in pull and rng.random() < 0.85 else rng.choice([-1, 1])
+            sign = (
+                np.sign(pull[source.gene])
+                if source.gene in pull and rng.random() < 0.85
+                else rng.choice([-1, 1])
+            )
             size = rng.gamma(1.2, 0.3) * (0.2 + _appeal(source, target, pull))
             edges.append(Edge(source.id, target.id, float(sign * size)))
         edges.append(Edge("bias", target.id, float(rng.normal(0, 0.2))))
@@ -159,7 +265,12 @@ def _edges(rng: np.random.Generator, nodes: list[Node], pull: dict[str, float], 
 
 def _appeal(source: Node, target: Node, pull: dict[str, float]) -> float:
     same = 1.5 if source.gene and source.gene == target.gene else 0.0
-    return 0.05 + same + (abs(pull.get(source.gene, 0.0)) if source.gene else 0.03) + (0.5 if source.kind == "feature" else 0.0)
+    return (
+        0.05
+        + same
+        + (abs(pull.get(source.gene, 0.0)) if source.gene else 0.03)
+        + (0.5 if source.kind == "feature" else 0.0)
+    )
 
 
 def _with_influence(nodes: list[Node], edges: list[Edge]) -> list[Node]:
@@ -171,13 +282,19 @@ def _with_influence(nodes: list[Node], edges: list[Edge]) -> list[Node]:
             size[index[edge.target], index[edge.source]] = abs(edge.weight)
             signed[index[edge.target], index[edge.source]] = edge.weight
     share = size / np.maximum(size.sum(1, keepdims=True), 1e-12)
-    influence = np.zeros(len(nodes))
-    influence[index["target"]] = 1.0
-    effect = influence.copy()
-    for _ in range(12):
-        influence = influence @ share
-        influence_total = influence if _ == 0 else influence_total + influence
-        effect = effect @ (signed / 4)
-        effect_total = effect if _ == 0 else effect_total + effect
-    return [node if node.kind == "target" else
-            node._replace(influence=float(influence_total[i]), effect=float(effect_total[i])) for i, node in enumerate(nodes)]
+    start = np.array([float(node.kind == "target") for node in nodes])
+    influence, effect = _over_all_paths(start, share), _over_all_paths(start, signed / 4)
+    return [
+        node
+        if node.kind == "target"
+        else node._replace(influence=float(influence[i]), effect=float(effect[i]))
+        for i, node in enumerate(nodes)
+    ]
+
+
+def _over_all_paths(start: np.ndarray, step: np.ndarray) -> np.ndarray:
+    total, reached = np.zeros_like(start), start
+    for _ in range(len(start)):
+        reached = reached @ step
+        total = total + reached
+    return total

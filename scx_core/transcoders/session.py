@@ -114,7 +114,7 @@ class Session:
         io = list(activations(self.lm, self.texts, cells))
         for layer, (x_Td, y_Td) in enumerate(io):
             report, tokens = self.trainees[layer].step(x_Td, y_Td, k), len(x_Td)
-            _check_finite(float(report.objective), step, layer)
+            _check_finite(report.objective.item(), step, layer)
             report.objective.backward()  # here, so that only one layer's graph is alive at a time
             reports.append(report)
         for group in self.optimizer.param_groups:

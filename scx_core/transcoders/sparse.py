@@ -8,9 +8,13 @@ Legend: T tokens, F features, d width, N active pairs, sorted by token.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
+
+# Said once of every CSR tensor; a test holds our use of them to the dense result.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 class Pattern(NamedTuple):

@@ -46,11 +46,8 @@ def training_split(lm: Language, table: CellTable, cfg: TrainConfig) -> Split:
     """The cells to train on. "model" takes over the language model's own split when it was made on these
     very cells, as a held-out cell must be new to both; otherwise it is stratified."""
     own = lm.settings.get("split")
-    if (
-        cfg.split_by == "model"
-        and own
-        and lm.settings.get("data", {}).get("fingerprint") == table.fingerprint
-    ):
+    cells = lm.settings.get("provenance", {}).get("data", {}).get("fingerprint")
+    if cfg.split_by == "model" and own and cells == table.fingerprint:
         return Split.from_json(own)
     by = "stratified" if cfg.split_by == "model" else cfg.split_by
     return split_cells(table, cfg.held_out, by, cfg.seed)
@@ -91,7 +88,7 @@ def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
         then = run.provenance.get(what, {}).get("fingerprint", now)
         if then != now:
             raise ScxError(
-                f"The {what} of the run {run.name} is another now ({now[:12]}) than at its start ({then[:12]}).",
+                f"The {what} of the run {run.name} is another now ({now[:12]}) than it was ({then[:12]}).",
                 f"Bring back the {what}, or start a new run.",
             )
 

@@ -98,7 +98,7 @@ class Trainee:
         with torch.no_grad():
             fvu = error_Td.square().sum() / (y_Td - y_Td.mean(0)).square().sum()
         return Report(
-            objective, float(loss), float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean())
+            objective, loss.item(), float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean())
         )
 
     def _code(

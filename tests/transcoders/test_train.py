@@ -1,0 +1,224 @@
+"""A training run from start to end: it learns, stops, survives kills, and says what is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scx_core.cells import Split
+from scx_core.errors import ScxError
+from scx_core.language import load_language
+from scx_core.runs import RunFolder, from_dict, read_json
+from scx_core.transcoders import (
+    TrainConfig,
+    TrainingJob,
+    TranscoderConfig,
+    estimate,
+    load_set,
+    new_run,
+    train,
+    training_split,
+)
+from scx_core.transcoders.session import features_of_step, learning_rate
+from tests.tiny import save_tiny, tiny_table
+
+CODER = TranscoderConfig(expansion=4, k=4)
+TRAIN = TrainConfig(
+    steps=40,
+    cells_per_batch=6,
+    warmup=4,
+    dead_after=1500,
+    resample_every=7,
+    held_out=0.2,
+    log_every=5,
+    evaluate_every=20,
+    checkpoint_every=10,
+)
+KILLED = """
+import os, signal, sys
+from tests.transcoders.test_train import open_job
+from scx_core.runs import RunFolder
+from scx_core.transcoders import train
+
+def kill_at(done, total, message):
+    if message == "training" and done == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run = RunFolder.open(sys.argv[1])
+train(run, *open_job(run), kill_at)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+def open_job(run: RunFolder):
+    """Model and cells as the run's configuration names them: nothing else is needed to go on."""
+    job = from_dict(TrainingJob, run.config)
+    return load_language(job.model, device="cpu", dtype="float32"), tiny_table(30)
+
+
+def start(root: Path, model: Path, coder: TranscoderConfig = CODER, config: TrainConfig = TRAIN) -> RunFolder:
+    lm = load_language(model, device="cpu", dtype="float32")
+    job = TrainingJob(lm.sentence_config, model=str(model), data="tiny", transcoder=coder, train=config)
+    return new_run(root, job, lm, tiny_table(30))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, model):
+    run = start(tmp_path_factory.mktemp("runs"), model)
+    return run, train(run, *open_job(run))
+
+
+def weights(transcoders) -> list[torch.Tensor]:
+    return [tensor for layer in transcoders.layers for tensor in layer.tensors().values()]
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+def steady(metrics: list[dict]) -> list[dict]:
+    """Records without the one number that depends on the clock."""
+    return [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in metrics]
+
+
+def test_training_learns_and_is_saved_with_its_figures(unbroken):
+    run, made = unbroken
+    records = run.metrics()
+    assert [record["step"] for record in records] == list(range(5, 41, 5))
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert all(len(records[-1][name]) == 2 for name in ("fvu", "l0", "dead"))
+    assert [r["step"] for r in records if "ce_recovered" in r and "kl" in r] == [20, 40]
+    assert run.status().state == "done"
+    assert made.kind == "jumprelu" and made.fingerprint == load_set(run.path / "transcoders").fingerprint
+    figures = made.meta["metrics"]
+    assert figures["ce_zero"] > figures["ce_orig"] and figures["kl"] > 0
+    for layer in figures["per_layer"]:
+        assert layer["l0"] == pytest.approx(CODER.k, rel=0.15) and layer["fvu"] < 1
+
+
+def test_thresholds_let_k_features_through_on_training_cells(unbroken, model):
+    from scx_core.transcoders.quality import layer_sums
+    from scx_core.transcoders.tokens import encode_texts
+
+    run, made = unbroken
+    lm, table = open_job(run)
+    split = Split.from_json(read_json(run.path / "split.json"))
+    texts = encode_texts(lm, table, split.train, lm.sentence_config)
+    for sums in layer_sums(lm, made.layers, texts, range(texts.n_cells)):
+        assert sums.l0 == pytest.approx(CODER.k, abs=0.05)
+
+
+def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path, model, unbroken):
+    run = start(tmp_path, model)
+    root = Path(__file__).resolve().parents[2]
+    for step in (17, 31):
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(run.path), str(step)],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert run.status().state == "dead"
+        assert run.latest_checkpoint().step == step // 10 * 10
+    resumed = train(run, *open_job(run))
+    assert same(resumed, unbroken[1])
+    assert steady(run.metrics()) == steady(unbroken[0].metrics())
+    for layer in range(2):
+        file = f"transcoders/layer_{layer}.safetensors"
+        assert (run.path / file).read_bytes() == (unbroken[0].path / file).read_bytes()
+
+
+def test_sigterm_ends_the_step_writes_a_checkpoint_and_the_run_goes_on(tmp_path, model, unbroken):
+    run = start(tmp_path, model)
+
+    def ask_at_13(done, total, message):
+        if message == "training" and done == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train(run, *open_job(run), ask_at_13) is None
+    assert (run.status().state, run.status().done, run.latest_checkpoint().step) == ("stopped", 13, 13)
+    assert not (run.path / "transcoders").exists()
+    assert same(train(run, *open_job(run)), unbroken[1])
+
+
+def test_a_finished_run_is_not_trained_again(unbroken):
+    run, made = unbroken
+    before = run.metrics()
+    assert same(train(run, *open_job(run)), made) and run.metrics() == before
+
+
+@pytest.mark.parametrize("kind", ["topk", "relu"])
+def test_other_kinds_train_and_load(tmp_path, model, kind):
+    run = start(tmp_path, model, replace(CODER, kind=kind, skip=True), replace(TRAIN, steps=10))
+    made = train(run, *open_job(run))
+    assert made.kind == kind and made.layers[0].W_skip_dd.any()
+    assert same(made, load_set(run.path / "transcoders"))
+
+
+def test_nan_names_step_and_layer_and_keeps_the_last_checkpoint(tmp_path, model):
+    run = start(tmp_path, model)
+    lm, table = open_job(run)
+
+    def spoil(done, total, message):
+        if message == "training" and done == 24:
+            with torch.no_grad():
+                lm.part(1, "mlp").dense_4h_to_h.bias[0] = float("nan")
+
+    with pytest.raises(ScxError, match="layer 1 is nan at step 24"):
+        train(run, lm, table, spoil)
+    assert run.status().state == "failed" and "layer 1" in run.status().error
+    saved = run.latest_checkpoint()
+    assert saved.step == 20 and all(t.isfinite().all() for t in saved.tensors.values())
+
+
+def test_a_run_refuses_other_cells_and_another_model(tmp_path, model):
+    run = start(tmp_path, model)
+    lm, table = open_job(run)
+    table.fingerprint = "other"
+    with pytest.raises(ScxError, match="data of the run"):
+        train(run, lm, table)
+    with pytest.raises(ScxError, match="model of the run"):
+        train(run, replace(lm, fingerprint="other"), tiny_table(30))
+
+
+def test_the_models_own_split_is_taken_over_for_its_own_cells_only(model):
+    lm, table = load_language(model, device="cpu", dtype="float32"), tiny_table(30)
+    own = Split.from_json(
+        {"by": "random", "seed": 5, "held_out_share": 0.1, "train": range(27), "held_out": [27, 28, 29]}
+    )
+    facts = {"split": own.to_json(), "provenance": {"data": {"fingerprint": table.fingerprint}}}
+    taught = replace(lm, settings=lm.settings | facts)
+    assert training_split(taught, table, TRAIN).held_out.tolist() == [27, 28, 29]
+    assert training_split(taught, table, replace(TRAIN, split_by="random")).held_out.tolist() != [27, 28, 29]
+    table.fingerprint = "other cells"
+    assert len(training_split(taught, table, TRAIN).held_out) == 5  # one of each type
+
+
+def test_schedules():
+    cfg = TrainConfig(steps=100, warmup=10, decay=0.5, anneal=0.2, learning_rate=1.0)
+    rates = [learning_rate(cfg, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[50] == 1.0
+    assert rates[75] == pytest.approx(0.5) and 0 < rates[-1] < 0.03
+    ks = [features_of_step(CODER, cfg, step) for step in (0, 10, 20, 99)]
+    assert ks == [16, 10, 4, 4]
+
+
+def test_estimate_grows_with_the_steps(model):
+    lm = load_language(model, device="cpu", dtype="float32")
+    short = estimate(lm, CODER, TRAIN, 30)
+    long = estimate(lm, CODER, replace(TRAIN, steps=40_000), 30)
+    assert long.seconds > 50 * short.seconds > 0
+    assert short.parameters == 2 * (2 * 4 * 16 * 16 + 4 * 16 + 16)
+    assert short.bytes > 16 * short.parameters and short.tokens_per_step == 6 * 50

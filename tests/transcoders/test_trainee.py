@@ -1,0 +1,141 @@
+"""One layer in training: folding, revival of dead features, unit rows."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scx_core.transcoders import TrainConfig, TranscoderConfig
+from scx_core.transcoders.revive import revival_loss
+from scx_core.transcoders.trainee import Trainee, normalised
+
+T, D = 200, 8
+CFG, TRAIN = TranscoderConfig(expansion=4, k=3), TrainConfig(dead_after=500)
+
+
+def data(seed: int = 0):
+    """Inputs with a mean and a scale far from 0 and 1, and a non-linear function of them."""
+    generator = torch.Generator().manual_seed(seed)
+    x_Td = 5 + 7 * torch.randn(T, D, generator=generator)
+    mix_dd = torch.randn(D, D, generator=generator)
+    return x_Td, 30 * torch.nn.functional.gelu((x_Td - 5) @ mix_dd / 7) - 4
+
+
+def trainee(cfg: TranscoderConfig = CFG, train: TrainConfig = TRAIN) -> Trainee:
+    fresh = Trainee.from_data(cfg, train, *data(), layer=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in fresh.weights.values():
+            tensor += 0.05 * torch.randn(tensor.shape, generator=generator)
+    return fresh
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "topk", "relu"])
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("skip", [True, False])
+def test_folded_weights_do_on_raw_activations_what_training_does_on_normalised_ones(kind, normalise, skip):
+    cfg = replace(CFG, kind=kind, normalise=normalise, skip=skip)
+    layer, (x_Td, y_Td) = trainee(cfg), data(1)
+    inner_x, _ = normalised(layer.memory, x_Td, y_Td)
+    w = layer.weights
+    pre_TF = inner_x @ w["W_enc"].T + w["b_enc"]
+    if kind == "batchtopk":
+        gate_TF = pre_TF > 0.1
+    elif kind == "topk":
+        gate_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, pre_TF.topk(3, 1).indices, True)
+    else:
+        gate_TF = torch.ones_like(pre_TF, dtype=torch.bool)
+    inner_y = (pre_TF * gate_TF).relu() @ w["W_dec"] + w["b_dec"]
+    if skip:
+        inner_y = inner_y + inner_x @ w["W_skip"].T
+    wanted = inner_y * layer.memory["scale_y"] + layer.memory["mean_y"]
+    coder = layer.folded(0.1)
+    assert coder.kind == {"batchtopk": "jumprelu"}.get(kind, kind)
+    assert torch.allclose(coder(x_Td), wanted, rtol=1e-4, atol=1e-3 * float(y_Td.std()))
+
+
+def test_normalised_activations_have_unit_size():
+    x_Td, y_Td = normalised(trainee().memory, *data())
+    for part_Td in (x_Td, y_Td):
+        assert part_Td.mean(0).abs().max() < 1e-5
+        assert part_Td.square().sum(1).mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
+    layer = trainee()
+    dead_F = torch.zeros(4 * D, dtype=torch.bool)
+    dead_F[[3, 11]] = True
+    with torch.no_grad():
+        layer.weights["b_enc"][dead_F] = -0.5  # silent on every token
+    layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
+    grads = {}
+    for aux in (0.0, 1.0):
+        layer.train = replace(TRAIN, aux=aux)
+        for tensor in layer.weights.values():
+            tensor.grad = None
+        layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
+        report = layer.step(*data(), k=3)
+        report.objective.backward()
+        grads[aux] = {name: tensor.grad.clone() for name, tensor in layer.weights.items()}
+        assert report.dead == pytest.approx(2 / (4 * D))
+    for name in ("W_enc", "b_enc", "W_dec"):
+        assert not grads[0.0][name][dead_F].any()
+        assert (grads[1.0][name][dead_F].abs().reshape(2, -1).sum(1) > 1e-6).all()
+        assert torch.equal(grads[0.0][name][~dead_F], grads[1.0][name][~dead_F])
+
+
+def test_revival_loss_is_lower_for_features_that_point_at_the_error():
+    generator = torch.Generator().manual_seed(0)
+    x_Td, error_Td = torch.randn(50, D, generator=generator), torch.randn(50, D, generator=generator)
+    W_enc_Dd = x_Td[:10] / x_Td[:10].square().sum(1, keepdim=True)
+    towards = torch.nn.functional.normalize(error_Td[:10], dim=1)
+    losses = [
+        float(revival_loss(x_Td, error_Td, W_enc_Dd, torch.zeros(10) - 0.5, s * towards)) for s in (1, -1)
+    ]
+    assert losses[0] < losses[1]
+
+
+def test_resampled_features_fire_where_the_error_was_and_others_stay():
+    layer, (x_Td, y_Td) = trainee(), data()
+    dead_F = torch.zeros(4 * D, dtype=torch.bool)
+    dead_F[[0, 5, 9]] = True
+    with torch.no_grad():
+        layer.weights["b_enc"][dead_F] = -9.0
+    layer.step(x_Td, y_Td, k=3)
+    layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
+    before = {name: tensor.detach().clone() for name, tensor in layer.weights.items()}
+    moved = layer.resample(x_Td, y_Td, k=3, seed=0)
+    assert moved.tolist() == [0, 5, 9] and not layer.dead_F.any()
+    for name in ("W_enc", "b_enc", "W_dec"):
+        assert torch.equal(layer.weights[name][~dead_F], before[name][~dead_F])
+    layer.step(x_Td, y_Td, k=3)
+    assert (layer.memory["unseen"][dead_F] == 0).all()  # each fired somewhere in the batch
+    same = trainee()
+    assert not same.resample(x_Td, y_Td, k=3, seed=0).numel()
+
+
+def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
+    layer = Trainee.from_data(CFG, TRAIN, *data(), layer=0)
+    assert torch.allclose(layer.weights["W_dec"].norm(dim=1), torch.ones(4 * D), atol=1e-5)
+    layer.step(*data(), k=3).objective.backward()
+    layer.project_gradient()
+    W_dec = layer.weights["W_dec"]
+    assert (W_dec.grad * W_dec).sum(1).abs().max() < 1e-5 * W_dec.grad.norm(dim=1).max()
+    with torch.no_grad():
+        W_dec *= 3
+    layer.normalise_rows()
+    assert torch.allclose(W_dec.norm(dim=1), torch.ones(4 * D), atol=1e-5)
+
+
+def test_loss_terms_are_those_of_the_method():
+    x_Td, y_Td = data()
+    for error, wanted in (
+        ("squared", lambda e, y: e.square().sum(1).mean()),
+        ("relative", lambda e, y: (e.square() / y.norm(dim=1, keepdim=True)).mean()),
+    ):
+        layer = trainee(replace(CFG, kind="relu", normalise=False, l1=0.01, error=error))
+        z_TF = layer.folded().encode(x_Td)
+        term = wanted(y_Td - layer.folded()(x_Td), y_Td)
+        assert layer.step(x_Td, y_Td, k=3).loss == pytest.approx(
+            float(term + 0.01 * z_TF.sum(1).mean()), rel=1e-4
+        )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,6 +18,7 @@ from transformers import (
 
 from scx_core.errors import ScxError
 from scx_core.language.facts import Architecture, architecture
+from scx_core.runs.config import from_dict
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
 
@@ -73,7 +75,7 @@ class Language:
     def sentence_config(self) -> SentenceConfig:
         """How this model wants cells written (the settings', else 200 genes and the first C2S prompt)."""
         saved = self.settings.get("sentences")
-        return SentenceConfig(**saved) if saved else SentenceConfig(n_genes=200)
+        return from_dict(SentenceConfig, saved) if saved else SentenceConfig(n_genes=200)
 
     @property
     def prompt(self) -> Prompt:
@@ -150,11 +152,49 @@ def _keep_masks_finite(module: torch.nn.Module, args: tuple, kwargs: dict[str, A
     return args, kwargs
 
 
+def _read_model(
+    name: str, device: torch.device, dtype: str, local: bool
+) -> tuple[Any, Architecture, PreTrainedTokenizerBase, PreTrainedModel]:
+    """Config, facts, tokenizer and model from a folder or the hub; nothing in it is drawn at random."""
+    options = {"trust_remote_code": False, "local_files_only": local}
+    try:
+        config = AutoConfig.from_pretrained(name, **options)
+        facts = architecture(config)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            use_safetensors=True,
+            dtype=_pick_dtype(dtype, config, device),
+            attn_implementation="eager",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, where transformers would only print a table
+            **options,
+        )
+    except ScxError:
+        raise
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ScxError(
+            f"The model {name!r} could not be loaded: {first}", "Check the folder or hub id."
+        ) from error
+    model, report = loaded
+    odd = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if odd:
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise ScxError(
+            f"The model {name!r} could not be loaded: {', '.join(odd[:3])}{more} are missing from its "
+            "weights or have another shape than its config says.",
+            "Copy the folder again, or save the model with save_pretrained().",
+        )
+    return config, facts, tokenizer, model
+
+
 def load_language(source: str | Path = "embedded", device: str = "auto", dtype: str = "auto") -> Language:
     """Load a model by folder, hub id, or "embedded".
 
     Attention is eager, because the tracer reads the attention patterns. Raises ScxError when the folder
-    lacks a file, the family is unknown, or the hub cannot be reached.
+    lacks a file or a weight, the family is unknown, or the hub cannot be reached.
     """
     where = EMBEDDED if str(source) == "embedded" else Path(source)
     local = where.is_dir()
@@ -164,26 +204,7 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         raise ScxError(f"There is no model folder {where}.", "Check the path, or give a Hugging Face hub id.")
     name = str(where) if local else str(source)
     place = pick_device(device)
-    options = {"trust_remote_code": False, "local_files_only": local}
-    try:
-        config = AutoConfig.from_pretrained(name, **options)
-        facts = architecture(config)
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            name,
-            config=config,
-            use_safetensors=True,
-            dtype=_pick_dtype(dtype, config, place),
-            attn_implementation="eager",
-            **options,
-        )
-    except ScxError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ScxError(
-            f"The model {name!r} could not be loaded: {first}", "Check the folder or hub id."
-        ) from error
+    config, facts, tokenizer, model = _read_model(name, place, dtype, local)
     settings = where / SETTINGS_FILE
     lm = Language(
         model.to(place).eval().requires_grad_(False),

@@ -59,7 +59,9 @@ class Padded(NamedTuple):
     mask_BT: np.ndarray
 
 
-def _layout(prompt: Prompt, genes: Sequence[str], num_genes: int, organism: str):
+def _layout(
+    prompt: Prompt, genes: Sequence[str], num_genes: int, organism: str
+) -> tuple[str, list[tuple[int, int]]]:
     """The prompt's text and the character span of every gene in it."""
     before, after = prompt.parts(num_genes=num_genes, organism=organism)
     spans, at = [], len(before)

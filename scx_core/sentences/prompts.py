@@ -69,21 +69,21 @@ def prompts() -> dict[str, Prompt]:
 
 
 def make_prompt(text: str, lead: str | None = None) -> Prompt:
-    """A template by name, or checked from the user's own text.
+    """A template by name, or checked from the user's own text. A `lead` that is given wins over its own.
 
     Raises ScxError when a field is unknown or missing, or when the text does not end with ':'.
     """
     known = prompts()
     if text in known:
-        return known[text]
+        return known[text] if lead is None else known[text]._replace(lead=lead)
     if "{" not in text:
         raise ScxError(f"There is no prompt template named {text!r}.", f"Known: {', '.join(known)}.")
     try:
         fields = [field for field in Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise ScxError(f"The prompt template cannot be read: {error}.", "Check its braces.") from error
-    used = [name for _, name, _, _ in fields]
-    dressed = sorted(name for _, name, spec, conversion in fields if spec or conversion)
+    used = [name or "" for _, name, _, _ in fields]
+    dressed = [name or "" for _, name, spec, conversion in fields if spec or conversion]
     if dressed:
         raise ScxError(
             f"The prompt template formats the fields {dressed}.",

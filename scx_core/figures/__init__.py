@@ -21,7 +21,7 @@ from scx_core.figures.layout import simplify
 from scx_core.figures.network import to_graphml, to_networkx
 from scx_core.figures.picture import circuit_figure, circuit_picture
 from scx_core.figures.sentence import sentence_html
-from scx_core.figures.table import gene_table, table_csv
+from scx_core.figures.table import gene_table, markers_of, table_csv
 from scx_core.figures.words import provenance_line
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "gene_table",
     "genes_figure",
     "genes_picture",
+    "markers_of",
     "mime_type",
     "provenance_line",
     "safe_name",

@@ -37,7 +37,7 @@ class _Job(NamedTuple):
     circuit: Circuit
     view: View
     markers: frozenset[str] | None
-    other_markers: Mapping[str, frozenset[str]]
+    shared: frozenset[str]
     labels: Mapping[str, str]
 
     def drawing(self) -> Drawing:
@@ -74,7 +74,7 @@ _FORMATS = {
     "csv": _Format(
         "_genes.csv",
         "text/csv",
-        lambda job: table_csv(gene_table(job.circuit, job.markers, job.other_markers)),
+        lambda job: table_csv(gene_table(job.circuit, job.markers, job.shared)),
     ),
     "genes.png": _Format("_genes.png", "image/png", _bars("png")),
     "genes.svg": _Format("_genes.svg", "image/svg+xml", _bars("svg")),
@@ -89,7 +89,7 @@ def export_bytes(
     *,
     view: View | None = None,
     markers: frozenset[str] | None = None,
-    other_markers: Mapping[str, frozenset[str]] | None = None,
+    shared: frozenset[str] = frozenset(),
     labels: Mapping[str, str] | None = None,
 ) -> bytes:
     """The circuit in one of `FORMATS`. `markers` is None when no list is known for the cell type.
@@ -101,7 +101,7 @@ def export_bytes(
             f"{file_format!r} is not a format that a circuit can be exported to.",
             f"Choose among {', '.join(FORMATS)}.",
         )
-    job = _Job(circuit, view or View(), markers, other_markers or {}, labels or {})
+    job = _Job(circuit, view or View(), markers, shared, labels or {})
     return _FORMATS[file_format].make(job)
 
 
@@ -112,7 +112,7 @@ def export(
     *,
     view: View | None = None,
     markers: frozenset[str] | None = None,
-    other_markers: Mapping[str, frozenset[str]] | None = None,
+    shared: frozenset[str] = frozenset(),
     labels: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the circuit; returns the files in the order written.
@@ -127,9 +127,7 @@ def export(
     wanted = {single: where} if as_file else {name: where / file_name(circuit, name) for name in formats}
     contents: dict[Path, bytes] = {}
     for name, path in wanted.items():
-        contents[path] = export_bytes(
-            circuit, name, view=view, markers=markers, other_markers=other_markers, labels=labels
-        )
+        contents[path] = export_bytes(circuit, name, view=view, markers=markers, shared=shared, labels=labels)
         if name == "csv":
             contents[path.with_suffix(".provenance.json")] = _json(circuit.provenance)
     for path, content in contents.items():

@@ -6,10 +6,9 @@ The provenance is not in the CSV, where it would be a comment that not every rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
+from scx_core.cells.markers import known_markers, shared_markers
 from scx_core.circuits.circuit import Circuit
 
 from .text import plain
@@ -20,16 +19,15 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 def gene_table(
     circuit: Circuit,
     markers: frozenset[str] | None = None,
-    other_markers: Mapping[str, frozenset[str]] | None = None,
+    shared: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
     """One row a gene, strongest absolute effect first.
 
     Columns: gene, effect (logits), direction, share_of_cells, n_cells, sd, low, high, rank (in the
     sentence; mean in a consensus), known_marker. `markers` are those of the cell type, None when there
-    is no list for it; `other_markers` the lists of other types: a gene in both is "shared".
+    is no list for it; `shared` are those of them that mark another type as well.
     """
     rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
-    elsewhere = frozenset[str]().union(*(other_markers or {}).values())
     return pd.DataFrame(
         {
             "gene": pd.Series([row.gene for row in rows], dtype=object),
@@ -42,22 +40,28 @@ def gene_table(
             "high": pd.Series([row.high for row in rows], dtype=float),
             "rank": pd.Series([row.rank for row in rows], dtype=float),
             "known_marker": pd.Series(
-                [_known(row.gene, circuit, markers, elsewhere) for row in rows], dtype=object
+                [_known(row.gene, circuit, markers, shared) for row in rows], dtype=object
             ),
         }
     )
+
+
+def markers_of(circuit: Circuit) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """The known markers of the circuit's cell type, None without a list, and those that other types share."""
+    known = known_markers(circuit.target.answer)
+    return (known.genes, shared_markers(circuit.target.answer)) if known else (None, frozenset())
 
 
 def _direction(effect: float) -> str:
     return "raises" if effect > 0 else "lowers" if effect < 0 else "none"
 
 
-def _known(gene: str, circuit: Circuit, markers: frozenset[str] | None, elsewhere: frozenset[str]) -> str:
+def _known(gene: str, circuit: Circuit, markers: frozenset[str] | None, shared: frozenset[str]) -> str:
     if markers is None:
         return "unknown"
     if gene not in markers:
         return "no"
-    return "shared" if gene in elsewhere else f"yes — {plain(circuit.target.answer)}"
+    return "shared" if gene in shared else f"yes — {plain(circuit.target.answer)}"
 
 
 def table_csv(table: pd.DataFrame) -> bytes:

@@ -48,7 +48,7 @@ def scores(circuit: Circuit) -> str:
 
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
-    lines = []
+    lines = [_called(circuit)] if circuit.scores.get("called", 1.0) < 1.0 else []
     for key, shown, what in (
         ("error_share", show_errors, "reconstruction error"),
         ("bias_share", show_bias, "bias"),
@@ -63,23 +63,29 @@ def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: 
     return tuple(lines)
 
 
+def _called(circuit: Circuit) -> str:
+    """That the model itself does not, or not always, give the answer that is explained."""
+    if circuit.scope == "cell":
+        return "the model does not give this answer for this cell"
+    return f"the model gives this answer for {percent(circuit.scores['called'])} of the cells"
+
+
 def caption(circuit: Circuit) -> str:
     """The figure's caption: what is drawn, for whom, from what, and how to read it."""
-    who = title(circuit)
-    what = (
-        f"Circuit of one cell called {who}"
-        if circuit.scope == "cell"
-        else f"Consensus circuit of {who} over {several(circuit.n_cells, 'cell')}"
+    scope = (
+        "in one cell" if circuit.scope == "cell" else f"over {several(circuit.n_cells, 'cell')} (consensus)"
     )
     rivals = against(circuit.target)
+    what = f"Circuit of the answer {title(circuit)} {scope}" + (f", {rivals}" if rivals else "")
+    target = plain(circuit.target.label, 90)
     made = [
         f"{label} {name}"
         for key, label in (("data", "Cells:"), ("model", "Model:"), ("transcoders", "Transcoders:"))
         if (name := _name(circuit.provenance.get(key)))
     ]
     sentences = [
-        what + (f", {rivals}" if rivals else ""),
-        f"Target: {plain(circuit.target.label, 90)}" if circuit.target.label else "",
+        what,
+        f"Target: {target}" if target not in ("", f"{title(circuit)} {rivals}") else "",
         "; ".join(made),
         scores(circuit).capitalize(),
         "Bottom: genes in the order of the cell sentence"

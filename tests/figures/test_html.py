@@ -1,5 +1,6 @@
 """The page: offline, safe with any name, the same places as the figure; and what a browser makes of it."""
 
+import html
 import json
 import os
 import re
@@ -128,13 +129,12 @@ def browser():
 
 @pytest.mark.parametrize("kind", ["plain", "hostile", "frame"])
 def test_in_a_browser_nothing_is_fetched_nothing_fails_and_nothing_moves(browser, tmp_path: Path, kind):
-    drawing = simplify(
-        hostile_circuit() if kind == "hostile" else cell_circuit(), View(), markers=frozenset(B_CELL)
-    )
+    circuit = hostile_circuit() if kind == "hostile" else cell_circuit()
+    drawing = simplify(circuit, View(), markers=frozenset(B_CELL))
     path = tmp_path / "page.html"
     text = circuit_page(drawing)
     if kind == "frame":  # the way an app embeds it
-        text = f'<iframe width="1100" height="600" srcdoc="{text.replace("&", "&amp;").replace(chr(34), "&quot;")}">'
+        text = f'<iframe width="1100" height="600" srcdoc="{html.escape(text)}"></iframe>'
     path.write_text(text, encoding="utf-8")
     page = browser.new_page(viewport={"width": 1200, "height": 700})
     requests, troubles = [], []

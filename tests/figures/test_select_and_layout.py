@@ -107,6 +107,19 @@ def test_words_colours_and_badges():
     assert "30 cells" in drawing.caption
 
 
+@pytest.mark.parametrize(
+    ("circuit", "called", "note"),
+    [
+        (CIRCUITS["consensus"], 0.8, "the model gives this answer for 80% of the cells"),
+        (CIRCUITS["cell"], 0.0, "the model does not give this answer for this cell"),
+        (CIRCUITS["cell"], 1.0, "12% of the input is reconstruction error (not drawn)"),
+    ],
+)
+def test_an_answer_that_the_model_does_not_give_is_said_first(circuit, called, note):
+    drawing = simplify(circuit._replace(scores=circuit.scores | {"called": called}))
+    assert drawing.notes[0] == note
+
+
 def test_an_edge_to_nowhere_is_a_users_error():
     circuit = cell_circuit()._replace(edges=(Edge("nobody", "target", 1.0),))
     with pytest.raises(ScxError, match="nobody"):

@@ -17,6 +17,7 @@ from scx_core.figures import (
     export_bytes,
     file_name,
     gene_table,
+    markers_of,
     mime_type,
     safe_name,
     table_csv,
@@ -24,12 +25,12 @@ from scx_core.figures import (
 from tests.figures.fakes import B_CELL, cell_circuit, consensus_circuit, hostile_circuit
 
 MARKERS = frozenset(B_CELL)
-OTHERS = {"Dendritic": frozenset({"HLA-DRA", "CD74", "LYZ"})}
+SHARED = frozenset({"HLA-DRA", "CD74"})
 
 
 def test_table_is_ranked_and_says_what_is_known():
     circuit = consensus_circuit()
-    table = gene_table(circuit, MARKERS, OTHERS).set_index("gene")
+    table = gene_table(circuit, MARKERS, SHARED).set_index("gene")
     assert table["effect"].abs().is_monotonic_decreasing
     assert len(table) == 100
     assert table.loc["CD79A", "known_marker"] == "yes — CD19+ B"
@@ -38,6 +39,15 @@ def test_table_is_ranked_and_says_what_is_known():
     assert table.loc["LYZ", "direction"] == "lowers"
     assert table.loc["CD79A", "n_cells"] == next(r.n_cells for r in circuit.genes if r.gene == "CD79A")
     assert set(gene_table(circuit)["known_marker"]) == {"unknown"}
+
+
+def test_markers_are_found_by_the_label_of_the_answer():
+    markers, shared = markers_of(consensus_circuit())
+    assert markers is not None
+    assert "CD79A" in markers
+    assert "HLA-DRA" in shared
+    unknown = consensus_circuit()._replace(target=consensus_circuit().target._replace(answer="no such type"))
+    assert markers_of(unknown) == (None, frozenset())
 
 
 def test_csv_reads_back_in_pandas():

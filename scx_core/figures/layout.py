@@ -47,7 +47,7 @@ def simplify(
     view = view or View()
     selection = select(circuit, view)
     maker = Boxes(circuit, selection, view, markers, labels or {})
-    margin = 62.0 if view.size == "wide" else 34.0
+    margin = 66.0 if view.size == "wide" else 42.0
     bands = _bands(maker, selection, circuit, view, margin)
     placed, rows, height = _stack(bands, maker.top_row(), WIDTHS[view.size], view)
     names = {
@@ -91,7 +91,9 @@ def _bands(maker: Boxes, selection: Selection, circuit: Circuit, view: View, mar
     layers = sorted(by_layer)
     ordered = order_layers([[g.id for g in by_layer[layer]] for layer in layers], fixed, near)
     foot = _foot(maker, [maker.of(g) for g in groups if g.kind in ("prompt", "bias")], margin, room)
-    bands = [_Band("Genes", _across(sentence, margin, room) + foot, GENE_PITCH)]
+    bands = [
+        _Band("Genes" if view.size == "wide" else "", _across(sentence, margin, room) + foot, GENE_PITCH)
+    ]
     name = "Layer {}" if view.size == "wide" else "L{}"
     placed = {box.id: box.x for row in bands[0].rows for box in row}
     for layer, ids in zip(layers, ordered, strict=True):

@@ -112,10 +112,6 @@ def _scale_bar(pen: Pen, entry: Entry, x: float, y: float, steps: int = 35) -> N
             if entry.kind == "share scale"
             else colours.effect_colour(2 * part - 1, 1.0)
         )
-        left = x + index * step
-        pen.polygon(
-            [(left, y - 5), (left + step, y - 5), (left + step, y + 5), (left, y + 5)],
-            fill=fill,
-            line=fill,
-            thickness=0.2,
-        )
+        left, right = x + index * step, x + entry.swatch  # each over the last, so that no seam shows
+        corners = [(left, y - 5), (right, y - 5), (right, y + 5), (left, y + 5)]
+        pen.polygon(corners, fill=fill, line="none", order=3 + index / 1000)

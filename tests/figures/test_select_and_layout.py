@@ -8,6 +8,7 @@ from scx_core.circuits.circuit import Circuit, Edge
 from scx_core.errors import ScxError
 from scx_core.figures import View, simplify
 from scx_core.figures.select import merge_edges, merge_nodes, select
+from scx_core.figures.text import text_width
 from tests.figures.fakes import B_CELL, cell_circuit, consensus_circuit
 
 MARKERS = frozenset(B_CELL)
@@ -76,6 +77,10 @@ def test_boxes_lie_on_the_page_apart_and_in_their_rows(name, view):
         assert box.x + box.width / 2 <= drawing.width
         assert box.y - box.height / 2 >= 0
         assert box.y + box.height / 2 <= drawing.height
+    names = max(14.0 + text_width(row.label, 11.0) for row in drawing.rows)
+    assert all(
+        box.x - box.width / 2 >= names for box in drawing.nodes if box.kind not in ("target", "against")
+    )
     height = {box.id: box.y for box in drawing.nodes}
     assert all(height[link.source] > height[link.target] for link in drawing.links)
     ranks = {row.gene: row.rank for row in circuit.genes}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
+
+LOG_PAUSE = 30.0  # seconds between two states of a bar where they end up in a file
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what is being done)."""
@@ -26,7 +29,8 @@ class ConsoleProgress:
             self.close()
             from tqdm import tqdm  # kept out of `--help`
 
-            self._bar, self._total = tqdm(total=total, dynamic_ncols=True), total
+            pause = 0.1 if sys.stderr.isatty() else LOG_PAUSE
+            self._bar, self._total = tqdm(total=total, dynamic_ncols=True, mininterval=pause), total
         if message:
             self._bar.set_description_str(message, refresh=False)
         self._bar.update(done - self._bar.n)

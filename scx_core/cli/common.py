@@ -1,0 +1,148 @@
+"""What the commands share: options, and opening cells, model and transcoders as the options say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scx_core.runs import (
+    ConsoleProgress,
+    Progress,
+    RunFolder,
+    add_arguments,
+    from_namespace,
+    runs_root,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from scx_core.cells import CellTable
+    from scx_core.circuits import Tracer
+    from scx_core.language import Language
+    from scx_core.transcoders import TranscoderSet
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """--json, --quiet, --seed."""
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", metavar="FILE", help="write the result as JSON; - is the standard output")
+    group.add_argument("--quiet", action="store_true", help="no progress bars and no text")
+    group.add_argument(
+        "--seed", default=argparse.SUPPRESS, metavar="INT", help="seed of everything drawn here"
+    )
+
+
+def add_cells(parser: argparse.ArgumentParser) -> None:
+    """--data and how its parts are chosen."""
+    from scx_core.cells import CellChoices
+
+    group = parser.add_argument_group("cells")
+    group.add_argument(
+        "--data",
+        default="embedded",
+        metavar="PATH",
+        help=".h5ad, .zarr, 10x .h5, or a folder with matrix.mtx (default: the embedded PBMCs)",
+    )
+    add_arguments(group, CellChoices)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model and --device."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="embedded",
+        metavar="FOLDER",
+        help="model folder or Hugging Face hub id (default: the embedded model)",
+    )
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def add_transcoders(parser: argparse.ArgumentParser) -> None:
+    """--transcoders."""
+    parser.add_argument_group("transcoders").add_argument(
+        "--transcoders",
+        default="embedded",
+        metavar="FOLDER",
+        help="folder of a trained set, or embedded-paper (default: the embedded set)",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """--runs, --name: where a run's folder is made."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--runs",
+        type=Path,
+        default=runs_root(),
+        metavar="FOLDER",
+        help="folder of all runs (default: $SCX_RUNS, else runs)",
+    )
+    group.add_argument("--name", help="name of this run's folder (default: the command and a number)")
+
+
+def progress_of(args: argparse.Namespace) -> Progress:
+    """A bar on stderr, or silence."""
+    return silent if args.quiet else ConsoleProgress()
+
+
+def open_table(args: argparse.Namespace) -> CellTable:
+    """The cells of --data."""
+    from scx_core.cells import CellChoices, open_cells
+
+    return open_cells(args.data, from_namespace(CellChoices, args))
+
+
+def open_language(args: argparse.Namespace) -> Language:
+    """The model of --model."""
+    from transformers.utils import logging
+
+    from scx_core.language import load_language
+
+    logging.disable_progress_bar()
+    return load_language(args.model, args.device)
+
+
+def open_transcoders(args: argparse.Namespace, lm: Language) -> TranscoderSet:
+    """The set of --transcoders, where the model is and in its precision."""
+    from scx_core.transcoders import load_set
+
+    return load_set(args.transcoders, lm.device, lm.dtype)
+
+
+def open_tracer(args: argparse.Namespace) -> Tracer:
+    """Cells, model and transcoders put together."""
+    from scx_core.circuits import make_tracer
+
+    table = open_table(args)
+    lm = open_language(args)
+    return make_tracer(lm, open_transcoders(args, lm), table)
+
+
+def absolute(source: str) -> str:
+    """A path that still holds when a job is resumed elsewhere; words such as "embedded" and hub ids stay."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def run_summary(run: RunFolder) -> dict[str, Any]:
+    """Where a run is and how far."""
+    status = run.status()
+    return {"run": str(run.path), "name": run.name, "state": status.state, "steps": status.done}
+
+
+def columns(rows: list[tuple[Any, ...]], header: tuple[str, ...]) -> str:
+    """A plain table: the first column to the left, numbers to the right."""
+    cells = [header, *(tuple(map(_cell, row)) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = []
+    for row in cells:
+        first, *rest = (text.rjust(width) for text, width in zip(row, widths, strict=True))
+        lines.append("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

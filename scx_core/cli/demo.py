@@ -1,0 +1,145 @@
+"""`scx demo`: the embedded model's reasons for a few cell types; `scx demo build`: make such a model anew."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
+
+if TYPE_CHECKING:
+    from scx_core.build import BuildConfig
+
+STRONGEST = 10  # genes a type that are held against the marker lists
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "show the strongest genes of each cell type; `demo build` trains a model and its transcoders"
+    return subparsers.add_parser("demo", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.build import BuildConfig
+    from scx_core.circuits import ConsensusConfig
+    from scx_core.language.recipe import RecipeConfig
+    from scx_core.sentences import SentenceConfig
+
+    parser.add_argument("action", nargs="?", choices=("show", "build"), default="show")
+    common.add_cells(parser)
+    common.add_model(parser)
+    common.add_transcoders(parser)
+    show = parser.add_argument_group("show")
+    show.add_argument(
+        "--type",
+        action="append",
+        help="cell type, may be given several times (default: all with known markers)",
+    )
+    add_arguments(show, ConsensusConfig, skip=("seed",))
+    build = parser.add_argument_group("build")
+    build.add_argument("--run", metavar="FOLDER", help="begin or go on with the build in this folder")
+    build.add_argument("--detach", action="store_true", help="build in the background and return at once")
+    build.add_argument(
+        "--install",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="copy what was built there, as the embedded model lies in `models` (the default of FOLDER)",
+    )
+    add_arguments(build, BuildConfig, skip=("data", "name", "device"))
+    add_arguments(parser.add_argument_group("build: sentences"), SentenceConfig)
+    add_arguments(parser.add_argument_group("build: model"), RecipeConfig, skip=("seed",))
+    common.add_run(parser)
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Show or build."""
+    return _build(args) if args.action == "build" else _show(args)
+
+
+def _show(args: argparse.Namespace) -> dict[str, Any]:
+    from scx_core.cells.markers import foreign_markers, known_markers
+    from scx_core.circuits import ConsensusConfig
+
+    config = from_namespace(ConsensusConfig, args)
+    tracer = common.open_tracer(args)
+    types = args.type or [name for name in tracer.table.types if known_markers(name)]
+    found: dict[str, Any] = {}
+    for name in types:
+        circuit = tracer.consensus(name, cfg=config, progress=common.progress_of(args))
+        genes = [gene for gene in circuit.genes if gene.effect > 0][:STRONGEST]
+        symbols = [gene.gene for gene in genes]
+        known = known_markers(name)
+        markers = [symbol for symbol in symbols if known and symbol in known.genes]
+        found[name] = {
+            "genes": [gene._asdict() | {"marker": gene.gene in markers} for gene in genes],
+            "markers": markers,
+            "markers_of_others": foreign_markers(symbols, name, tracer.table.types),
+            "n_cells": circuit.n_cells,
+            "max_relative_error": circuit.accounting["max_relative_error"],
+        }
+    return {"types": found, "model": tracer.lm.name, "data": tracer.table.name}
+
+
+def _build(args: argparse.Namespace) -> dict[str, Any]:
+    from scx_core.build import BuildConfig, build, install, new_build
+    from scx_core.build.card import metrics_table
+    from scx_core.build.pipeline import MODELS
+
+    folder = RunFolder.open(args.run) if args.run else new_build(_config(args), args.name, args.runs)
+    if args.detach:
+        start(folder)
+        return common.run_summary(folder)
+    figures = build(folder, common.progress_of(args))
+    if figures is None:
+        raise KeyboardInterrupt(f"stopped; `scx demo build --run {folder.path}` goes on")
+    config = from_dict(BuildConfig, folder.config)
+    result = common.run_summary(folder) | {
+        "metrics": figures,
+        "table": metrics_table(figures, config.preset_names),
+    }
+    if args.install is not None:
+        name = "embedded" if config.data == "embedded" else config.name or Path(config.data).stem
+        target = Path(args.install) if args.install else MODELS
+        result["installed"] = [str(path) for path in install(folder, target, name)]
+    return result
+
+
+def _config(args: argparse.Namespace) -> BuildConfig:
+    """What the options ask for; the embedded model comes with the paper's preset beside its own."""
+    from scx_core.build import BuildConfig
+    from scx_core.cells import CellChoices
+    from scx_core.language.recipe import RecipeConfig
+    from scx_core.sentences import SentenceConfig
+
+    given = argparse.Namespace(**{key: value for key, value in vars(args).items() if value is not None})
+    base = BuildConfig(presets="recommended,paper") if args.data == "embedded" else BuildConfig()
+    return dataclasses.replace(
+        from_namespace(BuildConfig, given, base),
+        data=common.absolute(args.data),
+        cells=from_namespace(CellChoices, args),
+        sentences=from_namespace(SentenceConfig, args),
+        recipe=from_namespace(RecipeConfig, args),
+    )
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The strongest genes of each type with their markers, or the figures of a build."""
+    if "types" in result:
+        blocks = [f"{result['model']} on {result['data']}; known markers of the type stand in [brackets]"]
+        for name, found in result["types"].items():
+            genes = [f"[{gene['gene']}]" if gene["marker"] else gene["gene"] for gene in found["genes"]]
+            blocks.append(
+                f"{name} ({found['n_cells']} cells): {', '.join(genes)}\n"
+                f"  {len(found['markers'])} known markers, {len(found['markers_of_others'])} of other types"
+            )
+        return "\n\n".join(blocks)
+    if "metrics" not in result:
+        return f"{result['name']} is built in the background; its folder is {result['run']}"
+    where = result.get("installed", [result["run"]])
+    return "\n\n".join([result["table"], "Written to " + ", ".join(where)])

@@ -1,0 +1,77 @@
+"""`scx export`: a circuit as figures, pages, graphs and tables."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from scx_core.cli import circuit, common
+from scx_core.cli.parser import Subparsers
+from scx_core.errors import ScxError
+from scx_core.runs import add_arguments, from_namespace, read_json
+
+if TYPE_CHECKING:
+    from scx_core.circuits import Circuit
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "write a circuit as PNG, SVG, PDF, HTML, GraphML, JSON and CSV"
+    more = "Takes the JSON of `scx trace` or `scx circuit`, or traces the circuit of a cell type first."
+    return subparsers.add_parser("export", help=words, description=f"{words}. {more}", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.figures import DEFAULT_FORMATS, FORMATS, View
+
+    parser.add_argument("circuit", nargs="?", metavar="CIRCUIT.json", help="a circuit traced before")
+    parser.add_argument(
+        "--out", default="exports", metavar="PLACE", help="folder, or one file (default: exports)"
+    )
+    parser.add_argument(
+        "--formats",
+        default=",".join(DEFAULT_FORMATS),
+        metavar="A,B",
+        help=f"among {', '.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+    )
+    add_arguments(parser.add_argument_group("figure"), View)
+    circuit.add_consensus(parser)
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the files; the result names them."""
+    from scx_core.cells.markers import known_markers, shared_markers
+    from scx_core.figures import View, export
+
+    view = from_namespace(View, args)
+    formats = [name.strip() for name in args.formats.split(",") if name.strip()]
+    found = read_circuit(args.circuit) if args.circuit else circuit.consensus(args)
+    answer = found.target.answer
+    known = known_markers(answer)
+    written = export(
+        found,
+        args.out,
+        formats,
+        view=view,
+        markers=known.genes if known else None,
+        shared=shared_markers(answer),
+    )
+    return {"files": [str(path) for path in written], "provenance": found.provenance}
+
+
+def read_circuit(path: str) -> Circuit:
+    """The circuit in a JSON file. Raises ScxError when it is none."""
+    from scx_core.circuits import Circuit
+
+    data = read_json(path)
+    try:
+        return Circuit.from_json(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        remedy = "Give a file that `scx trace --json` or `scx circuit --json` wrote."
+        raise ScxError(f"{path} holds no circuit ({error}).", remedy) from error
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The files, one a line."""
+    return "\n".join(result["files"])

@@ -1,0 +1,76 @@
+"""From arguments to an exit code: 0 done, 2 a mistake that the user can mend (one line), 130 stopped."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+from scx_core import __version__
+from scx_core.cli import circuit, demo, export, prepare, trace, train, validate
+from scx_core.cli.parser import CommandParser
+from scx_core.errors import ScxError
+from scx_core.runs import write_json
+from scx_core.runs.files import to_json_text
+
+COMMANDS: tuple[ModuleType, ...] = (prepare, train, validate, trace, circuit, export, demo)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; a bug is not caught."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console may lack × or a cell type's letters
+            stream.reconfigure(errors="replace")
+    try:
+        args = make_parser().parse_args(argv)
+        _quieten_libraries()
+        result = args.command.run(args)
+        if args.json is not None and args.json != "-":
+            write_json(args.json, result)
+        if args.json == "-":
+            print(to_json_text(result, indent=2))
+        elif not args.quiet:
+            print(printable(args.command.summary(result)))
+    except ScxError as error:
+        print(printable(f"scx: error: {error}"), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(f"scx: {stopped or 'stopped'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output (such as `head`) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def printable(text: str) -> str:
+    """Without control characters: names come from files, and a terminal obeys what it is sent."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with all commands."""
+    parser = CommandParser(
+        prog="scx",
+        description="Which genes, and which internal steps, made a single-cell language model call a cell "
+        "what it did. Without paths, every command works on the embedded cells, model and transcoders.",
+        epilog="`scx COMMAND --help` lists the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"scX {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(subparsers).set_defaults(command=command)
+    return parser
+
+
+def _quieten_libraries() -> None:
+    """Their bars and warnings would bury the one line that counts; `python -W` brings warnings back."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")

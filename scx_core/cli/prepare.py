@@ -1,0 +1,160 @@
+"""`scx prepare`: is my file understood? What was found, the split, and the cell sentences."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.runs import (
+    Progress,
+    RunFolder,
+    add_arguments,
+    from_namespace,
+    option,
+    provenance,
+    to_dict,
+    write_json,
+)
+from scx_core.runs.files import replace_atomic, to_json_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from scx_core.cells import CellTable
+    from scx_core.sentences import SentenceConfig
+
+BLOCK = 2048  # cells that are read and written at a time
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How cells are held out."""
+
+    held_out: float = option(0.1, "Share of the cells that is held out", minimum=0.001, maximum=0.999)
+    split_by: str = option(
+        "stratified",
+        "How they are drawn; donor keeps donors apart",
+        choices=("stratified", "random", "donor"),
+    )
+    seed: int = option(0, "Seed of the split", minimum=0)
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "describe a file of cells, split it, and write its cell sentences"
+    return subparsers.add_parser("prepare", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.sentences import SentenceConfig
+
+    common.add_cells(parser)
+    add_arguments(parser.add_argument_group("split"), SplitConfig, skip=("seed",))
+    add_arguments(parser.add_argument_group("sentences"), SentenceConfig)
+    common.add_run(parser)
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Open, split, write; the result says what was found and where it lies."""
+    from scx_core.cells import split_cells
+    from scx_core.sentences import SentenceConfig, make_prompt
+
+    split_config = from_namespace(SplitConfig, args)
+    sentences = from_namespace(SentenceConfig, args)
+    make_prompt(sentences.prompt)  # a wrong template shows before the file is read
+    table = common.open_table(args)
+    split = split_cells(table, split_config.held_out, split_config.split_by, split_config.seed)
+    config = {
+        "data": common.absolute(args.data),
+        "cells": to_dict(table.choices),
+        "split": to_dict(split_config),
+        "sentences": to_dict(sentences),
+    }
+    record = provenance(config=config, data=table, seed=split_config.seed)
+    folder = RunFolder.create(args.runs, "prepare", config, args.name, provenance=record)
+    write_json(folder.path / "split.json", split.to_json())
+    n = _write_sentences(folder.path / "sentences.jsonl", table, split, sentences, common.progress_of(args))
+    folder.write_status("done", n, n, "finished")
+    return _result(table, split, folder, record)
+
+
+def _write_sentences(
+    path: Path, table: CellTable, split: Any, sentences: SentenceConfig, progress: Progress
+) -> int:
+    """One line a labelled cell, in the order of the file; returns how many."""
+    import numpy as np
+
+    rows = np.sort(np.concatenate([split.train, split.held_out]))
+    held_out = set(split.held_out.tolist())
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8") as file:
+            for record in _records(table, rows, held_out, sentences, progress):
+                file.write(to_json_text(record) + "\n")
+
+    replace_atomic(path, write)
+    return len(rows)
+
+
+def _records(
+    table: CellTable, rows: np.ndarray, held_out: set[int], sentences: SentenceConfig, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    from scx_core.sentences import gene_sentences
+
+    for start in range(0, len(rows), BLOCK):
+        part = rows[start : start + BLOCK]
+        for row, genes in zip(
+            part.tolist(),
+            gene_sentences(table, part, sentences.n_genes, sentences.tie_seed),
+            strict=True,
+        ):
+            yield {
+                "row": row,
+                "cell": str(table.cell_ids[row]),
+                "label": str(table.labels[row]),
+                "part": "held_out" if row in held_out else "train",
+                "sentence": " ".join(genes),
+            }
+        progress(start + len(part), len(rows), "cell sentences")
+
+
+def _result(table: CellTable, split: Any, folder: RunFolder, record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "data": table.name,
+        "n_cells": table.n_cells,
+        "n_genes": table.n_genes,
+        "n_labelled": int((table.labels != "").sum()),
+        "values_kind": table.values_kind,
+        "organism": table.organism,
+        "cells_per_type": {str(name): int(n) for name, n in table.cells_per_type().items()},
+        "findings": [finding._asdict() for finding in table.findings],
+        "split": {
+            "by": split.by,
+            "seed": split.seed,
+            "train": len(split.train),
+            "held_out": len(split.held_out),
+            "held_out_share": split.held_out_share,
+        },
+        "run": str(folder.path),
+        "provenance": record,
+    }
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The findings as a check-list, the types, the split."""
+    findings = result["findings"]
+    marks = {"ok": "✓", "note": "·", "warning": "!"}
+    lines = [f"{result['data']}: {result['n_cells']:,} cells × {result['n_genes']:,} genes"]
+    lines += [
+        f"  {marks[row['level']]} {row['topic']}: {row['choice']} – {row['evidence']}" for row in findings
+    ]
+    lines.append(common.columns(list(result["cells_per_type"].items()), ("cell type", "cells")))
+    split = result["split"]
+    lines.append(f"{split['train']:,} cells to train on, {split['held_out']:,} held out ({split['by']})")
+    return "\n".join([*lines, f"Written to {result['run']}"])

@@ -1,0 +1,98 @@
+"""`scx trace`: the circuit of one cell."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.errors import ScxError
+from scx_core.runs import add_arguments, from_namespace
+
+if TYPE_CHECKING:
+    from scx_core.cells import CellTable
+
+STRONGEST = 15  # genes that the text shows
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "trace the circuit of one cell"
+    return subparsers.add_parser("trace", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.circuits import TraceConfig
+
+    parser.add_argument(
+        "--cell", metavar="ROW", help="number of the cell in the file, or its name (default: the first)"
+    )
+    parser.add_argument("--type", help="answer to explain (default: what the model calls the cell)")
+    add_against(parser)
+    common.add_cells(parser)
+    common.add_model(parser)
+    common.add_transcoders(parser)
+    add_arguments(parser.add_argument_group("trace"), TraceConfig)
+    common.add_output(parser)
+
+
+def add_against(parser: argparse.ArgumentParser) -> None:
+    """--against."""
+    parser.add_argument(
+        "--against",
+        action="append",
+        metavar="TYPE",
+        help="competitor, may be given several times (default: all other types)",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The circuit as JSON: with the model and transcoder folders enough to recompute every edge."""
+    from scx_core.circuits import TraceConfig
+
+    config = from_namespace(TraceConfig, args)
+    tracer = common.open_tracer(args)
+    row = find_row(tracer.table, args.cell)
+    return tracer.cell(row, label=args.type, against=args.against, cfg=config).to_json()
+
+
+def find_row(table: CellTable, cell: str | None) -> int:
+    """The row that a number or a name stands for; the first labelled one without it. Raises ScxError."""
+    import numpy as np
+
+    if cell is None:
+        return int(np.argmax(table.labels != ""))
+    named = np.flatnonzero(table.cell_ids == cell)
+    if len(named):
+        return int(named[0])
+    if cell.isdecimal() and int(cell) < table.n_cells:
+        return int(cell)
+    raise ScxError(
+        f"{table.name} has no cell {cell[:80]!r}.",
+        f"Give a number from 0 to {table.n_cells - 1}, or a name such as {table.cell_ids[0]!r}.",
+    )
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What is explained, the strongest genes, how much is accounted for."""
+    target, scores = result["target"], result["scores"]
+    genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]
+    one = result["scope"] == "cell"
+    header = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "share", "rank")
+    kinds = [node["kind"] for node in result["nodes"]]
+    of = "one cell" if one else f"{result['n_cells']} cells"
+    called = (
+        f"The model gives this answer in {scores['called']:.0%} of the cells. "
+        if scores["called"] < 1
+        else ""
+    )
+    return "\n\n".join(
+        [
+            f"{target['label']}: {target['value']:.3f} logits ({of})",
+            common.columns([tuple(gene[key] for key in header) for gene in genes], header),
+            f"{called}{kinds.count('feature')} features, {len(result['edges'])} edges; replacement score "
+            f"{scores['replacement']:.2f}, completeness {scores['completeness']:.2f}; accounting error "
+            f"{result['accounting']['max_relative_error']:.1e}",
+        ]
+    )

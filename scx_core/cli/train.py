@@ -1,0 +1,113 @@
+"""`scx train`: train transcoders for all MLP layers of a model; stop, resume, or run in the background."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.errors import ScxError
+from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
+from scx_core.runs.jobs import RUN
+
+FIGURES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_recovered", "kl")
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "train transcoders for every MLP layer of a model"
+    return subparsers.add_parser("train", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.sentences import SentenceConfig
+    from scx_core.transcoders import PRESETS, TrainConfig, TranscoderConfig
+
+    presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
+    parser.add_argument(
+        "--run", metavar="FOLDER", help="begin or go on with the run in this folder, as it says itself"
+    )
+    parser.add_argument(
+        "--preset", choices=tuple(PRESETS), default="recommended", help=f"{presets} (default: recommended)"
+    )
+    parser.add_argument("--detach", action="store_true", help="train in the background and return at once")
+    common.add_cells(parser)
+    common.add_model(parser)
+    add_arguments(parser.add_argument_group("sentences (default: as the model wants them)"), SentenceConfig)
+    add_arguments(parser.add_argument_group("transcoders (default: the preset's)"), TranscoderConfig)
+    add_arguments(parser.add_argument_group("training (default: the preset's)"), TrainConfig, skip=("seed",))
+    common.add_run(parser)
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Train to the end. Raises KeyboardInterrupt, saying how to go on, when it was stopped before."""
+    folder = RunFolder.open(args.run) if args.run else _new_run(args)
+    if args.detach:
+        start(folder, ["train", "--run", RUN, "--quiet"])
+        return common.run_summary(folder)
+    from scx_core.transcoders import TrainingJob, train
+
+    job = from_dict(TrainingJob, folder.config)
+    lm, table = _open(args, job)
+    done = train(folder, lm, table, common.progress_of(args))
+    if done is None:
+        raise KeyboardInterrupt(f"stopped; `scx train --run {folder.path}` goes on")
+    return common.run_summary(folder) | {
+        "transcoders": str(folder.path / "transcoders"),
+        "fingerprint": done.fingerprint,
+        "metrics": done.meta.get("metrics", {}),
+        "provenance": folder.provenance,
+    }
+
+
+def _new_run(args: argparse.Namespace) -> RunFolder:
+    from scx_core.cells import CellChoices
+    from scx_core.sentences import SentenceConfig
+    from scx_core.transcoders import PRESETS, TrainConfig, TrainingJob, TranscoderConfig, new_run
+
+    preset = PRESETS[args.preset]
+    transcoder = from_namespace(TranscoderConfig, args, preset.transcoder)
+    training = from_namespace(TrainConfig, args, preset.train)
+    cells = from_namespace(CellChoices, args)
+    table = common.open_table(args)
+    lm = common.open_language(args)
+    job = TrainingJob(
+        sentences=from_namespace(SentenceConfig, args, lm.sentence_config),
+        model=common.absolute(args.model),
+        data=common.absolute(args.data),
+        device=args.device,
+        cells=cells,
+        transcoder=transcoder,
+        train=training,
+    )
+    return new_run(args.runs, job, lm, table, args.name, argv=["train", "--run", RUN, "--quiet"])
+
+
+def _open(args: argparse.Namespace, job: Any) -> tuple[Any, Any]:
+    """Model and cells as the run says, not as the arguments do."""
+    from scx_core.cells import open_cells
+
+    for what, source in (("cells", job.data), ("model", job.model)):
+        if Path(source).is_absolute() and not Path(source).exists():
+            raise ScxError(
+                f"The {what} of this run are gone: {source}.", "Bring them back, or start a new run."
+            )
+    table = open_cells(job.data, job.cells)
+    return common.open_language(argparse.Namespace(model=job.model, device=job.device)), table
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Where the set is and how well it stands in for the MLPs."""
+    if "metrics" not in result:
+        return f"{result['name']} runs in the background; its folder is {result['run']}"
+    metrics = result["metrics"]
+    rows = [(name, metrics.get(name)) for name in FIGURES]
+    each = metrics.get("per_layer", [])
+    lines = [common.columns(rows, ("on held-out cells", "value"))]
+    if each:
+        header = tuple(each[0])
+        lines.append(common.columns([tuple(layer[key] for key in header) for layer in each], header))
+    return "\n\n".join([*lines, f"The transcoders are in {result['transcoders']}"])

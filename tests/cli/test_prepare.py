@@ -1,0 +1,44 @@
+import json
+from pathlib import Path
+
+from scx_core.cli import main
+from scx_core.runs import RunFolder, read_jsonl
+from tests.cli.conftest import call
+
+
+def test_the_result_says_what_was_found_and_the_folder_holds_split_and_sentences(files, tmp_path):
+    result = call("prepare", *files.data, "--n-genes", 5, "--seed", 3, "--runs", tmp_path / "runs", tmp_path)
+    assert (result["n_cells"], result["n_genes"], result["values_kind"]) == (40, 32, "counts")
+    assert sum(result["cells_per_type"].values()) == 40
+    assert {"symbols", "values", "label", "donor", "organism"} <= {row["topic"] for row in result["findings"]}
+
+    run = RunFolder.open(result["run"])
+    split = json.loads((run.path / "split.json").read_text())
+    assert split["seed"] == 3 and sorted(split["train"] + split["held_out"]) == list(range(40))
+    assert len(split["held_out"]) == result["split"]["held_out"]
+    cells = read_jsonl(run.path / "sentences.jsonl")
+    assert [cell["row"] for cell in cells] == list(range(40))
+    assert {cell["row"] for cell in cells if cell["part"] == "held_out"} == set(split["held_out"])
+    assert cells[7]["cell"] == "cell-7" and 1 <= len(cells[7]["sentence"].split()) <= 5
+    assert run.kind == "prepare" and run.status().state == "done"
+
+
+def test_the_same_input_gives_the_same_files(files, tmp_path):
+    made = [
+        Path(call("prepare", *files.data, "--runs", tmp_path / "runs", tmp_path)["run"]) for _ in range(2)
+    ]
+    assert made[0] != made[1]
+    for name in ("run.json", "split.json", "sentences.jsonl"):
+        assert (made[0] / name).read_bytes() == (made[1] / name).read_bytes()
+
+
+def test_the_text_is_a_check_list(files, tmp_path, capsys):
+    assert main(["prepare", *files.data, "--runs", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "cells.h5ad: 40 cells × 32 genes" in shown
+    assert "label: cell_type" in shown and "CD19+ B" in shown and "35 cells to train on" in shown
+
+
+def test_a_choice_overrules_the_detection(files, tmp_path):
+    result = call("prepare", *files.data, "--organism", "Mus musculus", "--runs", tmp_path, tmp_path)
+    assert result["organism"] == "Mus musculus"

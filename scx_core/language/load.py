@@ -154,7 +154,7 @@ def _keep_masks_finite(module: torch.nn.Module, args: tuple, kwargs: dict[str, A
 
 def _read_model(
     name: str, device: torch.device, dtype: str, local: bool
-) -> tuple[Any, Architecture, PreTrainedTokenizerBase, PreTrainedModel]:
+) -> tuple[Any, Architecture, PreTrainedTokenizerBase, Any]:
     """Config, facts, tokenizer and model from a folder or the hub; nothing in it is drawn at random."""
     options = {"trust_remote_code": False, "local_files_only": local}
     try:

@@ -52,7 +52,9 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
     """One sentence for a biologist: may circuits of these transcoders be read as the model's reasons?"""
     share = f"{found.label_agreement:.0%} of {found.n_cells} held-out cells keep their label"
     signs = {caution.sign for caution in cautions(found, limits)}
-    if not found.ce_recovered >= limits.ce_recovered or found.label_agreement < limits.agreement:
+    if "mlps" in signs:
+        return "Do not read circuits of this model: it predicts no better with its MLPs than without them."
+    if signs & {"reconstruction", "agreement"}:
         return f"Do not read circuits from these transcoders yet: only {share} when they replace the MLPs."
     if "accuracy" in signs:
         return (
@@ -68,8 +70,16 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
 
 
 def _whole_model(found: Validation, limits: Thresholds) -> Iterator[Caution]:
+    if found.ce_zero <= found.ce_orig:
+        yield Caution(
+            "mlps",
+            (),
+            f"The model predicts no worse without its MLPs (CE {found.ce_zero:.3f}) than with them "
+            f"({found.ce_orig:.3f}), so CE recovered says nothing.",
+            "Check that this is a trained model and that the prompt is the one it was trained with.",
+        )
     # "not ≥" and not "<", so that an undefined ratio counts as failed.
-    if not found.ce_recovered >= limits.ce_recovered:
+    elif not found.ce_recovered >= limits.ce_recovered:
         yield Caution(
             "reconstruction",
             (),

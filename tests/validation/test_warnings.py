@@ -52,6 +52,8 @@ def test_good_figures_call_for_no_warning():
     [
         ({"ce_recovered": 0.89}, "reconstruction", ()),
         ({"ce_recovered": float("nan")}, "reconstruction", ()),
+        ({"ce_zero": 2.0}, "mlps", ()),
+        ({"ce_zero": 1.9, "ce_recovered": 1.1}, "mlps", ()),
         ({"dead": 0.26}, "dead", ()),
         ({"n_cells": 49}, "cells", ()),
         ({"label_agreement": 0.89}, "agreement", ()),
@@ -95,6 +97,7 @@ def test_the_papers_own_figures_are_warned_about():
 def test_verdict_grows_graver_with_the_figures():
     assert "Do not read" in verdict(GOOD._replace(ce_recovered=0.5))
     assert "Do not read" in verdict(GOOD._replace(label_agreement=0.5))
+    assert "no better with its MLPs" in verdict(GOOD._replace(ce_zero=1.9, ce_recovered=1.1))
     assert "many mistakes" in verdict(GOOD._replace(label_accuracy_orig=0.4))
     assert "warnings in mind" in verdict(GOOD._replace(dead=0.5))
     assert "can be read" in verdict(GOOD._replace(n_cells=20))

@@ -55,7 +55,10 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
     if "mlps" in signs:
         return "Do not read circuits of this model: it predicts no better with its MLPs than without them."
     if signs & {"reconstruction", "agreement"}:
-        return f"Do not read circuits from these transcoders yet: only {share} when they replace the MLPs."
+        return (
+            f"Do not read circuits from these transcoders yet: with all MLPs replaced, {share} and "
+            f"{found.ce_recovered:.1%} of the loss is recovered."
+        )
     if "accuracy" in signs:
         return (
             f"The transcoders follow the model ({share}), but the model names only "

@@ -9,7 +9,7 @@ import numpy as np
 
 from scx_core.language import Language
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-from scx_core.transcoders.session import Session
+from scx_core.transcoders.session import Session, fast_attention
 from scx_core.transcoders.tokens import Texts
 
 TOKENS_A_GENE = 2.5  # sub-word tokens of a gene's name, as the tokenizers tried here spell them
@@ -42,12 +42,13 @@ def estimate(
     cells = min(train.cells_per_batch, n_cells)
     ids = np.random.default_rng(train.seed).integers(0, len(lm.tokenizer), cells * length).astype(np.int32)
     texts = Texts(ids, np.arange(cells + 1) * length)
-    session = Session.fresh(lm, texts, transcoder, train)
-    session.step(0)  # the first step allocates
-    since = time.perf_counter()
-    for step in range(1, TRIAL_STEPS + 1):
-        session.step(step % train.steps)
-    seconds = (time.perf_counter() - since) / TRIAL_STEPS
+    with fast_attention(lm):
+        session = Session.fresh(lm, texts, transcoder, train)
+        session.step(0)  # the first step allocates
+        since = time.perf_counter()
+        for step in range(1, TRIAL_STEPS + 1):
+            session.step(step % train.steps)
+        seconds = (time.perf_counter() - since) / TRIAL_STEPS
     parameters = sum(tensor.numel() for trainee in session.trainees for tensor in trainee.weights.values())
     tokens, d = cells * length, lm.facts.width
     # Weights, gradients and Adam's two moments; inputs and outputs of every MLP; one layer's pre-activations.

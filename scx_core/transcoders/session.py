@@ -8,6 +8,7 @@ Legend: L layers, T tokens of a batch (padding left out), d width.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -171,6 +172,18 @@ class Session:
             trainee.folded(_cut_at(torch.cat(values), wanted))
             for trainee, values in zip(self.trainees, kept, strict=True)
         ]
+
+
+@contextmanager
+def fast_attention(lm: Language) -> Iterator[None]:
+    """Fused attention inside. A model is loaded with the slow one, which shows its patterns to the tracer;
+    the outputs agree to float32 rounding."""
+    before = lm.model.config._attn_implementation
+    lm.model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        lm.model.set_attn_implementation(before)
 
 
 def activations(lm: Language, texts: Texts, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

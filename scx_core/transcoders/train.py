@@ -20,7 +20,7 @@ from scx_core.transcoders.config import TrainConfig, TrainingJob
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.module import Transcoder, TranscoderSet
 from scx_core.transcoders.quality import layer_sums, spliced
-from scx_core.transcoders.session import Session, StepReport
+from scx_core.transcoders.session import Session, StepReport, fast_attention
 from scx_core.transcoders.tokens import Texts, encode_texts
 
 FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
@@ -65,7 +65,7 @@ def train(
     finished = run.path / "transcoders"
     if (finished / "scx.json").exists():
         return load_set(finished, lm.device)
-    with run.lock(), stop_requested() as stopping:
+    with run.lock(), stop_requested() as stopping, fast_attention(lm):
         try:
             _check_same(run, lm, table)
             run.write_status("running", 0, job.train.steps, "reading cells")

@@ -18,6 +18,7 @@ from scx_core.transcoders.module import Kind, Transcoder
 from scx_core.transcoders.revive import fresh_rows, revival_loss
 from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
 
+GUESS = 0.8  # share of the last cuts that the next one is expected to be above
 CUT_MEMORY = 0.98  # decay a step of the running mean of the selection's cut
 
 
@@ -82,7 +83,7 @@ class Trainee:
         """The active features of a batch."""
         if self.cfg.kind == "topk":
             return select_tokens(pre_TF, min(k, pre_TF.shape[1]))
-        return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), 0.5 * float(self.memory["cut"]))
+        return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), GUESS * float(self.memory["cut"]))
 
     def step(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int) -> Report:
         """Loss of a batch of raw activations with `k` active features a token; updates the memory."""

@@ -31,18 +31,16 @@ class RecipeConfig:
     layers: int = option(4, "Transformer blocks", minimum=1)
     heads: int = option(4, "Attention heads", minimum=1)
     vocabulary: int = option(1200, "Tokens of the byte-pair encoding", minimum=300)
-    epochs: int = option(40, "Passes over the training cells", minimum=1)
+    epochs: int = option(28, "Passes over the training cells", minimum=1)
     batch: int = option(16, "Cells in a step", minimum=1)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
-    dropout: float = option(
-        0.1, "Dropout of the residual branches while training", minimum=0.0, maximum=0.9
-    )
+    dropout: float = option(0.1, "Dropout of the residual branches while training", minimum=0.0, maximum=0.9)
     gene_dropout: float = option(
-        0.15, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9
+        0.35, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9
     )
     answer_weight: float = option(
-        10.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
+        4.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
     )
     seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
 

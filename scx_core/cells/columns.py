@@ -45,9 +45,9 @@ def plain(name: str) -> str:
 def as_labels(column: pd.Series) -> np.ndarray:
     """Text labels, blanks tidied, "" where missing (empty, NaN, "unknown", "unlabelled", …)."""
     # Distinct values are few, cells many: only the distinct ones are turned into text.
-    codes, distinct = pd.factorize(np.asarray(column) if column.dtype.kind in "biuf" else column)
+    codes, distinct = pd.factorize(column)
     if column.dtype.kind == "f" and np.all(distinct % 1 == 0):
-        distinct = distinct.astype(np.int64)
+        distinct = pd.Index(distinct).astype(np.int64)
     text = [" ".join(name.split()) for name in clean_names(pd.Index(distinct))]
     table = np.array(["" if name.lower() in MISSING else name for name in text] + [""], dtype=object)
     return table[codes]

@@ -59,6 +59,9 @@ def _add_table(digest: Any, table: pd.DataFrame) -> None:
     digest.update("\0".join(map(str, table.columns)).encode())
     columns = [table.index.to_series(), *(table.iloc[:, place] for place in range(table.shape[1]))]
     for column in columns:
+        if column.dtype.kind in "biuf":
+            digest.update(np.ascontiguousarray(column).tobytes())
+            continue
         # Equal values must hash alike, whether they are stored as text or as categories.
         codes, distinct = pd.factorize(np.asarray(column))
         digest.update(codes.astype(np.int64).tobytes() + "\0".join(map(str, distinct)).encode())

@@ -63,6 +63,11 @@ def open_cells(
     donor = find_donors(store.obs, choices.donor, store.name)
     obs, id_note = unique_ids(store.obs)
     cells, labels = cell_finding(store, matrix, kind, labels, id_note)
+    if require_labels and len(set(labels.tolist()) - {""}) < 2:
+        raise ScxError(
+            f"{store.name}: only cells of one type have a gene above 0 ('{label.choice}', {values.choice}).",
+            "Check that the right matrix was saved.",
+        )
     digest, how = _fingerprint(store, choices)
     return CellTable(
         name=store.name,

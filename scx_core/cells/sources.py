@@ -38,7 +38,10 @@ def open_store(source: Any, genome: str | None = None) -> Store:
         raise ScxError(f"Cells cannot be opened from a {type(source).__name__}.", f"Give {FORMATS}.")
     if str(source).strip() == EMBEDDED:
         return embedded_store()
-    return _open_path(_existing(str(source)), genome)
+    path = _existing(str(source))
+    # Any look into a damaged file can fail, the first as well as the last.
+    with reading(path.name):
+        return _open_path(path, genome)
 
 
 def _existing(source: str) -> Path:
@@ -91,14 +94,12 @@ def _open_hdf5(path: Path, genome: str | None) -> Store:
 
 
 def _open_folder(path: Path, genome: str | None) -> Store:
-    with reading(path.name):
-        names = sorted(entry.name for entry in path.iterdir())
+    names = sorted(entry.name for entry in path.iterdir())
     if not names:
         raise ScxError(f"The folder {path.name} is empty.", f"Give {FORMATS}.")
     if {".zgroup", "zarr.json", ".zattrs", ".zmetadata"} & set(names):
         return read_zarr_store(path)
-    with reading(path.name):
-        parts = find_mtx_parts(path)
+    parts = find_mtx_parts(path)
     if parts is not None:
         return read_mtx_folder(path, parts, genome)
     inside = [name for name in names if name.lower().endswith((".h5ad", ".h5", ".zarr"))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Store:
 
 
 def checked_store(store: Store) -> Store:
-    """The store, with column names as text. ScxError when it has no cells, no genes or no matrix, or when
+    """The store, with plain columns. ScxError when it has no cells, no genes or no matrix, or when
     a matrix has another shape than the tables."""
     if not len(store.obs):
         raise ScxError(f"{store.name} has no cells (obs is empty).", "Check the filtering that wrote it.")
@@ -55,10 +55,17 @@ def checked_store(store: Store) -> Store:
                 f"but obs has {len(store.obs):,} rows and {table} has {len(var):,}.",
                 "Write the file again from one AnnData object.",
             )
-    for frame in (store.obs, store.var, store.raw_var):
-        if frame is not None:
-            frame.columns = frame.columns.astype(str)
-    return store
+    raw_var = None if store.raw_var is None else _plain_columns(store.raw_var)
+    return replace(store, obs=_plain_columns(store.obs), var=_plain_columns(store.var), raw_var=raw_var)
+
+
+def _plain_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose columns have names that are text and different, and values that can be compared."""
+    table = table.loc[:, ~table.columns.astype(str).duplicated()]
+    table = table.set_axis(table.columns.astype(str), axis=1)
+    # Lists and dicts cannot be counted or compared; pandas calls such columns mixed.
+    odd = [name for name in table.columns if pd.api.types.infer_dtype(table[name], skipna=True) == "mixed"]
+    return table.assign(**{name: table[name].astype(str) for name in odd})
 
 
 def from_anndata(adata: Any, name: str, path: Path | None, format_name: str) -> Store:

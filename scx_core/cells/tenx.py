@@ -199,7 +199,8 @@ def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) ->
     if matrix.shape != (len(obs), len(var)):
         raise ScxError(
             f"{folder.name}: {parts['matrix'].name} has {matrix.shape[1]:,} genes × {matrix.shape[0]:,} "
-            f"cells, but {parts['features'].name} has {len(var):,} lines and {parts['barcodes'].name} {len(obs):,}.",
+            f"cells, but {parts['features'].name} has {len(var):,} lines and {parts['barcodes'].name} "
+            f"{len(obs):,}.",
             "The three files are of different samples, or one is cut short: copy them again.",
         )
     kinds = features[2].tolist() if features.shape[1] > 2 else None

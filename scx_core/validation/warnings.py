@@ -25,13 +25,14 @@ class Thresholds(NamedTuple):
     """Where a figure becomes a warning. They are judgements: the paper gives signs, not limits.
 
     `ce_recovered`, `agreement`, `accuracy`: below is bad. `fvu`, `dead`, `prompt_mass`: above is bad.
-    `l0_few`: fewer active features a token than this say almost nothing; `l0_share`: more than this share of
-    all features at once is no longer sparse. `cells`: with fewer, one cell moves a share by over 2 points.
+    `l0_few`: fewer active features a token than this say almost nothing; more than `l0_many`, and more than
+    the share `l0_share` of all features, are no longer sparse. `cells`: with fewer, one cell moves a share by over 2 points.
     """
 
     ce_recovered: float = 0.9
     fvu: float = 0.3
     l0_few: float = 1.0
+    l0_many: float = 32.0
     l0_share: float = 0.05
     dead: float = 0.25
     prompt_mass: float = 0.5
@@ -128,7 +129,7 @@ def _layers(found: Validation, limits: Thresholds) -> Iterator[Caution]:
             "so a circuit has nothing to show there.",
             "Lower the sparsity penalty, or raise k.",
         )
-    if bad := _where(rows, lambda row: row.l0 > limits.l0_share * n):
+    if bad := _where(rows, lambda row: row.l0 > max(limits.l0_many, limits.l0_share * n)):
         yield Caution(
             "dense",
             bad,

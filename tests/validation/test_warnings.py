@@ -85,6 +85,8 @@ def test_at_the_threshold_there_is_no_warning():
         per_layer=(ROW._replace(fvu=0.3, l0=1.0, prompt_mass=0.5), ROW._replace(layer=1, l0=51.2)),
     )
     assert signs(edge) == []
+    small = {"n_features": 256, "per_layer": (ROW._replace(l0=32.0),)}
+    assert signs(GOOD._replace(**small)) == []
 
 
 def test_the_papers_own_figures_are_warned_about():

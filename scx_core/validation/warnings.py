@@ -26,7 +26,8 @@ class Thresholds(NamedTuple):
 
     `ce_recovered`, `agreement`, `accuracy`: below is bad. `fvu`, `dead`, `prompt_mass`: above is bad.
     `l0_few`: fewer active features a token than this say almost nothing; more than `l0_many`, and more than
-    the share `l0_share` of all features, are no longer sparse. `cells`: with fewer, one cell moves a share by over 2 points.
+    the share `l0_share` of all features, are no longer sparse. `cells`: with fewer, one cell moves a
+    share by over 2 points.
     """
 
     ce_recovered: float = 0.9

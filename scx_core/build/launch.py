@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from scx_core.build.config import BuildConfig
@@ -10,15 +9,11 @@ from scx_core.cells import CellTable
 from scx_core.language import Language
 from scx_core.runs import RunFolder, start
 from scx_core.runs.jobs import RUN
+from scx_core.runs.place import runs_root
 from scx_core.transcoders import TrainingJob, new_run
 
 TRAIN_ARGV = ("train", "--run", RUN)
 BUILD_ARGV = ("demo", "build", "--run", RUN)
-
-
-def runs_root() -> Path:
-    """Where runs live: the environment's SCX_RUNS, else `runs` in the current folder."""
-    return Path(os.environ.get("SCX_RUNS", "runs")).absolute()
 
 
 def launch_training(

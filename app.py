@@ -1,0 +1,23 @@
+"""The dashboard: `streamlit run app.py`."""
+
+import streamlit as st
+
+from pages.parts.sidebar import context_panel
+from pages.parts.style import style
+
+st.set_page_config(page_title="scX", page_icon=":material/hub:", layout="wide")
+style()
+page = st.navigation(
+    [
+        st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+        st.Page("pages/cells.py", title="Data", icon=":material/grid_on:", url_path="data"),
+        st.Page("pages/train.py", title="Train", icon=":material/model_training:", url_path="train"),
+        st.Page("pages/validate.py", title="Validate", icon=":material/verified:", url_path="validate"),
+        st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:", url_path="circuits"),
+    ]
+)
+# Last, as it needs what the page loads: while a page is busy, the panel of before stays.
+panel = st.sidebar.container()
+page.run()
+with panel:
+    context_panel()

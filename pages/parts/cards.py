@@ -1,0 +1,70 @@
+"""The three cards of the start page: what is loaded, in plain words, each with its own error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.parts import loaders, sources
+from pages.parts.messages import shown_errors
+from pages.parts.session import Context
+from pages.parts.words import count, number, percent, safe
+
+
+def cards(ctx: Context) -> None:
+    """Cells, model and transcoders side by side."""
+    parts: tuple[tuple[str, str, Callable[[Context], None], str, str], ...] = (
+        ("Cells", ":material/grid_on:", _cells, "pages/cells.py", "Look at them, or use your own"),
+        ("Model", ":material/psychology:", _model, "pages/train.py", "Train one on your cells"),
+        ("Transcoders", ":material/stacks:", _transcoders, "pages/validate.py", "May I trust them?"),
+    )
+    for column, (title, icon, fill, page, link) in zip(st.columns(3), parts, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"### {icon} {title}")
+            with shown_errors():
+                fill(ctx)
+            st.page_link(page, label=link, icon=":material/arrow_forward:")
+
+
+def _cells(ctx: Context) -> None:
+    table = loaders.cells(ctx)
+    st.markdown(f"**{safe(table.name)}** :green-badge[ready]")
+    unlabelled = int((table.labels == "").sum())
+    without = f", {count(unlabelled, 'cell')} without one" if unlabelled else ""
+    st.markdown(
+        f"{count(table.n_cells, 'cell')} × {count(table.n_genes, 'gene')}, {safe(table.values_kind)}.  \n"
+        f"{count(len(table.types), 'cell type')} from the column {safe(table.choices.label)}{without}.  \n"
+        f"{safe(table.organism)}."
+    )
+
+
+def _model(ctx: Context) -> None:
+    lm = loaders.language(ctx)
+    st.markdown(f"**{safe(lm.name)}** :green-badge[ready]")
+    size = sum(p.numel() for p in lm.model.parameters())
+    answers = f"Answers with one of {len(lm.labels)} cell types." if lm.labels else "States no cell types."
+    st.markdown(
+        f"{safe(lm.facts.family.model_type)}, {lm.facts.n_layers} layers × {lm.facts.width}, "
+        f"{count(size, 'parameter')}.  \n"
+        f"Reads the top {lm.sentence_config.n_genes} genes of a cell. {answers}  \n"
+        f"On {safe(str(lm.device).upper())}, {safe(str(lm.dtype).removeprefix('torch.'))}."
+    )
+
+
+def _transcoders(ctx: Context) -> None:
+    found = loaders.transcoders(ctx)
+    st.markdown(f"**{safe(sources.set_name(ctx.transcoders))}** :green-badge[ready]")
+    metrics = found.meta.get("metrics", {})
+    measured = (
+        f"CE recovered {number(metrics.get('ce_recovered'), 4)} on {count(metrics.get('cells', 0), 'held-out cell')}, "
+        "every MLP replaced."
+        if metrics
+        else "Nothing is written beside them: validate them first."
+    )
+    dead = [layer.get("dead") for layer in metrics.get("per_layer", []) if layer.get("dead") is not None]
+    worst = f" Dead features: at most {percent(max(dead))} of a layer." if dead else ""
+    st.markdown(
+        f"{safe(found.kind)}, {count(len(found.layers), 'layer')} × {count(found.n_features, 'feature')}.  \n"
+        f"{measured}{worst}"
+    )

@@ -1,0 +1,52 @@
+"""Where cells come from: embedded, a path on this computer, or an upload."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts.session import context
+from scx_core.cells import EMBEDDED
+from scx_core.cells.uploads import keep_upload
+from scx_core.runs.place import runs_root
+
+EMBEDDED_WORDS, PATH_WORDS, UPLOAD_WORDS = "Embedded", "A path on this computer", "Upload"
+_FORMATS = "h5ad, zarr, 10x h5, or a folder with matrix.mtx"
+
+
+def cell_source() -> str | None:
+    """The source that is chosen, or None while there is none."""
+    ways = [EMBEDDED_WORDS, PATH_WORDS, UPLOAD_WORDS]
+    now = context().data
+    first = EMBEDDED_WORDS if now == EMBEDDED else PATH_WORDS
+    way = st.segmented_control("Where are the cells?", ways, default=first, required=True, key="cells way")
+    if way == PATH_WORDS:
+        return _path("" if now == EMBEDDED else now)
+    if way == UPLOAD_WORDS:
+        return _upload()
+    return EMBEDDED
+
+
+def _path(now: str) -> str | None:
+    typed = st.text_input(
+        "Path",
+        value=now,
+        placeholder="/data/cells.h5ad",
+        help=f"{_FORMATS}. Large files are read row by row and never as a whole.",
+        key="cells path",
+    )
+    if not typed.strip():
+        st.info(f"Give the path of your cells: {_FORMATS}.")
+        return None
+    return typed.strip()
+
+
+def _upload() -> str | None:
+    file = st.file_uploader(
+        "File",
+        help="An .h5ad file or a 10x .h5 file. Folders (zarr, mtx) and large files: give their path instead.",
+        key="cells file",
+    )
+    if file is None:
+        st.info("Choose an .h5ad or a 10x .h5 file. It stays on the computer that runs this app.")
+        return None
+    return str(keep_upload(file.name, file, runs_root() / "uploads"))

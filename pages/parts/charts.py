@@ -1,0 +1,141 @@
+"""Charts: one function each, with axes that carry units, in the colours of the figures."""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from scx_core.figures.colours import COOL, MUTED, WARM
+
+BLUE, GREY = "#2f6f8f", "#b9c0c8"
+_ROW = 23
+
+
+def gene_chart(table: pd.DataFrame) -> None:
+    """Effects as bars, strongest raise on top, with their intervals; a star at known markers."""
+    known = table["known_marker"].str.startswith(("yes", "shared"))
+    rows = table.assign(
+        name=np.where(known, "★ " + table["gene"], table["gene"]),
+        sign=np.where(table["effect"] >= 0, "raises the score", "lowers the score"),
+    )
+    order = rows.sort_values("effect", ascending=False)["name"].tolist()
+    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, ticks=False))
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(height=13)
+        .encode(
+            x=alt.X("effect:Q", title="effect, logits"),
+            y=y,
+            color=alt.Color(
+                "sign:N",
+                scale=alt.Scale(domain=["raises the score", "lowers the score"], range=[WARM, COOL]),
+                legend=alt.Legend(title=None, orient="top"),
+            ),
+            tooltip=[
+                alt.Tooltip("gene", title="gene"),
+                alt.Tooltip("effect", title="effect, logits", format=".3f"),
+                alt.Tooltip("share_of_cells", title="share of cells", format=".0%"),
+                alt.Tooltip("rank", title="rank", format=".0f"),
+                alt.Tooltip("known_marker", title="known marker"),
+                alt.Tooltip("marker_of", title="known in"),
+            ],
+        )
+    )
+    spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color="#1B1F24", strokeWidth=1.2)
+    layers = alt.layer(bars, spans.encode(x="low:Q", x2="high:Q", y=y))
+    st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Gene effects")
+
+
+def counts_chart(counts: pd.Series, what: str) -> None:
+    """Cells per type as bars with their numbers."""
+    rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
+    y = alt.Y("type:N", sort=None, title=None, axis=alt.Axis(labelLimit=240, ticks=False))
+    bars = alt.Chart(rows).mark_bar(color=BLUE, height=14).encode(x=alt.X("cells:Q", title="cells"), y=y)
+    words = bars.mark_text(align="left", dx=4, color=MUTED).encode(text=alt.Text("cells:Q", format=","))
+    st.altair_chart((bars + words).properties(height=24 * len(rows) + 40), alt=what)
+
+
+def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
+    """How often each value occurs, in bins."""
+    chart = (
+        alt.Chart(pd.DataFrame({"value": values}))
+        .mark_bar(color=BLUE)
+        .encode(
+            x=alt.X("value:Q", bin=alt.Bin(maxbins=40), title=title),
+            y=alt.Y("count()", title=unit),
+        )
+    )
+    st.altair_chart(chart.properties(height=260), alt=title)
+
+
+def map_chart(points: pd.DataFrame, name: str) -> None:
+    """Cells on the file's own map (columns x, y, type, cell)."""
+    chart = (
+        alt.Chart(points)
+        .mark_circle(size=16, opacity=0.7)
+        .encode(
+            x=alt.X("x:Q", title=f"{name} 1", axis=alt.Axis(grid=False)),
+            y=alt.Y("y:Q", title=f"{name} 2", axis=alt.Axis(grid=False)),
+            color=alt.Color("type:N", title="cell type", legend=alt.Legend(labelLimit=220, symbolLimit=40)),
+            tooltip=["cell", "type"],
+        )
+    )
+    st.altair_chart(chart.properties(height=380), alt=f"{name} of the cells")
+
+
+def curve_chart(rows: pd.DataFrame, title: str, log: bool = False) -> None:
+    """One line a series over steps (columns step, value, series)."""
+    scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
+    several = rows["series"].nunique() > 1
+    chart = (
+        alt.Chart(rows)
+        .mark_line(point=len(rows) <= 3)
+        .encode(
+            x=alt.X("step:Q", title="step"),
+            y=alt.Y("value:Q", title=title, scale=scale),
+            color=alt.Color("series:N", title=None, scale=alt.Scale(scheme="viridis"))
+            if several
+            else alt.value(BLUE),
+            tooltip=["series", "step", alt.Tooltip("value", format=".4g")],
+        )
+    )
+    st.altair_chart(chart.properties(height=230), alt=title)
+
+
+def loss_chart(rows: pd.DataFrame) -> None:
+    """Losses by what stands in for the MLPs, these beside the paper's (columns what, value, whose)."""
+    order = list(dict.fromkeys(rows["what"]))
+    chart = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            x=alt.X("what:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
+            xOffset=alt.XOffset("whose:N", sort=["here", "seed paper"]),
+            y=alt.Y("value:Q", title="cross-entropy, nats a token"),
+            color=alt.Color(
+                "whose:N",
+                scale=alt.Scale(domain=["here", "seed paper"], range=[BLUE, GREY]),
+                legend=alt.Legend(title=None, orient="top"),
+            ),
+            tooltip=["what", "whose", alt.Tooltip("value", format=".3f")],
+        )
+    )
+    st.altair_chart(chart.properties(height=300), alt="Losses")
+
+
+def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
+    """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
+    x = alt.X("predicted:N", sort=labels, title="predicted", axis=alt.Axis(labelAngle=-40, labelLimit=150))
+    y = alt.Y("true:N", sort=labels, title="label in the data", axis=alt.Axis(labelLimit=170))
+    base = alt.Chart(rows, title=title).encode(x=x, y=y, tooltip=["true", "predicted", "cells"])
+    squares = base.mark_rect().encode(
+        color=alt.Color("cells:Q", scale=alt.Scale(range=["#f4f6f6", BLUE]), legend=None)
+    )
+    top = max(1, int(rows["cells"].max()))
+    words = base.transform_filter("datum.cells > 0").mark_text().encode(
+        text="cells:Q",
+        color=alt.condition(f"datum.cells > {0.6 * top}", alt.value("white"), alt.value("#22303a")),
+    )
+    st.altair_chart((squares + words).properties(height=30 * len(labels) + 130), alt=title)

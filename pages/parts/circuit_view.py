@@ -1,0 +1,135 @@
+"""A circuit on the page: the network, its genes, the sentence, the scores in words, the exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.charts import gene_chart
+from pages.parts.words import HELP, count, number, percent, safe
+from scx_core.cells import types_with
+from scx_core.circuits import Circuit
+from scx_core.figures import (
+    DEFAULT_FORMATS,
+    View,
+    circuit_page,
+    export_bytes,
+    file_name,
+    gene_table,
+    markers_of,
+    mime_type,
+    sentence_html,
+    simplify,
+    table_csv,
+)
+from scx_core.figures.account import account
+
+CHART_GENES = 18
+HEIGHT = 640
+
+
+def network(circuit: Circuit, view: View) -> None:
+    """The layered network; it can be zoomed and hovered, and sends for nothing."""
+    markers, _ = markers_of(circuit)
+    drawing = simplify(circuit, view, markers=markers or frozenset())
+    st.iframe(circuit_page(drawing, height=HEIGHT), height=HEIGHT + 4)
+
+
+def genes(circuit: Circuit) -> None:
+    """The strongest genes as a chart, all of them as a table."""
+    table = gene_table(circuit, *markers_of(circuit))
+    table["marker_of"] = [", ".join(types_with(gene)) for gene in table["gene"]]
+    chart, rows = st.tabs(["Genes", "Table"])
+    with chart:
+        n = count(circuit.n_cells, "cell")
+        st.caption(f"The {min(CHART_GENES, len(table))} strongest of {len(table):,} genes, n = {n}. ★ known marker.")
+        gene_chart(table.head(CHART_GENES))
+    with rows:
+        _gene_rows(table, circuit)
+    st.download_button(
+        "Gene table (CSV)",
+        table_csv(table),
+        file_name(circuit, "csv"),
+        "text/csv",
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        key="gene table",
+    )
+
+
+def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
+    config = st.column_config
+    columns = {
+        "gene": config.TextColumn("Gene", pinned=True),
+        "effect": config.NumberColumn("Effect, logits", format="%.3f", help=HELP["effect"]),
+        "share_of_cells": config.NumberColumn("Cells", format="percent", help=HELP["share"]),
+        "rank": config.NumberColumn("Rank", format="%.0f", help="Place in the cell sentence (mean)."),
+        "known_marker": config.TextColumn("Known marker", help="On this type's list; shared: on others too."),
+        "marker_of": config.TextColumn("Known in", help="Every type on whose list of known markers the gene is."),
+        "sd": config.NumberColumn("sd", format="%.3f", help="Standard deviation over the cells, in logits."),
+        "low": config.NumberColumn("low", format="%.3f", help="Lower end of the 95% bootstrap interval."),
+        "high": config.NumberColumn("high", format="%.3f", help="Upper end of the 95% bootstrap interval."),
+        "n_cells": config.NumberColumn("n", help="Cells whose sentence holds the gene."),
+    }
+    if circuit.scope == "cell":
+        columns = {key: columns[key] for key in ("gene", "effect", "rank", "known_marker", "marker_of")}
+    st.dataframe(table, column_config=columns, column_order=list(columns), hide_index=True, height=510)
+
+
+def sentence(circuit: Circuit) -> None:
+    """The cell sentence, every gene on the colour of its effect."""
+    scope = "The cell's genes, highest expression first" if circuit.sentence else "Genes by their mean rank"
+    st.markdown("### Cell sentence", help=HELP["sentence"])
+    st.caption(f"{scope}; the colour is the effect on the answer's score.")
+    markers, _ = markers_of(circuit)
+    st.html(sentence_html(circuit, markers=markers or frozenset(), max_genes=200))
+
+
+def scores(circuit: Circuit) -> None:
+    """Where the score comes from, and how far the trace can be believed."""
+    st.markdown("### What the score is made of")
+    value, unit = circuit.target.value, "mean over the cells" if circuit.scope == "consensus" else "this cell"
+    st.caption(
+        f"{safe(circuit.target.label)}: {value:.2f} logits ({unit}) is the sum of these four. "
+        "Percentages are shares of their absolute sizes."
+    )
+    for column, part in zip(st.columns(4), account(circuit), strict=False):
+        column.metric(part.name.capitalize(), percent(part.share), f"{part.effect:+.2f} logits", "off")
+    found = circuit.scores
+    st.markdown(
+        f"Replacement score **{number(found.get('replacement'), 2)}**, "
+        f"completeness **{number(found.get('completeness'), 2)}**, "
+        f"influence outside the chosen features **{percent(found.get('unexplored_share'))}**, "
+        f"accounting error **{circuit.accounting['max_relative_error']:.1e}** (relative).",
+        help="Replacement: share of the influence that starts at tokens and not at reconstruction errors. "
+        "Completeness: share of each node's input that is not error. Accounting: how far the sum of a "
+        "node's incoming edges is from the value that it must add up to, at worst.",
+    )
+
+
+def exports(circuit: Circuit, view: View) -> None:
+    """One button a format. The file is made when it is asked for, from this circuit; nothing is traced again."""
+    st.markdown("### Export")
+    with st.container(horizontal=True):
+        for name in DEFAULT_FORMATS:
+            st.download_button(
+                "GraphML" if name == "graphml" else name.upper(),
+                _maker(circuit, name, view),
+                file_name(circuit, name),
+                mime_type(name),
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"export {name}",
+            )
+    st.caption(
+        "PNG, SVG and PDF have the size of a column with legend, caption and provenance; HTML opens offline; "
+        "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others; CSV is the gene table."
+    )
+
+
+def _maker(circuit: Circuit, name: str, view: View) -> Callable[[], bytes]:
+    markers, shared = markers_of(circuit)
+    return lambda: export_bytes(circuit, name, view=view, markers=markers, shared=shared)

@@ -1,0 +1,71 @@
+"""The side bar: what is in use, a way to change it, and the running jobs, on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.parts import sources
+from pages.parts.jobs import running_panel
+from pages.parts.messages import shown_errors
+from pages.parts.session import context, use, use_default
+from pages.parts.words import HELP, safe
+
+_PLACES = ("auto", "cpu", "cuda")
+
+
+def context_panel() -> None:
+    """Cells, model, transcoders, device, jobs."""
+    ctx = context()
+    st.markdown("##### In use")
+    lines = (
+        ("Cells", sources.cells_name(ctx.data)),
+        ("Model", sources.model_name(ctx.model)),
+        ("Transcoders", sources.set_name(ctx.transcoders)),
+        ("Device", sources.device_name(ctx.device)),
+    )
+    st.markdown("  \n".join(f":gray[{what}] {safe(name)}" for what, name in lines))
+    with st.popover("Change", icon=":material/tune:", width="stretch"), shown_errors():
+        _choosers()
+    st.markdown("##### Jobs")
+    running_panel()
+
+
+def _choosers() -> None:
+    ctx = context()
+    st.page_link("pages/cells.py", label="Choose other cells", icon=":material/grid_on:")
+    _chooser(
+        "Model", "model", sources.models(ctx), sources.model_name,
+        "A finished build, or the folder or Hugging Face hub id of a causal language model (safetensors).",
+    )  # fmt: skip
+    _chooser(
+        "Transcoders", "transcoders", sources.sets(ctx), sources.set_name,
+        f"{HELP['transcoders']} A finished training of this model, or a folder.",
+    )  # fmt: skip
+    places = tuple(dict.fromkeys((*_PLACES, ctx.device)))
+    _chooser("Device", "device", places, str, "auto takes a CUDA GPU where there is one.")
+    st.button("Back to the embedded default", on_click=use_default, width="stretch")
+
+
+def _chooser(label: str, name: str, options: tuple[str, ...], words: Callable[[str], str], explanation: str) -> None:
+    """One part of the context; another value than those listed may be typed."""
+    now = getattr(context(), name)
+    st.selectbox(
+        label,
+        options,
+        index=options.index(now),
+        format_func=words,
+        accept_new_options=True,
+        help=explanation,
+        key=f"use {name} {now}",
+        on_change=_changed,
+        args=(name, f"use {name} {now}"),
+    )
+
+
+def _changed(name: str, key: str) -> None:
+    chosen = st.session_state[key]
+    if chosen:
+        use(**sources.following(name, str(chosen)))
+

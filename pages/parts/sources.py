@@ -1,0 +1,91 @@
+"""What can be in use, under which name, and what follows from a choice."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pages.parts.jobs import jobs
+from pages.parts.session import Context
+from pages.parts.words import short
+from scx_core.cells import CellChoices
+from scx_core.runs import RunFolder, from_dict
+
+_CELLS = {"embedded": "700 blood cells, embedded"}
+_MODELS = {"embedded": "embedded"}
+_SETS = {"embedded": "embedded", "embedded-paper": "embedded, paper preset"}
+
+
+def cells_name(source: str) -> str:
+    """A data source for people."""
+    return _CELLS.get(source) or short(source)
+
+
+def model_name(source: str) -> str:
+    """A model source for people."""
+    return _MODELS.get(source) or short(source)
+
+
+def set_name(source: str) -> str:
+    """A transcoder source for people."""
+    return _SETS.get(source) or short(source)
+
+
+def device_name(wish: str) -> str:
+    """The device that a wish comes to; the wish itself while torch is not loaded, as loading takes seconds."""
+    if wish != "auto" or "torch" not in sys.modules:
+        return wish
+    from scx_core.language import pick_device
+
+    return str(pick_device(wish)).upper()
+
+
+def models(ctx: Context) -> tuple[str, ...]:
+    """The embedded model, the models of finished builds, and the one in use."""
+    built = [str(run.path / "model") for run in _done("build")]
+    return tuple(dict.fromkeys(("embedded", *built, ctx.model)))
+
+
+def sets(ctx: Context) -> tuple[str, ...]:
+    """The sets that belong to the model in use."""
+    own = ("embedded", "embedded-paper") if ctx.model == "embedded" else ()
+    built = [run for run in _done("build") if str(run.path / "model") == ctx.model]
+    trained = [run for run in _done("train") if run.config.get("model") == ctx.model]
+    folders = [str(run.path / "transcoders") for run in (*built, *trained)]
+    return tuple(dict.fromkeys((*own, *folders, ctx.transcoders)))
+
+
+def following(name: str, source: str) -> dict[str, Any]:
+    """The changes that come with a choice: a built model brings its transcoders and its cells."""
+    if name != "model":
+        return {name: source}
+    for run in _done("build"):
+        if str(run.path / "model") == source:
+            return built(run)
+    return {"model": source, "transcoders": "embedded"} if source == "embedded" else {"model": source}
+
+
+def built(run: RunFolder) -> dict[str, Any]:
+    """The context of a finished build."""
+    config = run.config
+    return {
+        "data": config["data"],
+        "cells": from_dict(CellChoices, config["cells"]),
+        "model": str(run.path / "model"),
+        "transcoders": str(run.path / "transcoders"),
+    }
+
+
+def trained(run: RunFolder) -> dict[str, Any]:
+    """The context of a finished training: its set, with the model and the cells that it was trained on."""
+    config = run.config
+    return {
+        "data": config["data"],
+        "cells": from_dict(CellChoices, config["cells"]),
+        "model": config["model"],
+        "transcoders": str(run.path / "transcoders"),
+    }
+
+
+def _done(kind: str) -> list[RunFolder]:
+    return [run for run in jobs() if run.kind == kind and run.status().state == "done"]

@@ -1,0 +1,86 @@
+"""A circuit that was asked for: traced once, then kept for all sessions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts import loaders
+from pages.parts.memory import Memory
+from pages.parts.session import Context
+from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig
+from scx_core.runs import Progress
+
+_CIRCUITS: Memory[Circuit] = Memory(24)
+_CALLED: Memory[str] = Memory(256)
+
+
+class Request(NamedTuple):
+    """One circuit: `row` is None for a consensus; `against` None for all other types."""
+
+    label: str
+    answer: str
+    against: str | None
+    row: int | None
+    trace: TraceConfig
+    consensus: ConsensusConfig
+
+
+def is_known(ctx: Context, request: Request) -> bool:
+    """Whether the circuit is there already."""
+    return _CIRCUITS.peek(_key(ctx, request)) is not None
+
+
+def traced(ctx: Context, request: Request, progress: Progress) -> Circuit:
+    """The circuit. Raises ScxError when it cannot be traced."""
+    return _CIRCUITS.get(_key(ctx, request), lambda: _trace(ctx, request, progress))
+
+
+def called(ctx: Context, row: int) -> str:
+    """The label that the model gives a cell."""
+    tracer = loaders.tracer(ctx)
+
+    def ask() -> str:
+        with loaders.MODEL_LOCK:
+            return tracer.predict([row])[0]
+
+    return _CALLED.get((_identity(ctx), row), ask)
+
+
+def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
+    tracer = loaders.tracer(ctx)
+    against = [request.against] if request.against else None
+    with loaders.MODEL_LOCK:
+        if request.row is not None:
+            progress(0, 1, "tracing the cell")
+            return tracer.cell(request.row, label=request.answer, against=against, cfg=request.trace)
+        return tracer.consensus(
+            request.label,
+            answer=request.answer,
+            against=against,
+            trace=request.trace,
+            cfg=request.consensus,
+            progress=progress,
+        )
+
+
+def _key(ctx: Context, request: Request) -> tuple[object, ...]:
+    if request.row is not None:  # the type and the consensus settings play no part in one cell's circuit
+        request = request._replace(label="", consensus=ConsensusConfig())
+    return (*_identity(ctx), request)
+
+
+def _identity(ctx: Context) -> tuple[object, ...]:
+    tracer = loaders.tracer(ctx)
+    table, lm = tracer.table, tracer.lm
+    return table.fingerprint, table.choices, lm.fingerprint, tracer.transcoders.fingerprint, str(lm.device)
+
+
+def tell(place: DeltaGenerator) -> Progress:
+    """A progress bar in `place`."""
+
+    def show(done: int, total: int, message: str = "") -> None:
+        place.progress(done / max(1, total), text=f"Cell {done} of {total}" if total > 1 else "Tracing …")
+
+    return show

@@ -1,0 +1,79 @@
+"""Words: untrusted names made safe for Markdown, numbers with units, and one line of help a term."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+
+HELP = {
+    "transcoders": "Sparse stand-ins for the model's MLPs, one a layer: few features are active at a token, "
+    "so that one can follow what each of them does.",
+    "circuit": "The genes and features that the model uses for its answer, and how they feed each other.",
+    "consensus": "What the circuits of many cells of one type have in common.",
+    "effect": "Change of the answer's score in the frozen model, in logits.",
+    "share": "Share of the cells whose sentence holds the gene.",
+    "against": "The score that is explained is the answer's logit minus the mean logit of these competitors.",
+    "ce": "Cross-entropy: how surprised the model is by the next token, in nats. Lower is better.",
+    "ce_recovered": "Share of the loss that the stand-ins win back, between no MLPs (0) and the model (1).",
+    "kl": "How far the predictions with stand-ins are from the model's own, in nats a token. 0 is equal.",
+    "fvu": "Fraction of variance unexplained: what the stand-in misses of the MLP's output. 0 is perfect.",
+    "l0": "Features that are active at a token, mean. Fewer are easier to read.",
+    "dead": "Share of the features that never fire.",
+    "agreement": "Share of cells whose predicted label survives when every MLP is replaced.",
+    "sentence": "The cell's genes by falling expression: this text is what the model reads.",
+    "values": "The matrix that genes are ranked by. Counts and their logarithm give the same order.",
+    "symbols": "Where the gene symbols are. The model reads symbols, not Ensembl ids.",
+    "label": "The column with the cell types: what the model learns to answer, and is checked against.",
+    "donor": "The column with the donors, so that a split can keep a donor's cells together.",
+    "organism": "Stands in the prompt in front of the genes.",
+    "file": "How the file is stored, and what identifies it.",
+    "cells": "Rows of the file.",
+    "genes": "Columns of the file after symbols that are equal in upper case were merged.",
+}
+
+
+def safe(text: object) -> str:
+    """Text from a file or a user as Markdown shows it literally: no links, images, directives or HTML."""
+    return _PUNCTUATION.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def count(n: float, what: str) -> str:
+    """ "1 cell", "2,638 cells"."""
+    return f"{n:,.0f} {what}" + ("" if n == 1 else "s")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure, or a dash when it is not defined."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share as "12%", or a dash."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}%}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that a person would use."""
+    if seconds is None:
+        return "–"
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def size(n_bytes: float) -> str:
+    """Bytes as MB or GB."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(1, round(n_bytes / 1e6))} MB"
+
+
+def short(source: str) -> str:
+    """The name of a source for people: a run's name for what lies in a run, else the last part of a path."""
+    path = Path(source)
+    if path.name in ("model", "transcoders") and path.parent.name:
+        return path.parent.name
+    return path.name or source

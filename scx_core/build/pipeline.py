@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,8 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
     split = split_cells(table, cfg.held_out, cfg.split_by, cfg.split_seed)
     lm = _model(run, cfg, table, split, progress)
     if lm is None:
-        return _stopped(run)
+        _say_stopped(run)
+        return None
     figures: dict[str, Any] = {
         "model": lm.name,
         "n_train": len(split.train),
@@ -81,7 +81,8 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
     for preset in cfg.preset_names:
         done = _transcoders(run, cfg, preset, lm, table, split, progress)
         if done is None:
-            return _stopped(run)
+            _say_stopped(run)
+            return None
         figures[preset] = done
     write_atomic(run.path / "card.md", card(lm, table, split, cfg, figures))
     write_json(run.path / "metrics.json", figures)
@@ -89,7 +90,7 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
     return figures
 
 
-def _stopped(run: RunFolder) -> None:
+def _say_stopped(run: RunFolder) -> None:
     status = run.status()
     run.write_status("stopped", status.done, status.total, "stopped; it goes on where it is resumed")
 
@@ -158,10 +159,11 @@ def _transcoders(
     return read_json(report)
 
 
-def _named(progress: Progress, prefix: str) -> Callable[[int, int, str], None]:
-    return lambda done, total, message="": progress(
-        done, total, f"{prefix}: {message}" if message else prefix
-    )
+def _named(progress: Progress, prefix: str) -> Progress:
+    def tell(done: int, total: int, message: str = "") -> None:
+        progress(done, total, f"{prefix}: {message}" if message else prefix)
+
+    return tell
 
 
 def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> list[Path]:

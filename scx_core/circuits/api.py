@@ -48,7 +48,7 @@ class Tracer:
             self._lead = find_lead(self.lm, self.encode(rows if len(rows) else [0]), self.labels)
         return self._lead
 
-    def encode(self, rows: Sequence[int]) -> list[EncodedCell]:
+    def encode(self, rows: Sequence[int] | np.ndarray) -> list[EncodedCell]:
         """Prompts of these rows, as this model wants them, within its context."""
         cfg = self.lm.sentence_config
         sentences = gene_sentences(self.table, rows, cfg.n_genes, cfg.tie_seed)
@@ -65,7 +65,7 @@ class Tracer:
             for genes in sentences
         ]
 
-    def predict(self, rows: Sequence[int]) -> list[str]:
+    def predict(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The label that the original model finds likeliest for each row."""
         return predicted(score_labels(self.lm, self.encode(rows), self.labels, self.lead), self.labels)
 

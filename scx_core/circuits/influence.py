@@ -69,12 +69,12 @@ def cut(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share: 
     """
     n = share_RS.shape[0] - 1
     column_S = smallest_set(scores.column_S, node_share)
-    row_R = np.append(column_S[:n], True)
+    row_R: np.ndarray = np.append(column_S[:n], True)
     score_RS = share_RS * scores.row_R[:, None] * row_R[:, None] * column_S[None, :]
     edge_RS = smallest_set(score_RS, edge_share)
     while True:
-        has_output_S = edge_RS.any(0)
-        has_input_R = edge_RS.any(1)
+        has_output_S: np.ndarray = np.asarray(edge_RS.any(0))
+        has_input_R: np.ndarray = np.asarray(edge_RS.any(1))
         alive_S = column_S & has_output_S
         alive_S[:n] &= has_input_R[:n]
         kept_RS = edge_RS & alive_S[None, :] & np.append(alive_S[:n], True)[:, None]

@@ -48,7 +48,7 @@ def plan_target(
     if kind not in ("contrast", "logit"):
         raise ScxError(f"There is no target of the kind {kind!r}.", "Use contrast or logit.")
     at = decision(answers_of(lm, labels, lead), label, against)
-    word = lm.tokenizer.decode([at.token]).strip()
+    word = lm.text(at.token).strip()
     if kind == "logit":
         return TargetPlan(f"{label}: logit of “{word}”", label, at.forced, {at.token: 1.0}, (), -1.0, kind)
     coefficients = {at.token: 1.0}
@@ -81,7 +81,7 @@ def finished_target(lm: Language, plan: TargetPlan, position: int | None, value:
         position=position,
         coefficients=plan.coefficients,
         against=plan.against,
-        teacher_forced=tuple(lm.tokenizer.decode([token]) for token in plan.forced),
+        teacher_forced=tuple(lm.text(token) for token in plan.forced),
         value=value,
         kind=plan.kind,
         vocabulary_mean=plan.vocabulary_mean,

@@ -171,7 +171,7 @@ def _edges(graph: Graph, kept: Cut, names: _Names) -> list[Edge]:
 def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[str, Any]) -> Circuit:
     """Phase 6: cut the graph and gather what is left as a circuit of scope `cell`."""
     lm, ids = graph.frozen.replacement.lm, graph.frozen.ids
-    tokens = [lm.tokenizer.decode([token]) for token in ids]
+    tokens = [lm.text(token) for token in ids]
     gene_T = cell.gene_at() + [None] * (len(ids) - len(cell.ids))
     kept = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share)
     names = _names(graph)

@@ -82,6 +82,10 @@ class Language:
         """The prompt template in force, with the lead before the answer when it is known."""
         return make_prompt(self.sentence_config.prompt, self.settings.get("lead"))
 
+    def text(self, token: int) -> str:
+        """One token as text."""
+        return str(self.tokenizer.decode([token]))
+
     def block(self, layer: int) -> torch.nn.Module:
         """Transformer block `layer`."""
         return self.model.get_submodule(self.facts.family.blocks)[layer]  # type: ignore[index]

@@ -114,7 +114,8 @@ def train_model(
     # Gradients of a confident model are full of subnormal numbers, which CPUs multiply 20 times slower.
     torch.set_flush_denormal(True)
     tokenizer = train_tokenizer(_texts(table, rows, sentences), recipe.vocabulary)
-    model = new_model(recipe, len(tokenizer), _context(table, rows, tokenizer, sentences)).to(device).train()
+    model = new_model(recipe, len(tokenizer), _context(table, rows, tokenizer, sentences)).train()
+    model.to(torch.device(device))
     steps = recipe.epochs * int(np.ceil(len(rows) / recipe.batch))
     optimizer, schedule = make_optimizer(model, recipe, steps)
     first = _restore(run, model, optimizer, schedule)

@@ -6,7 +6,7 @@ Legend: H heads, k head width, d residual width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -41,14 +41,15 @@ class NormWeights(NamedTuple):
         return folded_Nd - folded_Nd.mean(-1, keepdim=True) if self.centred else folded_Nd
 
 
-def _bias(module: torch.nn.Module, size: int) -> torch.Tensor:
+def _bias(module: Any, size: int) -> torch.Tensor:
     bias = getattr(module, "bias", None)
     return bias if bias is not None else module.weight.new_zeros(size)
 
 
 def _heads_qkv(lm: Language, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """One matrix with rows (head, q|k|v, k): GPT-NeoX."""
-    facts, qkv = lm.facts, lm.part(layer, "qkv")
+    facts = lm.facts
+    qkv: Any = lm.part(layer, "qkv")
     shape = (facts.n_heads, 3, facts.head_width)
     return qkv.weight.view(*shape, -1)[:, 2], _bias(qkv, qkv.weight.shape[0]).view(shape)[:, 2]
 
@@ -59,14 +60,14 @@ PACKINGS: dict[str, Callable[[Language, int], tuple[torch.Tensor, torch.Tensor]]
 def head_weights(lm: Language, layer: int) -> HeadWeights:
     """Value and output weights of the attention of one block."""
     W_V_Hkd, b_V_Hk = PACKINGS[lm.facts.family.packing](lm, layer)
-    out = lm.part(layer, "attn_out")
+    out: Any = lm.part(layer, "attn_out")
     W_O_Hkd = out.weight.T.reshape(lm.facts.n_heads, lm.facts.head_width, -1)
     return HeadWeights(W_V_Hkd, b_V_Hk, W_O_Hkd, _bias(out, out.weight.shape[0]))
 
 
-def norm_weights(lm: Language, module: torch.nn.Module) -> NormWeights:
+def norm_weights(lm: Language, module: Any) -> NormWeights:
     """Gain, shift and kind of a norm of this model."""
-    eps = getattr(module, "eps", None) or getattr(module, "variance_epsilon", 0.0)
+    eps = float(getattr(module, "eps", getattr(module, "variance_epsilon", 0.0)))
     return NormWeights(
         module.weight, _bias(module, module.weight.shape[0]), eps, lm.facts.family.norm == "layernorm"
     )

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scx_core.cells import CellTable
-from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.consensus import combine
+from scx_core.circuits.effects import span_effects, total_effects
+from scx_core.circuits.frozen import freeze
 from scx_core.circuits.replacement import Replacement, replacement
-from scx_core.circuits.target import TargetPlan, plan_target
+from scx_core.circuits.target import TargetPlan, plan_target, target_read
 from scx_core.circuits.trace import finish, trace_graph
 from scx_core.errors import ScxError
 from scx_core.language import Language, find_lead, predicted, score_labels
@@ -73,9 +75,15 @@ class Tracer:
         """The target of a label; see `plan_target`."""
         return plan_target(self.lm, self.labels, label, lead=self.lead, against=against, kind=kind)
 
-    def gene_effects(self, row: int, label: str, against: Sequence[str] | None = None) -> Circuit:
-        """Only the genes of one cell: a circuit without feature nodes, made from one backward pass."""
-        return self.cell(row, label=label, against=against, cfg=TraceConfig(nodes=1))
+    def gene_effects(
+        self, row: int, label: str, against: Sequence[str] | None = None, kind: str = "contrast"
+    ) -> list[GeneEffect]:
+        """The genes of one cell in the order of its sentence: one forward and one backward pass, no edges."""
+        self._check_row(row)
+        cell, plan = self.encode([row])[0], self.plan(label, against, kind)
+        frozen = freeze(self.rep, plan.prompt_ids(cell))
+        read_d, read_bias, _ = target_read(frozen, plan)
+        return span_effects(total_effects(frozen, read_d, read_bias).token_T, cell.spans)
 
     def cell(
         self,

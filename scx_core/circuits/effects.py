@@ -7,11 +7,13 @@ Legend: T positions, d residual width, F features of a layer, N active features,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
+from scx_core.circuits.circuit import GeneEffect
 from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attention_back, skip_back
 from scx_core.circuits.replacement import LayerMaps
 from scx_core.sentences import GeneSpan
@@ -63,7 +65,7 @@ def total_effects(frozen: FrozenPrompt, read_d: torch.Tensor, read_bias: float) 
     return TotalEffects(token_T, tuple(reversed(features)), torch.stack(errors[::-1]), float(bias))
 
 
-def gene_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[float]:
+def span_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[GeneEffect]:
     """A gene's effect: the sum over the tokens in its character span (method §8)."""
-    sums = torch.cat([token_T.new_zeros(1), token_T.double().cumsum(0)]).tolist()
-    return [sums[span.end] - sums[span.start] for span in spans]
+    tokens = token_T.double().tolist()
+    return [GeneEffect(span.gene, math.fsum(tokens[span.start : span.end]), span.rank) for span in spans]

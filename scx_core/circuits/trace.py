@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node
+from scx_core.circuits.circuit import Circuit, Edge, Node
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.edges import Chosen, EdgeTable, choose, edge_table
-from scx_core.circuits.effects import TotalEffects, gene_effects, total_effects
+from scx_core.circuits.effects import TotalEffects, span_effects, total_effects
 from scx_core.circuits.frozen import FrozenPrompt, freeze
 from scx_core.circuits.influence import (
     Cut,
@@ -38,13 +38,17 @@ from scx_core.sentences import EncodedCell
 
 
 class Graph(NamedTuple):
-    """A traced prompt before anything is cut. `called`: the label's logit beats its competitors' here."""
+    """A traced prompt before anything is cut.
+
+    `weight_RS` are all signed edges but the bias; `called`: the label's logit beats its competitors' here.
+    """
 
     frozen: FrozenPrompt
     plan: TargetPlan
     effects: TotalEffects
     chosen: Chosen
     table: EdgeTable
+    weight_RS: np.ndarray
     share_RS: np.ndarray
     scores: Influence
     value: float
@@ -58,37 +62,36 @@ def trace_graph(rep: Replacement, cell: EncodedCell, plan: TargetPlan, n_nodes: 
     effects = total_effects(frozen, read_d, read_bias)
     chosen = choose(frozen, effects.features, n_nodes)
     table = edge_table(frozen, chosen, read_d, read_bias, value)
-    columns = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
-    share_RS = normalised(columns.double().cpu().numpy(), table.rest_abs_R.double().cpu().numpy())
+    weight_RS = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
+    weight_RS = weight_RS.double().cpu().numpy()
+    share_RS = normalised(weight_RS, table.rest_abs_R.double().cpu().numpy())
     own = max(plan.coefficients, key=lambda token: plan.coefficients[token])
     rivals = [token for token, weight in plan.coefficients.items() if weight < 0]
     called = bool((frozen.logits_V[own] > frozen.logits_V[rivals]).all()) if rivals else value > 0
-    return Graph(frozen, plan, effects, chosen, table, share_RS, influence(share_RS), value, called)
+    return Graph(
+        frozen, plan, effects, chosen, table, weight_RS, share_RS, influence(share_RS), value, called
+    )
 
 
-def graph_scores(graph: Graph, n_prompt_genes: Sequence[float]) -> dict[str, float]:
+def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
     """Scores of the graph before the cut (method §6), and the accounting of the target in logits."""
     n, errors = len(graph.chosen.layer_C), graph.table.error_RLT[0].numel()
     column_S, row_R = graph.scores
-    genes = float(sum(n_prompt_genes))
-    size = graph.table.bias_R.abs().double(), graph.table.rest_abs_R.double()
-    inputs_R = torch.from_numpy(np.abs(graph.share_RS).sum(1)).to(size[0].device)
-    total_R = torch.cat([graph.table.feature_RC, graph.table.error_RLT.flatten(1), graph.table.token_RT], 1)
-    total_R = total_R.abs().double().sum(1) + size[1] + size[0]
-    weight_R = torch.from_numpy(row_R).to(total_R.device)
-    bias_share = float((weight_R * size[0] / total_R.clamp(min=1e-30)).sum() / weight_R.sum())
+    bias_R = graph.table.bias_R.abs().double().cpu().numpy()
+    rest_R = graph.table.rest_abs_R.double().cpu().numpy()
+    total_R = np.abs(graph.weight_RS).sum(1) + rest_R + bias_R
     return {
         "value": graph.value,
-        "gene_effect": genes,
-        "prompt_effect": float(graph.effects.token_T.double().sum()) - genes,
+        "gene_effect": gene_effect,
+        "prompt_effect": float(graph.effects.token_T.double().sum()) - gene_effect,
         "error_effect": float(graph.effects.error_LT.double().sum()),
         "bias_effect": graph.effects.bias,
         "replacement": replacement_score(column_S, n, errors),
         "completeness": completeness_score(graph.share_RS, row_R, n, errors),
         "error_share": float(column_S[n : n + errors].sum()),
         "token_share": float(column_S[n + errors :].sum()),
-        "unexplored_share": float((row_R * (1 - inputs_R.cpu().numpy())).sum()),
-        "bias_share": bias_share,
+        "unexplored_share": float((row_R * (1 - graph.share_RS.sum(1))).sum()),
+        "bias_share": float((row_R * bias_R / np.maximum(total_R, 1e-30)).sum() / row_R.sum()),
         "called": float(graph.called),
     }
 
@@ -159,9 +162,8 @@ def _nodes(
 def _edges(graph: Graph, kept: Cut, names: _Names) -> list[Edge]:
     """Edges between kept nodes, and the bias edge of every kept row."""
     table = graph.table
-    columns_RS = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1).cpu()
     rows, columns = np.nonzero(kept.edge_RS)
-    weights = columns_RS[rows, columns].tolist()
+    weights = graph.weight_RS[rows, columns].tolist()
     out = [Edge(names.column_S[s], names.row_R[r], w) for r, s, w in zip(rows, columns, weights, strict=True)]
     alive = np.append(kept.column_S[: len(names.row_R) - 1], True)
     bias = table.bias_R.tolist()
@@ -175,14 +177,14 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
     gene_T = cell.gene_at() + [None] * (len(ids) - len(cell.ids))
     kept = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share)
     names = _names(graph)
-    effects = gene_effects(graph.effects.token_T, cell.spans)
+    genes = span_effects(graph.effects.token_T, cell.spans)
     return Circuit(
         scope="cell",
         target=finished_target(lm, graph.plan, len(ids) - 1, graph.value),
-        genes=tuple(GeneEffect(span.gene, e, span.rank) for span, e in zip(cell.spans, effects, strict=True)),
+        genes=tuple(genes),
         nodes=tuple(_nodes(graph, kept, names, gene_T, tokens)),
         edges=tuple(_edges(graph, kept, names)),
-        scores=graph_scores(graph, effects),
+        scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         accounting={"max_relative_error": graph.table.max_relative_error(), "rows": float(len(names.row_R))},
         provenance=provenance,
         token_ids=tuple(ids),

@@ -1,0 +1,11 @@
+"""Benchmarks: how long the steps that a user waits for take here, and how much memory.
+
+In comes what is to be timed; out go rows of numbers with the machine they were taken on. Nothing is
+asserted: a number is for reading, tests are elsewhere.
+"""
+
+from scx_core.bench.circuits import bench_circuits
+from scx_core.bench.machine import Timed, machine, timed
+from scx_core.bench.pythia import bench_410m
+
+__all__ = ["Timed", "bench_410m", "bench_circuits", "machine", "timed"]

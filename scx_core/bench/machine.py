@@ -1,0 +1,69 @@
+"""What a benchmark ran on, and a stopwatch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+
+class Timed(NamedTuple):
+    """Seconds of one job over `runs` repeats."""
+
+    what: str
+    median_s: float
+    worst_s: float
+    runs: int
+
+
+def timed(what: str, job: Callable[[], object], runs: int = 5, warm: int = 1) -> Timed:
+    """Run a job `warm` times untimed, then `runs` times; CUDA work is waited for."""
+    for _ in range(warm):
+        job()
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        job()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return Timed(what, statistics.median(seconds), max(seconds), runs)
+
+
+def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Processor, cores, memory and versions, for the head of a table."""
+    name = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    where: dict[str, Any] = {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if torch.device(device).type == "cuda":
+        where["gpu"] = torch.cuda.get_device_name(device)
+    return where
+
+
+def peak_gib() -> float:
+    """The largest resident memory of this process so far, GiB."""
+    usage = psutil.Process().memory_info()
+    peak = getattr(usage, "peak_wset", None)
+    if peak is None:
+        import resource  # not on Windows, where peak_wset exists
+
+        scale = 1 if platform.system() == "Darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return float(peak) / 2**30

@@ -41,22 +41,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the files; the result names them."""
-    from scx_core.cells.markers import known_markers, shared_markers
-    from scx_core.figures import View, export
+    from scx_core.figures import View, export, markers_of
 
     view = from_namespace(View, args)
     formats = [name.strip() for name in args.formats.split(",") if name.strip()]
     found = read_circuit(args.circuit) if args.circuit else circuit.consensus(args)
-    answer = found.target.answer
-    known = known_markers(answer)
-    written = export(
-        found,
-        args.out,
-        formats,
-        view=view,
-        markers=known.genes if known else None,
-        shared=shared_markers(answer),
-    )
+    markers, shared = markers_of(found)
+    written = export(found, args.out, formats, view=view, markers=markers, shared=shared)
     return {"files": [str(path) for path in written], "provenance": found.provenance}
 
 

@@ -24,11 +24,6 @@ from scx_core.runs.processes import ProcessIdentity, identity_of
 RUN = "{run}"  # stands for the run's own folder in argv, so that a folder can be moved
 
 
-def runs_root() -> Path:
-    """Where runs live unless something else is said: the environment's SCX_RUNS, else `runs` right here."""
-    return Path(os.environ.get("SCX_RUNS") or "runs").absolute()
-
-
 def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
     """Run `python -m scx_core *argv` detached, with its output in job.log, and return its pid.
 

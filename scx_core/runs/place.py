@@ -8,4 +8,4 @@ from pathlib import Path
 
 def runs_root() -> Path:
     """The environment's SCX_RUNS, else `runs` in the current folder."""
-    return Path(os.environ.get("SCX_RUNS", "runs")).absolute()
+    return Path(os.environ.get("SCX_RUNS") or "runs").absolute()

@@ -27,9 +27,10 @@ from playwright.sync_api import Error, Page, Route, WebSocket, expect, sync_play
 START_BUTTON = "Show me a circuit"
 NETWORK_FRAME = "iframe"
 NETWORK_INSIDE = "canvas, svg"
+CIRCUIT_ADDRESS = re.compile("/circuits")
 GENE_WORDS = re.compile(r"\bGenes?\b")
 EXPORT_TAB = re.compile("Export", re.IGNORECASE)
-PREPARE_BUTTON = re.compile("prepare", re.IGNORECASE)  # pressed where a file is made on demand
+DOWNLOAD_BUTTON = '[data-testid="stDownloadButton"] button'
 EXPORTS = ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV")
 ERRORS = '[data-testid="stException"]'
 
@@ -91,6 +92,7 @@ def walk(page: Page, url: str, downloads: Path, picture: Path | None) -> None:
 
     began = time.monotonic()
     button.click()
+    page.wait_for_url(CIRCUIT_ADDRESS, timeout=STEP_MS)
     network = page.frame_locator(NETWORK_FRAME).first.locator(NETWORK_INSIDE).first
     expect(network).to_be_visible(timeout=STEP_MS)
     expect(page.get_by_text(GENE_WORDS).first).to_be_visible(timeout=STEP_MS)
@@ -111,10 +113,8 @@ def walk(page: Page, url: str, downloads: Path, picture: Path | None) -> None:
 
 def download(page: Page, kind: str, folder: Path) -> Path:
     """Press the button of one export and keep the file."""
-    name = re.compile(rf"\b{kind}\b", re.IGNORECASE)
-    button = page.locator('[data-testid="stDownloadButton"] button', has_text=name).first
-    if not button.count():
-        page.get_by_role("button", name=PREPARE_BUTTON).first.click()
+    # By the exact text of its label: the name of the button holds its icon's as well.
+    button = page.locator(DOWNLOAD_BUTTON).filter(has=page.get_by_text(kind, exact=True)).first
     expect(button).to_be_visible(timeout=STEP_MS)
     with page.expect_download(timeout=STEP_MS) as waiting:
         button.click()

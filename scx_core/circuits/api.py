@@ -108,6 +108,16 @@ class Tracer:
         }
         return finish(graph, cell, cfg, self._provenance({"trace": to_dict(cfg)}, cell=about))
 
+    def answer_for(self, label: str, cells: int = 12) -> str:
+        """The model's answer for a type of the table: its own name, else what most of its cells are called.
+
+        Data sets name the same cells differently ("NK" and "CD56+ NK"); the model is asked, not a table.
+        """
+        if label in self.labels:
+            return label
+        said = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
+        return max(sorted(set(said)), key=said.count)
+
     def draw(self, label: str, cfg: ConsensusConfig) -> np.ndarray:
         """The rows that a consensus of a type uses: drawn without replacement with the seed."""
         rows = np.flatnonzero(self.table.labels == label)
@@ -129,10 +139,11 @@ class Tracer:
     ) -> Circuit:
         """The circuit of a cell type over many of its cells.
 
-        `answer` is the model's label to explain, where it is not called as the type in the table.
+        `answer` is the model's label to explain (default: the type itself, or `answer_for` it).
+        Raises ScxError when the table has no such cells or the model no such answer.
         """
         rows = self.draw(label, cfg)
-        plan = self.plan(answer or label, against, trace.target)
+        plan = self.plan(answer or self.answer_for(label), against, trace.target)
         circuits = []
         for done, (row, cell) in enumerate(zip(rows, self.encode(rows), strict=True)):
             graph = trace_graph(self.rep, cell, plan, cfg.nodes)

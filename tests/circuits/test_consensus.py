@@ -32,7 +32,9 @@ def cell(feature_effect: float, *, gene: str = "CD79A", second: bool = False) ->
         edges.append(Edge("f:1:6:7", "target", 0.5))
     genes = (GeneEffect(gene, feature_effect, 3), GeneEffect("B2M", -0.1, 1))
     scores = {"value": 2.0, "called": 1.0}
-    return Circuit("cell", TARGET, genes, tuple(nodes), tuple(edges), scores, {"max_relative_error": 1e-6}, {})
+    return Circuit(
+        "cell", TARGET, genes, tuple(nodes), tuple(edges), scores, {"max_relative_error": 1e-6}, {}
+    )
 
 
 def test_positions_are_summed_and_means_run_over_all_cells():

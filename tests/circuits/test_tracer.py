@@ -1,0 +1,111 @@
+"""The tracer as people call it, on a tiny random model: cells, consensus, mistakes, other label names."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
+from scx_core.errors import ScxError
+from scx_core.transcoders import Transcoder, TranscoderSet
+from tests.identities.test_tracer_laws import random_set
+from tests.tiny import LABELS, tiny_language, tiny_table
+
+
+@pytest.fixture(scope="module")
+def tracer(tmp_path_factory):
+    lm = tiny_language(tmp_path_factory.mktemp("model"), dtype="float32")
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), _table())
+
+
+def _table(names: dict[str, str] | None = None):
+    table = tiny_table(30)
+    labels = np.array([(names or {}).get(label, label) for label in table.labels], dtype=object)
+    fields = {
+        name: getattr(table, name) for name in ("name", "organism", "fingerprint", "n_cells", "symbols")
+    }
+    ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
+    types = sorted(set(labels.tolist()))
+    return SimpleNamespace(**fields, rows=table.rows, labels=labels, cell_ids=ids, types=types)
+
+
+def test_one_cell(tracer):
+    circuit = tracer.cell(3, label="CD19+ B")
+    assert circuit.accounting["max_relative_error"] < 1e-3
+    assert circuit.sentence == tuple(gene.gene for gene in circuit.genes)
+    assert [gene.rank for gene in circuit.genes] == list(range(1, len(circuit.genes) + 1))
+    parts = ("gene_effect", "prompt_effect", "error_effect", "bias_effect")
+    assert sum(circuit.scores[part] for part in parts) == pytest.approx(circuit.target.value, abs=1e-4)
+    assert circuit.provenance["cell"]["cell_id"] == "cell3"
+    assert {node.kind for node in circuit.nodes} >= {"feature", "bias", "target"}
+
+
+def test_gene_effects_alone_are_the_circuits_own(tracer):
+    alone = tracer.gene_effects(3, "CD19+ B")
+    assert [g.effect for g in alone] == pytest.approx(
+        [g.effect for g in tracer.cell(3, label="CD19+ B").genes]
+    )
+
+
+def test_the_same_inputs_give_the_same_circuit(tracer):
+    assert tracer.cell(5, label="Dendritic") == tracer.cell(5, label="Dendritic")
+    cfg = ConsensusConfig(cells=4, seed=3)
+    assert tracer.consensus("Dendritic", cfg=cfg) == tracer.consensus("Dendritic", cfg=cfg)
+
+
+def test_without_a_label_the_models_own_call_is_explained(tracer):
+    assert tracer.cell(2).target.answer == tracer.predict([2])[0]
+
+
+def test_one_competitor(tracer):
+    circuit = tracer.cell(0, label="CD4+/CD25 T Reg", against=["CD4+/CD45RO+ Memory"])
+    assert circuit.target.against == ("CD4+/CD45RO+ Memory",)
+    assert len(circuit.target.coefficients) == 2
+    assert circuit.target.teacher_forced, "the shared prefix is teacher-forced"
+    assert circuit.target.position == len(circuit.token_ids) - 1
+
+
+def test_consensus_is_the_mean_of_its_cells(tracer):
+    cfg = ConsensusConfig(cells=5)
+    found = tracer.consensus("CD19+ B", cfg=cfg)
+    cells = [tracer.cell(row, label="CD19+ B") for row in tracer.draw("CD19+ B", cfg)]
+    gene = found.genes[0]
+    each = [sum(g.effect for g in cell.genes if g.gene == gene.gene) for cell in cells]
+    assert gene.effect == pytest.approx(np.mean(each), rel=1e-5)
+    assert found.n_cells == 5
+    assert found.provenance["cells"] == [int(row) for row in tracer.draw("CD19+ B", cfg)]
+
+
+def test_a_type_under_another_name_is_explained_by_what_the_model_calls_it(tracer):
+    other = make_tracer(tracer.lm, tracer.transcoders, _table({"CD19+ B": "B cells of the blood"}))
+    found = other.consensus("B cells of the blood", cfg=ConsensusConfig(cells=3))
+    assert found.target.answer == other.answer_for("B cells of the blood")
+    assert found.target.answer in LABELS
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t: t.cell(99), "no cell 99"),
+        (lambda t: t.cell(0, label="Neuron"), "Neuron"),
+        (lambda t: t.cell(0, label="CD19+ B", against=["Neuron"]), "Neuron"),
+        (lambda t: t.cell(0, label="CD19+ B", against=["CD19+ B"]), "nothing"),
+        (lambda t: t.consensus("Neuron"), "Neuron"),
+        (lambda t: t.plan("CD19+ B", kind="odd"), "odd"),
+        (lambda t: t.cell(0, cfg=TraceConfig(nodes=1), label=""), "no answer"),
+    ],
+)
+def test_mistakes_are_named(tracer, call, words):
+    with pytest.raises(ScxError, match=words):
+        call(tracer)
+
+
+def test_transcoders_of_another_model_are_refused(tracer):
+    layers = tuple(
+        Transcoder(c.W_enc_Fd[:, :8], c.b_enc_F, c.W_dec_Fd[:, :8], c.b_dec_d[:8])
+        for c in tracer.transcoders.layers
+    )
+    with pytest.raises(ScxError, match="width 8"):
+        make_tracer(tracer.lm, TranscoderSet(layers), tracer.table)

@@ -55,12 +55,11 @@ class TrainConfig:
         minimum=0.0,
         maximum=1.0,
     )
-    aux: float = option(1 / 32, "Weight of the loss that revives dead features", minimum=0.0)
+    revive: float = option(
+        1 / 32, "Weight of the loss that revives dead features (0: they stay dead)", minimum=0.0
+    )
     dead_after: int = option(
         40_000, "A feature is dead after so many tokens without firing", minimum=1, unit="tokens"
-    )
-    resample_every: int = option(
-        0, "Move dead features to badly explained tokens every so many steps (0: never)", minimum=0
     )
     seed: int = option(0, "Seed of the split, the data order and the initial weights", minimum=0)
     held_out: float = option(0.1, "Share of the cells kept for validation", minimum=0.01, maximum=0.9)
@@ -92,7 +91,7 @@ PRESETS: dict[str, Preset] = {
     "recommended": Preset(TranscoderConfig(), TrainConfig(), "BatchTopK: few active features, small loss"),
     "paper": Preset(
         TranscoderConfig(kind="relu", normalise=False, l1=1.4e-4),
-        TrainConfig(learning_rate=4e-4, warmup=100, decay=0.0, anneal=0.0, aux=0.0),
+        TrainConfig(learning_rate=4e-4, warmup=100, decay=0.0, anneal=0.0, revive=0.0),
         "ReLU with an L1 penalty of 1.4e-4, as the seed paper states it",
     ),
     "quick": Preset(

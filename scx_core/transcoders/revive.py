@@ -1,23 +1,17 @@
-"""Two ways to bring dead features back: a loss that teaches them the error, and a fresh start on bad tokens.
+"""Bringing dead features back: a loss teaches them the remaining error, and their bias rises until they fire.
 
 Legend: T tokens, d width, D dead features.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch.nn import functional as nnf
 
-AUX_FEATURES = 32  # dead features a token that the auxiliary loss lets explain the error
-
-
-class FreshRows(NamedTuple):
-    """Encoder and decoder rows [D, d] of features that start anew."""
-
-    W_enc_Dd: torch.Tensor
-    W_dec_Dd: torch.Tensor
+# Dead features a token that the auxiliary loss lets explain the error. Few, so that each of them learns an
+# activation that is worth selecting.
+AUX_FEATURES = 4
+LIFT = 0.02  # of the cut, each step
 
 
 def revival_loss(
@@ -42,19 +36,11 @@ def revival_loss(
     return missing_Td.square().sum() / error_Td.square().sum().clamp(min=1e-12)
 
 
-def fresh_rows(
-    x_Td: torch.Tensor, error_Td: torch.Tensor, cut: float, n: int, generator: torch.Generator
-) -> FreshRows:
-    """Rows for `n` features, each aimed at one token drawn by its squared error.
+@torch.no_grad()
+def lift(b_enc_F: torch.Tensor, dead_F: torch.Tensor, cut: float) -> None:
+    """Raise the bias of dead features by a small share of the selection's cut.
 
-    The encoder row lies along that token's input, long enough that the feature is selected there (its
-    pre-activation is the error's size, at least twice the cut); the decoder row along its error.
+    After some steps such a feature is selected on the tokens that its encoder row fits best, and from then on
+    the reconstruction itself teaches it; until then nothing else of it changes.
     """
-    weight_T = error_Td.square().sum(1).double().cpu()
-    pick_D = torch.multinomial(weight_T + weight_T.mean() * 1e-6, n, replacement=True, generator=generator)
-    x_Dd, error_Dd = x_Td[pick_D.to(x_Td.device)], error_Td[pick_D.to(x_Td.device)]
-    size_D1 = error_Dd.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    reach_D1 = size_D1.clamp(min=2 * cut)
-    return FreshRows(
-        x_Dd * reach_D1 / x_Dd.square().sum(1, keepdim=True).clamp(min=1e-12), error_Dd / size_D1
-    )
+    b_enc_F += LIFT * cut * dead_F

@@ -112,8 +112,7 @@ class Session:
         k = features_of_step(self.cfg, self.train, step)
         self.optimizer.zero_grad(set_to_none=True)
         reports, tokens = [], 0
-        io = list(activations(self.lm, self.texts, cells))
-        for layer, (x_Td, y_Td) in enumerate(io):
+        for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells)):
             report, tokens = self.trainees[layer].step(x_Td, y_Td, k), len(x_Td)
             _check_finite(report.objective.item(), step, layer)
             report.objective.backward()  # here, so that only one layer's graph is alive at a time
@@ -124,30 +123,12 @@ class Session:
             trainee.project_gradient()
         self.optimizer.step()
         for trainee in self.trainees:
-            trainee.normalise_rows()
-        if self._resamples(step):
-            for layer, (x_Td, y_Td) in enumerate(io):
-                self._resample(layer, x_Td, y_Td, k, step)
+            trainee.after_step()
         return StepReport(
             tokens,
             sum(report.loss for report in reports),
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
-
-    def _resamples(self, step: int) -> bool:
-        """Not in the last part, where the learning rate falls: what starts then has no time to learn."""
-        every = self.train.resample_every
-        return bool(every) and (step + 1) % every == 0 and step < (1 - self.train.decay) * self.train.steps
-
-    def _resample(self, layer: int, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, step: int) -> None:
-        """Dead features of a layer start anew, and Adam forgets what it knew of their rows."""
-        trainee = self.trainees[layer]
-        seed = (self.train.seed * 100_003 + step) * 1009 + layer
-        index_D = trainee.resample(x_Td, y_Td, k, seed)
-        for name in ("W_enc", "b_enc", "W_dec"):
-            state = self.optimizer.state[trainee.weights[name]]
-            for moment in ("exp_avg", "exp_avg_sq"):
-                state[moment][index_D] = 0.0
 
     def layers(self) -> list[Transcoder]:
         """The transcoders as they are now, for raw activations; BatchTopK gated at the running cut."""

@@ -15,7 +15,7 @@ from torch.nn import functional as nnf
 
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.module import Kind, Transcoder
-from scx_core.transcoders.revive import fresh_rows, revival_loss
+from scx_core.transcoders.revive import lift, revival_loss
 from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
 
 GUESS = 0.8  # share of the last cuts that the next one is expected to be above
@@ -58,10 +58,7 @@ class Trainee:
         write_Fd = write_Fd + 0.1 * noise_Fd * write_Fd.norm(dim=1, keepdim=True) / x_Td.shape[1] ** 0.5
         size_F1 = write_Fd.norm(dim=1, keepdim=True)
         weights = {
-            "W_enc": read_Fd
-            * size_F1
-            / read_Fd.norm(dim=1, keepdim=True).square().clamp(min=1e-12)
-            / cfg.k**0.5,
+            "W_enc": _even_rows(read_Fd, float(size_F1.mean()) / cfg.k**0.5),
             "b_enc": torch.zeros(n_features, device=device),
             "W_dec": write_Fd / size_F1.clamp(min=1e-12),
             "b_dec": b_dec_d,
@@ -91,10 +88,10 @@ class Trainee:
         w, (error_Td, penalty, fires_F) = self.weights, self._code(x_Td, y_Td, k)
         loss = self._error_term(error_Td, y_Td) + penalty
         objective, dead_F = loss, self.dead_F
-        if self.train.aux and bool(dead_F.any()):
+        if self.train.revive and bool(dead_F.any()):
             index_D = dead_F.nonzero()[:, 0]
             rows = (w[name][index_D] for name in ("W_enc", "b_enc", "W_dec"))
-            objective = loss + self.train.aux * revival_loss(x_Td, error_Td.detach(), *rows)
+            objective = loss + self.train.revive * revival_loss(x_Td, error_Td.detach(), *rows)
         self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + len(x_Td))
         with torch.no_grad():
             fvu = error_Td.square().sum() / (y_Td - y_Td.mean(0)).square().sum()
@@ -124,20 +121,6 @@ class Trainee:
             output_Td = output_Td + x_Td @ w["W_skip"].T
         return y_Td - output_Td, penalty, fires_F
 
-    @torch.no_grad()
-    def resample(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, seed: int) -> torch.Tensor:
-        """Start the dead features anew on tokens that are badly explained; their numbers [D]."""
-        index_D = self.dead_F.nonzero()[:, 0]
-        if len(index_D):
-            x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
-            error_Td = self._code(x_Td, y_Td, k)[0]
-            generator = torch.Generator().manual_seed(seed)
-            rows = fresh_rows(x_Td, error_Td, float(self.memory["cut"]), len(index_D), generator)
-            self.weights["W_enc"][index_D], self.weights["W_dec"][index_D] = rows
-            self.weights["b_enc"][index_D] = 0.0
-            self.memory["unseen"][index_D] = 0
-        return index_D
-
     def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
         if self.cfg.error == "relative":
             size_T1 = y_Td.norm(dim=1, keepdim=True).clamp(min=1e-8)
@@ -158,10 +141,12 @@ class Trainee:
             g -= (g * W_dec).sum(1, keepdim=True) * W_dec
 
     @torch.no_grad()
-    def normalise_rows(self) -> None:
-        """Back to unit decoder rows after an optimiser step."""
+    def after_step(self) -> None:
+        """What an optimiser step is followed by: unit decoder rows, and a push for dead features."""
         W_dec = self.weights["W_dec"]
         W_dec /= W_dec.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        if self.train.revive:
+            lift(self.weights["b_enc"], self.dead_F, float(self.memory["cut"]))
 
     @torch.no_grad()
     def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
@@ -194,6 +179,13 @@ class Trainee:
             k=self.cfg.k if kind == "topk" else None,
             threshold_F=torch.full_like(w["b_enc"], level) if kind == "jumprelu" else None,
         )
+
+
+def _even_rows(read_Fd: torch.Tensor, level: float) -> torch.Tensor:
+    """Encoder rows of one length, whose pre-activation on their own token is `level` on average: with rows of
+    different lengths, features of tokens with a small output would lose every selection and die at once."""
+    size_F1 = read_Fd.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return level * read_Fd / size_F1 / size_F1.mean()
 
 
 def _scales(x_Td: torch.Tensor, y_Td: torch.Tensor, normalise: bool) -> dict[str, torch.Tensor]:

@@ -33,7 +33,6 @@ TRAIN = TrainConfig(
     cells_per_batch=6,
     warmup=4,
     dead_after=1500,
-    resample_every=7,
     held_out=0.2,
     log_every=5,
     evaluate_every=20,

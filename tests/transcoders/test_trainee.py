@@ -69,14 +69,14 @@ def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
         layer.weights["b_enc"][dead_F] = -0.5  # silent on every token
     layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
     grads = {}
-    for aux in (0.0, 1.0):
-        layer.train = replace(TRAIN, aux=aux)
+    for weight in (0.0, 1.0):
+        layer.train = replace(TRAIN, revive=weight)
         for tensor in layer.weights.values():
             tensor.grad = None
         layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
         report = layer.step(*data(), k=3)
         report.objective.backward()
-        grads[aux] = {name: tensor.grad.clone() for name, tensor in layer.weights.items()}
+        grads[weight] = {name: tensor.grad.clone() for name, tensor in layer.weights.items()}
         assert report.dead == pytest.approx(2 / (4 * D))
     for name in ("W_enc", "b_enc", "W_dec"):
         assert not grads[0.0][name][dead_F].any()
@@ -95,23 +95,33 @@ def test_revival_loss_is_lower_for_features_that_point_at_the_error():
     assert losses[0] < losses[1]
 
 
-def test_resampled_features_fire_where_the_error_was_and_others_stay():
+def test_a_silent_features_bias_rises_until_it_fires():
     layer, (x_Td, y_Td) = trainee(), data()
-    dead_F = torch.zeros(4 * D, dtype=torch.bool)
-    dead_F[[0, 5, 9]] = True
     with torch.no_grad():
-        layer.weights["b_enc"][dead_F] = -9.0
+        layer.weights["b_enc"][5] = -3.0
     layer.step(x_Td, y_Td, k=3)
-    layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
-    before = {name: tensor.detach().clone() for name, tensor in layer.weights.items()}
-    moved = layer.resample(x_Td, y_Td, k=3, seed=0)
-    assert moved.tolist() == [0, 5, 9] and not layer.dead_F.any()
-    for name in ("W_enc", "b_enc", "W_dec"):
-        assert torch.equal(layer.weights[name][~dead_F], before[name][~dead_F])
-    layer.step(x_Td, y_Td, k=3)
-    assert (layer.memory["unseen"][dead_F] == 0).all()  # each fired somewhere in the batch
-    same = trainee()
-    assert not same.resample(x_Td, y_Td, k=3, seed=0).numel()
+    assert layer.memory["unseen"][5] == T
+    for _ in range(2000):
+        layer.after_step()
+        layer.step(x_Td, y_Td, k=3)
+        if layer.memory["unseen"][5] == 0:
+            break
+    assert layer.memory["unseen"][5] == 0 and -3.0 < float(layer.weights["b_enc"][5]) < 1.0
+
+    asleep = trainee(train=replace(TRAIN, revive=0.0))
+    asleep.memory["unseen"][5] = TRAIN.dead_after + 1
+    before = asleep.weights["b_enc"].clone()
+    asleep.after_step()
+    assert torch.equal(asleep.weights["b_enc"], before)
+
+
+def test_only_dead_features_are_lifted():
+    layer = trainee()
+    layer.memory["cut"] = torch.tensor(0.5)
+    layer.memory["unseen"][[2, 7]] = TRAIN.dead_after + 1
+    before = layer.weights["b_enc"].clone()
+    layer.after_step()
+    assert (layer.weights["b_enc"] - before).nonzero()[:, 0].tolist() == [2, 7]
 
 
 def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
@@ -123,7 +133,7 @@ def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
     assert (W_dec.grad * W_dec).sum(1).abs().max() < 1e-5 * W_dec.grad.norm(dim=1).max()
     with torch.no_grad():
         W_dec *= 3
-    layer.normalise_rows()
+    layer.after_step()
     assert torch.allclose(W_dec.norm(dim=1), torch.ones(4 * D), atol=1e-5)
 
 

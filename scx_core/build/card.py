@@ -73,9 +73,9 @@ Cells a type: {counts}.
 
 ## Split and seed
 {cfg.split_by}, {len(split.train)} cells to train on, {len(split.held_out)} held out
-({split.held_out_share:.1%}), split seed {cfg.split_seed}; recipe seed {recipe.seed}, {recipe.epochs} epochs;
-ties of equal expression ordered with seed {sentences.tie_seed}. The split is kept in `scx.json`. Transcoders
-are trained on the same training cells.
+({split.held_out_share:.1%}), split seed {cfg.split_seed}; recipe seed {recipe.seed},
+{recipe.readings:,} cells read in training, repeats counted; ties of equal expression ordered with seed
+{sentences.tie_seed}. The split is kept in `scx.json`. Transcoders are trained on the same training cells.
 
 ## Metrics
 All over the {figures["n_held_out"]} held-out cells, every MLP replaced at once.

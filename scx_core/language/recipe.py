@@ -7,6 +7,7 @@ breaks the ties of equal counts anew and drops some genes, so that few cells do 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
+from scx_core.cells import CellTable
 from scx_core.runs.config import option
 from scx_core.sentences import Prompt, SentenceConfig, answer_ids, encode, gene_sentences
 
@@ -30,8 +32,10 @@ class RecipeConfig:
     width: int = option(128, "Width of the residual stream", minimum=16)
     layers: int = option(4, "Transformer blocks", minimum=1)
     heads: int = option(4, "Attention heads", minimum=1)
-    vocabulary: int = option(1200, "Tokens of the byte-pair encoding", minimum=300)
-    epochs: int = option(28, "Passes over the training cells", minimum=1)
+    vocabulary: int = option(
+        0, "Tokens of the byte-pair encoding (0: 1,200, or 4,000 for more than 2,000 genes)", minimum=0
+    )
+    readings: int = option(17_600, "Cells read in training, every repeat counted", minimum=1, unit="cells")
     batch: int = option(16, "Cells in a step", minimum=1)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
@@ -43,6 +47,15 @@ class RecipeConfig:
         4.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
     )
     seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps."""
+        return -(-self.readings // self.batch)
+
+    def vocabulary_for(self, n_genes: int) -> int:
+        """Tokens for a data set of so many genes."""
+        return self.vocabulary or (1200 if n_genes <= 2000 else 4000)
 
 
 def train_tokenizer(texts: Iterator[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -115,30 +128,34 @@ def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> Batch:
     return Batch(ids_BT, weight_BT)
 
 
-def epoch_batches(
-    table,
+def cells_of_step(rows: np.ndarray, cfg: RecipeConfig, step: int) -> list[tuple[int, int]]:
+    """(row, pass) of the cells of a step. All passes together are one endless list, each a new permutation
+    of the rows, and a step takes the next `batch` of it: few cells are read often, many cells once."""
+    at = np.arange(step * cfg.batch, (step + 1) * cfg.batch)
+    orders = {n: np.random.default_rng([cfg.seed, 0, n]).permutation(rows) for n in set(at // len(rows))}
+    return [(int(orders[n][i]), int(n)) for n, i in zip(at // len(rows), at % len(rows), strict=True)]
+
+
+def training_batch(
+    table: CellTable,
     rows: np.ndarray,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     prompt: Prompt,
     sentences: SentenceConfig,
     cfg: RecipeConfig,
-    epoch: int,
-) -> Iterator[Batch]:
-    """The batches of one epoch: a pure function of the config and the epoch's number."""
-    rng = np.random.default_rng([cfg.seed, epoch])
+    step: int,
+) -> Batch:
+    """The batch of one step: a pure function of the config and the step's number, so a resume is exact."""
+    rng = np.random.default_rng([cfg.seed, 1, step])
     wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
-    order = rng.permutation(rows)
-    cells = gene_sentences(table, order, wanted, tie_seed=sentences.tie_seed + epoch)
-    for start in range(0, len(order), cfg.batch):
-        out = []
-        for row, genes in zip(
-            order[start : start + cfg.batch], cells[start : start + cfg.batch], strict=True
-        ):
-            kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
-            cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
-            answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")
-            out.append(([*cell.ids, *answer, tokenizer.eos_token_id], len(cell.ids)))
-        yield _batch(out, cfg.answer_weight)
+    out = []
+    for row, passed in cells_of_step(rows, cfg, step):
+        genes = gene_sentences(table, [row], wanted, tie_seed=sentences.tie_seed + passed)[0]
+        kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
+        cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
+        answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")
+        out.append(([*cell.ids, *answer, tokenizer.eos_token_id], len(cell.ids)))
+    return _batch(out, cfg.answer_weight)
 
 
 def weighted_loss(logits_BTV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,19 +168,20 @@ def weighted_loss(logits_BTV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor,
     return (ce_BT * weight_BT).sum() / weight_BT.sum(), ce_BT[answer_BT].mean().detach()
 
 
-def make_optimizer(model: torch.nn.Module, cfg: RecipeConfig, steps: int):
-    """AdamW (decay on matrices only) with a linear warm-up of 5% and a cosine to zero."""
+def make_optimizer(model: torch.nn.Module, cfg: RecipeConfig) -> torch.optim.AdamW:
+    """AdamW with weight decay on the matrices only."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.98))
-    warm = max(1, steps // 20)
+    groups = [
+        {"params": matrices, "weight_decay": cfg.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.98))
 
-    def factor(step: int) -> float:
-        return (
-            (step + 1) / warm
-            if step < warm
-            else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
-        )
 
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+def learning_rate(cfg: RecipeConfig, step: int) -> float:
+    """A linear warm-up over 5% of the steps, then a cosine to zero."""
+    warm = max(1, cfg.steps // 20)
+    if step < warm:
+        return cfg.learning_rate * (step + 1) / warm
+    return cfg.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, cfg.steps - warm)))

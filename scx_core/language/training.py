@@ -1,4 +1,4 @@
-"""Run the recipe in a run folder: checkpoint every epoch, stop on request, go on exactly where it stopped."""
+"""Run the recipe in a run folder: checkpoints, a stop on request, and a resume that changes nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 from scx_core.errors import ScxError
 from scx_core.language.load import SETTINGS_FILE, Language, load_language
 from scx_core.language.recipe import (
+    Batch,
     RecipeConfig,
-    epoch_batches,
+    learning_rate,
     make_optimizer,
     new_model,
     train_tokenizer,
+    training_batch,
     weighted_loss,
 )
 from scx_core.runs.config import to_dict
@@ -28,6 +30,9 @@ from scx_core.sentences import SentenceConfig, encode, gene_sentences, make_prom
 
 # Answers and their longest prefixes: room behind the prompt in the model's context.
 ANSWER_ROOM = 48
+# Cells that the tokenizer and the context's length are fitted on.
+SOME = 2000
+CHECKPOINT_EVERY = 50
 
 
 def _texts(table, rows: np.ndarray, sentences: SentenceConfig) -> Iterator[str]:
@@ -51,17 +56,20 @@ def _context(table, rows: np.ndarray, tokenizer, sentences: SentenceConfig) -> i
     return 64 * int(np.ceil((1.2 * longest + ANSWER_ROOM) / 64))
 
 
-def _checkpoint(run: RunFolder, epoch: int, model, optimizer, schedule) -> None:
+def _checkpoint(run: RunFolder, step: int, model, optimizer) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     tensors["rng"] = torch.get_rng_state()
-    run.save_checkpoint(epoch, tensors, {"schedule": schedule.last_epoch}, keep=2)
+    if torch.cuda.is_available():
+        tensors["cuda_rng"] = torch.cuda.get_rng_state()
+    run.save_checkpoint(step, tensors, {}, keep=2)
 
 
-def _restore(run: RunFolder, model, optimizer, schedule) -> int:
-    """Epochs that are done; the model, optimizer, schedule and RNG are put back to that point."""
+def _restore(run: RunFolder, model, optimizer) -> int:
+    """Steps that are done; the model, the optimizer and the RNG are put back to that point."""
     saved = run.latest_checkpoint()
+    run.truncate_metrics(saved.step if saved else 0)
     if saved is None:
         return 0
     model.load_state_dict(
@@ -73,12 +81,10 @@ def _restore(run: RunFolder, model, optimizer, schedule) -> int:
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
             full["state"].setdefault(int(index), {})[key] = value
-    # The learning rate is a function of the step: the schedule sets it again.
     optimizer.load_state_dict(full)
-    for _ in range(saved.state["schedule"]):
-        schedule.step()
     torch.set_rng_state(saved.tensors["rng"])
-    run.truncate_metrics(saved.state["schedule"])
+    if "cuda_rng" in saved.tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved.tensors["cuda_rng"])
     return saved.step
 
 
@@ -108,38 +114,40 @@ def train_model(
     """Train a model on `rows` of the table, write it to `folder` in Hugging Face format, and load it.
 
     `settings` is added to what `scx.json` says (labels, sentences, recipe). Metrics per step go to the
-    run. Returns None when `stopped` turned true; the run then goes on later from its last epoch.
+    run. Returns None when `stopped` turned true; the run then goes on later from that step.
     Raises ScxError when the loss is not finite.
     """
     # Gradients of a confident model are full of subnormal numbers, which CPUs multiply 20 times slower.
     torch.set_flush_denormal(True)
-    tokenizer = train_tokenizer(_texts(table, rows, sentences), recipe.vocabulary)
-    model = new_model(recipe, len(tokenizer), _context(table, rows, tokenizer, sentences)).train()
+    some = rows[:: max(1, len(rows) // SOME)]
+    tokenizer = train_tokenizer(_texts(table, some, sentences), recipe.vocabulary_for(table.n_genes))
+    model = new_model(recipe, len(tokenizer), _context(table, some, tokenizer, sentences)).train()
     model.to(torch.device(device))
-    steps = recipe.epochs * int(np.ceil(len(rows) / recipe.batch))
-    optimizer, schedule = make_optimizer(model, recipe, steps)
-    first = _restore(run, model, optimizer, schedule)
+    optimizer = make_optimizer(model, recipe)
     half = torch.autocast(torch.device(device).type, torch.bfloat16)
     prompt = make_prompt(sentences.prompt)
-    for epoch in range(first, recipe.epochs):
-        for batch in epoch_batches(table, rows, tokenizer, prompt, sentences, recipe, epoch):
-            batch = type(batch)(*(part.to(device) for part in batch))
-            with half:
-                logits_BTV = model(batch.ids_BT).logits
-            loss, answer_loss = weighted_loss(logits_BTV, batch)
-            if not torch.isfinite(loss):
-                raise ScxError(f"The loss is not finite in epoch {epoch}.", "Lower the learning rate.")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            step = schedule.last_epoch
-            run.log({"step": step, "loss": loss.item(), "answer_loss": answer_loss.item()})
-            progress(step, steps, f"training the model, epoch {epoch + 1} of {recipe.epochs}")
-            if stopped():
-                return None
-        _checkpoint(run, epoch + 1, model, optimizer, schedule)
+    for step in range(_restore(run, model, optimizer), recipe.steps):
+        batch = training_batch(table, rows, tokenizer, prompt, sentences, recipe, step)
+        batch = Batch(*(part.to(device) for part in batch))
+        with half:
+            logits_BTV = model(batch.ids_BT).logits
+        loss, answer_loss = weighted_loss(logits_BTV, batch)
+        if not torch.isfinite(loss):
+            raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
+        progress(done, recipe.steps, "training the model")
+        stop = stopped()
+        if stop or done % CHECKPOINT_EVERY == 0 or done == recipe.steps:
+            _checkpoint(run, done, model, optimizer)
+        if stop and done < recipe.steps:
+            return None
     about = {
         "name": name,
         "labels": sorted(set(table.labels[rows].tolist())),

@@ -141,7 +141,7 @@ def test_demo_holds_the_strongest_genes_against_the_marker_lists(files, tmp_path
 
 
 def test_demo_build_makes_a_model_and_its_transcoders(files, tmp_path):
-    tiny = ["--width", "16", "--layers", "1", "--heads", "2", "--epochs", "1", "--vocabulary", "320"]
+    tiny = ["--width", "16", "--layers", "1", "--heads", "2", "--readings", "64", "--vocabulary", "320"]
     more = ["--n-genes", "8", "--presets", "quick", "--device", "cpu", "--name", "mine"]
     words = ["demo", "build", *files.data, *tiny, *more, "--runs", tmp_path / "runs"]
     result = call(*words, "--install", tmp_path / "models", tmp_path)

@@ -60,7 +60,7 @@ def test_every_command_lists_the_common_options(name, capsys):
         (["trace", "--node-share", "2"], ["--node-share", "0.0 to 1.0"]),
         (["circuit", "--cells", "1"], ["--cells", "at least 2"]),
         (["export", "none.json"], ["none.json"]),
-        (["demo", "build", "--presets", "best", "--epochs", "0"], ["--epochs", "at least 1"]),
+        (["demo", "build", "--presets", "best", "--readings", "0"], ["--readings", "at least 1"]),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(words, parts, capsys, tmp_path, monkeypatch):

@@ -1,0 +1,87 @@
+"""The list of runs, and the one that is looked at: live curves, stop, resume, duplicate, use."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts import sources
+from pages.parts.curves import curves
+from pages.parts.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message, jobs, progress_bar
+from pages.parts.messages import next_step, shown_errors
+from pages.parts.session import context, use
+from pages.parts.words import safe
+from scx_core.runs import RunFolder
+
+LOOKED_AT = "scx_run"
+
+
+def run_list() -> None:
+    """All runs, the newest first; one of them in full."""
+    st.markdown("### Runs")
+    runs = {run.name: run for run in jobs()}
+    if not runs:
+        st.info("There are no runs yet. Start one above: it goes on when this page is closed.")
+        return
+    wanted = st.session_state.get(LOOKED_AT)
+    names = list(runs)
+    name = st.selectbox(
+        "Run",
+        names,
+        index=names.index(wanted) if wanted in runs else 0,
+        format_func=lambda name: f"{name}: {KINDS[runs[name].kind]}, {runs[name].status().state}",
+        key=f"run of {wanted}",
+    )
+    live = runs[name].status().state == "running"
+    st.fragment(_one_run, run_every=REFRESH_S if live else None)(runs[name], live)
+
+
+def _one_run(run: RunFolder, was_running: bool) -> None:
+    """State, buttons and curves of a run; the whole page is drawn again once it has ended."""
+    with shown_errors():
+        status = run.status()
+        if was_running and status.state != "running":
+            st.rerun()
+        with st.container(border=True):
+            title, *actions = st.columns([4, 1, 1, 1.4], vertical_alignment="center")
+            title.markdown(f"### {safe(run.name)} {STATES[status.state]}")
+            with actions[0]:
+                job_buttons(run, status)
+            with actions[2]:
+                if status.state == "done":
+                    _use(run)
+            job_message(status)
+            if status.state == "running":
+                progress_bar(run, status)
+            st.caption(_about(run))
+            curves(run)
+
+
+def _about(run: RunFolder) -> str:
+    """What it is trained on, with what."""
+    config = run.config
+    parts = [KINDS[run.kind], f"cells: {sources.cells_name(config['data'])}"]
+    if run.kind == "train":
+        coder = config["transcoder"]
+        parts += [
+            f"model: {sources.model_name(config['model'])}",
+            f"{coder['kind']}, {coder['expansion']}×, k {coder['k']}, seed {config['train']['seed']}",
+        ]
+    else:
+        recipe = config["recipe"]
+        parts.append(
+            f"{recipe['layers']} layers × {recipe['width']}, {recipe['readings']:,} cells read, seed {recipe['seed']}"
+        )
+    return safe(", ".join(parts))
+
+
+def _use(run: RunFolder) -> None:
+    """Take what was made into use, and say what comes next."""
+    made = sources.trained(run) if run.kind == "train" else sources.built(run)
+    if context().transcoders == made["transcoders"]:
+        st.markdown(":green-badge[in use]")
+        next_step("pages/validate.py", "Validate")
+        return
+    label = "Use these transcoders" if run.kind == "train" else "Use this model"
+    if st.button(label, type="primary", key=f"use {run.name}", width="stretch"):
+        use(**made)
+        st.rerun()

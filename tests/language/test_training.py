@@ -1,0 +1,82 @@
+"""The small model's training: order of the cells, exact resume, and what it writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from scx_core.language.recipe import RecipeConfig, cells_of_step, training_batch
+from scx_core.language.training import train_model
+from scx_core.runs import RunFolder, read_jsonl
+from scx_core.sentences import SentenceConfig, make_prompt
+from tests.tiny import N_GENES, tiny_table, tiny_tokenizer
+
+TINY = RecipeConfig(width=16, layers=1, heads=2, vocabulary=320, readings=24, batch=4)
+SENTENCES = SentenceConfig(n_genes=N_GENES)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 5))
+def test_every_pass_reads_every_cell_once(n_rows, batch, seed):
+    cfg, rows = replace(TINY, batch=batch, seed=seed), np.arange(100, 100 + n_rows)
+    read = [cell for step in range(-(-3 * n_rows // batch)) for cell in cells_of_step(rows, cfg, step)]
+    for number in range(3):
+        seen = Counter(row for row, passed in read[: 3 * n_rows] if passed == number)
+        assert seen == Counter(rows.tolist())
+
+
+def test_a_batch_depends_on_its_step_alone():
+    table, tokenizer, prompt = tiny_table(10), tiny_tokenizer(), make_prompt("scx")
+
+    def make(step):
+        return training_batch(table, np.arange(10), tokenizer, prompt, SENTENCES, TINY, step)
+
+    first, again, other = make(3), make(3), make(4)
+    assert torch.equal(first.ids_BT, again.ids_BT)
+    assert not torch.equal(first.ids_BT, other.ids_BT)
+    answers = [
+        tokenizer.decode(ids[weight > 1]) for ids, weight in zip(first.ids_BT, first.weight_BT, strict=True)
+    ]
+    assert all(any(label in answer for label in table.types) for answer in answers)
+
+
+def _train(folder, stop_after=None):
+    run = (
+        RunFolder.open(folder / "run")
+        if (folder / "run").exists()
+        else RunFolder.create(folder, "build", {}, "run")
+    )
+    calls = iter(range(1000))
+    lm = train_model(
+        run,
+        tiny_table(20),
+        np.arange(20),
+        folder / "model",
+        TINY,
+        SENTENCES,
+        name="tiny",
+        stopped=lambda: stop_after is not None and next(calls) + 1 == stop_after,
+    )
+    return lm, run
+
+
+def test_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole, run = _train(tmp_path / "a")
+    assert _train(tmp_path / "b", stop_after=2)[0] is None
+    assert not (tmp_path / "b" / "model").exists()
+    resumed, other = _train(tmp_path / "b")
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab")
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    steps = [record["step"] for record in read_jsonl(other.path / "metrics.jsonl")]
+    assert steps == list(range(1, TINY.steps + 1))
+    assert run.metrics() == other.metrics()
+    assert resumed.labels == whole.labels == tiny_table(20).types
+    assert resumed.sentence_config == SENTENCES

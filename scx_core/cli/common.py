@@ -96,11 +96,8 @@ def open_table(args: argparse.Namespace) -> CellTable:
 
 def open_language(args: argparse.Namespace) -> Language:
     """The model of --model."""
-    from transformers.utils import logging
-
     from scx_core.language import load_language
 
-    logging.disable_progress_bar()
     return load_language(args.model, args.device)
 
 

@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a console may lack × or a cell type's letters
             stream.reconfigure(errors="replace")
     try:
-        args = make_parser().parse_args(argv)
         _quieten_libraries()
+        args = make_parser().parse_args(argv)
         result = args.command.run(args)
         if args.json is not None and args.json != "-":
             write_json(args.json, result)
@@ -68,7 +68,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _quieten_libraries() -> None:
-    """Their bars and warnings would bury the one line that counts; `python -W` brings warnings back."""
+    """Their bars and warnings would bury the one line that counts; `python -W` brings warnings back.
+
+    Before the parser: the libraries read these settings when they are imported.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

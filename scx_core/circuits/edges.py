@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.frozen import FrozenPrompt, attention_back, skip_back
+from scx_core.circuits.frozen import FrozenPrompt, attention_back, attention_back_from, skip_back
 
 ROWS = 64
 
@@ -92,47 +92,89 @@ def _writes(frozen: FrozenPrompt, layer: int) -> _Writes:
     return _Writes(write_TKd, slot_N)
 
 
-def _carry(frozen, table: EdgeTable, chosen: Chosen, writes: list[_Writes], rows, G_RPd, top: int) -> None:
+class _Fill(NamedTuple):
+    """What filling the table needs at hand."""
+
+    frozen: FrozenPrompt
+    chosen: Chosen
+    table: EdgeTable
+    writes: list[_Writes]
+
+
+def _first_block(fill: _Fill, rows, read_Rd, position_R, k: int, n_positions: int) -> torch.Tensor:
+    """Block `k` right below rows that read at one position each: edges there, then the dense read vectors."""
+    rep, frozen, table = fill.frozen.replacement, fill.frozen.layers[k], fill.table
+    maps, writes = rep.layers[k], fill.writes[k]
+    edge_RK = (writes.write_TKd[position_R] @ read_Rd[..., None])[..., 0]
+    here = (fill.chosen.layer_C == k).nonzero()[:, 0]
+    slot = writes.slot_N[fill.chosen.index_C[here]]
+    same_RC = fill.chosen.position_C[here][None, :] == position_R[:, None]
+    picked_RC = edge_RK[:, slot] * same_RC
+    table.feature_RC[rows[:, None], here] = picked_RC
+    _add_rest(table, rows, edge_RK.sum(1), edge_RK.abs().sum(1), picked_RC.T)
+    table.error_RLT[rows, k, position_R] = (read_Rd * frozen.error_Td[position_R]).sum(-1)
+    skipped_Rd = skip_back(maps, frozen.mlp_scale_T[position_R], read_Rd)
+    below_Rd = read_Rd + skipped_Rd
+    reads_attention_Rd = read_Rd if rep.parallel else below_Rd
+    table.bias_R[rows] += read_Rd @ maps.dec_bias_d
+    table.bias_R[rows] += (reads_attention_Rd * frozen.attn_bias_Td[position_R]).sum(-1)
+    G_RPd = attention_back_from(maps, frozen, reads_attention_Rd, position_R, n_positions)
+    G_RPd[torch.arange(len(rows), device=rows.device), position_R] += below_Rd
+    return G_RPd
+
+
+def _add_rest(table: EdgeTable, rows, sum_R, sum_abs_R, picked_CR) -> None:
+    """Input from active features that were not chosen: everything less what was picked."""
+    table.rest_R[rows] += sum_R - picked_CR.sum(0)
+    table.rest_abs_R[rows] += (sum_abs_R - picked_CR.abs().sum(0)).clamp(min=0)
+
+
+def _carry(fill: _Fill, rows, G_RPd: torch.Tensor, top: int) -> None:
     """Carry read vectors on the stream into block `top` down to the embeddings, filling the table's rows."""
+    frozen, chosen, table = fill.frozen, fill.chosen, fill.table
     rep, n_positions = frozen.replacement, G_RPd.shape[1]
-    bias_R = table.bias_R[rows]
     for k in range(top - 1, -1, -1):
-        maps, layer = rep.layers[k], frozen.layers[k]
-        edge_PRK = G_RPd.transpose(0, 1) @ writes[k].write_TKd[:n_positions].transpose(1, 2)
+        maps, layer, writes = rep.layers[k], frozen.layers[k], fill.writes[k]
+        edge_PRK = G_RPd.transpose(0, 1) @ writes.write_TKd[:n_positions].transpose(1, 2)
         here = ((chosen.layer_C == k) & (chosen.position_C < n_positions)).nonzero()[:, 0]
-        slot = writes[k].slot_N[chosen.index_C[here]]
-        picked_CR = edge_PRK[chosen.position_C[here], :, slot]
+        picked_CR = edge_PRK[chosen.position_C[here], :, writes.slot_N[chosen.index_C[here]]]
         table.feature_RC[rows[:, None], here] = picked_CR.T
-        table.rest_R[rows] += edge_PRK.sum((0, 2)) - picked_CR.sum(0)
-        table.rest_abs_R[rows] += (edge_PRK.abs().sum((0, 2)) - picked_CR.abs().sum(0)).clamp(min=0)
-        table.error_RLT[rows, k, :n_positions] = (G_RPd * layer.error_Td[:n_positions]).sum(-1)
-        bias_R += G_RPd.sum(1) @ maps.dec_bias_d
-        skipped_RPd = skip_back(maps, layer, G_RPd)
+        _add_rest(table, rows, edge_PRK.sum((0, 2)), edge_PRK.abs().sum((0, 2)), picked_CR)
+        table.error_RLT[rows, k, :n_positions] = _dot(G_RPd, layer.error_Td)
+        table.bias_R[rows] += G_RPd.sum(1) @ maps.dec_bias_d
+        skipped_RPd = skip_back(maps, layer.mlp_scale_T[:n_positions], G_RPd)
         reads_attention = G_RPd if rep.parallel else G_RPd + skipped_RPd
-        bias_R += (reads_attention * layer.attn_bias_Td[:n_positions]).sum((1, 2))
+        table.bias_R[rows] += _dot(reads_attention, layer.attn_bias_Td).sum(1)
         G_RPd = G_RPd + skipped_RPd + attention_back(maps, layer, reads_attention)
-    table.token_RT[rows, :n_positions] = (G_RPd * frozen.embedding_Td[:n_positions]).sum(-1)
-    table.bias_R[rows] = bias_R
+    table.token_RT[rows, :n_positions] = _dot(G_RPd, frozen.embedding_Td)
 
 
-def _feature_rows(frozen, table: EdgeTable, chosen: Chosen, writes: list[_Writes], layer: int) -> None:
+def _dot(G_RPd: torch.Tensor, x_Td: torch.Tensor) -> torch.Tensor:
+    """Read vectors times what stands at their positions, [R, P]."""
+    return torch.einsum("rpd,pd->rp", G_RPd, x_Td[: G_RPd.shape[1]])
+
+
+def _feature_rows(fill: _Fill, layer: int) -> None:
     """Fill the rows of the chosen features of one layer."""
+    frozen, chosen, table = fill.frozen, fill.chosen, fill.table
     rep, maps, f = frozen.replacement, frozen.replacement.layers[layer], frozen.layers[layer]
-    all_rows = (chosen.layer_C == layer).nonzero()[:, 0]
-    for rows in all_rows.split(ROWS):
-        position, feature = chosen.position_C[rows], chosen.feature_C[rows]
-        G_RPd = frozen.embedding_Td.new_zeros(
-            len(rows), int(position.max()) + 1, frozen.embedding_Td.shape[1]
-        )
-        read_Rd = maps.enc_Fd[feature] * f.mlp_scale_T[position, None]
-        G_RPd[torch.arange(len(rows), device=position.device), position] = read_Rd
-        table.bias_R[rows] = maps.enc_bias_F[feature]
+    for rows in (chosen.layer_C == layer).nonzero()[:, 0].split(ROWS):
+        position_R, feature_R = chosen.position_C[rows], chosen.feature_C[rows]
+        n_positions = int(position_R.max()) + 1
+        read_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]
+        table.bias_R[rows] = maps.enc_bias_F[feature_R]
         table.value_R[rows] = f.pre_N[chosen.index_C[rows]]
         if not rep.parallel:
             # Here the MLP reads the stream after this block's own attention (method §1).
-            table.bias_R[rows] += (G_RPd * f.attn_bias_Td[: G_RPd.shape[1]]).sum((1, 2))
-            G_RPd = G_RPd + attention_back(maps, f, G_RPd)
-        _carry(frozen, table, chosen, writes, rows, G_RPd, layer)
+            table.bias_R[rows] += (read_Rd * f.attn_bias_Td[position_R]).sum(-1)
+            G_RPd = attention_back_from(maps, f, read_Rd, position_R, n_positions)
+            G_RPd[torch.arange(len(rows), device=rows.device), position_R] += read_Rd
+            _carry(fill, rows, G_RPd, layer)
+        elif layer:
+            G_RPd = _first_block(fill, rows, read_Rd, position_R, layer - 1, n_positions)
+            _carry(fill, rows, G_RPd, layer - 1)
+        else:
+            table.token_RT[rows, position_R] = (read_Rd * frozen.embedding_Td[position_R]).sum(-1)
 
 
 @torch.no_grad()
@@ -151,12 +193,10 @@ def edge_table(
         new(n + 1),
         new(n + 1),
     )
-    writes = [_writes(frozen, layer) for layer in range(layers)]
-    last = torch.tensor([n], device=read_d.device)
+    fill = _Fill(frozen, chosen, table, [_writes(frozen, layer) for layer in range(layers)])
     table.bias_R[n], table.value_R[n] = read_bias, value
-    G_1Td = new(1, length, len(read_d))
-    G_1Td[0, -1] = read_d
-    _carry(frozen, table, chosen, writes, last, G_1Td, layers)
+    target, last = (torch.tensor([i], device=read_d.device) for i in (n, length - 1))
+    _carry(fill, target, _first_block(fill, target, read_d[None], last, layers - 1, length), layers - 1)
     for layer in range(layers):
-        _feature_rows(frozen, table, chosen, writes, layer)
+        _feature_rows(fill, layer)
     return table

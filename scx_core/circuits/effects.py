@@ -57,7 +57,7 @@ def total_effects(frozen: FrozenPrompt, read_d: torch.Tensor, read_bias: float) 
         features.append(effect_N)
         errors.append((layer.error_Td * G_Td).sum(-1))
         bias = bias + feature_bias + G_Td.sum(0) @ maps.dec_bias_d
-        below_Td = below_Td + skip_back(maps, layer, G_Td[None])[0]
+        below_Td = below_Td + skip_back(maps, layer.mlp_scale_T, G_Td)
         reads_attention_Td = G_Td if rep.parallel else G_Td + below_Td
         bias = bias + (reads_attention_Td * layer.attn_bias_Td).sum()
         G_Td = G_Td + below_Td + attention_back(maps, layer, reads_attention_Td[None])[0]

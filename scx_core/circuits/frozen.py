@@ -140,8 +140,20 @@ def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) ->
     return back_RTd * frozen.attn_scale_T[:n_positions, None]
 
 
-def skip_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) -> torch.Tensor:
+def attention_back_from(
+    maps: LayerMaps, frozen: FrozenLayer, read_Rd: torch.Tensor, position_R: torch.Tensor, n_positions: int
+) -> torch.Tensor:
+    """`attention_back` of rows that read at one position each, [R, P, d]: a head then passes one vector on,
+    which the pattern spreads, so that no product runs over positions × width × width."""
+    head_RHk = torch.einsum("rd,hkd->rhk", read_Rd, maps.O_Hkd)
+    back_RHd = torch.einsum("rhk,hkd->rhd", head_RHk, maps.V_Hkd)
+    pattern_RHT = frozen.pattern_HTT[:, position_R, :n_positions].transpose(0, 1)
+    scaled_RHT = pattern_RHT * frozen.attn_scale_T[:n_positions]
+    return scaled_RHT.transpose(1, 2) @ back_RHd
+
+
+def skip_back(maps: LayerMaps, scale_T: torch.Tensor, G_Td: torch.Tensor) -> torch.Tensor:
     """Transpose of the transcoder's skip term (zero where there is none), on the stream the MLP reads."""
     if maps.skip_dd is None:
-        return torch.zeros_like(G_RTd)
-    return (G_RTd @ maps.skip_dd) * frozen.mlp_scale_T[: G_RTd.shape[1], None]
+        return torch.zeros_like(G_Td)
+    return (G_Td @ maps.skip_dd) * scale_T[..., None]

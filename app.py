@@ -1,11 +1,17 @@
 """The dashboard: `streamlit run app.py`."""
 
+from pathlib import Path
+
 import streamlit as st
 
+from pages.parts.page import go_to_wanted
 from pages.parts.sidebar import context_panel
 from pages.parts.style import style
 
-st.set_page_config(page_title="scX", page_icon=":material/hub:", layout="wide")
+# A file of ours: Streamlit fetches its own icons and emojis from the internet.
+ICON = Path(__file__).parent / "pages" / "parts" / "icon.svg"
+
+st.set_page_config(page_title="scX", page_icon=ICON, layout="wide")
 style()
 page = st.navigation(
     [
@@ -16,6 +22,7 @@ page = st.navigation(
         st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:", url_path="circuits"),
     ]
 )
+go_to_wanted()
 # Last, as it needs what the page loads: while a page is busy, the panel of before stays.
 panel = st.sidebar.container()
 page.run()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import loaders
 from pages.parts.cell_source import cell_source
 from pages.parts.cell_views import cell_views
 from pages.parts.findings import check_list, draft, say_where, start_again
-from pages.parts.messages import heading, next_step, show_error, shown_errors
+from pages.parts.messages import heading, next_step, show_error
+from pages.parts.page import run_page
 from pages.parts.session import context, use
 from pages.parts.words import count, safe
 from scx_core.cells import CellChoices, CellTable
@@ -50,7 +52,7 @@ def _show(table: CellTable, source: str, choices: CellChoices) -> None:
     cell_views(table)
 
 
-def _use(place: st.delta_generator.DeltaGenerator, table: CellTable, source: str, choices: CellChoices) -> None:
+def _use(place: DeltaGenerator, table: CellTable, source: str, choices: CellChoices) -> None:
     """The primary action, and what comes after it."""
     ctx = context()
     if (source, choices) == (ctx.data, ctx.cells):
@@ -59,11 +61,12 @@ def _use(place: st.delta_generator.DeltaGenerator, table: CellTable, source: str
             next_step("pages/train.py", "Train on them")
         return
     without = "Labels are needed: choose their column below." if not table.types else None
-    if place.button("Use these cells", type="primary", width="stretch", disabled=not table.types, help=without):
+    if place.button(
+        "Use these cells", type="primary", width="stretch", disabled=not table.types, help=without
+    ):
         use(data=source, cells=choices)
         st.toast(f"{safe(table.name)} is in use now.")
         st.rerun()
 
 
-with shown_errors():
-    page()
+run_page("pages/cells.py", page)

@@ -7,9 +7,10 @@ import streamlit as st
 from pages.parts import circuit_view, loaders
 from pages.parts.circuit_controls import circuit_controls
 from pages.parts.last_circuit import remember
-from pages.parts.messages import heading, shown_errors
+from pages.parts.messages import heading
+from pages.parts.page import run_page
 from pages.parts.session import Context, context
-from pages.parts.tracing import Request, called, is_known, tell, traced
+from pages.parts.tracing import Request, called, tell, traced
 from pages.parts.words import percent, safe
 from scx_core.circuits import Circuit
 from scx_core.figures import View, markers_of
@@ -36,7 +37,7 @@ def _show(ctx: Context, request: Request, circuit: Circuit, view: View) -> None:
     with right:
         circuit_view.genes(circuit)
     circuit_view.exports(circuit, view)
-    circuit_view.sentence(circuit)
+    circuit_view.sentence(circuit, request.consensus.min_share)
     circuit_view.scores(circuit)
     with st.expander("How to read this"):
         st.markdown(_READING)
@@ -61,12 +62,13 @@ def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
 
 _READING = """
 - **Bottom row**: genes in the order of the cell sentence, each once, though its name may be several tokens.
-- **Middle rows**: one a layer. A box is a feature of that layer's transcoder, with the gene at which it is most active.
+- **Middle rows**: one a layer. A box is a feature of that layer's transcoder, with the gene at which it is
+  most active.
 - **Top**: the answer, and what it stands against.
-- **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for the numbers.
+- **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
+  the numbers.
 - **Effect**: the change of the answer's score in the frozen model, in logits, over all paths.
 - An effect is evidence about what the model uses, not about the biology of the cell.
 """
 
-with shown_errors():
-    page()
+run_page("pages/circuits.py", page)

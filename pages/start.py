@@ -7,28 +7,34 @@ import streamlit as st
 from pages.parts.cards import cards
 from pages.parts.circuit_request import ask_for_embedded
 from pages.parts.last_circuit import last_circuit
-from pages.parts.messages import heading, shown_errors
+from pages.parts.messages import heading
+from pages.parts.page import run_page
 from pages.parts.session import context
 from pages.parts.words import HELP
 
-heading(
-    "Which genes, and which steps, made the call?",
-    "scX opens a language model that names cell types from a cell's genes, and shows what it uses for its answer.",
-)
-with st.container(border=True):
-    left, right = st.columns([3, 1], vertical_alignment="center")
-    left.markdown(
-        "**Three steps to a circuit**\n"
-        "1. **Cells**: the embedded blood cells, or your own file (Data).\n"
-        "2. **Model and transcoders**: the embedded ones, or some trained on your cells (Train).\n"
-        "3. **Circuit**: choose a cell type, see its genes and the steps between them (Circuits)."
-    )
-    if right.button("Show me a circuit", type="primary", width="stretch", help=HELP["circuit"]):
-        ask_for_embedded()
-        st.switch_page("pages/circuits.py")
-    right.caption("B cells, with the embedded cells, model and transcoders.")
 
-st.markdown("### What is loaded")
-cards(context())
-with shown_errors():
+def page() -> None:
+    """What to do first; the cards come last, as they load everything."""
+    heading(
+        "Which genes, and which steps, made the call?",
+        "scX opens a language model that names cell types from a cell's genes, and shows what it uses.",
+    )
+    with st.container(border=True):
+        left, right = st.columns([3, 1], vertical_alignment="center")
+        left.markdown(
+            "**Three steps to a circuit**\n"
+            "1. **Cells**: the embedded blood cells, or your own file (Data).\n"
+            "2. **Model and transcoders**: the embedded ones, or some trained on your cells (Train).\n"
+            "3. **Circuit**: choose a cell type, see its genes and the steps between them (Circuits)."
+        )
+        if right.button("Show me a circuit", type="primary", width="stretch", help=HELP["circuit"]):
+            ask_for_embedded()
+            st.switch_page("pages/circuits.py")
+        right.caption("B cells, with the embedded cells, model and transcoders.")
+
+    st.markdown("### What is loaded")
+    cards(context())
     last_circuit()
+
+
+run_page("pages/start.py", page)

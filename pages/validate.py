@@ -1,0 +1,63 @@
+"""Validate: may I trust the stand-ins?"""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from pages.parts.measuring import known, measure, rows_to_measure
+from pages.parts.messages import heading, next_step
+from pages.parts.page import run_page
+from pages.parts.session import Context, context
+from pages.parts.validation_view import validation_view
+from pages.parts.words import count
+from scx_core.validation import Validation
+from scx_core.validation.rows import draw_rows
+
+FEW = 100
+
+
+def page() -> None:
+    """What is known, or a button that measures it."""
+    heading("Validate", "May I trust the stand-ins? Every MLP is replaced, on cells that were held out.")
+    ctx = context()
+    rows = rows_to_measure(ctx)
+    found, here = known(ctx)
+    place = st.container()
+    chosen = _ask(rows, found is not None)
+    if chosen is not None:
+        found, here = _measured(ctx, chosen), True
+    if found is None:
+        place.info("Nothing is measured yet for these cells, this model and these transcoders.")
+        return
+    if not here:
+        place.caption("Measured when the set was made; the table lies beside it. Measure again to check it.")
+    validation_view(found)
+    next_step("pages/circuits.py", "Go to the circuits")
+
+
+def _ask(rows: np.ndarray, again: bool) -> np.ndarray | None:
+    """The cells to measure on, once the button is pressed."""
+    left, right, _ = st.columns([1.3, 1.4, 4], vertical_alignment="bottom")
+    most = len(rows)
+    n = int(
+        left.number_input(
+            "Held-out cells",
+            min(2, most), most, min(most, max(FEW, 2)), step=10,
+            help=f"Of {count(most, 'held-out cell')}, drawn with a seed. More cells, surer figures.",
+        )
+    )  # fmt: skip
+    label, kind = ("Measure again", "secondary") if again else ("Measure", "primary")
+    if not right.button(label, type=kind, width="stretch"):
+        return None
+    return draw_rows(rows, n)
+
+
+def _measured(ctx: Context, rows: np.ndarray) -> Validation:
+    place = st.empty()
+    found = measure(ctx, rows, place)
+    place.empty()
+    return found
+
+
+run_page("pages/validate.py", page)

@@ -57,8 +57,8 @@ def _transcoders(ctx: Context) -> None:
     st.markdown(f"**{safe(sources.set_name(ctx.transcoders))}** :green-badge[ready]")
     metrics = found.meta.get("metrics", {})
     measured = (
-        f"CE recovered {number(metrics.get('ce_recovered'), 4)} on {count(metrics.get('cells', 0), 'held-out cell')}, "
-        "every MLP replaced."
+        f"CE recovered {number(metrics.get('ce_recovered'), 4)}, every MLP replaced "
+        f"({count(metrics.get('cells', 0), 'held-out cell')})."
         if metrics
         else "Nothing is written beside them: validate them first."
     )

@@ -20,7 +20,9 @@ _GENES: Memory[np.ndarray] = Memory(8)
 
 def cell_views(table: CellTable) -> None:
     """The four views, as tabs."""
-    types, genes, cells, one = st.tabs(["Cells per type", "Genes per cell", "Map", "One cell as its sentence"])
+    types, genes, cells, one = st.tabs(
+        ["Cells per type", "Genes per cell", "Map", "One cell as its sentence"]
+    )
     with types:
         _types(table)
     with genes:

@@ -21,12 +21,14 @@ def gene_chart(table: pd.DataFrame) -> None:
         sign=np.where(table["effect"] >= 0, "raises the score", "lowers the score"),
     )
     order = rows.sort_values("effect", ascending=False)["name"].tolist()
-    y = alt.Y("name:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, ticks=False))
+    y = alt.Y(
+        "name:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, ticks=False, labelOverlap=False)
+    )
     bars = (
         alt.Chart(rows)
         .mark_bar(height=13)
         .encode(
-            x=alt.X("effect:Q", title="effect, logits"),
+            x=alt.X("effect:Q", title="effect, logits", axis=alt.Axis(tickCount=4)),
             y=y,
             color=alt.Color(
                 "sign:N",
@@ -51,8 +53,12 @@ def gene_chart(table: pd.DataFrame) -> None:
 def counts_chart(counts: pd.Series, what: str) -> None:
     """Cells per type as bars with their numbers."""
     rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
-    y = alt.Y("type:N", sort=None, title=None, axis=alt.Axis(labelLimit=240, ticks=False))
-    bars = alt.Chart(rows).mark_bar(color=BLUE, height=14).encode(x=alt.X("cells:Q", title="cells"), y=y)
+    y = alt.Y("type:N", sort=None, title=None, axis=alt.Axis(labelLimit=240, ticks=False, labelOverlap=False))
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(color=BLUE, height=14)
+        .encode(x=alt.X("cells:Q", title="cells", axis=alt.Axis(tickCount=6)), y=y)
+    )
     words = bars.mark_text(align="left", dx=4, color=MUTED).encode(text=alt.Text("cells:Q", format=","))
     st.altair_chart((bars + words).properties(height=24 * len(rows) + 40), alt=what)
 
@@ -134,8 +140,12 @@ def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
         color=alt.Color("cells:Q", scale=alt.Scale(range=["#f4f6f6", BLUE]), legend=None)
     )
     top = max(1, int(rows["cells"].max()))
-    words = base.transform_filter("datum.cells > 0").mark_text().encode(
-        text="cells:Q",
-        color=alt.condition(f"datum.cells > {0.6 * top}", alt.value("white"), alt.value("#22303a")),
+    words = (
+        base.transform_filter("datum.cells > 0")
+        .mark_text()
+        .encode(
+            text="cells:Q",
+            color=alt.condition(f"datum.cells > {0.6 * top}", alt.value("white"), alt.value("#22303a")),
+        )
     )
     st.altair_chart((squares + words).properties(height=30 * len(labels) + 130), alt=title)

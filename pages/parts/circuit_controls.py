@@ -6,11 +6,12 @@ import dataclasses
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import kept
 from pages.parts.circuit_request import first_type
 from pages.parts.forms import config_form
-from pages.parts.tracing import Request
+from pages.parts.tracing import Request, likely_answer
 from pages.parts.words import HELP, count
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.figures import View
@@ -26,7 +27,8 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
     table = tracer.table
     sizes = table.cells_per_type()
     with st.container(border=True):
-        left, middle, right, more = st.columns([3, 3, 3.4, 2.6], vertical_alignment="bottom")
+        widths = [3, 2.7, 2, 1.5, 1.6, 1.4]
+        left, middle, *right, size, more = st.columns(widths, vertical_alignment="bottom")
         label = kept.keep(
             "label",
             left.selectbox(
@@ -41,14 +43,10 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
         others = [ALL, *(name for name in tracer.labels if name != answer)]
         against = kept.keep(
             "against",
-            middle.selectbox(
-                "Against", others, key=kept.kept("against", ALL, others), help=HELP["against"]
-            ),
+            middle.selectbox("Against", others, key=kept.kept("against", ALL, others), help=HELP["against"]),
         )
-        with right:
-            row, n_cells = _scope(np.flatnonzero(table.labels == label))
-        with more:
-            trace, consensus, view = _more(n_cells)
+        row, n_cells = _scope(*right, np.flatnonzero(table.labels == label))
+        trace, consensus, view = _drawing(size, more, n_cells)
     return Request(label, answer, None if against == ALL else against, row, trace, consensus), view
 
 
@@ -56,20 +54,20 @@ def _answer(tracer: Tracer, label: str) -> str:
     """The model's own name for the type; asked for where the two do not agree."""
     if label in tracer.labels:
         return label
+    guess = likely_answer(tracer, label)
     return kept.keep(
-        "answer",
+        f"answer {label}",
         st.selectbox(
             "The model's name for it",
             tracer.labels,
-            key=kept.kept("answer", tracer.labels[0], tracer.labels),
-            help="The model does not answer with this data set's name of the type. Choose the answer to explain.",
+            key=kept.kept(f"answer {label}", guess, tracer.labels),
+            help="The model does not know this name. At first, what it calls most of these cells.",
         ),
     )
 
 
-def _scope(rows: np.ndarray) -> tuple[int | None, int]:
+def _scope(which: DeltaGenerator, how_many: DeltaGenerator, rows: np.ndarray) -> tuple[int | None, int]:
     """The row of one cell, or None and how many cells a consensus has."""
-    which, how_many = st.columns([3, 2], vertical_alignment="bottom")
     scopes = [CONSENSUS, ONE_CELL] if len(rows) > 1 else [ONE_CELL]
     scope = kept.keep(
         "scope",
@@ -84,7 +82,7 @@ def _scope(rows: np.ndarray) -> tuple[int | None, int]:
 
 
 def _number(
-    place: st.delta_generator.DeltaGenerator,
+    place: DeltaGenerator,
     name: str, label: str, default: int, low: int, high: int, words: str | None = None,
 ) -> int:  # fmt: skip
     key = kept.kept(name, default)
@@ -92,9 +90,10 @@ def _number(
     return int(kept.keep(name, place.number_input(label, low, high, step=1, key=key, help=words)))
 
 
-def _more(n_cells: int) -> tuple[TraceConfig, ConsensusConfig, View]:
+def _drawing(
+    size: DeltaGenerator, more: DeltaGenerator, n_cells: int
+) -> tuple[TraceConfig, ConsensusConfig, View]:
     """Size at hand; what is rarely changed in a popover."""
-    size, rest = st.columns([3, 2], vertical_alignment="bottom")
     sizes = ["wide", "column"]
     chosen = kept.keep(
         "size",
@@ -105,7 +104,7 @@ def _more(n_cells: int) -> tuple[TraceConfig, ConsensusConfig, View]:
             help="How much is drawn: as much as a screen or a double column holds, or a single column.",
         ),
     )
-    with rest.popover("More", icon=":material/tune:", width="stretch"):
+    with more.popover("More", width="stretch"):
         st.markdown("**Drawing**")
         view = config_form(View(size=chosen), f"view {chosen}", DRAWN, columns=2)
         st.markdown("**Tracing**")

@@ -6,7 +6,7 @@ from pages.parts import kept
 from pages.parts.session import use_default
 from scx_core.cells import CellTable, known_markers
 
-CONTROLS = ("label", "answer", "against", "scope", "cell", "cells")
+CONTROLS = ("label", "against", "scope", "cell", "cells")
 
 
 def ask_for_embedded() -> None:

@@ -44,7 +44,9 @@ def genes(circuit: Circuit) -> None:
     chart, rows = st.tabs(["Genes", "Table"])
     with chart:
         n = count(circuit.n_cells, "cell")
-        st.caption(f"The {min(CHART_GENES, len(table))} strongest of {len(table):,} genes, n = {n}. ★ known marker.")
+        st.caption(
+            f"The {min(CHART_GENES, len(table))} strongest of {len(table):,} genes, n = {n}. ★ known marker."
+        )
         gene_chart(table.head(CHART_GENES))
     with rows:
         _gene_rows(table, circuit)
@@ -68,7 +70,9 @@ def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
         "share_of_cells": config.NumberColumn("Cells", format="percent", help=HELP["share"]),
         "rank": config.NumberColumn("Rank", format="%.0f", help="Place in the cell sentence (mean)."),
         "known_marker": config.TextColumn("Known marker", help="On this type's list; shared: on others too."),
-        "marker_of": config.TextColumn("Known in", help="Every type on whose list of known markers the gene is."),
+        "marker_of": config.TextColumn(
+            "Known in", help="Every type on whose list of known markers the gene is."
+        ),
         "sd": config.NumberColumn("sd", format="%.3f", help="Standard deviation over the cells, in logits."),
         "low": config.NumberColumn("low", format="%.3f", help="Lower end of the 95% bootstrap interval."),
         "high": config.NumberColumn("high", format="%.3f", help="Upper end of the 95% bootstrap interval."),
@@ -79,9 +83,12 @@ def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
     st.dataframe(table, column_config=columns, column_order=list(columns), hide_index=True, height=510)
 
 
-def sentence(circuit: Circuit) -> None:
-    """The cell sentence, every gene on the colour of its effect."""
-    scope = "The cell's genes, highest expression first" if circuit.sentence else "Genes by their mean rank"
+def sentence(circuit: Circuit, min_share: float) -> None:
+    """The cell sentence, every gene on the colour of its effect; of a consensus, the genes that are usual."""
+    scope = "The cell's genes, highest expression first"
+    if not circuit.sentence:
+        circuit = circuit._replace(genes=tuple(row for row in circuit.genes if row.share >= min_share))
+        scope = f"Genes in the sentence of at least {percent(min_share)} of the cells, by their mean rank"
     st.markdown("### Cell sentence", help=HELP["sentence"])
     st.caption(f"{scope}; the colour is the effect on the answer's score.")
     markers, _ = markers_of(circuit)
@@ -97,7 +104,13 @@ def scores(circuit: Circuit) -> None:
         "Percentages are shares of their absolute sizes."
     )
     for column, part in zip(st.columns(4), account(circuit), strict=False):
-        column.metric(part.name.capitalize(), percent(part.share), f"{part.effect:+.2f} logits", "off")
+        column.metric(
+            part.name.capitalize(),
+            percent(part.share),
+            f"{part.effect:+.2f} logits",
+            "off",
+            delta_arrow="off",
+        )
     found = circuit.scores
     st.markdown(
         f"Replacement score **{number(found.get('replacement'), 2)}**, "
@@ -111,7 +124,7 @@ def scores(circuit: Circuit) -> None:
 
 
 def exports(circuit: Circuit, view: View) -> None:
-    """One button a format. The file is made when it is asked for, from this circuit; nothing is traced again."""
+    """One button a format. A file is made when it is asked for, and nothing is traced again."""
     st.markdown("### Export")
     with st.container(horizontal=True):
         for name in DEFAULT_FORMATS:
@@ -126,7 +139,8 @@ def exports(circuit: Circuit, view: View) -> None:
             )
     st.caption(
         "PNG, SVG and PDF have the size of a column with legend, caption and provenance; HTML opens offline; "
-        "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others; CSV is the gene table."
+        "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others; CSV is the "
+        "gene table."
     )
 
 

@@ -38,3 +38,8 @@ class Memory(Generic[T]):
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop the value of `key`."""
+        with self._lock:
+            self._kept.pop(key, None)

@@ -69,7 +69,8 @@ def _about(run: RunFolder) -> str:
     else:
         recipe = config["recipe"]
         parts.append(
-            f"{recipe['layers']} layers × {recipe['width']}, {recipe['readings']:,} cells read, seed {recipe['seed']}"
+            f"{recipe['layers']} layers × {recipe['width']}, {recipe['readings']:,} cells read, "
+            f"seed {recipe['seed']}"
         )
     return safe(", ".join(parts))
 

@@ -48,7 +48,9 @@ def _choosers() -> None:
     st.button("Back to the embedded default", on_click=use_default, width="stretch")
 
 
-def _chooser(label: str, name: str, options: tuple[str, ...], words: Callable[[str], str], explanation: str) -> None:
+def _chooser(
+    label: str, name: str, options: tuple[str, ...], words: Callable[[str], str], explanation: str
+) -> None:
     """One part of the context; another value than those listed may be typed."""
     now = getattr(context(), name)
     st.selectbox(
@@ -68,4 +70,3 @@ def _changed(name: str, key: str) -> None:
     chosen = st.session_state[key]
     if chosen:
         use(**sources.following(name, str(chosen)))
-

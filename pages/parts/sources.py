@@ -32,7 +32,7 @@ def set_name(source: str) -> str:
 
 
 def device_name(wish: str) -> str:
-    """The device that a wish comes to; the wish itself while torch is not loaded, as loading takes seconds."""
+    """The device that a wish comes to; the wish itself until torch is loaded, which takes seconds."""
     if wish != "auto" or "torch" not in sys.modules:
         return wish
     from scx_core.language import pick_device

@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts import loaders
 from pages.parts.memory import Memory
 from pages.parts.session import Context
-from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig
+from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.runs import Progress
 
 _CIRCUITS: Memory[Circuit] = Memory(24)
@@ -27,11 +27,6 @@ class Request(NamedTuple):
     consensus: ConsensusConfig
 
 
-def is_known(ctx: Context, request: Request) -> bool:
-    """Whether the circuit is there already."""
-    return _CIRCUITS.peek(_key(ctx, request)) is not None
-
-
 def traced(ctx: Context, request: Request, progress: Progress) -> Circuit:
     """The circuit. Raises ScxError when it cannot be traced."""
     return _CIRCUITS.get(_key(ctx, request), lambda: _trace(ctx, request, progress))
@@ -45,7 +40,17 @@ def called(ctx: Context, row: int) -> str:
         with loaders.MODEL_LOCK:
             return tracer.predict([row])[0]
 
-    return _CALLED.get((_identity(ctx), row), ask)
+    return _CALLED.get((*_identity(tracer), row), ask)
+
+
+def likely_answer(tracer: Tracer, label: str) -> str:
+    """The model's answer for a type whose name it does not know."""
+
+    def ask() -> str:
+        with loaders.MODEL_LOCK:
+            return tracer.answer_for(label)
+
+    return _CALLED.get((*_identity(tracer), label), ask)
 
 
 def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
@@ -68,11 +73,10 @@ def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
 def _key(ctx: Context, request: Request) -> tuple[object, ...]:
     if request.row is not None:  # the type and the consensus settings play no part in one cell's circuit
         request = request._replace(label="", consensus=ConsensusConfig())
-    return (*_identity(ctx), request)
+    return (*_identity(loaders.tracer(ctx)), request)
 
 
-def _identity(ctx: Context) -> tuple[object, ...]:
-    tracer = loaders.tracer(ctx)
+def _identity(tracer: Tracer) -> tuple[object, ...]:
     table, lm = tracer.table, tracer.lm
     return table.fingerprint, table.choices, lm.fingerprint, tracer.transcoders.fingerprint, str(lm.device)
 

@@ -26,7 +26,7 @@ def genes_per_cell(table: CellTable, at_most: int = 5000, seed: int = 0) -> np.n
 
 
 def cell_map(table: CellTable) -> tuple[str, np.ndarray] | None:
-    """The file's own two-dimensional map of its cells: its name in obsm and [n_cells, 2]; None without one."""
+    """The file's own map of its cells: its name in obsm and [n_cells, 2]; None without one."""
     if table.path is None or not table.path.exists():
         return None
     with reading(table.path.name):
@@ -47,11 +47,11 @@ def _is_zarr(path: Path) -> bool:
 
 
 def _pick(group: Any, n_cells: int) -> tuple[str, np.ndarray] | None:
-    maps = group["obsm"] if "obsm" in group else {}
+    maps = group.get("obsm", {})
     if isinstance(maps, h5py.Dataset):  # before anndata 0.7: one table with a column of vectors a map
         maps = {} if maps.dtype.names is None else {name: maps[name] for name in maps.dtype.names}
     for name in MAPS:
-        found = maps[name] if name in maps else None
+        found = maps.get(name)
         shape = getattr(found, "shape", None)  # a table or a sparse matrix has none, and is no map
         if shape is not None and len(shape) == 2 and shape[0] == n_cells and shape[1] >= 2:
             xy = np.asarray(found[:, :2], dtype=np.float32)

@@ -23,10 +23,8 @@ class Part(NamedTuple):
 
 
 def account(circuit: Circuit) -> tuple[Part, ...]:
-    """The four summands of the score (total effects, method §8); none when the circuit does not state them."""
+    """The four summands of the score (total effects, method §8); none if the circuit does not state them."""
     if not all(key in circuit.scores for _, key in PARTS):
         return ()
     total = sum(abs(circuit.scores[key]) for _, key in PARTS) or 1.0
-    return tuple(
-        Part(name, circuit.scores[key], abs(circuit.scores[key]) / total) for name, key in PARTS
-    )
+    return tuple(Part(name, circuit.scores[key], abs(circuit.scores[key]) / total) for name, key in PARTS)

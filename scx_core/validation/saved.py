@@ -15,7 +15,7 @@ FILE = "validation.json"  # beside a set that was made by a build
 
 
 def from_json(record: Mapping[str, Any]) -> Validation:
-    """The table that `Validation.to_json` wrote; null becomes nan. Raises KeyError or TypeError for another."""
+    """The table that `Validation.to_json` wrote; null becomes nan. KeyError or TypeError if it is none."""
     rest = {key: _number(value) for key, value in record.items() if key in Validation._fields}
     confusion = record["confusion"]
     rest["per_layer"] = tuple(LayerRow(**_numbers(row)) for row in record["per_layer"])
@@ -43,7 +43,8 @@ def validation_beside(folder: Path | None, fingerprints: Mapping[str, str]) -> V
         found = from_json(read_json(path))
         then = {key: found.provenance[key]["fingerprint"] for key in fingerprints}
     except (KeyError, TypeError, AttributeError) as error:
-        raise ScxError(f"{path} holds no validation table ({error}).", "Delete it and measure anew.") from error
+        problem = f"{path} holds no validation table ({error})."
+        raise ScxError(problem, "Delete it and measure anew.") from error
     return found if then == dict(fingerprints) else None
 
 

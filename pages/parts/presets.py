@@ -1,0 +1,99 @@
+"""Training transcoders: preset cards, the settings that matter, an estimate, and the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts import loaders
+from pages.parts.forms import config_form
+from pages.parts.memory import Memory
+from pages.parts.session import Context
+from pages.parts.words import count, duration, safe, size
+from scx_core.build import launch_training
+from scx_core.language import Language
+from scx_core.transcoders import PRESETS, Estimate, TrainConfig, TrainingJob, TranscoderConfig, estimate
+
+PRESET = "scx_preset"
+TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Quick look"}
+MATTER = ("kind", "k", "expansion")
+MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
+SMALL_MODEL = 50_000_000  # parameters up to which the trial steps take no more than seconds
+_ESTIMATES: Memory[Estimate] = Memory(32)
+
+
+def preset_cards() -> str:
+    """One card a preset; the one that is chosen."""
+    chosen = st.session_state.setdefault(PRESET, "recommended")
+    for column, (name, preset) in zip(st.columns(len(PRESETS)), PRESETS.items(), strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"### {TITLES.get(name, name)}")
+            st.markdown(safe(preset.help) + ".")
+            few = "" if preset.transcoder.kind == "relu" else f", k {preset.transcoder.k}"
+            st.caption(
+                f"{preset.transcoder.kind}, {preset.transcoder.expansion}×{few}, {preset.train.steps:,} steps"
+            )
+            st.button(
+                "Chosen" if name == chosen else "Choose",
+                icon=":material/check:" if name == chosen else None,
+                disabled=name == chosen,
+                key=f"preset {name}",
+                on_click=_choose,
+                args=(name,),
+            )
+    return chosen
+
+
+def _choose(name: str) -> None:
+    st.session_state[PRESET] = name
+
+
+def settings(preset: str) -> tuple[TranscoderConfig, TrainConfig]:
+    """The few settings that matter at hand, the others folded away. Raises ScxError for what does not fit."""
+    base = PRESETS[preset]
+    transcoder = config_form(base.transcoder, f"{preset} tc", MATTER, columns=3)
+    train = config_form(base.train, f"{preset} tr", MATTER_TRAIN, columns=4)
+    with st.expander("All settings"):
+        rest = [name for name in TranscoderConfig.__dataclass_fields__ if name not in MATTER]
+        transcoder = config_form(transcoder, f"{preset} all", rest)
+        rest = [name for name in TrainConfig.__dataclass_fields__ if name not in MATTER_TRAIN]
+        train = config_form(train, f"{preset} all", rest)
+    return transcoder, train
+
+
+def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -> Callable[[], None]:
+    """The primary action; gives back what writes beside it how long it will take."""
+    lm, table = loaders.language(ctx), loaders.cells(ctx)
+    words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
+    called = name.text_input("Name of the run", placeholder="the next free number", key="train name")
+    if go.button("Start training", type="primary", width="stretch"):
+        job = TrainingJob(
+            sentences=lm.sentence_config, model=ctx.model, data=ctx.data, device=ctx.device,
+            cells=ctx.cells, transcoder=transcoder, train=train,
+        )  # fmt: skip
+        run = launch_training(job, lm, table, called.strip() or None)
+        st.session_state["scx_run"] = run.name
+        st.toast(f"{safe(run.name)} is training in the background.")
+        st.rerun()
+    return partial(_estimate, words, lm, transcoder, train, table.n_cells)
+
+
+def _estimate(
+    place: DeltaGenerator, lm: Language, transcoder: TranscoderConfig, train: TrainConfig, n_cells: int
+) -> None:
+    """Time and memory, from a trial of a few steps; for a large model only when asked."""
+    key = (lm.fingerprint, str(lm.device), transcoder, train, n_cells)
+    small = sum(p.numel() for p in lm.model.parameters()) <= SMALL_MODEL
+    if not small and _ESTIMATES.peek(key) is None and not place.button("Estimate time and memory"):
+        return
+    with place, st.spinner("Trying a few steps …"), loaders.MODEL_LOCK:
+        found = _ESTIMATES.get(key, lambda: estimate(lm, transcoder, train, n_cells))
+    place.markdown(
+        f"About **{duration(found.seconds)}** on {safe(str(lm.device).upper())} and "
+        f"**{size(found.bytes)}** of memory beside the model: {count(found.parameters, 'weight')}, "
+        f"{count(found.tokens_per_step, 'token')} a step.",
+        help="Two steps on random tokens of the usual length, extrapolated. Other jobs make it slower.",
+    )

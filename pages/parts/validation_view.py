@@ -1,0 +1,152 @@
+"""A validation table on the page: verdict, warnings, figures, losses, by layer and class, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.charts import confusion_chart, loss_chart
+from pages.parts.words import HELP, number, percent, safe
+from scx_core.figures import table_csv
+from scx_core.runs.files import to_json_text
+from scx_core.validation import PAPER, Validation, verdict
+
+_LOSSES = (
+    ("original", "ce_orig"),
+    ("transcoders", "ce_transcoder"),
+    ("MLPs at their mean", "ce_mean"),
+    ("no MLPs", "ce_zero"),
+)
+_COLUMNS = {
+    "layer": ("Layer", "%d", None),
+    "token_class": ("Token class", None, "Prompt words, gene names, the answer."),
+    "n_tokens": ("Tokens", "%d", None),
+    "ce": ("CE", "%.3f", "Only this layer replaced. " + HELP["ce"]),
+    "ce_orig": ("CE, original", "%.3f", HELP["ce"]),
+    "ce_transcoder": ("CE, transcoders", "%.3f", HELP["ce"]),
+    "ce_mean": ("CE, mean", "%.3f", HELP["ce"]),
+    "ce_zero": ("CE, no MLP", "%.3f", HELP["ce"]),
+    "ce_recovered": ("CE recovered", "%.4f", HELP["ce_recovered"]),
+    "kl": ("KL", "%.4f", HELP["kl"]),
+    "fvu": ("FVU", "%.4f", HELP["fvu"]),
+    "l0": ("L0", "%.1f", HELP["l0"]),
+    "dead": ("Dead", "percent", HELP["dead"]),
+    "prompt_mass": ("On prompt words", "percent", "Share of the activation on prompt words and punctuation."),
+    "gene_features": (
+        "Gene features",
+        "percent",
+        "Share of firing features with most of their mass on genes.",
+    ),
+}
+
+
+def validation_view(found: Validation) -> None:
+    """Everything, from the sentence to the tables."""
+    warnings = found.warnings
+    show = st.success if not warnings else st.warning
+    show(f"**{safe(verdict(found))}**", icon=":material/verified:" if not warnings else ":material/warning:")
+    for caution in warnings:
+        with st.container(border=True):
+            st.markdown(
+                f":orange[:material/warning:] {safe(caution.text)}  \n**What to do:** {safe(caution.remedy)}"
+            )
+    figures(found)
+    left, right = st.columns([3, 4])
+    with left:
+        st.markdown("### Losses", help=HELP["ce"])
+        st.caption(f"All MLPs replaced at once, n = {found.n_cells:,} cells, {found.n_tokens:,} tokens. "
+                   "Seed paper: C2S-Pythia-410m on the heart atlas, arXiv 2509.14723.")  # fmt: skip
+        loss_chart(_losses(found))
+    with right:
+        _tables(found)
+    labels(found)
+
+
+def figures(found: Validation) -> None:
+    """The headline figures, the paper's beside where it gives them."""
+    rows: Sequence[tuple[str, str, str, float | None, int]] = (
+        ("CE recovered", number(found.ce_recovered, 4), "ce_recovered", PAPER["ce_recovered"], 3),
+        ("KL, nats a token", number(found.kl, 4), "kl", PAPER["kl"], 3),
+        ("L0", number(found.l0, 1), "l0", None, 0),
+        ("FVU", number(found.fvu, 4), "fvu", None, 0),
+        ("Dead features", percent(found.dead, 1), "dead", None, 0),
+        ("Label agreement", percent(found.label_agreement, 1), "agreement", None, 0),
+    )
+    for column, (name, value, term, paper, digits) in zip(st.columns(len(rows)), rows, strict=True):
+        beside = f"paper {number(paper, digits)}" if paper is not None else None
+        column.metric(name, value, beside, "off", help=HELP[term], delta_arrow="off")
+
+
+def _losses(found: Validation) -> pd.DataFrame:
+    here = [(what, getattr(found, key), "here") for what, key in _LOSSES]
+    paper = [(what, PAPER[key], "seed paper") for what, key in _LOSSES if key in PAPER]
+    return pd.DataFrame(here + paper, columns=["what", "value", "whose"])
+
+
+def _tables(found: Validation) -> None:
+    layers, classes = st.tabs(["By layer", "By token class"])
+    with layers:
+        _table(pd.DataFrame([row._asdict() for row in found.per_layer]), "by_layer")
+    with classes:
+        rows = [{"token_class": name} | row._asdict() for name, row in found.by_token_class.items()]
+        _table(pd.DataFrame(rows), "by_token_class")
+
+
+def _table(rows: pd.DataFrame, name: str) -> None:
+    config = {
+        key: st.column_config.Column(label, help=words)
+        if style is None
+        else st.column_config.NumberColumn(label, format=style, help=words)
+        for key, (label, style, words) in _COLUMNS.items()
+        if key in rows
+    }
+    st.dataframe(rows, column_config=config, hide_index=True)
+    _button("CSV", table_csv(rows), f"validation_{name}.csv", "text/csv")
+
+
+def labels(found: Validation) -> None:
+    """Accuracy before and after, and which types are taken for which."""
+    st.markdown("### Labels")
+    st.caption(
+        f"Label accuracy {percent(found.label_accuracy_orig, 1)} with the original model, "
+        f"{percent(found.label_accuracy_transcoder, 1)} with every MLP replaced; "
+        f"{percent(found.label_agreement, 1)} of {found.n_cells:,} held-out cells keep their label."
+    )
+    table = found.confusion
+    parts = (("Original model", table.original), ("Every MLP replaced", table.transcoder))
+    for column, (title, counts) in zip(st.columns(2), parts, strict=True):
+        rows = [
+            (true, predicted, counts[i][j])
+            for i, true in enumerate(table.labels)
+            for j, predicted in enumerate(table.labels)
+        ]
+        frame = pd.DataFrame(rows, columns=["true", "predicted", "cells"])
+        with column:
+            confusion_chart(frame, list(table.labels), title)
+            _button(
+                "Confusion (CSV)",
+                table_csv(frame),
+                f"confusion_{title.lower().replace(' ', '_')}.csv",
+                "text/csv",
+            )
+    _button(
+        "The whole validation (JSON)",
+        to_json_text(found.to_json(), indent=1).encode(),
+        "validation.json",
+        "application/json",
+    )
+
+
+def _button(label: str, data: bytes, name: str, mime: str) -> None:
+    st.download_button(
+        label,
+        data,
+        name,
+        mime,
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        key=f"download {name}",
+    )

@@ -34,8 +34,9 @@ DOWNLOAD_BUTTON = '[data-testid="stDownloadButton"] button'
 EXPORTS = ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV")
 ERRORS = '[data-testid="stException"]'
 
-READY_S = 60  # until the server answers
-STEP_MS = 60_000  # for one step of the walk
+# Generous: on a busy machine the first import of torch takes a minute, and slow is not wrong.
+READY_S = 120  # until the server answers
+STEP_MS = 180_000  # for one step of the walk
 LOCAL = {"localhost", "127.0.0.1", "::1", "[::1]"}
 FLAGS = [
     "--no-sandbox",

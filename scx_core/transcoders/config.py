@@ -55,6 +55,9 @@ class TrainConfig:
         minimum=0.0,
         maximum=1.0,
     )
+    answer_weight: float = option(
+        4.0, "Weight of the error where the label is decided; other tokens have 1", minimum=0.0
+    )
     revive: float = option(
         1 / 32, "Weight of the loss that revives dead features (0: they stay dead)", minimum=0.0
     )
@@ -91,7 +94,7 @@ PRESETS: dict[str, Preset] = {
     "recommended": Preset(TranscoderConfig(), TrainConfig(), "BatchTopK: few active features, small loss"),
     "paper": Preset(
         TranscoderConfig(kind="relu", normalise=False, l1=1.4e-4),
-        TrainConfig(learning_rate=4e-4, warmup=100, decay=0.0, anneal=0.0, revive=0.0),
+        TrainConfig(learning_rate=4e-4, warmup=100, decay=0.0, anneal=0.0, answer_weight=1.0, revive=0.0),
         "ReLU with an L1 penalty of 1.4e-4, as the seed paper states it",
     ),
     "quick": Preset(

@@ -41,7 +41,7 @@ def estimate(
     length = min(tokens_per_cell or guess, lm.facts.context)
     cells = min(train.cells_per_batch, n_cells)
     ids = np.random.default_rng(train.seed).integers(0, len(lm.tokenizer), cells * length).astype(np.int32)
-    texts = Texts(ids, np.arange(cells + 1) * length)
+    texts = Texts(ids, np.arange(cells + 1) * length, np.zeros(cells, dtype=int))
     with fast_attention(lm):
         session = Session.fresh(lm, texts, transcoder, train)
         session.step(0)  # the first step allocates

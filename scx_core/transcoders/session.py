@@ -77,9 +77,8 @@ class Session:
         cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, saved: dict
     ) -> Session:
         """As `tensors()` wrote it."""
-        saved = {
-            name: tensor.to(lm.device) if "step" not in name else tensor for name, tensor in saved.items()
-        }
+        # Adam keeps its step count on the CPU, wherever the weights are.
+        saved = {name: t if name.endswith(".step") else t.to(lm.device) for name, t in saved.items()}
         trainees = []
         for layer in range(lm.facts.n_layers):
             part = {kind: _under(saved, f"{layer}.{kind}.") for kind in ("weights", "memory")}
@@ -111,9 +110,10 @@ class Session:
         cells = cells_of_step(step, self.texts.n_cells, self.train.cells_per_batch, self.train.seed)
         k = features_of_step(self.cfg, self.train, step)
         self.optimizer.zero_grad(set_to_none=True)
-        reports, tokens = [], 0
+        weight_T = self.texts.weights(self.lm, cells, self.train.answer_weight)
+        reports = []
         for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells)):
-            report, tokens = self.trainees[layer].step(x_Td, y_Td, k), len(x_Td)
+            report = self.trainees[layer].step(x_Td, y_Td, k, weight_T)
             _check_finite(report.objective.item(), step, layer)
             report.objective.backward()  # here, so that only one layer's graph is alive at a time
             reports.append(report)
@@ -125,7 +125,7 @@ class Session:
         for trainee in self.trainees:
             trainee.after_step()
         return StepReport(
-            tokens,
+            len(weight_T),
             sum(report.loss for report in reports),
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )

@@ -38,10 +38,14 @@ class Batch(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """Prompt, answer and end-of-text of C cells end to end: cell c is ids[start[c] : start[c + 1]]."""
+    """Prompt, answer and end-of-text of C cells end to end: cell c is ids[start[c] : start[c + 1]].
+
+    The last `answer[c]` positions of a cell decide its label: from the prompt's last token on.
+    """
 
     ids: np.ndarray
     start: np.ndarray
+    answer: np.ndarray
 
     @property
     def n_cells(self) -> int:
@@ -52,6 +56,15 @@ class Texts(NamedTuple):
         """Some cells, padded on the left, where the model is."""
         padded = pad_left([self.ids[self.start[c] : self.start[c + 1]].tolist() for c in cells], lm.pad_id)
         return Batch(*(torch.from_numpy(part).to(lm.device) for part in padded))
+
+    def weights(self, lm: Language, cells: Cells, answer_weight: float) -> torch.Tensor:
+        """Weights of the cells' tokens one after another, float32 [tokens], 1 on average."""
+        lengths = np.diff(self.start)
+        parts = [
+            np.repeat([1.0, answer_weight], [lengths[c] - self.answer[c], self.answer[c]]) for c in cells
+        ]
+        weights = torch.from_numpy(np.concatenate(parts)).float().to(lm.device)
+        return weights / weights.mean()
 
 
 def encode_texts(
@@ -70,17 +83,18 @@ def encode_texts(
     }
     lead = prompt.lead
     ids: list[np.ndarray] = []
-    lengths: list[int] = []
+    deciding: list[int] = []
     for done, genes in enumerate(gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed)):
         cell = encode(lm.tokenizer, prompt, genes, **fixed)
         if lead is None:
             lead = _ask_lead(lm, table, rows, sentences, prompt, fixed)
         answer = answer_ids(lm.tokenizer, table.labels[rows[done]], lead)
         ids.append(np.array([*cell.ids, *answer, lm.eos_id], dtype=np.int32))
-        lengths.append(len(ids[-1]))
+        deciding.append(len(answer) + 2)
         if done % 100 == 0:
             progress(done, len(rows), "writing cell sentences")
-    return Texts(np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]))
+    start = np.concatenate([[0], np.cumsum([len(part) for part in ids])])
+    return Texts(np.concatenate(ids), start, np.array(deciding))
 
 
 def _ask_lead(

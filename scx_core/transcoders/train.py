@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scx_core.cells import CellTable, Split, split_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language
@@ -68,10 +70,10 @@ def train(
     with run.lock(), stop_requested() as stopping, fast_attention(lm):
         try:
             _check_same(run, lm, table)
-            run.write_status("running", 0, job.train.steps, "reading cells")
+            run.write_status("running", run.status().done, job.train.steps, "reading cells")
             split = Split.from_json(read_json(run.path / "split.json"))
             texts = encode_texts(lm, table, split.train, job.sentences, progress)
-            held_out = encode_texts(lm, table, split.held_out[:FINAL_CELLS], job.sentences)
+            held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
             session, first = _open_session(run, lm, texts, job)
             if not _loop(run, session, held_out, first, stopping, progress):
                 return None
@@ -80,6 +82,11 @@ def train(
             status = run.status()
             run.write_status("failed", status.done, job.train.steps, error.problem, error=str(error))
             raise
+
+
+def measured_cells(split: Split) -> np.ndarray:
+    """Held-out rows that figures are measured on, in a fixed random order: a file may be sorted by type."""
+    return np.random.default_rng(split.seed).permutation(split.held_out)[:FINAL_CELLS]
 
 
 def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:

@@ -82,11 +82,14 @@ class Trainee:
             return select_tokens(pre_TF, min(k, pre_TF.shape[1]))
         return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), GUESS * float(self.memory["cut"]))
 
-    def step(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int) -> Report:
-        """Loss of a batch of raw activations with `k` active features a token; updates the memory."""
+    def step(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, weight_T: torch.Tensor) -> Report:
+        """Loss of a batch of raw activations with `k` active features a token; updates the memory.
+
+        `weight_T` weighs the tokens' errors (1 on average).
+        """
         x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
         w, (error_Td, penalty, fires_F) = self.weights, self._code(x_Td, y_Td, k)
-        loss = self._error_term(error_Td, y_Td) + penalty
+        loss = self._error_term(error_Td, y_Td, weight_T) + penalty
         objective, dead_F = loss, self.dead_F
         if self.train.revive and bool(dead_F.any()):
             index_D = dead_F.nonzero()[:, 0]
@@ -121,11 +124,11 @@ class Trainee:
             output_Td = output_Td + x_Td @ w["W_skip"].T
         return y_Td - output_Td, penalty, fires_F
 
-    def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
+    def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
         if self.cfg.error == "relative":
-            size_T1 = y_Td.norm(dim=1, keepdim=True).clamp(min=1e-8)
-            return (error_Td.square() / size_T1).mean()
-        return error_Td.square().sum(1).mean()
+            size_T = y_Td.norm(dim=1).clamp(min=1e-8)
+            return (error_Td.square().mean(1) / size_T * weight_T).mean()
+        return (error_Td.square().sum(1) * weight_T).mean()
 
     def _remember_cut(self, cut: float) -> None:
         before = self.memory["cut"]

@@ -30,6 +30,17 @@ def test_a_text_is_prompt_answer_and_end_of_text(lm):
         assert mask_BT[b, -1] == 1 and mask_BT[b].sum() == np.diff(texts.start)[b]
 
 
+def test_weights_follow_the_activations_and_are_higher_where_the_label_is_decided(lm):
+    texts = encode_texts(lm, tiny_table(5), np.arange(5), lm.sentence_config)
+    weights = texts.weights(lm, [4, 2], answer_weight=3.0)
+    prompts = [len(cell.ids) for cell in tiny_cells(lm, tiny_table(5))]
+    wanted = []
+    for c in (4, 2):
+        total = texts.start[c + 1] - texts.start[c]
+        wanted += [1.0] * (prompts[c] - 1) + [3.0] * (total - prompts[c] + 1)
+    assert np.allclose(weights.numpy(), np.array(wanted) / np.mean(wanted))
+
+
 @pytest.mark.parametrize(("n_cells", "size"), [(20, 5), (23, 5), (3, 8)])
 def test_every_epoch_reads_whole_batches_of_different_cells(n_cells, size):
     per_epoch = n_cells // min(size, n_cells)

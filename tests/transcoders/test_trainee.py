@@ -10,6 +10,7 @@ from scx_core.transcoders.revive import revival_loss
 from scx_core.transcoders.trainee import Trainee, normalised
 
 T, D = 200, 8
+EVEN = torch.ones(T)
 CFG, TRAIN = TranscoderConfig(expansion=4, k=3), TrainConfig(dead_after=500)
 
 
@@ -74,7 +75,7 @@ def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
         for tensor in layer.weights.values():
             tensor.grad = None
         layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
-        report = layer.step(*data(), k=3)
+        report = layer.step(*data(), k=3, weight_T=EVEN)
         report.objective.backward()
         grads[weight] = {name: tensor.grad.clone() for name, tensor in layer.weights.items()}
         assert report.dead == pytest.approx(2 / (4 * D))
@@ -99,11 +100,11 @@ def test_a_silent_features_bias_rises_until_it_fires():
     layer, (x_Td, y_Td) = trainee(), data()
     with torch.no_grad():
         layer.weights["b_enc"][5] = -3.0
-    layer.step(x_Td, y_Td, k=3)
+    layer.step(x_Td, y_Td, k=3, weight_T=EVEN)
     assert layer.memory["unseen"][5] == T
     for _ in range(2000):
         layer.after_step()
-        layer.step(x_Td, y_Td, k=3)
+        layer.step(x_Td, y_Td, k=3, weight_T=EVEN)
         if layer.memory["unseen"][5] == 0:
             break
     assert layer.memory["unseen"][5] == 0 and -3.0 < float(layer.weights["b_enc"][5]) < 1.0
@@ -127,7 +128,7 @@ def test_only_dead_features_are_lifted():
 def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
     layer = Trainee.from_data(CFG, TRAIN, *data(), layer=0)
     assert torch.allclose(layer.weights["W_dec"].norm(dim=1), torch.ones(4 * D), atol=1e-5)
-    layer.step(*data(), k=3).objective.backward()
+    layer.step(*data(), k=3, weight_T=EVEN).objective.backward()
     layer.project_gradient()
     W_dec = layer.weights["W_dec"]
     assert (W_dec.grad * W_dec).sum(1).abs().max() < 1e-5 * W_dec.grad.norm(dim=1).max()
@@ -139,13 +140,12 @@ def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
 
 def test_loss_terms_are_those_of_the_method():
     x_Td, y_Td = data()
+    weight_T = torch.linspace(0.5, 1.5, T)
     for error, wanted in (
-        ("squared", lambda e, y: e.square().sum(1).mean()),
-        ("relative", lambda e, y: (e.square() / y.norm(dim=1, keepdim=True)).mean()),
+        ("squared", lambda e, y: (e.square().sum(1) * weight_T).mean()),
+        ("relative", lambda e, y: (e.square() / y.norm(dim=1, keepdim=True) * weight_T[:, None]).mean()),
     ):
         layer = trainee(replace(CFG, kind="relu", normalise=False, l1=0.01, error=error))
         z_TF = layer.folded().encode(x_Td)
-        term = wanted(y_Td - layer.folded()(x_Td), y_Td)
-        assert layer.step(x_Td, y_Td, k=3).loss == pytest.approx(
-            float(term + 0.01 * z_TF.sum(1).mean()), rel=1e-4
-        )
+        loss = wanted(y_Td - layer.folded()(x_Td), y_Td) + 0.01 * z_TF.sum(1).mean()
+        assert layer.step(x_Td, y_Td, k=3, weight_T=weight_T).loss == pytest.approx(float(loss), rel=1e-4)

@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import sparse
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scx_core.cells import CellTable
 from scx_core.runs.config import option
-from scx_core.sentences import Prompt, SentenceConfig, answer_ids, encode, gene_sentences, rank_genes
+from scx_core.sentences import Prompt, SentenceConfig, answer_ids, encode, gene_sentences
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -36,20 +35,16 @@ class RecipeConfig:
     vocabulary: int = option(
         0, "Tokens of the byte-pair encoding (0: 1,200, or 4,000 for more than 2,000 genes)", minimum=0
     )
-    readings: int = option(17_600, "Cells read in training, every repeat counted", minimum=1, unit="cells")
+    readings: int = option(14_400, "Cells read in training, every repeat counted", minimum=1, unit="cells")
     batch: int = option(16, "Cells in a step", minimum=1)
-    learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
+    learning_rate: float = option(2e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
     dropout: float = option(0.1, "Dropout of the residual branches while training", minimum=0.0, maximum=0.9)
     gene_dropout: float = option(
         0.35, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9
     )
-    mix: float = option(0.3, "Share of readings that add up two cells of one type", minimum=0.0, maximum=1.0)
-    averaging: float = option(
-        0.998, "Decay of the running mean of the weights, which is what is saved", minimum=0.0, maximum=0.9999
-    )
     answer_weight: float = option(
-        4.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
+        8.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
     )
     seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
 
@@ -141,25 +136,6 @@ def cells_of_step(rows: np.ndarray, cfg: RecipeConfig, step: int) -> list[tuple[
     return [(int(orders[n][i]), int(n)) for n, i in zip(at // len(rows), at % len(rows), strict=True)]
 
 
-def _sentence(
-    table: CellTable,
-    rows: np.ndarray,
-    row: int,
-    n_genes: int,
-    tie_seed: int,
-    cfg: RecipeConfig,
-    rng: np.random.Generator,
-) -> list[str]:
-    """The genes of a cell, or, for a share of the readings, of it and another cell of its type together."""
-    if rng.random() >= cfg.mix:
-        return gene_sentences(table, [row], n_genes, tie_seed)[0]
-    partner = rng.choice(rows[table.labels[rows] == table.labels[row]])
-    pair = table.rows(np.array([row, partner]))
-    scale = 1 / np.maximum(np.asarray(pair.sum(1)).ravel(), 1e-12)
-    both = sparse.csr_matrix(sparse.diags(scale) @ pair).sum(0)
-    return [str(g) for g in table.symbols[rank_genes(sparse.csr_matrix(both), [row], n_genes, tie_seed)[0]]]
-
-
 def training_batch(
     table: CellTable,
     rows: np.ndarray,
@@ -174,7 +150,7 @@ def training_batch(
     wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
     out = []
     for row, passed in cells_of_step(rows, cfg, step):
-        genes = _sentence(table, rows, row, wanted, sentences.tie_seed + passed, cfg, rng)
+        genes = gene_sentences(table, [row], wanted, tie_seed=sentences.tie_seed + passed)[0]
         kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
         cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
         answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scx_core.errors import ScxError
@@ -57,9 +56,8 @@ def _context(table, rows: np.ndarray, tokenizer, sentences: SentenceConfig) -> i
     return 64 * int(np.ceil((1.2 * longest + ANSWER_ROOM) / 64))
 
 
-def _checkpoint(run: RunFolder, step: int, model, mean: AveragedModel, optimizer) -> None:
+def _checkpoint(run: RunFolder, step: int, model, optimizer) -> None:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"mean.{name}": value for name, value in mean.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     tensors["rng"] = torch.get_rng_state()
@@ -68,15 +66,14 @@ def _checkpoint(run: RunFolder, step: int, model, mean: AveragedModel, optimizer
     run.save_checkpoint(step, tensors, {}, keep=2)
 
 
-def _restore(run: RunFolder, model, mean: AveragedModel, optimizer) -> int:
-    """Steps that are done; the model, its mean, the optimizer and the RNG are put back to that point."""
+def _restore(run: RunFolder, model, optimizer) -> int:
+    """Steps that are done; the model, the optimizer and the RNG are put back to that point."""
     saved = run.latest_checkpoint()
     run.truncate_metrics(saved.step if saved else 0)
     if saved is None:
         return 0
-    for prefix, module in (("model.", model), ("mean.", mean)):
-        found = {k.removeprefix(prefix): v for k, v in saved.tensors.items() if k.startswith(prefix)}
-        module.load_state_dict(found)
+    found = {k.removeprefix("model."): v for k, v in saved.tensors.items() if k.startswith("model.")}
+    model.load_state_dict(found)
     full = optimizer.state_dict()
     full["state"] = {}
     for name, value in saved.tensors.items():
@@ -126,10 +123,9 @@ def train_model(
     model = new_model(recipe, len(tokenizer), _context(table, some, tokenizer, sentences)).train()
     model.to(torch.device(device))
     optimizer = make_optimizer(model, recipe)
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.averaging))
     half = torch.autocast(torch.device(device).type, torch.bfloat16)
     prompt = make_prompt(sentences.prompt)
-    for step in range(_restore(run, model, mean, optimizer), recipe.steps):
+    for step in range(_restore(run, model, optimizer), recipe.steps):
         batch = training_batch(table, rows, tokenizer, prompt, sentences, recipe, step)
         batch = Batch(*(part.to(device) for part in batch))
         with half:
@@ -143,13 +139,12 @@ def train_model(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        mean.update_parameters(model)
         done = step + 1
         run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
         progress(done, recipe.steps, "training the model")
         stop = stopped()
         if stop or done % CHECKPOINT_EVERY == 0 or done == recipe.steps:
-            _checkpoint(run, done, model, mean, optimizer)
+            _checkpoint(run, done, model, optimizer)
         if stop and done < recipe.steps:
             return None
     about = {
@@ -159,5 +154,5 @@ def train_model(
         "lead": prompt.lead,
         "recipe": to_dict(recipe),
     }
-    _save(folder, mean.module, tokenizer, about | (settings or {}))
+    _save(folder, model, tokenizer, about | (settings or {}))
     return load_language(folder, device=device)

@@ -15,9 +15,10 @@ from pages.parts.session import Context
 from pages.parts.words import count, duration, safe, size
 from scx_core.build import launch_training
 from scx_core.language import Language
+from scx_core.runs import RunFolder, from_dict
 from scx_core.transcoders import PRESETS, Estimate, TrainConfig, TrainingJob, TranscoderConfig, estimate
 
-PRESET = "scx_preset"
+PRESET, COPY = "scx_preset", "scx_copy"
 TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Quick look"}
 MATTER = ("kind", "k", "expansion")
 MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
@@ -51,11 +52,29 @@ def _choose(name: str) -> None:
     st.session_state[PRESET] = name
 
 
+def duplicate(run: RunFolder) -> None:
+    """Take a run's settings into the form."""
+    st.session_state[COPY] = (run.name, run.config["transcoder"], run.config["train"])
+    st.session_state[PRESET] = f"{COPY} {run.name}"
+
+
+def _base(chosen: str) -> tuple[TranscoderConfig, TrainConfig]:
+    """The settings to begin with: a preset's, or those of a run."""
+    if chosen in PRESETS:
+        return PRESETS[chosen].transcoder, PRESETS[chosen].train
+    name, transcoder, train = st.session_state[COPY]
+    st.info(
+        f"The settings of {safe(name)}. Another seed shows how much is chance.",
+        icon=":material/content_copy:",
+    )
+    return from_dict(TranscoderConfig, transcoder), from_dict(TrainConfig, train)
+
+
 def settings(preset: str) -> tuple[TranscoderConfig, TrainConfig]:
     """The few settings that matter at hand, the others folded away. Raises ScxError for what does not fit."""
-    base = PRESETS[preset]
-    transcoder = config_form(base.transcoder, f"{preset} tc", MATTER, columns=3)
-    train = config_form(base.train, f"{preset} tr", MATTER_TRAIN, columns=4)
+    transcoder, train = _base(preset)
+    transcoder = config_form(transcoder, f"{preset} tc", MATTER, columns=3)
+    train = config_form(train, f"{preset} tr", MATTER_TRAIN, columns=4)
     with st.expander("All settings"):
         rest = [name for name in TranscoderConfig.__dataclass_fields__ if name not in MATTER]
         transcoder = config_form(transcoder, f"{preset} all", rest)

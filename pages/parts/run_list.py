@@ -8,6 +8,7 @@ from pages.parts import sources
 from pages.parts.curves import curves
 from pages.parts.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message, jobs, progress_bar
 from pages.parts.messages import next_step, shown_errors
+from pages.parts.presets import duplicate
 from pages.parts.session import context, use
 from pages.parts.words import safe
 from scx_core.runs import RunFolder
@@ -42,10 +43,15 @@ def _one_run(run: RunFolder, was_running: bool) -> None:
         if was_running and status.state != "running":
             st.rerun()
         with st.container(border=True):
-            title, *actions = st.columns([4, 1, 1, 1.4], vertical_alignment="center")
+            title, *actions = st.columns([4, 1.1, 1.1, 1.8], vertical_alignment="center")
             title.markdown(f"### {safe(run.name)} {STATES[status.state]}")
             with actions[0]:
                 job_buttons(run, status)
+            if run.kind == "train":
+                words = "Takes its settings into the form above."
+                if actions[1].button("Duplicate", help=words, key=f"copy {run.name}"):
+                    duplicate(run)
+                    st.rerun()
             with actions[2]:
                 if status.state == "done":
                     _use(run)

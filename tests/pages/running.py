@@ -1,0 +1,54 @@
+"""Run the app as Streamlit would, without a browser, and read what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = ("SCX_DATA", "SCX_MODEL", "SCX_TRANSCODERS")
+_KINDS = ("title", "header", "markdown", "caption", "error", "warning", "info", "success", "code", "text")
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty place for runs, and the embedded default whatever the environment says."""
+    monkeypatch.setenv("SCX_RUNS", str(tmp_path / "runs"))
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "runs"
+
+
+def open_page(page: str = "start", app: AppTest | None = None) -> AppTest:
+    """A page of the app, run once; in the session of `app` if there is one."""
+    app = app or AppTest.from_file(ROOT / "app.py", default_timeout=240)
+    if not app.session_state.filtered_state:
+        app.run()
+    return app if page == "start" and app is None else app.switch_page(f"pages/{page}.py").run()
+
+
+def said(app: AppTest) -> str:
+    """Everything that the page says, as a person reads it: without the backslashes of Markdown."""
+    words = [str(element.value) for kind in _KINDS for element in app.get(kind)]
+    words += [f"{metric.label} {metric.value} {metric.delta}" for metric in app.metric]
+    return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", "\n".join(words))
+
+
+def well(app: AppTest) -> AppTest:
+    """The app, after checking that it shows no traceback."""
+    assert not app.exception, [element.value for element in app.exception]
+    return app
+
+
+def button(app: AppTest, label: str):
+    """The button with this label."""
+    return next(found for found in app.button if found.label == label)
+
+
+def pick(app: AppTest, label: str):
+    """The selectbox with this label."""
+    return next(found for found in app.selectbox if found.label == label)

@@ -1,0 +1,98 @@
+"""The data page: every file is understood, corrected, or refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.cells.bad_files import BAD_FILES, can_make, choices_for
+from tests.cells.good_cells import good_cells
+from tests.pages.running import button, open_page, pick, runs, said, well
+
+__all__ = ["runs"]
+
+
+def open_path(path: Path | str, app: AppTest | None = None) -> AppTest:
+    """The data page with a path typed in."""
+    app = open_page("cells", app)
+    app.button_group[0].set_value("A path on this computer").run()
+    return well(app.text_input(key="cells path").set_value(str(path)).run())
+
+
+def test_the_embedded_cells_are_described(runs: Path) -> None:
+    words = said(well(open_page("cells")))
+    for part in ("700 cells", "765 genes", "log-normalised", "10 types", "a split cannot keep donors apart"):
+        assert part in words
+
+
+def test_a_finding_can_be_corrected_and_taken_back(runs: Path) -> None:
+    app = open_page("cells")
+    pick(app, "Cell types").set_value("louvain").run()
+    assert "louvain" in pick(well(app), "Cell types").value
+    assert "10 types" not in said(app)
+    pick(app, "Cell types").set_value("nonsense").run()
+    assert "nonsense" in said(well(app)) and app.error
+    button(app, "Back to what was detected").click().run()
+    assert "10 types" in said(well(app))
+
+
+def test_cells_of_a_path_are_taken_into_use(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.h5ad"
+    good_cells().write_h5ad(path)
+    app = open_path(path)
+    assert "mine.h5ad" in said(app)
+    button(app, "Use these cells").click().run()
+    assert "in use" in said(well(app))
+    assert any(f"Cells]{' '}mine.h5ad" in line for line in said(app).splitlines())
+
+
+def test_an_upload_is_opened_from_disk_under_a_safe_name(runs: Path, tmp_path: Path) -> None:
+    good_cells().write_h5ad(tmp_path / "x.h5ad")
+    app = open_page("cells")
+    app.button_group[0].set_value("Upload").run()
+    content = (tmp_path / "x.h5ad").read_bytes()
+    app.file_uploader[0].set_value(("../../<i>evil</i>.h5ad", content, "application/octet-stream")).run()
+    kept = list((runs / "uploads").glob("*/*"))
+    assert [path.name for path in kept] == ["i_.h5ad"]
+    assert kept[0].read_bytes() == content
+    assert "Gene symbols" in said(well(app))
+
+
+def test_one_cell_is_shown_as_its_sentence(runs: Path) -> None:
+    app = well(open_page("cells"))
+    assert len(app.code[0].value.split()) == 100
+    assert "highest expression first" in said(app)
+
+
+def test_names_in_a_file_are_no_markup(runs: Path, tmp_path: Path) -> None:
+    adata = good_cells()
+    evil = "<script>x</script>![a](http://evil/x.png)"
+    adata.obs["cell_type"] = [evil if place % 2 else "B cell" for place in range(adata.n_obs)]
+    path = tmp_path / "evil.h5ad"
+    adata.write_h5ad(path)
+    app = open_path(path)
+    assert not any(element.proto.allow_html and "evil" in element.value for element in app.markdown)
+    assert not any("![a](" in str(element.value) for element in app.markdown)
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_gives_its_message_and_no_traceback(name: str, runs: Path, tmp_path: Path) -> None:
+    if not can_make(name):
+        pytest.skip("nothing is unreadable for root")
+    bad = BAD_FILES[name]
+    app = open_path(bad.make(tmp_path))
+    choices = choices_for(name, tmp_path)
+    if choices:
+        for field in app.text_input:
+            wanted = choices.get(str(field.key).rsplit(" ", 1)[-1])
+            if wanted is not None:
+                field.set_value(wanted)
+        button(app, "Open with these").click().run()
+    words = said(well(app))
+    for part in bad.words:
+        assert part in words
+    if bad.outcome == "rejected":
+        usable = [found for found in app.button if found.label == "Use these cells" and not found.disabled]
+        assert not usable

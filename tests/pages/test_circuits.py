@@ -1,0 +1,96 @@
+"""The circuit page: choose, look, take away; nothing is traced twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from scx_core.circuits import Tracer
+from tests.pages.running import open_page, pick, runs, said, well
+
+__all__ = ["runs"]
+FEW = 2
+
+
+@pytest.fixture
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is traced while a test runs."""
+    seen: list[str] = []
+    for name in ("consensus", "cell"):
+        whole = getattr(Tracer, name)
+
+        def noted(self: Tracer, *args, whole=whole, name=name, **more):
+            seen.append(name)
+            return whole(self, *args, **more)
+
+        monkeypatch.setattr(Tracer, name, noted)
+    return seen
+
+
+def page(app: AppTest | None = None) -> AppTest:
+    return well(open_page("circuits", app))
+
+
+def test_the_default_is_the_consensus_of_b_cells(runs: Path) -> None:
+    app = page()
+    words = said(app)
+    assert pick(app, "Cell type").value == "CD19+ B"
+    assert "CD19+ B over 10 cells" in words.replace("**", "")
+    for part in ("What the score is made of", "Prompt words", "Reconstruction errors", "accounting error"):
+        assert part in words
+    frame = app.get("iframe")[0].proto
+    assert "vis-network" in frame.srcdoc and "CD79A" in frame.srcdoc
+    table = app.dataframe[0].value
+    assert {"gene", "effect", "share_of_cells", "rank", "known_marker", "marker_of"} <= set(table.columns)
+    assert "B cell" in table.set_index("gene").loc["CD79A", "marker_of"]
+
+
+def test_one_cell_says_what_the_data_and_the_model_call_it(runs: Path) -> None:
+    app = page()
+    pick(app, "Cells").set_value("One cell").run()
+    words = said(well(app))
+    assert "in one cell" in words and "The data call it CD19+ B" in words
+    assert "highest expression first" in words
+
+
+def test_a_competitor_is_named(runs: Path) -> None:
+    app = page()
+    pick(app, "Cells").set_value("One cell").run()
+    pick(app, "Against").set_value("Dendritic").run()
+    assert "CD19+ B against Dendritic" in said(well(app))
+
+
+def test_nothing_is_traced_twice(runs: Path, traces: list[str]) -> None:
+    app = page()
+    app.number_input(key="kept cells").set_value(FEW).run()
+    before = len(traces)
+    pick(app, "Size").set_value("column").run()  # another drawing of the same circuit
+    app = page(open_page("validate", app))  # and back
+    assert app.number_input(key="kept cells").value == FEW
+    assert pick(app, "Size").value == "column"
+    assert len(traces) == before
+
+
+def test_every_format_is_made_from_the_circuit_that_is_shown(runs: Path, traces: list[str]) -> None:
+    from pages.parts.circuit_view import _maker
+    from pages.parts.last_circuit import KEY
+
+    app = page()
+    circuit, view, _ = app.session_state[KEY]
+    before = len(traces)
+    labels = [element.proto.label for element in app.get("download_button")]
+    for name in ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV"):
+        assert name in labels
+        assert len(_maker(circuit, name.lower(), view)()) > 500
+    assert len(traces) == before
+
+
+def test_transcoders_of_another_model_are_refused_in_words(runs: Path, tmp_path: Path, monkeypatch) -> None:
+    from tests.tiny import save_tiny
+
+    monkeypatch.setenv("SCX_MODEL", str(save_tiny(tmp_path / "tiny")))
+    app = page()
+    assert app.error
+    assert "layers" in said(app)

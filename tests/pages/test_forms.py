@@ -1,0 +1,57 @@
+"""The forms on the pages are the configurations themselves."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+CONFIGS = (
+    "scx_core.transcoders.TranscoderConfig",
+    "scx_core.transcoders.TrainConfig",
+    "scx_core.language.recipe.RecipeConfig",
+    "scx_core.sentences.SentenceConfig",
+    "scx_core.circuits.TraceConfig",
+    "scx_core.circuits.ConsensusConfig",
+    "scx_core.figures.View",
+    "scx_core.cells.CellChoices",
+)
+
+
+def show(path: str) -> None:
+    import importlib
+
+    import streamlit as st
+
+    from pages.parts.forms import config_form
+    from scx_core.runs import to_dict
+
+    module, _, name = path.rpartition(".")
+    made = config_form(getattr(importlib.import_module(module), name)(), "form")
+    st.session_state["made"] = to_dict(made)
+
+
+def form(path: str) -> AppTest:
+    return AppTest.from_function(show, args=(path,), default_timeout=60).run()
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_an_untouched_form_gives_the_defaults(path: str) -> None:
+    import importlib
+
+    from scx_core.runs import options_of, to_dict
+
+    module, _, name = path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    app = form(path)
+    assert not app.exception
+    assert app.session_state["made"] == to_dict(cls())
+    shown = len(app.number_input) + len(app.selectbox) + len(app.toggle) + len(app.text_input)
+    assert shown == len(options_of(cls))
+
+
+def test_a_changed_number_changes_the_configuration() -> None:
+    app = form("scx_core.transcoders.TrainConfig")
+    app.number_input(key="form steps").set_value(12).run()
+    assert app.session_state["made"]["steps"] == 12
+    app.number_input(key="form learning_rate").set_value(1.5e-5).run()
+    assert app.session_state["made"]["learning_rate"] == 1.5e-5

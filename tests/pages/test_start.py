@@ -1,0 +1,43 @@
+"""The start page: what is loaded, and the way to a circuit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.pages.running import button, open_page, runs, said, well
+
+__all__ = ["runs"]
+
+
+def test_three_cards_say_what_is_loaded(runs: Path) -> None:
+    app = well(open_page())
+    words = said(app)
+    assert words.count(":green-badge[ready]") == 3
+    assert "700 cells × 765 genes" in words
+    assert "10 cell types" in words
+    assert "Three steps to a circuit" in words
+    assert "No job is running" in words
+
+
+def test_the_primary_button_shows_a_circuit(runs: Path) -> None:
+    app = button(open_page(), "Show me a circuit").click().run()
+    assert "CD19+ B" in said(well(app))
+    assert app.get("iframe")
+    assert len(app.get("download_button")) >= 7
+
+
+def test_the_last_circuit_is_shown_as_a_picture(runs: Path) -> None:
+    app = open_page("circuits")
+    app = well(open_page("start", app))
+    assert "The last circuit" in said(app)
+    assert app.get("imgs") or app.get("image")
+
+
+def test_a_missing_model_is_a_message_and_the_rest_of_the_page_stays(
+    runs: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("SCX_MODEL", str(tmp_path / "no <b>model</b>"))
+    app = well(open_page())
+    assert "There is no model folder" in said(app)
+    assert "700 cells × 765 genes" in said(app)
+    assert all("<b>" not in str(error.value).replace("\\<", "") for error in app.error)

@@ -1,0 +1,108 @@
+"""The training page: presets, the job that is started, and runs in every state."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from scx_core.runs import RunFolder, to_dict, write_json
+from scx_core.sentences import SentenceConfig
+from scx_core.transcoders import PRESETS, TrainingJob
+from tests.pages.running import button, open_page, pick, runs, said, well
+
+__all__ = ["runs"]
+STATES = {
+    "stopped": "Resume goes on from there",
+    "failed": "the loss is not a number",
+    "dead": "The process is gone",
+    "done": "done",
+}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What would be started; nothing is."""
+    jobs: list = []
+
+    def launch(config, *_args, **_more) -> RunFolder:
+        jobs.append(config)
+        return RunFolder.create(os.environ["SCX_RUNS"], "train" if len(_args) > 1 else "build", config)
+
+    monkeypatch.setattr("pages.parts.presets.launch_training", launch)
+    monkeypatch.setattr("pages.parts.build_form.launch_build", launch)
+    return jobs
+
+
+def run_in(state: str, root: Path) -> RunFolder:
+    """A training in a state, with two records of metrics."""
+    job = TrainingJob(sentences=SentenceConfig())
+    run = RunFolder.create(root, "train", job, f"{state} one")
+    for step in (10, 20):
+        run.log({"step": step, "loss": 2.0, "fvu": [0.5, 0.4], "l0": [9.0, 8.0], "dead": [0.0, 0.1]})
+    if state == "dead":
+        record = {"state": "running", "done": 20, "total": 100, "message": "training"}
+        gone = {"pid": 2**22 + 1, "started": "", "host": socket.gethostname()}
+        write_json(run.path / "status.json", record | {"process": gone})
+    else:
+        run.write_status(
+            state, 20, 100, "training", error="the loss is not a number" if state == "failed" else ""
+        )
+    return run
+
+
+def test_the_job_is_what_the_form_says(runs: Path, started: list) -> None:
+    app = well(open_page("train"))
+    button(app, "Choose").click().run()  # the first that is not chosen: the paper's
+    app.number_input(key="paper tr steps").set_value(7).run()
+    button(app, "Start training").click().run()
+    (job,) = started
+    assert job.transcoder == PRESETS["paper"].transcoder
+    assert (job.train.steps, job.model, job.data) == (7, "embedded", "embedded")
+    assert "train-001" in said(well(app))
+
+
+def test_an_estimate_is_given_before_the_start(runs: Path) -> None:
+    words = said(well(open_page("train")))
+    assert "of memory beside the model" in words
+
+
+def test_a_model_can_be_trained_on_the_cells_in_use(runs: Path, started: list) -> None:
+    app = open_page("train")
+    app.button_group[0].set_value("A small model on the cells in use").run()
+    app.number_input(key="recipe layers").set_value(2).run()
+    button(app, "Train the model").click().run()
+    (cfg,) = started
+    assert (cfg.data, cfg.recipe.layers, cfg.presets) == ("embedded", 2, "recommended")
+    well(app)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_run_says_its_state_and_what_can_be_done(state: str, runs: Path) -> None:
+    run_in(state, runs)
+    app = well(open_page("train"))
+    assert STATES[state] in said(app)
+    labels = [found.label for found in app.button]
+    assert ("Resume" in labels) == (state != "done")
+    assert "Stop" not in labels
+    assert "FVU" in said(app)
+
+
+def test_finished_transcoders_are_taken_into_use(runs: Path) -> None:
+    run = run_in("done", runs)
+    app = open_page("train")
+    button(app, "Use these transcoders").click().run()
+    from pages.parts.session import KEY
+
+    assert app.session_state[KEY].transcoders == str(run.path / "transcoders")
+    assert to_dict(app.session_state[KEY])["model"] == "embedded"
+
+
+def test_a_run_can_be_duplicated(runs: Path) -> None:
+    run_in("done", runs)
+    app = open_page("train")
+    button(app, "Duplicate").click().run()
+    assert "steps" in said(well(app)).lower()
+    assert pick(app, "Run").value == "done one"

@@ -1,0 +1,76 @@
+"""Names from files are text, whatever they hold; the session is kept on disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pages.parts.memory import Memory
+from pages.parts.words import count, duration, safe, short, size
+from tests.pages.running import runs
+
+__all__ = ["runs"]
+SPECIAL = re.compile(r"(?<!\\)[!-/:-@\[-`{-~]")
+
+
+@given(st.text())
+def test_no_punctuation_of_a_name_acts_as_markdown(name: str) -> None:
+    shown = safe(name)
+    assert not SPECIAL.search(re.sub(r"\\\\", "", shown))
+    assert "\n" not in shown
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", shown) == " ".join(name.split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(None, "–"), (0.2, "1 s"), (75, "75 s"), (120, "2 min"), (7200, "2.0 h")]
+)
+def test_durations(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_counts_and_sizes_carry_units() -> None:
+    assert (count(1, "cell"), count(2638, "cell")) == ("1 cell", "2,638 cells")
+    assert (size(2.5e9), size(16e6)) == ("2.5 GB", "16 MB")
+
+
+def test_a_source_in_a_run_goes_by_the_runs_name() -> None:
+    assert short("/data/runs/pbmc/model") == "pbmc"
+    assert short("/data/cells.h5ad") == "cells.h5ad"
+    assert short("vandijklab/C2S") == "C2S"
+
+
+def test_memory_keeps_the_newest_and_nothing_of_a_failure() -> None:
+    memory: Memory[int] = Memory(2)
+    with pytest.raises(ZeroDivisionError):
+        memory.get("a", lambda: 1 // 0)
+    assert memory.peek("a") is None
+    for value, key in enumerate("aba", 1):
+        memory.get(key, lambda value=value: value)
+    assert memory.get("a", lambda: 99) == 1
+    memory.get("c", lambda: 3)
+    assert memory.peek("b") is None  # a was used after b
+
+
+def test_what_is_in_use_outlives_the_session(runs: Path) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    def choose() -> None:
+        from pages.parts.session import use
+
+        use(data="/data/cells.h5ad", device="cpu")
+
+    def look() -> None:
+        import streamlit as st
+
+        from pages.parts.session import context
+
+        st.write(context().data, context().device)
+
+    AppTest.from_function(choose).run()
+    assert AppTest.from_function(look).run().markdown[0].value == "/data/cells.h5ad cpu"
+    (runs / "last-used.json").write_text('{"data": 3', encoding="utf-8")
+    assert AppTest.from_function(look).run().markdown[0].value == "embedded auto"

@@ -1,6 +1,19 @@
-"""What all tests share: property tests have no deadline, as a busy machine is not a bug."""
+"""What all tests share: no deadline for property tests, and numbers that are the processor's own."""
 
+import sys
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
+# A busy machine is not a bug.
 settings.register_profile("scx", deadline=None, print_blob=True)
 settings.load_profile("scx")
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> Iterator[None]:
+    """Training switches subnormal floats off for the whole process; the next test must not inherit that."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)

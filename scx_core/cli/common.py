@@ -96,8 +96,11 @@ def open_table(args: argparse.Namespace) -> CellTable:
 
 def open_language(args: argparse.Namespace) -> Language:
     """The model of --model."""
+    from transformers.utils import logging
+
     from scx_core.language import load_language
 
+    logging.disable_progress_bar()  # the environment's setting comes too late where it is imported already
     return load_language(args.model, args.device)
 
 

@@ -18,7 +18,7 @@ from scx_core.runs import write_json
 from scx_core.transcoders import Transcoder, TranscoderSet, load_set, save_set
 
 # As the published training configuration of pythia-410m states it.
-PYTHIA_410M = {
+PYTHIA_410M: dict[str, Any] = {
     "vocab_size": 50304,
     "hidden_size": 1024,
     "num_hidden_layers": 24,

@@ -83,7 +83,7 @@ All over the {figures["n_held_out"]} held-out cells, every MLP replaced at once.
 {metrics_table(figures, cfg.preset_names)}
 
 ## Rebuild
-`python -m scx_core demo build` makes this folder anew from the package data and prints this table.
+`python -m scx_core demo build --install` makes this folder anew from the package data and prints this table.
 
 ## Licence
 Weights and code: BSD-3-Clause.

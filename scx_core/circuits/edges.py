@@ -158,7 +158,9 @@ def _feature_rows(fill: _Fill, layer: int) -> None:
     """Fill the rows of the chosen features of one layer."""
     frozen, chosen, table = fill.frozen, fill.chosen, fill.table
     rep, maps, f = frozen.replacement, frozen.replacement.layers[layer], frozen.layers[layer]
-    for rows in (chosen.layer_C == layer).nonzero()[:, 0].split(ROWS):
+    all_rows = (chosen.layer_C == layer).nonzero()[:, 0]
+    for start in range(0, len(all_rows), ROWS):
+        rows = all_rows[start : start + ROWS]
         position_R, feature_R = chosen.position_C[rows], chosen.feature_C[rows]
         n_positions = int(position_R.max()) + 1
         read_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]

@@ -62,8 +62,8 @@ def trace_graph(rep: Replacement, cell: EncodedCell, plan: TargetPlan, n_nodes: 
     effects = total_effects(frozen, read_d, read_bias)
     chosen = choose(frozen, effects.features, n_nodes)
     table = edge_table(frozen, chosen, read_d, read_bias, value)
-    weight_RS = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
-    weight_RS = weight_RS.double().cpu().numpy()
+    columns = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
+    weight_RS = columns.double().cpu().numpy()
     share_RS = normalised(weight_RS, table.rest_abs_R.double().cpu().numpy())
     own = max(plan.coefficients, key=lambda token: plan.coefficients[token])
     rivals = [token for token, weight in plan.coefficients.items() if weight < 0]

@@ -46,11 +46,12 @@ def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     if "rows" in result:
+        header: tuple[str, ...] = ("what", "median s", "worst s", "runs")
         rows = [(row["what"], row["median_s"], row["worst_s"], row["runs"]) for row in result["rows"]]
-        table = common.columns(rows, ("what", "median s", "worst s", "runs"))
     else:
-        rows = [(what, seconds) for what, seconds in result["seconds"].items()]
-        table = common.columns(rows, ("what", "seconds"))
+        header = ("what", "seconds")
+        rows = list(result["seconds"].items())
+    table = common.columns(rows, header)
     last = (
         f"{result['tokens']} tokens; accounting error {result['max_relative_error']:.1e}; "
         f"peak memory {result['peak_memory_gib']:.1f} GiB"

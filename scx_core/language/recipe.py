@@ -132,8 +132,9 @@ def cells_of_step(rows: np.ndarray, cfg: RecipeConfig, step: int) -> list[tuple[
     """(row, pass) of the cells of a step. All passes together are one endless list, each a new permutation
     of the rows, and a step takes the next `batch` of it: few cells are read often, many cells once."""
     at = np.arange(step * cfg.batch, (step + 1) * cfg.batch)
-    orders = {n: np.random.default_rng([cfg.seed, 0, n]).permutation(rows) for n in set(at // len(rows))}
-    return [(int(orders[n][i]), int(n)) for n, i in zip(at // len(rows), at % len(rows), strict=True)]
+    passes = (at // len(rows)).tolist()
+    orders = {n: np.random.default_rng([cfg.seed, 0, n]).permutation(rows) for n in set(passes)}
+    return [(int(orders[n][i]), n) for n, i in zip(passes, at % len(rows), strict=True)]
 
 
 def training_batch(

@@ -12,6 +12,7 @@ from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scx_core.errors import ScxError
 from scx_core.language.load import SETTINGS_FILE, Language, load_language
+from scx_core.language.numbers import flushed_subnormals
 from scx_core.language.recipe import (
     Batch,
     RecipeConfig,
@@ -96,6 +97,41 @@ def _save(
     write_json(folder / SETTINGS_FILE, settings)
 
 
+def _loop(
+    run: RunFolder,
+    model: GPTNeoXForCausalLM,
+    batch_of: Callable[[int], Batch],
+    recipe: RecipeConfig,
+    progress: Progress,
+    stopped: Callable[[], bool],
+) -> bool:
+    """The steps from the latest checkpoint on. False when it was asked to stop before the last."""
+    optimizer = make_optimizer(model, recipe)
+    half = torch.autocast(model.device.type, torch.bfloat16)
+    for step in range(_restore(run, model, optimizer), recipe.steps):
+        batch = batch_of(step)
+        with half:
+            logits_BTV = model(batch.ids_BT).logits
+        loss, answer_loss = weighted_loss(logits_BTV, batch)
+        if not torch.isfinite(loss):
+            raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
+        progress(done, recipe.steps, "training the model")
+        stop = stopped()
+        if stop or done % CHECKPOINT_EVERY == 0 or done == recipe.steps:
+            _checkpoint(run, done, model, optimizer)
+        if stop and done < recipe.steps:
+            return False
+    return True
+
+
 def train_model(
     run: RunFolder,
     table,
@@ -116,36 +152,18 @@ def train_model(
     run. Returns None when `stopped` turned true; the run then goes on later from that step.
     Raises ScxError when the loss is not finite.
     """
-    # Gradients of a confident model are full of subnormal numbers, which CPUs multiply 20 times slower.
-    torch.set_flush_denormal(True)
     some = rows[:: max(1, len(rows) // SOME)]
     tokenizer = train_tokenizer(_texts(table, some, sentences), recipe.vocabulary_for(table.n_genes))
     model = new_model(recipe, len(tokenizer), _context(table, some, tokenizer, sentences)).train()
     model.to(torch.device(device))
-    optimizer = make_optimizer(model, recipe)
-    half = torch.autocast(torch.device(device).type, torch.bfloat16)
     prompt = make_prompt(sentences.prompt)
-    for step in range(_restore(run, model, optimizer), recipe.steps):
+
+    def batch_of(step: int) -> Batch:
         batch = training_batch(table, rows, tokenizer, prompt, sentences, recipe, step)
-        batch = Batch(*(part.to(device) for part in batch))
-        with half:
-            logits_BTV = model(batch.ids_BT).logits
-        loss, answer_loss = weighted_loss(logits_BTV, batch)
-        if not torch.isfinite(loss):
-            raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        done = step + 1
-        run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
-        progress(done, recipe.steps, "training the model")
-        stop = stopped()
-        if stop or done % CHECKPOINT_EVERY == 0 or done == recipe.steps:
-            _checkpoint(run, done, model, optimizer)
-        if stop and done < recipe.steps:
+        return Batch(*(part.to(device) for part in batch))
+
+    with flushed_subnormals():
+        if not _loop(run, model, batch_of, recipe, progress, stopped):
             return None
     about = {
         "name": name,

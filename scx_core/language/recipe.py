@@ -35,16 +35,16 @@ class RecipeConfig:
     vocabulary: int = option(
         0, "Tokens of the byte-pair encoding (0: 1,200, or 4,000 for more than 2,000 genes)", minimum=0
     )
-    readings: int = option(14_400, "Cells read in training, every repeat counted", minimum=1, unit="cells")
+    readings: int = option(17_600, "Cells read in training, every repeat counted", minimum=1, unit="cells")
     batch: int = option(16, "Cells in a step", minimum=1)
-    learning_rate: float = option(2e-3, "Peak learning rate of AdamW", minimum=0.0)
+    learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
     dropout: float = option(0.1, "Dropout of the residual branches while training", minimum=0.0, maximum=0.9)
     gene_dropout: float = option(
-        0.35, "Share of genes left out of a sentence, anew in each epoch", minimum=0.0, maximum=0.9
+        0.35, "Share of genes left out of a sentence, anew at each reading", minimum=0.0, maximum=0.9
     )
     answer_weight: float = option(
-        8.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
+        4.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
     )
     seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
 

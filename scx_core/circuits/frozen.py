@@ -92,20 +92,19 @@ def _recording(rep: Replacement) -> Iterator[_Tape]:
 
 def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, pattern_HTT: torch.Tensor) -> FrozenLayer:
     coder, x_Td = maps.transcoder, tape.x[layer]
-    active = coder.active(x_Td)
-    pre_N = (x_Td[active.position_N] * coder.W_enc_Fd[active.feature_N]).sum(-1) + coder.b_enc_F[
-        active.feature_N
-    ]
+    pre_TF = coder.pre(x_Td)
+    z_TF = coder.gate(pre_TF)
+    position_N, feature_N = z_TF.nonzero(as_tuple=True)
     return FrozenLayer(
         pattern_HTT,
         pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
         maps.attn_norm.scale(tape.attn_in[layer]),
         maps.mlp_norm.scale(tape.mlp_in[layer]),
-        active.position_N,
-        active.feature_N,
-        active.value_N,
-        pre_N,
-        tape.y[layer] - coder(x_Td),
+        position_N,
+        feature_N,
+        z_TF[position_N, feature_N],
+        pre_TF[position_N, feature_N],
+        tape.y[layer] - coder.reconstruct(x_Td, z_TF),
     )
 
 

@@ -110,7 +110,11 @@ class Transcoder:
 
     def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
         """The stand-in for the MLP's output [..., d], skip term included."""
-        y_Td = self.decode(self.encode(x_Td))
+        return self.reconstruct(x_Td, self.encode(x_Td))
+
+    def reconstruct(self, x_Td: torch.Tensor, z_TF: torch.Tensor) -> torch.Tensor:
+        """The stand-in for the MLP's output [..., d] where the feature activations are known already."""
+        y_Td = self.decode(z_TF)
         return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
 
     def active(self, x_Td: torch.Tensor) -> Active:

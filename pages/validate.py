@@ -11,8 +11,7 @@ from pages.parts.page import run_page
 from pages.parts.session import Context, context
 from pages.parts.validation_view import validation_view
 from pages.parts.words import count
-from scx_core.validation import Validation
-from scx_core.validation.rows import draw_rows
+from scx_core.validation import Validation, draw_rows
 
 FEW = 100
 

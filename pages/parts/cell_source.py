@@ -5,9 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.parts.session import context
-from scx_core.cells import EMBEDDED
-from scx_core.cells.uploads import keep_upload
-from scx_core.runs.place import runs_root
+from scx_core.cells import EMBEDDED, keep_upload
+from scx_core.runs import runs_root
 
 EMBEDDED_WORDS, PATH_WORDS, UPLOAD_WORDS = "Embedded", "A path on this computer", "Upload"
 _FORMATS = "h5ad, zarr, 10x h5, or a folder with matrix.mtx"

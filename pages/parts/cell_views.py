@@ -9,8 +9,7 @@ import streamlit as st
 from pages.parts.charts import counts_chart, histogram, map_chart
 from pages.parts.memory import Memory
 from pages.parts.words import HELP, safe
-from scx_core.cells import CellTable
-from scx_core.cells.overview import cell_map, genes_per_cell
+from scx_core.cells import CellTable, cell_map, genes_per_cell
 from scx_core.figures import table_csv
 from scx_core.sentences import SentenceConfig, gene_sentences
 

@@ -14,6 +14,7 @@ from scx_core.circuits import Circuit
 from scx_core.figures import (
     DEFAULT_FORMATS,
     View,
+    account,
     circuit_page,
     export_bytes,
     file_name,
@@ -24,7 +25,6 @@ from scx_core.figures import (
     simplify,
     table_csv,
 )
-from scx_core.figures.account import account
 
 CHART_GENES = 18
 HEIGHT = 640

@@ -8,10 +8,8 @@ import streamlit as st
 
 from pages.parts.forms import label_of
 from pages.parts.words import HELP, safe
-from scx_core.cells import CellChoices, CellTable, Finding
-from scx_core.cells.uploads import keep_upload
-from scx_core.runs import options_of
-from scx_core.runs.place import runs_root
+from scx_core.cells import CellChoices, CellTable, Finding, keep_upload
+from scx_core.runs import options_of, runs_root
 
 DRAFT = "scx_cell_choices"
 NAMES = {

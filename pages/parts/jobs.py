@@ -6,8 +6,7 @@ import streamlit as st
 
 from pages.parts.messages import shown_errors
 from pages.parts.words import duration, safe
-from scx_core.runs import RunFolder, RunStatus, list_runs, resume, stop
-from scx_core.runs.place import runs_root
+from scx_core.runs import RunFolder, RunStatus, list_runs, resume, runs_root, stop
 
 KINDS = {"train": "transcoders", "build": "model and transcoders"}
 STATES = {

@@ -8,9 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts import loaders
 from pages.parts.memory import Memory
 from pages.parts.session import Context
-from scx_core.validation import Validation, validate
-from scx_core.validation.rows import held_out_rows
-from scx_core.validation.saved import validation_beside
+from scx_core.validation import Validation, held_out_rows, validate, validation_beside
 
 _MEASURED: Memory[Validation] = Memory(12)
 

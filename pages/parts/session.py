@@ -11,8 +11,7 @@ import streamlit as st
 
 from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
-from scx_core.runs import from_dict, option, read_json, to_dict, write_json
-from scx_core.runs.place import runs_root
+from scx_core.runs import from_dict, option, read_json, runs_root, to_dict, write_json
 
 KEY = "scx_context"
 

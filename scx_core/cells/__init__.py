@@ -13,9 +13,11 @@ from .markers import (
     types_with,
 )
 from .opening import open_cells
+from .overview import cell_map, genes_per_cell
 from .sources import EMBEDDED
 from .split import Split, split_cells
 from .table import CellTable
+from .uploads import keep_upload
 
 __all__ = [
     "EMBEDDED",
@@ -25,7 +27,10 @@ __all__ = [
     "Markers",
     "Split",
     "all_markers",
+    "cell_map",
     "foreign_markers",
+    "genes_per_cell",
+    "keep_upload",
     "known_markers",
     "open_cells",
     "own_markers",

@@ -40,17 +40,15 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The validation table with its warnings."""
-    import numpy as np
-
-    from scx_core.validation import PAPER, validate, verdict
+    from scx_core.validation import PAPER, draw_rows, held_out_rows, validate, verdict
 
     config = from_namespace(ValidateConfig, args)
     table = common.open_table(args)
     lm = common.open_language(args)
     transcoders = common.open_transcoders(args, lm)
     rows = held_out_rows(lm, transcoders, table)
-    if config.cells and config.cells < len(rows):
-        rows = np.sort(np.random.default_rng(config.seed).choice(rows, config.cells, replace=False))
+    if config.cells:
+        rows = draw_rows(rows, config.cells, config.seed)
     found = validate(
         lm,
         transcoders,
@@ -61,23 +59,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         progress=common.progress_of(args),
     )
     return found.to_json() | {"verdict": verdict(found), "paper": dict(PAPER)}
-
-
-def held_out_rows(lm: Any, transcoders: Any, table: Any) -> Any:
-    """The rows that neither the set nor, where it says so, the model was trained on.
-
-    The set's own split is made again from its settings; cells that it has never seen are all held out.
-    """
-    import numpy as np
-
-    from scx_core.runs import from_dict
-    from scx_core.transcoders import TrainConfig, training_split
-
-    then = transcoders.meta.get("provenance", {}).get("data", {}).get("fingerprint")
-    own = lm.settings.get("data", {}).get("fingerprint")
-    if table.fingerprint not in (then, own):
-        return np.flatnonzero(table.labels != "")
-    return training_split(lm, table, from_dict(TrainConfig, transcoders.meta.get("train", {}))).held_out
 
 
 def summary(result: dict[str, Any]) -> str:

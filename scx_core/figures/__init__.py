@@ -5,6 +5,7 @@ the legend all draw exactly that. Out go HTML, PNG, SVG, PDF, GraphML, JSON, the
 the gene chart and the gene table, all with their provenance and with every name escaped.
 """
 
+from scx_core.figures.account import Part, account
 from scx_core.figures.bars import genes_figure, genes_picture
 from scx_core.figures.drawing import Drawing, Link, Placed, View
 from scx_core.figures.export import (
@@ -29,8 +30,10 @@ __all__ = [
     "FORMATS",
     "Drawing",
     "Link",
+    "Part",
     "Placed",
     "View",
+    "account",
     "circuit_figure",
     "circuit_page",
     "circuit_picture",

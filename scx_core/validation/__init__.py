@@ -6,6 +6,8 @@ words. Thresholds and the seed paper's figures are in `warnings.py`.
 """
 
 from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
+from scx_core.validation.rows import draw_rows, held_out_rows
+from scx_core.validation.saved import validation_beside
 from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
 
@@ -18,6 +20,9 @@ __all__ = [
     "Thresholds",
     "Validation",
     "cautions",
+    "draw_rows",
+    "held_out_rows",
     "validate",
+    "validation_beside",
     "verdict",
 ]

@@ -15,9 +15,8 @@ def held_out_rows(lm: Language, transcoders: TranscoderSet, table: CellTable) ->
 
     The set's own split is made again from its settings; cells that neither has seen are all held out.
     """
-    then = transcoders.meta.get("provenance", {}).get("data", {}).get("fingerprint")
-    own = lm.settings.get("data", {}).get("fingerprint")
-    if table.fingerprint not in (then, own):
+    records = (transcoders.meta.get("provenance", {}), lm.settings.get("provenance", {}))
+    if table.fingerprint not in [record.get("data", {}).get("fingerprint") for record in records]:
         return np.flatnonzero(table.labels != "")
     made = transcoders.meta.get("train", {})
     # Only what decides the split, so that a set with settings of another version can be validated too.

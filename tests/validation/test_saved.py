@@ -64,7 +64,7 @@ def test_held_out_rows_are_new_to_model_and_set(tmp_path: Path) -> None:
         "train": list(range(16)),
         "held_out": [16, 17, 18, 19],
     }
-    settings = {"data": {"fingerprint": table.fingerprint}, "split": split}
+    settings = {"provenance": {"data": {"fingerprint": table.fingerprint}}, "split": split}
     lm = tiny_language(tmp_path, settings=settings)
     coders = replace(random_set(lm), meta={"train": {"seed": 1, "a setting of another version": 2}})
     assert held_out_rows(lm, coders, table).tolist() == [16, 17, 18, 19]

@@ -75,7 +75,7 @@ class Language:
     def sentence_config(self) -> SentenceConfig:
         """How this model wants cells written (the settings', else 200 genes and the first C2S prompt)."""
         saved = self.settings.get("sentences")
-        return from_dict(SentenceConfig, saved) if saved else SentenceConfig(n_genes=200, tie_seed=42)
+        return from_dict(SentenceConfig, saved) if saved else SentenceConfig(n_genes=200)
 
     @property
     def prompt(self) -> Prompt:

@@ -46,7 +46,7 @@ class RecipeConfig:
     answer_weight: float = option(
         4.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
     )
-    seed: int = option(0, "Seed of weights, order and augmentation", minimum=0)
+    seed: int = option(0, "Seed of weights, order, ties and augmentation", minimum=0)
 
     @property
     def steps(self) -> int:
@@ -151,7 +151,7 @@ def training_batch(
     wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
     out = []
     for row, passed in cells_of_step(rows, cfg, step):
-        genes = gene_sentences(table, [row], wanted, tie_seed=sentences.tie_seed + passed)[0]
+        genes = gene_sentences(table, [row], wanted, tie_seed=cfg.seed + passed)[0]
         kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
         cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
         answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")

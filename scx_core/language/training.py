@@ -36,12 +36,12 @@ SOME = 2000
 CHECKPOINT_EVERY = 50
 
 
-def _texts(table, rows: np.ndarray, sentences: SentenceConfig) -> Iterator[str]:
+def _texts(table, rows: np.ndarray, sentences: SentenceConfig, seed: int) -> Iterator[str]:
     """Training texts for the tokenizer, each cell three times with other ties."""
     prompt = make_prompt(sentences.prompt)
     before, after = prompt.parts(num_genes=sentences.n_genes, organism=table.organism)
     for shift in range(3):
-        cells = gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed + shift)
+        cells = gene_sentences(table, rows, sentences.n_genes, seed + shift)
         for row, genes in zip(rows, cells, strict=True):
             yield f"{before}{' '.join(genes)}{after}{prompt.lead or ''}{table.labels[row]}."
 
@@ -153,7 +153,9 @@ def train_model(
     Raises ScxError when the loss is not finite.
     """
     some = rows[:: max(1, len(rows) // SOME)]
-    tokenizer = train_tokenizer(_texts(table, some, sentences), recipe.vocabulary_for(table.n_genes))
+    tokenizer = train_tokenizer(
+        _texts(table, some, sentences, recipe.seed), recipe.vocabulary_for(table.n_genes)
+    )
     model = new_model(recipe, len(tokenizer), _context(table, some, tokenizer, sentences)).train()
     model.to(torch.device(device))
     prompt = make_prompt(sentences.prompt)

@@ -45,7 +45,7 @@ class SentenceConfig:
     """How cells are written as text."""
 
     n_genes: int = option(150, "Genes in a sentence, highest expression first", minimum=2, maximum=8192)
-    tie_seed: int = option(0, "Seed that orders genes of equal expression", minimum=0)
+    tie_seed: int = option(42, "Seed that orders genes of equal expression", minimum=0)
     prompt: str = option("scx", "Name of a prompt template, or a template text of your own")
 
 

@@ -8,6 +8,7 @@ words. Thresholds and the seed paper's figures are in `warnings.py`.
 from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
 from scx_core.validation.rows import draw_rows, held_out_rows
 from scx_core.validation.saved import validation_beside
+from scx_core.validation.ties import accuracy_by_tie_seed
 from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
 
@@ -19,6 +20,7 @@ __all__ = [
     "LayerRow",
     "Thresholds",
     "Validation",
+    "accuracy_by_tie_seed",
     "cautions",
     "draw_rows",
     "held_out_rows",

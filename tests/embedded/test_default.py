@@ -1,0 +1,69 @@
+"""The embedded default behaves as its card says: accuracy, stand-ins, accounting, known markers, size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scx_core.cells import Split, foreign_markers, known_markers, open_cells
+from scx_core.circuits import ConsensusConfig, make_tracer
+from scx_core.language import EMBEDDED, load_language
+from scx_core.transcoders import EMBEDDED_SETS, load_set
+from scx_core.validation import validate
+
+MODELS = EMBEDDED.parent
+FOUR = ("CD19+ B", "CD56+ NK", "CD14+ Monocyte", "Dendritic")
+
+
+@pytest.fixture(scope="module")
+def tracer():
+    return make_tracer(load_language("embedded", "cpu"), load_set("embedded"), open_cells("embedded"))
+
+
+def test_only_safetensors_json_and_text_under_25_mb():
+    files = [path for path in MODELS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 25e6
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".yaml", ".md"}
+
+
+@pytest.mark.slow
+def test_the_stand_ins_measure_as_the_card_says(tracer):
+    split = Split.from_json(tracer.lm.settings["split"])
+    found = validate(tracer.lm, tracer.transcoders, tracer.table, split.held_out, per_layer=False)
+    assert found.label_accuracy_orig >= 0.75
+    assert found.ce_recovered >= 0.997
+    assert found.kl <= 0.01
+    assert found.l0 <= 16
+    assert found.dead <= 0.10
+    assert found.label_agreement >= 0.97
+    shipped = json.loads((EMBEDDED_SETS["embedded"] / "validation.json").read_text())
+    for key in ("ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "l0", "fvu", "dead"):
+        assert getattr(found, key) == pytest.approx(shipped[key], rel=0.01, abs=1e-3), key
+
+
+def test_the_paper_preset_is_there_with_its_own_figures():
+    shipped = json.loads((EMBEDDED_SETS["embedded-paper"] / "validation.json").read_text())
+    assert load_set("embedded-paper").kind == "relu"
+    assert 0 < shipped["ce_recovered"] <= 1
+
+
+@pytest.mark.parametrize("label", FOUR)
+def test_accounting_on_real_cells(tracer, label):
+    row = int(tracer.draw(label, ConsensusConfig(cells=2))[0])
+    circuit = tracer.cell(row, label=label)
+    assert circuit.accounting["max_relative_error"] <= 1e-4
+    parts = ("gene_effect", "prompt_effect", "error_effect", "bias_effect")
+    assert sum(circuit.scores[part] for part in parts) == pytest.approx(circuit.target.value, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", FOUR)
+def test_the_strongest_genes_are_known_markers(tracer, label):
+    found = tracer.consensus(label, cfg=ConsensusConfig(cells=25))
+    top = [gene.gene for gene in found.genes[:10]]
+    assert all(gene.effect > 0 for gene in found.genes[:10])
+    own = [gene for gene in top if gene in known_markers(label).genes]
+    foreign = foreign_markers(top, label, among=tracer.table.types)
+    assert len(own) >= 4, top
+    assert len(foreign) <= 1, (top, foreign)

@@ -41,7 +41,7 @@ class Node(NamedTuple):
     `influence` and `effect` are means over all cells (0 where a cell's circuit does not hold the node),
     `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all.
     `gene` is the gene of the token, or, where a feature fires outside the genes, the gene whose tokens add
-    most to it directly; in a consensus, the gene with most of the feature's activation in these cells.
+    most to it over all paths; in a consensus, the gene with most of the feature's activation in these cells.
     """
 
     id: str

@@ -115,8 +115,19 @@ def _names(graph: Graph) -> _Names:
     return _Names(features + errors + [f"t:{t}" for t in range(length)], [*features, "target"])
 
 
+def _token_paths(graph: Graph) -> np.ndarray:
+    """What each token adds to each chosen feature over all paths through chosen features, [C, T].
+
+    A token that makes up a share of a feature's value makes up that share of what the feature passes on.
+    """
+    n = len(graph.chosen.layer_C)
+    direct_CT = graph.table.token_RT[:n].double().cpu().numpy()
+    passed_CC = graph.weight_RS[:n, :n] / graph.table.value_R[:n].double().cpu().numpy()
+    return np.linalg.solve(np.eye(n) - passed_CC, direct_CT)
+
+
 def _top_gene(token_row_T: np.ndarray, gene_T: Sequence[str | None]) -> str | None:
-    """The gene whose tokens add most to a row directly, None when none adds."""
+    """The gene whose tokens add most to a feature, None when none adds."""
     sums: dict[str, float] = {}
     for weight, gene in zip(token_row_T, gene_T, strict=True):
         if gene is not None:
@@ -132,7 +143,7 @@ def _nodes(
     chosen, table, frozen = graph.chosen, graph.table, graph.frozen
     n, length = len(chosen.layer_C), table.token_RT.shape[1]
     score_S = graph.scores.column_S
-    token_RT = table.token_RT.double().cpu().numpy()
+    paths_CT = _token_paths(graph)
     out: list[Node] = []
     for s in np.flatnonzero(kept.column_S):
         name, score = names.column_S[s], float(score_S[s])
@@ -140,7 +151,7 @@ def _nodes(
             layer, t, i = int(chosen.layer_C[s]), int(chosen.position_C[s]), int(chosen.feature_C[s])
             value = float(frozen.layers[layer].value_N[chosen.index_C[s]])
             effect = float(graph.effects.features[layer][chosen.index_C[s]])
-            gene = gene_T[t] or _top_gene(token_RT[s], gene_T)
+            gene = gene_T[t] or _top_gene(paths_CT[s], gene_T)
             out.append(Node(name, "feature", layer, t, i, gene, tokens[t], value, score, effect))
         elif s < len(score_S) - length:
             layer, t = divmod(int(s) - n, length)

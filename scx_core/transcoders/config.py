@@ -42,7 +42,7 @@ class TranscoderConfig:
 class TrainConfig:
     """How it is trained."""
 
-    steps: int = option(700, "Optimisation steps", minimum=1)
+    steps: int = option(1200, "Optimisation steps", minimum=1)
     cells_per_batch: int = option(16, "Cells in a step; every token of them counts", minimum=1)
     learning_rate: float = option(2e-3, "Peak learning rate of Adam", minimum=0.0)
     warmup: int = option(50, "Steps until the learning rate is at its peak", minimum=0)
@@ -91,14 +91,20 @@ class Preset(NamedTuple):
 
 
 PRESETS: dict[str, Preset] = {
-    "recommended": Preset(TranscoderConfig(), TrainConfig(), "BatchTopK: few active features, small loss"),
+    "recommended": Preset(
+        TranscoderConfig(skip=True),
+        TrainConfig(),
+        "BatchTopK with an affine path: few active features, small loss",
+    ),
     "paper": Preset(
         TranscoderConfig(kind="relu", normalise=False, l1=1.4e-4),
-        TrainConfig(learning_rate=4e-4, warmup=100, decay=0.0, anneal=0.0, answer_weight=1.0, revive=0.0),
+        TrainConfig(
+            steps=700, learning_rate=4e-4, warmup=100, decay=0.0, anneal=0.0, answer_weight=1.0, revive=0.0
+        ),
         "ReLU with an L1 penalty of 1.4e-4, as the seed paper states it",
     ),
     "quick": Preset(
-        TranscoderConfig(),
+        TranscoderConfig(skip=True),
         TrainConfig(steps=100, warmup=10, cells_per_batch=8, evaluate_every=50),
         "BatchTopK for a minute, to see whether everything fits together",
     ),

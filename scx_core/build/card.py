@@ -92,7 +92,8 @@ Genes of equal expression have no order of their own. With five other tie seeds 
 {_span(figures["tie_seeds"].values())} of the cells.
 
 ## Rebuild
-`python -m scx_core demo build --install` makes this folder anew from the package data and prints this table.
+`python -m scx_core demo build --presets {cfg.presets} --install` makes this folder and its transcoders
+anew from the package data and prints this table.
 
 ## Licence
 Weights and code: BSD-3-Clause.

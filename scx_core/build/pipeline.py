@@ -28,6 +28,7 @@ from scx_core.transcoders import PRESETS, TrainingJob, load_set, new_run, train
 from scx_core.validation import accuracy_by_tie_seed, validate
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
+EMBEDDED_NAME = "scX embedded PBMC"
 # Held-out cells, and seeds, that the dependence on tie order is measured with.
 SOME, TIE_SEEDS = 200, (0, 1, 2, 3, 4)
 
@@ -118,7 +119,7 @@ def _model(
             folder,
             cfg.recipe,
             cfg.sentences,
-            name=cfg.name or Path(table.name).stem,
+            name=cfg.name or (EMBEDDED_NAME if cfg.data == "embedded" else Path(table.name).stem),
             settings=settings,
             device=str(pick_device(cfg.device)),
             progress=progress,

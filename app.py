@@ -23,8 +23,7 @@ page = st.navigation(
     ]
 )
 go_to_wanted()
-# Last, as it needs what the page loads: while a page is busy, the panel of before stays.
-panel = st.sidebar.container()
+with st.sidebar:
+    write_names = context_panel()
 page.run()
-with panel:
-    context_panel()
+write_names()

@@ -31,7 +31,7 @@ def page() -> None:
 
 def _show(ctx: Context, request: Request, circuit: Circuit, view: View) -> None:
     st.markdown(_what_is_shown(ctx, request, circuit))
-    left, right = st.columns([7, 3])
+    left, right = st.columns([73, 27])
     with left:
         circuit_view.network(circuit, view)
     with right:

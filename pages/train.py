@@ -37,8 +37,7 @@ def _what_to_train() -> Callable[[], None]:
         "Train", [TRANSCODERS, MODEL], default=TRANSCODERS, required=True, key="train what"
     )
     if what == MODEL:
-        build_form(ctx)
-        return lambda: None
+        return build_form(ctx)
     st.markdown(
         f"Stand-ins for every MLP of **{safe(sources.model_name(ctx.model))}**, trained on "
         f"**{safe(sources.cells_name(ctx.data))}**.",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
 from pages.parts import loaders, sources
+from pages.parts.estimates import show_estimate
 from pages.parts.forms import config_form
 from pages.parts.session import Context
 from pages.parts.words import count, safe
-from scx_core.build import BuildConfig, launch_build
+from scx_core.build import BuildConfig, estimate_model, launch_build
+from scx_core.language import pick_device
 from scx_core.language.recipe import RecipeConfig
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders import PRESETS
@@ -18,8 +22,11 @@ from scx_core.transcoders import PRESETS
 _RECIPE = ("layers", "width", "readings", "vocabulary")
 
 
-def build_form(ctx: Context) -> None:
-    """What will be made, the few settings that matter, start. Raises ScxError for what does not fit."""
+def build_form(ctx: Context) -> Callable[[], None]:
+    """What will be made, the few settings that matter, start; gives back what writes how long it will take.
+
+    Raises ScxError for what does not fit.
+    """
     table = loaders.cells(ctx)
     st.markdown(
         f"A GPT-NeoX that answers with the {count(len(table.types), 'cell type')} of "
@@ -41,13 +48,15 @@ def build_form(ctx: Context) -> None:
         rest = [name for name in RecipeConfig.__dataclass_fields__ if name not in _RECIPE]
         recipe = config_form(recipe, "recipe all", rest)
         sentences = config_form(sentences, "recipe all", ("tie_seed", "prompt"))
-    name, go = st.columns([5, 1.6], vertical_alignment="bottom")
+    cfg = dataclasses.replace(cfg, recipe=recipe, sentences=sentences)
+    words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
     called = name.text_input(
         "Name of the model", placeholder=sources.cells_name(ctx.data), key="build name"
     ).strip()
     if go.button("Train the model", type="primary", width="stretch", disabled=not presets):
-        cfg = dataclasses.replace(cfg, name=called, recipe=recipe, sentences=sentences)
-        run = launch_build(cfg, called or None)
+        run = launch_build(dataclasses.replace(cfg, name=called), called or None)
         st.session_state["scx_run"] = run.name
         st.toast(f"{safe(run.name)} is being built in the background.")
         st.rerun()
+    trial = partial(estimate_model, cfg, table.n_genes)
+    return partial(show_estimate, words, (cfg, table.n_genes), trial, str(pick_device(ctx.device)))

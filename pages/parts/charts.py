@@ -11,6 +11,7 @@ from scx_core.figures.colours import COOL, MUTED, WARM
 
 BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
+_SIGNS = ["raises", "lowers"]  # the answer's score
 
 
 def gene_chart(table: pd.DataFrame) -> None:
@@ -18,7 +19,7 @@ def gene_chart(table: pd.DataFrame) -> None:
     known = table["known_marker"].str.startswith(("yes", "shared"))
     rows = table.assign(
         name=np.where(known, "★ " + table["gene"], table["gene"]),
-        sign=np.where(table["effect"] >= 0, "raises the score", "lowers the score"),
+        sign=np.where(table["effect"] >= 0, *_SIGNS),
     )
     order = rows.sort_values("effect", ascending=False)["name"].tolist()
     y = alt.Y(
@@ -32,7 +33,7 @@ def gene_chart(table: pd.DataFrame) -> None:
             y=y,
             color=alt.Color(
                 "sign:N",
-                scale=alt.Scale(domain=["raises the score", "lowers the score"], range=[WARM, COOL]),
+                scale=alt.Scale(domain=_SIGNS, range=[WARM, COOL]),
                 legend=alt.Legend(title=None, orient="top"),
             ),
             tooltip=[

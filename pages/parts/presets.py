@@ -6,24 +6,20 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import loaders
+from pages.parts.estimates import show_estimate
 from pages.parts.forms import config_form
-from pages.parts.memory import Memory
 from pages.parts.session import Context
-from pages.parts.words import count, duration, safe, size
+from pages.parts.words import safe
 from scx_core.build import launch_training
-from scx_core.language import Language
 from scx_core.runs import RunFolder, from_dict
-from scx_core.transcoders import PRESETS, Estimate, TrainConfig, TrainingJob, TranscoderConfig, estimate
+from scx_core.transcoders import PRESETS, TrainConfig, TrainingJob, TranscoderConfig, estimate
 
 PRESET, COPY = "scx_preset", "scx_copy"
 TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Quick look"}
 MATTER = ("kind", "k", "expansion")
 MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
-SMALL_MODEL = 50_000_000  # parameters up to which the trial steps take no more than seconds
-_ESTIMATES: Memory[Estimate] = Memory(32)
 
 
 def preset_cards() -> str:
@@ -97,22 +93,7 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
         st.session_state["scx_run"] = run.name
         st.toast(f"{safe(run.name)} is training in the background.")
         st.rerun()
-    return partial(_estimate, words, lm, transcoder, train, table.n_cells)
-
-
-def _estimate(
-    place: DeltaGenerator, lm: Language, transcoder: TranscoderConfig, train: TrainConfig, n_cells: int
-) -> None:
-    """Time and memory, from a trial of a few steps; for a large model only when asked."""
-    key = (lm.fingerprint, str(lm.device), transcoder, train, n_cells)
-    small = sum(p.numel() for p in lm.model.parameters()) <= SMALL_MODEL
-    if not small and _ESTIMATES.peek(key) is None and not place.button("Estimate time and memory"):
-        return
-    with place, st.spinner("Trying a few steps …"), loaders.MODEL_LOCK:
-        found = _ESTIMATES.get(key, lambda: estimate(lm, transcoder, train, n_cells))
-    place.markdown(
-        f"About **{duration(found.seconds)}** on {safe(str(lm.device).upper())} and "
-        f"**{size(found.bytes)}** of memory beside the model: {count(found.parameters, 'weight')}, "
-        f"{count(found.tokens_per_step, 'token')} a step.",
-        help="Two steps on random tokens of the usual length, extrapolated. Other jobs make it slower.",
-    )
+    key = (lm.fingerprint, str(lm.device), transcoder, train, table.n_cells)
+    trial = partial(estimate, lm, transcoder, train, table.n_cells)
+    weights = sum(p.numel() for p in lm.model.parameters())
+    return partial(show_estimate, words, key, trial, str(lm.device), weights)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import sources
 from pages.parts.jobs import running_panel
@@ -15,21 +17,28 @@ from pages.parts.words import HELP, safe
 _PLACES = ("auto", "cpu", "cuda")
 
 
-def context_panel() -> None:
-    """Cells, model, transcoders, device, jobs."""
-    ctx = context()
+def context_panel() -> Callable[[], None]:
+    """Cells, model, transcoders, device, jobs; gives back what writes the names again."""
     st.markdown("##### In use")
+    place = st.empty()
+    _names(place)
+    with st.popover("Change", icon=":material/tune:", width="stretch"), shown_errors():
+        _choosers()
+    st.markdown("##### Jobs")
+    running_panel()
+    return partial(_names, place)
+
+
+def _names(place: DeltaGenerator) -> None:
+    """What is in use; the device is known once torch is loaded."""
+    ctx = context()
     lines = (
         ("Cells", sources.cells_name(ctx.data)),
         ("Model", sources.model_name(ctx.model)),
         ("Transcoders", sources.set_name(ctx.transcoders)),
         ("Device", sources.device_name(ctx.device)),
     )
-    st.markdown("  \n".join(f":gray[{what}] {safe(name)}" for what, name in lines))
-    with st.popover("Change", icon=":material/tune:", width="stretch"), shown_errors():
-        _choosers()
-    st.markdown("##### Jobs")
-    running_panel()
+    place.markdown("  \n".join(f":gray[{what}] {safe(name)}" for what, name in lines))
 
 
 def _choosers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,12 @@ def _check_folder(folder: Path) -> None:
         raise ScxError(f"The model folder {folder} has no tokenizer.json.", "Add the model's fast tokenizer.")
 
 
+def model_fingerprint(folder: Path) -> str:
+    """sha256 over what decides the answers: weights, config, tokenizer. A changed card changes nothing."""
+    files = sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"])
+    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+
+
 def _pick_dtype(wish: str, config: Any, device: torch.device) -> torch.dtype:
     if wish != "auto":
         known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -215,7 +222,7 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         tokenizer,
         facts,
         name,
-        sha256_of(where) if local else f"hub:{getattr(config, '_commit_hash', None)}",
+        model_fingerprint(where) if local else f"hub:{getattr(config, '_commit_hash', None)}",
         read_json(settings) if local and settings.is_file() else {},
     )
     if lm.dtype == torch.float64:

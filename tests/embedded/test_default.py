@@ -11,6 +11,7 @@ from scx_core.circuits import ConsensusConfig, make_tracer
 from scx_core.language import EMBEDDED, load_language
 from scx_core.transcoders import EMBEDDED_SETS, load_set
 from scx_core.validation import validate
+from scx_core.validation.saved import validation_beside
 
 MODELS = EMBEDDED.parent
 FOUR = ("CD19+ B", "CD56+ NK", "CD14+ Monocyte", "Dendritic")
@@ -67,3 +68,10 @@ def test_the_strongest_genes_are_known_markers(tracer, label):
     foreign = foreign_markers(top, label, among=tracer.table.types)
     assert len(own) >= 4, top
     assert len(foreign) <= 1, (top, foreign)
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded-paper"])
+def test_the_shipped_validation_is_about_the_shipped_files(tracer, name):
+    coders = load_set(name)
+    marks = {"data": tracer.table, "model": tracer.lm, "transcoders": coders}
+    assert validation_beside(coders.folder, {key: thing.fingerprint for key, thing in marks.items()})

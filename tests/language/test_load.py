@@ -140,3 +140,10 @@ def test_odd_sentence_settings_are_named(folder):
     path.write_text(json.dumps({**settings, "sentences": {"n_genes": 12, "colour": "red"}}))
     with pytest.raises(ScxError, match="colour"):
         _ = load_language(folder).sentence_config
+
+
+def test_a_card_beside_the_weights_does_not_change_the_models_identity(tmp_path):
+    folder = save_tiny(tmp_path)
+    before = load_language(folder, device="cpu").fingerprint
+    (folder / "README.md").write_text("a card")
+    assert load_language(folder, device="cpu").fingerprint == before

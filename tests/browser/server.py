@@ -54,8 +54,9 @@ def app(runs: Path) -> Iterator[str]:
 @contextmanager
 def browser(width: int = 1400, height: int = 900) -> Iterator[tuple[BrowserContext, list[str]]]:
     """A browser's context, and the list of what it asked for outside this computer."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=walk.STEP_MS)
     outside: list[str] = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(

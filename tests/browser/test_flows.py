@@ -65,7 +65,7 @@ def test_every_page_fits_a_narrow_window(address: str) -> None:
 def test_a_bad_upload_is_refused_in_words(address: str, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
-    bad = tmp_path / "<b>cells</b>.h5ad"
+    bad = tmp_path / "<b>cells.h5ad"
     bad.write_bytes(b"<html>404</html>")
     with server.browser() as (context, outside):
         page = context.new_page()

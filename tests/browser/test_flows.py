@@ -20,6 +20,11 @@ pytestmark = [
 ]
 
 
+LONG = pytest.mark.skipif(
+    os.environ.get("SCX_LONG_FLOWS") != "1", reason="a long flow, for a quiet machine: set SCX_LONG_FLOWS=1"
+)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("app")
@@ -31,6 +36,7 @@ def address(place: Path) -> Iterator[str]:
         yield address
 
 
+@LONG
 def test_an_address_of_a_page_opens_that_page_in_the_app(address: str) -> None:
     """First of all: only a fresh server shows whether Streamlit takes the file for the app."""
     from playwright.sync_api import expect
@@ -62,6 +68,7 @@ def test_every_page_fits_a_narrow_window(address: str) -> None:
             walk.no_errors(page)
 
 
+@LONG
 def test_a_bad_upload_is_refused_in_words(address: str, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
@@ -70,13 +77,14 @@ def test_a_bad_upload_is_refused_in_words(address: str, tmp_path: Path) -> None:
     with server.browser() as (context, outside):
         page = context.new_page()
         page.goto(f"{address}/data")
-        page.get_by_text("Upload", exact=True).click()
+        page.get_by_text("Upload", exact=True).first.click()
         page.locator('input[type="file"]').first.set_input_files(bad)
         expect(page.get_by_text("it is a web page, so the download failed")).to_be_visible()
         walk.no_errors(page)
     assert not outside
 
 
+@LONG
 def test_a_training_outlives_refresh_second_tab_and_kill(address: str, place: Path) -> None:
     from playwright.sync_api import expect
 

@@ -26,14 +26,15 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def open_page(page: str = "start", app: AppTest | None = None) -> AppTest:
     """A page of the app, run once; in the session of `app` if there is one."""
     app = app or AppTest.from_file(ROOT / "app.py", default_timeout=240)
-    if not app.session_state.filtered_state:
+    if not len(app.session_state):
         app.run()
-    return app if page == "start" and app is None else app.switch_page(f"pages/{page}.py").run()
+    return app.switch_page(f"pages/{page}.py").run()
 
 
 def said(app: AppTest) -> str:
     """Everything that the page says, as a person reads it: without the backslashes of Markdown."""
     words = [str(element.value) for kind in _KINDS for element in app.get(kind)]
+    words += [str(box.value) for box in app.selectbox]
     words += [f"{metric.label} {metric.value} {metric.delta}" for metric in app.metric]
     return re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", "\n".join(words))
 

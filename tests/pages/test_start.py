@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.pages.running import button, open_page, runs, said, well
+from streamlit.testing.v1 import AppTest
+
+from tests.pages.running import ROOT, button, open_page, runs, said, well
 
 __all__ = ["runs"]
 
@@ -16,7 +18,21 @@ def test_three_cards_say_what_is_loaded(runs: Path) -> None:
     assert "700 cells × 765 genes" in words
     assert "10 cell types" in words
     assert "Three steps to a circuit" in words
-    assert "No job is running" in words
+
+
+def test_the_side_bar_says_what_is_in_use(runs: Path) -> None:
+    # The first run only: after it, AppTest takes the folder called pages for the app, as no server does.
+    bar = well(AppTest.from_file(ROOT / "app.py", default_timeout=240).run()).sidebar
+    words = "\n".join(element.value for element in (*bar.markdown, *bar.caption))
+    for part in (
+        "[Cells] 700 blood cells",
+        "[Model] embedded",
+        "[Transcoders] embedded",
+        "[Device] C",
+        "No job",
+    ):
+        assert part in words
+    assert {"Model", "Transcoders", "Device"} <= {box.label for box in bar.selectbox}
 
 
 def test_the_primary_button_shows_a_circuit(runs: Path) -> None:

@@ -44,7 +44,7 @@ def run_in(state: str, root: Path) -> RunFolder:
         run.log({"step": step, "loss": 2.0, "fvu": [0.5, 0.4], "l0": [9.0, 8.0], "dead": [0.0, 0.1]})
     if state == "dead":
         record = {"state": "running", "done": 20, "total": 100, "message": "training"}
-        gone = {"pid": 2**22 + 1, "started": "", "host": socket.gethostname()}
+        gone = {"pid": 2**22 + 1, "birth": "", "host": socket.gethostname()}
         write_json(run.path / "status.json", record | {"process": gone})
     else:
         run.write_status(

@@ -25,7 +25,8 @@ def estimate_model(cfg: BuildConfig, n_genes: int) -> Estimate:
     length = round(cfg.sentences.n_genes * TOKENS_A_GENE) + PROMPT_TOKENS
     vocabulary = recipe.vocabulary_for(n_genes)
     with torch.random.fork_rng(devices=[]), flushed_subnormals():
-        model = new_model(recipe, vocabulary, length).to(device).train()
+        model = new_model(recipe, vocabulary, length).train()
+        model.to(torch.device(device))  # type: ignore[arg-type]
         optimizer = make_optimizer(model, recipe)
         ids_BT = torch.randint(vocabulary, (recipe.batch, length)).to(device)
         batch = Batch(ids_BT, torch.ones_like(ids_BT, dtype=torch.float32))

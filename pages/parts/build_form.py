@@ -59,4 +59,5 @@ def build_form(ctx: Context) -> Callable[[], None]:
         st.toast(f"{safe(run.name)} is being built in the background.")
         st.rerun()
     trial = partial(estimate_model, cfg, table.n_genes)
-    return partial(show_estimate, words, (cfg, table.n_genes), trial, str(pick_device(ctx.device)))
+    key, place = (cfg, table.n_genes), str(pick_device(ctx.device))
+    return partial(show_estimate, words, key, trial, place, note="Its transcoders come on top.")

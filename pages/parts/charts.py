@@ -22,9 +22,7 @@ def gene_chart(table: pd.DataFrame) -> None:
         sign=np.where(table["effect"] >= 0, *_SIGNS),
     )
     order = rows.sort_values("effect", ascending=False)["name"].tolist()
-    y = alt.Y(
-        "name:N", sort=order, title=None, axis=alt.Axis(labelLimit=130, ticks=False, labelOverlap=False)
-    )
+    y = alt.Y("name:N", sort=order, title=None, axis=_names(130))
     bars = (
         alt.Chart(rows)
         .mark_bar(height=13)
@@ -54,7 +52,7 @@ def gene_chart(table: pd.DataFrame) -> None:
 def counts_chart(counts: pd.Series, what: str) -> None:
     """Cells per type as bars with their numbers."""
     rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
-    y = alt.Y("type:N", sort=None, title=None, axis=alt.Axis(labelLimit=240, ticks=False, labelOverlap=False))
+    y = alt.Y("type:N", sort=None, title=None, axis=_names(240))
     bars = (
         alt.Chart(rows)
         .mark_bar(color=BLUE, height=14)
@@ -101,7 +99,7 @@ def curve_chart(rows: pd.DataFrame, title: str, log: bool = False) -> None:
         .mark_line(point=len(rows) <= 3)
         .encode(
             x=alt.X("step:Q", title="step"),
-            y=alt.Y("value:Q", title=title, scale=scale),
+            y=alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, format="~g")),
             color=alt.Color("series:N", title=None, scale=alt.Scale(scheme="viridis"))
             if several
             else alt.value(BLUE),
@@ -134,8 +132,8 @@ def loss_chart(rows: pd.DataFrame) -> None:
 
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
     """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
-    x = alt.X("predicted:N", sort=labels, title="predicted", axis=alt.Axis(labelAngle=-40, labelLimit=150))
-    y = alt.Y("true:N", sort=labels, title="label in the data", axis=alt.Axis(labelLimit=170))
+    x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted())
+    y = alt.Y("true:N", sort=labels, title="label in the data", axis=_names(170))
     base = alt.Chart(rows, title=title).encode(x=x, y=y, tooltip=["true", "predicted", "cells"])
     squares = base.mark_rect().encode(
         color=alt.Color("cells:Q", scale=alt.Scale(range=["#f4f6f6", BLUE]), legend=None)
@@ -150,3 +148,13 @@ def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
         )
     )
     st.altair_chart((squares + words).properties(height=30 * len(labels) + 130), alt=title)
+
+
+def _names(limit: int) -> alt.Axis:
+    """Names beside a chart: all of them, each at the height of its row."""
+    return alt.Axis(labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False)
+
+
+def _slanted() -> alt.Axis:
+    """Long names under a chart, all of them."""
+    return alt.Axis(labelAngle=-40, labelLimit=150, labelOverlap=False)

@@ -109,5 +109,6 @@ def _drawing(
         view = config_form(View(size=chosen), f"view {chosen}", DRAWN, columns=2)
         st.markdown("**Tracing**")
         trace = config_form(TraceConfig(), "trace", columns=2)
+        st.markdown("**Consensus**")
         consensus = config_form(ConsensusConfig(), "consensus", ("min_share", "nodes", "seed"), columns=2)
     return trace, dataclasses.replace(consensus, cells=n_cells), view

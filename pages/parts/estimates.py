@@ -16,7 +16,13 @@ _FOUND: Memory[Estimate] = Memory(64)
 
 
 def show_estimate(
-    place: DeltaGenerator, key: Hashable, measure: Callable[[], Estimate], device: str, parameters: int = 0
+    place: DeltaGenerator,
+    key: Hashable,
+    measure: Callable[[], Estimate],
+    device: str,
+    *,
+    parameters: int = 0,
+    note: str = "",
 ) -> None:
     """One sentence in `place`; for a model of many `parameters` only when asked for. Raises ScxError."""
     if parameters > SMALL and _FOUND.peek(key) is None and not place.button("Estimate time and memory"):
@@ -28,6 +34,7 @@ def show_estimate(
         found = _FOUND.get(key, measure)
     slot.markdown(
         f"About **{duration(found.seconds)}** on {safe(device.upper())} and **{size(found.bytes)}** of "
-        f"memory: {count(found.parameters, 'weight')}, {count(found.tokens_per_step, 'token')} a step.",
+        f"memory: {count(found.parameters, 'weight')}, "
+        f"{count(found.tokens_per_step, 'token')} a step. {note}",
         help="Two steps on random tokens of the usual length, extrapolated. Other jobs make it slower.",
     )

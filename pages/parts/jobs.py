@@ -31,12 +31,13 @@ def running(runs: list[RunFolder]) -> list[RunFolder]:
     return [run for run in runs if run.status().state == "running"]
 
 
-def progress_bar(run: RunFolder, status: RunStatus) -> None:
-    """How far, what is being done, how long still."""
+def progress_bar(status: RunStatus, name: str = "") -> None:
+    """How far, what is being done, how long still; under a run's name where several are shown."""
+    whose = f"**{safe(name)}**: " if name else ""
     share = min(1.0, status.done / status.total) if status.total else 0.0
     left = f", {duration(status.eta_s)} left" if status.eta_s else ""
     steps = f" {status.done:,} of {status.total:,}" if status.total > 1 else ""
-    st.progress(share, text=f"**{safe(run.name)}**: {safe(status.message or 'starting')}{steps}{left}")
+    st.progress(share, text=f"{whose}{safe(status.message or 'starting')}{steps}{left}")
 
 
 def job_buttons(run: RunFolder, status: RunStatus) -> None:
@@ -77,6 +78,6 @@ def _running_now() -> None:
     with shown_errors():
         now = running(jobs())
         for run in now:
-            progress_bar(run, run.status())
+            progress_bar(run.status(), run.name)
         if not now:
             st.caption("No job is running.")

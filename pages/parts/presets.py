@@ -96,4 +96,4 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
     key = (lm.fingerprint, str(lm.device), transcoder, train, table.n_cells)
     trial = partial(estimate, lm, transcoder, train, table.n_cells)
     weights = sum(p.numel() for p in lm.model.parameters())
-    return partial(show_estimate, words, key, trial, str(lm.device), weights)
+    return partial(show_estimate, words, key, trial, str(lm.device), parameters=weights)

@@ -57,7 +57,7 @@ def _one_run(run: RunFolder, was_running: bool) -> None:
                     _use(run)
             job_message(status)
             if status.state == "running":
-                progress_bar(run, status)
+                progress_bar(status)
             st.caption(_about(run))
             curves(run)
 

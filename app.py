@@ -16,10 +16,10 @@ style()
 page = st.navigation(
     [
         st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
-        st.Page("pages/cells.py", title="Data", icon=":material/grid_on:", url_path="data"),
-        st.Page("pages/train.py", title="Train", icon=":material/model_training:", url_path="train"),
-        st.Page("pages/validate.py", title="Validate", icon=":material/verified:", url_path="validate"),
-        st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:", url_path="circuits"),
+        st.Page("pages/data.py", title="Data", icon=":material/grid_on:"),
+        st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
+        st.Page("pages/validate.py", title="Validate", icon=":material/verified:"),
+        st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:"),
     ]
 )
 go_to_wanted()

@@ -15,7 +15,7 @@ from pages.parts.words import count, number, percent, safe
 def cards(ctx: Context) -> None:
     """Cells, model and transcoders side by side."""
     parts: tuple[tuple[str, str, Callable[[Context], None], str, str], ...] = (
-        ("Cells", ":material/grid_on:", _cells, "pages/cells.py", "Look at them, or use your own"),
+        ("Cells", ":material/grid_on:", _cells, "pages/data.py", "Look at them, or use your own"),
         ("Model", ":material/psychology:", _model, "pages/train.py", "Train one on your cells"),
         ("Transcoders", ":material/stacks:", _transcoders, "pages/validate.py", "May I trust them?"),
     )

@@ -43,7 +43,7 @@ def _names(place: DeltaGenerator) -> None:
 
 def _choosers() -> None:
     ctx = context()
-    st.page_link("pages/cells.py", label="Choose other cells", icon=":material/grid_on:")
+    st.page_link("pages/data.py", label="Choose other cells", icon=":material/grid_on:")
     _chooser(
         "Model", "model", sources.models(ctx), sources.model_name,
         "A finished build, or the folder or Hugging Face hub id of a causal language model (safetensors).",

@@ -22,6 +22,8 @@ class FrozenLayer(NamedTuple):
 
     `attn_bias_Td` is what attention writes whatever the tokens are (see LayerMaps). The rows of a pattern
     add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
+    `attn_out_scale_T`, `mlp_out_scale_T`: 1/σ of the norms behind the branches, for families that have them;
+    what the branch writes at a position is multiplied by it (the gains are folded into the maps).
     """
 
     pattern_HTT: torch.Tensor
@@ -33,6 +35,8 @@ class FrozenLayer(NamedTuple):
     value_N: torch.Tensor
     pre_N: torch.Tensor
     error_Td: torch.Tensor
+    attn_out_scale_T: torch.Tensor | None = None
+    mlp_out_scale_T: torch.Tensor | None = None
 
 
 class FrozenPrompt(NamedTuple):

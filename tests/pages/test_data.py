@@ -16,7 +16,7 @@ __all__ = ["runs"]
 
 def open_path(path: Path | str, app: AppTest | None = None) -> AppTest:
     """The data page with a path typed in."""
-    app = open_page("cells", app)
+    app = open_page("data", app)
     app.button_group[0].set_value("A path on this computer").run()
     return well(app.text_input(key="cells path").set_value(str(path)).run())
 
@@ -31,13 +31,13 @@ def say_where(app: AppTest, choices: dict[str, str]) -> None:
 
 
 def test_the_embedded_cells_are_described(runs: Path) -> None:
-    words = said(well(open_page("cells")))
+    words = said(well(open_page("data")))
     for part in ("700 cells", "765 genes", "log-normalised", "10 types", "a split cannot keep donors apart"):
         assert part in words
 
 
 def test_a_finding_can_be_corrected_and_taken_back(runs: Path) -> None:
-    app = open_page("cells")
+    app = open_page("data")
     pick(app, "Cell types").set_value("louvain").run()
     assert "louvain" in pick(well(app), "Cell types").value
     assert "10 types" not in said(app)
@@ -59,7 +59,7 @@ def test_cells_of_a_path_are_taken_into_use(runs: Path, tmp_path: Path) -> None:
 
 def test_an_upload_is_opened_from_disk_under_a_safe_name(runs: Path, tmp_path: Path) -> None:
     good_cells().write_h5ad(tmp_path / "x.h5ad")
-    app = open_page("cells")
+    app = open_page("data")
     app.button_group[0].set_value("Upload").run()
     content = (tmp_path / "x.h5ad").read_bytes()
     app.file_uploader[0].set_value(("../../<i>evil</i>.h5ad", content, "application/octet-stream")).run()
@@ -70,7 +70,7 @@ def test_an_upload_is_opened_from_disk_under_a_safe_name(runs: Path, tmp_path: P
 
 
 def test_one_cell_is_shown_as_its_sentence(runs: Path) -> None:
-    app = well(open_page("cells"))
+    app = well(open_page("data"))
     assert len(app.code[0].value.split()) == 150
     assert "highest expression first" in said(app)
 

@@ -69,4 +69,4 @@ def _use(place: DeltaGenerator, table: CellTable, source: str, choices: CellChoi
         st.rerun()
 
 
-run_page("pages/cells.py", page)
+run_page("pages/data.py", page)

@@ -16,6 +16,7 @@ import numpy as np
 from scx_core.cells import CellTable, Split, split_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language
+from scx_core.language.numbers import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders.config import TrainConfig, TrainingJob
@@ -67,7 +68,7 @@ def train(
     finished = run.path / "transcoders"
     if (finished / "scx.json").exists():
         return load_set(finished, lm.device)
-    with run.lock(), stop_requested() as stopping, fast_attention(lm):
+    with run.lock(), stop_requested() as stopping, fast_attention(lm), flushed_subnormals():
         try:
             _check_same(run, lm, table)
             run.write_status("running", run.status().done, job.train.steps, "reading cells")

@@ -71,9 +71,17 @@ class Tracer:
         """The label that the original model finds likeliest for each row."""
         return predicted(score_labels(self.lm, self.encode(rows), self.labels, self.lead), self.labels)
 
-    def plan(self, label: str, against: Sequence[str] | None = None, kind: str = "contrast") -> TargetPlan:
+    def plan(
+        self,
+        label: str,
+        against: Sequence[str] | None = None,
+        kind: str = "contrast",
+        token: int | str | None = None,
+    ) -> TargetPlan:
         """The target of a label; see `plan_target`."""
-        return plan_target(self.lm, self.labels, label, lead=self.lead, against=against, kind=kind)
+        return plan_target(
+            self.lm, self.labels, label, lead=self.lead, against=against, kind=kind, token=token
+        )
 
     def gene_effects(
         self, row: int, label: str, against: Sequence[str] | None = None, kind: str = "contrast"
@@ -100,7 +108,7 @@ class Tracer:
         self._check_row(row)
         cell = self.encode([row])[0]
         answer = label if label is not None else self.predict([row])[0]
-        graph = trace_graph(self.rep, cell, self.plan(answer, against, cfg.target), cfg.nodes)
+        graph = trace_graph(self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes)
         about = {
             "row": int(row),
             "cell_id": str(self.table.cell_ids[row]),
@@ -143,7 +151,7 @@ class Tracer:
         Raises ScxError when the table has no such cells or the model no such answer.
         """
         rows = self.draw(label, cfg)
-        plan = self.plan(answer or self.answer_for(label), against, trace.target)
+        plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
         circuits = []
         for done, (row, cell) in enumerate(zip(rows, self.encode(rows), strict=True)):
             graph = trace_graph(self.rep, cell, plan, cfg.nodes)

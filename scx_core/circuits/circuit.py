@@ -14,12 +14,14 @@ NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
 
 
 class Target(NamedTuple):
-    """What is explained: a weighted sum of logits at one position (method §4).
+    """What is explained: a weighted sum of logits at one position, or a feature's pre-activation (method §4).
 
     `coefficients` maps a token id to its weight. `label` is the wording for people, `answer` the cell
     type, `against` the competitors that the contrast covers at this decision token, `teacher_forced`
     the answer tokens that stand in the prompt before it. `value` is the target's value in logits.
     `vocabulary_mean` is the weight of the mean logit over the whole vocabulary (−1 for a centred logit).
+    `kind` is contrast, logit, logprob, token or feature; `answer` is empty for the last two. A `logprob` has
+    weights of its own at each prompt beside its coefficient (target.py); a feature has `layer` and `feature`.
     """
 
     label: str
@@ -31,6 +33,13 @@ class Target(NamedTuple):
     value: float = 0.0
     kind: str = "contrast"
     vocabulary_mean: float = 0.0
+    layer: int | None = None
+    feature: int | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of `value`. A log-probability is in nats, and so is a difference of logits."""
+        return {"logprob": "nats", "feature": "of pre-activation"}.get(self.kind, "logits")
 
 
 class Node(NamedTuple):

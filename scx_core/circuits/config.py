@@ -13,9 +13,11 @@ class TraceConfig:
 
     target: str = option(
         "contrast",
-        "Explain the label against its competitors, or its logit alone",
-        choices=("contrast", "logit"),
+        "Explain the label against its competitors, its logit or log-probability alone, or the logit of "
+        "any one token at the same place",
+        choices=("contrast", "logit", "logprob", "token"),
     )
+    token: str = option("", "With the target token: its text, or its number in the vocabulary")
     nodes: int = option(384, "Features that may become nodes: those with the largest total effect", minimum=1)
     node_share: float = option(
         0.8, "Keep the fewest nodes with this share of the influence", minimum=0.0, maximum=1.0

@@ -33,14 +33,14 @@ from scx_core.circuits.influence import (
     replacement_score,
 )
 from scx_core.circuits.replacement import Replacement
-from scx_core.circuits.target import TargetPlan, finished_target, target_read
+from scx_core.circuits.target import TargetPlan, finished_target, is_called, probability_score, target_read
 from scx_core.sentences import EncodedCell
 
 
 class Graph(NamedTuple):
     """A traced prompt before anything is cut.
 
-    `weight_RS` are all signed edges but the bias; `called`: the label's logit beats its competitors' here.
+    `weight_RS` are all signed edges but the bias; `called`: see `is_called`.
     """
 
     frozen: FrozenPrompt
@@ -65,9 +65,7 @@ def trace_graph(rep: Replacement, cell: EncodedCell, plan: TargetPlan, n_nodes: 
     columns = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
     weight_RS = columns.double().cpu().numpy()
     share_RS = normalised(weight_RS, table.rest_abs_R.double().cpu().numpy())
-    own = max(plan.coefficients, key=lambda token: plan.coefficients[token])
-    rivals = [token for token, weight in plan.coefficients.items() if weight < 0]
-    called = bool((frozen.logits_V[own] > frozen.logits_V[rivals]).all()) if rivals else value > 0
+    called = is_called(frozen, plan)
     return Graph(
         frozen, plan, effects, chosen, table, weight_RS, share_RS, influence(share_RS), value, called
     )
@@ -93,7 +91,7 @@ def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
         "unexplored_share": float((row_R * (1 - graph.share_RS.sum(1))).sum()),
         "bias_share": float((row_R * bias_R / np.maximum(total_R, 1e-30)).sum() / row_R.sum()),
         "called": float(graph.called),
-    }
+    } | probability_score(graph.frozen, graph.plan)
 
 
 class _Names(NamedTuple):

@@ -1,4 +1,4 @@
-"""Small random things shaped like the real ones: a cell table, a tokenizer, GPT-NeoX models in a folder.
+"""Small random things shaped like the real ones: a cell table, a tokenizer, models of every family.
 
 `tiny_language(folder)` is the way in: it writes a Hugging Face folder and loads it as a user's would be.
 """
@@ -12,7 +12,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import sparse
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from scx_core.language import Language, load_language
 from scx_core.language.recipe import train_tokenizer
@@ -75,40 +90,117 @@ def tiny_tokenizer(vocabulary: int = 330) -> PreTrainedTokenizerFast:
     return train_tokenizer(iter(texts), vocabulary)
 
 
+@dataclass(frozen=True)
+class Size:
+    """Size of a tiny model: what every family's config is made from."""
+
+    layers: int
+    width: int
+    heads: int
+    act: str
+
+    def common(self) -> dict:
+        return {
+            "vocab_size": len(tiny_tokenizer()) + 3,  # more rows than the tokenizer has tokens, as in Pythia
+            "max_position_embeddings": 160,
+            "tie_word_embeddings": False,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+            "pad_token_id": 0,
+        }
+
+    def modern(self) -> dict:
+        """Llama's names; two heads share a value head, and a head is wider than width / heads."""
+        return self.common() | {
+            "hidden_size": self.width,
+            "intermediate_size": 3 * self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": 2 * self.heads,
+            "num_key_value_heads": self.heads,
+            "head_dim": self.width // self.heads,
+        }
+
+
+def _gpt_neox(size: Size, parallel: bool) -> GPTNeoXForCausalLM:
+    config = GPTNeoXConfig(
+        hidden_size=size.width,
+        intermediate_size=4 * size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        hidden_act=size.act,
+        rotary_pct=0.25,
+        use_parallel_residual=parallel,
+        **size.common(),
+    )
+    return GPTNeoXForCausalLM(config)
+
+
+def _gpt2(size: Size) -> GPT2LMHeadModel:
+    own = {"n_embd": size.width, "n_layer": size.layers, "n_head": size.heads, "n_positions": 160}
+    common = {key: value for key, value in size.common().items() if key != "max_position_embeddings"}
+    # With the embeddings tied, as the real ones are.
+    return GPT2LMHeadModel(GPT2Config(**own, **common | {"tie_word_embeddings": True}))
+
+
+def _llama(size: Size) -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(attention_bias=True, mlp_bias=True, **size.modern()))
+
+
+def _qwen2(size: Size) -> Qwen2ForCausalLM:
+    # The upper layers see a window of 24 tokens only.
+    window = {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}
+    shape = {key: value for key, value in size.modern().items() if key != "head_dim"}
+    return Qwen2ForCausalLM(Qwen2Config(**window, **shape))
+
+
+def _qwen3(size: Size) -> Qwen3ForCausalLM:
+    return Qwen3ForCausalLM(Qwen3Config(attention_bias=True, **size.modern()))
+
+
+def _gemma2(size: Size) -> Gemma2ForCausalLM:
+    # Caps that are felt: logits of the random models are of the order of 1 to 10.
+    caps = {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}
+    scalar = {"query_pre_attn_scalar": size.width // size.heads, "sliding_window": 24}
+    return Gemma2ForCausalLM(Gemma2Config(attention_bias=True, **caps, **scalar, **size.modern()))
+
+
+OTHER_FAMILIES = {"gpt2": _gpt2, "llama": _llama, "qwen2": _qwen2, "qwen3": _qwen3, "gemma2": _gemma2}
+
+
 def tiny_model(
     *,
+    family: str = "gpt_neox",
     parallel: bool = True,
     layers: int = 2,
     width: int = 16,
     heads: int = 2,
     act: str = "gelu",
     seed: int = 0,
-) -> GPTNeoXForCausalLM:
-    """Random weights in float64, every bias and norm parameter away from its default."""
-    config = GPTNeoXConfig(
-        vocab_size=len(tiny_tokenizer()) + 3,  # more rows than the tokenizer has tokens, as in Pythia
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        max_position_embeddings=160,
-        hidden_act=act,
-        rotary_pct=0.25,
-        use_parallel_residual=parallel,
-        tie_word_embeddings=False,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+) -> PreTrainedModel:
+    """Random weights in float64, every bias and norm parameter away from its default.
+
+    `parallel` and `act` are for GPT-NeoX.
+    """
+    size = Size(layers, width, heads, act)
+    model = _gpt_neox(size, parallel) if family == "gpt_neox" else OTHER_FAMILIES[family](size)
     generator = torch.Generator().manual_seed(seed)
-    model = GPTNeoXForCausalLM(config).double().eval()
+    model = model.double().eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator, dtype=p.dtype)
             if p.ndim >= 2:
-                p.copy_(noise * (1.0 if "embed_in" in name else 1.5 / p.shape[-1] ** 0.5))
+                p.copy_(noise * (1.0 if _is_embedding(name) else 1.5 / p.shape[-1] ** 0.5))
             else:
-                p.copy_(0.3 * noise + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
+                p.copy_(0.3 * noise + (1.0 if _is_norm_gain(name) and family != "gemma2" else 0.0))
     return model
+
+
+def _is_embedding(name: str) -> bool:
+    return any(word in name for word in ("embed_in", "embed_tokens", "wte", "wpe"))
+
+
+def _is_norm_gain(name: str) -> bool:
+    return name.endswith("weight") and any(word in name for word in ("norm", "ln_"))
 
 
 def save_tiny(folder: Path, *, settings: dict | None = None, **model_options) -> Path:

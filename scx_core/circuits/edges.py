@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.frozen import FrozenPrompt, attention_back, attention_back_from, skip_back
+from scx_core.circuits.frozen import (
+    FrozenPrompt,
+    attention_back,
+    attention_back_from,
+    feature_writes,
+    mlp_read,
+    skip_back,
+)
 
 ROWS = 64
 
@@ -60,7 +67,7 @@ class EdgeTable(NamedTuple):
 
 
 class _Writes(NamedTuple):
-    """Write vectors z·W_dec of one layer by position, padded: [T, K, d], and each feature's slot k."""
+    """Write vectors of a layer's active features by position, padded: [T, K, d], and each one's slot k."""
 
     write_TKd: torch.Tensor
     slot_N: torch.Tensor
@@ -88,7 +95,7 @@ def _writes(frozen: FrozenPrompt, layer: int) -> _Writes:
     slot_N = torch.arange(len(f.position_N), device=count_T.device) - first_T[f.position_N]
     width = max(1, int(count_T.max()))
     write_TKd = frozen.embedding_Td.new_zeros(frozen.n_positions, width, frozen.embedding_Td.shape[1])
-    write_TKd[f.position_N, slot_N] = maps.dec_Fd[f.feature_N] * f.value_N[:, None]
+    write_TKd[f.position_N, slot_N] = feature_writes(maps, f)
     return _Writes(write_TKd, slot_N)
 
 
@@ -113,10 +120,10 @@ def _first_block(fill: _Fill, rows, read_Rd, position_R, k: int, n_positions: in
     table.feature_RC[rows[:, None], here] = picked_RC
     _add_rest(table, rows, edge_RK.sum(1), edge_RK.abs().sum(1), picked_RC.T)
     table.error_RLT[rows, k, position_R] = (read_Rd * frozen.error_Td[position_R]).sum(-1)
-    skipped_Rd = skip_back(maps, frozen.mlp_scale_T[position_R], read_Rd)
+    skipped_Rd = skip_back(maps, frozen, read_Rd, position_R)
     below_Rd = read_Rd + skipped_Rd
     reads_attention_Rd = read_Rd if rep.parallel else below_Rd
-    table.bias_R[rows] += read_Rd @ maps.dec_bias_d
+    table.bias_R[rows] += mlp_read(frozen, read_Rd, position_R) @ maps.dec_bias_d
     table.bias_R[rows] += (reads_attention_Rd * frozen.attn_bias_Td[position_R]).sum(-1)
     G_RPd = attention_back_from(maps, frozen, reads_attention_Rd, position_R, n_positions)
     G_RPd[torch.arange(len(rows), device=rows.device), position_R] += below_Rd
@@ -141,8 +148,8 @@ def _carry(fill: _Fill, rows, G_RPd: torch.Tensor, top: int) -> None:
         table.feature_RC[rows[:, None], here] = picked_CR.T
         _add_rest(table, rows, edge_PRK.sum((0, 2)), edge_PRK.abs().sum((0, 2)), picked_CR)
         table.error_RLT[rows, k, :n_positions] = _dot(G_RPd, layer.error_Td)
-        table.bias_R[rows] += G_RPd.sum(1) @ maps.dec_bias_d
-        skipped_RPd = skip_back(maps, layer.mlp_scale_T[:n_positions], G_RPd)
+        table.bias_R[rows] += mlp_read(layer, G_RPd).sum(1) @ maps.dec_bias_d
+        skipped_RPd = skip_back(maps, layer, G_RPd)
         reads_attention = G_RPd if rep.parallel else G_RPd + skipped_RPd
         table.bias_R[rows] += _dot(reads_attention, layer.attn_bias_Td).sum(1)
         G_RPd = G_RPd + skipped_RPd + attention_back(maps, layer, reads_attention)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from scx_core.circuits.circuit import GeneEffect
-from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attention_back, skip_back
+from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attention_back, mlp_read, skip_back
 from scx_core.circuits.replacement import LayerMaps
 from scx_core.sentences import GeneSpan
 
@@ -36,7 +36,8 @@ def _through_features(
     maps: LayerMaps, frozen: FrozenLayer, G_Td: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Read vectors below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
-    write_N = (maps.dec_Fd[frozen.feature_N] * G_Td[frozen.position_N]).sum(-1)
+    out_Td = mlp_read(frozen, G_Td)
+    write_N = (maps.dec_Fd[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
     below_Td = torch.zeros_like(G_Td)
     below_Td.index_add_(0, frozen.position_N, maps.enc_Fd[frozen.feature_N] * write_N[:, None])
     bias = write_N @ maps.enc_bias_F[frozen.feature_N]
@@ -56,8 +57,8 @@ def total_effects(frozen: FrozenPrompt, read_d: torch.Tensor, read_bias: float) 
         below_Td, effect_N, feature_bias = _through_features(maps, layer, G_Td)
         features.append(effect_N)
         errors.append((layer.error_Td * G_Td).sum(-1))
-        bias = bias + feature_bias + G_Td.sum(0) @ maps.dec_bias_d
-        below_Td = below_Td + skip_back(maps, layer.mlp_scale_T, G_Td)
+        bias = bias + feature_bias + mlp_read(layer, G_Td).sum(0) @ maps.dec_bias_d
+        below_Td = below_Td + skip_back(maps, layer, G_Td)
         reads_attention_Td = G_Td if rep.parallel else G_Td + below_Td
         bias = bias + (reads_attention_Td * layer.attn_bias_Td).sum()
         G_Td = G_Td + below_Td + attention_back(maps, layer, reads_attention_Td[None])[0]

@@ -24,6 +24,7 @@ class FrozenLayer(NamedTuple):
     add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
     `attn_out_scale_T`, `mlp_out_scale_T`: 1/σ of the norms behind the branches, for families that have them;
     what the branch writes at a position is multiplied by it (the gains are folded into the maps).
+    `attn_bias_Td` and `error_Td` are what reaches the residual stream: gain and 1/σ are in them.
     """
 
     pattern_HTT: torch.Tensor
@@ -40,7 +41,10 @@ class FrozenLayer(NamedTuple):
 
 
 class FrozenPrompt(NamedTuple):
-    """Everything that a trace of one prompt needs. `final_scale_T` is the 1/σ of the last norm."""
+    """Everything that a trace of one prompt needs. `final_scale_T` is the 1/σ of the last norm.
+
+    `logit_factor_V`: softcap(x)/x of every logit at the last position, frozen; None without a cap.
+    """
 
     replacement: Replacement
     ids: tuple[int, ...]
@@ -48,6 +52,7 @@ class FrozenPrompt(NamedTuple):
     layers: tuple[FrozenLayer, ...]
     final_scale_T: torch.Tensor
     logits_V: torch.Tensor
+    logit_factor_V: torch.Tensor | None = None
 
     @property
     def n_positions(self) -> int:
@@ -56,14 +61,16 @@ class FrozenPrompt(NamedTuple):
 
 
 class _Tape:
-    """Inputs of norms and MLPs and the attention patterns of one forward pass."""
+    """Inputs of norms and MLPs of one forward pass, and its logits in front of a soft cap."""
 
     def __init__(self, n_layers: int) -> None:
         self.attn_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.mlp_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.attn_out: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.x: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.y: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.final_in = torch.empty(0)
+        self.uncapped_V = torch.empty(0)
 
 
 @contextmanager
@@ -84,8 +91,16 @@ def _recording(rep: Replacement) -> Iterator[_Tape]:
         handles.append(lm.part(layer, "attn_norm").register_forward_pre_hook(keep(tape.attn_in, layer)))
         handles.append(lm.part(layer, "mlp_norm").register_forward_pre_hook(keep(tape.mlp_in, layer)))
         handles.append(lm.part(layer, "mlp").register_forward_hook(keep_mlp(layer)))
+        if rep.layers[layer].attn_post_norm:
+            behind = lm.part(layer, "attn_post_norm")
+            handles.append(behind.register_forward_pre_hook(keep(tape.attn_out, layer)))
     handles.append(
         lm.final_norm.register_forward_pre_hook(lambda _m, args: setattr(tape, "final_in", args[0][0]))
+    )
+    handles.append(
+        lm.model.get_output_embeddings().register_forward_hook(
+            lambda _m, _args, output: setattr(tape, "uncapped_V", output[0, -1])
+        )
     )
     try:
         yield tape
@@ -99,7 +114,8 @@ def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, pattern_HTT: torch.T
     pre_TF = coder.pre(x_Td)
     z_TF = coder.gate(pre_TF)
     position_N, feature_N = z_TF.nonzero(as_tuple=True)
-    return FrozenLayer(
+    attn_post, mlp_post = maps.attn_post_norm, maps.mlp_post_norm
+    frozen = FrozenLayer(
         pattern_HTT,
         pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
         maps.attn_norm.scale(tape.attn_in[layer]),
@@ -109,7 +125,19 @@ def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, pattern_HTT: torch.T
         z_TF[position_N, feature_N],
         pre_TF[position_N, feature_N],
         tape.y[layer] - coder.reconstruct(x_Td, z_TF),
+        attn_post.scale(tape.attn_out[layer]) if attn_post else None,
+        mlp_post.scale(tape.y[layer]) if mlp_post else None,
     )
+    error_Td = mlp_post.fold_behind(frozen.error_Td) if mlp_post else frozen.error_Td
+    # A scale is the same number on both sides: write vectors take it as read vectors do.
+    return frozen._replace(
+        attn_bias_Td=attn_read(frozen, frozen.attn_bias_Td), error_Td=mlp_read(frozen, error_Td)
+    )
+
+
+def _cap_factor(logits_V: torch.Tensor, uncapped_V: torch.Tensor) -> torch.Tensor:
+    """softcap(x)/x, which tends to 1 at x = 0."""
+    return torch.where(uncapped_V == 0, 1.0, logits_V / uncapped_V)
 
 
 @torch.no_grad()
@@ -123,13 +151,48 @@ def freeze(rep: Replacement, ids: Sequence[int]) -> FrozenPrompt:
         _freeze_layer(maps, tape, layer, out.attentions[layer][0].to(lm.dtype))
         for layer, maps in enumerate(rep.layers)
     )
+    logits_V = out.logits[0, -1]
     return FrozenPrompt(
-        rep, tuple(ids), tape.attn_in[0], layers, rep.final_norm.scale(tape.final_in), out.logits[0, -1]
+        rep,
+        tuple(ids),
+        tape.attn_in[0],
+        layers,
+        rep.final_norm.scale(tape.final_in),
+        logits_V,
+        None if lm.facts.logit_cap is None else _cap_factor(logits_V, tape.uncapped_V),
     )
 
 
+def _times(scale_T: torch.Tensor | None, G_Pd: torch.Tensor, position_R: torch.Tensor | None) -> torch.Tensor:
+    if scale_T is None:
+        return G_Pd
+    at = scale_T[: G_Pd.shape[-2]] if position_R is None else scale_T[position_R]
+    return G_Pd * at[:, None]
+
+
+def mlp_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
+    """Read vectors on the residual stream become read vectors on the MLP's output (behind the gain).
+
+    `G` is [..., P, d] for the first P positions, or [R, d] with the position of each row. The same tensor
+    comes back where no norm stands behind the MLP. `dec_Fd`, `dec_bias_d` and `skip_dd` take the result;
+    `error_Td` takes `G` itself.
+    """
+    return _times(frozen.mlp_out_scale_T, G, position_R)
+
+
+def attn_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
+    """`mlp_read` for attention: `O_Hkd` takes the result, `attn_bias_Td` takes `G` itself."""
+    return _times(frozen.attn_out_scale_T, G, position_R)
+
+
+def feature_writes(maps: LayerMaps, frozen: FrozenLayer) -> torch.Tensor:
+    """What every active feature adds to the residual stream at its position, z·W_dec, [N, d]."""
+    return mlp_read(frozen, maps.dec_Fd[frozen.feature_N] * frozen.value_N[:, None], frozen.position_N)
+
+
 def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) -> torch.Tensor:
-    """Transpose of frozen attention: read vectors on its output become read vectors on its input stream.
+    """Transpose of frozen attention: read vectors on the residual stream that it writes to become read
+    vectors on the stream that it reads.
 
     `G_RTd` may stop at a position P ≤ T; positions after P cannot be reached (causal mask).
     """
@@ -137,7 +200,7 @@ def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) ->
     pattern_HTT = frozen.pattern_HTT[:, :n_positions, :n_positions]
     heads, width, d = maps.O_Hkd.shape
     flat_d_Hk = maps.O_Hkd.reshape(heads * width, d).T
-    value_RTHk = (G_RTd @ flat_d_Hk).unflatten(-1, (heads, width))
+    value_RTHk = (attn_read(frozen, G_RTd) @ flat_d_Hk).unflatten(-1, (heads, width))
     value_RHTk = pattern_HTT.transpose(1, 2) @ value_RTHk.transpose(1, 2)
     back_RTd = value_RHTk.transpose(1, 2).flatten(2) @ maps.V_Hkd.reshape(heads * width, d)
     return back_RTd * frozen.attn_scale_T[:n_positions, None]
@@ -148,15 +211,20 @@ def attention_back_from(
 ) -> torch.Tensor:
     """`attention_back` of rows that read at one position each, [R, P, d]: a head then passes one vector on,
     which the pattern spreads, so that no product runs over positions × width × width."""
-    head_RHk = torch.einsum("rd,hkd->rhk", read_Rd, maps.O_Hkd)
+    head_RHk = torch.einsum("rd,hkd->rhk", attn_read(frozen, read_Rd, position_R), maps.O_Hkd)
     back_RHd = torch.einsum("rhk,hkd->rhd", head_RHk, maps.V_Hkd)
     pattern_RHT = frozen.pattern_HTT[:, position_R, :n_positions].transpose(0, 1)
     scaled_RHT = pattern_RHT * frozen.attn_scale_T[:n_positions]
     return scaled_RHT.transpose(1, 2) @ back_RHd
 
 
-def skip_back(maps: LayerMaps, scale_T: torch.Tensor, G_Td: torch.Tensor) -> torch.Tensor:
-    """Transpose of the transcoder's skip term (zero where there is none), on the stream the MLP reads."""
+def skip_back(
+    maps: LayerMaps, frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Transpose of the transcoder's skip term (zero where there is none), on the stream the MLP reads.
+
+    `G` is on the residual stream, as in `mlp_read`.
+    """
     if maps.skip_dd is None:
-        return torch.zeros_like(G_Td)
-    return (G_Td @ maps.skip_dd) * scale_T[..., None]
+        return torch.zeros_like(G)
+    return _times(frozen.mlp_scale_T, mlp_read(frozen, G, position_R) @ maps.skip_dd, position_R)

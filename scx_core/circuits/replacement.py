@@ -20,6 +20,8 @@ from scx_core.transcoders import Transcoder, TranscoderSet
 class LayerMaps(NamedTuple):
     """One block. Read matrices act on the residual stream in front of the norm, times that prompt's 1/σ.
 
+    Where norms stand behind the branches, everything that a branch writes (O, dec, skip, their biases)
+    is behind that norm's gain already, and is still to be multiplied by that prompt's 1/σ of it.
     Attention adds, regardless of the tokens, `out_bias_d` (b_O) and `value_bias_Hd` a head: the value biases
     and the norm's shift carried through W_O, times what a row of the pattern adds up to.
     """
@@ -35,6 +37,8 @@ class LayerMaps(NamedTuple):
     skip_dd: torch.Tensor | None
     attn_norm: NormWeights
     mlp_norm: NormWeights
+    attn_post_norm: NormWeights | None
+    mlp_post_norm: NormWeights | None
     transcoder: Transcoder
 
 
@@ -52,27 +56,39 @@ class Replacement(NamedTuple):
         return self.lm.facts.residual == "parallel"
 
 
+def _norm(lm: Language, layer: int, name: str) -> NormWeights:
+    return norm_weights(lm.facts.family.norm, lm.part(layer, name))
+
+
+def _behind(norm: NormWeights | None, W_Nd: torch.Tensor) -> torch.Tensor:
+    return W_Nd if norm is None else norm.fold_behind(W_Nd)
+
+
 def _layer(lm: Language, layer: int, coder: Transcoder) -> LayerMaps:
-    heads = head_weights(lm, layer)
-    attn_norm = norm_weights(lm, lm.part(layer, "attn_norm"))
-    mlp_norm = norm_weights(lm, lm.part(layer, "mlp_norm"))
+    heads, family = head_weights(lm, layer), lm.facts.family
+    attn_norm, mlp_norm = _norm(lm, layer, "attn_norm"), _norm(lm, layer, "mlp_norm")
+    attn_post = _norm(lm, layer, "attn_post_norm") if family.attn_post_norm else None
+    mlp_post = _norm(lm, layer, "mlp_post_norm") if family.mlp_post_norm else None
+    O_Hkd = _behind(attn_post, heads.W_O_Hkd)
     value_bias_Hk = heads.W_V_Hkd @ attn_norm.shift_d + heads.b_V_Hk
     skip_dd, dec_bias_d = coder.W_skip_dd, coder.b_dec_d
     if skip_dd is not None:
         dec_bias_d = dec_bias_d + skip_dd @ mlp_norm.shift_d
-        skip_dd = mlp_norm.fold(skip_dd)
+        skip_dd = _behind(mlp_post, mlp_norm.fold(skip_dd).T).T
     return LayerMaps(
         V_Hkd=attn_norm.fold(heads.W_V_Hkd),
-        O_Hkd=heads.W_O_Hkd,
-        value_bias_Hd=torch.einsum("hk,hkd->hd", value_bias_Hk, heads.W_O_Hkd),
-        out_bias_d=heads.b_O_d,
+        O_Hkd=O_Hkd,
+        value_bias_Hd=torch.einsum("hk,hkd->hd", value_bias_Hk, O_Hkd),
+        out_bias_d=_behind(attn_post, heads.b_O_d),
         enc_Fd=mlp_norm.fold(coder.W_enc_Fd),
         enc_bias_F=coder.b_enc_F + coder.W_enc_Fd @ mlp_norm.shift_d,
-        dec_Fd=coder.W_dec_Fd,
-        dec_bias_d=dec_bias_d,
+        dec_Fd=_behind(mlp_post, coder.W_dec_Fd),
+        dec_bias_d=_behind(mlp_post, dec_bias_d),
         skip_dd=skip_dd,
         attn_norm=attn_norm,
         mlp_norm=mlp_norm,
+        attn_post_norm=attn_post,
+        mlp_post_norm=mlp_post,
         transcoder=coder,
     )
 
@@ -90,4 +106,4 @@ def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
         )
     moved = transcoders.to(lm.device, lm.dtype)
     layers = tuple(_layer(lm, layer, coder) for layer, coder in enumerate(moved.layers))
-    return Replacement(lm, moved, layers, norm_weights(lm, lm.final_norm))
+    return Replacement(lm, moved, layers, norm_weights(facts.family.norm, lm.final_norm))

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from scx_core.errors import ScxError
+from scx_core.language.exact import compute_in_float64
 from scx_core.language.facts import Architecture, architecture
 from scx_core.runs.config import from_dict
 from scx_core.runs.files import read_json, sha256_of
@@ -92,7 +93,7 @@ class Language:
         return self.model.get_submodule(self.facts.family.blocks)[layer]  # type: ignore[index]
 
     def part(self, layer: int, name: str) -> torch.nn.Module:
-        """A part of a block by its name in the facts table: attn, mlp, attn_norm, mlp_norm, qkv, attn_out."""
+        """A part of a block by its name in the facts table: attn, mlp, attn_norm, mlp_norm, values, …"""
         return self.block(layer).get_submodule(getattr(self.facts.family, name))
 
     @property
@@ -150,17 +151,6 @@ def _pick_dtype(wish: str, config: Any, device: torch.device) -> torch.dtype:
     )
     big = device.type == "cuda" and parameters > FLOAT32_LIMIT
     return torch.bfloat16 if big else torch.float32
-
-
-def _keep_masks_finite(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    """Forward pre-hook of attention: the lowest mask value of float64 becomes that of float32.
-
-    Eager attention takes its softmax in float32, where float64's lowest value is -inf: padding rows, which
-    see nothing, would turn into NaN and spread.
-    """
-    if kwargs.get("attention_mask") is not None:
-        kwargs["attention_mask"] = kwargs["attention_mask"].clamp(min=torch.finfo(torch.float32).min)
-    return args, kwargs
 
 
 def _read_model(
@@ -225,7 +215,5 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         model_fingerprint(where) if local else f"hub:{getattr(config, '_commit_hash', None)}",
         read_json(settings) if local and settings.is_file() else {},
     )
-    if lm.dtype == torch.float64:
-        for layer in range(facts.n_layers):
-            lm.part(layer, "attn").register_forward_pre_hook(_keep_masks_finite, with_kwargs=True)
+    compute_in_float64(lm)
     return lm

@@ -6,15 +6,21 @@ Legend: H heads, k head width, d residual width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from scx_core.language.load import Language
+from scx_core.language.facts import Norm, Packing
+
+if TYPE_CHECKING:
+    from scx_core.language.load import Language
 
 
 class HeadWeights(NamedTuple):
-    """Value and output weights: v_Hk = W_V_Hkd · x + b_V_Hk, attention writes Σ_H v_Hk · W_O_Hkd + b_O_d."""
+    """Value and output weights: v_Hk = W_V_Hkd · x + b_V_Hk, attention writes Σ_H v_Hk · W_O_Hkd + b_O_d.
+
+    One entry a query head: heads that share a value head hold a copy each.
+    """
 
     W_V_Hkd: torch.Tensor
     b_V_Hk: torch.Tensor
@@ -35,10 +41,32 @@ class NormWeights(NamedTuple):
         spread_T = x_Td.var(-1, unbiased=False) if self.centred else x_Td.square().mean(-1)
         return (spread_T + self.eps).rsqrt()
 
+    def apply(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """The norm itself, in the precision of x."""
+        mean_T = x_Td.mean(-1, keepdim=True) if self.centred else 0.0
+        return (x_Td - mean_T) * self.scale(x_Td)[..., None] * self.gain_d + self.shift_d
+
     def fold(self, W_Nd: torch.Tensor) -> torch.Tensor:
         """Read vectors behind the norm become read vectors in front of it, up to the scale (method §5)."""
         folded_Nd = W_Nd * self.gain_d
         return folded_Nd - folded_Nd.mean(-1, keepdim=True) if self.centred else folded_Nd
+
+    def fold_behind(self, W_Nd: torch.Tensor) -> torch.Tensor:
+        """Write vectors in front of an RMSNorm become write vectors behind it, up to the scale."""
+        return W_Nd * self.gain_d
+
+
+class _Linear(NamedTuple):
+    """y = weight_OI · x + bias_O, however the module stores it."""
+
+    weight_OI: torch.Tensor
+    bias_O: torch.Tensor
+
+
+def _linear(lm: Language, layer: int, name: str) -> _Linear:
+    module: Any = lm.part(layer, name)
+    weight_OI = module.weight.T if lm.facts.family.inputs_first else module.weight
+    return _Linear(weight_OI, _bias(module, weight_OI.shape[0]))
 
 
 def _bias(module: Any, size: int) -> torch.Tensor:
@@ -46,28 +74,30 @@ def _bias(module: Any, size: int) -> torch.Tensor:
     return bias if bias is not None else module.weight.new_zeros(size)
 
 
-def _heads_qkv(lm: Language, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """One matrix with rows (head, q|k|v, k): GPT-NeoX."""
-    facts = lm.facts
-    qkv: Any = lm.part(layer, "qkv")
-    shape = (facts.n_heads, 3, facts.head_width)
-    return qkv.weight.view(*shape, -1)[:, 2], _bias(qkv, qkv.weight.shape[0]).view(shape)[:, 2]
-
-
-PACKINGS: dict[str, Callable[[Language, int], tuple[torch.Tensor, torch.Tensor]]] = {"heads_qkv": _heads_qkv}
+# Where the values are among the rows of the matrix, [value heads, k] of row numbers for each packing.
+_Rows = Callable[[int, int], torch.Tensor]
+PACKINGS: dict[Packing, _Rows] = {
+    "heads_qkv": lambda heads, k: torch.arange(heads * 3 * k).view(heads, 3, k)[:, 2],
+    "blocks_qkv": lambda heads, k: torch.arange(3 * heads * k).view(3, heads, k)[2],
+    "values_only": lambda heads, k: torch.arange(heads * k).view(heads, k),
+}
 
 
 def head_weights(lm: Language, layer: int) -> HeadWeights:
     """Value and output weights of the attention of one block."""
-    W_V_Hkd, b_V_Hk = PACKINGS[lm.facts.family.packing](lm, layer)
-    out: Any = lm.part(layer, "attn_out")
-    W_O_Hkd = out.weight.T.reshape(lm.facts.n_heads, lm.facts.head_width, -1)
-    return HeadWeights(W_V_Hkd, b_V_Hk, W_O_Hkd, _bias(out, out.weight.shape[0]))
+    facts = lm.facts
+    values, out = _linear(lm, layer, "values"), _linear(lm, layer, "attn_out")
+    row_Hk = PACKINGS[facts.family.packing](facts.n_value_heads, facts.head_width)
+    row_Hk = row_Hk.repeat_interleave(facts.n_heads // facts.n_value_heads, 0).to(values.bias_O.device)
+    W_O_Hkd = out.weight_OI.T.reshape(facts.n_heads, facts.head_width, -1)
+    return HeadWeights(values.weight_OI[row_Hk], values.bias_O[row_Hk], W_O_Hkd, out.bias_O)
 
 
-def norm_weights(lm: Language, module: Any) -> NormWeights:
-    """Gain, shift and kind of a norm of this model."""
-    eps = float(getattr(module, "eps", getattr(module, "variance_epsilon", 0.0)))
-    return NormWeights(
-        module.weight, _bias(module, module.weight.shape[0]), eps, lm.facts.family.norm == "layernorm"
-    )
+def norm_weights(kind: Norm, module: Any) -> NormWeights:
+    """Gain, shift and kind of a norm module."""
+    eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
+    gain_d = module.weight
+    if kind == "rmsnorm_plus_one":
+        wide = torch.promote_types(gain_d.dtype, torch.float32)  # where bfloat16 would round the sum
+        gain_d = (1.0 + gain_d.to(wide)).to(gain_d.dtype)
+    return NormWeights(gain_d, _bias(module, len(gain_d)), float(eps), kind == "layernorm")

@@ -7,9 +7,14 @@ positions are dropped and genes take their place).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from scx_core.circuits.strict import Misfit, read_row
+from scx_core.errors import ScxError
+
 SCHEMA_VERSION = 1
+REMEDY = "Give the JSON that `scx trace`, `scx circuit` or the export button wrote."
 NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
 
 
@@ -48,7 +53,8 @@ class Node(NamedTuple):
     `influence`: share of the target's input that flows through it (method §6), on the unpruned graph.
     `effect`: signed total effect on the target in logits, over all paths. In a consensus, `activation`,
     `influence` and `effect` are means over all cells (0 where a cell's circuit does not hold the node),
-    `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all.
+    `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all;
+    `low` and `high` are a 95% bootstrap interval of `effect` over cells.
     `gene` is the gene of the token, or, where a feature fires outside the genes, the gene whose tokens add
     most to it over all paths; in a consensus, the gene with most of the feature's activation in these cells.
     """
@@ -66,12 +72,15 @@ class Node(NamedTuple):
     share: float = 1.0
     sd: float = 0.0
     n_cells: int = 1
+    low: float | None = None
+    high: float | None = None
 
 
 class Edge(NamedTuple):
     """Direct edge of the frozen replacement model: setting `source` to 0 changes `target` by −weight.
 
-    In a consensus `weight` and `sd` are over all cells (0 where a cell's circuit lacks the edge).
+    In a consensus `weight`, `sd` and the 95% bootstrap interval `low` to `high` are over all cells (0 where
+    a cell's circuit lacks the edge).
     """
 
     source: str
@@ -79,6 +88,8 @@ class Edge(NamedTuple):
     weight: float
     share: float = 1.0
     sd: float = 0.0
+    low: float | None = None
+    high: float | None = None
 
 
 class GeneEffect(NamedTuple):
@@ -139,15 +150,50 @@ class Circuit(NamedTuple):
         return out
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Circuit:
-        """Rebuild from `to_json`. Raises KeyError or TypeError when keys are missing or unknown."""
-        rest = {k: v for k, v in data.items() if k != "schema_version"}
-        target = dict(rest.pop("target"))
-        target["coefficients"] = {int(k): float(v) for k, v in target["coefficients"].items()}
-        for key in ("against", "teacher_forced"):
-            target[key] = tuple(target[key])
-        for key, row in (("genes", GeneEffect), ("nodes", Node), ("edges", Edge)):
-            rest[key] = tuple(row(**item) for item in rest[key])
-        for key in ("token_ids", "tokens", "sentence"):
-            rest[key] = tuple(rest[key])
-        return cls(target=Target(**target), **rest)
+    def from_json(cls, data: Any, name: str = "The record") -> Circuit:
+        """Rebuild from `to_json`, from whoever wrote it; `name` is what errors call it.
+
+        Raises ScxError that names the place: for a newer schema, a key that is missing or unknown, a value of
+        another type, NaN or an infinity, two nodes of one id, an edge twice or to a node that is not there.
+        """
+        try:
+            circuit = read_row(cls, _without_version(data, name))
+            _check_graph(circuit)
+        except Misfit as found:
+            raise ScxError(f"{name} holds no circuit that can be read: {found}.", REMEDY) from found
+        return circuit
+
+
+def _without_version(data: Any, name: str) -> dict[str, Any]:
+    """The record less its `schema_version`. Raises Misfit without one, ScxError for a newer one."""
+    version = data.get("schema_version") if isinstance(data, Mapping) else None
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise Misfit("states no schema_version")
+    if version > SCHEMA_VERSION:
+        raise ScxError(
+            f"{name} has the circuit format {version}; this version of scX reads up to {SCHEMA_VERSION}.",
+            "Update scX, or export the circuit again with this version.",
+        )
+    return {key: value for key, value in data.items() if key != "schema_version"}
+
+
+def _check_graph(circuit: Circuit) -> None:
+    """Raise Misfit when ids, edges or shares do not make a graph."""
+    known: set[str] = set()
+    for place, node in enumerate(circuit.nodes):
+        if node.id in known:
+            raise Misfit(f"has the id {node.id[:40]!r}, as another node", f"nodes[{place}]")
+        known.add(node.id)
+    joined: set[tuple[str, str]] = set()
+    for place, edge in enumerate(circuit.edges):
+        for end in (edge.source, edge.target):
+            if end not in known:
+                raise Misfit(f"names the node {end[:40]!r}, which is not there", f"edges[{place}]")
+        if (edge.source, edge.target) in joined:
+            raise Misfit("joins the same nodes as another edge", f"edges[{place}]")
+        joined.add((edge.source, edge.target))
+    shares = {name: [row.share for row in getattr(circuit, name)] for name in ("genes", "nodes", "edges")}
+    for name, rows in shares.items():
+        for place, share in enumerate(rows):
+            if not 0.0 <= share <= 1.0:
+                raise Misfit("is not between 0 and 1", f"{name}[{place}].share")

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scx_core.cli import circuit, common
 from scx_core.cli.parser import Subparsers
-from scx_core.errors import ScxError
-from scx_core.runs import add_arguments, from_namespace, read_json
-
-if TYPE_CHECKING:
-    from scx_core.circuits import Circuit
+from scx_core.runs import add_arguments, from_namespace
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -41,6 +37,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the files; the result names them."""
+    from scx_core.circuits import read_circuit
     from scx_core.figures import View, export, markers_of
 
     view = from_namespace(View, args)
@@ -49,18 +46,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     markers, shared = markers_of(found)
     written = export(found, args.out, formats, view=view, markers=markers, shared=shared)
     return {"files": [str(path) for path in written], "provenance": found.provenance}
-
-
-def read_circuit(path: str) -> Circuit:
-    """The circuit in a JSON file. Raises ScxError when it is none."""
-    from scx_core.circuits import Circuit
-
-    data = read_json(path)
-    try:
-        return Circuit.from_json(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        remedy = "Give a file that `scx trace --json` or `scx circuit --json` wrote."
-        raise ScxError(f"{path} holds no circuit ({error}).", remedy) from error
 
 
 def summary(result: dict[str, Any]) -> str:

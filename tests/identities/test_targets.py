@@ -80,7 +80,7 @@ def test_the_read_vector_is_the_gradient_of_the_log_probability(tmp_path, parall
     logp = (x_d @ lm.unembedding.T).log_softmax(-1)[plan.token]
     logp.backward()
     torch.testing.assert_close(read_d, h_d.grad, rtol=1e-9, atol=1e-12)
-    assert value == pytest.approx(float(logp), rel=1e-9)
+    assert value == pytest.approx(logp.item(), rel=1e-9)
     assert float(read_d @ seen["h"]) + bias == pytest.approx(value, rel=1e-9)
 
 

@@ -1,0 +1,157 @@
+"""Untrusted JSON read as what a NamedTuple states: every key known, every value of its type, nothing else.
+
+A circuit's file may come from anywhere, and figures, tables and pages rely on the types of its fields. So
+they are checked once, here, and an error names the place: `edges[12].weight is not a number`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import typing
+from collections.abc import Callable, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+LONGEST_TEXT = 10_000  # characters; the longest honest text is a cell's token or a citation
+LARGEST = 1e100  # its square is still a number, as variances are summed
+DEEPEST = 20  # levels of a record that holds any JSON
+
+
+class Misfit(ValueError):
+    """A value that is not what its place asks for; `where` grows as it is passed up."""
+
+    def __init__(self, problem: str, where: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.where = problem, where
+
+    def __str__(self) -> str:
+        return f"{self.where.removeprefix('.') or 'it'} {self.problem}"
+
+    def inside(self, place: str) -> Misfit:
+        """The same, seen from one level up."""
+        return Misfit(self.problem, place + self.where)
+
+
+def read_row(cls: type[T], data: Any) -> T:
+    """A NamedTuple from a JSON object. Lists become tuples; NaN, infinities and half characters are refused.
+
+    Raises Misfit that names the place.
+    """
+    if not isinstance(data, Mapping):
+        raise Misfit("is not an object")
+    readers, required = _fields(typing.cast(Any, cls))
+    if not required <= data.keys():
+        raise Misfit(f"lacks {', '.join(sorted(required - data.keys()))}")
+    values = {}
+    for key, value in data.items():
+        if key not in readers:
+            raise Misfit(f"has an unknown key {str(key)[:40]!r}")
+        try:
+            values[key] = readers[key](value)
+        except Misfit as found:
+            raise found.inside(f".{key}") from None
+    return cls(**values)
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[dict[str, Reader], frozenset[str]]:
+    hints = typing.get_type_hints(cls)
+    readers = {name: _reader(hints[name]) for name in cls._fields}
+    return readers, frozenset(cls._fields) - frozenset(cls._field_defaults)
+
+
+def _reader(hint: Any) -> Reader:
+    """What reads a value of this type. Raises TypeError for a type that no field has had so far."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, UnionType):
+        (plain,) = (part for part in inner if part is not NoneType)
+        read = _reader(plain)
+        return lambda value: None if value is None else read(value)
+    if origin is Literal:
+        return functools.partial(_one_of, inner)
+    if origin is tuple:
+        return functools.partial(_list, _reader(inner[0]))
+    if origin is dict:
+        return functools.partial(_table, _whole_key if inner[0] is int else _text, _reader(inner[1]))
+    if hasattr(hint, "_fields"):
+        return functools.partial(read_row, hint)
+    return {str: _text, int: _whole, float: _number, Any: _any}[hint]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise Misfit("is not a text")
+    if len(value) > LONGEST_TEXT:
+        raise Misfit(f"has {len(value):,} characters, more than {LONGEST_TEXT:,}")
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise Misfit("holds half a character")
+    return value
+
+
+def _whole(value: Any) -> int:
+    # Beyond 2^53 other programs read another number.
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**53:
+        raise Misfit("is not a whole number of a usual size")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise Misfit("is not a number")
+    if not math.isfinite(value) or abs(value) > LARGEST:
+        raise Misfit("is not a finite number of a usual size")
+    return value
+
+
+def _whole_key(value: Any) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise Misfit(f"has the key {text[:40]!r}, which is no token's number")
+    return int(text)
+
+
+def _one_of(choices: tuple[Any, ...], value: Any) -> Any:
+    if not isinstance(value, str) or value not in choices:
+        raise Misfit(f"is not one of {', '.join(map(str, choices))}")
+    return value
+
+
+def _list(read: Reader, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise Misfit("is not a list")
+    out = []
+    for place, item in enumerate(value):
+        try:
+            out.append(read(item))
+        except Misfit as found:
+            raise found.inside(f"[{place}]") from None
+    return tuple(out)
+
+
+def _table(read_key: Reader, read: Reader, value: Any) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise Misfit("is not an object")
+    out = {}
+    for key, item in value.items():
+        known = read_key(key)
+        try:
+            out[known] = read(item)
+        except Misfit as found:
+            raise found.inside(f".{str(key)[:40]}") from None
+    return out
+
+
+def _any(value: Any, depth: int = 0) -> Any:
+    """Any JSON of a moderate depth, for records that only people read."""
+    if depth > DEEPEST:
+        raise Misfit(f"is nested more than {DEEPEST} levels deep")
+    if isinstance(value, Mapping):
+        return {_text(key): _any(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_any(item, depth + 1) for item in value]
+    if isinstance(value, str):
+        return _text(value)
+    return value if value is None or isinstance(value, bool) else _number(value)

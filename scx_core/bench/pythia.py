@@ -44,31 +44,30 @@ def random_model(
     )
 
 
-def random_set(
-    folder: Path, n_layers: int = 24, width: int = 1024, expansion: int = 8, active: int = 50
-) -> None:
-    """Write random transcoders whose thresholds let about `active` features a token pass (1.6 GB)."""
-    generator = torch.Generator().manual_seed(0)
+def random_layer(
+    generator: torch.Generator, width: int = 1024, expansion: int = 8, active: int = 50
+) -> Transcoder:
+    """A random transcoder whose thresholds let about `active` features a token pass."""
     n_features = expansion * width
     # Behind a LayerNorm x has norm √d, so pre-activations of these rows are standard normal.
     threshold = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - active / n_features))
+    encoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5
+    decoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5 * 0.1
+    return Transcoder(
+        encoder_Fd,
+        torch.zeros(n_features),
+        decoder_Fd,
+        torch.zeros(width),
+        kind="jumprelu",
+        threshold_F=threshold.repeat(n_features),
+    )
 
-    def layer() -> Transcoder:
-        encoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5
-        decoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5 * 0.1
-        zero = torch.zeros
-        return Transcoder(
-            encoder_Fd,
-            zero(n_features),
-            decoder_Fd,
-            zero(width),
-            None,
-            "jumprelu",
-            None,
-            threshold.repeat(n_features),
-        )
 
-    save_set(folder, TranscoderSet(tuple(layer() for _ in range(n_layers))), {"name": "random 8x"})
+def random_set(folder: Path, n_layers: int = 24) -> None:
+    """Write random transcoders (1.6 GB)."""
+    generator = torch.Generator().manual_seed(0)
+    layers = tuple(random_layer(generator) for _ in range(n_layers))
+    save_set(folder, TranscoderSet(layers), {"name": "random 8x"})
 
 
 def bench_410m(

@@ -12,10 +12,10 @@ from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.consensus import combine
 from scx_core.circuits.effects import span_effects, total_effects
-from scx_core.circuits.frozen import freeze
+from scx_core.circuits.frozen import freeze, freeze_many
 from scx_core.circuits.replacement import Replacement, replacement
-from scx_core.circuits.target import TargetPlan, plan_target, target_read
-from scx_core.circuits.trace import finish, trace_graph
+from scx_core.circuits.target import TargetPlan, finished_target, plan_target, target_row
+from scx_core.circuits.trace import finish, graph_of, merged_graph, trace_graph
 from scx_core.errors import ScxError
 from scx_core.language import Language, find_lead, predicted, score_labels
 from scx_core.runs.config import to_dict
@@ -90,8 +90,8 @@ class Tracer:
         self._check_row(row)
         cell, plan = self.encode([row])[0], self.plan(label, against, kind)
         frozen = freeze(self.rep, plan.prompt_ids(cell))
-        read_d, read_bias, _ = target_read(frozen, plan)
-        return span_effects(total_effects(frozen, read_d, read_bias).token_T, cell.spans)
+        target, read_bias, _ = target_row(frozen, plan)
+        return span_effects(total_effects(frozen, target, read_bias).token_T, cell.spans)
 
     def cell(
         self,
@@ -108,7 +108,9 @@ class Tracer:
         self._check_row(row)
         cell = self.encode([row])[0]
         answer = label if label is not None else self.predict([row])[0]
-        graph = trace_graph(self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes)
+        graph = trace_graph(
+            self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes, cfg.choice
+        )
         about = {
             "row": int(row),
             "cell_id": str(self.table.cell_ids[row]),
@@ -152,15 +154,17 @@ class Tracer:
         """
         rows = self.draw(label, cfg)
         plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
-        circuits = []
-        for done, (row, cell) in enumerate(zip(rows, self.encode(rows), strict=True)):
-            graph = trace_graph(self.rep, cell, plan, cfg.nodes)
-            circuits.append(finish(graph, cell, trace, {}))
-            progress(done + 1, len(rows), f"{label}: cell {row}")
+        cells, merged = self.encode(rows), []
+        prompts = freeze_many(self.rep, [plan.prompt_ids(cell) for cell in cells])
+        for cell, frozen in zip(cells, prompts, strict=True):
+            graph = graph_of(frozen, plan, cfg.nodes, trace.choice)
+            merged.append(merged_graph(graph, cell, trace))
+            progress(len(merged), len(rows), f"{label}: cell {rows[len(merged) - 1]}")
         about = self._provenance(
             {"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows]
         )
-        return combine(circuits, cfg.min_share, cfg.seed, about | {"cell_type": label})
+        target = finished_target(self.lm, plan, None, 0.0)
+        return combine(merged, target, cfg.min_share, cfg.seed, about | {"cell_type": label})
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.table.n_cells:

@@ -18,7 +18,12 @@ class TraceConfig:
         choices=("contrast", "logit", "logprob", "token"),
     )
     token: str = option("", "With the target token: its text, or its number in the vocabulary")
-    nodes: int = option(384, "Features that may become nodes: those with the largest total effect", minimum=1)
+    nodes: int = option(384, "Features that may become nodes, chosen before the cut", minimum=1)
+    choice: str = option(
+        "influence",
+        "They are those with the most influence on the target, or with the largest total effect",
+        choices=("influence", "effect"),
+    )
     node_share: float = option(
         0.8, "Keep the fewest nodes with this share of the influence", minimum=0.0, maximum=1.0
     )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from scx_core.circuits.carry import Rows
 from scx_core.circuits.circuit import GeneEffect
 from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attention_back, mlp_read, skip_back
 from scx_core.circuits.replacement import LayerMaps
@@ -45,25 +46,29 @@ def _through_features(
 
 
 @torch.no_grad()
-def total_effects(frozen: FrozenPrompt, read_d: torch.Tensor, read_bias: float) -> TotalEffects:
-    """Effects of every source on a read vector at the last position of the last residual stream."""
+def total_effects(frozen: FrozenPrompt, target: Rows, read_bias: float) -> TotalEffects:
+    """Effects of every source on one row: a read vector at a position of the stream into some block."""
     rep = frozen.replacement
     G_Td = torch.zeros_like(frozen.embedding_Td)
-    G_Td[-1] = read_d
+    G_Td[target.position_R] = target.read_Rd
     bias = torch.tensor(read_bias, device=G_Td.device, dtype=G_Td.dtype)
-    features: list[torch.Tensor] = []
-    errors: list[torch.Tensor] = []
-    for maps, layer in zip(reversed(rep.layers), reversed(frozen.layers), strict=True):
-        below_Td, effect_N, feature_bias = _through_features(maps, layer, G_Td)
-        features.append(effect_N)
-        errors.append((layer.error_Td * G_Td).sum(-1))
+    if target.inside:
+        maps, layer = rep.layers[target.layer], frozen.layers[target.layer]
+        bias = bias + (G_Td * layer.attn_bias_Td).sum()
+        G_Td = G_Td + attention_back(maps, layer, G_Td[None])[0]
+    features = [layer.value_N.new_zeros(layer.value_N.shape) for layer in frozen.layers]
+    error_LT = G_Td.new_zeros(len(frozen.layers), len(G_Td))
+    for k in range(target.layer - 1, -1, -1):
+        maps, layer = rep.layers[k], frozen.layers[k]
+        below_Td, features[k], feature_bias = _through_features(maps, layer, G_Td)
+        error_LT[k] = (layer.error_Td * G_Td).sum(-1)
         bias = bias + feature_bias + mlp_read(layer, G_Td).sum(0) @ maps.dec_bias_d
         below_Td = below_Td + skip_back(maps, layer, G_Td)
         reads_attention_Td = G_Td if rep.parallel else G_Td + below_Td
         bias = bias + (reads_attention_Td * layer.attn_bias_Td).sum()
         G_Td = G_Td + below_Td + attention_back(maps, layer, reads_attention_Td[None])[0]
     token_T = (frozen.embedding_Td * G_Td).sum(-1)
-    return TotalEffects(token_T, tuple(reversed(features)), torch.stack(errors[::-1]), float(bias))
+    return TotalEffects(token_T, tuple(features), error_LT, float(bias))
 
 
 def span_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[GeneEffect]:

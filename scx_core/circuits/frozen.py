@@ -3,7 +3,7 @@
 After freezing, every pre-activation and every logit is an affine function of the sources (method §5).
 This file holds the one forward pass that reads the constants, and the transpose of attention.
 Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
-R rows (read vectors carried down together).
+R rows (read vectors carried down together), B prompts of a batch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import NamedTuple
 import torch
 
 from scx_core.circuits.replacement import LayerMaps, Replacement
+
+MOST_PROMPTS = 16  # run together
+PATTERN_NUMBERS = 64_000_000  # attention weights that one batch may hold
 
 
 class FrozenLayer(NamedTuple):
@@ -61,7 +64,7 @@ class FrozenPrompt(NamedTuple):
 
 
 class _Tape:
-    """Inputs of norms and MLPs of one forward pass, and its logits in front of a soft cap."""
+    """Inputs of norms and MLPs of one forward pass, [B, T, d], and its logits in front of a soft cap."""
 
     def __init__(self, n_layers: int) -> None:
         self.attn_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
@@ -70,7 +73,7 @@ class _Tape:
         self.x: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.y: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.final_in = torch.empty(0)
-        self.uncapped_V = torch.empty(0)
+        self.uncapped_BEV = torch.empty(0)
 
 
 @contextmanager
@@ -79,11 +82,11 @@ def _recording(rep: Replacement) -> Iterator[_Tape]:
     tape = _Tape(lm.facts.n_layers)
 
     def keep(store: list[torch.Tensor], layer: int):
-        return lambda _module, args: store.__setitem__(layer, args[0][0])
+        return lambda _module, args: store.__setitem__(layer, args[0])
 
     def keep_mlp(layer: int):
         def hook(_module, args, output):
-            tape.x[layer], tape.y[layer] = args[0][0], output[0]
+            tape.x[layer], tape.y[layer] = args[0], output
 
         return hook
 
@@ -95,11 +98,11 @@ def _recording(rep: Replacement) -> Iterator[_Tape]:
             behind = lm.part(layer, "attn_post_norm")
             handles.append(behind.register_forward_pre_hook(keep(tape.attn_out, layer)))
     handles.append(
-        lm.final_norm.register_forward_pre_hook(lambda _m, args: setattr(tape, "final_in", args[0][0]))
+        lm.final_norm.register_forward_pre_hook(lambda _m, args: setattr(tape, "final_in", args[0]))
     )
     handles.append(
         lm.model.get_output_embeddings().register_forward_hook(
-            lambda _m, _args, output: setattr(tape, "uncapped_V", output[0, -1])
+            lambda _m, _args, output: setattr(tape, "uncapped_BEV", output)
         )
     )
     try:
@@ -109,8 +112,10 @@ def _recording(rep: Replacement) -> Iterator[_Tape]:
             handle.remove()
 
 
-def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, pattern_HTT: torch.Tensor) -> FrozenLayer:
-    coder, x_Td = maps.transcoder, tape.x[layer]
+def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, b: int, pattern_HTT: torch.Tensor) -> FrozenLayer:
+    """One block at prompt `b` of the batch, whose length is that of its patterns."""
+    T = pattern_HTT.shape[-1]
+    coder, x_Td, y_Td = maps.transcoder, tape.x[layer][b, :T], tape.y[layer][b, :T]
     pre_TF = coder.pre(x_Td)
     z_TF = coder.gate(pre_TF)
     position_N, feature_N = z_TF.nonzero(as_tuple=True)
@@ -118,15 +123,15 @@ def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, pattern_HTT: torch.T
     frozen = FrozenLayer(
         pattern_HTT,
         pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
-        maps.attn_norm.scale(tape.attn_in[layer]),
-        maps.mlp_norm.scale(tape.mlp_in[layer]),
+        maps.attn_norm.scale(tape.attn_in[layer][b, :T]),
+        maps.mlp_norm.scale(tape.mlp_in[layer][b, :T]),
         position_N,
         feature_N,
         z_TF[position_N, feature_N],
         pre_TF[position_N, feature_N],
-        tape.y[layer] - coder.reconstruct(x_Td, z_TF),
-        attn_post.scale(tape.attn_out[layer]) if attn_post else None,
-        mlp_post.scale(tape.y[layer]) if mlp_post else None,
+        y_Td - coder.reconstruct(x_Td, z_TF),
+        attn_post.scale(tape.attn_out[layer][b, :T]) if attn_post else None,
+        mlp_post.scale(y_Td) if mlp_post else None,
     )
     error_Td = mlp_post.fold_behind(frozen.error_Td) if mlp_post else frozen.error_Td
     # A scale is the same number on both sides: write vectors take it as read vectors do.
@@ -140,27 +145,45 @@ def _cap_factor(logits_V: torch.Tensor, uncapped_V: torch.Tensor) -> torch.Tenso
     return torch.where(uncapped_V == 0, 1.0, logits_V / uncapped_V)
 
 
-@torch.no_grad()
 def freeze(rep: Replacement, ids: Sequence[int]) -> FrozenPrompt:
     """Run the original model once on a prompt (no padding, no BOS) and freeze what depends on it."""
-    lm = rep.lm
-    ids_1T = torch.tensor([list(ids)], device=lm.device)
+    return _freeze_batch(rep, [ids])[0]
+
+
+def freeze_many(rep: Replacement, prompts: Sequence[Sequence[int]]) -> Iterator[FrozenPrompt]:
+    """`freeze` of each prompt, run in batches that the patterns' memory bounds; in the order given."""
+    facts = rep.lm.facts
+    first = 0
+    while first < len(prompts):
+        length = max(len(ids) for ids in prompts[first : first + MOST_PROMPTS])
+        patterns = facts.n_layers * facts.n_heads * length**2
+        size = max(1, min(MOST_PROMPTS, PATTERN_NUMBERS // patterns))
+        yield from _freeze_batch(rep, prompts[first : first + size])
+        first += size
+
+
+@torch.no_grad()
+def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]]) -> list[FrozenPrompt]:
+    """Shorter prompts are padded at the end, where a causal model never looks."""
+    lm, lengths = rep.lm, [len(ids) for ids in prompts]
+    rows = [[*ids, *[lm.pad_id] * (max(lengths) - len(ids))] for ids in prompts]
+    ids_BT = torch.tensor(rows, device=lm.device)
+    ends = sorted({length - 1 for length in lengths})
+    keep = torch.tensor(ends, device=lm.device)
     with _recording(rep) as tape:
-        out = lm.model(input_ids=ids_1T, use_cache=False, output_attentions=True, logits_to_keep=1)
-    layers = tuple(
-        _freeze_layer(maps, tape, layer, out.attentions[layer][0].to(lm.dtype))
-        for layer, maps in enumerate(rep.layers)
-    )
-    logits_V = out.logits[0, -1]
-    return FrozenPrompt(
-        rep,
-        tuple(ids),
-        tape.attn_in[0],
-        layers,
-        rep.final_norm.scale(tape.final_in),
-        logits_V,
-        None if lm.facts.logit_cap is None else _cap_factor(logits_V, tape.uncapped_V),
-    )
+        out = lm.model(input_ids=ids_BT, use_cache=False, output_attentions=True, logits_to_keep=keep)
+    found = []
+    for b, (ids, T) in enumerate(zip(prompts, lengths, strict=True)):
+        layers = tuple(
+            _freeze_layer(maps, tape, layer, b, out.attentions[layer][b, :, :T, :T].to(lm.dtype))
+            for layer, maps in enumerate(rep.layers)
+        )
+        logits_V, uncapped_V = out.logits[b, ends.index(T - 1)], tape.uncapped_BEV[b, ends.index(T - 1)]
+        factor_V = None if lm.facts.logit_cap is None else _cap_factor(logits_V, uncapped_V)
+        scale_T = rep.final_norm.scale(tape.final_in[b, :T])
+        embedding_Td = tape.attn_in[0][b, :T]
+        found.append(FrozenPrompt(rep, tuple(ids), embedding_Td, layers, scale_T, logits_V, factor_V))
+    return found
 
 
 def _times(scale_T: torch.Tensor | None, G_Pd: torch.Tensor, position_R: torch.Tensor | None) -> torch.Tensor:

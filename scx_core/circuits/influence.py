@@ -2,7 +2,8 @@
 
 Rows are the nodes that have input (features first, the target last), columns the nodes that give it
 (the same features first, then errors, then tokens). Bias nodes stay out, as in published scores.
-Legend: R rows = C features + 1 target, S columns = C features + E errors + T tokens.
+Legend: R rows = C features + 1 target, S columns = C features + E errors + T tokens; small letters: the
+part of them that the node cut left.
 """
 
 from __future__ import annotations
@@ -28,23 +29,25 @@ class Cut(NamedTuple):
 
 def normalised(edge_RS: np.ndarray, rest_abs_R: np.ndarray | None = None) -> np.ndarray:
     """Â = |A| / row sum; `rest_abs_R` adds the input from nodes outside the graph to the sum."""
-    size_RS = np.abs(edge_RS)
-    total_R = size_RS.sum(1) + (0.0 if rest_abs_R is None else rest_abs_R)
-    return np.divide(size_RS, total_R[:, None], out=np.zeros_like(size_RS), where=total_R[:, None] > 0)
+    share_RS = np.abs(edge_RS)
+    total_R = share_RS.sum(1, dtype=np.float64) + (0.0 if rest_abs_R is None else rest_abs_R)
+    inverse_R = np.divide(1.0, total_R, out=np.zeros_like(total_R), where=total_R > 0)
+    share_RS *= inverse_R.astype(share_RS.dtype)[:, None]
+    return share_RS
 
 
 def influence(share_RS: np.ndarray) -> Influence:
     """I = w(Â + Â² + …) with w = 1 on the target, the last row. Ends because the graph has no cycles."""
     n = share_RS.shape[0] - 1
-    step_R = np.zeros(n + 1)
+    step_R = np.zeros(n + 1, share_RS.dtype)
     step_R[n] = 1.0
-    column_S, row_R = np.zeros(share_RS.shape[1]), step_R.copy()
+    column_S, row_R = np.zeros(share_RS.shape[1]), step_R.astype(np.float64)
     for _ in range(n + 1):
         step_S = step_R @ share_RS
         if not step_S.any():
             break
         column_S += step_S
-        step_R = np.append(step_S[:n], 0.0)
+        step_R = np.append(step_S[:n], 0.0).astype(share_RS.dtype)
         row_R += step_R
     return Influence(column_S, row_R)
 
@@ -53,10 +56,10 @@ def smallest_set(score: np.ndarray, share: float) -> np.ndarray:
     """Boolean mask of the smallest set that reaches `share` of the sum; ties by position."""
     flat = score.ravel()
     kept = np.zeros(flat.shape, dtype=bool)
-    total = flat.sum()
+    total = flat.sum(dtype=np.float64)
     if total > 0:
         order = np.argsort(-flat, kind="stable")
-        reached = np.cumsum(flat[order]) >= share * total * (1 - 1e-12)
+        reached = np.cumsum(flat[order], dtype=np.float64) >= share * total * (1 - 1e-12)
         kept[order[: int(np.argmax(reached)) + 1]] = True
         kept &= flat > 0
     return kept.reshape(score.shape)
@@ -68,19 +71,25 @@ def cut(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share: 
     Edge score Â_ij · I_i (the target's own influence is its weight, 1). Idempotent on its own result.
     """
     n = share_RS.shape[0] - 1
-    column_S = smallest_set(scores.column_S, node_share)
-    row_R: np.ndarray = np.append(column_S[:n], True)
-    score_RS = share_RS * scores.row_R[:, None] * row_R[:, None] * column_S[None, :]
-    edge_RS = smallest_set(score_RS, edge_share)
+    columns = np.flatnonzero(smallest_set(scores.column_S, node_share))
+    rows = np.append(columns[columns < n], n)
+    # Only what the node cut left is looked at: of thousands of nodes, most are gone by now.
+    score_rs = share_RS[np.ix_(rows, columns)] * scores.row_R[rows, None]
+    edge_rs = smallest_set(score_rs, edge_share)
+    is_row_s = columns < n
+    alive_s = np.ones(len(columns), dtype=bool)
     while True:
-        has_output_S: np.ndarray = np.asarray(edge_RS.any(0))
-        has_input_R: np.ndarray = np.asarray(edge_RS.any(1))
-        alive_S = column_S & has_output_S
-        alive_S[:n] &= has_input_R[:n]
-        kept_RS = edge_RS & alive_S[None, :] & np.append(alive_S[:n], True)[:, None]
-        if (alive_S == column_S).all() and (kept_RS == edge_RS).all():
-            return Cut(column_S, edge_RS)
-        column_S, edge_RS = alive_S, kept_RS
+        now_s = alive_s & edge_rs.any(0)
+        now_s[is_row_s] &= edge_rs.any(1)[:-1]
+        kept_rs = edge_rs & now_s[None, :] & np.append(now_s[is_row_s], True)[:, None]
+        if (now_s == alive_s).all() and (kept_rs == edge_rs).all():
+            break
+        alive_s, edge_rs = now_s, kept_rs
+    column_S = np.zeros(share_RS.shape[1], dtype=bool)
+    column_S[columns] = alive_s
+    edge_RS = np.zeros(share_RS.shape, dtype=bool)
+    edge_RS[np.ix_(rows, columns)] = edge_rs
+    return Cut(column_S, edge_RS)
 
 
 def replacement_score(column_S: np.ndarray, n_features: int, n_errors: int) -> float:

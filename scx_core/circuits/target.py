@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import torch
 
+from scx_core.circuits.carry import Rows, last_rows
 from scx_core.circuits.circuit import Target
 from scx_core.circuits.frozen import FrozenPrompt
 from scx_core.circuits.replacement import Replacement
@@ -180,6 +181,19 @@ def feature_read(
         )
     read_d = maps.enc_Fd[feature] * held.mlp_scale_T[position]
     return read_d, float(maps.enc_bias_F[feature]), float(held.pre_N[here[0]])
+
+
+def target_row(frozen: FrozenPrompt, plan: TargetPlan) -> tuple[Rows, float, float]:
+    """The target of any kind as a row for the tracer, its bias and its value."""
+    if plan.layer is None or plan.feature is None:
+        read_d, bias, value = target_read(frozen, plan)
+        return last_rows(frozen, read_d), bias, value
+    layer, position = plan.layer, plan.position
+    if position is None:
+        position = last_active(frozen, layer, plan.feature)
+    read_d, bias, value = feature_read(frozen, layer, position, plan.feature)
+    at = torch.tensor([position], device=read_d.device)
+    return Rows(read_d[None], at, layer, not frozen.replacement.parallel), bias, value
 
 
 def last_active(frozen: FrozenPrompt, layer: int, feature: int) -> int:

@@ -3,7 +3,7 @@
 The phases, in order:
  1. plan the target (decision token against its competitors) and run the original model once, frozen;
  2. carry the target's read vector through all frozen gates: total effects of genes and features;
- 3. choose the features with the largest total effect, up to the budget;
+ 3. choose the features with the most influence (or the largest total effect), up to the budget;
  4. exact direct edges into the chosen features and the target, and their accounting;
  5. influence and scores on this graph, then the cut;
  6. gather nodes and edges that are left, with their genes and tokens.
@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from scx_core.circuits.carry import Rows, Sources
+from scx_core.circuits.chosen import Chosen, by_influence, largest
 from scx_core.circuits.circuit import Circuit, Edge, Node
 from scx_core.circuits.config import TraceConfig
-from scx_core.circuits.edges import Chosen, EdgeTable, choose, edge_table
+from scx_core.circuits.edges import EdgeTable, edge_table
 from scx_core.circuits.effects import TotalEffects, span_effects, total_effects
 from scx_core.circuits.frozen import FrozenPrompt, freeze
 from scx_core.circuits.influence import (
@@ -32,8 +34,9 @@ from scx_core.circuits.influence import (
     normalised,
     replacement_score,
 )
+from scx_core.circuits.merged import Merged, merge
 from scx_core.circuits.replacement import Replacement
-from scx_core.circuits.target import TargetPlan, finished_target, is_called, probability_score, target_read
+from scx_core.circuits.target import TargetPlan, finished_target, is_called, probability_score, target_row
 from scx_core.sentences import EncodedCell
 
 
@@ -45,6 +48,7 @@ class Graph(NamedTuple):
 
     frozen: FrozenPrompt
     plan: TargetPlan
+    target: Rows
     effects: TotalEffects
     chosen: Chosen
     table: EdgeTable
@@ -55,20 +59,34 @@ class Graph(NamedTuple):
     called: bool
 
 
-def trace_graph(rep: Replacement, cell: EncodedCell, plan: TargetPlan, n_nodes: int) -> Graph:
-    """Phases 1 to 5 for one prompt."""
-    frozen = freeze(rep, plan.prompt_ids(cell))
-    read_d, read_bias, value = target_read(frozen, plan)
-    effects = total_effects(frozen, read_d, read_bias)
-    chosen = choose(frozen, effects.features, n_nodes)
-    table = edge_table(frozen, chosen, read_d, read_bias, value)
+def shares(table: EdgeTable) -> tuple[np.ndarray, np.ndarray]:
+    """All signed edges but the bias, [R, S], and their shares of the rows' input."""
     columns = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
-    weight_RS = columns.double().cpu().numpy()
-    share_RS = normalised(weight_RS, table.rest_abs_R.double().cpu().numpy())
+    weight_RS = columns.cpu().numpy()
+    return weight_RS, normalised(weight_RS, table.rest_abs_R.double().cpu().numpy())
+
+
+def trace_graph(
+    rep: Replacement, cell: EncodedCell, plan: TargetPlan, n_nodes: int, choice: str = "influence"
+) -> Graph:
+    """Phases 1 to 5 for one prompt."""
+    return graph_of(freeze(rep, plan.prompt_ids(cell)), plan, n_nodes, choice)
+
+
+def graph_of(frozen: FrozenPrompt, plan: TargetPlan, n_nodes: int, choice: str = "influence") -> Graph:
+    """Phases 2 to 5 for a frozen prompt. `choice` is `influence` or `effect`."""
+    target, read_bias, value = target_row(frozen, plan)
+    effects = total_effects(frozen, target, read_bias)
+    sources = Sources(frozen)
+    if choice == "influence":
+        chosen = by_influence(sources, effects.features, target, n_nodes)
+    else:
+        chosen = largest(frozen, effects.features, n_nodes)
+    table = edge_table(sources, chosen, target, read_bias, value)
+    weight_RS, share_RS = shares(table)
+    scores = influence(share_RS)
     called = is_called(frozen, plan)
-    return Graph(
-        frozen, plan, effects, chosen, table, weight_RS, share_RS, influence(share_RS), value, called
-    )
+    return Graph(frozen, plan, target, effects, chosen, table, weight_RS, share_RS, scores, value, called)
 
 
 def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
@@ -113,15 +131,15 @@ def _names(graph: Graph) -> _Names:
     return _Names(features + errors + [f"t:{t}" for t in range(length)], [*features, "target"])
 
 
-def _token_paths(graph: Graph) -> np.ndarray:
-    """What each token adds to each chosen feature over all paths through chosen features, [C, T].
+def token_paths(graph: Graph, feature_C: np.ndarray) -> np.ndarray:
+    """What each token adds to each of these chosen features over all paths through them, [C, T].
 
     A token that makes up a share of a feature's value makes up that share of what the feature passes on.
     """
-    n = len(graph.chosen.layer_C)
-    direct_CT = graph.table.token_RT[:n].double().cpu().numpy()
-    passed_CC = graph.weight_RS[:n, :n] / graph.table.value_R[:n].double().cpu().numpy()
-    return np.linalg.solve(np.eye(n) - passed_CC, direct_CT)
+    direct_CT = graph.table.token_RT.cpu().numpy()[feature_C].astype(np.float64)
+    value_C = graph.table.value_R.double().cpu().numpy()[feature_C]
+    passed_CC = graph.weight_RS[np.ix_(feature_C, feature_C)] / value_C
+    return np.linalg.solve(np.eye(len(feature_C)) - passed_CC, direct_CT)
 
 
 def _top_gene(token_row_T: np.ndarray, gene_T: Sequence[str | None]) -> str | None:
@@ -134,65 +152,114 @@ def _top_gene(token_row_T: np.ndarray, gene_T: Sequence[str | None]) -> str | No
     return best if best is not None and sums[best] > 0 else None
 
 
+class _FeatureNodes(NamedTuple):
+    """The chosen features as plain lists: layer, position, number, activation, total effect, [C] each."""
+
+    layer: list[int]
+    position: list[int]
+    feature: list[int]
+    activation: list[float]
+    effect: list[float]
+
+
+def _feature_nodes(graph: Graph) -> _FeatureNodes:
+    chosen, layers = graph.chosen, range(len(graph.frozen.layers))
+    index = [chosen.index_C[chosen.layer_C == layer] for layer in layers]
+    activation = torch.cat([graph.frozen.layers[layer].value_N[index[layer]] for layer in layers])
+    effect = torch.cat([graph.effects.features[layer][index[layer]] for layer in layers])
+    parts = (chosen.layer_C, chosen.position_C, chosen.feature_C, activation, effect)
+    return _FeatureNodes(*(part.tolist() for part in parts))
+
+
 def _nodes(
     graph: Graph, kept: Cut, names: _Names, gene_T: list[str | None], tokens: Sequence[str]
 ) -> list[Node]:
     """The nodes that the cut kept, in a stable order: features, errors, tokens, bias, target."""
-    chosen, table, frozen = graph.chosen, graph.table, graph.frozen
-    n, length = len(chosen.layer_C), table.token_RT.shape[1]
-    score_S = graph.scores.column_S
-    paths_CT = _token_paths(graph)
+    about, (_, n_layers, length) = _feature_nodes(graph), graph.table.error_RLT.shape
+    n, score_S = len(about.layer), graph.scores.column_S
+    error_LT, token_T = graph.effects.error_LT.tolist(), graph.effects.token_T.tolist()
+    features = np.flatnonzero(kept.column_S[:n])
+    paths = dict(zip(features.tolist(), token_paths(graph, features), strict=True))
     out: list[Node] = []
-    for s in np.flatnonzero(kept.column_S):
+    for s in np.flatnonzero(kept.column_S).tolist():
         name, score = names.column_S[s], float(score_S[s])
         if s < n:
-            layer, t, i = int(chosen.layer_C[s]), int(chosen.position_C[s]), int(chosen.feature_C[s])
-            value = float(frozen.layers[layer].value_N[chosen.index_C[s]])
-            effect = float(graph.effects.features[layer][chosen.index_C[s]])
-            gene = gene_T[t] or _top_gene(paths_CT[s], gene_T)
-            out.append(Node(name, "feature", layer, t, i, gene, tokens[t], value, score, effect))
-        elif s < len(score_S) - length:
-            layer, t = divmod(int(s) - n, length)
-            effect = float(graph.effects.error_LT[layer, t])
+            t = about.position[s]
+            gene = gene_T[t] or _top_gene(paths[s], gene_T)
+            numbers = (about.activation[s], score, about.effect[s])
+            out.append(Node(name, "feature", about.layer[s], t, about.feature[s], gene, tokens[t], *numbers))
+        elif s < n + n_layers * length:
+            layer, t = divmod(s - n, length)
+            effect = error_LT[layer][t]
             out.append(Node(name, "error", layer, t, None, gene_T[t], tokens[t], None, score, effect))
         else:
-            t = int(s) - (len(score_S) - length)
-            effect = float(graph.effects.token_T[t])
-            out.append(Node(name, "embedding", None, t, None, gene_T[t], tokens[t], None, score, effect))
+            t = s - n - n_layers * length
+            out.append(Node(name, "embedding", None, t, None, gene_T[t], tokens[t], None, score, token_T[t]))
     out.append(Node("bias", "bias", effect=graph.effects.bias))
-    out.append(
-        Node(
-            "target", "target", position=length - 1, activation=graph.value, influence=1.0, effect=graph.value
-        )
-    )
+    value, at = graph.value, int(graph.target.position_R)
+    out.append(Node("target", "target", position=at, activation=value, influence=1.0, effect=value))
     return out
 
 
-def _edges(graph: Graph, kept: Cut, names: _Names) -> list[Edge]:
+class _EdgeArrays(NamedTuple):
+    """Edges between the nodes of `_nodes`: index of the target node, of the source node, weight."""
+
+    target: np.ndarray
+    source: np.ndarray
+    weight: np.ndarray
+
+
+def _edges(graph: Graph, kept: Cut) -> _EdgeArrays:
     """Edges between kept nodes, and the bias edge of every kept row."""
-    table = graph.table
+    n = len(graph.chosen.layer_C)
+    place_S = np.cumsum(kept.column_S) - 1
+    bias_node = int(kept.column_S.sum())
+    place_R = np.append(place_S[:n], bias_node + 1)
     rows, columns = np.nonzero(kept.edge_RS)
-    weights = graph.weight_RS[rows, columns].tolist()
-    out = [Edge(names.column_S[s], names.row_R[r], w) for r, s, w in zip(rows, columns, weights, strict=True)]
-    alive = np.append(kept.column_S[: len(names.row_R) - 1], True)
-    bias = table.bias_R.tolist()
-    return out + [Edge("bias", names.row_R[r], bias[r]) for r in np.flatnonzero(alive)]
+    alive = np.flatnonzero(np.append(kept.column_S[:n], True))
+    bias_R = graph.table.bias_R.cpu().numpy()
+    return _EdgeArrays(
+        np.append(place_R[rows], place_R[alive]),
+        np.append(place_S[columns], np.full(len(alive), bias_node)),
+        np.append(graph.weight_RS[rows, columns], bias_R[alive]),
+    )
+
+
+def merged_graph(graph: Graph, cell: EncodedCell, cfg: TraceConfig) -> Merged:
+    """The cut graph with its positions merged, for a consensus: `finish` without what one cell alone has."""
+    kept, gene_T = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share), _genes(graph, cell)
+    nodes = _nodes(graph, kept, _names(graph), gene_T, [""] * len(gene_T))
+    genes = span_effects(graph.effects.token_T, cell.spans)
+    return merge(
+        nodes,
+        _edges(graph, kept),
+        genes={gene.gene: (gene.effect, gene.rank) for gene in genes},
+        value=graph.value,
+        scores=graph_scores(graph, sum(gene.effect for gene in genes)),
+        max_relative_error=graph.table.max_relative_error(),
+    )
+
+
+def _genes(graph: Graph, cell: EncodedCell) -> list[str | None]:
+    """The gene of every token, [T]; answer tokens that were forced have none."""
+    return cell.gene_at() + [None] * (len(graph.frozen.ids) - len(cell.ids))
 
 
 def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[str, Any]) -> Circuit:
     """Phase 6: cut the graph and gather what is left as a circuit of scope `cell`."""
     lm, ids = graph.frozen.replacement.lm, graph.frozen.ids
     tokens = [lm.text(token) for token in ids]
-    gene_T = cell.gene_at() + [None] * (len(ids) - len(cell.ids))
     kept = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share)
     names = _names(graph)
     genes = span_effects(graph.effects.token_T, cell.spans)
+    nodes = _nodes(graph, kept, names, _genes(graph, cell), tokens)
+    edges = zip(*(part.tolist() for part in _edges(graph, kept)), strict=True)
     return Circuit(
         scope="cell",
-        target=finished_target(lm, graph.plan, len(ids) - 1, graph.value),
+        target=finished_target(lm, graph.plan, int(graph.target.position_R), graph.value),
         genes=tuple(genes),
-        nodes=tuple(_nodes(graph, kept, names, gene_T, tokens)),
-        edges=tuple(_edges(graph, kept, names)),
+        nodes=tuple(nodes),
+        edges=tuple(Edge(nodes[s].id, nodes[t].id, weight) for t, s, weight in edges),
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         accounting={"max_relative_error": graph.table.max_relative_error(), "rows": float(len(names.row_R))},
         provenance=provenance,

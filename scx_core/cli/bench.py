@@ -20,8 +20,9 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "410m"),
-        help="circuits: gene effects, a circuit, a consensus; 410m: random weights of that size",
+        choices=("circuits", "trace", "410m"),
+        help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
+        "shape and at 410m dimensions; 410m: random weights of that size, from the folder to a circuit",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     common.add_cells(parser)
@@ -32,10 +33,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
-    from scx_core.bench import bench_410m, bench_circuits
+    from scx_core.bench import bench_410m, bench_circuits, bench_trace
 
     if args.what == "circuits":
         return bench_circuits(common.open_tracer(args), args.type)
+    if args.what == "trace":
+        return bench_trace(common.open_tracer(args))
     table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
     device = "cuda" if args.device == "cuda" else "cpu"
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +48,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    if "graphs" in result:
+        return f"{where}\n{_graphs(result)}"
     if "rows" in result:
         header: tuple[str, ...] = ("what", "median s", "worst s", "runs")
         rows = [(row["what"], row["median_s"], row["worst_s"], row["runs"]) for row in result["rows"]]
@@ -57,3 +62,28 @@ def summary(result: dict[str, Any]) -> str:
         f"peak memory {result['peak_memory_gib']:.1f} GiB"
     )
     return f"{where}\n{table}\n{last}"
+
+
+def _graphs(result: dict[str, Any]) -> str:
+    header = ("case", "nodes", "freeze", "choose", "edges", "cut", "all (s)", "peak GiB", "error")
+    keys = ("freeze_s", "choose_s", "edges_s", "cut_s", "total_s")
+    rows = [
+        (
+            row["case"],
+            row["nodes"],
+            *(f"{row[key]:.3f}" for key in keys),
+            f"{row['peak_gib']:.2f}",
+            f"{row['max_relative_error']:.1e}",
+        )
+        for row in result["graphs"]
+    ]
+    text = common.columns(rows, header)
+    if "big" in result:
+        big = result["big"]
+        text += (
+            f"\n{big['case']}: {big['nodes']} nodes, {big['active']:,} active features; "
+            f"{big['rows_share']:.1%} of the rows in {big['edges_s']:.1f} s, all of them in "
+            f"{big['edges_s_all_rows']:.0f} s; peak {big['peak_gib']:.1f} GiB; "
+            f"accounting error {big['max_relative_error']:.1e}"
+        )
+    return text

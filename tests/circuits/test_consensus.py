@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
-from scx_core.circuits.consensus import combine, consensus_genes
+from scx_core.circuits.consensus import combine_circuits, consensus_genes
 
 TARGET = Target("B against others", "B", 9, {5: 1.0, 6: -1.0}, ("NK",), ("x",), 2.0)
 
@@ -38,7 +38,7 @@ def cell(feature_effect: float, *, gene: str = "CD79A", second: bool = False) ->
 
 
 def test_positions_are_summed_and_means_run_over_all_cells():
-    found = combine([cell(1.0, second=True), cell(3.0), cell(2.0, gene="CD74")], 0.3, 0, {"a": 1})
+    found = combine_circuits([cell(1.0, second=True), cell(3.0), cell(2.0, gene="CD74")], 0.3, 0, {"a": 1})
     feature = found.node("f:1:7")
     assert feature.effect == pytest.approx((2.0 + 3.0 + 2.0) / 3)
     assert feature.activation == pytest.approx((4 + 3 + 3) / 3)
@@ -54,7 +54,7 @@ def test_positions_are_summed_and_means_run_over_all_cells():
 
 
 def test_rare_nodes_are_left_out():
-    found = combine([cell(1.0), cell(1.0), cell(1.0), cell(1.0, gene="CD74")], 0.5, 0, {})
+    found = combine_circuits([cell(1.0), cell(1.0), cell(1.0), cell(1.0, gene="CD74")], 0.5, 0, {})
     assert "gene:CD74" not in {node.id for node in found.nodes}
     ids = {node.id for node in found.nodes}
     assert all(edge.source in ids and edge.target in ids for edge in found.edges)
@@ -73,6 +73,6 @@ def test_gene_statistics_against_numpy():
 
 
 def test_json_round_trip():
-    for circuit in (cell(1.0), combine([cell(1.0), cell(2.0)], 0.3, 0, {"seed": 0})):
+    for circuit in (cell(1.0), combine_circuits([cell(1.0), cell(2.0)], 0.3, 0, {"seed": 0})):
         text = json.dumps(circuit.to_json(), allow_nan=False)
         assert Circuit.from_json(json.loads(text)) == circuit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
-from scx_core.circuits.trace import _token_paths, trace_graph
+from scx_core.circuits.trace import token_paths, trace_graph
 from scx_core.errors import ScxError
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.identities.test_tracer_laws import random_set
@@ -121,4 +121,4 @@ def test_what_tokens_add_to_a_feature_over_all_paths(tracer):
     passed_CC = graph.weight_RS[:n, :n] / value_C
     others_C = (graph.table.error_RLT[:n].sum((1, 2)) + graph.table.bias_R[:n]).double().numpy()
     others_C = np.linalg.solve(np.eye(n) - passed_CC, others_C)
-    assert _token_paths(graph).sum(1) + others_C == pytest.approx(value_C, rel=1e-3, abs=1e-4)
+    assert token_paths(graph, np.arange(n)).sum(1) + others_C == pytest.approx(value_C, rel=1e-3, abs=1e-4)

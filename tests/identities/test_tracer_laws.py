@@ -11,7 +11,7 @@ from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.effects import total_effects
 from scx_core.circuits.frozen import freeze
 from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import plan_target, target_read
+from scx_core.circuits.target import plan_target, target_row
 from scx_core.circuits.trace import finish, trace_graph
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.identities.plain import Plain
@@ -159,7 +159,7 @@ def test_no_edge_between_features_of_one_layer_or_upwards(traced):
 
 def test_batches_of_rows_do_not_change_edges(traced, monkeypatch):
     lm, coders, cell, plan, graph = traced
-    monkeypatch.setattr("scx_core.circuits.edges.ROWS", 5)
+    monkeypatch.setattr("scx_core.circuits.chosen.ROWS", 5)
     again = trace_graph(replacement(lm, coders), cell, plan, 40)
     torch.testing.assert_close(again.table.feature_RC, graph.table.feature_RC, rtol=1e-9, atol=1e-12)
 
@@ -211,8 +211,8 @@ def test_centred_logit_target(tmp_path):
     lm, coders, cell, _plan, _graph = make(tmp_path, parallel=True, kind="relu", skip=False, dtype="float64")
     plan = plan_target(lm, LABELS, "Dendritic", lead=" ", kind="logit")
     frozen = freeze(replacement(lm, coders), plan.prompt_ids(cell))
-    read_d, bias, value = target_read(frozen, plan)
-    effects = total_effects(frozen, read_d, bias)
+    target, bias, value = target_row(frozen, plan)
+    effects = total_effects(frozen, target, bias)
     assert float(effects.token_T.sum() + effects.error_LT.sum()) + effects.bias == pytest.approx(
         value, rel=1e-9
     )

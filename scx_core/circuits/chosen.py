@@ -1,0 +1,112 @@
+"""Which features of a prompt become nodes: those with the most influence on the target (method §6).
+
+Influence of a feature depends on the nodes above it, so it is passed down the layers: the features with the
+largest total effect (exact, one backward pass) give the first rows; these tell, layer by layer from the top,
+how much of the target's input flows through every active feature; the budget goes to the largest.
+Nothing is kept per row: memory is one batch of rows × active features.
+Legend: C chosen features, R rows of a batch, N active features of a layer, P, T positions, K slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from scx_core.circuits.carry import BatchEdges, Rows, Sources, all_edges
+from scx_core.circuits.frozen import FrozenPrompt
+
+ROWS = 64  # rows carried together
+PILOT = 4  # one in so many nodes of the budget gives rows before the choice
+LEAST_PILOT = 64
+
+
+class Chosen(NamedTuple):
+    """Chosen features, sorted by (layer, position): int64 [C] each; `index_C` into the frozen layer's N."""
+
+    layer_C: torch.Tensor
+    index_C: torch.Tensor
+    position_C: torch.Tensor
+    feature_C: torch.Tensor
+
+
+class Batch(NamedTuple):
+    """Rows `first` to `last` (exclusive) of the chosen features, all of one layer."""
+
+    first: int
+    last: int
+    rows: Rows
+
+
+def largest(frozen: FrozenPrompt, scores: tuple[torch.Tensor, ...], budget: int) -> Chosen:
+    """The `budget` active features with the largest |score|; scores are one [N] per layer."""
+    size = torch.cat([score.abs() for score in scores])
+    layer = torch.cat([torch.full_like(f.position_N, k) for k, f in enumerate(frozen.layers)])
+    index = torch.cat([torch.arange(len(f.position_N), device=size.device) for f in frozen.layers])
+    # A stable sort keeps ties in (layer, position) order: the same inputs choose the same nodes.
+    kept = torch.argsort(size, descending=True, stable=True)[: min(budget, len(size))].sort().values
+    position = torch.cat([f.position_N for f in frozen.layers])[kept]
+    feature = torch.cat([f.feature_N for f in frozen.layers])[kept]
+    return Chosen(layer[kept], index[kept], position, feature)
+
+
+def layer_starts(chosen: Chosen, n_layers: int) -> list[int]:
+    """Where the rows of each layer begin, and the number of all rows at the end."""
+    edges = torch.arange(n_layers + 1, device=chosen.layer_C.device)
+    return torch.searchsorted(chosen.layer_C, edges).tolist()
+
+
+def batches(frozen: FrozenPrompt, chosen: Chosen, layer: int, starts: list[int]) -> Iterator[Batch]:
+    """The rows of one layer in batches: pre-activations of its chosen features."""
+    maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
+    for first in range(starts[layer], starts[layer + 1], ROWS):
+        last = min(first + ROWS, starts[layer + 1])
+        position_R, feature_R = chosen.position_C[first:last], chosen.feature_C[first:last]
+        read_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]
+        yield Batch(first, last, Rows(read_Rd, position_R, layer, not frozen.replacement.parallel))
+
+
+def absolute_input(found: BatchEdges) -> torch.Tensor:
+    """Σ |edges| of each row, biases left out, [R]."""
+    total_R = found.error_RLP.abs().sum((1, 2)) + found.token_RP.abs().sum(1)
+    for part in found.features:
+        total_R = total_R + part.edge.abs().sum(1 if part.own else (0, 2))
+    return total_R
+
+
+def _pass_on(found: BatchEdges, rows: Rows, influence_R: torch.Tensor, flow: list[torch.Tensor]) -> None:
+    """Add what the features below get of the rows' influence to `flow`, one [T, K] per layer."""
+    share_R = influence_R / absolute_input(found).clamp(min=torch.finfo(influence_R.dtype).tiny)
+    for part in found.features:
+        if part.own:
+            given_RK = part.edge.abs() * share_R[:, None]
+            flow[part.layer].index_put_((rows.position_R,), given_RK, accumulate=True)
+        else:
+            flow[part.layer][: len(part.edge)] += share_R @ part.edge.abs()
+
+
+@torch.no_grad()
+def all_influences(sources: Sources, pilot: Chosen, target: Rows) -> tuple[torch.Tensor, ...]:
+    """Influence of every active feature on the target through the rows of the target and the pilot: one [N]
+    per layer. Exact for the graph in which these rows alone have input."""
+    frozen, n_layers = sources.frozen, len(sources.frozen.layers)
+    flow = [target.read_Rd.new_zeros(frozen.n_positions, width) for _, width in sources.slots]
+    starts = layer_starts(pilot, n_layers)
+    _pass_on(all_edges(sources, target), target, target.read_Rd.new_ones(1), flow)
+    for layer in range(min(target.layer, n_layers) - 1, 0, -1):
+        for batch in batches(frozen, pilot, layer, starts):
+            slot_R = sources.slots[layer][0][pilot.index_C[batch.first : batch.last]]
+            influence_R = flow[layer][batch.rows.position_R, slot_R]
+            _pass_on(all_edges(sources, batch.rows), batch.rows, influence_R, flow)
+    return tuple(
+        flow_TK[f.position_N, slot_N]
+        for f, flow_TK, (slot_N, _) in zip(frozen.layers, flow, sources.slots, strict=True)
+    )
+
+
+def by_influence(sources: Sources, effects: tuple[torch.Tensor, ...], target: Rows, budget: int) -> Chosen:
+    """The `budget` active features with the most influence on the target."""
+    frozen = sources.frozen
+    pilot = largest(frozen, effects, max(LEAST_PILOT, budget // PILOT))
+    return largest(frozen, all_influences(sources, pilot, target), budget)

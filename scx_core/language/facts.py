@@ -173,8 +173,8 @@ def _check(config: Any, family: Family) -> None:
         if value not in need.values:
             shown = str(value) if len(str(value)) < 40 else "set"
             raise ScxError(
-                f"This {family.model_type} model uses {need.feature} ({need.key} is {shown}), which the facts "
-                "in scx_core/language/facts.py do not cover.",
+                f"This {family.model_type} model uses {need.feature} ({need.key} is {shown}), which the "
+                "facts in scx_core/language/facts.py do not cover.",
                 "Use a model without it, or extend the family's entry there.",
             )
 

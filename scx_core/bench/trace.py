@@ -132,8 +132,9 @@ def bench_reference(tracer: Tracer, nodes: tuple[int, ...] = NODES, runs: int = 
 def _big(device: torch.device) -> tuple[FrozenPrompt, Rows]:
     """A random model of 410m dimensions at a random prompt, and a random read vector as the target."""
     torch.manual_seed(0)
-    config = GPTNeoXConfig(**PYTHIA_410M, attn_implementation="eager")
-    model = GPTNeoXForCausalLM(config).to(device).eval().requires_grad_(False)
+    config = GPTNeoXConfig(**PYTHIA_410M)
+    model: Any = GPTNeoXForCausalLM(config).eval().requires_grad_(False)
+    model.to(device).set_attn_implementation("eager")  # which shows its patterns
     lm = Language(model, None, architecture(config), "random 410m", "random")  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(0)
     layers = tuple(random_layer(generator, active=BIG["active"]) for _ in range(lm.facts.n_layers))

@@ -6,7 +6,7 @@ few vectors, each spread over the positions by the attention patterns on its pat
 so rows at the same position share the weights, and no product runs over positions × width × width. After a
 few blocks there are as many paths as dimensions; from there on G is carried as it is ("dense").
 Legend: R rows of a batch, U their positions, J paths, P positions that they can see, T positions, H heads,
-k head width, d residual width, K the most active features at one position of a layer.
+k head width, d residual width, K places of a row of slots, Q such rows, S = K + 2.
 """
 
 from __future__ import annotations
@@ -36,52 +36,77 @@ class Rows(NamedTuple):
     inside: bool = False
 
 
-class Sources:
-    """The writes of every block of one prompt, made when asked for.
+class Slots(NamedTuple):
+    """Where a layer's active features stand in its padded writes: row and place in the row of each, [N].
 
-    `slots`: for each layer the place of its active features among those of their position [N], and K.
+    Tokens have few active features or many, so a position takes as many rows of K places as it needs:
+    `position_Q` of every row, in order, and `first_T`, the first row of every position.
     """
+
+    row_N: torch.Tensor
+    slot_N: torch.Tensor
+    position_Q: torch.Tensor
+    first_T: torch.Tensor
+    width: int
+
+
+class Sources:
+    """The writes of every block of one prompt, made when asked for. `slots`: see there, one a layer."""
 
     def __init__(self, frozen: FrozenPrompt) -> None:
         self.frozen = frozen
         self.slots = [_slots(f, frozen.n_positions) for f in frozen.layers]
-        most = max((len(f.position_N) for f in frozen.layers), default=0)
         size = frozen.embedding_Td.element_size() * frozen.embedding_Td.shape[1]
-        self._kept: dict[int, torch.Tensor] | None = (
-            {} if 2 * most * size * len(frozen.layers) < KEPT_BYTES else None
-        )
+        whole = sum(len(slots.position_Q) * (slots.width + 2) * size for slots in self.slots)
+        self._kept: dict[int, torch.Tensor] | None = {} if whole < KEPT_BYTES else None
 
     def writes(self, layer: int) -> torch.Tensor:
-        """What a block adds to the stream, by position, [T, K + 2, d]: the active features, padded; the
-        reconstruction error; what it adds whatever the tokens are."""
+        """What a block adds to the stream, by row of its slots, [Q, K + 2, d]: the active features, padded;
+        in a position's first row, the reconstruction error and what it adds whatever the tokens are."""
         if self._kept is None:
             return self._make(layer)
         if layer not in self._kept:
             self._kept[layer] = self._make(layer)
         return self._kept[layer]
 
+    def rows_up_to(self, layer: int, n_positions: int) -> int:
+        """How many of the rows belong to the first positions."""
+        first_T = self.slots[layer].first_T
+        return int(first_T[n_positions]) if n_positions < len(first_T) else len(self.slots[layer].position_Q)
+
     def _make(self, layer: int) -> torch.Tensor:
         frozen, maps, f = self.frozen, self.frozen.replacement.layers[layer], self.frozen.layers[layer]
-        slot_N, width = self.slots[layer]
-        write_TSd = frozen.embedding_Td.new_zeros(frozen.n_positions, width + 2, frozen.embedding_Td.shape[1])
-        write_TSd[f.position_N, slot_N] = feature_writes(maps, f)
-        write_TSd[:, -2] = f.error_Td
-        write_TSd[:, -1] = _constant(frozen, layer)
-        return write_TSd
+        slots, d = self.slots[layer], frozen.embedding_Td.shape[1]
+        write_QSd = frozen.embedding_Td.new_zeros(len(slots.position_Q), slots.width + 2, d)
+        write_QSd[slots.row_N, slots.slot_N] = feature_writes(maps, f)
+        write_QSd[slots.first_T, -2] = f.error_Td
+        write_QSd[slots.first_T, -1] = _constant(frozen, layer)
+        return write_QSd
+
+
+def _slots(f: FrozenLayer, n_positions: int) -> Slots:
+    count_T = torch.bincount(f.position_N, minlength=n_positions)
+    width = _best_width(count_T)
+    first_feature_T = count_T.cumsum(0) - count_T
+    number_N = torch.arange(len(f.position_N), device=count_T.device) - first_feature_T[f.position_N]
+    rows_T = (-(-count_T // width)).clamp(min=1)
+    first_T = rows_T.cumsum(0) - rows_T
+    position_Q = torch.arange(n_positions, device=count_T.device).repeat_interleave(rows_T)
+    return Slots(first_T[f.position_N] + number_N // width, number_N % width, position_Q, first_T, width)
+
+
+def _best_width(count_T: torch.Tensor) -> int:
+    """K for the least padding: a row costs its K + 2 places and, in products, about as much as 8 more."""
+    most = max(1, int(count_T.max()))
+    width_W = torch.arange(1, most + 1, device=count_T.device)
+    rows_W = (-(-count_T // width_W[:, None])).clamp(min=1).sum(1)
+    return int(width_W[(rows_W * (width_W + 10)).argmin()])
 
 
 def last_rows(frozen: FrozenPrompt, read_d: torch.Tensor) -> Rows:
     """A read vector on the last residual stream at the last position: a weighted sum of logits."""
     last = torch.tensor([frozen.n_positions - 1], device=read_d.device)
     return Rows(read_d[None], last, len(frozen.layers))
-
-
-def _slots(f: FrozenLayer, n_positions: int) -> tuple[torch.Tensor, int]:
-    """The place of each active feature among those of its position, [N], and K."""
-    count_T = torch.bincount(f.position_N, minlength=n_positions)
-    first_T = count_T.cumsum(0) - count_T
-    slot_N = torch.arange(len(f.position_N), device=count_T.device) - first_T[f.position_N]
-    return slot_N, max(1, int(count_T.max()))
 
 
 def _constant(frozen: FrozenPrompt, layer: int) -> torch.Tensor:
@@ -183,10 +208,8 @@ def _values(maps: LayerMaps, f: FrozenLayer, state: Spread | torch.Tensor) -> to
     return value.unflatten(-1, maps.V_Hkd.shape[:2])
 
 
-def _down(
-    frozen: FrozenPrompt, k: int, state: Spread | torch.Tensor, G_RPd: torch.Tensor | None
-) -> Spread | torch.Tensor:
-    """From the stream behind block k to the stream in front of it. `G_RPd`: the state, if made already."""
+def _down(frozen: FrozenPrompt, k: int, state: Spread | torch.Tensor) -> Spread | torch.Tensor:
+    """From the stream behind block k to the stream in front of it."""
     rep, maps, f = frozen.replacement, frozen.replacement.layers[k], frozen.layers[k]
     heads, width, d = maps.V_Hkd.shape
     below: Spread | torch.Tensor
@@ -197,7 +220,7 @@ def _down(
         if after <= max(1 + heads, PATHS * d):
             return skipped.plus(_attention(maps, f, reads))
         value_RPHk = _values(maps, f, reads)
-        below = skipped.dense() if G_RPd is None else G_RPd + skip_back(maps, f, G_RPd)
+        below = skipped.dense()
     else:
         below = state + skip_back(maps, f, state)
         value_RPHk = _values(maps, f, state if rep.parallel else below)
@@ -244,14 +267,23 @@ def _local(state: Spread | torch.Tensor, x_Td: torch.Tensor) -> torch.Tensor:
 
 
 class LayerEdges(NamedTuple):
-    """Edges of a batch from the features of block `layer`.
+    """Edges of a batch from the features of block `layer`, by row of its slots: `edge_QRK`.
 
-    `edge_PRK` from all positions, or, when `own`, [R, K] from the row's own position only.
+    When `own`, they come from a batch row's own position only: `edge_XK` with X pairs of a batch row and a
+    row of slots, `row_X` and `slot_row_X`.
     """
 
     layer: int
     own: bool
     edge: torch.Tensor
+    row_X: torch.Tensor | None = None
+    slot_row_X: torch.Tensor | None = None
+
+    def over_features(self, edge: torch.Tensor, n_rows: int) -> torch.Tensor:
+        """Sum of such a tensor over all features, [R]."""
+        if self.row_X is None:
+            return edge.sum((0, 2))
+        return edge.new_zeros(n_rows).index_add_(0, self.row_X, edge.sum(1))
 
 
 class BatchEdges(NamedTuple):
@@ -282,31 +314,44 @@ def all_edges(sources: Sources, rows: Rows) -> BatchEdges:
             _attention(frozen.replacement.layers[rows.layer], frozen.layers[rows.layer], start)
         )
     if rows.layer == 0:
-        return out._replace(token_RP=_local(start, frozen.embedding_Td))
+        own_R = (rows.read_Rd * frozen.embedding_Td[rows.position_R]).sum(-1)
+        out.token_RP[torch.arange(n_rows, device=own_R.device), rows.position_R] = own_R
+        return out
     for k in range(rows.layer - 1, -1, -1):
         if state is start:
-            G_RPd = None
             _own_edges(sources, rows, k, out)
         else:
-            G_RPd = state if isinstance(state, torch.Tensor) else state.dense()
-            _wide_edges(sources, G_RPd, k, out)
+            _wide_edges(sources, state, k, out)
         if k:
-            state = _down(frozen, k, state, G_RPd)
+            state = _down(frozen, k, state)
     return out._replace(token_RP=_token_edges(frozen, state, inside=False))
 
 
 def _own_edges(sources: Sources, rows: Rows, k: int, out: BatchEdges) -> None:
     """Edges of rows that still read at their own position only."""
-    write_RSd = sources.writes(k)[rows.position_R]
-    edge_RS = torch.bmm(write_RSd, rows.read_Rd[..., None])[..., 0]
-    out.features.append(LayerEdges(k, True, edge_RS[:, :-2]))
-    out.error_RLP[torch.arange(len(edge_RS), device=edge_RS.device), k, rows.position_R] = edge_RS[:, -2]
-    out.constant_R.add_(edge_RS[:, -1])
+    slots, end = sources.slots[k], sources.rows_up_to(k, int(rows.position_R[-1]) + 1)
+    same_RQ = rows.position_R[:, None] == slots.position_Q[None, :end]
+    row_X, slot_row_X = same_RQ.nonzero(as_tuple=True)
+    write_XSd = sources.writes(k)[slot_row_X]
+    edge_XS = torch.bmm(write_XSd, rows.read_Rd[row_X][..., None])[..., 0]
+    out.features.append(LayerEdges(k, True, edge_XS[:, :-2], row_X, slot_row_X))
+    first_X = slots.first_T[rows.position_R][row_X] == slot_row_X
+    r = row_X[first_X]
+    out.error_RLP[r, k, rows.position_R[r]] = edge_XS[first_X, -2]
+    out.constant_R[r] += edge_XS[first_X, -1]
 
 
-def _wide_edges(sources: Sources, G_RPd: torch.Tensor, k: int, out: BatchEdges) -> None:
-    write_PSd = sources.writes(k)[: G_RPd.shape[1]]
-    edge_PRS = torch.bmm(G_RPd.transpose(0, 1), write_PSd.transpose(1, 2))
-    out.features.append(LayerEdges(k, False, edge_PRS[..., :-2]))
-    out.error_RLP[:, k] = edge_PRS[..., -2].T
-    out.constant_R.add_(edge_PRS[..., -1].sum(0))
+def _wide_edges(sources: Sources, state: Spread | torch.Tensor, k: int, out: BatchEdges) -> None:
+    """Edges from every position: of read vectors spread over the rows of slots, where a position may be
+    twice."""
+    slots, n_positions = sources.slots[k], out.token_RP.shape[1]
+    end = sources.rows_up_to(k, n_positions)
+    position_Q = slots.position_Q[:end]
+    if isinstance(state, Spread):
+        G_RQd = state._replace(weight_UJP=state.weight_UJP[..., position_Q]).dense()
+    else:
+        G_RQd = state if end == n_positions else state[:, position_Q]
+    edge_QRS = torch.bmm(G_RQd.transpose(0, 1), sources.writes(k)[:end].transpose(1, 2))
+    out.features.append(LayerEdges(k, False, edge_QRS[..., :-2]))
+    out.error_RLP[:, k] = edge_QRS[slots.first_T[:n_positions], :, -2].T
+    out.constant_R.add_(edge_QRS[..., -1].sum(0))

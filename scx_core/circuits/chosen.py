@@ -4,7 +4,8 @@ Influence of a feature depends on the nodes above it, so it is passed down the l
 largest total effect (exact, one backward pass) give the first rows; these tell, layer by layer from the top,
 how much of the target's input flows through every active feature; the budget goes to the largest.
 Nothing is kept per row: memory is one batch of rows × active features.
-Legend: C chosen features, R rows of a batch, N active features of a layer, P, T positions, K slots.
+Legend: C chosen features, R rows of a batch, N active features of a layer, Q rows of slots with
+K places each (see carry.py).
 """
 
 from __future__ import annotations
@@ -71,17 +72,17 @@ def absolute_input(found: BatchEdges) -> torch.Tensor:
     """Σ |edges| of each row, biases left out, [R]."""
     total_R = found.error_RLP.abs().sum((1, 2)) + found.token_RP.abs().sum(1)
     for part in found.features:
-        total_R = total_R + part.edge.abs().sum(1 if part.own else (0, 2))
+        total_R = total_R + part.over_features(part.edge.abs(), len(total_R))
     return total_R
 
 
 def _pass_on(found: BatchEdges, rows: Rows, influence_R: torch.Tensor, flow: list[torch.Tensor]) -> None:
-    """Add what the features below get of the rows' influence to `flow`, one [T, K] per layer."""
+    """Add what the features below get of the rows' influence to `flow`, one [Q, K] per layer."""
     share_R = influence_R / absolute_input(found).clamp(min=torch.finfo(influence_R.dtype).tiny)
     for part in found.features:
-        if part.own:
-            given_RK = part.edge.abs() * share_R[:, None]
-            flow[part.layer].index_put_((rows.position_R,), given_RK, accumulate=True)
+        if part.row_X is not None:
+            given_XK = part.edge.abs() * share_R[part.row_X, None]
+            flow[part.layer].index_put_((part.slot_row_X,), given_XK, accumulate=True)
         else:
             flow[part.layer][: len(part.edge)] += share_R @ part.edge.abs()
 
@@ -91,18 +92,15 @@ def all_influences(sources: Sources, pilot: Chosen, target: Rows) -> tuple[torch
     """Influence of every active feature on the target through the rows of the target and the pilot: one [N]
     per layer. Exact for the graph in which these rows alone have input."""
     frozen, n_layers = sources.frozen, len(sources.frozen.layers)
-    flow = [target.read_Rd.new_zeros(frozen.n_positions, width) for _, width in sources.slots]
+    flow = [target.read_Rd.new_zeros(len(at.position_Q), at.width) for at in sources.slots]
     starts = layer_starts(pilot, n_layers)
     _pass_on(all_edges(sources, target), target, target.read_Rd.new_ones(1), flow)
     for layer in range(min(target.layer, n_layers) - 1, 0, -1):
         for batch in batches(frozen, pilot, layer, starts):
-            slot_R = sources.slots[layer][0][pilot.index_C[batch.first : batch.last]]
-            influence_R = flow[layer][batch.rows.position_R, slot_R]
+            at, index_R = sources.slots[layer], pilot.index_C[batch.first : batch.last]
+            influence_R = flow[layer][at.row_N[index_R], at.slot_N[index_R]]
             _pass_on(all_edges(sources, batch.rows), batch.rows, influence_R, flow)
-    return tuple(
-        flow_TK[f.position_N, slot_N]
-        for f, flow_TK, (slot_N, _) in zip(frozen.layers, flow, sources.slots, strict=True)
-    )
+    return tuple(flow_QK[at.row_N, at.slot_N] for flow_QK, at in zip(flow, sources.slots, strict=True))
 
 
 def by_influence(sources: Sources, effects: tuple[torch.Tensor, ...], target: Rows, budget: int) -> Chosen:

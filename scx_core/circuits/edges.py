@@ -2,7 +2,7 @@
 
 Rows come in batches from `carry`; of each batch the edges between chosen nodes are kept and the others
 summed. Memory: C² + rows × (L·T) + one batch × active features.
-Legend: R rows, C chosen features, P positions of a batch, T positions, L layers, K slots of a position.
+Legend: R rows, C chosen features, P positions of a batch, T positions, L layers.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ class EdgeTable(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The chosen features of one layer: columns `first` to `last`, their positions and slots."""
+    """The chosen features of one layer: the first column, their positions, rows of slots and places."""
 
     first: int
     position_C: torch.Tensor
+    row_C: torch.Tensor
     slot_C: torch.Tensor
 
 
@@ -59,29 +60,31 @@ def _columns(sources: Sources, chosen: Chosen, starts: list[int]) -> list[_Colum
     out = []
     for layer in range(len(sources.frozen.layers)):
         part = slice(starts[layer], starts[layer + 1])
-        slot_C = sources.slots[layer][0][chosen.index_C[part]]
-        out.append(_Columns(starts[layer], chosen.position_C[part], slot_C))
+        at, index_C = sources.slots[layer], chosen.index_C[part]
+        place = at.row_N[index_C], at.slot_N[index_C]
+        out.append(_Columns(starts[layer], chosen.position_C[part], *place))
     return out
 
 
 def _picked(part: LayerEdges, rows: Rows, columns: _Columns) -> torch.Tensor:
     """Edges from the chosen features of one layer that these rows can see, [R, C]."""
-    if part.own:
-        same_RC = columns.position_C[None, :] == rows.position_R[:, None]
-        return part.edge[:, columns.slot_C] * same_RC
-    seen = int(torch.searchsorted(columns.position_C, len(part.edge)))
-    return part.edge[columns.position_C[:seen], :, columns.slot_C[:seen]].T
+    if part.row_X is None or part.slot_row_X is None:
+        seen = int(torch.searchsorted(columns.row_C, len(part.edge)))
+        return part.edge[columns.row_C[:seen], :, columns.slot_C[:seen]].T
+    picked_RC = part.edge.new_zeros(len(rows.position_R), len(columns.row_C))
+    x, c = (part.slot_row_X[:, None] == columns.row_C[None, :]).nonzero(as_tuple=True)
+    picked_RC[part.row_X[x], c] = part.edge[x, columns.slot_C[c]]
+    return picked_RC
 
 
 def _fill(table: EdgeTable, found: BatchEdges, rows: Rows, columns: list[_Columns], first: int) -> None:
     last, P = first + len(rows.position_R), found.token_RP.shape[1]
     for part in found.features:
-        dims = 1 if part.own else (0, 2)
         picked_RC = _picked(part, rows, columns[part.layer])
         start = columns[part.layer].first
         table.feature_RC[first:last, start : start + picked_RC.shape[1]] = picked_RC
-        table.rest_R[first:last] += part.edge.sum(dims) - picked_RC.sum(1)
-        rest_R = part.edge.abs().sum(dims) - picked_RC.abs().sum(1)
+        table.rest_R[first:last] += part.over_features(part.edge, last - first) - picked_RC.sum(1)
+        rest_R = part.over_features(part.edge.abs(), last - first) - picked_RC.abs().sum(1)
         table.rest_abs_R[first:last] += rest_R.clamp(min=0)
     table.error_RLT[first:last, :, :P] = found.error_RLP
     table.token_RT[first:last, :P] = found.token_RP

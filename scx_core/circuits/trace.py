@@ -142,14 +142,17 @@ def token_paths(graph: Graph, feature_C: np.ndarray) -> np.ndarray:
     return np.linalg.solve(np.eye(len(feature_C)) - passed_CC, direct_CT)
 
 
-def _top_gene(token_row_T: np.ndarray, gene_T: Sequence[str | None]) -> str | None:
-    """The gene whose tokens add most to a feature, None when none adds."""
-    sums: dict[str, float] = {}
-    for weight, gene in zip(token_row_T, gene_T, strict=True):
-        if gene is not None:
-            sums[gene] = sums.get(gene, 0.0) + float(weight)
-    best = max(sums, key=lambda gene: sums[gene], default=None)
-    return best if best is not None and sums[best] > 0 else None
+def top_genes(weight_CT: np.ndarray, gene_T: Sequence[str | None]) -> list[str | None]:
+    """For each row the gene whose tokens add most to it, None where none adds."""
+    genes = sorted({gene for gene in gene_T if gene is not None})
+    if not genes:
+        return [None] * len(weight_CT)
+    number = {gene: g for g, gene in enumerate(genes)}
+    at = [t for t, gene in enumerate(gene_T) if gene is not None]
+    sum_CG = np.zeros((len(weight_CT), len(genes)))
+    np.add.at(sum_CG.T, [number[gene_T[t]] for t in at], weight_CT[:, at].T)  # type: ignore[index]
+    best = sum_CG.argmax(1)
+    return [genes[g] if sum_CG[c, g] > 0 else None for c, g in enumerate(best.tolist())]
 
 
 class _FeatureNodes(NamedTuple):
@@ -179,13 +182,13 @@ def _nodes(
     n, score_S = len(about.layer), graph.scores.column_S
     error_LT, token_T = graph.effects.error_LT.tolist(), graph.effects.token_T.tolist()
     features = np.flatnonzero(kept.column_S[:n])
-    paths = dict(zip(features.tolist(), token_paths(graph, features), strict=True))
+    reads = dict(zip(features.tolist(), top_genes(token_paths(graph, features), gene_T), strict=True))
     out: list[Node] = []
     for s in np.flatnonzero(kept.column_S).tolist():
         name, score = names.column_S[s], float(score_S[s])
         if s < n:
             t = about.position[s]
-            gene = gene_T[t] or _top_gene(paths[s], gene_T)
+            gene = gene_T[t] or reads[s]
             numbers = (about.activation[s], score, about.effect[s])
             out.append(Node(name, "feature", about.layer[s], t, about.feature[s], gene, tokens[t], *numbers))
         elif s < n + n_layers * length:

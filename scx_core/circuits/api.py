@@ -13,6 +13,7 @@ from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.consensus import combine
 from scx_core.circuits.effects import span_effects, total_effects
 from scx_core.circuits.frozen import freeze, freeze_many
+from scx_core.circuits.merged import Merged
 from scx_core.circuits.replacement import Replacement, replacement
 from scx_core.circuits.target import TargetPlan, finished_target, plan_target, target_row
 from scx_core.circuits.trace import finish, graph_of, merged_graph, trace_graph
@@ -116,7 +117,7 @@ class Tracer:
             "cell_id": str(self.table.cell_ids[row]),
             "cell_label": str(self.table.labels[row]),
         }
-        return finish(graph, cell, cfg, self._provenance({"trace": to_dict(cfg)}, cell=about))
+        return finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=about))
 
     def answer_for(self, label: str, cells: int = 12) -> str:
         """The model's answer for a type of the table: its own name, else what most of its cells are called.
@@ -154,17 +155,27 @@ class Tracer:
         """
         rows = self.draw(label, cfg)
         plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
-        cells, merged = self.encode(rows), []
+        merged = self.merged(rows, plan, trace, cfg.nodes, progress, label)
+        target = finished_target(self.lm, plan, None, 0.0)
+        about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
+        return combine(merged, target, cfg.min_share, cfg.seed, about | {"cell_type": label})
+
+    def merged(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        plan: TargetPlan,
+        trace: TraceConfig = TRACE,
+        n_nodes: int = CONSENSUS.nodes,
+        progress: Progress = silent,
+        label: str = "cells",
+    ) -> list[Merged]:
+        """The circuits of many cells with their positions merged, the prompts run in batches."""
+        cells, found = self.encode(rows), []
         prompts = freeze_many(self.rep, [plan.prompt_ids(cell) for cell in cells])
         for cell, frozen in zip(cells, prompts, strict=True):
-            graph = graph_of(frozen, plan, cfg.nodes, trace.choice)
-            merged.append(merged_graph(graph, cell, trace))
-            progress(len(merged), len(rows), f"{label}: cell {rows[len(merged) - 1]}")
-        about = self._provenance(
-            {"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows]
-        )
-        target = finished_target(self.lm, plan, None, 0.0)
-        return combine(merged, target, cfg.min_share, cfg.seed, about | {"cell_type": label})
+            found.append(merged_graph(graph_of(frozen, plan, n_nodes, trace.choice), cell, trace))
+            progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
+        return found
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < self.table.n_cells:
@@ -173,7 +184,8 @@ class Tracer:
                 f"Rows run from 0 to {self.table.n_cells - 1}.",
             )
 
-    def _provenance(self, config: dict, **extra) -> dict:
+    def about(self, config: dict, **extra) -> dict:
+        """The provenance of what this tracer makes."""
         return provenance(
             config=config | {"sentences": to_dict(self.lm.sentence_config), "lead": self.lead},
             data=self.table,

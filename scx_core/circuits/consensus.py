@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
+from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Scope, Target
 from scx_core.circuits.merged import Merged, merged_circuit
 
 BOOTSTRAPS = 1000
@@ -28,54 +28,82 @@ class Statistics(NamedTuple):
     high: np.ndarray
 
 
-def resamples(n_cells: int, seed: int) -> np.ndarray:
+class Sampling(NamedTuple):
+    """How cells are weighed: `weight_C` gives the mean, `draw_BC` a bootstrap's mean each, `group_C` the
+    group of each cell. One group: its mean. Two: the mean of group 0 less that of group 1."""
+
+    weight_C: np.ndarray
+    draw_BC: np.ndarray
+    group_C: np.ndarray
+    paired: bool = False
+
+    def of(self, value_CX: np.ndarray) -> Statistics:
+        """Mean (or difference of means), sd and interval of every column."""
+        low, high = np.percentile(self.draw_BC @ value_CX, [2.5, 97.5], axis=0)
+        parts = [value_CX[self.group_C == group] for group in np.unique(self.group_C)]
+        if self.paired:
+            parts = [parts[0] - parts[1]]
+        variance = [part.var(0, ddof=1) if len(part) > 1 else np.zeros(part.shape[1]) for part in parts]
+        return Statistics(self.weight_C @ value_CX, np.sqrt(sum(variance)), low, high)
+
+    def share(self, held_CX: np.ndarray) -> np.ndarray:
+        """Share of the cells that hold each column; of two groups, that of the group where it is larger."""
+        groups = np.unique(self.group_C)
+        return np.max([held_CX[self.group_C == group].mean(0) for group in groups], axis=0)
+
+
+def _draws(n_cells: int, seed: int) -> np.ndarray:
     """How often each bootstrap holds each cell, as shares, [B, C]."""
     return np.random.default_rng(seed).multinomial(n_cells, [1 / n_cells] * n_cells, BOOTSTRAPS) / n_cells
 
 
-def statistics(value_CX: np.ndarray, draw_BC: np.ndarray) -> Statistics:
-    """Mean, sd and interval of every column."""
-    low, high = np.percentile(draw_BC @ value_CX, [2.5, 97.5], axis=0)
-    sd = value_CX.std(0, ddof=1) if len(value_CX) > 1 else np.zeros(value_CX.shape[1])
-    return Statistics(value_CX.mean(0), sd, low, high)
+def one_group(n_cells: int, seed: int) -> Sampling:
+    """The mean over cells."""
+    return Sampling(np.full(n_cells, 1 / n_cells), _draws(n_cells, seed), np.zeros(n_cells, dtype=np.int64))
 
 
-def _nodes(cells: Sequence[Merged], min_share: float, draw_BC: np.ndarray) -> list[Node]:
+def two_groups(n_first: int, n_second: int, seed: int, paired: bool = False) -> Sampling:
+    """First group less second. Paired: both are the same cells in the same order, drawn together."""
+    first = _draws(n_first, seed)
+    second = first if paired else _draws(n_second, seed + 1)
+    weight_C = np.repeat([1 / n_first, -1 / n_second], [n_first, n_second])
+    group_C = np.repeat([0, 1], [n_first, n_second])
+    return Sampling(weight_C, np.hstack([first, -second]), group_C, paired)
+
+
+def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling) -> list[Node]:
     """The nodes that enough cells hold, in a stable order."""
     about: dict[str, Node] = {}
-    count: dict[str, int] = {}
     for cell in cells:
         for name, node in cell.nodes.items():
             about.setdefault(name, node)
-            count[name] = count.get(name, 0) + 1
-    n = len(cells)
-    rare = ("feature", "embedding")
-    names = [x for x, node in about.items() if node.kind not in rare or count[x] / n >= min_share]
+    names = list(about)
     column = {name: j for j, name in enumerate(names)}
-    value_CM3 = np.zeros((n, len(names), 3))
+    value_CM3 = np.zeros((len(cells), len(names), 3))
+    held_CM = np.zeros((len(cells), len(names)), dtype=bool)
     reads: dict[str, dict[str, float]] = {name: {} for name in names}
     for c, cell in enumerate(cells):
-        for i, name in enumerate(cell.nodes):
-            if name in column:
-                value_CM3[c, column[name]] = cell.value_M3[i]
+        at = [column[name] for name in cell.nodes]
+        value_CM3[c, at], held_CM[c, at] = cell.value_M3, True
         for name, mass in cell.reads.items():
-            if name in column:
-                for gene, activation in mass.items():
-                    reads[name][gene] = reads[name].get(gene, 0.0) + activation
-    mean_M3, effect = value_CM3.mean(0), statistics(value_CM3[:, :, 2], draw_BC)
+            for gene, activation in mass.items():
+                reads[name][gene] = reads[name].get(gene, 0.0) + activation
+    share_M, mean_M3 = sampling.share(held_CM), np.tensordot(sampling.weight_C, value_CM3, 1)
+    effect = sampling.of(value_CM3[:, :, 2])
     out = []
     for name, j in column.items():
         node, genes = about[name], reads[name]
-        gene = max(genes, key=lambda g: (genes[g], g)) if genes else node.gene
+        if node.kind in ("feature", "embedding") and share_M[j] < min_share:
+            continue
         out.append(
             node._replace(
-                gene=gene,
+                gene=max(genes, key=lambda g: (genes[g], g)) if genes else node.gene,
                 activation=float(mean_M3[j, 0]),
-                influence=float(mean_M3[j, 1]),
+                influence=float(value_CM3[:, j, 1].mean()),
                 effect=float(mean_M3[j, 2]),
-                share=count[name] / n,
+                share=float(share_M[j]),
                 sd=float(effect.sd[j]),
-                n_cells=count[name],
+                n_cells=int(held_CM[:, j].sum()),
                 low=float(effect.low[j]),
                 high=float(effect.high[j]),
             )
@@ -84,31 +112,34 @@ def _nodes(cells: Sequence[Merged], min_share: float, draw_BC: np.ndarray) -> li
 
 
 def _edges(
-    cells: Sequence[Merged], nodes: Sequence[Node], min_share: float, draw_BC: np.ndarray
+    cells: Sequence[Merged], nodes: Sequence[Node], min_share: float, sampling: Sampling
 ) -> list[Edge]:
     """The edges between these nodes that enough cells hold, by source and target."""
-    n, m = len(cells), len(nodes)
+    m = len(nodes)
     column = {node.id: j for j, node in enumerate(nodes)}
     places = []
-    held_MM = np.zeros((m, m), dtype=np.int64)
-    for cell in cells:
+    held_GMM = np.zeros((int(sampling.group_C.max()) + 1, m, m))
+    size_G = np.bincount(sampling.group_C)
+    for cell, group in zip(cells, sampling.group_C.tolist(), strict=True):
         pairs = [(i, column[name]) for i, name in enumerate(cell.nodes) if name in column]
         local, common = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         places.append((local, common))
-        held_MM[np.ix_(common, common)] += cell.edge_MM[np.ix_(local, local)]
-    target_E, source_E = np.nonzero((held_MM > 0) & (held_MM / n >= min_share))
-    value_CE = np.zeros((n, len(target_E)))
+        held_GMM[group][np.ix_(common, common)] += cell.edge_MM[np.ix_(local, local)] / size_G[group]
+    share_MM = held_GMM.max(0)
+    # A share is a sum of 1/n here: without the margin, 3 of 10 cells would be less than 0.3.
+    target_E, source_E = np.nonzero((share_MM > 0) & (share_MM >= min_share - 1e-9))
+    value_CE = np.zeros((len(cells), len(target_E)))
     for c, (cell, (local, common)) in enumerate(zip(cells, places, strict=True)):
         weight_MM = np.zeros((m, m))
         weight_MM[np.ix_(common, common)] = (cell.weight_MM * cell.edge_MM)[np.ix_(local, local)]
         value_CE[c] = weight_MM[target_E, source_E]
-    found = statistics(value_CE, draw_BC)
+    found = sampling.of(value_CE)
     rows = [
         Edge(
             nodes[s].id,
             nodes[t].id,
             float(found.mean[e]),
-            float(held_MM[t, s] / n),
+            float(min(1.0, share_MM[t, s])),
             float(found.sd[e]),
             float(found.low[e]),
             float(found.high[e]),
@@ -118,7 +149,7 @@ def _edges(
     return sorted(rows, key=lambda edge: (edge.source, edge.target))
 
 
-def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], seed: int) -> list[GeneEffect]:
+def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], sampling: Sampling) -> list[GeneEffect]:
     """Gene effects over cells, strongest first. Each cell maps its genes to (effect, rank)."""
     names = sorted({gene for cell in cells for gene in cell})
     column = {gene: j for j, gene in enumerate(names)}
@@ -127,16 +158,16 @@ def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], seed: int) 
     for c, cell in enumerate(cells):
         for gene, (effect, rank) in cell.items():
             effect_CG[c, column[gene]], rank_CG[c, column[gene]] = effect, rank
-    found = statistics(effect_CG, resamples(len(cells), seed))
-    held, rank = (~np.isnan(rank_CG)).sum(0), np.nanmean(rank_CG, 0)
+    held_CG, found = ~np.isnan(rank_CG), sampling.of(effect_CG)
+    rank_G, share_G = np.nanmean(rank_CG, 0), sampling.share(held_CG)
     rows = [
         GeneEffect(
             gene,
             float(found.mean[j]),
-            float(rank[j]),
-            int(held[j]),
+            float(rank_G[j]),
+            int(held_CG[:, j].sum()),
             float(found.sd[j]),
-            float(held[j] / len(cells)),
+            float(share_G[j]),
             float(found.low[j]),
             float(found.high[j]),
         )
@@ -145,27 +176,39 @@ def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], seed: int) 
     return sorted(rows, key=lambda row: (-row.effect, row.gene))
 
 
-def combine(
-    cells: Sequence[Merged], target: Target, min_share: float, seed: int, provenance: dict[str, Any]
+def statistics_circuit(
+    scope: Scope,
+    cells: Sequence[Merged],
+    sampling: Sampling,
+    target: Target,
+    min_share: float,
+    provenance: dict[str, Any],
 ) -> Circuit:
-    """The consensus of the merged circuits of cells that were traced for one target."""
-    draw_BC = resamples(len(cells), seed)
-    nodes = _nodes(cells, min_share, draw_BC)
-    edges = _edges(cells, nodes, min_share, draw_BC)
+    """A circuit whose numbers are statistics over cells."""
+    nodes = _nodes(cells, min_share, sampling)
+    edges = _edges(cells, nodes, min_share, sampling)
     linked = {edge.source for edge in edges} | {edge.target for edge in edges} | {"target", "bias"}
-    value_C = np.array([cell.value for cell in cells])
+    value = sampling.of(np.array([[cell.value] for cell in cells]))
     scores = {key: float(np.mean([cell.scores[key] for cell in cells])) for key in cells[0].scores}
     return Circuit(
-        scope="consensus",
-        target=target._replace(position=None, value=float(value_C.mean())),
-        genes=tuple(consensus_genes([cell.genes for cell in cells], seed)),
+        scope=scope,
+        target=target._replace(position=None, value=float(value.mean[0])),
+        genes=tuple(consensus_genes([cell.genes for cell in cells], sampling)),
         nodes=tuple(node for node in nodes if node.id in linked),
         edges=tuple(edges),
-        scores=scores | {"value_sd": float(value_C.std(ddof=1)) if len(value_C) > 1 else 0.0},
+        scores=scores | {"value_sd": float(value.sd[0])},
         accounting={"max_relative_error": max(cell.max_relative_error for cell in cells)},
         provenance=provenance,
         n_cells=len(cells),
     )
+
+
+def combine(
+    cells: Sequence[Merged], target: Target, min_share: float, seed: int, provenance: dict[str, Any]
+) -> Circuit:
+    """The consensus of the merged circuits of cells that were traced for one target."""
+    sampling = one_group(len(cells), seed)
+    return statistics_circuit("consensus", cells, sampling, target, min_share, provenance)
 
 
 def combine_circuits(

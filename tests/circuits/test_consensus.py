@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
-from scx_core.circuits.consensus import combine_circuits, consensus_genes
+from scx_core.circuits.consensus import combine_circuits, consensus_genes, one_group
 
 TARGET = Target("B against others", "B", 9, {5: 1.0, 6: -1.0}, ("NK",), ("x",), 2.0)
 
@@ -62,14 +62,14 @@ def test_rare_nodes_are_left_out():
 
 def test_gene_statistics_against_numpy():
     cells = [{"A": (1.0, 1), "B": (0.5, 2)}, {"A": (2.0, 3)}, {"A": (4.0, 2), "C": (-1.0, 1)}]
-    rows = {row.gene: row for row in consensus_genes(cells, seed=1)}
+    rows = {row.gene: row for row in consensus_genes(cells, one_group(3, 1))}
     assert rows["A"].effect == pytest.approx(7 / 3)
     assert rows["A"].sd == pytest.approx(np.std([1, 2, 4], ddof=1))
     assert rows["B"].effect == pytest.approx(0.5 / 3), "absent counts as 0"
     assert (rows["B"].n_cells, rows["B"].share, rows["B"].rank) == (1, pytest.approx(1 / 3), 2.0)
     assert rows["A"].low <= rows["A"].effect <= rows["A"].high
-    assert [row.gene for row in consensus_genes(cells, 1)] == ["A", "B", "C"]
-    assert consensus_genes(cells, 1) == consensus_genes(cells, 1)
+    assert [row.gene for row in consensus_genes(cells, one_group(3, 1))] == ["A", "B", "C"]
+    assert consensus_genes(cells, one_group(3, 1)) == consensus_genes(cells, one_group(3, 1))
 
 
 def test_json_round_trip():

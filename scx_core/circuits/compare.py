@@ -1,0 +1,100 @@
+"""Differences asked for by name: two cell types, or one cell type under two models or transcoder sets."""
+
+from __future__ import annotations
+
+from scx_core.circuits.api import CONSENSUS, TRACE, Tracer
+from scx_core.circuits.config import ConsensusConfig, TraceConfig
+from scx_core.circuits.difference import Difference, difference
+from scx_core.circuits.target import finished_target
+from scx_core.errors import ScxError
+from scx_core.runs.config import to_dict
+from scx_core.runs.progress import Progress, silent
+
+
+def compare_types(
+    tracer: Tracer,
+    first: str,
+    second: str,
+    *,
+    trace: TraceConfig = TRACE,
+    cfg: ConsensusConfig = CONSENSUS,
+    progress: Progress = silent,
+) -> Difference:
+    """Cells of the type `first` less cells of the type `second`, both asked whether they are `first` rather
+    than `second`. Raises ScxError when the model has one name for both."""
+    answers = tracer.answer_for(first), tracer.answer_for(second)
+    if answers[0] == answers[1]:
+        raise ScxError(
+            f"{first} and {second} are both {answers[0]} to the model.", "Choose types that it tells apart."
+        )
+    plan = tracer.plan(answers[0], [answers[1]], trace.target, trace.token)
+    rows = [tracer.draw(label, cfg) for label in (first, second)]
+    sides = [
+        tracer.merged(at, plan, trace, cfg.nodes, progress, label)
+        for at, label in zip(rows, (first, second), strict=True)
+    ]
+    target = finished_target(tracer.lm, plan, None, 0.0)
+    return difference(
+        (first, second),
+        *sides,
+        (target, target),
+        same_set=True,
+        paired=False,
+        min_share=cfg.min_share,
+        seed=cfg.seed,
+        provenance=tracer.about(
+            {"trace": to_dict(trace), "consensus": to_dict(cfg)},
+            cells={label: at.tolist() for at, label in zip(rows, (first, second), strict=True)},
+            compared=[first, second],
+        ),
+    )
+
+
+def compare_models(
+    first: Tracer,
+    second: Tracer,
+    label: str,
+    *,
+    trace: TraceConfig = TRACE,
+    cfg: ConsensusConfig = CONSENSUS,
+    progress: Progress = silent,
+) -> Difference:
+    """The same cells of one type under two models, or one model with two transcoder sets: first less second.
+
+    Raises ScxError when the tracers do not hold the same cells.
+    """
+    if first.table.fingerprint != second.table.fingerprint:
+        raise ScxError(
+            f"{first.table.name} and {second.table.name} are not the same cells.",
+            "Compare two models, or two transcoder sets, on one data set.",
+        )
+    rows, tracers = first.draw(label, cfg), (first, second)
+    names = tuple(f"{one.lm.name} / {one.transcoders.name}" for one in tracers)
+    plans = [one.plan(one.answer_for(label), None, trace.target, trace.token) for one in tracers]
+    sides = [
+        one.merged(rows, plan, trace, cfg.nodes, progress, name)
+        for one, plan, name in zip(tracers, plans, names, strict=True)
+    ]
+    targets = [finished_target(one.lm, plan, None, 0.0) for one, plan in zip(tracers, plans, strict=True)]
+    about = second.about({})
+    return difference(
+        (names[0], names[1]),
+        *sides,
+        (targets[0], targets[1]),
+        same_set=_prints(first) == _prints(second),
+        paired=True,
+        min_share=cfg.min_share,
+        seed=cfg.seed,
+        provenance=first.about(
+            {"trace": to_dict(trace), "consensus": to_dict(cfg)},
+            cells=rows.tolist(),
+            cell_type=label,
+            compared=list(names),
+            second={key: about.get(key) for key in ("model", "transcoders")},
+        ),
+    )
+
+
+def _prints(tracer: Tracer) -> tuple[str, str, int]:
+    unsaved = 0 if tracer.transcoders.fingerprint else id(tracer.transcoders)
+    return tracer.lm.fingerprint, tracer.transcoders.fingerprint, unsaved

@@ -126,7 +126,8 @@ def label_candidates(obs: pd.DataFrame) -> tuple[str, ...]:
 def _label_finding(obs: pd.DataFrame, name: str, how: str) -> Finding:
     labels = as_labels(obs[name])
     types, counts = np.unique(labels[labels != ""].astype(str), return_counts=True)
-    evidence = f"{how}{len(types)} types, the smallest with {counts.min():,} cells"
+    least = int(counts.min())
+    evidence = f"{how}{len(types)} types, the smallest with {least:,} cell" + ("" if least == 1 else "s")
     level = "ok"
     if n_missing := int((labels == "").sum()):
         evidence += f"; {n_missing:,} of {len(labels):,} cells are unlabelled and take no part in training"
@@ -175,7 +176,8 @@ def find_donors(obs: pd.DataFrame, wanted: str | None, where: str) -> Finding:
         return Finding("donor", "-", evidence, label_candidates(obs), "note")
     donors = as_labels(obs[name])
     names = sorted(set(donors.tolist()) - {""})
-    evidence = f"{len(names)} different: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
+    many = f"{len(names)} donor" + ("" if len(names) == 1 else "s")
+    evidence = f"{many}: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"
     level = "ok"
     if n_missing := int((donors == "").sum()):
         evidence += f"; unknown for {n_missing:,} cells"

@@ -62,7 +62,7 @@ def open_cells(
     )
     donor = find_donors(store.obs, choices.donor, store.name)
     obs, id_note = unique_ids(store.obs)
-    cells, labels = cell_finding(store, matrix, kind, labels, id_note)
+    cells, labels, unit = cell_finding(store, matrix, kind, labels, id_note)
     if require_labels and len(set(labels.tolist()) - {""}) < 2:
         raise ScxError(
             f"{store.name}: only cells of one type have a gene above 0 ('{label.choice}', {values.choice}).",
@@ -86,6 +86,7 @@ def open_cells(
         fingerprint=digest,
         matrix=matrix,
         columns=genes.columns,
+        unit=unit,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,15 @@ _POOLED = re.compile(r"n_?(?:cells|nuclei)(?:_?pooled)?|(?:cells|nuclei)_?pooled
 # Fewer genes than this a cell is what the reference recipe of cell sentences leaves out.
 FEW_GENES = 200
 PANEL = 1000
-_SAMPLE = 500
+# The genes of a row are counted in all rows up to the first number, else in so many.
+_READ_ALL, _SAMPLE = 5000, 500
+
+
+class _Pooled(NamedTuple):
+    """A column of pool sizes, and the sizes in words."""
+
+    column: str
+    sizes: str
 
 
 def unique_ids(obs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -44,11 +53,12 @@ def unique_ids(obs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def cell_finding(
     store: Store, matrix: RowMatrix, kind: str, labels: np.ndarray, id_note: str
-) -> tuple[Finding, np.ndarray]:
-    """What is worth knowing about the cells, and the labels with those of empty cells taken away."""
+) -> tuple[Finding, np.ndarray, str]:
+    """What is worth knowing about the rows, the labels with those of empty cells taken away, and what a row
+    is: "cell", "pool" or "profile"."""
     n = len(labels)
-    some = matrix.rows(np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int)))
-    genes = int(np.median(np.diff(some.indptr)))
+    drawn = np.unique(np.linspace(0, n - 1, n if n <= _READ_ALL else _SAMPLE).astype(int))
+    genes = int(np.median(_genes_per_row(matrix, drawn)))
     notes = [id_note] if id_note else []
     held = matrix.values_per_row()
     if held is not None and (n_empty := int((held == 0).sum())):
@@ -56,18 +66,33 @@ def cell_finding(
         notes.append(f"{n_empty:,} cells have no gene above 0 and take no part")
     if genes < FEW_GENES and matrix.shape[1] > PANEL:
         notes.append(f"few genes a cell: the usual recipe leaves out cells with fewer than {FEW_GENES}")
-    for column in store.obs.columns:
-        if _POOLED.fullmatch(column.lower()) and store.obs[column].dtype.kind in "iuf":
-            low, high = store.obs[column].min(), store.obs[column].max()
+    unit = "cell"
+    if kind == "averages":
+        unit = "profile"
+        notes.append("each row is an average of many cells, not one cell")
+    elif pooled := _pooled(store.obs):
+        unit = "pool" if "pool" in pooled.column.lower() else "cell"
+        notes.append(f"each row is a pool of {pooled.sizes} cells (column '{pooled.column}'), not one cell")
+    some = f" (of {len(drawn):,} drawn)" if len(drawn) < n else ""
+    evidence = "; ".join([f"median of {genes:,} genes a {unit}{some}", *notes])
+    what = f"{n:,} {unit}" + ("" if n == 1 else "s")
+    return Finding("cells", what, evidence, (), "note" if notes else "ok"), labels, unit
+
+
+def _genes_per_row(matrix: RowMatrix, rows: np.ndarray) -> np.ndarray:
+    """Number of values other than 0 in some rows, read in blocks."""
+    blocks = [matrix.rows(rows[start : start + _SAMPLE]) for start in range(0, len(rows), _SAMPLE)]
+    return np.concatenate([np.bincount(block.nonzero()[0], minlength=block.shape[0]) for block in blocks])
+
+
+def _pooled(obs: pd.DataFrame) -> _Pooled | None:
+    """The column that says that rows are sums of several cells."""
+    for column in obs.columns:
+        if _POOLED.fullmatch(column.lower()) and obs[column].dtype.kind in "iuf":
+            low, high = obs[column].min(), obs[column].max()
             if low > 1:
-                notes.append(
-                    f"each row is a pool of {low:.0f} to {high:.0f} cells (column '{column}'), not one cell"
-                )
-    evidence = "; ".join([f"median of {genes:,} genes a cell", *notes])
-    what = "profiles, not cells" if kind == "averages" else "cells"
-    return Finding(
-        "cells", f"{n:,} {what}", evidence, (), "note" if notes or kind == "averages" else "ok"
-    ), labels
+                return _Pooled(column, f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}")
+    return None
 
 
 def gene_finding(names: np.ndarray, columns: GeneColumns, n_unnamed: int) -> Finding:

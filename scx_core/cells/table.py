@@ -23,7 +23,7 @@ class CellTable:
     `symbols` [n_genes] upper-case and unique; `labels` [n_cells], "" where unlabelled; `donors`
     [n_cells] or None, "" where unknown; `cell_ids` [n_cells] unique; `obs` all columns of the file;
     `values_kind` what the numbers are; `choices` with every detected field filled in; `fingerprint`
-    the sha256 of the data, whatever the choices.
+    the sha256 of the data, whatever the choices; `unit` what a row is: "cell", "pool" or "profile".
     """
 
     name: str
@@ -39,6 +39,7 @@ class CellTable:
     fingerprint: str
     matrix: RowMatrix
     columns: GeneColumns
+    unit: str = "cell"
 
     @property
     def n_cells(self) -> int:

@@ -127,7 +127,8 @@ def _positive(
 ) -> Values:
     """The kind of a matrix without negatives. `fractions`: how many of its values are not whole."""
     shape = shape_of(x)
-    top = f"largest value {high:.4g}, {scope} rows"
+    top = f"largest value {high:,.0f}" if high >= 1000 else f"largest value {high:.4g}"
+    top += f", {scope} rows"
     if fractions == 0:
         warning = "" if high > 1 else "Every value is 0 or 1, so the genes of a cell cannot be ranked."
         return Values(
@@ -143,7 +144,7 @@ def _positive(
         sums = f"every row sums to {shape.sum:,.0f}" if shape.sum_cv < 1e-3 else "sums differ"
         return Values(
             "averages",
-            f"{sums}, {1 - shape.whole:.2%} of the values are not whole, not multiples of one unit "
+            f"{sums}, {shape.whole:.2%} of the values are whole, they are no multiples of one unit "
             f"either, and a row has {shape.detected:.0%} of all genes{few}",
             warning="These rows are profiles, not cells: averages of many cells. Results describe them, "
             "not single cells, and statistics over cells do not apply.",

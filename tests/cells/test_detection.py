@@ -113,6 +113,8 @@ def test_averages_are_called_profiles() -> None:
     assert table.values_kind == "averages"
     assert "profiles, not cells" in found(table, "values").evidence
     assert found(table, "values").level == "warning"
+    assert (found(table, "cells").choice, table.unit) == ("12 profiles", "profile")
+    assert "12 types, the smallest with 1 cell;" in found(table, "label").evidence
 
 
 def test_counts_are_preferred_unless_they_hold_few_genes() -> None:
@@ -189,7 +191,9 @@ def test_clusters_are_a_last_resort_and_said_so() -> None:
 def test_pools_are_said() -> None:
     adata = good_cells()
     adata.obs["n_cells_pooled"] = 10.0
-    assert "pool of 10 to 10 cells" in found(open_cells(adata), "cells").evidence
+    table = open_cells(adata)
+    assert (found(table, "cells").choice, table.unit) == ("120 pools", "pool")
+    assert "pool of 10 cells" in found(table, "cells").evidence
 
 
 def test_without_labels_only_when_asked() -> None:

@@ -13,14 +13,18 @@ from scx_core.cells import open_cells, split_cells
 DATA = Path(os.environ.get("SCX_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 # file: cells, columns, kind, types, unlabelled, donors, words that the findings must hold
 FILES = {
-    "cells/pbmc3k_10x.h5ad": (2700, 16634, "counts", 8, 62, 1, ("C2ORF15", "62 of 2,700 cells")),
-    "cells/zheng2017_sorted_pbmc.h5ad": (2140, 8863, "counts", 5, 0, 1, ("needs two",)),
+    "cells/pbmc3k_10x.h5ad": (2700, 16634, "counts", 8, 62, 1, ("817 genes", "C2ORF15", "62 of 2,700 cells")),
+    "cells/zheng2017_sorted_pbmc.h5ad": (2140, 8863, "counts", 5, 0, 1, ("1 donor: donor_A", "needs two")),
     "cells/tenx_citeseq_pbmc.h5ad": (400, 14935, "counts", 6, 26, 2, ("whole numbers only",)),
     "cells/kang2018_pbmc_ifnb.h5ad": (2000, 9015, "counts", 8, 1340, 3, ("1,340 of 2,000",)),
     "cells/panc8_small_5tech.h5ad": (500, 1947, "non-integer counts", 6, 0, 8, ("46% of the values",)),
     "cells/zilionis2019_nsclc.h5ad": (300, 19016, "log-normalised", 14, 2, 7, ("base e", "single cell")),
-    "heart/heart_celltype_mean_profiles.h5ad": (24, 17789, "averages", 18, 0, 0, ("profiles, not cells",)),
-    "heart/kuppe2022_heart_10nuclei_pools.h5ad": (66, 22615, "counts", 3, 0, 22, ("pool of 10 to 20 cells",)),
+    "heart/heart_celltype_mean_profiles.h5ad": (
+        24, 17789, "averages", 18, 0, 0, ("24 profiles", "profiles, not cells"),
+    ),
+    "heart/kuppe2022_heart_10nuclei_pools.h5ad": (
+        66, 22615, "counts", 3, 0, 22, ("66 pools", "pool of 10 to 20 cells"),
+    ),
     "perturb/schraivogel2020_tapseq_crispri_k562.h5ad": (
         19060, 72, "counts", 15, 0, 2, ("perturbation targets, not cell types", "panel"),
     ),

@@ -1,8 +1,8 @@
 """What a traced circuit is: nodes, signed edges, gene effects, and how to read it back from JSON.
 
 The JSON is the project's native graph format; `SCHEMA_VERSION` grows when a key changes its meaning.
-Two scopes share it: `cell` (one prompt, nodes have positions) and `consensus` (many cells of one type,
-positions are dropped and genes take their place).
+Three scopes share it: `cell` (one prompt, nodes have positions), `consensus` (many cells of one type,
+positions are dropped and genes take their place) and `difference` (one consensus less another).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from scx_core.errors import ScxError
 
 SCHEMA_VERSION = 1
 REMEDY = "Give the JSON that `scx trace`, `scx circuit` or the export button wrote."
+Scope = Literal["cell", "consensus", "difference"]
 NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
 
 
@@ -119,7 +120,7 @@ class Circuit(NamedTuple):
     the traced cell in order (empty for a consensus).
     """
 
-    scope: Literal["cell", "consensus"]
+    scope: Scope
     target: Target
     genes: tuple[GeneEffect, ...]
     nodes: tuple[Node, ...]
@@ -184,6 +185,9 @@ def _check_graph(circuit: Circuit) -> None:
         if node.id in known:
             raise Misfit(f"has the id {node.id[:40]!r}, as another node", f"nodes[{place}]")
         known.add(node.id)
+        for field in ("layer", "position", "feature"):
+            if not 0 <= (getattr(node, field) or 0) < 2**31:
+                raise Misfit("is none that a model has", f"nodes[{place}].{field}")
     joined: set[tuple[str, str]] = set()
     for place, edge in enumerate(circuit.edges):
         for end in (edge.source, edge.target):

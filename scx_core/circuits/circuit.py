@@ -112,6 +112,13 @@ class GeneEffect(NamedTuple):
     high: float | None = None
 
 
+class Supernode(NamedTuple):
+    """Features that a person or a proposal takes as one step: its name, and the ids of its nodes."""
+
+    name: str
+    members: tuple[str, ...]
+
+
 class Circuit(NamedTuple):
     """A traced circuit with everything that a figure, a table or a stranger's check needs.
 
@@ -132,6 +139,7 @@ class Circuit(NamedTuple):
     token_ids: tuple[int, ...] = ()
     tokens: tuple[str, ...] = ()
     sentence: tuple[str, ...] = ()
+    supernodes: tuple[Supernode, ...] = ()
 
     def node(self, node_id: str) -> Node:
         """The node with this id. Raises KeyError when there is none."""
@@ -146,7 +154,7 @@ class Circuit(NamedTuple):
         out["target"] = self.target._asdict() | {
             "coefficients": {str(token): weight for token, weight in self.target.coefficients.items()}
         }
-        for key in ("genes", "nodes", "edges"):
+        for key in ("genes", "nodes", "edges", "supernodes"):
             out[key] = [row._asdict() for row in out[key]]
         return out
 
@@ -188,6 +196,12 @@ def _check_graph(circuit: Circuit) -> None:
         for field in ("layer", "position", "feature"):
             if not 0 <= (getattr(node, field) or 0) < 2**31:
                 raise Misfit("is none that a model has", f"nodes[{place}].{field}")
+    owned: set[str] = set()
+    for place, supernode in enumerate(circuit.supernodes):
+        for member in supernode.members:
+            if member not in known or member in owned:
+                raise Misfit(f"holds {member[:40]!r}, which is no node or in another", f"supernodes[{place}]")
+            owned.add(member)
     joined: set[tuple[str, str]] = set()
     for place, edge in enumerate(circuit.edges):
         for end in (edge.source, edge.target):

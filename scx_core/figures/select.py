@@ -90,6 +90,8 @@ def merge_nodes(nodes: Iterable[Node]) -> tuple[dict[str, Group], dict[str, str]
 def _group_id(node: Node) -> str:
     if node.kind == "embedding":
         return "prompt" if node.gene is None else f"gene {node.gene}"
+    if node.kind == "feature" and (node.position is None or node.feature is None):
+        return f"feature {node.id}"  # of many cells, or a supernode: one box already
     if node.kind == "feature":
         place = node.position if node.gene is None else node.gene
         return f"feature {node.layer} {node.feature} {place}"

@@ -1,0 +1,212 @@
+"""Which heads carried an edge, and which carry a whole circuit: results for people, on top of heads.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+
+from scx_core.circuits.api import Tracer
+from scx_core.circuits.carry import last_rows
+from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.effects import total_effects
+from scx_core.circuits.ends import attention_top
+from scx_core.circuits.heads import Pair, Split, edge_weights, head_totals, look, split_edges
+from scx_core.circuits.ids import parse_ref, place_of
+from scx_core.circuits.scene import Scene, scene_of_circuit, scene_of_row
+from scx_core.errors import ScxError
+
+LOOKS = 5  # positions that a head's look names
+
+
+class Looked(NamedTuple):
+    """A position that a head looks at: its token, the gene that the token belongs to, the weight."""
+
+    position: int
+    token: str
+    gene: str | None
+    weight: float
+
+
+class HeadPart(NamedTuple):
+    """What one head carries of an edge over paths that pass no other: `contribution` = `attention` · `ov`.
+
+    `attention` is the weight from the target's position to the source's, `rank` its place among all that
+    the head looks at from there (1 = most), `looks` the strongest of them. `ov` is what the head would
+    carry at an attention of 1.
+    """
+
+    layer: int
+    head: int
+    contribution: float
+    attention: float
+    ov: float
+    rank: int
+    looks: tuple[Looked, ...]
+
+
+class EdgeHeads(NamedTuple):
+    """An edge split by path length and head: `weight` = `direct` + Σ contributions + `more`.
+
+    `direct`: through residual stream and skip terms alone. `one_head`: Σ contributions of all heads, of
+    which `heads` holds the strongest. `more`: through two heads and more. In units of the target:
+    pre-activation of a feature, logits of the trace's target.
+    """
+
+    source: str
+    target: str
+    weight: float
+    direct: float
+    one_head: float
+    more: float
+    heads: tuple[HeadPart, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for `json.dump`."""
+        heads = [
+            part._asdict() | {"looks": [looked._asdict() for looked in part.looks]} for part in self.heads
+        ]
+        return self._asdict() | {"heads": heads}
+
+    def frame(self) -> pd.DataFrame:
+        """One row a head, strongest first: layer, head, contribution, attention, ov, rank, looks_at."""
+        rows = [part._asdict() | {"looks_at": _named(part.looks)} for part in self.heads]
+        columns = ["layer", "head", "contribution", "attention", "ov", "rank", "looks_at"]
+        return pd.DataFrame(rows, columns=columns)
+
+
+class CircuitHeads(NamedTuple):
+    """Which heads carry a circuit, over its kept edges, in logits of its target (see `HeadTotals`).
+
+    `heads`: layer, head, signed sum, sum of absolute values, its share of `whole`; largest first.
+    `direct`, `one_head`, `more`: sums of absolute values by path length; they can exceed `whole`, the sum
+    of the edges' own, as parts of an edge may oppose each other.
+    """
+
+    heads: tuple[tuple[int, int, float, float, float], ...]
+    n_edges: int
+    whole: float
+    direct: float
+    one_head: float
+    more: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for `json.dump`."""
+        return self._asdict() | {"heads": self.frame().to_dict("records")}
+
+    def frame(self) -> pd.DataFrame:
+        """One row a head: layer, head, through, size, share."""
+        return pd.DataFrame(list(self.heads), columns=["layer", "head", "through", "size", "share"])
+
+
+def edge_heads(
+    tracer: Tracer,
+    row: int,
+    edges: Sequence[tuple[str, str]],
+    *,
+    label: str | None = None,
+    against: Sequence[str] | None = None,
+    heads: int = 10,
+) -> list[EdgeHeads]:
+    """Split edges (source id, target id) of one cell's graph by head; the `heads` strongest are named.
+
+    Ids are those of the circuit's JSON; the edges need not be in the circuit. Raises ScxError for an
+    unknown row, label or id, a feature that is not active, and ends that can have no edge.
+    """
+    scene = scene_of_row(tracer, row, label, against)
+    pairs = _pairs(scene, edges)
+    weight_E = edge_weights(scene.frozen, pairs, scene.read_d)
+    return split_named(scene, pairs, weight_E, heads)
+
+
+def circuit_edge_heads(
+    tracer: Tracer, circuit: Circuit, edges: Sequence[tuple[str, str]], heads: int = 10
+) -> list[EdgeHeads]:
+    """`edge_heads` of kept edges of a single-cell circuit. Raises ScxError for an edge that it lacks."""
+    scene = scene_of_circuit(tracer, circuit)
+    weights = {(edge.source, edge.target): edge.weight for edge in circuit.edges}
+    edges = [(source, target) for source, target in edges]
+    for edge in edges:
+        if edge not in weights:
+            raise ScxError(
+                f"The circuit has no edge from {edge[0][:80]} to {edge[1][:80]}.", "Choose another."
+            )
+    weight_E = scene.read_d.new_tensor([weights[edge] for edge in edges])
+    return split_named(scene, _pairs(scene, edges), weight_E, heads)
+
+
+def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
+    """What every head carries of the kept edges of a single-cell circuit; bias edges are left out."""
+    scene = scene_of_circuit(tracer, circuit)
+    edges = [edge for edge in circuit.edges if edge.source != "bias"]
+    if not edges:
+        raise ScxError("This circuit has no edges.", "Trace it with a larger share of nodes and edges.")
+    pairs = _pairs(scene, [(edge.source, edge.target) for edge in edges])
+    weight_E = scene.read_d.new_tensor([edge.weight for edge in edges])
+    split = split_edges(scene.frozen, pairs, weight_E, scene.read_d)
+    totals = head_totals(split, _slopes(scene, pairs))
+    size_LH = totals.size_LH
+    order = torch.argsort(size_LH.flatten(), descending=True, stable=True).tolist()
+    n_heads = size_LH.shape[1]
+    rows = []
+    for layer, head in (divmod(i, n_heads) for i in order):
+        size = float(size_LH[layer, head])
+        rows.append((layer, head, float(totals.through_LH[layer, head]), size, size / totals.whole))
+    parts = (totals.direct[1], totals.one_head[1], totals.more[1])
+    return CircuitHeads(tuple(rows), len(edges), totals.whole, *parts)
+
+
+def split_named(scene: Scene, pairs: Sequence[Pair], weight_E: torch.Tensor, heads: int) -> list[EdgeHeads]:
+    """Split edges and name what the strongest heads look at."""
+    split = split_edges(scene.frozen, pairs, weight_E, scene.read_d)
+    return [_named_edge(scene, split, e, pair, heads) for e, pair in enumerate(pairs)]
+
+
+def _named_edge(scene: Scene, split: Split, e: int, pair: Pair, heads: int) -> EdgeHeads:
+    frozen, head_LH, is_target = scene.frozen, split.head_ELH[e], pair.target.kind == "target"
+    at = frozen.n_positions - 1 if is_target else pair.target.position
+    top = attention_top(frozen.replacement, len(frozen.layers) if is_target else pair.target.layer)
+    order = torch.argsort(head_LH.abs().flatten(), descending=True, stable=True).tolist()
+    places = [divmod(i, head_LH.shape[1]) for i in order]
+    parts = []
+    for layer, head in [place for place in places if pair.source.layer < place[0] < top][:heads]:
+        seen = look(frozen, layer, head, at, pair.source.position, LOOKS)
+        looks = tuple(
+            Looked(s, scene.tokens[s], scene.genes[s], weight)
+            for s, weight in zip(seen.positions, seen.weights, strict=True)
+        )
+        part, weight, ov = (
+            float(tensor[e, layer, head]) for tensor in (split.head_ELH, split.attention_ELH, split.ov_ELH)
+        )
+        parts.append(HeadPart(layer, head, part, weight, ov, seen.rank, looks))
+    whole, direct, more = (float(tensor[e]) for tensor in (split.weight_E, split.direct_E, split.more_E))
+    one_head = float(head_LH.sum())
+    return EdgeHeads(pair.source.id, pair.target.id, whole, direct, one_head, more, tuple(parts))
+
+
+def _pairs(scene: Scene, edges: Sequence[tuple[str, str]]) -> list[Pair]:
+    return [
+        Pair(parse_ref(source, scene.frozen), parse_ref(target, scene.frozen)) for source, target in edges
+    ]
+
+
+def _slopes(scene: Scene, pairs: Sequence[Pair]) -> torch.Tensor:
+    """∂target/∂pre-activation of each edge's target over all paths, [E]: effect over value."""
+    frozen = scene.frozen
+    effects = total_effects(frozen, last_rows(frozen, scene.read_d), scene.read_bias)
+    slopes = []
+    for _, target in pairs:
+        if target.kind == "target":
+            slopes.append(1.0)
+            continue
+        place = place_of(frozen, target)
+        effect, value = effects.features[target.layer][place], frozen.layers[target.layer].value_N[place]
+        slopes.append(float(effect / value))
+    return scene.read_d.new_tensor(slopes)
+
+
+def _named(looks: Sequence[Looked]) -> str:
+    """Where a head looks, in a line: "CD79A 41%, CD74 12%"."""
+    return ", ".join(f"{looked.gene or looked.token.strip()} {looked.weight:.0%}" for looked in looks)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from transformers import DynamicCache
 
 from scx_core.errors import ScxError
 from scx_core.language.load import Language
@@ -104,6 +105,9 @@ def _score_batch(lm: Language, cells: Sequence[EncodedCell], answers: list[tuple
         input_ids=ids_BT,
         attention_mask=mask_BT,
         position_ids=positions(mask_BT),
+        # A cache that the model makes itself forgets what lies outside its sliding windows, and with it the
+        # length that the masks of the candidates need.
+        past_key_values=DynamicCache(),
         use_cache=True,
         logits_to_keep=1,
     )
@@ -144,13 +148,9 @@ def score_labels(
     answers = list(answers_of(lm, labels, lead).values())
     out = np.zeros((len(cells), len(labels)))
     longest = max(len(cell.ids) for cell in cells)
-    a_row = (
-        2
-        * lm.facts.n_layers
-        * lm.facts.width
-        * (longest + max(map(len, answers)))
-        * lm.unembedding.element_size()
-    )
+    facts = lm.facts
+    a_token = 2 * facts.n_layers * facts.n_value_heads * facts.head_width * lm.unembedding.element_size()
+    a_row = a_token * (longest + max(map(len, answers)))
     at_once = max(1, CACHE_BYTES // a_row)
     per_batch = max(1, min(batch, at_once // min(len(labels), at_once)))
     for start in range(0, len(cells), per_batch):

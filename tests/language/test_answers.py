@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scx_core.errors import ScxError
 from scx_core.language import answers, answers_of, decision, find_lead, predicted, score_labels
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.tiny import LABELS, OTHER_FAMILIES, tiny_cells, tiny_language
 
 NAMES = st.dictionaries(
     st.sampled_from("abcdefgh"), st.lists(st.integers(0, 2), min_size=1, max_size=5).map(tuple), min_size=2
@@ -42,10 +42,14 @@ def slow_scores(lm, cells, labels, lead) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("parallel", [True, False])
+MODELS = [{"parallel": True}, {"parallel": False}, *({"family": family} for family in OTHER_FAMILIES)]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_scores_equal_a_slow_direct_computation(tmp_path, parallel, dtype):
-    lm = tiny_language(tmp_path, dtype=dtype, parallel=parallel)
+def test_scores_equal_a_slow_direct_computation(tmp_path, model, dtype):
+    """Also where some layers see only a window that is shorter than the prompt (Qwen2, Gemma-2)."""
+    lm = tiny_language(tmp_path, dtype=dtype, **model)
     cells = tiny_cells(lm)
     wanted = slow_scores(lm, cells, LABELS, " ")
     assert len({len(cell.ids) for cell in cells}) > 1

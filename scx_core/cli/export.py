@@ -12,7 +12,7 @@ from scx_core.runs import add_arguments, from_namespace
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
     """The command's parser."""
-    words = "write a circuit as PNG, SVG, PDF, HTML, GraphML, JSON and CSV"
+    words = "write a circuit as PNG, SVG, PDF, HTML, GraphML, JSON, Neuronpedia graph and CSV"
     more = "Takes the JSON of `scx trace` or `scx circuit`, or traces the circuit of a cell type first."
     return subparsers.add_parser("export", help=words, description=f"{words}. {more}", fill=_options)
 

@@ -1,8 +1,9 @@
 """Figures: a traced circuit as something to look at and to take away.
 
 In comes a `Circuit` and a `View`; `simplify` computes one `Drawing`, and the page, the printed figure and
-the legend all draw exactly that. Out go HTML, PNG, SVG, PDF, GraphML, JSON, the coloured cell sentence,
-the gene chart and the gene table, all with their provenance and with every name escaped.
+the legend all draw exactly that. Out go HTML, PNG, SVG, PDF, GraphML, JSON, Neuronpedia's graph, a networkx
+graph, the coloured cell sentence, the gene chart and the gene table, all with their provenance and with
+every name escaped.
 """
 
 from scx_core.figures.account import Part, account
@@ -20,6 +21,7 @@ from scx_core.figures.export import (
 from scx_core.figures.html import circuit_page, to_pyvis
 from scx_core.figures.layout import simplify
 from scx_core.figures.network import to_graphml, to_networkx
+from scx_core.figures.neuronpedia import neuronpedia_graph, to_neuronpedia
 from scx_core.figures.picture import circuit_figure, circuit_picture
 from scx_core.figures.sentence import sentence_html
 from scx_core.figures.table import gene_table, markers_of, table_csv
@@ -45,6 +47,7 @@ __all__ = [
     "genes_picture",
     "markers_of",
     "mime_type",
+    "neuronpedia_graph",
     "provenance_line",
     "safe_name",
     "sentence_html",
@@ -52,5 +55,6 @@ __all__ = [
     "table_csv",
     "to_graphml",
     "to_networkx",
+    "to_neuronpedia",
     "to_pyvis",
 ]

@@ -1,7 +1,8 @@
 """A circuit as files or as bytes for a download button, each whole or not there at all.
 
-Files of `export`: NAME.png .svg .pdf .html .graphml .json, NAME_genes.csv with NAME_genes.provenance.json
-beside it, NAME_genes.png .svg .pdf for the bar chart. The same circuit gives the same bytes.
+Files of `export`: NAME.png .svg .pdf .html .graphml .json, NAME_neuronpedia.json, NAME_genes.csv with
+NAME_genes.provenance.json beside it, NAME_genes.png .svg .pdf for the bar chart. The same circuit gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from .drawing import Drawing, View
 from .html import circuit_page
 from .layout import simplify
 from .network import to_graphml
+from .neuronpedia import to_neuronpedia
 from .picture import circuit_picture
 from .table import gene_table, table_csv
 
-DEFAULT_FORMATS = ("png", "svg", "pdf", "html", "graphml", "json", "csv")
+DEFAULT_FORMATS = ("png", "svg", "pdf", "html", "graphml", "json", "neuronpedia", "csv")
 _WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 _MOST_CHARACTERS = 60
 
@@ -71,6 +73,9 @@ _FORMATS = {
     "html": _Format(".html", "text/html", lambda job: circuit_page(job.drawing()).encode("utf-8")),
     "graphml": _Format(".graphml", "application/xml", lambda job: to_graphml(job.circuit)),
     "json": _Format(".json", "application/json", lambda job: _json(job.circuit.to_json())),
+    "neuronpedia": _Format(
+        "_neuronpedia.json", "application/json", lambda job: to_neuronpedia(job.circuit, job.labels)
+    ),
     "csv": _Format(
         "_genes.csv",
         "text/csv",
@@ -117,12 +122,13 @@ def export(
 ) -> list[Path]:
     """Write the circuit; returns the files in the order written.
 
-    `where` is a folder (made when absent), or a file name whose ending is one of the formats: then only
-    that file is written, and `formats` is not looked at. Everything is made before the first file is
-    written. Raises ScxError for an unknown format or a place that cannot be written to.
+    `where` is a folder (made when absent), or a file name whose ending is one of the formats (a name on
+    `neuronpedia.json` is Neuronpedia's): then only that file is written, and `formats` is not looked at.
+    Everything is made before the first file is written. Raises ScxError for an unknown format or a place
+    that cannot be written to.
     """
     where = Path(where)
-    single = where.suffix.lower().lstrip(".")
+    single = "neuronpedia" if where.name.lower().endswith("neuronpedia.json") else where.suffix.lower()[1:]
     as_file = single in DEFAULT_FORMATS and not where.is_dir()
     wanted = {single: where} if as_file else {name: where / file_name(circuit, name) for name in formats}
     contents: dict[Path, bytes] = {}

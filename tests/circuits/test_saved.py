@@ -72,6 +72,8 @@ def _nested(levels):
         (_twice("nodes"), "has the id"),
         (_set("nodes", 1, "position", value=1.5), r"nodes\[1\].position is not a whole number"),
         (_set("nodes", 1, "layer", value=2**60), r"nodes\[1\].layer is not a whole number"),
+        (_set("nodes", 1, "position", value=-1), r"nodes\[1\].position is none that a model has"),
+        (_set("nodes", 1, "position", value=2**40), r"nodes\[1\].position is none that a model has"),
         (_set("nodes", 1, "kind", value="wizard"), r"nodes\[1\].kind is not one of embedding, feature"),
         (_set("nodes", 1, "kind", value=["feature"]), r"nodes\[1\].kind is not one of"),
         (_set("nodes", 1, "colour", value="red"), r"nodes\[1\] has an unknown key 'colour'"),

@@ -1,12 +1,13 @@
 """GraphML that other programs can read: typed, complete, without None."""
 
 import io
+import json
 import xml.etree.ElementTree as ET
 
 import networkx as nx
 import pytest
 
-from scx_core.circuits.circuit import Edge
+from scx_core.circuits.circuit import Edge, Node
 from scx_core.errors import ScxError
 from scx_core.figures import to_graphml, to_networkx
 from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit
@@ -48,6 +49,26 @@ def test_networkx_graph_holds_what_the_circuit_holds():
     assert graph.nodes["target"]["label"] == "CD19+ B"
     assert "position" not in graph.nodes["bias"]
     assert to_graphml(circuit) == to_graphml(circuit)
+
+
+@pytest.mark.parametrize("make", [cell_circuit, consensus_circuit, hostile_circuit])
+def test_every_node_and_edge_comes_back_from_the_networkx_graph(make):
+    """Also after networkx' own JSON, which is how a graph travels between programs."""
+    circuit = make()
+    text = json.dumps(nx.node_link_data(to_networkx(circuit), edges="links"))
+    graph = nx.node_link_graph(json.loads(text), directed=True, multigraph=False, edges="links")
+    added = {"label", "strength", "sign"}
+    nodes = [
+        Node(id=name, **{key: value for key, value in data.items() if key not in added})
+        for name, data in graph.nodes(data=True)
+    ]
+    edges = {
+        (a, b): Edge(a, b, **{key: value for key, value in data.items() if key not in added})
+        for a, b, data in graph.edges(data=True)
+    }
+    assert tuple(nodes) == circuit.nodes
+    assert edges == {(edge.source, edge.target): edge for edge in circuit.edges}
+    assert json.loads(graph.graph["provenance"]) == circuit.provenance
 
 
 def test_an_unknown_end_is_a_users_error():

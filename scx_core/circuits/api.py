@@ -15,7 +15,7 @@ from scx_core.circuits.effects import span_effects, total_effects
 from scx_core.circuits.frozen import freeze, freeze_many
 from scx_core.circuits.merged import Merged
 from scx_core.circuits.replacement import Replacement, replacement
-from scx_core.circuits.target import TargetPlan, finished_target, plan_target, target_row
+from scx_core.circuits.target import TargetPlan, finished_target, plan_feature, plan_target, target_row
 from scx_core.circuits.trace import finish, graph_of, merged_graph, trace_graph
 from scx_core.errors import ScxError
 from scx_core.language import Language, find_lead, predicted, score_labels
@@ -112,12 +112,27 @@ class Tracer:
         graph = trace_graph(
             self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes, cfg.choice
         )
-        about = {
+        return finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+
+    def feature(
+        self, row: int, layer: int, feature: int, position: int | None = None, cfg: TraceConfig = TRACE
+    ) -> Circuit:
+        """The circuit of a transcoder feature's pre-activation in one cell, at the last token where it is
+        active unless a position is given.
+
+        Raises ScxError when the row or the feature does not exist, or it is not active there.
+        """
+        self._check_row(row)
+        cell, plan = self.encode([row])[0], plan_feature(self.rep, layer, feature, position)
+        graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice)
+        return finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+
+    def _cell(self, row: int) -> dict[str, str | int]:
+        return {
             "row": int(row),
             "cell_id": str(self.table.cell_ids[row]),
             "cell_label": str(self.table.labels[row]),
         }
-        return finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=about))
 
     def answer_for(self, label: str, cells: int = 12) -> str:
         """The model's answer for a type of the table: its own name, else what most of its cells are called.

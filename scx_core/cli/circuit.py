@@ -32,6 +32,9 @@ def add_consensus(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--type", help="cell type, as the file calls it (default: the most frequent)")
     parser.add_argument("--answer", help="the model's name for that type, where it differs")
+    parser.add_argument(
+        "--steps", action="store_true", help="propose groups of features that act as one step"
+    )
     trace.add_against(parser)
     common.add_cells(parser)
     common.add_model(parser)
@@ -48,10 +51,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def consensus(args: argparse.Namespace) -> Circuit:
     """The consensus circuit that the options ask for."""
     from scx_core.circuits import ConsensusConfig, TraceConfig
+    from scx_core.circuits.supernodes import propose
 
     config, tracing = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
-    return tracer.consensus(
+    found = tracer.consensus(
         args.type or str(tracer.table.cells_per_type().index[0]),
         answer=args.answer,
         against=args.against,
@@ -59,3 +63,4 @@ def consensus(args: argparse.Namespace) -> Circuit:
         cfg=config,
         progress=common.progress_of(args),
     )
+    return found._replace(supernodes=propose(found)) if args.steps else found

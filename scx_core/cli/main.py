@@ -11,13 +11,23 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from scx_core import __version__
-from scx_core.cli import bench, circuit, demo, export, prepare, trace, train, validate
+from scx_core.cli import bench, circuit, demo, difference, export, prepare, trace, train, validate
 from scx_core.cli.parser import CommandParser
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.runs.files import to_json_text
 
-COMMANDS: tuple[ModuleType, ...] = (prepare, train, validate, trace, circuit, export, demo, bench)
+COMMANDS: tuple[ModuleType, ...] = (
+    prepare,
+    train,
+    validate,
+    trace,
+    circuit,
+    difference,
+    export,
+    demo,
+    bench,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,6 +29,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--cell", metavar="ROW", help="number of the cell in the file, or its name (default: the first)"
     )
     parser.add_argument("--type", help="answer to explain (default: what the model calls the cell)")
+    parser.add_argument(
+        "--feature",
+        metavar="LAYER:NUMBER[:TOKEN]",
+        help="explain a transcoder feature instead (without a token, at the last where it is active)",
+    )
     add_against(parser)
     common.add_cells(parser)
     common.add_model(parser)
@@ -54,7 +59,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
     row = find_row(tracer.table, args.cell)
+    if args.feature is not None:
+        return tracer.feature(row, *_feature(args.feature), cfg=config).to_json()
     return tracer.cell(row, label=args.type, against=args.against, cfg=config).to_json()
+
+
+def _feature(text: str) -> list[int]:
+    """LAYER:NUMBER or LAYER:NUMBER:TOKEN. Raises ScxError."""
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
+        raise ScxError(f"{text[:40]!r} is no feature.", "Give LAYER:NUMBER or LAYER:NUMBER:TOKEN, as 2:513.")
+    return [int(part) for part in parts]
 
 
 def find_row(table: CellTable, cell: str | None) -> int:

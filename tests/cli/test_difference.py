@@ -36,7 +36,8 @@ def test_steps_are_in_the_circuit(files, tmp_path):
 
 def test_a_feature_is_explained(files, tmp_path):
     traced = call("trace", *files.all, "--cell", "cell-3", "--nodes", "900", "--node-share", "1", tmp_path)
-    node = next(n for n in traced["nodes"] if n["kind"] == "feature" and n["layer"] == 1)
+    upper = [n for n in traced["nodes"] if n["kind"] == "feature" and n["layer"] == 1]
+    node = min(upper, key=lambda n: n["position"])  # not behind the prompt, where answer tokens are forced
     name = f"1:{node['feature']}:{node['position']}"
     result = call("trace", *files.all, "--cell", "cell-3", "--feature", name, tmp_path)
     assert (result["target"]["kind"], result["target"]["position"]) == ("feature", node["position"])

@@ -36,12 +36,13 @@ def test_steps_are_in_the_circuit(files, tmp_path):
 
 def test_a_feature_is_explained(files, tmp_path):
     traced = call("trace", *files.all, "--cell", "cell-3", "--nodes", "900", "--node-share", "1", tmp_path)
-    upper = [n for n in traced["nodes"] if n["kind"] == "feature" and n["layer"] == 1]
-    node = min(upper, key=lambda n: n["position"])  # not behind the prompt, where answer tokens are forced
-    name = f"1:{node['feature']}:{node['position']}"
+    features = [n for n in traced["nodes"] if n["kind"] == "feature"]
+    node = min(features, key=lambda n: n["position"])  # behind the prompt, answer tokens are forced
+    name = f"{node['layer']}:{node['feature']}:{node['position']}"
     result = call("trace", *files.all, "--cell", "cell-3", "--feature", name, tmp_path)
     assert (result["target"]["kind"], result["target"]["position"]) == ("feature", node["position"])
-    assert {n["layer"] for n in result["nodes"] if n["kind"] == "feature"} <= {0}
+    assert all(n["layer"] < node["layer"] for n in result["nodes"] if n["kind"] == "feature")
+    assert result["target"]["value"] == pytest.approx(node["activation"], rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ status.json     how far it is, written by the job
 process.json    which process was started for it, written by the starter
 metrics.jsonl   one record a line
 checkpoints/    step-000123.safetensors + step-000123.json
+stop            there when the job was asked to end
 lock, job.log
 """
 
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 
 STATES = ("new", "running", "stopped", "failed", "done")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
+STOP = "stop"
 _WINDOW = 30  # status records that the speed is measured over
 _PAUSE = 0.2  # seconds between two "running" records on disk
 
 
 class RunStatus(NamedTuple):
-    """How far a run is. `state` is one of STATES, or "dead": it should run, and its process is gone.
+    """How far a run is. `state` is one of STATES, or "dead": it should run, and its process is gone unasked.
 
     `per_second` (steps per second) and `eta_s` (seconds left) are None until they can be told.
     """
@@ -202,7 +204,7 @@ class RunFolder:
         write_json(self.path / "status.json", record, durable=False)
 
     def status(self) -> RunStatus:
-        """How far the job is now; "dead" when it should run and its process is gone."""
+        """How far the job is now; "dead" when it should run and its process is gone unasked."""
         path = self.path / "status.json"
         if not path.exists():
             return RunStatus("new")
@@ -213,6 +215,8 @@ class RunFolder:
             return status
         if is_alive(process):
             return status._replace(pid=process.pid)
+        if (self.path / STOP).exists():
+            return status._replace(state="stopped", per_second=None, eta_s=None)
         return status._replace(state="dead", per_second=None, eta_s=None, error=self._last_words())
 
     def process(self) -> ProcessIdentity | None:

@@ -17,8 +17,8 @@ import psutil
 
 import scx_core
 from scx_core.errors import ScxError
-from scx_core.runs.files import write_json
-from scx_core.runs.folder import RunFolder
+from scx_core.runs.files import write_atomic, write_json
+from scx_core.runs.folder import STOP, RunFolder
 from scx_core.runs.processes import ProcessIdentity, identity_of
 
 RUN = "{run}"  # stands for the run's own folder in argv, so that a folder can be moved
@@ -38,7 +38,8 @@ def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
     if words != run.argv:
         run.update(argv=words)
     before = run.status()
-    (run.path / "process.json").unlink(missing_ok=True)
+    for file in ("process.json", STOP):
+        (run.path / file).unlink(missing_ok=True)
     status = {"state": "running", "done": before.done, "total": before.total, "message": "starting"}
     write_json(run.path / "status.json", status)
     with open(run.path / "job.log", "ab") as log:
@@ -61,13 +62,15 @@ def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
 def stop(run: RunFolder) -> None:
     """Ask the job to end (SIGTERM), with a checkpoint and its status. Does nothing when it does not run.
 
-    Windows knows no asking and ends it at once; the latest checkpoint stays. Raises ScxError when the job
-    runs on another computer.
+    Outside a training, as while it reads the cells, a job ends at once, and on Windows always: the file
+    `stop` tells that it was asked to; the latest checkpoint stays. Raises ScxError when the job runs on
+    another computer.
     """
     process = run.process()
     if process and run.status().state == "running":
         if process.host != socket.gethostname():
             raise ScxError(f"The run {run.name} is on the computer {process.host}.", "Stop it there.")
+        write_atomic(run.path / STOP, "")
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(process.pid).terminate()
 

@@ -73,6 +73,16 @@ def test_a_job_is_started_stopped_and_resumed(run):
     assert log.count("args ['--steps', '10; rm -rf /'] stdin ''") == 2
 
 
+def test_a_job_that_is_stopped_before_it_listens_is_stopped_and_not_dead(run):
+    start(run, [jobs.RUN])
+    stop(run)  # Python itself is still starting
+    wait_for(lambda: run.status().state == "stopped")
+    pid = resume(run)
+    wait_for(lambda: len(run.metrics()) > 3)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: run.status().state == "dead")
+
+
 def test_a_killed_job_is_dead_leaves_no_zombie_and_resumes(run):
     pid = start(run, [jobs.RUN])
     wait_for(lambda: len(run.metrics()) > 3)

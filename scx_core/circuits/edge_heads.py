@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 
 from scx_core.circuits.api import Tracer
-from scx_core.circuits.carry import last_rows
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.effects import total_effects
 from scx_core.circuits.ends import attention_top
@@ -117,7 +116,7 @@ def edge_heads(
     """
     scene = scene_of_row(tracer, row, label, against)
     pairs = _pairs(scene, edges)
-    weight_E = edge_weights(scene.frozen, pairs, scene.read_d)
+    weight_E = edge_weights(scene.frozen, pairs, scene.target)
     return split_named(scene, pairs, weight_E, heads)
 
 
@@ -133,7 +132,7 @@ def circuit_edge_heads(
             raise ScxError(
                 f"The circuit has no edge from {edge[0][:80]} to {edge[1][:80]}.", "Choose another."
             )
-    weight_E = scene.read_d.new_tensor([weights[edge] for edge in edges])
+    weight_E = scene.target.read_Rd.new_tensor([weights[edge] for edge in edges])
     return split_named(scene, _pairs(scene, edges), weight_E, heads)
 
 
@@ -144,8 +143,8 @@ def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
     if not edges:
         raise ScxError("This circuit has no edges.", "Trace it with a larger share of nodes and edges.")
     pairs = _pairs(scene, [(edge.source, edge.target) for edge in edges])
-    weight_E = scene.read_d.new_tensor([edge.weight for edge in edges])
-    split = split_edges(scene.frozen, pairs, weight_E, scene.read_d)
+    weight_E = scene.target.read_Rd.new_tensor([edge.weight for edge in edges])
+    split = split_edges(scene.frozen, pairs, weight_E, scene.target)
     totals = head_totals(split, _slopes(scene, pairs))
     size_LH = totals.size_LH
     order = torch.argsort(size_LH.flatten(), descending=True, stable=True).tolist()
@@ -160,19 +159,20 @@ def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
 
 def split_named(scene: Scene, pairs: Sequence[Pair], weight_E: torch.Tensor, heads: int) -> list[EdgeHeads]:
     """Split edges and name what the strongest heads look at."""
-    split = split_edges(scene.frozen, pairs, weight_E, scene.read_d)
+    split = split_edges(scene.frozen, pairs, weight_E, scene.target)
     return [_named_edge(scene, split, e, pair, heads) for e, pair in enumerate(pairs)]
 
 
 def _named_edge(scene: Scene, split: Split, e: int, pair: Pair, heads: int) -> EdgeHeads:
-    frozen, head_LH, is_target = scene.frozen, split.head_ELH[e], pair.target.kind == "target"
-    at = frozen.n_positions - 1 if is_target else pair.target.position
-    top = attention_top(frozen.replacement, len(frozen.layers) if is_target else pair.target.layer)
+    frozen, head_LH, target = scene.frozen, split.head_ELH[e], pair.target
+    if target.kind == "target":
+        target = target._replace(layer=scene.target.layer, position=int(scene.target.position_R[0]))
+    top = attention_top(frozen.replacement, target.layer)
     order = torch.argsort(head_LH.abs().flatten(), descending=True, stable=True).tolist()
     places = [divmod(i, head_LH.shape[1]) for i in order]
     parts = []
     for layer, head in [place for place in places if pair.source.layer < place[0] < top][:heads]:
-        seen = look(frozen, layer, head, at, pair.source.position, LOOKS)
+        seen = look(frozen, layer, head, target.position, pair.source.position, LOOKS)
         looks = tuple(
             Looked(s, scene.tokens[s], scene.genes[s], weight)
             for s, weight in zip(seen.positions, seen.weights, strict=True)
@@ -195,7 +195,7 @@ def _pairs(scene: Scene, edges: Sequence[tuple[str, str]]) -> list[Pair]:
 def _slopes(scene: Scene, pairs: Sequence[Pair]) -> torch.Tensor:
     """∂target/∂pre-activation of each edge's target over all paths, [E]: effect over value."""
     frozen = scene.frozen
-    effects = total_effects(frozen, last_rows(frozen, scene.read_d), scene.read_bias)
+    effects = total_effects(frozen, scene.target, scene.read_bias)
     slopes = []
     for _, target in pairs:
         if target.kind == "target":
@@ -204,7 +204,7 @@ def _slopes(scene: Scene, pairs: Sequence[Pair]) -> torch.Tensor:
         place = place_of(frozen, target)
         effect, value = effects.features[target.layer][place], frozen.layers[target.layer].value_N[place]
         slopes.append(float(effect / value))
-    return scene.read_d.new_tensor(slopes)
+    return scene.target.read_Rd.new_tensor(slopes)
 
 
 def _named(looks: Sequence[Looked]) -> str:

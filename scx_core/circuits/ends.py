@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from scx_core.circuits.carry import Rows
 from scx_core.circuits.frozen import FrozenPrompt, mlp_read, skip_back
 from scx_core.circuits.ids import Ref, place_of
 from scx_core.circuits.replacement import Replacement
@@ -22,7 +23,7 @@ Level = TypeVar("Level", int, torch.Tensor)
 class Reads(NamedTuple):
     """Targets of edges. `read_Rd` acts on the stream in front of the norm, 1/σ included.
 
-    `level_R` is the block whose MLP reads (L for the trace's target); blocks below it lie on the way.
+    `level_R` is the block whose MLP reads (L for a target of logits); blocks below it lie on the way.
     """
 
     level_R: torch.Tensor
@@ -38,20 +39,19 @@ class Writes(NamedTuple):
     write_Sd: torch.Tensor
 
 
-def reads_of(frozen: FrozenPrompt, refs: Sequence[Ref], target_read_d: torch.Tensor) -> Reads:
-    """Read vectors of features (of their pre-activation) and of the target at the last position."""
-    rep, n = frozen.replacement, len(frozen.layers)
-    rows = []
+def reads_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: Rows) -> Reads:
+    """Read vectors of features (of their pre-activation) and of the trace's target."""
+    rep, rows = frozen.replacement, []
+    target_at = (target.layer, int(target.position_R[0]))
+    places = [target_at if ref.kind == "target" else (ref.layer, ref.position) for ref in refs]
     for ref in refs:
         if ref.kind == "target":
-            rows.append(target_read_d)
+            rows.append(target.read_Rd[0])
         else:
             maps, layer = rep.layers[ref.layer], frozen.layers[ref.layer]
             rows.append(maps.enc_Fd[ref.feature] * layer.mlp_scale_T[ref.position])
-    device = target_read_d.device
-    level = [n if ref.kind == "target" else ref.layer for ref in refs]
-    position = [frozen.n_positions - 1 if ref.kind == "target" else ref.position for ref in refs]
-    return Reads(torch.tensor(level, device=device), torch.tensor(position, device=device), torch.stack(rows))
+    level, position = torch.tensor(places, device=target.read_Rd.device).unbind(1)
+    return Reads(level, position, torch.stack(rows))
 
 
 def writes_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> Writes:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from scx_core.circuits.carry import Rows
 from scx_core.circuits.ends import (
     Reads,
     Writes,
@@ -62,12 +63,12 @@ class Split(NamedTuple):
         return self.weight_E - self.direct_E - self.head_ELH.sum((1, 2))
 
 
-def check_pairs(frozen: FrozenPrompt, pairs: Sequence[Pair]) -> None:
+def check_pairs(pairs: Sequence[Pair], target_row: Rows) -> None:
     """Raise ScxError for a pair that can have no edge: an error or token as target, a target as source, or a
     source that does not lie below and at or before its target."""
-    last = Ref("target", len(frozen.layers), frozen.n_positions - 1)
+    explained = Ref("target", target_row.layer, int(target_row.position_R[0]))
     for source, target in pairs:
-        end = last if target.kind == "target" else target
+        end = explained if target.kind == "target" else target
         if source.kind == "target" or target.kind not in ("feature", "target"):
             raise ScxError(
                 f"There is no edge from {source.id} to {target.id}.",
@@ -81,14 +82,14 @@ def check_pairs(frozen: FrozenPrompt, pairs: Sequence[Pair]) -> None:
 
 
 @torch.no_grad()
-def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], read_d: torch.Tensor) -> torch.Tensor:
-    """The whole edges, [E], of any pairs, whether or not a graph was traced. `read_d` is the target's.
+def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> torch.Tensor:
+    """The whole edges, [E], of any pairs, whether or not a graph was traced. `target` is the trace's.
 
     Raises ScxError for a pair that can have no edge or a source that is not active.
     """
-    check_pairs(frozen, pairs)
-    reads, writes, row_E, column_E = _ends(frozen, pairs, read_d)
-    weight_E = read_d.new_zeros(len(pairs))
+    check_pairs(pairs, target)
+    reads, writes, row_E, column_E = _ends(frozen, pairs, target)
+    weight_E = target.read_Rd.new_zeros(len(pairs))
     for level in reads.level_R.unique().tolist():
         for rows in (reads.level_R == level).nonzero()[:, 0].split(ROWS):
             for k, G_RPd in _carried(frozen, reads, rows, level):
@@ -117,21 +118,19 @@ def _carried(
 
 
 @torch.no_grad()
-def split_edges(
-    frozen: FrozenPrompt, pairs: Sequence[Pair], weight_E: torch.Tensor, read_d: torch.Tensor
-) -> Split:
-    """Split many edges at once. `weight_E` are the whole edges, `read_d` the target's read vector.
+def split_edges(frozen: FrozenPrompt, pairs: Sequence[Pair], weight_E: torch.Tensor, target: Rows) -> Split:
+    """Split many edges at once. `weight_E` are the whole edges, `target` the row of the trace's target.
 
     Raises ScxError for a pair that can have no edge or a source that is not active.
     """
-    check_pairs(frozen, pairs)
+    check_pairs(pairs, target)
     # Edges of one target together, so that a part needs few read vectors.
     order = sorted(range(len(pairs)), key=lambda e: pairs[e].target)
     parts = [
-        _split(frozen, [pairs[e] for e in order[start : start + EDGES]], read_d)
+        _split(frozen, [pairs[e] for e in order[start : start + EDGES]], target)
         for start in range(0, len(order), EDGES)
     ]
-    back = torch.tensor(order, device=read_d.device).argsort()
+    back = torch.tensor(order, device=weight_E.device).argsort()
     direct_E, attention_ELH, ov_ELH = (torch.cat(part)[back] for part in zip(*parts, strict=True))
     return Split(weight_E, direct_E, attention_ELH, ov_ELH)
 
@@ -145,19 +144,20 @@ class _Ends(NamedTuple):
     column_E: torch.Tensor
 
 
-def _ends(frozen: FrozenPrompt, pairs: Sequence[Pair], read_d: torch.Tensor) -> _Ends:
+def _ends(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> _Ends:
     targets = {ref: i for i, ref in enumerate(dict.fromkeys(pair.target for pair in pairs))}
     sources = {ref: i for i, ref in enumerate(dict.fromkeys(pair.source for pair in pairs))}
-    row_E = torch.tensor([targets[pair.target] for pair in pairs], device=read_d.device)
-    column_E = torch.tensor([sources[pair.source] for pair in pairs], device=read_d.device)
-    return _Ends(reads_of(frozen, [*targets], read_d), writes_of(frozen, [*sources]), row_E, column_E)
+    device = target.read_Rd.device
+    row_E = torch.tensor([targets[pair.target] for pair in pairs], device=device)
+    column_E = torch.tensor([sources[pair.source] for pair in pairs], device=device)
+    return _Ends(reads_of(frozen, [*targets], target), writes_of(frozen, [*sources]), row_E, column_E)
 
 
 def _split(
-    frozen: FrozenPrompt, pairs: Sequence[Pair], read_d: torch.Tensor
+    frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """direct_E, attention_ELH and ov_ELH of one part of the edges."""
-    reads, writes, row_E, column_E = _ends(frozen, pairs, read_d)
+    reads, writes, row_E, column_E = _ends(frozen, pairs, target)
     read_LRd, write_LSd = reads_by_layer(frozen, reads), writes_by_layer(frozen, writes)
     at_E, from_E = reads.position_R[row_E], writes.position_S[column_E]
     direct_E = reads.read_Rd.new_zeros(len(pairs))

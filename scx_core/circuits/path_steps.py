@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from scx_core.circuits.carry import Rows
+from scx_core.circuits.ends import attention_top, reads_of
 from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attn_read, mlp_read, skip_back
 from scx_core.circuits.ids import Ref
 from scx_core.circuits.replacement import LayerMaps
@@ -187,17 +189,13 @@ def _through_head(
     return back_Pd * scale_P[:, None], (maps.value_bias_Hd[part.item_M] * read_Pd).sum(-1) * weight_P
 
 
-def start_at(frozen: FrozenPrompt, ref: Ref, target_read_d: torch.Tensor, target_bias: float) -> Live:
-    """The one live path of the target, or of a feature's pre-activation."""
-    rep = frozen.replacement
-    if ref.kind == "target":
-        mlps, attns, position = len(frozen.layers), len(frozen.layers), frozen.n_positions - 1
-        read_d, bias = target_read_d, target_read_d.new_tensor(target_bias)
-    else:
-        maps = rep.layers[ref.layer]
-        mlps, attns, position = ref.layer, ref.layer + (not rep.parallel), ref.position
-        read_d = maps.enc_Fd[ref.feature] * frozen.layers[ref.layer].mlp_scale_T[position]
-        bias = maps.enc_bias_F[ref.feature]
-    places = (torch.tensor([number], device=read_d.device) for number in (0, mlps, attns, position))
-    step, mlps_P, attns_P, position_P = places
-    return Live(step, mlps_P, attns_P, position_P, read_d[None], bias.reshape(1))
+def start_at(frozen: FrozenPrompt, ref: Ref, target: Rows, target_bias: float) -> Live:
+    """The one live path of the trace's target, or of a feature's pre-activation."""
+    reads = reads_of(frozen, [ref], target)
+    bias = (
+        target_bias if ref.kind == "target" else frozen.replacement.layers[ref.layer].enc_bias_F[ref.feature]
+    )
+    bias_1 = reads.read_Rd.new_tensor([float(bias)])
+    attns = attention_top(frozen.replacement, reads.level_R)
+    step = torch.zeros_like(reads.level_R)
+    return Live(step, reads.level_R, attns, reads.position_R, reads.read_Rd, bias_1)

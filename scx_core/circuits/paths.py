@@ -105,13 +105,14 @@ class Account(NamedTuple):
 
 
 class Paths(NamedTuple):
-    """The tree of kept steps, the start first. `label` says in words what the start is."""
+    """The tree of kept steps, the start first. `label` says in words what the start is, in which `unit`."""
 
     start: str
     label: str
+    unit: str
     steps: tuple[Step, ...]
     config: PathConfig
-    about: dict[str, Any]
+    provenance: dict[str, Any]
 
     def account(self) -> Account:
         """Exact account of the start's value."""
@@ -184,10 +185,11 @@ class Paths(NamedTuple):
         return {
             "start": self.start,
             "label": self.label,
+            "unit": self.unit,
             "account": self.account()._asdict() | {"explained": self.account().explained},
             "steps": [step._asdict() for step in self.steps],
             "config": to_dict(self.config),
-            "cell": self.about,
+            "provenance": self.provenance,
         }
 
 
@@ -231,7 +233,8 @@ def _steps(
 
 def _start_step(scene: Scene, ref: Ref) -> Step:
     if ref.kind == "target":
-        return Step("target", "target", -1, 0, scene.value, position=scene.frozen.n_positions - 1, open=True)
+        at = int(scene.target.position_R[0])
+        return Step("target", "target", -1, 0, scene.value, position=at, token=scene.tokens[at], open=True)
     layer = scene.frozen.layers[ref.layer]
     value = float(layer.pre_N[place_of(scene.frozen, ref)])
     step = Step(ref.id, "feature", -1, 0, value, activation=value, open=True)
@@ -246,7 +249,7 @@ def trace_paths(scene: Scene, start: Ref = TARGET, cfg: PathConfig = CONFIG) -> 
     Raises ScxError when the feature is not active in this prompt.
     """
     steps, stream = [_start_step(scene, start)], streams(scene.frozen)
-    live = start_at(scene.frozen, start, scene.read_d, scene.read_bias)
+    live = start_at(scene.frozen, start, scene.target, scene.read_bias)
     for depth in range(1, cfg.depth + 1):
         found = expand(scene.frozen, stream, live, cfg.branches)
         kept = _largest(found.candidates, cfg.branches)
@@ -262,4 +265,5 @@ def trace_paths(scene: Scene, start: Ref = TARGET, cfg: PathConfig = CONFIG) -> 
         if not len(live.step_P):
             break
     label = scene.label if start.kind == "target" else f"pre-activation of {start.id}"
-    return Paths(start.id, label, tuple(steps), cfg, scene.about)
+    unit = scene.unit if start.kind == "target" else "of pre-activation"
+    return Paths(start.id, label, unit, tuple(steps), cfg, scene.provenance)

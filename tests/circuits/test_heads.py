@@ -12,7 +12,6 @@ from scx_core.circuits import heads as heads_module
 from scx_core.circuits.edge_heads import circuit_edge_heads, circuit_heads, edge_heads
 from scx_core.circuits.heads import Pair, edge_weights, look, split_edges
 from scx_core.circuits.ids import Ref, parse_ref
-from scx_core.circuits.target import target_read
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.plain import Plain
@@ -55,9 +54,8 @@ def some_pairs(graph, n: int = 60) -> list[Pair]:
 
 
 def split_of(graph, pairs):
-    read_d, _bias, _value = target_read(graph.frozen, graph.plan)
-    weight_E = edge_weights(graph.frozen, pairs, read_d)
-    return split_edges(graph.frozen, pairs, weight_E, read_d)
+    weight_E = edge_weights(graph.frozen, pairs, graph.target)
+    return split_edges(graph.frozen, pairs, weight_E, graph.target)
 
 
 def intervened(plain: Plain, pair: Pair, plan) -> float:

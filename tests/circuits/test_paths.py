@@ -97,7 +97,7 @@ def test_without_pruning_and_depth_limit_only_errors_and_biases_are_unexplained(
 def test_first_steps_are_the_models_own_writes(tracer, scene):
     """A candidate of the target is what a feature, a head or the embedding writes, read by the target."""
     plain = Plain(tracer.lm, tracer.transcoders, scene.frozen.ids)
-    facts, read_d = tracer.lm.facts, scene.read_d
+    facts, read_d = tracer.lm.facts, scene.target.read_Rd[0]
     stream = streams(scene.frozen)
     found = trace_paths(scene, cfg=PathConfig(branches=60, depth=1))
     kinds = set()
@@ -172,8 +172,8 @@ def test_paths_in_words(tracer, scene):
     sizes = [abs(chain[-1].contribution) for chain in chains]
     assert sizes == sorted(sizes, reverse=True)
     assert all(chain[0].id == "target" for chain in chains)
-    ends = sum(chain[-1].contribution for chain in chains)
-    assert ends == pytest.approx(found.account().explained, rel=1e-9)
+    explained = sum(chain[-1].contribution for chain in chains)
+    assert explained == pytest.approx(found.account().explained, rel=1e-9)
     genes = found.genes()
     ends = [s for s in found.steps if s.kind == "embedding"]
     assert genes["contribution"].sum() == pytest.approx(sum(s.contribution for s in ends if s.gene))
@@ -182,7 +182,7 @@ def test_paths_in_words(tracer, scene):
     assert all(s.gene == cell.gene_at()[s.position] for s in ends if s.position < len(cell.ids))
     data = json.loads(json.dumps(found.to_json()))
     assert len(data["steps"]) == len(found.frame()) == len(found.steps)
-    assert data["account"]["value"] == found.account().value and data["cell"]["row"] == 2
+    assert data["account"]["value"] == found.account().value and data["provenance"]["cell"]["row"] == 2
 
 
 def test_the_same_input_gives_the_same_paths(scene):

@@ -148,7 +148,7 @@ def file_name(circuit: Circuit, file_format: str) -> str:
             f"{file_format!r} is not a format that a circuit can be exported to.",
             f"Choose among {', '.join(FORMATS)}.",
         )
-    scope = "one_cell" if circuit.scope == "cell" else f"consensus_{circuit.n_cells}_cells"
+    scope = "one_cell" if circuit.scope == "cell" else f"{circuit.scope}_{circuit.n_cells}_cells"
     return f"{safe_name(words.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
 
 

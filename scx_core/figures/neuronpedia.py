@@ -9,9 +9,10 @@ What the format has no word for, and how it is written here:
   `metadata.node_threshold` is 1; how the circuit was cut is in `pruning_settings`.
 - The biases are one node, `bias`, in the row of the embeddings at the last token. It has no influence
   (method §6), and is never pruned.
-- A consensus has no positions. Its context is made up: `(prompt)`, then the genes of its nodes by mean rank,
-  then `(answer)`. A feature stands at its gene; the prompt's words, errors and features without a gene stand
-  at `(prompt)`. A made-up token's id is its place.
+- A consensus (or a difference of two) has no positions. Its context is made up: `(prompt)`, then the genes of
+  its nodes by mean rank, then `(answer)`. A feature stands at its gene; the prompt's words, errors and
+  features without a gene stand at `(prompt)`. A made-up token's id is its place.
+- Supernodes are the circuit's own steps, and each of its strongest genes that has several tokens.
 - Names are untrusted and viewers show some of them as markup: < and > become ‹ and ›.
 """
 
@@ -65,7 +66,8 @@ def neuronpedia_graph(circuit: Circuit, labels: Mapping[str, str] | None = None)
 
 
 def _view(circuit: Circuit, ids: Mapping[str, str]) -> dict[str, Any]:
-    """What the viewer's small graph shows at first: target, strongest features, tokens of strongest genes."""
+    """What the viewer's small graph shows at first: target, the circuit's steps, the strongest features, and
+    the tokens of the strongest genes."""
     effects = sorted(circuit.genes, key=lambda gene: (-abs(gene.effect), gene.gene))
     genes: dict[str, list[str]] = {gene.gene: [] for gene in effects[:PINNED]}
     for node in circuit.nodes:
@@ -74,10 +76,14 @@ def _view(circuit: Circuit, ids: Mapping[str, str]) -> dict[str, Any]:
     features = [node for node in circuit.nodes if node.kind == "feature"]
     features.sort(key=lambda node: (-node.influence, node.id))
     targets = [ids[node.id] for node in circuit.nodes if node.kind == "target"]
-    pinned = targets + [ids[node.id] for node in features[:PINNED]]
+    steps = [[shown(step.name, 40), *(ids[m] for m in step.members)] for step in circuit.supernodes]
+    spelled = [[shown(gene, 40), *names] for gene, names in genes.items() if len(names) > 1]
+    pinned = [*targets, *(ids[node.id] for node in features[:PINNED])]
+    pinned += [name for names in genes.values() for name in names]
+    pinned += [name for _, *names in steps for name in names]
     return {
-        "pinnedIds": pinned + [name for names in genes.values() for name in names],
-        "supernodes": [[shown(gene, 40), *names] for gene, names in genes.items() if len(names) > 1],
+        "pinnedIds": list(dict.fromkeys(pinned)),
+        "supernodes": [group for group in steps + spelled if len(group) > 1],
         "linkType": "both",
         "clickedId": "",
         "sg_pos": "",
@@ -86,7 +92,7 @@ def _view(circuit: Circuit, ids: Mapping[str, str]) -> dict[str, Any]:
 
 def _metadata(circuit: Circuit, tokens: list[str]) -> dict[str, Any]:
     prompt_tokens = [no_markup(token) for token in tokens]
-    made_up = circuit.scope == "consensus"
+    made_up = circuit.scope != "cell"
     return {
         "slug": _slug(circuit),
         "scan": _scan(circuit.provenance.get("model")),
@@ -133,6 +139,6 @@ def _scan(model: Any) -> str:
 def _slug(circuit: Circuit) -> str:
     """Lower-case letters, digits and hyphens, with a hash: two circuits of one cell type do not share it."""
     name = re.sub(r"[^a-z0-9]+", "-", words.title(circuit).lower())[:40].strip("-") or "circuit"
-    scope = "cell" if circuit.scope == "cell" else f"{circuit.n_cells}-cells"
+    scope = "cell" if circuit.scope == "cell" else f"{circuit.scope}-{circuit.n_cells}-cells"
     mark = hashlib.sha256(to_json_text(circuit.to_json()).encode("utf-8", "replace")).hexdigest()[:8]
     return f"{name}-{scope}-{mark}"

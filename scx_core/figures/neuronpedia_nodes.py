@@ -44,7 +44,7 @@ def no_markup(text: str) -> str:
 
 def context_of(circuit: Circuit) -> Context:
     """The cell's own prompt, or a made-up one of genes for a circuit without positions."""
-    return _made_up_context(circuit) if circuit.scope == "consensus" else _cell_context(circuit)
+    return _cell_context(circuit) if circuit.scope == "cell" else _made_up_context(circuit)
 
 
 def _cell_context(circuit: Circuit) -> Context:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from scx_core.circuits import Circuit, Edge, GeneEffect, Node, Target
+from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Supernode, Target
 from scx_core.errors import ScxError
 from scx_core.figures import export, export_bytes, neuronpedia_graph
 from scx_core.figures.neuronpedia_nodes import cantor
@@ -130,6 +130,14 @@ def test_a_consensus_stands_on_its_genes_in_the_order_of_the_sentence():
     assert graph["metadata"]["scx"]["made_up_context"] is True
 
 
+def test_steps_are_supernodes_and_so_are_genes_of_several_tokens():
+    nodes = (*small().nodes, Node("t:1", "embedding", None, 1, None, "CD79A", " of", None, 0.1, 0.1))
+    step = Supernode("reads <CD79A>", ("f:1:2:9", "f:0:1:9"))
+    view = checked(small(nodes=nodes, supernodes=(step,)))["qParams"]
+    assert view["supernodes"] == [["reads ‹CD79A›", "1_9_2", "0_9_1"], ["CD79A", "E_13_2", "E_12_1"]]
+    assert set(view["pinnedIds"]) == {"3_7_3", "1_9_2", "0_9_1", "E_13_2", "E_12_1"}
+
+
 def test_a_features_target_and_an_unknown_probability():
     target = CELL._replace(coefficients={}, kind="feature", layer=2, feature=40, label="L2·40 (p=1)")
     logit = next(n for n in checked(small(target=target, scores={}))["nodes"] if n["is_target_logit"])
@@ -169,7 +177,7 @@ NUMBER = st.floats(-10, 10)
 @st.composite
 def circuits(draw) -> Circuit:
     """Any circuit that could be traced: nodes differ in what they stand for, edges in their ends."""
-    scope = draw(st.sampled_from(["cell", "consensus"]))
+    scope = draw(st.sampled_from(["cell", "consensus", "difference"]))
     tokens = draw(st.lists(NAMES, min_size=1, max_size=5))
     genes = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     place = st.integers(0, len(tokens) - 1) if scope == "cell" else st.none()

@@ -40,7 +40,7 @@ def _show(table: CellTable, source: str, choices: CellChoices) -> None:
     with st.container(border=True):
         top, action = st.columns([4, 1], vertical_alignment="center")
         top.markdown(
-            f"### {safe(table.name)}\n{count(table.n_cells, 'cell')} × {count(table.n_genes, 'gene')}, "
+            f"### {safe(table.name)}\n{count(table.n_cells, table.unit)} × {count(table.n_genes, 'gene')}, "
             f"{count(len(table.types), 'cell type')}, {safe(table.values_kind)}"
         )
         _use(action, table, source, choices)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import sources
+from pages.parts import loaders, sources
 from pages.parts.build_form import build_form
 from pages.parts.messages import heading, shown_errors
 from pages.parts.page import run_page
 from pages.parts.presets import preset_cards, settings, start_form
 from pages.parts.run_list import run_list
-from pages.parts.session import context
+from pages.parts.session import Context, context
 from pages.parts.words import HELP, safe
 
 TRANSCODERS, MODEL = "Transcoders for the model in use", "A small model on the cells in use"
@@ -21,8 +21,7 @@ TRANSCODERS, MODEL = "Transcoders for the model in use", "A small model on the c
 def page() -> None:
     """What to train, the runs; the estimate last, so that nothing waits for it."""
     heading("Train", "How good can the stand-ins get, and when are they ready?")
-    place, cost = st.container(), lambda: None
-    with place, shown_errors():
+    with st.container():
         cost = _what_to_train()
     with shown_errors():
         run_list()
@@ -33,16 +32,34 @@ def page() -> None:
 def _what_to_train() -> Callable[[], None]:
     """The settings and the start; gives back what fills in the estimate."""
     ctx = context()
+    # Cells of one's own and the embedded model, which never saw them: a model comes first.
+    first = MODEL if ctx.model == "embedded" and ctx.data != "embedded" else TRANSCODERS
     what = st.segmented_control(
-        "Train", [TRANSCODERS, MODEL], default=TRANSCODERS, required=True, key="train what"
+        "What to train", [TRANSCODERS, MODEL], default=first, required=True, key="train what"
     )
-    if what == MODEL:
-        return build_form(ctx)
+    # Two places, so that the form that is left goes at once and not when all of the page is drawn.
+    forms = {TRANSCODERS: (st.empty(), _transcoders), MODEL: (st.empty(), build_form)}
+    for name, (place, _) in forms.items():
+        if name != what:
+            place.empty()
+    place, form = forms[str(what)]
+    with place.container(), shown_errors():
+        return form(ctx)
+    return lambda: None
+
+
+def _transcoders(ctx: Context) -> Callable[[], None]:
     st.markdown(
         f"Stand-ins for every MLP of **{safe(sources.model_name(ctx.model))}**, trained on "
         f"**{safe(sources.cells_name(ctx.data))}**.",
         help=HELP["transcoders"],
     )
+    made_from = loaders.language(ctx).settings.get("data", {})
+    if made_from.get("fingerprint") not in (None, loaders.cells(ctx).fingerprint):
+        st.caption(
+            f":orange[:material/info:] The model was made from other cells ({safe(made_from['name'])}). For "
+            "one that knows the types of yours, choose the small model above."
+        )
     transcoder, train = settings(preset_cards())
     return start_form(ctx, transcoder, train)
 

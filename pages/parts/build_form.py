@@ -11,15 +11,16 @@ import streamlit as st
 from pages.parts import loaders, sources
 from pages.parts.estimates import show_estimate
 from pages.parts.forms import config_form
+from pages.parts.presets import TITLES
 from pages.parts.session import Context
 from pages.parts.words import count, safe
-from scx_core.build import BuildConfig, estimate_model, launch_build
+from scx_core.build import BuildConfig, estimate_build, launch_build
 from scx_core.language import pick_device
 from scx_core.language.recipe import RecipeConfig
 from scx_core.sentences import SentenceConfig
-from scx_core.transcoders import PRESETS
+from scx_core.transcoders import PRESETS, Estimate
 
-_RECIPE = ("layers", "width", "readings", "vocabulary")
+_RECIPE = ("layers", "width", "readings")
 
 
 def build_form(ctx: Context) -> Callable[[], None]:
@@ -28,18 +29,21 @@ def build_form(ctx: Context) -> Callable[[], None]:
     Raises ScxError for what does not fit.
     """
     table = loaders.cells(ctx)
+    labelled = count((table.labels != "").sum(), f"labelled {table.unit}")
     st.markdown(
-        f"A GPT-NeoX that answers with the {count(len(table.types), 'cell type')} of "
-        f"**{safe(sources.cells_name(ctx.data))}** ({count((table.labels != '').sum(), 'labelled cell')}), "
-        "its transcoders, and their validation on held-out cells. It runs in the background and goes on when "
-        "this page is closed."
+        f"A language model that reads **{safe(sources.cells_name(ctx.data))}** ({labelled}) and answers with "
+        f"one of {count(len(table.types), 'cell type')}, then its transcoders, then their validation on "
+        "held-out cells. All in the background: this page may be closed. For a few thousand cells the "
+        "settings are right as they are."
     )
-    recipe = config_form(RecipeConfig(), "recipe", _RECIPE, columns=4)
-    left, right = st.columns([1, 3])
+    left, right = st.columns([3, 1])
     with left:
+        recipe = config_form(RecipeConfig(), "recipe", _RECIPE)
+    with right:
         sentences = config_form(SentenceConfig(), "recipe", ("n_genes",), columns=1)
-    presets = right.multiselect(
+    presets = st.multiselect(
         "Transcoders", list(PRESETS), default=["recommended"], key="build presets",
+        format_func=lambda name: TITLES.get(name, name),
         help="Presets to train; the first is the one that is used.",
     )  # fmt: skip
     cfg = BuildConfig(data=ctx.data, device=ctx.device, cells=ctx.cells, presets=",".join(presets))
@@ -50,14 +54,23 @@ def build_form(ctx: Context) -> Callable[[], None]:
         sentences = config_form(sentences, "recipe all", ("tie_seed", "prompt"))
     cfg = dataclasses.replace(cfg, recipe=recipe, sentences=sentences)
     words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
-    called = name.text_input(
-        "Name of the model", placeholder=sources.cells_name(ctx.data), key="build name"
-    ).strip()
+    proposed = sources.new_name(ctx.data)
+    called = name.text_input("Name of the model", placeholder=proposed, key="build name").strip()
     if go.button("Train the model", type="primary", width="stretch", disabled=not presets):
-        run = launch_build(dataclasses.replace(cfg, name=called), called or None)
+        run = launch_build(dataclasses.replace(cfg, name=called), called or proposed)
         st.session_state["scx_run"] = run.name
         st.toast(f"{safe(run.name)} is being built in the background.")
         st.rerun()
-    trial = partial(estimate_model, cfg, table.n_genes)
-    key, place = (cfg, table.n_genes), str(pick_device(ctx.device))
-    return partial(show_estimate, words, key, trial, place, note="Its transcoders come on top.")
+    if not presets:
+        words.caption("Choose the transcoders to train with it.")
+        return lambda: None
+    trial = partial(_estimate, cfg, table.n_genes, table.n_cells)
+    key, place = (cfg, table.n_genes, table.n_cells), str(pick_device(ctx.device))
+    return partial(show_estimate, words, key, trial, place, note="Model and transcoders together.")
+
+
+def _estimate(cfg: BuildConfig, n_genes: int, n_cells: int) -> Estimate:
+    """All parts of a build one after the other: their times together, the memory of the largest."""
+    parts = estimate_build(cfg, n_genes, n_cells)
+    most = max(parts.values(), key=lambda part: part.bytes)
+    return parts["model"]._replace(seconds=sum(part.seconds for part in parts.values()), bytes=most.bytes)

@@ -9,7 +9,13 @@ import streamlit as st
 from pages.parts import loaders, sources
 from pages.parts.messages import shown_errors
 from pages.parts.session import Context
-from pages.parts.words import count, number, percent, safe
+from pages.parts.words import count, large, number, percent, safe
+
+_FAMILIES = {
+    "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3",
+    "gemma2": "Gemma 2",
+}  # fmt: skip
+_KINDS = {"relu": "ReLU", "topk": "TopK", "batchtopk": "BatchTopK", "jumprelu": "JumpReLU"}
 
 
 def cards(ctx: Context) -> None:
@@ -31,9 +37,9 @@ def _cells(ctx: Context) -> None:
     table = loaders.cells(ctx)
     st.markdown(f"**{safe(table.name)}** :green-badge[ready]")
     unlabelled = int((table.labels == "").sum())
-    without = f", {count(unlabelled, 'cell')} without one" if unlabelled else ""
+    without = f", {count(unlabelled, table.unit)} without one" if unlabelled else ""
     st.markdown(
-        f"{count(table.n_cells, 'cell')} × {count(table.n_genes, 'gene')}, {safe(table.values_kind)}.  \n"
+        f"{count(table.n_cells, table.unit)} × {count(table.n_genes, 'gene')}, {safe(table.values_kind)}.  \n"
         f"{count(len(table.types), 'cell type')} from the column {safe(table.choices.label)}{without}.  \n"
         f"{safe(table.organism)}."
     )
@@ -42,11 +48,11 @@ def _cells(ctx: Context) -> None:
 def _model(ctx: Context) -> None:
     lm = loaders.language(ctx)
     st.markdown(f"**{safe(lm.name)}** :green-badge[ready]")
-    size = sum(p.numel() for p in lm.model.parameters())
+    size, family = sum(p.numel() for p in lm.model.parameters()), lm.facts.family.model_type
     answers = f"Answers with one of {len(lm.labels)} cell types." if lm.labels else "States no cell types."
     st.markdown(
-        f"{safe(lm.facts.family.model_type)}, {lm.facts.n_layers} layers × {lm.facts.width}, "
-        f"{count(size, 'parameter')}.  \n"
+        f"{_FAMILIES.get(family, safe(family))}, {count(lm.facts.n_layers, 'layer')} × {lm.facts.width}, "
+        f"{large(size)} parameters.  \n"
         f"Reads the top {lm.sentence_config.n_genes} genes of a cell. {answers}  \n"
         f"On {safe(str(lm.device).upper())}, {safe(str(lm.dtype).removeprefix('torch.'))}."
     )
@@ -63,8 +69,8 @@ def _transcoders(ctx: Context) -> None:
         else "Nothing is written beside them: validate them first."
     )
     dead = [layer.get("dead") for layer in metrics.get("per_layer", []) if layer.get("dead") is not None]
-    worst = f" Dead features: at most {percent(max(dead))} of a layer." if dead else ""
+    worst = f"  \nDead features: at most {percent(max(dead))} of a layer." if dead else ""
     st.markdown(
-        f"{safe(found.kind)}, {count(len(found.layers), 'layer')} × {count(found.n_features, 'feature')}.  \n"
-        f"{measured}{worst}"
+        f"{_KINDS.get(found.kind, safe(found.kind))}, {count(len(found.layers), 'layer')} × "
+        f"{count(found.n_features, 'feature')}.  \n{measured}{worst}"
     )

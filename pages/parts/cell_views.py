@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts.charts import counts_chart, histogram, map_chart
 from pages.parts.memory import Memory
-from pages.parts.words import HELP, safe
+from pages.parts.words import HELP, count, safe
 from scx_core.cells import CellTable, cell_map, genes_per_cell
 from scx_core.figures import table_csv
 from scx_core.sentences import SentenceConfig, gene_sentences
@@ -20,7 +20,12 @@ _GENES: Memory[np.ndarray] = Memory(8)
 def cell_views(table: CellTable) -> None:
     """The four views, as tabs."""
     types, genes, cells, one = st.tabs(
-        ["Cells per type", "Genes per cell", "Map", "One cell as its sentence"]
+        [
+            f"{table.unit.capitalize()}s per type",
+            f"Genes per {table.unit}",
+            "Map",
+            f"One {table.unit} as its sentence",
+        ]
     )
     with types:
         _types(table)
@@ -37,16 +42,19 @@ def _types(table: CellTable) -> None:
     if counts.empty:
         st.info("The cells have no types yet: choose a label column above.")
         return
-    st.caption(f"n = {int(counts.sum()):,} labelled cells of {table.n_cells:,}.")
-    counts_chart(counts, "Cells per type")
+    st.caption(f"n = {int(counts.sum()):,} labelled {table.unit}s of {table.n_cells:,}.")
+    counts_chart(counts, f"{table.unit}s")
     _download(counts.reset_index(), "cells_per_type.csv")
 
 
 def _genes(table: CellTable) -> None:
     values = _GENES.get((table.fingerprint, table.choices), lambda: genes_per_cell(table))
     sample = "" if len(values) == table.n_cells else f", drawn from {table.n_cells:,}"
-    st.caption(f"Median {np.median(values):,.0f} genes above 0 a cell, n = {len(values):,} cells{sample}.")
-    histogram(values, "genes above 0")
+    st.caption(
+        f"Median {np.median(values):,.0f} genes above 0 a {table.unit}, "
+        f"n = {count(len(values), table.unit)}{sample}."
+    )
+    histogram(values, "genes above 0", f"{table.unit}s")
     _download(pd.DataFrame({"genes": values}), "genes_per_cell.csv")
 
 
@@ -67,7 +75,8 @@ def _map(table: CellTable) -> None:
 
 def _one_cell(table: CellTable) -> None:
     left, right = st.columns([1, 1])
-    row = left.number_input("Cell", 1, table.n_cells, step=1, help=f"1 to {table.n_cells:,}") - 1
+    numbers = f"1 to {table.n_cells:,}"
+    row = left.number_input(table.unit.capitalize(), 1, table.n_cells, step=1, help=numbers) - 1
     most = int(right.number_input("Genes", 2, 8192, SentenceConfig().n_genes, step=10, help=HELP["sentence"]))
     genes = gene_sentences(table, [row], most, SentenceConfig().tie_seed)[0]
     label = table.labels[row] or "unlabelled"

@@ -49,17 +49,17 @@ def gene_chart(table: pd.DataFrame) -> None:
     st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Gene effects")
 
 
-def counts_chart(counts: pd.Series, what: str) -> None:
-    """Cells per type as bars with their numbers."""
+def counts_chart(counts: pd.Series, unit: str) -> None:
+    """Cells (`unit`: or pools, or profiles) per type as bars with their numbers."""
     rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
     y = alt.Y("type:N", sort=None, title=None, axis=_names(240))
     bars = (
         alt.Chart(rows)
         .mark_bar(color=BLUE, height=14)
-        .encode(x=alt.X("cells:Q", title="cells", axis=alt.Axis(tickCount=6)), y=y)
+        .encode(x=alt.X("cells:Q", title=unit, axis=alt.Axis(tickCount=6, tickMinStep=1)), y=y)
     )
     words = bars.mark_text(align="left", dx=4, color=MUTED).encode(text=alt.Text("cells:Q", format=","))
-    st.altair_chart((bars + words).properties(height=24 * len(rows) + 40), alt=what)
+    st.altair_chart((bars + words).properties(height=24 * len(rows) + 40), alt=f"{unit} per type")
 
 
 def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
@@ -69,7 +69,7 @@ def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
         .mark_bar(color=BLUE)
         .encode(
             x=alt.X("value:Q", bin=alt.Bin(maxbins=40), title=title),
-            y=alt.Y("count()", title=unit),
+            y=alt.Y("count()", title=unit, axis=alt.Axis(tickMinStep=1)),
         )
     )
     st.altair_chart(chart.properties(height=260), alt=title)

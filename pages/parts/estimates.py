@@ -34,7 +34,7 @@ def show_estimate(
         found = _FOUND.get(key, measure)
     slot.markdown(
         f"About **{duration(found.seconds)}** on {safe(device.upper())} and **{size(found.bytes)}** of "
-        f"memory: {count(found.parameters, 'weight')}, "
-        f"{count(found.tokens_per_step, 'token')} a step. {note}",
-        help="Two steps on random tokens of the usual length, extrapolated. Other jobs make it slower.",
+        f"memory. {note}",
+        help=f"Two steps on random tokens of the usual length ({count(found.tokens_per_step, 'token')} each, "
+        f"{count(found.parameters, 'weight')}), extrapolated. Other jobs make it slower.",
     )

@@ -54,7 +54,7 @@ def check_list(table: CellTable, source: str) -> None:
         icon, what, evidence, control = st.columns([0.25, 1.5, 5.2, 2.6], vertical_alignment="center")
         icon.markdown(_ICONS[finding.level])
         what.markdown(f"**{NAMES[finding.topic]}**", help=HELP[finding.topic])
-        chosen = "" if finding.topic in _CORRECTABLE else f"**{safe(finding.choice)}**. "
+        chosen = "" if finding.topic in _CORRECTABLE else f"**{safe(finding.choice)}**: "
         evidence.markdown(chosen + safe(finding.evidence))
         if finding.topic in _CORRECTABLE:
             with control:

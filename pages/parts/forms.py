@@ -19,6 +19,7 @@ _NAMES = {
     "expansion": "Features × width",
     "aux": "Revival loss",
     "seed": "Seed",
+    "readings": "Cells read",
 }
 
 

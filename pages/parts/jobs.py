@@ -35,9 +35,11 @@ def progress_bar(status: RunStatus, name: str = "") -> None:
     """How far, what is being done, how long still; under a run's name where several are shown."""
     whose = f"**{safe(name)}**: " if name else ""
     share = min(1.0, status.done / status.total) if status.total else 0.0
-    left = f", {duration(status.eta_s)} left" if status.eta_s else ""
+    part, parts = status.more.get("part"), status.more.get("parts")
+    where = f"part {part} of {parts}, " if parts else ""
+    left = f", {duration(status.eta_s)} left" + (" in this part" if parts else "") if status.eta_s else ""
     steps = f" {status.done:,} of {status.total:,}" if status.total > 1 else ""
-    st.progress(share, text=f"{whose}{safe(status.message or 'starting')}{steps}{left}")
+    st.progress(share, text=f"{whose}{where}{safe(status.message or 'starting')}{steps}{left}")
 
 
 def job_buttons(run: RunFolder, status: RunStatus) -> None:

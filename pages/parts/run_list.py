@@ -14,6 +14,8 @@ from pages.parts.words import safe
 from scx_core.runs import RunFolder
 
 LOOKED_AT = "scx_run"
+# Drawing the curves takes as long as steps of a small model: seldom enough not to hold the training up.
+CURVES_S = 10.0
 
 
 def run_list() -> None:
@@ -32,34 +34,40 @@ def run_list() -> None:
         format_func=lambda name: f"{name}: {KINDS[runs[name].kind]}, {runs[name].status().state}",
         key=f"run of {wanted}",
     )
-    live = runs[name].status().state == "running"
-    st.fragment(_one_run, run_every=REFRESH_S if live else None)(runs[name], live)
+    run = runs[name]
+    live = run.status().state == "running"
+    with st.container(border=True):
+        st.fragment(_state, run_every=REFRESH_S if live else None)(run, live)
+        st.caption(_about(run))
+        st.fragment(_curves, run_every=CURVES_S if live else None)(run)
 
 
-def _one_run(run: RunFolder, was_running: bool) -> None:
-    """State, buttons and curves of a run; the whole page is drawn again once it has ended."""
+def _state(run: RunFolder, was_running: bool) -> None:
+    """State and buttons of a run; the whole page is drawn again once it has ended."""
     with shown_errors():
         status = run.status()
         if was_running and status.state != "running":
             st.rerun()
-        with st.container(border=True):
-            title, *actions = st.columns([4, 1.1, 1.1, 1.8], vertical_alignment="center")
-            title.markdown(f"### {safe(run.name)} {STATES[status.state]}")
-            with actions[0]:
-                job_buttons(run, status)
-            if run.kind == "train":
-                words = "Takes its settings into the form above."
-                if actions[1].button("Duplicate", help=words, key=f"copy {run.name}"):
-                    duplicate(run)
-                    st.rerun()
-            with actions[2]:
-                if status.state == "done":
-                    _use(run)
-            job_message(status)
-            if status.state == "running":
-                progress_bar(status)
-            st.caption(_about(run))
-            curves(run)
+        title, *actions = st.columns([4, 1.1, 1.1, 1.8], vertical_alignment="center")
+        title.markdown(f"### {safe(run.name)} {STATES[status.state]}")
+        with actions[0]:
+            job_buttons(run, status)
+        if run.kind == "train":
+            words = "Takes its settings into the form above."
+            if actions[1].button("Duplicate", help=words, key=f"copy {run.name}"):
+                duplicate(run)
+                st.rerun()
+        with actions[2]:
+            if status.state == "done":
+                _use(run)
+        job_message(status)
+        if status.state == "running":
+            progress_bar(status)
+
+
+def _curves(run: RunFolder) -> None:
+    with shown_errors():
+        curves(run)
 
 
 def _about(run: RunFolder) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from pages.parts.jobs import jobs
 from pages.parts.session import Context
 from pages.parts.words import short
 from scx_core.cells import CellChoices
-from scx_core.runs import RunFolder, from_dict
+from scx_core.runs import RunFolder, from_dict, runs_root
 
 _CELLS = {"embedded": "700 blood cells, embedded"}
 _MODELS = {"embedded": "embedded"}
@@ -29,6 +31,14 @@ def model_name(source: str) -> str:
 def set_name(source: str) -> str:
     """A transcoder source for people."""
     return _SETS.get(source) or short(source)
+
+
+def new_name(data: str) -> str:
+    """A free name for a model of these cells: that of their file, with a number when it is taken."""
+    stem = "embedded-cells" if data == "embedded" else Path(data).stem
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60] or "model"
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 10_000)))
+    return next(name for name in names if not (runs_root() / name).exists())
 
 
 def device_name(wish: str) -> str:

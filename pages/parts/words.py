@@ -55,6 +55,14 @@ def percent(value: float | None, digits: int = 0) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}%}"
 
 
+def large(n: float) -> str:
+    """A large number, rounded: "640", "64 k", "1.1 M"."""
+    for unit, word in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if n >= unit:
+            return f"{n / unit:.1f}".removesuffix(".0") + word if n < 10 * unit else f"{n / unit:.0f}{word}"
+    return f"{n:.0f}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that a person would use."""
     if seconds is None:

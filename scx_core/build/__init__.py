@@ -6,7 +6,7 @@ folder more for each further preset, and `card.md`. The embedded default is made
 
 from scx_core.build.card import card
 from scx_core.build.config import BuildConfig
-from scx_core.build.estimate import estimate_model
+from scx_core.build.estimate import estimate_build
 from scx_core.build.launch import launch_build, launch_training, new_build
 from scx_core.build.pipeline import build, install
 from scx_core.runs.place import runs_root
@@ -15,7 +15,7 @@ __all__ = [
     "BuildConfig",
     "build",
     "card",
-    "estimate_model",
+    "estimate_build",
     "install",
     "launch_build",
     "launch_training",

@@ -48,16 +48,18 @@ def build(run: RunFolder, progress: Progress = silent) -> dict[str, Any] | None:
         return read_json(run.path / "metrics.json")
     try:
         with run.lock():
-            return _stages(run, cfg, _told(run, progress))
+            return _stages(run, cfg, progress)
     except ScxError as error:
         status = run.status()
         run.write_status("failed", status.done, status.total, error.problem, error=str(error))
         raise
 
 
-def _told(run: RunFolder, progress: Progress) -> Progress:
+def _told(run: RunFolder, progress: Progress, part: int, parts: int) -> Progress:
+    """Progress that is written to the run as well: the steps are those of one part of the build."""
+
     def tell(done: int, total: int, message: str = "") -> None:
-        run.write_status("running", done, total, message)
+        run.write_status("running", done, total, message, part=part, parts=parts)
         progress(done, total, message)
 
     return tell
@@ -69,10 +71,12 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
         raise ScxError(
             f"There is no preset {', '.join(unknown) or '(none given)'}.", f"Known: {', '.join(PRESETS)}."
         )
-    progress(0, 1, "reading the cells")
+    parts = 2 + len(cfg.preset_names)  # the model, each set with its validation, the card
+    tell = _told(run, progress, 1, parts)
+    tell(0, 1, "reading the cells")
     table = open_cells(cfg.data, cfg.cells)
     split = split_cells(table, cfg.held_out, cfg.split_by, cfg.split_seed)
-    lm = _model(run, cfg, table, split, progress)
+    lm = _model(run, cfg, table, split, tell)
     if lm is None:
         _say_stopped(run)
         return None
@@ -81,13 +85,13 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
         "n_train": len(split.train),
         "n_held_out": len(split.held_out),
     }
-    for preset in cfg.preset_names:
-        done = _transcoders(run, cfg, preset, lm, table, split, progress)
+    for part, preset in enumerate(cfg.preset_names, 2):
+        done = _transcoders(run, cfg, preset, lm, table, split, _told(run, progress, part, parts))
         if done is None:
             _say_stopped(run)
             return None
         figures[preset] = done
-    progress(0, 1, "other orders of equal genes")
+    _told(run, progress, parts, parts)(0, 1, "other orders of equal genes, and the card")
     figures["tie_seeds"] = accuracy_by_tie_seed(lm, table, split.held_out[:SOME], TIE_SEEDS)
     write_atomic(run.path / "card.md", card(lm, table, split, cfg, figures))
     write_json(run.path / "metrics.json", figures)

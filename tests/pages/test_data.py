@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.session import KEY
+from scx_core.runs import read_json
 from tests.cells.bad_files import BAD_FILES, can_make, choices_for
 from tests.cells.good_cells import good_cells
 from tests.pages.running import button, open_page, pick, runs, said, well
@@ -54,7 +56,8 @@ def test_cells_of_a_path_are_taken_into_use(runs: Path, tmp_path: Path) -> None:
     assert "mine.h5ad" in said(app)
     button(app, "Use these cells").click().run()
     assert "in use" in said(well(app))
-    assert any(f"Cells]{' '}mine.h5ad" in line for line in said(app).splitlines())
+    assert app.session_state[KEY].data == str(path)
+    assert read_json(runs / "last-used.json")["data"] == str(path)
 
 
 def test_an_upload_is_opened_from_disk_under_a_safe_name(runs: Path, tmp_path: Path) -> None:
@@ -73,6 +76,17 @@ def test_one_cell_is_shown_as_its_sentence(runs: Path) -> None:
     app = well(open_page("data"))
     assert len(app.code[0].value.split()) == 150
     assert "highest expression first" in said(app)
+
+
+def test_rows_that_are_no_cells_are_not_called_cells(runs: Path, tmp_path: Path) -> None:
+    adata = good_cells()
+    adata.obs["n_cells_pooled"] = 10
+    adata.write_h5ad(tmp_path / "pools.h5ad")
+    app = open_path(tmp_path / "pools.h5ad")
+    words = said(app)
+    assert f"{adata.n_obs} pools × {adata.n_vars} genes" in words
+    assert f"n = {adata.n_obs} labelled pools" in words
+    assert "each row is a pool of 10 cells" in words
 
 
 def test_names_in_a_file_are_no_markup(runs: Path, tmp_path: Path) -> None:

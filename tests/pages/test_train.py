@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from scx_core.build import BuildConfig
 from scx_core.runs import RunFolder, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders import PRESETS, TrainingJob
+from tests.cells.good_cells import good_cells
 from tests.pages.running import button, open_page, pick, runs, said, well
 
 __all__ = ["runs"]
@@ -29,7 +31,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def launch(config, *_args, **_more) -> RunFolder:
         jobs.append(config)
-        return RunFolder.create(os.environ["SCX_RUNS"], "train" if len(_args) > 1 else "build", config)
+        kind, name = "train" if len(_args) > 1 else "build", _args[-1]
+        return RunFolder.create(os.environ["SCX_RUNS"], kind, config, name)
 
     monkeypatch.setattr("pages.parts.presets.launch_training", launch)
     monkeypatch.setattr("pages.parts.build_form.launch_build", launch)
@@ -76,7 +79,31 @@ def test_a_model_can_be_trained_on_the_cells_in_use(runs: Path, started: list) -
     button(app, "Train the model").click().run()
     (cfg,) = started
     assert (cfg.data, cfg.recipe.layers, cfg.presets) == ("embedded", 2, "recommended")
-    well(app)
+    assert "Model and transcoders together" in said(well(app))
+
+
+def test_own_cells_are_first_offered_a_model_that_is_called_after_them(
+    runs: Path, started: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "my cells (2).h5ad"
+    good_cells().write_h5ad(path)
+    monkeypatch.setenv("SCX_DATA", str(path))
+    app = open_page("train")
+    for name in ("my-cells-2", "my-cells-2-2"):
+        button(app, "Train the model").click().run()
+        assert pick(well(app), "Run").value == name
+    assert [cfg.data for cfg in started] == [str(path)] * 2
+    app.button_group[0].set_value("Transcoders for the model in use").run()
+    assert "made from other cells (pbmc68k_reduced)" in said(well(app))
+
+
+def test_a_build_says_which_part_of_it_is_running(runs: Path) -> None:
+    run = RunFolder.create(runs, "build", BuildConfig(), "mine")
+    run.write_status("running", 0, 100, "training the model", part=1, parts=3)
+    app = well(open_page("train"))
+    assert [bar.proto.text for bar in app.main.get("progress")] == [
+        "part 1 of 3, training the model 0 of 100"
+    ]
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages.parts.memory import Memory
-from pages.parts.words import count, duration, safe, short, size
+from pages.parts.words import count, duration, large, safe, short, size
 from tests.pages.running import runs
 
 __all__ = ["runs"]
@@ -35,6 +35,7 @@ def test_durations(seconds: float | None, words: str) -> None:
 def test_counts_and_sizes_carry_units() -> None:
     assert (count(1, "cell"), count(2638, "cell")) == ("1 cell", "2,638 cells")
     assert (size(2.5e9), size(16e6)) == ("2.5 GB", "16 MB")
+    assert [large(n) for n in (640, 64_000, 1_100_544, 4.1e8)] == ["640", "64 k", "1.1 M", "410 M"]
 
 
 def test_a_source_in_a_run_goes_by_the_runs_name() -> None:

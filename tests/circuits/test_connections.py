@@ -1,0 +1,183 @@
+"""Connection tables, and pairs of features, against naive loops over the model's own weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from scx_core.circuits import connections as module
+from scx_core.circuits import make_tracer
+from scx_core.circuits.connections import feature_inputs, heads_into, token_inputs, token_outputs
+from scx_core.circuits.feature_links import TABLES, LinkConfig, feature_links, gene_starts
+from scx_core.circuits.heads import Pair, split_edges
+from scx_core.circuits.ids import Ref
+from scx_core.circuits.pairs import pair_attribution
+from scx_core.circuits.scene import scene_of_row
+from scx_core.errors import ScxError
+from tests.circuits.test_tracer import _table
+from tests.identities.test_tracer_laws import random_set
+from tests.tiny import GENES, tiny_language
+
+FEATURE = 11
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["parallel", "sequential"])
+def tracer(request, tmp_path_factory):
+    lm = tiny_language(tmp_path_factory.mktemp("model"), parallel=request.param, layers=3, dtype="float64")
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), _table())
+
+
+def through_norm(norm, read_d: torch.Tensor) -> torch.Tensor:
+    """What a vector reads in front of a norm, its 1/σ aside."""
+    return norm.weight * read_d - (norm.weight * read_d).mean()
+
+
+def naive_reads(tracer, layer: int, feature: int = FEATURE) -> dict[tuple[int, int] | None, torch.Tensor]:
+    """What the feature reads directly (None) and through each head, from the modules' own weights."""
+    facts, blocks = tracer.lm.facts, tracer.lm.model.gpt_neox.layers
+    row_d = tracer.transcoders.layers[layer].W_enc_Fd[feature]
+    read_d = through_norm(blocks[layer].post_attention_layernorm, row_d)
+    reads: dict[tuple[int, int] | None, torch.Tensor] = {None: read_d}
+    for m in range(layer if facts.residual == "parallel" else layer + 1):
+        attention, k = blocks[m].attention, facts.head_width
+        for h in range(facts.n_heads):
+            W_O = attention.dense.weight[:, h * k : (h + 1) * k]
+            W_V = attention.query_key_value.weight.view(facts.n_heads, 3, k, -1)[h, 2]
+            reads[m, h] = through_norm(blocks[m].input_layernorm, W_V.T @ (W_O.T @ read_d))
+    return reads
+
+
+def naive_features(tracer, layer: int) -> dict[tuple, float]:
+    """Every connection from an earlier feature, by a loop: (source layer, feature, head or None) → weight."""
+    reads, found = naive_reads(tracer, layer), {}
+    for k, coder in enumerate(tracer.transcoders.layers[:layer]):
+        for i in range(coder.n_features):
+            for head, read_d in reads.items():
+                if head is None or head[0] > k:
+                    found[k, i, head] = float(coder.W_dec_Fd[i] @ read_d)
+    return found
+
+
+def table_of(top, width: int, heads=None) -> list[tuple]:
+    rows = []
+    for weight, row, column in zip(*(part.tolist() for part in top), strict=True):
+        head = None if heads is None else (int(heads.layer_J[column]), int(heads.head_J[column]))
+        rows.append(((row // width, row % width, head), weight))
+    return rows
+
+
+@pytest.mark.parametrize("block", [4096, 7])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_earlier_features(tracer, layer, block, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", block)
+    wanted, width = naive_features(tracer, layer), tracer.transcoders.n_features
+    found = feature_inputs(tracer.rep, layer, FEATURE, n=25)
+    heads = heads_into(tracer.rep, layer, FEATURE)
+    for direct, top in ((True, found.direct), (False, found.by_head)):
+        rows = table_of(top, width, None if direct else heads)
+        all_of_them = {key: weight for key, weight in wanted.items() if (key[2] is None) == direct}
+        sizes = sorted(map(abs, all_of_them.values()), reverse=True)[:25]
+        assert [abs(weight) for _, weight in rows] == pytest.approx(sizes, rel=1e-9)
+        assert all(weight == pytest.approx(all_of_them[key], rel=1e-9) for key, weight in rows)
+
+
+@pytest.mark.parametrize("block", [4096, 10])
+def test_tokens_that_it_reads(tracer, block, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", block)
+    tokens = list(range(3, 200, 2))
+    W_E = tracer.lm.model.gpt_neox.embed_in.weight
+    reads = naive_reads(tracer, 1)
+    found, heads = token_inputs(tracer.rep, 1, FEATURE, tokens, n=12), heads_into(tracer.rep, 1, FEATURE)
+    weights = sorted((abs(float(W_E[token] @ reads[None])) for token in tokens), reverse=True)
+    assert found.direct.weight_N.abs().tolist() == pytest.approx(weights[:12], rel=1e-9)
+    by_head = [abs(float(W_E[token] @ read_d)) for head, read_d in reads.items() if head for token in tokens]
+    assert found.by_head.weight_N.abs().tolist() == pytest.approx(sorted(by_head)[::-1][:12], rel=1e-9)
+    weight, row, column = (float(part[0]) for part in found.by_head)
+    head = int(heads.layer_J[int(column)]), int(heads.head_J[int(column)])
+    assert weight == pytest.approx(float(W_E[tokens[int(row)]] @ reads[head]), rel=1e-9)
+
+
+def test_tokens_that_it_writes_to(tracer):
+    norm, W_U = tracer.lm.final_norm, tracer.lm.unembedding
+    dec_d = tracer.transcoders.layers[2].W_dec_Fd[FEATURE]
+    wanted = [float(through_norm(norm, W_U[token]) @ dec_d) for token in range(len(W_U))]
+    mean = sum(wanted) / len(wanted)
+    found = token_outputs(tracer.rep, 2, FEATURE, n=9)
+    sizes = sorted((abs(weight - mean) for weight in wanted), reverse=True)[:9]
+    assert found.weight_N.abs().tolist() == pytest.approx(sizes, rel=1e-9)
+    assert float(found.weight_N[0]) == pytest.approx(wanted[int(found.row_N[0])] - mean, rel=1e-9)
+
+
+def test_tables_in_words(tracer):
+    links = feature_links(tracer, 2, FEATURE, LinkConfig(top=6))
+    data = json.loads(json.dumps(links.to_json()))
+    for name in TABLES:
+        sizes = [abs(link.weight) for link in getattr(links, name)]
+        assert len(sizes) == 6 and sizes == sorted(sizes, reverse=True)
+        assert len(data[name]) == 6
+        assert all((link.head is None) == ("head" not in name) for link in getattr(links, name))
+    assert all(link.genes and link.n_genes >= len(link.genes) for link in links.genes)
+    assert {link.genes for link in links.tokens if link.genes} <= {
+        genes[:4] for genes in gene_starts(tracer.lm, GENES.split()).values()
+    }
+    assert len(links.frame()) == 6 * len(TABLES)
+
+
+def test_tokens_that_start_genes(tracer):
+    symbols = GENES.split()
+    starts = gene_starts(tracer.lm, symbols)
+    assert sorted(gene for genes in starts.values() for gene in genes) == sorted(symbols)
+    for token, genes in starts.items():
+        word = tracer.lm.text(token).strip()
+        assert word and all(gene.startswith(word) for gene in genes)
+
+
+def two_features(scene) -> list[tuple[Ref, Ref]]:
+    """Pairs of active features, some at one position, some apart."""
+    below, above = scene.frozen.layers[0], scene.frozen.layers[2]
+
+    def ref(layer: int, f, n: int) -> Ref:
+        return Ref("feature", layer, int(f.position_N[n]), int(f.feature_N[n]))
+
+    at = int(above.position_N[len(above.position_N) // 2])
+    target = ref(2, above, len(above.position_N) // 2)
+    same = int((below.position_N == at).nonzero()[0, 0])
+    return [(ref(0, below, n), target) for n in (0, same - 1, same, same + 1)]
+
+
+def test_pairs_are_activation_times_connection(tracer):
+    scene = scene_of_row(tracer, 1, "CD19+ B")
+    for source, target in two_features(scene):
+        found = pair_attribution(scene, source, target, ways=99)
+        weight_E = torch.tensor([found.weight], dtype=torch.float64)
+        split = split_edges(scene.frozen, [Pair(source, target)], weight_E, scene.target)
+        direct = [way for way in found.ways if way.head is None]
+        assert sum(way.contribution for way in direct) == pytest.approx(float(split.direct_E), abs=1e-12)
+        assert bool(direct) == (source.position == target.position)
+        for way in found.ways:
+            product = found.activation * way.attention * way.scale * way.connection
+            assert way.contribution == pytest.approx(product)
+            if way.head is not None:
+                part = float(split.head_ELH[0, way.layer, way.head])
+                assert way.contribution == pytest.approx(part, rel=1e-9, abs=1e-12)
+        assert found.rest == pytest.approx(float(split.more_E), rel=1e-9, abs=1e-12)
+        assert found.by_ways + found.rest == pytest.approx(found.weight)
+        reads = naive_reads(tracer, 2, target.feature)
+        dec_d = tracer.transcoders.layers[0].W_dec_Fd[source.feature]
+        for way in found.ways:
+            read_d = reads[None if way.head is None else (way.layer, way.head)]
+            assert way.connection == pytest.approx(float(dec_d @ read_d), rel=1e-9)
+        assert len(json.loads(json.dumps(found.to_json()))["ways"]) == len(found.ways)
+
+
+def test_mistakes_are_named(tracer):
+    for layer, feature, words in ((9, 0, "no layer 9"), (0, 10**6, "no feature")):
+        with pytest.raises(ScxError, match=words):
+            feature_links(tracer, layer, feature)
+    scene = scene_of_row(tracer, 1, "CD19+ B")
+    with pytest.raises(ScxError, match="not both features"):
+        pair_attribution(scene, Ref("embedding", position=0), Ref("target"))
+    with pytest.raises(ScxError, match="at least 1"):
+        LinkConfig(top=0)

@@ -99,7 +99,9 @@ def curve_chart(rows: pd.DataFrame, title: str, log: bool = False) -> None:
         .mark_line(point=len(rows) <= 3)
         .encode(
             x=alt.X("step:Q", title="step"),
-            y=alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, format="~g")),
+            y=alt.Y(
+                "value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, format="~r", grid=not log)
+            ),
             color=alt.Color("series:N", title=None, scale=alt.Scale(scheme="viridis"))
             if several
             else alt.value(BLUE),

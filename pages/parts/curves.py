@@ -9,19 +9,19 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.charts import curve_chart
-from pages.parts.words import HELP, number
+from pages.parts.words import HELP
 from scx_core.runs import RunFolder, list_runs
 
 MOST_POINTS = 240
 _TRAIN = (
     ("fvu", "FVU", "fvu", True),
     ("l0", "L0, active features a token", "l0", False),
-    ("dead", "dead features, share", "dead", False),
+    ("dead", "Dead features, share", "dead", False),
     ("ce_recovered", "CE recovered, all layers replaced", "ce_recovered", False),
 )
 _MODEL = (
-    ("loss", "loss, nats a token", "ce", False),
-    ("answer_loss", "loss of the answer, nats a token", "ce", False),
+    ("loss", "Loss, nats a token", "ce", False),
+    ("answer_loss", "Loss of the answer, nats a token", "ce", False),
 )
 
 
@@ -31,8 +31,11 @@ def curves(run: RunFolder) -> None:
         _charts(run.metrics(), _TRAIN)
         return
     inner = list_runs(run.path)
-    names = ["Model", *(part.name.removeprefix("train-") + " transcoders" for part in inner)]
-    for tab, part in zip(st.tabs(names, default=names[-1]), [run, *inner], strict=True):
+    presets = [part.name.removeprefix("train-") for part in inner]
+    names = ["Model", *(f"Transcoders, {preset}" for preset in presets)]
+    # Another key for another number of tabs: the one that is new is shown when its training begins.
+    tabs = st.tabs(names, default=names[-1], key=f"curves {run.name} {len(names)}")
+    for tab, part in zip(tabs, [run, *inner], strict=True):
         with tab:
             _charts(part.metrics(), _MODEL if part is run else _TRAIN)
 
@@ -49,7 +52,7 @@ def _charts(records: Sequence[dict[str, Any]], wanted: Sequence[tuple[str, str, 
                 st.caption(f"{title}: not measured yet.")
                 continue
             last = rows[rows["step"] == rows["step"].max()]["value"].mean()
-            st.markdown(f"**{title}** :gray[now {number(last, 4)}]", help=HELP[term])
+            st.markdown(f"**{title}** :gray[now {last:.4g}]", help=HELP[term])
             curve_chart(rows, title, log)
 
 

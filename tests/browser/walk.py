@@ -32,6 +32,12 @@ GENE_WORDS = re.compile(r"\bGenes?\b")
 EXPORT_TAB = re.compile("Export", re.IGNORECASE)
 DOWNLOAD_BUTTON = '[data-testid="stDownloadButton"] button'
 EXPORTS = ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV")
+AT_REST = """() => {
+  const app = document.querySelector("[data-test-script-state]");
+  const now = performance.now();
+  window.restSince = app?.dataset.testScriptState === "notRunning" ? (window.restSince ?? now) : null;
+  return window.restSince !== null && now - window.restSince > 500;
+}"""
 ERRORS = '[data-testid="stException"]'
 
 # Generous: on a busy machine the first import of torch takes a minute, and slow is not wrong.
@@ -153,6 +159,13 @@ def no_errors(page: Page) -> None:
     """Raise AssertionError when the app shows an exception."""
     shown = page.locator(ERRORS)
     assert not shown.count(), f"the page shows an error: {shown.first.inner_text()[:1000]}"
+
+
+def at_rest(page: Page) -> None:
+    """Wait until the page is drawn and the app has had nothing to do for it for half a second."""
+    page.wait_for_selector("h1", timeout=STEP_MS)
+    page.evaluate("delete window.restSince")
+    page.wait_for_function(AT_REST, timeout=STEP_MS)
 
 
 def note_socket(outside: list[str], socket: WebSocket) -> None:

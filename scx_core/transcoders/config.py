@@ -14,10 +14,11 @@ from scx_core.sentences import SentenceConfig
 class TranscoderConfig:
     """What is trained (method §2)."""
 
-    kind: Literal["batchtopk", "topk", "relu"] = option(
+    kind: Literal["batchtopk", "topk", "jumprelu", "relu"] = option(
         "batchtopk",
         "Which features may be active: batchtopk (k a token on average, saved as JumpReLU), topk (k for each "
-        "token), relu (as many as the L1 penalty leaves)",
+        "token), jumprelu (above a threshold that each feature learns), relu (as many as the L1 penalty "
+        "leaves)",
     )
     expansion: int = option(
         8, "Features per layer, as a multiple of the residual width", minimum=1, maximum=256
@@ -25,7 +26,16 @@ class TranscoderConfig:
     k: int = option(
         15, "Active features a token (batchtopk: on average, topk: at most; relu ignores it)", minimum=1
     )
+    target_l0: float = option(
+        0.0,
+        "Active features a token that relu and jumprelu are held at, by a controller of their penalty (0: "
+        "the penalty stays as it is given)",
+        minimum=0.0,
+    )
     l1: float = option(1.4e-4, "Weight of the L1 penalty on feature activations (relu only)", minimum=0.0)
+    l0: float = option(
+        1e-3, "Weight of the penalty on the number of active features (jumprelu only)", minimum=0.0
+    )
     skip: bool = option(False, "Add an affine path from MLP input to output beside the features")
     normalise: bool = option(
         True, "Centre and scale inputs and outputs while training; the saved weights work on raw activations"
@@ -36,6 +46,21 @@ class TranscoderConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def wanted(self) -> float:
+        """Active features a token that are aimed at: the target, else k."""
+        return self.target_l0 or self.k
+
+    @property
+    def controlled(self) -> bool:
+        """Whether a controller moves the penalty."""
+        return self.kind in ("relu", "jumprelu") and self.target_l0 > 0
+
+    @property
+    def penalty(self) -> float:
+        """The penalty's weight at the start."""
+        return self.l0 if self.kind == "jumprelu" else self.l1
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,14 @@ def learning_rate(cfg: TrainConfig, step: int) -> float:
 
 
 def features_of_step(cfg: TranscoderConfig, train: TrainConfig, step: int) -> int:
-    """k of a step: from 4k down to k over the first `anneal` share, so that early on many features learn."""
+    """k of a step: from 4k down to k over the first `anneal` share, so that early on many features learn.
+
+    For a controlled kind, the target of its controller.
+    """
     span = train.anneal * train.steps
     left = max(0.0, 1 - step / span) if span else 0.0
-    return round(cfg.k * (1 + 3 * left))
+    wanted = cfg.wanted if cfg.controlled else cfg.k
+    return max(1, round(wanted * (1 + 3 * left)))
 
 
 class Session:
@@ -135,8 +139,9 @@ class Session:
         return [trainee.folded() for trainee in self.trainees]
 
     def calibrated(self) -> list[Transcoder]:
-        """The final transcoders: BatchTopK gated where training tokens have k active features on average."""
-        if self.cfg.kind != "batchtopk":
+        """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
+        JumpReLU that was held at a target with its thresholds moved together until they have as many."""
+        if self.cfg.kind != "batchtopk" and not (self.cfg.kind == "jumprelu" and self.cfg.controlled):
             return self.layers()
         size = self.train.cells_per_batch
         kept: list[list[torch.Tensor]] = [[] for _ in self.trainees]
@@ -148,7 +153,7 @@ class Session:
             ):
                 kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
             tokens += len(x_Td)
-        wanted = self.cfg.k * tokens
+        wanted = round((self.cfg.wanted if self.cfg.controlled else self.cfg.k) * tokens)
         return [
             trainee.folded(_cut_at(torch.cat(values), wanted))
             for trainee, values in zip(self.trainees, kept, strict=True)

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as nnf
 
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+from scx_core.transcoders.jump import Count, Jump, follow
 from scx_core.transcoders.module import Kind, Transcoder
 from scx_core.transcoders.revive import lift, revival_loss
 from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
@@ -68,7 +69,13 @@ class Trainee:
         memory |= {
             "unseen": torch.zeros(n_features, dtype=torch.int64, device=device),
             "cut": torch.zeros((), device=device),
+            "penalty": torch.tensor(cfg.penalty, device=device),
+            "l0": torch.zeros((), device=device),
         }
+        if cfg.kind == "jumprelu":
+            pre_TF = x_Td @ weights["W_enc"].T
+            cut = select_batch(pre_TF, min(round(cfg.wanted * len(pre_TF)), pre_TF.numel()), 0.0).cut
+            weights["log_threshold"] = torch.full((n_features,), cut, device=device).log()
         return cls(cfg, train, weights, memory)
 
     @property
@@ -108,12 +115,15 @@ class Trainee:
         """Error [T, d], sparsity penalty, and how often each feature fires [F], of normalised activations."""
         w = self.weights
         penalty: torch.Tensor | float = 0.0
-        with torch.set_grad_enabled(self.cfg.kind == "relu" and torch.is_grad_enabled()):
+        penalised = self.cfg.kind in ("relu", "jumprelu")
+        with torch.set_grad_enabled(penalised and torch.is_grad_enabled()):
             pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
-        if self.cfg.kind == "relu":
-            z_TF = pre_TF.relu()
-            code_Td, penalty = z_TF @ w["W_dec"], self.cfg.l1 * z_TF.sum(1).mean()
+        if penalised:
+            z_TF, amount = self._penalised(pre_TF)
+            code_Td, penalty = z_TF @ w["W_dec"], self.memory.get("penalty", self.cfg.penalty) * amount
             fires_F = (z_TF.detach() > 0).sum(0)
+            if self.cfg.controlled and torch.is_grad_enabled():
+                follow(self.memory, float(fires_F.sum()) / len(x_Td), k, w.get("log_threshold"))
         else:
             chosen = self.select(pre_TF, k)
             code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, w["W_enc"], w["b_enc"], w["W_dec"])
@@ -123,6 +133,15 @@ class Trainee:
         if "W_skip" in w:
             output_Td = output_Td + x_Td @ w["W_skip"].T
         return y_Td - output_Td, penalty, fires_F
+
+    def _penalised(self, pre_TF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations, and what is penalised of them: their sum a token (relu) or their number (jumprelu)."""
+        if self.cfg.kind == "relu":
+            z_TF = pre_TF.relu()
+            return z_TF, z_TF.sum(1).mean()
+        threshold_F = self.weights["log_threshold"].exp()
+        self._remember_cut(float(threshold_F.detach().mean()))
+        return Jump.apply(pre_TF, threshold_F), Count.apply(pre_TF, threshold_F)
 
     def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
         if self.cfg.error == "relative":
@@ -153,15 +172,21 @@ class Trainee:
 
     @torch.no_grad()
     def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
-        """The 2k·T largest positive pre-activations of a batch [N]: the threshold is one of them."""
+        """The 2k·T largest positive pre-activations of a batch [N]: the threshold is one of them. Those of
+        JumpReLU are in units of their feature's threshold."""
         w = self.weights
         pre_TF = nnf.linear(normalised(self.memory, x_Td, y_Td)[0], w["W_enc"], w["b_enc"])
+        if "log_threshold" in w:
+            pre_TF = pre_TF / w["log_threshold"].exp()
+            most = min(round(2 * self.cfg.wanted * len(pre_TF)), pre_TF.numel())
+            return pre_TF.flatten().topk(most).values
         chosen = self.select(pre_TF, 2 * self.cfg.k)
         return pre_TF[chosen.pattern.token_N, chosen.pattern.feature_N]
 
     @torch.no_grad()
     def folded(self, threshold: float | None = None) -> Transcoder:
-        """The transcoder for raw activations. `threshold` (BatchTopK) defaults to the running cut."""
+        """The transcoder for raw activations. `threshold` (BatchTopK) defaults to the running cut; that of
+        JumpReLU is a factor on the thresholds that were learnt, 1 without it."""
         w, m = {name: t.detach() for name, t in self.weights.items()}, self.memory
         W_enc_Fd = w["W_enc"] / m["scale_x"]
         b_dec_d = w["b_dec"] * m["scale_y"] + m["mean_y"]
@@ -169,9 +194,12 @@ class Trainee:
         if "W_skip" in w:
             W_skip_dd = w["W_skip"] * (m["scale_y"] / m["scale_x"])
             b_dec_d = b_dec_d - W_skip_dd @ m["mean_x"]
-        kinds: dict[str, Kind] = {"batchtopk": "jumprelu", "topk": "topk", "relu": "relu"}
-        kind = kinds[self.cfg.kind]
-        level = float(m["cut"]) if threshold is None else threshold
+        kind: Kind = "jumprelu" if self.cfg.kind == "batchtopk" else self.cfg.kind
+        if "log_threshold" in w:
+            threshold_F = w["log_threshold"].exp() * (1.0 if threshold is None else threshold)
+        else:
+            level = float(m["cut"]) if threshold is None else threshold
+            threshold_F = torch.full_like(w["b_enc"], level)
         return Transcoder(
             W_enc_Fd,
             w["b_enc"] - W_enc_Fd @ m["mean_x"],
@@ -180,7 +208,7 @@ class Trainee:
             W_skip_dd,
             kind=kind,
             k=self.cfg.k if kind == "topk" else None,
-            threshold_F=torch.full_like(w["b_enc"], level) if kind == "jumprelu" else None,
+            threshold_F=threshold_F if kind == "jumprelu" else None,
         )
 
 

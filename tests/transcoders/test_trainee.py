@@ -31,7 +31,7 @@ def trainee(cfg: TranscoderConfig = CFG, train: TrainConfig = TRAIN) -> Trainee:
     return fresh
 
 
-@pytest.mark.parametrize("kind", ["batchtopk", "topk", "relu"])
+@pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("skip", [True, False])
 def test_folded_weights_do_on_raw_activations_what_training_does_on_normalised_ones(kind, normalise, skip):
@@ -42,6 +42,8 @@ def test_folded_weights_do_on_raw_activations_what_training_does_on_normalised_o
     pre_TF = inner_x @ w["W_enc"].T + w["b_enc"]
     if kind == "batchtopk":
         gate_TF = pre_TF > 0.1
+    elif kind == "jumprelu":
+        gate_TF = pre_TF > 0.1 * w["log_threshold"].exp()
     elif kind == "topk":
         gate_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, pre_TF.topk(3, 1).indices, True)
     else:

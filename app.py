@@ -8,10 +8,12 @@ from pages.parts.page import go_to_wanted
 from pages.parts.sidebar import context_panel
 from pages.parts.style import style
 
-# A file of ours: Streamlit fetches its own icons and emojis from the internet.
-ICON = Path(__file__).parent / "pages" / "parts" / "icon.svg"
+# Files of ours: Streamlit fetches its own icons and emojis from the internet.
+PARTS = Path(__file__).parent / "pages" / "parts"
+ICON, LOGO = PARTS / "icon.svg", PARTS / "logo.svg"
 
 st.set_page_config(page_title="scX", page_icon=ICON, layout="wide")
+st.logo(LOGO, size="large", icon_image=ICON)
 style()
 page = st.navigation(
     [

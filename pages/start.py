@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from pages.parts.cards import cards
@@ -19,6 +21,8 @@ def page() -> None:
         "Which genes, and which steps, made the call?",
         "scX opens a language model that names cell types from a cell's genes, and shows what it uses.",
     )
+    ctx = context()
+    own = ctx.model != "embedded"
     with st.container(border=True):
         left, right = st.columns([3, 1], vertical_alignment="center")
         left.markdown(
@@ -27,13 +31,16 @@ def page() -> None:
             "2. **Model and transcoders**: the embedded ones, or some trained on your cells (Train).\n"
             "3. **Circuit**: choose a cell type, see its genes and the steps between them (Circuits)."
         )
-        if right.button("Show me a circuit", type="primary", width="stretch", help=HELP["circuit"]):
+        if own and right.button("Go to the circuits", type="primary", width="stretch", help=HELP["circuit"]):
+            st.switch_page("pages/circuits.py")
+        kind: Literal["primary", "secondary"] = "secondary" if own else "primary"
+        if right.button("Show me a circuit", type=kind, width="stretch", help=HELP["circuit"]):
             ask_for_embedded()
             st.switch_page("pages/circuits.py")
         right.caption("B cells, with the embedded cells, model and transcoders.")
 
     st.markdown("### What is loaded")
-    cards(context())
+    cards(ctx)
     last_circuit()
 
 

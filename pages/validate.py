@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.measuring import known, measure, rows_to_measure
 from pages.parts.messages import heading, next_step
@@ -23,7 +24,8 @@ def page() -> None:
     rows = rows_to_measure(ctx)
     found, here = known(ctx)
     place = st.container()
-    chosen = _ask(rows, found is not None)
+    left, middle, _, right = st.columns([1.3, 1.4, 2.6, 1.4], vertical_alignment="bottom")
+    chosen = _ask(rows, found is not None, left, middle)
     if chosen is not None:
         found, here = _measured(ctx, chosen), True
     if found is None:
@@ -31,13 +33,13 @@ def page() -> None:
         return
     if not here:
         place.caption("Measured when the set was made; the table lies beside it. Measure again to check it.")
+    with right:
+        next_step("pages/circuits.py", "Go to the circuits")
     validation_view(found)
-    next_step("pages/circuits.py", "Go to the circuits")
 
 
-def _ask(rows: np.ndarray, again: bool) -> np.ndarray | None:
+def _ask(rows: np.ndarray, again: bool, left: DeltaGenerator, right: DeltaGenerator) -> np.ndarray | None:
     """The cells to measure on, once the button is pressed."""
-    left, right, _ = st.columns([1.3, 1.4, 4], vertical_alignment="bottom")
     most = len(rows)
     n = int(
         left.number_input(

@@ -9,13 +9,12 @@ import streamlit as st
 from pages.parts import loaders, sources
 from pages.parts.messages import shown_errors
 from pages.parts.session import Context
-from pages.parts.words import count, large, number, percent, safe
+from pages.parts.words import KINDS, count, large, number, percent, safe
 
 _FAMILIES = {
     "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3",
     "gemma2": "Gemma 2",
 }  # fmt: skip
-_KINDS = {"relu": "ReLU", "topk": "TopK", "batchtopk": "BatchTopK", "jumprelu": "JumpReLU"}
 
 
 def cards(ctx: Context) -> None:
@@ -26,10 +25,11 @@ def cards(ctx: Context) -> None:
         ("Transcoders", ":material/stacks:", _transcoders, "pages/validate.py", "May I trust them?"),
     )
     for column, (title, icon, fill, page, link) in zip(st.columns(3), parts, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.markdown(f"### {icon} {title}")
-            with shown_errors():
-                fill(ctx)
+        with column.container(border=True, height="stretch", vertical_alignment="distribute"):
+            with st.container():
+                st.markdown(f"### {icon} {title}")
+                with shown_errors():
+                    fill(ctx)
             st.page_link(page, label=link, icon=":material/arrow_forward:")
 
 
@@ -69,8 +69,8 @@ def _transcoders(ctx: Context) -> None:
         else "Nothing is written beside them: validate them first."
     )
     dead = [layer.get("dead") for layer in metrics.get("per_layer", []) if layer.get("dead") is not None]
-    worst = f"  \nDead features: at most {percent(max(dead))} of a layer." if dead else ""
+    worst = f"  \nDead features: at most {percent(max(dead), 1)} of a layer." if dead else ""
     st.markdown(
-        f"{_KINDS.get(found.kind, safe(found.kind))}, {count(len(found.layers), 'layer')} × "
+        f"{KINDS.get(found.kind, safe(found.kind))}, {count(len(found.layers), 'layer')} × "
         f"{count(found.n_features, 'feature')}.  \n{measured}{worst}"
     )

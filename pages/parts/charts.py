@@ -118,9 +118,9 @@ def loss_chart(rows: pd.DataFrame) -> None:
         alt.Chart(rows)
         .mark_bar()
         .encode(
-            x=alt.X("what:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
-            xOffset=alt.XOffset("whose:N", sort=["here", "seed paper"]),
-            y=alt.Y("value:Q", title="cross-entropy, nats a token"),
+            y=alt.Y("what:N", sort=order, title=None, axis=_names(150)),
+            yOffset=alt.YOffset("whose:N", sort=["here", "seed paper"]),
+            x=alt.X("value:Q", title="cross-entropy, nats a token", axis=alt.Axis(tickCount=6)),
             color=alt.Color(
                 "whose:N",
                 scale=alt.Scale(domain=["here", "seed paper"], range=[BLUE, GREY]),
@@ -129,7 +129,7 @@ def loss_chart(rows: pd.DataFrame) -> None:
             tooltip=["what", "whose", alt.Tooltip("value", format=".3f")],
         )
     )
-    st.altair_chart(chart.properties(height=300), alt="Losses")
+    st.altair_chart(chart.properties(height=44 * len(order) + 80), alt="Losses")
 
 
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
@@ -159,4 +159,4 @@ def _names(limit: int) -> alt.Axis:
 
 def _slanted() -> alt.Axis:
     """Long names under a chart, all of them."""
-    return alt.Axis(labelAngle=-40, labelLimit=150, labelOverlap=False)
+    return alt.Axis(labelAngle=-40, labelLimit=200, labelOverlap=False)

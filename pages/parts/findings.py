@@ -51,9 +51,8 @@ def start_again(source: str) -> None:
 def check_list(table: CellTable, source: str) -> None:
     """One row a finding."""
     for finding in table.findings:
-        icon, what, evidence, control = st.columns([0.25, 1.5, 5.2, 2.6], vertical_alignment="center")
-        icon.markdown(_ICONS[finding.level])
-        what.markdown(f"**{NAMES[finding.topic]}**", help=HELP[finding.topic])
+        what, evidence, control = st.columns([1.9, 5.2, 2.5], vertical_alignment="center")
+        what.markdown(f"{_ICONS[finding.level]} **{NAMES[finding.topic]}**", help=HELP[finding.topic])
         chosen = "" if finding.topic in _CORRECTABLE else f"**{safe(finding.choice)}**: "
         evidence.markdown(chosen + safe(finding.evidence))
         if finding.topic in _CORRECTABLE:

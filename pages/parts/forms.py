@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from pages.parts.words import safe
+from pages.parts.words import KINDS, safe
 from scx_core.runs import Option, from_dict, options_of, to_dict
 
 T = TypeVar("T")
@@ -15,7 +15,7 @@ _NAMES = {
     "k": "Active features (k)",
     "l1": "L1 penalty",
     "n_genes": "Genes a sentence",
-    "kind": "Which features are active",
+    "kind": "Activation",
     "expansion": "Features × width",
     "aux": "Revival loss",
     "seed": "Seed",
@@ -46,7 +46,14 @@ def _widget(opt: Option, value: Any, key: str) -> Any:
     label, words = label_of(opt), safe(opt.help) + (f" ({safe(opt.unit)})" if opt.unit else "")
     if opt.choices is not None:
         choices = list(opt.choices)
-        return st.selectbox(label, choices, index=choices.index(value), help=words, key=key)
+        return st.selectbox(
+            label,
+            choices,
+            index=choices.index(value),
+            format_func=lambda name: KINDS.get(name, name),
+            help=words,
+            key=key,
+        )
     if opt.type is bool:
         return st.toggle(label, value=value, help=words, key=key)
     if opt.type is str or opt.optional:

@@ -33,5 +33,6 @@ def heading(title: str, question: str) -> None:
 
 
 def next_step(page: str, label: str) -> None:
-    """What to do after this page."""
-    st.page_link(page, label=label, icon=":material/arrow_forward:")
+    """What to do after this page: its primary action once its own is done."""
+    if st.button(label, type="primary", icon=":material/arrow_forward:", width="stretch"):
+        st.switch_page(page)

@@ -11,7 +11,7 @@ from pages.parts import loaders
 from pages.parts.estimates import show_estimate
 from pages.parts.forms import config_form
 from pages.parts.session import Context
-from pages.parts.words import safe
+from pages.parts.words import KINDS, safe
 from scx_core.build import launch_training
 from scx_core.runs import RunFolder, from_dict
 from scx_core.transcoders import PRESETS, TrainConfig, TrainingJob, TranscoderConfig, estimate
@@ -29,10 +29,9 @@ def preset_cards() -> str:
         with column.container(border=True, height="stretch"):
             st.markdown(f"### {TITLES.get(name, name)}")
             st.markdown(safe(preset.help) + ".")
-            few = "" if preset.transcoder.kind == "relu" else f", k {preset.transcoder.k}"
-            st.caption(
-                f"{preset.transcoder.kind}, {preset.transcoder.expansion}×{few}, {preset.train.steps:,} steps"
-            )
+            coder = preset.transcoder
+            few = "" if coder.kind == "relu" else f", k {coder.k}"
+            st.caption(f"{KINDS[coder.kind]}, {coder.expansion}×{few}, {preset.train.steps:,} steps")
             st.button(
                 "Chosen" if name == chosen else "Choose",
                 icon=":material/check:" if name == chosen else None,

@@ -10,6 +10,7 @@ from pages.parts.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message,
 from pages.parts.messages import next_step, shown_errors
 from pages.parts.presets import duplicate
 from pages.parts.session import context, use
+from pages.parts.words import KINDS as CODERS
 from pages.parts.words import safe
 from scx_core.runs import RunFolder
 
@@ -78,7 +79,8 @@ def _about(run: RunFolder) -> str:
         coder = config["transcoder"]
         parts += [
             f"model: {sources.model_name(config['model'])}",
-            f"{coder['kind']}, {coder['expansion']}×, k {coder['k']}, seed {config['train']['seed']}",
+            f"{CODERS.get(coder['kind'], coder['kind'])}, {coder['expansion']}×, k {coder['k']}",
+            f"seed {config['train']['seed']}",
         ]
     else:
         recipe = config["recipe"]

@@ -19,6 +19,7 @@ _LOSSES = (
     ("MLPs at their mean", "ce_mean"),
     ("no MLPs", "ce_zero"),
 )
+_FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
 _COLUMNS = {
     "layer": ("Layer", "%d", None),
     "token_class": ("Token class", None, "Prompt words, gene names, the answer."),
@@ -52,15 +53,16 @@ def validation_view(found: Validation) -> None:
             st.markdown(
                 f":orange[:material/warning:] {safe(caution.text)}  \n**What to do:** {safe(caution.remedy)}"
             )
-    figures(found)
-    left, right = st.columns([3, 4])
+    left, right = st.columns([4, 5], gap="large")
     with left:
-        st.markdown("### Losses", help=HELP["ce"])
-        st.caption(f"All MLPs replaced at once, n = {found.n_cells:,} cells, {found.n_tokens:,} tokens. "
-                   "Seed paper: C2S-Pythia-410m on the heart atlas, arXiv 2509.14723.")  # fmt: skip
-        loss_chart(_losses(found))
+        st.markdown("### Figures")
+        st.caption(f"All MLPs replaced at once, n = {found.n_cells:,} cells, {found.n_tokens:,} tokens.")
+        figures(found)
     with right:
-        _tables(found)
+        st.markdown("### Losses", help=HELP["ce"])
+        st.caption("Seed paper: C2S-Pythia-410m on the heart atlas, arXiv 2509.14723.")
+        loss_chart(_losses(found))
+    _tables(found)
     labels(found)
 
 
@@ -74,9 +76,10 @@ def figures(found: Validation) -> None:
         ("Dead features", percent(found.dead, 1), "dead", None, 0),
         ("Label agreement", percent(found.label_agreement, 1), "agreement", None, 0),
     )
-    for column, (name, value, term, paper, digits) in zip(st.columns(len(rows)), rows, strict=True):
-        beside = f"paper {number(paper, digits)}" if paper is not None else None
-        column.metric(name, value, beside, "off", help=HELP[term], delta_arrow="off")
+    with st.container(horizontal=True):
+        for name, value, term, paper, digits in rows:
+            beside = f"paper {number(paper, digits)}" if paper is not None else None
+            st.metric(name, value, beside, "off", help=HELP[term], delta_arrow="off", width=_FIGURE)
 
 
 def _losses(found: Validation) -> pd.DataFrame:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
+# The families of transcoders as their papers write them.
+KINDS = {"relu": "ReLU", "topk": "TopK", "batchtopk": "BatchTopK", "jumprelu": "JumpReLU"}
+
 HELP = {
     "transcoders": "Sparse stand-ins for the model's MLPs, one a layer: few features are active at a token, "
     "so that one can follow what each of them does.",

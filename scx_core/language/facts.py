@@ -34,6 +34,7 @@ class Family(NamedTuple):
     - `inputs_first`: weights are stored [in, out].
     - `attn_post_norm`, `mlp_post_norm`: RMSNorms behind the branches, in front of the residual sum.
     - `logit_cap`: the config key of a cap c, logits being c·tanh(x/c).
+    - `fused_attention`: whether torch's fused attention computes the same.
     - `handled`: what the config must say for these facts to hold.
     """
 
@@ -54,6 +55,7 @@ class Family(NamedTuple):
     attn_post_norm: str | None = None
     mlp_post_norm: str | None = None
     logit_cap: str | None = None
+    fused_attention: bool = True
     handled: tuple[Handled, ...] = ()
 
 
@@ -131,9 +133,11 @@ _GEMMA2 = _LLAMA._replace(
     attn_post_norm="post_attention_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
     logit_cap="final_logit_softcapping",
+    fused_attention=False,
     handled=(Handled("use_bidirectional_attention", (False, None), "attention to later tokens"),),
     evidence="transformers 5.23 modeling_gemma2.py: Gemma2DecoderLayer.forward (norms behind both branches), "
-    "Gemma2RMSNorm (1 + weight), eager_attention_forward (soft cap before the softmax, so in the pattern), "
+    "Gemma2RMSNorm (1 + weight), eager_attention_forward (soft cap before the softmax, so in the pattern; "
+    "torch's fused attention has none: _supports_sdpa), "
     "Gemma2TextScaledWordEmbedding (scaled before block 0), Gemma2ForCausalLM.forward (logit soft cap).",
 )
 

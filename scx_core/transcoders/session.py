@@ -163,7 +163,10 @@ class Session:
 @contextmanager
 def fast_attention(lm: Language) -> Iterator[None]:
     """Fused attention inside. A model is loaded with the slow one, which shows its patterns to the tracer;
-    the outputs agree to float32 rounding."""
+    the outputs agree to float32 rounding. Nothing changes for a family that has no other."""
+    if not lm.facts.family.fused_attention:
+        yield
+        return
     before = lm.model.config._attn_implementation
     lm.model.set_attn_implementation("sdpa")
     try:

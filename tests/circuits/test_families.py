@@ -1,0 +1,41 @@
+"""Every family goes the whole way: train transcoders, validate them, ask for an answer, trace it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scx_core.circuits import ConsensusConfig, make_tracer
+from scx_core.language import load_language
+from scx_core.transcoders import TrainConfig, TrainingJob, TranscoderConfig, new_run, train
+from scx_core.validation import validate
+from tests.tiny import LABELS, OTHER_FAMILIES, save_tiny, tiny_table
+
+TRAIN = TrainConfig(steps=6, cells_per_batch=4, warmup=2, dead_after=1500, held_out=0.2, checkpoint_every=6)
+
+
+def _named_cells():
+    """The tiny table with ids, as a tracer wants it."""
+    table = tiny_table(20)
+    table.cell_ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
+    return table
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_from_a_folder_to_a_circuit(tmp_path, family):
+    folder = save_tiny(tmp_path / "model", family=family)
+    lm, table = load_language(folder, device="cpu", dtype="float32"), _named_cells()
+    coder = TranscoderConfig(expansion=4, k=6)
+    job = TrainingJob(lm.sentence_config, model=str(folder), data="tiny", transcoder=coder, train=TRAIN)
+    coders = train(new_run(tmp_path, job, lm, table), lm, table)
+    assert coders.width == lm.facts.width
+    found = validate(lm, coders, table, np.arange(4))
+    assert found.ce_zero != pytest.approx(found.ce_orig)
+    assert 0 <= found.label_accuracy_orig <= 1
+    tracer = make_tracer(lm, coders, table)
+    circuit = tracer.cell(3)
+    assert circuit.target.answer in LABELS
+    assert circuit.accounting["max_relative_error"] < 1e-3
+    parts = ("gene_effect", "prompt_effect", "error_effect", "bias_effect")
+    assert sum(circuit.scores[part] for part in parts) == pytest.approx(circuit.target.value, abs=1e-4)
+    assert tracer.consensus(LABELS[0], answer=LABELS[0], cfg=ConsensusConfig(cells=2)).n_cells == 2

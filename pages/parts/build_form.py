@@ -66,7 +66,7 @@ def build_form(ctx: Context) -> Callable[[], None]:
         return lambda: None
     trial = partial(_estimate, cfg, table.n_genes, table.n_cells)
     key, place = (cfg, table.n_genes, table.n_cells), str(pick_device(ctx.device))
-    return partial(show_estimate, words, key, trial, place, note="Model and transcoders together.")
+    return partial(show_estimate, words, key, trial, place, note="Transcoders included.")
 
 
 def _estimate(cfg: BuildConfig, n_genes: int, n_cells: int) -> Estimate:

@@ -79,7 +79,7 @@ def test_a_model_can_be_trained_on_the_cells_in_use(runs: Path, started: list) -
     button(app, "Train the model").click().run()
     (cfg,) = started
     assert (cfg.data, cfg.recipe.layers, cfg.presets) == ("embedded", 2, "recommended")
-    assert "Model and transcoders together" in said(well(app))
+    assert "Transcoders included" in said(well(app))
 
 
 def test_own_cells_are_first_offered_a_model_that_is_called_after_them(

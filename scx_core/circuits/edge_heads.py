@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from scx_core.circuits.api import Tracer
+from scx_core.circuits.api import TRACE, Tracer
 from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.effects import total_effects
 from scx_core.circuits.ends import attention_top
 from scx_core.circuits.heads import Pair, Split, edge_weights, head_totals, look, split_edges
@@ -51,7 +52,7 @@ class EdgeHeads(NamedTuple):
 
     `direct`: through residual stream and skip terms alone. `one_head`: Σ contributions of all heads, of
     which `heads` holds the strongest. `more`: through two heads and more. In units of the target:
-    pre-activation of a feature, logits of the trace's target.
+    pre-activation of a feature, logits of the trace's target. Genes are those of the ends' positions.
     """
 
     source: str
@@ -61,6 +62,8 @@ class EdgeHeads(NamedTuple):
     one_head: float
     more: float
     heads: tuple[HeadPart, ...]
+    source_gene: str | None = None
+    target_gene: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`."""
@@ -107,6 +110,7 @@ def edge_heads(
     *,
     label: str | None = None,
     against: Sequence[str] | None = None,
+    trace: TraceConfig = TRACE,
     heads: int = 10,
 ) -> list[EdgeHeads]:
     """Split edges (source id, target id) of one cell's graph by head; the `heads` strongest are named.
@@ -114,26 +118,39 @@ def edge_heads(
     Ids are those of the circuit's JSON; the edges need not be in the circuit. Raises ScxError for an
     unknown row, label or id, a feature that is not active, and ends that can have no edge.
     """
-    scene = scene_of_row(tracer, row, label, against)
-    pairs = _pairs(scene, edges)
-    weight_E = edge_weights(scene.frozen, pairs, scene.target)
-    return split_named(scene, pairs, weight_E, heads)
+    return scene_edge_heads(scene_of_row(tracer, row, label, against, trace), edges, heads)
 
 
 def circuit_edge_heads(
     tracer: Tracer, circuit: Circuit, edges: Sequence[tuple[str, str]], heads: int = 10
 ) -> list[EdgeHeads]:
-    """`edge_heads` of kept edges of a single-cell circuit. Raises ScxError for an edge that it lacks."""
-    scene = scene_of_circuit(tracer, circuit)
-    weights = {(edge.source, edge.target): edge.weight for edge in circuit.edges}
-    edges = [(source, target) for source, target in edges]
-    for edge in edges:
-        if edge not in weights:
-            raise ScxError(
-                f"The circuit has no edge from {edge[0][:80]} to {edge[1][:80]}.", "Choose another."
-            )
-    weight_E = scene.target.read_Rd.new_tensor([weights[edge] for edge in edges])
-    return split_named(scene, _pairs(scene, edges), weight_E, heads)
+    """`edge_heads` of the cell and target of a single-cell circuit; the edges need not be kept in it."""
+    return scene_edge_heads(scene_of_circuit(tracer, circuit), edges, heads)
+
+
+def scene_edge_heads(scene: Scene, edges: Sequence[tuple[str, str]], heads: int = 10) -> list[EdgeHeads]:
+    """`edge_heads` of a prompt that is frozen already."""
+    if not edges:
+        return []
+    pairs = _pairs(scene, edges)
+    weight_E = edge_weights(scene.frozen, pairs, scene.target)
+    split = split_edges(scene.frozen, pairs, weight_E, scene.target)
+    return [_named_edge(scene, split, e, pair, heads) for e, pair in enumerate(pairs)]
+
+
+def strongest_edges(circuit: Circuit, n: int) -> list[tuple[str, str]]:
+    """The `n` strongest kept edges of one cell's circuit between two positions, which heads have carried.
+
+    Strength is |weight| in the unit of the circuit's target: times effect over activation of the feature that
+    the edge ends at.
+    """
+    nodes, found = {node.id: node for node in circuit.nodes}, []
+    for edge in circuit.edges:
+        source, target = nodes[edge.source], nodes[edge.target]
+        if source.position is not None and source.position != target.position:
+            slope = 1.0 if target.kind == "target" else target.effect / (target.activation or 1.0)
+            found.append((-abs(edge.weight * slope), edge.source, edge.target))
+    return [(source, target) for _, source, target in sorted(found)[:n]]
 
 
 def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
@@ -157,12 +174,6 @@ def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
     return CircuitHeads(tuple(rows), len(edges), totals.whole, *parts)
 
 
-def split_named(scene: Scene, pairs: Sequence[Pair], weight_E: torch.Tensor, heads: int) -> list[EdgeHeads]:
-    """Split edges and name what the strongest heads look at."""
-    split = split_edges(scene.frozen, pairs, weight_E, scene.target)
-    return [_named_edge(scene, split, e, pair, heads) for e, pair in enumerate(pairs)]
-
-
 def _named_edge(scene: Scene, split: Split, e: int, pair: Pair, heads: int) -> EdgeHeads:
     frozen, head_LH, target = scene.frozen, split.head_ELH[e], pair.target
     if target.kind == "target":
@@ -183,7 +194,8 @@ def _named_edge(scene: Scene, split: Split, e: int, pair: Pair, heads: int) -> E
         parts.append(HeadPart(layer, head, part, weight, ov, seen.rank, looks))
     whole, direct, more = (float(tensor[e]) for tensor in (split.weight_E, split.direct_E, split.more_E))
     one_head = float(head_LH.sum())
-    return EdgeHeads(pair.source.id, pair.target.id, whole, direct, one_head, more, tuple(parts))
+    genes = (scene.genes[pair.source.position], scene.genes[target.position])
+    return EdgeHeads(pair.source.id, pair.target.id, whole, direct, one_head, more, tuple(parts), *genes)
 
 
 def _pairs(scene: Scene, edges: Sequence[tuple[str, str]]) -> list[Pair]:

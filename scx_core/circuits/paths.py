@@ -44,7 +44,7 @@ UNEXPLAINED = ("pruned", "error", "bias")
 class PathConfig:
     """How far paths are followed."""
 
-    branches: int = option(32, "Candidates kept at every depth, over all live paths", minimum=1)
+    branches: int = option(128, "Candidates kept at every depth, over all live paths", minimum=1)
     depth: int = option(8, "Steps from the start to the end of a path, at most", minimum=1)
 
     def __post_init__(self) -> None:

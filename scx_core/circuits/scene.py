@@ -67,19 +67,29 @@ def scene_of_row(
 def scene_of_circuit(tracer: Tracer, circuit: Circuit) -> Scene:
     """The prompt and target of a single-cell circuit, as its JSON has them.
 
-    `genes` names only what the circuit's token nodes name. Raises ScxError for the circuit of many cells,
-    whose nodes have no positions, and for one of a model with another vocabulary.
+    Raises ScxError for the circuit of many cells, whose nodes have no positions, and for one of a model with
+    another vocabulary.
     """
     if circuit.scope != "cell":
         raise ScxError("This is the circuit of many cells.", "Heads are told apart in the circuit of one.")
     if max(*circuit.token_ids, *circuit.target.coefficients) >= len(tracer.lm.unembedding):
         raise ScxError("This circuit was traced on another model.", "Open the model that its file names.")
     frozen = freeze(tracer.rep, circuit.token_ids)
-    genes: list[str | None] = [None] * frozen.n_positions
+    return _scene(tracer, frozen, _plan(circuit.target), _genes_of(tracer, circuit), circuit.provenance)
+
+
+def _genes_of(tracer: Tracer, circuit: Circuit) -> list[str | None]:
+    """The gene of each position: from the cell if the tracer's table still holds it, else from the nodes."""
+    length, row = len(circuit.token_ids), circuit.provenance.get("cell", {}).get("row", -1)
+    if 0 <= row < tracer.table.n_cells:
+        cell = tracer.encode([row])[0]
+        if cell.ids == circuit.token_ids[: len(cell.ids)]:
+            return cell.gene_at() + [None] * (length - len(cell.ids))
+    genes: list[str | None] = [None] * length
     for node in circuit.nodes:
         if node.kind == "embedding" and node.position is not None:
             genes[node.position] = node.gene
-    return _scene(tracer, frozen, _plan(circuit.target), genes, circuit.provenance)
+    return genes
 
 
 def _plan(target: Target) -> TargetPlan:

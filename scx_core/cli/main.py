@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from scx_core import __version__
-from scx_core.cli import bench, circuit, demo, difference, export, prepare, trace, train, validate
+from scx_core.cli import (
+    bench,
+    circuit,
+    connections,
+    demo,
+    difference,
+    export,
+    heads,
+    paths,
+    prepare,
+    trace,
+    train,
+    validate,
+)
 from scx_core.cli.parser import CommandParser
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
@@ -24,6 +37,9 @@ COMMANDS: tuple[ModuleType, ...] = (
     trace,
     circuit,
     difference,
+    heads,
+    paths,
+    connections,
     export,
     demo,
     bench,

@@ -197,6 +197,17 @@ def test_single_precision_accounts_to_its_own_rounding(tmp_path):
     assert parts == pytest.approx(account.value, rel=1e-4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_other_families_account_as_well(tmp_path, family):
+    """Grouped-query attention, norms without centring, norms behind the branches, capped logits."""
+    lm = tiny_language(tmp_path, family=family, layers=3, dtype="float64")
+    tracer = make_tracer(lm, random_set(lm, "topk", skip=True), _table())
+    account = trace_paths(scene_of_row(tracer, 2, LABEL), cfg=PathConfig(branches=30, depth=7)).account()
+    assert account.max_relative_error <= 1e-9
+    parts = account.explained + account.pruned + account.error + account.bias
+    assert parts == pytest.approx(account.value, rel=1e-9)
+
+
 def test_mistakes_are_named(scene):
     with pytest.raises(ScxError, match="not active"):
         trace_paths(scene, Ref("feature", 0, 0, 10**6))

@@ -1,0 +1,155 @@
+"""What every layout does: read a layer's tensors and settings with all checks, and write them whole.
+
+Shapes are words of two letters, F features and d width: "Fd" is [F, d].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from scx_core.errors import ScxError
+from scx_core.runs import read_json
+from scx_core.runs.files import replace_atomic
+from scx_core.transcoders.module import Transcoder
+
+Tensors = dict[str, torch.Tensor]
+RECORD = "scx.json"  # our own record beside any layout: name, configuration, provenance, metrics
+AGAIN = "Restore the file, or save the set again."
+_SHOWN = 6  # missing layers that are named
+
+
+class Found(NamedTuple):
+    """A set as its layout holds it: layers, what the settings say about them, and the files that count."""
+
+    layers: tuple[Transcoder, ...]
+    meta: dict[str, Any]
+    files: tuple[Path, ...]
+
+
+class Place(NamedTuple):
+    """Where tensors go, and in which precision."""
+
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+
+class Layout(NamedTuple):
+    """A way to lay a set out in a folder, as a peer's own library reads it.
+
+    `kinds` are the gates that it holds; `recognises` looks at the files only; `read` takes the folder, our
+    own record (empty where there is none) and the place; `write` gives back the files that count, as `read`.
+    """
+
+    name: str
+    files: str
+    kinds: frozenset[str]
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Mapping[str, Any], Place], Found]
+    write: Callable[[Path, tuple[Transcoder, ...], Mapping[str, Any]], tuple[Path, ...]]
+
+
+def read_tensors(
+    path: Path, required: Mapping[str, str], optional: Mapping[str, str], place: Place
+) -> Tensors:
+    """The tensors of a safetensors file, with the shapes that are expected. The first one tells F and d.
+
+    Raises ScxError naming the file and the tensor when one is missing, unknown, of another shape, no float
+    or not finite.
+    """
+    try:
+        found = load_file(path, device=str(place.device))
+    except (SafetensorError, OSError) as error:
+        raise ScxError(f"{path} could not be read ({error}).", AGAIN) from error
+    missing, unknown = set(required) - set(found), set(found) - set(required) - set(optional)
+    if missing or unknown:
+        raise ScxError(
+            f"{path} lacks {_listed(missing)}; unknown: {_listed(unknown)}.",
+            f"A layer holds {', '.join(required)} and may hold {', '.join(optional)}.",
+        )
+    shapes = {**required, **optional}
+    first = next(iter(required))
+    sizes = dict(zip(shapes[first], found[first].shape, strict=False))
+    for name, tensor in found.items():
+        _check(path, name, tensor, tuple(sizes.get(letter, 0) for letter in shapes[name]))
+    return {name: tensor.to(place.dtype) for name, tensor in found.items()}
+
+
+def _check(path: Path, name: str, tensor: torch.Tensor, wanted: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != wanted or 0 in wanted:
+        raise ScxError(f"{path}: {name} has the shape {tuple(tensor.shape)}, expected {wanted}.", AGAIN)
+    if not tensor.is_floating_point():
+        raise ScxError(f"{path}: {name} is of the type {tensor.dtype}, expected floating point.", AGAIN)
+    bad = int((~torch.isfinite(tensor)).sum())
+    if bad:
+        raise ScxError(
+            f"{path}: {name} has {bad} values that are not numbers (NaN or infinite).",
+            "Take an earlier checkpoint: these weights cannot be used.",
+        )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write float32 tensors, whole or not at all. Raises ScxError when the disk is full."""
+    plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    replace_atomic(path, lambda temporary: save_file(plain, temporary))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises ScxError naming the file when it is absent, broken, or something else."""
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise ScxError(f"{path} holds {type(settings).__name__}, expected a JSON object.", AGAIN)
+    return settings
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Our own record of a set; empty where another tool wrote the folder."""
+    return read_settings(folder / RECORD) if (folder / RECORD).exists() else {}
+
+
+def expect(path: Path, settings: Mapping[str, Any], key: str, wanted: tuple[Any, ...], remedy: str) -> None:
+    """Raises ScxError unless the setting is one of those wanted; an absent one is the first of them."""
+    value = settings.get(key, wanted[0])
+    if not any(type(value) is type(one) and value == one for one in wanted):
+        listed = " or ".join(repr(one) for one in wanted)
+        raise ScxError(f"{path}: {key} is {repr(value)[:80]}, expected {listed}.", remedy)
+
+
+def whole_number(path: Path, settings: Mapping[str, Any], key: str) -> int:
+    """A setting that is a whole number above 0. Raises ScxError naming it when it is not."""
+    value = settings.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ScxError(f"{path}: {key} is {repr(value)[:80]}, expected a whole number above 0.", AGAIN)
+    return value
+
+
+def in_order(folder: Path, parts: Iterable[tuple[int, Path]], name: str) -> list[Path]:
+    """The parts of layers 0, 1, 2 …. Raises ScxError naming those that are missing or there twice.
+
+    `name` is what a part is called, with {layer} in it.
+    """
+    found: dict[int, Path] = {}
+    for layer, part in parts:
+        if layer in found:
+            problem = f"{found[layer]} and {part.name} are both of layer {layer}."
+            raise ScxError(problem, "Keep one of them.")
+        found[layer] = part
+    last = max(found, default=0)
+    missing = [name.format(layer=n) for n in islice((n for n in range(last + 1) if n not in found), _SHOWN)]
+    if missing:
+        raise ScxError(
+            f"{folder} should hold layers 0 to {last}, missing: {', '.join(missing)}"
+            f"{' …' if len(missing) == _SHOWN else ''}.",
+            "Copy the missing ones, or save the set again.",
+        )
+    return [found[layer] for layer in sorted(found)]
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(name[:60] for name in names)) or "nothing"

@@ -1,0 +1,174 @@
+"""SAELens: one folder a layer, each with cfg.json and sae_weights.safetensors.
+
+The weights are W_enc **transposed** [d_in, F], W_dec [F, d_out], b_enc [F], b_dec [d_out], threshold [F] and
+W_skip [d_out, d_in] (applied as x @ W_skip.T, as here). The architecture says which of them there are. A
+layer's number is that of its hook, metadata.hook_name, else that of its folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scx_core.errors import ScxError
+from scx_core.runs import write_json
+from scx_core.transcoders.layouts.parts import (
+    Found,
+    Layout,
+    Place,
+    expect,
+    in_order,
+    read_settings,
+    read_tensors,
+    write_tensors,
+)
+from scx_core.transcoders.module import Kind, Transcoder, from_tensors
+
+WEIGHTS, SETTINGS, FOLDER = "sae_weights.safetensors", "cfg.json", "layer_{layer}"
+INPUT_HOOK, OUTPUT_HOOKS = "mlp.hook_in", ("hook_mlp_out", "mlp.hook_out")
+REQUIRED = {"W_enc": "dF", "W_dec": "Fd", "b_enc": "F", "b_dec": "d"}
+_HOOK = re.compile(r"(?:.*\.)?(?:blocks|layers|h)\.(\d{1,6})\.(.+)")
+_NUMBER = re.compile(r".*?(\d{1,6})(?:\D*)")
+
+
+class Architecture(NamedTuple):
+    """Which gate, and whether there is a skip term."""
+
+    kind: Kind
+    skip: bool
+
+    @property
+    def optional(self) -> dict[str, str]:
+        """The shapes of the tensors that it has beside the usual ones."""
+        return ({"W_skip": "dd"} if self.skip else {}) | (
+            {"threshold": "F"} if self.kind == "jumprelu" else {}
+        )
+
+
+ARCHITECTURES = {
+    "transcoder": Architecture("relu", False),
+    "skip_transcoder": Architecture("relu", True),
+    "jumprelu_transcoder": Architecture("jumprelu", False),
+    "jumprelu_skip_transcoder": Architecture("jumprelu", True),
+}
+
+
+def recognises(folder: Path) -> bool:
+    """By the weights' name, one folder down (or here: then one layer was pointed to)."""
+    return (folder / WEIGHTS).exists() or any(folder.glob(f"*/{WEIGHTS}"))
+
+
+def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
+    """The set."""
+    if (folder / WEIGHTS).exists():
+        raise ScxError(f"{folder} holds one layer.", "Point to the folder above, which has all layers.")
+    parts = sorted({path.parent for name in (SETTINGS, WEIGHTS) for path in folder.glob(f"*/{name}")})
+    ordered = in_order(
+        folder, [(_layer_of(part, read_settings(part / SETTINGS)), part) for part in parts], FOLDER
+    )
+    layers = tuple(_read_layer(part, place) for part in ordered)
+    name = _metadata(read_settings(ordered[0] / SETTINGS)).get("model_name")
+    return Found(layers, {"model_name": str(name)} if name else {}, _files(ordered))
+
+
+def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Write the set: layers of the kind relu or jumprelu."""
+    for layer, coder in enumerate(layers):
+        # Its gate is ReLU and threshold, ours the threshold alone: they are one only from 0 on.
+        if coder.threshold_F is not None and bool((coder.threshold_F < 0).any()):
+            raise ScxError(
+                f"Layer {layer} has thresholds below 0, which SAELens would take as 0.",
+                "Export to circuit-tracer instead.",
+            )
+    for layer, coder in enumerate(layers):
+        part, tensors = folder / FOLDER.format(layer=layer), coder.tensors()
+        write_tensors(part / WEIGHTS, tensors | {"W_enc": tensors["W_enc"].T})
+        write_json(part / SETTINGS, _settings(layer, coder, record))
+    return _files([folder / FOLDER.format(layer=layer) for layer in range(len(layers))])
+
+
+def _settings(layer: int, coder: Transcoder, record: Mapping[str, Any]) -> dict[str, Any]:
+    shape = Architecture(coder.kind, coder.W_skip_dd is not None)
+    return {
+        "architecture": next(name for name, one in ARCHITECTURES.items() if one == shape),
+        "d_in": coder.width,
+        "d_sae": coder.n_features,
+        "d_out": coder.width,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": False,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {
+            "model_name": str(record.get("model_name", "")),
+            "hook_name": f"blocks.{layer}.{INPUT_HOOK}",
+            "hook_name_out": f"blocks.{layer}.{OUTPUT_HOOKS[0]}",
+        },
+    }
+
+
+def _metadata(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = settings.get("metadata")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _layer_of(part: Path, settings: Mapping[str, Any]) -> int:
+    """The layer of a folder. Raises ScxError when its hooks are not an MLP's input and output."""
+    metadata, path = _metadata(settings), part / SETTINGS
+    numbers = set()
+    for key, known in (("hook_name", (INPUT_HOOK,)), ("hook_name_out", OUTPUT_HOOKS)):
+        hook = metadata.get(key)
+        if not hook:
+            continue
+        match = _HOOK.fullmatch(str(hook))
+        if match is None or match[2] not in known:
+            raise ScxError(
+                f"{path}: {key} is {str(hook)[:80]!r}, expected blocks.N.{' or blocks.N.'.join(known)}.",
+                "Only transcoders that read what the MLP receives and give what it puts out can stand in.",
+            )
+        numbers.add(int(match[1]))
+    if len(numbers) > 1:
+        raise ScxError(f"{path}: the hooks are of the layers {sorted(numbers)}.", "They must be of one.")
+    match = _NUMBER.fullmatch(part.name)
+    if not numbers and match is None:
+        raise ScxError(f"{path} does not say its layer.", "Call the folder layer_0, layer_1 …")
+    return numbers.pop() if numbers else int(match[1]) if match else 0
+
+
+def _files(parts: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(part / name for part in parts for name in (SETTINGS, WEIGHTS))
+
+
+def _read_layer(part: Path, place: Place) -> Transcoder:
+    path = part / SETTINGS
+    settings = read_settings(path)
+    name = settings.get("architecture")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise ScxError(
+            f"{path}: the architecture {str(name)[:60]!r} is not a transcoder known here.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    fold = "Fold the normalisation into the weights with SAELens and save again."
+    expect(path, settings, "normalize_activations", ("none",), fold)
+    expect(path, settings, "reshape_activations", ("none",), "MLPs are expected, not attention heads.")
+    expect(path, settings, "apply_b_dec_to_input", (False,), "A transcoder's input is taken as it is.")
+    shape = ARCHITECTURES[name]
+    tensors = read_tensors(part / WEIGHTS, REQUIRED | shape.optional, {}, place)
+    d, F = tensors["W_enc"].shape
+    for key, wanted in (("d_in", d), ("d_sae", F), ("d_out", d)):
+        expect(path, settings, key, (wanted,), f"The weights have that size: mend {SETTINGS}.")
+    if "threshold" in tensors:
+        tensors["threshold"] = tensors["threshold"].clamp(min=0)  # its ReLU comes first
+    return from_tensors(tensors | {"W_enc": tensors["W_enc"].T.contiguous()}, shape.kind)
+
+
+LAYOUT = Layout(
+    "saelens",
+    "layer_0/sae_weights.safetensors with cfg.json …",
+    frozenset({"relu", "jumprelu"}),
+    recognises,
+    read,
+    write,
+)

@@ -33,10 +33,11 @@ def _path(now: str) -> str | None:
         help=f"{_FORMATS}. Large files are read row by row and never as a whole.",
         key="cells path",
     )
-    if not typed.strip():
+    path = typed.strip().strip("\"'").strip()  # file managers copy a path with its quotes
+    if not path:
         st.info(f"Give the path of your cells: {_FORMATS}.")
         return None
-    return typed.strip()
+    return path
 
 
 def _upload() -> str | None:

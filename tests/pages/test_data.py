@@ -52,7 +52,7 @@ def test_a_finding_can_be_corrected_and_taken_back(runs: Path) -> None:
 def test_cells_of_a_path_are_taken_into_use(runs: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.h5ad"
     good_cells().write_h5ad(path)
-    app = open_path(path)
+    app = open_path(f'"{path}" ')
     assert "mine.h5ad" in said(app)
     button(app, "Use these cells").click().run()
     assert "in use" in said(well(app))

@@ -15,6 +15,7 @@ from scx_core.circuits.effects import total_effects
 from scx_core.circuits.ends import attention_top
 from scx_core.circuits.heads import Pair, Split, edge_weights, head_totals, look, split_edges
 from scx_core.circuits.ids import parse_ref, place_of
+from scx_core.circuits.last_heads import last_heads
 from scx_core.circuits.scene import Scene, scene_of_circuit, scene_of_row
 from scx_core.errors import ScxError
 
@@ -31,15 +32,17 @@ class Looked(NamedTuple):
 
 
 class HeadPart(NamedTuple):
-    """What one head carries of an edge over paths that pass no other: `contribution` = `attention` · `ov`.
+    """What one head carries of an edge.
 
-    `attention` is the weight from the target's position to the source's, `rank` its place among all that
-    the head looks at from there (1 = most), `looks` the strongest of them. `ov` is what the head would
-    carry at an attention of 1.
+    `last`: over all paths that pass this head last, through however many others before. `contribution`: over
+    paths that pass no other, `attention` · `ov`. `attention` is the weight from the target's position to the
+    source's, `rank` its place among all that the head looks at from there (1 = most), `looks` the strongest
+    of them. `ov` is what the head would carry at an attention of 1.
     """
 
     layer: int
     head: int
+    last: float
     contribution: float
     attention: float
     ov: float
@@ -48,11 +51,12 @@ class HeadPart(NamedTuple):
 
 
 class EdgeHeads(NamedTuple):
-    """An edge split by path length and head: `weight` = `direct` + Σ contributions + `more`.
+    """An edge split by path length and head: `weight` = `direct` + Σ contributions + `more`, and by the head
+    that a path passes last: `weight` = `direct` + Σ last.
 
     `direct`: through residual stream and skip terms alone. `one_head`: Σ contributions of all heads, of
-    which `heads` holds the strongest. `more`: through two heads and more. In units of the target:
-    pre-activation of a feature, logits of the trace's target. Genes are those of the ends' positions.
+    which `heads` holds those with the largest |last|. `more`: through two heads and more. In units of the
+    target: pre-activation of a feature, logits of the trace's target. Genes are those of the ends' positions.
     """
 
     source: str
@@ -73,9 +77,9 @@ class EdgeHeads(NamedTuple):
         return self._asdict() | {"heads": heads}
 
     def frame(self) -> pd.DataFrame:
-        """One row a head, strongest first: layer, head, contribution, attention, ov, rank, looks_at."""
+        """One row a head, strongest first: layer, head, last, contribution, attention, ov, rank, looks_at."""
         rows = [part._asdict() | {"looks_at": _named(part.looks)} for part in self.heads]
-        columns = ["layer", "head", "contribution", "attention", "ov", "rank", "looks_at"]
+        columns = ["layer", "head", "last", "contribution", "attention", "ov", "rank", "looks_at"]
         return pd.DataFrame(rows, columns=columns)
 
 
@@ -113,7 +117,7 @@ def edge_heads(
     trace: TraceConfig = TRACE,
     heads: int = 10,
 ) -> list[EdgeHeads]:
-    """Split edges (source id, target id) of one cell's graph by head; the `heads` strongest are named.
+    """Split edges (source id, target id) of one cell's graph by head, naming the largest `heads` by |last|.
 
     Ids are those of the circuit's JSON; the edges need not be in the circuit. Raises ScxError for an
     unknown row, label or id, a feature that is not active, and ends that can have no edge.
@@ -135,7 +139,8 @@ def scene_edge_heads(scene: Scene, edges: Sequence[tuple[str, str]], heads: int 
     pairs = _pairs(scene, edges)
     weight_E = edge_weights(scene.frozen, pairs, scene.target)
     split = split_edges(scene.frozen, pairs, weight_E, scene.target)
-    return [_named_edge(scene, split, e, pair, heads) for e, pair in enumerate(pairs)]
+    last_ELH = last_heads(scene.frozen, pairs, scene.target)
+    return [_named_edge(scene, split, last_ELH[e], e, pair, heads) for e, pair in enumerate(pairs)]
 
 
 def strongest_edges(circuit: Circuit, n: int) -> list[tuple[str, str]]:
@@ -174,12 +179,14 @@ def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
     return CircuitHeads(tuple(rows), len(edges), totals.whole, *parts)
 
 
-def _named_edge(scene: Scene, split: Split, e: int, pair: Pair, heads: int) -> EdgeHeads:
+def _named_edge(
+    scene: Scene, split: Split, last_LH: torch.Tensor, e: int, pair: Pair, heads: int
+) -> EdgeHeads:
     frozen, head_LH, target = scene.frozen, split.head_ELH[e], pair.target
     if target.kind == "target":
         target = target._replace(layer=scene.target.layer, position=int(scene.target.position_R[0]))
     top = attention_top(frozen.replacement, target.layer)
-    order = torch.argsort(head_LH.abs().flatten(), descending=True, stable=True).tolist()
+    order = torch.argsort(last_LH.abs().flatten(), descending=True, stable=True).tolist()
     places = [divmod(i, head_LH.shape[1]) for i in order]
     parts = []
     for layer, head in [place for place in places if pair.source.layer < place[0] < top][:heads]:
@@ -191,7 +198,7 @@ def _named_edge(scene: Scene, split: Split, e: int, pair: Pair, heads: int) -> E
         part, weight, ov = (
             float(tensor[e, layer, head]) for tensor in (split.head_ELH, split.attention_ELH, split.ov_ELH)
         )
-        parts.append(HeadPart(layer, head, part, weight, ov, seen.rank, looks))
+        parts.append(HeadPart(layer, head, float(last_LH[layer, head]), part, weight, ov, seen.rank, looks))
     whole, direct, more = (float(tensor[e]) for tensor in (split.weight_E, split.direct_E, split.more_E))
     one_head = float(head_LH.sum())
     genes = (scene.genes[pair.source.position], scene.genes[target.position])

@@ -88,7 +88,7 @@ def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> t
     Raises ScxError for a pair that can have no edge or a source that is not active.
     """
     check_pairs(pairs, target)
-    reads, writes, row_E, column_E = _ends(frozen, pairs, target)
+    reads, writes, row_E, column_E = ends_of(frozen, pairs, target)
     weight_E = target.read_Rd.new_zeros(len(pairs))
     for level in reads.level_R.unique().tolist():
         for rows in (reads.level_R == level).nonzero()[:, 0].split(ROWS):
@@ -135,7 +135,7 @@ def split_edges(frozen: FrozenPrompt, pairs: Sequence[Pair], weight_E: torch.Ten
     return Split(weight_E, direct_E, attention_ELH, ov_ELH)
 
 
-class _Ends(NamedTuple):
+class Ends(NamedTuple):
     """The distinct ends of some edges, and which of them each edge has."""
 
     reads: Reads
@@ -144,20 +144,21 @@ class _Ends(NamedTuple):
     column_E: torch.Tensor
 
 
-def _ends(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> _Ends:
+def ends_of(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> Ends:
+    """The distinct targets and sources of some edges."""
     targets = {ref: i for i, ref in enumerate(dict.fromkeys(pair.target for pair in pairs))}
     sources = {ref: i for i, ref in enumerate(dict.fromkeys(pair.source for pair in pairs))}
     device = target.read_Rd.device
     row_E = torch.tensor([targets[pair.target] for pair in pairs], device=device)
     column_E = torch.tensor([sources[pair.source] for pair in pairs], device=device)
-    return _Ends(reads_of(frozen, [*targets], target), writes_of(frozen, [*sources]), row_E, column_E)
+    return Ends(reads_of(frozen, [*targets], target), writes_of(frozen, [*sources]), row_E, column_E)
 
 
 def _split(
     frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """direct_E, attention_ELH and ov_ELH of one part of the edges."""
-    reads, writes, row_E, column_E = _ends(frozen, pairs, target)
+    reads, writes, row_E, column_E = ends_of(frozen, pairs, target)
     read_LRd, write_LSd = reads_by_layer(frozen, reads), writes_by_layer(frozen, writes)
     at_E, from_E = reads.position_R[row_E], writes.position_S[column_E]
     direct_E = reads.read_Rd.new_zeros(len(pairs))

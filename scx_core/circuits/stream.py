@@ -30,20 +30,36 @@ def streams(frozen: FrozenPrompt) -> tuple[LayerStream, ...]:
     rep, out = frozen.replacement, []
     into_Td = frozen.embedding_Td
     for maps, layer in zip(rep.layers, frozen.layers, strict=True):
-        value_HTk = (into_Td * layer.attn_scale_T[:, None]) @ maps.V_Hkd.transpose(1, 2)
-        mixed_THk = (layer.pattern_HTT @ value_HTk).transpose(0, 1).flatten(1)
-        written_Td = attn_read(layer, mixed_THk @ maps.O_Hkd.flatten(0, 1))
-        behind_Td = into_Td + written_Td + layer.attn_bias_Td
+        behind_Td = into_Td + attention_forward(maps, layer, into_Td)[1] + layer.attn_bias_Td
         reads_Td = into_Td if rep.parallel else behind_Td
-        out.append(LayerStream(into_Td, reads_Td, value_HTk))
+        out.append(LayerStream(into_Td, reads_Td, head_values(maps, layer, into_Td)))
         into_Td = behind_Td + _mlp(maps, layer, reads_Td)
     return tuple(out)
+
+
+def head_values(maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor) -> torch.Tensor:
+    """Values of the heads for x on the stream into the block, without their bias, [..., H, T, k]."""
+    return (x_Td * layer.attn_scale_T[:, None])[..., None, :, :] @ maps.V_Hkd.transpose(1, 2)
+
+
+def attention_forward(
+    maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frozen attention of x [..., T, d] on the stream, without biases: values mixed by the patterns,
+    [..., H, T, k], and what is written to the stream, [..., T, d]."""
+    mixed_HTk = layer.pattern_HTT @ head_values(maps, layer, x_Td)
+    return mixed_HTk, attn_read(layer, mixed_HTk.transpose(-3, -2).flatten(-2) @ maps.O_Hkd.flatten(0, 1))
+
+
+def skip_forward(maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor) -> torch.Tensor:
+    """What the skip term adds to the stream for x [..., T, d] on the stream that the MLP reads."""
+    if maps.skip_dd is None:
+        return torch.zeros_like(x_Td)
+    return mlp_read(layer, (x_Td * layer.mlp_scale_T[:, None]) @ maps.skip_dd.T)
 
 
 def _mlp(maps: LayerMaps, layer: FrozenLayer, reads_Td: torch.Tensor) -> torch.Tensor:
     """What the replaced MLP and its error add to the stream, [T, d]."""
     constant_Td = mlp_read(layer, maps.dec_bias_d.expand_as(reads_Td))
     added_Td = (layer.error_Td + constant_Td).index_add(0, layer.position_N, feature_writes(maps, layer))
-    if maps.skip_dd is None:
-        return added_Td
-    return added_Td + mlp_read(layer, (reads_Td * layer.mlp_scale_T[:, None]) @ maps.skip_dd.T)
+    return added_Td + skip_forward(maps, layer, reads_Td)

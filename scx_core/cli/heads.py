@@ -11,6 +11,7 @@ from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace, option
 
+HEADER = ("head", "last", "alone", "attention", "rank", "it looks at")
 SHOWN = 8  # heads of the whole circuit that the text shows
 
 
@@ -19,7 +20,7 @@ class HeadsConfig:
     """How much is shown of each edge."""
 
     edges: int = option(4, "The strongest edges of the circuit from one position to another", minimum=1)
-    heads: int = option(5, "Heads of an edge, by |contribution|", minimum=1)
+    heads: int = option(5, "Heads of an edge, by what goes through them last", minimum=1)
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -99,6 +100,8 @@ def summary(result: dict[str, Any]) -> str:
             f"{whole['n_edges']} edges, in absolute values: {', '.join(shares)}",
             common.columns(rows, ("head", "carries", "of all edges")),
             *(_edge_text(edge) for edge in result["edges"]),
+            "last: paths that pass this head last; alone: those that pass no other.\n"
+            "rank: the source's among the positions that the head looks at.",
         ]
     )
 
@@ -116,10 +119,11 @@ def _edge_text(edge: dict[str, Any]) -> str:
         f"{edge['one_head']:+.3g} through one head {edge['more']:+.3g} through more"
     )
     rows = [_head_row(part) for part in edge["heads"]]
-    return f"{head}\n{common.columns(rows, ('head', 'carries', 'attention', 'rank', 'it looks at'))}"
+    return f"{head}\n{common.columns(rows, HEADER)}"
 
 
 def _head_row(part: dict[str, Any]) -> tuple[Any, ...]:
     names = [(seen["gene"] or seen["token"].strip(), seen["weight"]) for seen in part["looks"][:3]]
     looks = ", ".join(f"{name} {weight:.0%}" for name, weight in names)
-    return f"{part['layer']}.{part['head']}", part["contribution"], part["attention"], part["rank"], looks
+    name = f"{part['layer']}.{part['head']}"
+    return name, part["last"], part["contribution"], part["attention"], part["rank"], looks

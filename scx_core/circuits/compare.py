@@ -29,14 +29,15 @@ def compare_types(
         )
     plan = tracer.plan(answers[0], [answers[1]], trace.target, trace.token)
     rows = [tracer.draw(label, cfg) for label in (first, second)]
-    sides = [
+    left, right = (
         tracer.merged(at, plan, trace, cfg.nodes, progress, label)
         for at, label in zip(rows, (first, second), strict=True)
-    ]
+    )
     target = finished_target(tracer.lm, plan, None, 0.0)
     return difference(
         (first, second),
-        *sides,
+        left,
+        right,
         (target, target),
         same_set=True,
         paired=False,
@@ -71,15 +72,16 @@ def compare_models(
     rows, tracers = first.draw(label, cfg), (first, second)
     names = tuple(f"{one.lm.name} / {one.transcoders.name}" for one in tracers)
     plans = [one.plan(one.answer_for(label), None, trace.target, trace.token) for one in tracers]
-    sides = [
+    left, right = (
         one.merged(rows, plan, trace, cfg.nodes, progress, name)
         for one, plan, name in zip(tracers, plans, names, strict=True)
-    ]
+    )
     targets = [finished_target(one.lm, plan, None, 0.0) for one, plan in zip(tracers, plans, strict=True)]
     about = second.about({})
     return difference(
         (names[0], names[1]),
-        *sides,
+        left,
+        right,
         (targets[0], targets[1]),
         same_set=_prints(first) == _prints(second),
         paired=True,

@@ -55,10 +55,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config, tracing = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
     label = args.type or str(tracer.table.cells_per_type().index[0])
-    options = {"trace": tracing, "cfg": config, "progress": common.progress_of(args)}
+    progress = common.progress_of(args)
     if models:
-        return compare_models(tracer, _other(args, tracer), label, **options).to_json()
-    return compare_types(tracer, label, args.other, **options).to_json()
+        other = _other(args, tracer)
+        found = compare_models(tracer, other, label, trace=tracing, cfg=config, progress=progress)
+    else:
+        found = compare_types(tracer, label, args.other, trace=tracing, cfg=config, progress=progress)
+    return found.to_json()
 
 
 def _other(args: argparse.Namespace, tracer: Tracer) -> Tracer:

@@ -60,16 +60,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tracer = common.open_tracer(args)
     row = find_row(tracer.table, args.cell)
     if args.feature is not None:
-        return tracer.feature(row, *_feature(args.feature), cfg=config).to_json()
+        layer, number, position = _feature(args.feature)
+        return tracer.feature(row, layer, number, position, config).to_json()
     return tracer.cell(row, label=args.type, against=args.against, cfg=config).to_json()
 
 
-def _feature(text: str) -> list[int]:
+def _feature(text: str) -> tuple[int, int, int | None]:
     """LAYER:NUMBER or LAYER:NUMBER:TOKEN. Raises ScxError."""
     parts = text.split(":")
     if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
         raise ScxError(f"{text[:40]!r} is no feature.", "Give LAYER:NUMBER or LAYER:NUMBER:TOKEN, as 2:513.")
-    return [int(part) for part in parts]
+    return int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) == 3 else None
 
 
 def find_row(table: CellTable, cell: str | None) -> int:

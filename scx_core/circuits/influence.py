@@ -80,7 +80,7 @@ def cut(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share: 
     alive_s = np.ones(len(columns), dtype=bool)
     while True:
         now_s = alive_s & edge_rs.any(0)
-        now_s[is_row_s] &= edge_rs.any(1)[:-1]
+        now_s[is_row_s] &= np.asarray(edge_rs.any(1))[:-1]
         kept_rs = edge_rs & now_s[None, :] & np.append(now_s[is_row_s], True)[:, None]
         if (now_s == alive_s).all() and (kept_rs == edge_rs).all():
             break

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import circuit_view, loaders
-from pages.parts.circuit_controls import circuit_controls
+from pages.parts import circuit_view, loaders, saved_circuit
+from pages.parts.circuit_controls import circuit_controls, drawing_controls
 from pages.parts.last_circuit import remember
 from pages.parts.messages import heading
 from pages.parts.page import run_page
@@ -20,24 +20,38 @@ def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
     heading("Circuits", "Which genes and which steps does the model use for its answer?")
     ctx = context()
+    found = saved_circuit.opened()
+    if found is not None:
+        _saved(ctx, found)
+        return
+    saved_circuit.opener()
     tracer = loaders.tracer(ctx)
     request, view = circuit_controls(tracer)
     place = st.empty()
     circuit = traced(ctx, request, tell(place))
     place.empty()
-    remember(circuit, view, markers_of(circuit)[0])
-    _show(ctx, request, circuit, view)
-
-
-def _show(ctx: Context, request: Request, circuit: Circuit, view: View) -> None:
     st.markdown(_what_is_shown(ctx, request, circuit))
+    _show(circuit, view, request.consensus.min_share)
+
+
+def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
+    """A circuit from a file, drawn as if it were traced here; the model is loaded after that, to compare."""
+    saved_circuit.heading(found)
+    place = st.empty()
+    view = drawing_controls()
+    _show(found.circuit, view, saved_circuit.min_share(found.circuit))
+    place.markdown(saved_circuit.note(ctx, found.circuit))
+
+
+def _show(circuit: Circuit, view: View, min_share: float) -> None:
+    remember(circuit, view, markers_of(circuit)[0])
     left, right = st.columns([73, 27])
     with left:
         circuit_view.network(circuit, view)
     with right:
         circuit_view.genes(circuit)
     circuit_view.exports(circuit, view)
-    circuit_view.sentence(circuit, request.consensus.min_share)
+    circuit_view.sentence(circuit, min_share)
     circuit_view.scores(circuit)
     with st.expander("How to read this"):
         st.markdown(_READING)
@@ -45,17 +59,21 @@ def _show(ctx: Context, request: Request, circuit: Circuit, view: View) -> None:
 
 def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
     """One sentence about whose circuit this is, and whether the model gives this answer at all."""
+    what = safe(request.answer if request.trace.target == "contrast" else circuit.target.label)
     if request.row is None:
-        gives = percent(circuit.scores["called"])
+        gives = percent(circuit.scores.get("called"))
+        wins = (
+            "this answer beats its competitors" if circuit.target.against else "this is the likeliest token"
+        )
         return (
-            f"**{safe(request.answer)}** over {circuit.n_cells} cells of the type. "
-            f"In {gives} of them this answer beats its competitors at the token that decides."
+            f"**{what}** over {circuit.n_cells} cells of the type. "
+            f"In {gives} of them {wins} where the answer is decided."
         )
     table = loaders.tracer(ctx).table
     answer = called(ctx, request.row)
     says = "so does the model" if answer == request.label else f"the model says **{safe(answer)}**"
     return (
-        f"**{safe(request.answer)}** in one cell, {safe(table.cell_ids[request.row])}. "
+        f"**{what}** in one cell, {safe(table.cell_ids[request.row])}. "
         f"The data call it {safe(request.label)}; {says}."
     )
 

@@ -11,10 +11,12 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts import kept
 from pages.parts.circuit_request import first_type
 from pages.parts.forms import config_form
+from pages.parts.target_control import target_control
 from pages.parts.tracing import Request, likely_answer
 from pages.parts.words import HELP, count
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.figures import View
+from scx_core.runs import options_of
 
 ALL = "all other types"
 CONSENSUS, ONE_CELL = "Consensus", "One cell"
@@ -46,7 +48,10 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
             middle.selectbox("Against", others, key=kept.kept("against", ALL, others), help=HELP["against"]),
         )
         row, n_cells = _scope(*right, np.flatnonzero(table.labels == label))
-        trace, consensus, view = _drawing(size, more, n_cells)
+        chosen = _size(size)
+        with more.popover("More", width="stretch"):
+            view = _drawing(chosen)
+            trace, consensus = _tracing(n_cells)
     return Request(label, answer, None if against == ALL else against, row, trace, consensus), view
 
 
@@ -90,25 +95,42 @@ def _number(
     return int(kept.keep(name, place.number_input(label, low, high, step=1, key=key, help=words)))
 
 
-def _drawing(
-    size: DeltaGenerator, more: DeltaGenerator, n_cells: int
-) -> tuple[TraceConfig, ConsensusConfig, View]:
-    """Size at hand; what is rarely changed in a popover."""
+def drawing_controls() -> View:
+    """How a circuit is drawn that is there already."""
+    with st.container(border=True):
+        size, more, _ = st.columns([1.6, 1.4, 9], vertical_alignment="bottom")
+        chosen = _size(size)
+        with more.popover("More", width="stretch"):
+            return _drawing(chosen)
+
+
+def _size(place: DeltaGenerator) -> str:
     sizes = ["wide", "column"]
-    chosen = kept.keep(
+    return kept.keep(
         "size",
-        size.selectbox(
+        place.selectbox(
             "Size",
             sizes,
             key=kept.kept("size", "wide", sizes),
             help="How much is drawn: as much as a screen or a double column holds, or a single column.",
         ),
     )
-    with more.popover("More", width="stretch"):
-        st.markdown("**Drawing**")
-        view = config_form(View(size=chosen), f"view {chosen}", DRAWN, columns=2)
-        st.markdown("**Tracing**")
-        trace = config_form(TraceConfig(), "trace", columns=2)
-        st.markdown("**Consensus**")
-        consensus = config_form(ConsensusConfig(), "consensus", ("min_share", "nodes", "seed"), columns=2)
-    return trace, dataclasses.replace(consensus, cells=n_cells), view
+
+
+def _drawing(size: str) -> View:
+    st.markdown("**Drawing**")
+    return config_form(View(size=size), f"view {size}", DRAWN, columns=2)
+
+
+def _tracing(n_cells: int) -> tuple[TraceConfig, ConsensusConfig]:
+    """What is rarely changed about a trace."""
+    st.markdown("**Tracing**")
+    kind, token = target_control()
+    rest = [opt.name for opt in options_of(TraceConfig) if opt.name not in ("target", "token")]
+    trace = config_form(TraceConfig(), "trace", rest, columns=2)
+    st.markdown("**Consensus**")
+    consensus = config_form(ConsensusConfig(), "consensus", ("min_share", "nodes", "seed"), columns=2)
+    return (
+        dataclasses.replace(trace, target=kind, token=token),
+        dataclasses.replace(consensus, cells=n_cells),
+    )

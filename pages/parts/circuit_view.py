@@ -28,6 +28,7 @@ from scx_core.figures import (
 
 CHART_GENES = 18
 HEIGHT = 640
+_BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
 
 
 def network(circuit: Circuit, view: View) -> None:
@@ -97,26 +98,27 @@ def sentence(circuit: Circuit, min_share: float) -> None:
 
 def scores(circuit: Circuit) -> None:
     """Where the score comes from, and how far the trace can be believed."""
+    target, parts, found = circuit.target, account(circuit), circuit.scores
     st.markdown("### What the score is made of")
-    value, unit = circuit.target.value, "mean over the cells" if circuit.scope == "consensus" else "this cell"
+    whose = "this cell" if circuit.scope == "cell" else "mean over the cells"
     st.caption(
-        f"{safe(circuit.target.label)}: {value:.2f} logits ({unit}) is the sum of these four. "
-        "Percentages are shares of their absolute sizes."
+        f"{safe(target.label)}: {target.value:.2f} {target.unit} ({whose})"
+        + (" is the sum of these. Percentages are shares of their absolute sizes." if parts else ".")
     )
-    for column, part in zip(st.columns(4), account(circuit), strict=False):
+    for column, part in zip(st.columns(4), parts, strict=False):
         column.metric(
             part.name.capitalize(),
             percent(part.share),
-            f"{part.effect:+.2f} logits",
+            f"{part.effect:+.2f} {target.unit}",
             "off",
             delta_arrow="off",
         )
-    found = circuit.scores
+    gap = circuit.accounting.get("max_relative_error")
     st.markdown(
         f"Replacement score **{number(found.get('replacement'), 2)}**, "
         f"completeness **{number(found.get('completeness'), 2)}**, "
         f"influence outside the chosen features **{percent(found.get('unexplored_share'))}**, "
-        f"accounting error **{circuit.accounting['max_relative_error']:.1e}** (relative).",
+        f"accounting error **{'–' if gap is None else f'{gap:.1e}'}** (relative).",
         help="Replacement: share of the influence that starts at tokens and not at reconstruction errors. "
         "Completeness: share of each node's input that is not error. Accounting: how far the sum of a "
         "node's incoming edges is from the value that it must add up to, at worst.",
@@ -129,7 +131,7 @@ def exports(circuit: Circuit, view: View) -> None:
     with st.container(horizontal=True):
         for name in DEFAULT_FORMATS:
             st.download_button(
-                "GraphML" if name == "graphml" else name.upper(),
+                _BUTTONS.get(name) or name.upper(),
                 _maker(circuit, name, view),
                 file_name(circuit, name),
                 mime_type(name),
@@ -139,8 +141,8 @@ def exports(circuit: Circuit, view: View) -> None:
             )
     st.caption(
         "PNG, SVG and PDF have the size of a column with legend, caption and provenance; HTML opens offline; "
-        "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others; CSV is the "
-        "gene table."
+        "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others, and can be "
+        "opened above; Neuronpedia is for that site's graph viewer; CSV is the gene table."
     )
 
 

@@ -98,7 +98,7 @@ def summary(result: dict[str, Any]) -> str:
         [
             f"{target['label']}: {target['value']:.3f} {target['unit']} (one cell)\n"
             f"{whole['n_edges']} edges, in absolute values: {', '.join(shares)}",
-            common.columns(rows, ("head", "carries", "of all edges")),
+            common.columns(rows, ("head", "carries alone", "of all edges")),
             *(_edge_text(edge) for edge in result["edges"]),
             "last: paths that pass this head last; alone: those that pass no other.\n"
             "rank: the source's among the positions that the head looks at.",

@@ -22,6 +22,7 @@ from scx_core.figures.html import circuit_page, to_pyvis
 from scx_core.figures.layout import simplify
 from scx_core.figures.network import to_graphml, to_networkx
 from scx_core.figures.neuronpedia import neuronpedia_graph, to_neuronpedia
+from scx_core.figures.pareto import PARETO_FORMATS, export_comparison, pareto_figure, pareto_picture
 from scx_core.figures.picture import circuit_figure, circuit_picture
 from scx_core.figures.sentence import sentence_html
 from scx_core.figures.table import gene_table, markers_of, table_csv
@@ -30,6 +31,7 @@ from scx_core.figures.words import provenance_line
 __all__ = [
     "DEFAULT_FORMATS",
     "FORMATS",
+    "PARETO_FORMATS",
     "Drawing",
     "Link",
     "Part",
@@ -41,6 +43,7 @@ __all__ = [
     "circuit_picture",
     "export",
     "export_bytes",
+    "export_comparison",
     "file_name",
     "gene_table",
     "genes_figure",
@@ -48,6 +51,8 @@ __all__ = [
     "markers_of",
     "mime_type",
     "neuronpedia_graph",
+    "pareto_figure",
+    "pareto_picture",
     "provenance_line",
     "safe_name",
     "sentence_html",

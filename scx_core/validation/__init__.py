@@ -2,9 +2,11 @@
 
 In come a language model, a transcoder set and rows of a cell table; out goes a `Validation`: losses, KL,
 sparsity, dead features and label agreement, whole, by layer and by token class, with warnings in plain
-words. Thresholds and the seed paper's figures are in `warnings.py`.
+words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_runs` holds whole training
+runs side by side.
 """
 
+from scx_core.validation.compare import RunRow, compare_runs, comparison_provenance, name_of, trainings
 from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
 from scx_core.validation.rows import draw_rows, held_out_rows
 from scx_core.validation.saved import validation_beside
@@ -18,12 +20,17 @@ __all__ = [
     "ClassRow",
     "Confusion",
     "LayerRow",
+    "RunRow",
     "Thresholds",
     "Validation",
     "accuracy_by_tie_seed",
     "cautions",
+    "compare_runs",
+    "comparison_provenance",
     "draw_rows",
     "held_out_rows",
+    "name_of",
+    "trainings",
     "validate",
     "validation_beside",
     "verdict",

@@ -63,7 +63,7 @@ class RunFolder:
         self.path = path
         self._record = dict(record)
         self._written: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
-        self._last_write = float("-inf")
+        self._last_write, self._last_message = float("-inf"), ""
 
     @classmethod
     def create(
@@ -174,7 +174,8 @@ class RunFolder:
     ) -> None:
         """Say how far the job is, from inside the job. `more` is kept beside (plain JSON).
 
-        May be called at every step: "running" is written a few times a second at most.
+        May be called at every step: "running" is written a few times a second at most, another message at
+        once.
         """
         if state not in STATES:
             raise ValueError(f"state must be one of {STATES}, not {state!r}")
@@ -182,12 +183,13 @@ class RunFolder:
         if self._written and done < self._written[-1][1]:
             self._written.clear()
         self._written.append((now, done))
-        if state == "running" and now - self._last_write < _PAUSE:
+        same = state == "running" and message == self._last_message
+        if same and now - self._last_write < _PAUSE:
             return
         (first, base), speed = self._written[0], None
         if now > first and done > base:
             speed = (done - base) / (now - first)
-        self._last_write = now
+        self._last_write, self._last_message = now, message
         identity = identity_of() if state == "running" else None
         record = {
             "state": state,

@@ -78,7 +78,7 @@ def train(
             session, first = _open_session(run, lm, texts, job)
             if not _loop(run, session, held_out, first, stopping, progress):
                 return None
-            return _finish(run, job, session, held_out, finished)
+            return _finish(run, job, session, held_out, finished, progress)
         except ScxError as error:
             status = run.status()
             run.write_status("failed", status.done, job.train.steps, error.problem, error=str(error))
@@ -160,10 +160,12 @@ def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float
 
 
 def _finish(
-    run: RunFolder, job: TrainingJob, session: Session, held_out: Texts, folder: Path
+    run: RunFolder, job: TrainingJob, session: Session, held_out: Texts, folder: Path, progress: Progress
 ) -> TranscoderSet:
     """Calibrate, measure on held-out cells, and write the set."""
-    run.write_status("running", job.train.steps, job.train.steps, "measuring on held-out cells")
+    steps, message = job.train.steps, "measuring on held-out cells"
+    run.write_status("running", steps, steps, message)
+    progress(steps, steps, message)
     layers = session.calibrated()
     meta = {
         "name": run.name,

@@ -204,6 +204,8 @@ def test_status_is_written_seldom_while_running_and_always_at_the_end(run):
     for done in range(100):
         run.write_status("running", done, 100)
     assert run.status().done < 99
+    run.write_status("running", 99, 100, "measuring")
+    assert run.status().message == "measuring", "what is being done now is said at once"
     run.write_status("failed", 99, 100, error="the disk is full")
     status = run.status()
     assert (status.state, status.done, status.error, status.pid) == ("failed", 99, "the disk is full", None)

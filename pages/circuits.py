@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import circuit_view, loaders, saved_circuit
+from pages.parts import circuit_view, edge_heads, loaders, saved_circuit, steps
 from pages.parts.circuit_controls import circuit_controls, drawing_controls
 from pages.parts.last_circuit import remember
 from pages.parts.messages import heading
@@ -32,6 +32,7 @@ def page() -> None:
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
     _show(circuit, view, request.consensus.min_share)
+    edge_heads.edge_heads(ctx, circuit)
 
 
 def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
@@ -45,11 +46,13 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
 
 def _show(circuit: Circuit, view: View, min_share: float) -> None:
     remember(circuit, view, markers_of(circuit)[0])
+    join = steps.joined()
     left, right = st.columns([73, 27])
-    with left:
-        circuit_view.network(circuit, view)
     with right:
         circuit_view.genes(circuit)
+    circuit = steps.with_steps(circuit, st.container())
+    with left:
+        circuit_view.network(steps.drawn(circuit, join), view)
     circuit_view.exports(circuit, view)
     circuit_view.sentence(circuit, min_share)
     circuit_view.scores(circuit)
@@ -59,6 +62,11 @@ def _show(circuit: Circuit, view: View, min_share: float) -> None:
 
 def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
     """One sentence about whose circuit this is, and whether the model gives this answer at all."""
+    if request.less is not None:
+        return (
+            f"**{safe(circuit.target.label)}**, {circuit.n_cells} cells of both types: every number is the "
+            "mean over cells of the first type less that over cells of the second."
+        )
     what = safe(request.answer if request.trace.target == "contrast" else circuit.target.label)
     if request.row is None:
         gives = percent(circuit.scores.get("called"))

@@ -19,7 +19,7 @@ from scx_core.figures import View
 from scx_core.runs import options_of
 
 ALL = "all other types"
-CONSENSUS, ONE_CELL = "Consensus", "One cell"
+CONSENSUS, ONE_CELL, DIFFERENCE = "Consensus", "One cell", "Difference"
 DEFAULT_CELLS = 10  # drawn within five seconds on two cores; the evidence is better with 30
 DRAWN = ("max_genes", "max_features", "min_cell_share", "show_errors", "show_bias", "colour_by")
 
@@ -47,12 +47,14 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
             "against",
             middle.selectbox("Against", others, key=kept.kept("against", ALL, others), help=HELP["against"]),
         )
-        row, n_cells = _scope(*right, np.flatnonzero(table.labels == label))
+        rivals = table.types if against in table.types else []
+        row, n_cells, less = _scope(*right, np.flatnonzero(table.labels == label), against in rivals)
         chosen = _size(size)
         with more.popover("More", width="stretch"):
             view = _drawing(chosen)
             trace, consensus = _tracing(n_cells)
-    return Request(label, answer, None if against == ALL else against, row, trace, consensus), view
+    rival = None if against == ALL else against
+    return Request(label, answer, rival, row, trace, consensus, rival if less else None), view
 
 
 def _answer(tracer: Tracer, label: str) -> str:
@@ -71,19 +73,24 @@ def _answer(tracer: Tracer, label: str) -> str:
     )
 
 
-def _scope(which: DeltaGenerator, how_many: DeltaGenerator, rows: np.ndarray) -> tuple[int | None, int]:
-    """The row of one cell, or None and how many cells a consensus has."""
+def _scope(
+    which: DeltaGenerator, how_many: DeltaGenerator, rows: np.ndarray, rival: bool
+) -> tuple[int | None, int, bool]:
+    """The row of one cell, or None; how many cells a consensus has; whether the rival's is subtracted."""
     scopes = [CONSENSUS, ONE_CELL] if len(rows) > 1 else [ONE_CELL]
+    if rival and len(rows) > 1:
+        scopes.append(DIFFERENCE)
     scope = kept.keep(
         "scope",
-        which.selectbox("Cells", scopes, key=kept.kept("scope", scopes[0], scopes), help=HELP["consensus"]),
+        which.selectbox("Cells", scopes, key=kept.kept("scope", scopes[0], scopes), help=HELP["scope"]),
     )
     if scope == ONE_CELL:
         number = _number(how_many, "cell", f"Cell of {len(rows):,}", 1, 1, len(rows))
-        return int(rows[number - 1]), DEFAULT_CELLS
+        return int(rows[number - 1]), DEFAULT_CELLS, False
     most = len(rows)
     words = "Cells of the type, drawn with a seed. More cells, steadier shares and intervals, longer waiting."
-    return None, _number(how_many, "cells", f"of {most:,}", min(DEFAULT_CELLS, most), 2, most, words)
+    number = _number(how_many, "cells", f"of {most:,}", min(DEFAULT_CELLS, most), 2, most, words)
+    return None, number, scope == DIFFERENCE
 
 
 def _number(

@@ -10,6 +10,7 @@ from pages.parts import loaders
 from pages.parts.memory import Memory
 from pages.parts.session import Context
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
+from scx_core.circuits.compare import compare_types
 from scx_core.runs import Progress
 
 _CIRCUITS: Memory[Circuit] = Memory(24)
@@ -17,7 +18,8 @@ _CALLED: Memory[str] = Memory(256)
 
 
 class Request(NamedTuple):
-    """One circuit: `row` is None for a consensus; `against` None for all other types."""
+    """One circuit: `row` is None for a consensus; `against` None for all other types; `less`: the type whose
+    circuit is subtracted."""
 
     label: str
     answer: str
@@ -25,6 +27,7 @@ class Request(NamedTuple):
     row: int | None
     trace: TraceConfig
     consensus: ConsensusConfig
+    less: str | None = None
 
 
 def traced(ctx: Context, request: Request, progress: Progress) -> Circuit:
@@ -60,6 +63,10 @@ def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
         if request.row is not None:
             progress(0, 1, "tracing the cell")
             return tracer.cell(request.row, label=request.answer, against=against, cfg=request.trace)
+        if request.less is not None:
+            cfg, trace = request.consensus, request.trace
+            both = compare_types(tracer, request.label, request.less, trace=trace, cfg=cfg, progress=progress)
+            return both.difference
         return tracer.consensus(
             request.label,
             answer=request.answer,

@@ -16,6 +16,8 @@ HELP = {
     "so that one can follow what each of them does.",
     "circuit": "The genes and features that the model uses for its answer, and how they feed each other.",
     "consensus": "What the circuits of many cells of one type have in common.",
+    "scope": "What the circuits of many cells of the type have in common, the circuit of one cell, or, "
+    "against a type of this data set, how the circuits of the two types differ.",
     "effect": "Change of the answer's score in the frozen model, in logits.",
     "share": "Share of the cells whose sentence holds the gene.",
     "against": "The score that is explained is the answer's logit minus the mean logit of these competitors.",

@@ -176,6 +176,12 @@ def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], sampling: S
     return sorted(rows, key=lambda row: (-row.effect, row.gene))
 
 
+def _score(key: str, found: Sequence[float], sampling: Sampling) -> float:
+    """What is in the target's unit is subtracted where the circuits are; shares are means over all cells."""
+    in_units = key == "value" or key.endswith("_effect")
+    return float(sampling.weight_C @ np.array(found)) if in_units else float(np.mean(found))
+
+
 def statistics_circuit(
     scope: Scope,
     cells: Sequence[Merged],
@@ -189,7 +195,7 @@ def statistics_circuit(
     edges = _edges(cells, nodes, min_share, sampling)
     linked = {edge.source for edge in edges} | {edge.target for edge in edges} | {"target", "bias"}
     value = sampling.of(np.array([[cell.value] for cell in cells]))
-    scores = {key: float(np.mean([cell.scores[key] for cell in cells])) for key in cells[0].scores}
+    scores = {key: _score(key, [cell.scores[key] for cell in cells], sampling) for key in cells[0].scores}
     return Circuit(
         scope=scope,
         target=target._replace(position=None, value=float(value.mean[0])),

@@ -44,7 +44,7 @@ def likeness(circuit: Circuit, ids: Sequence[str]) -> np.ndarray:
 def propose(circuit: Circuit, least: float = LIKENESS) -> tuple[Supernode, ...]:
     """Groups of two or more features whose mean likeness is at least `least` (average linkage).
 
-    A group is named after the genes that its features read, the strongest first, and its layer.
+    A group is named after the genes that its features read, the strongest first.
     """
     layers: dict[int, list[Node]] = defaultdict(list)
     for node in circuit.nodes:
@@ -74,9 +74,9 @@ def _named(groups: Sequence[Sequence[Node]]) -> tuple[Supernode, ...]:
         for node in group:
             mass[node.gene or "prompt"] += node.influence
         genes = sorted(mass, key=lambda gene: (-mass[gene], gene))[:NAMED_GENES]
-        name = f"L{group[0].layer} {' '.join(genes)}"
+        name = " ".join(genes)
         taken[name] += 1
-        if taken[name] > 1:
+        if taken[name] > 1:  # a name is one step, and a step is of one layer
             name = f"{name} ({taken[name]})"
         out.append(Supernode(name, tuple(node.id for node in group)))
     return tuple(out)

@@ -157,7 +157,8 @@ def _foot(
         for row in shown
         if interval(row)
     }
-    parts = [f"mean over {circuit.n_cells:,} cells" if circuit.scope == "consensus" else "one cell"]
+    words_of = {"cell": "one cell", "difference": "difference of means, {:,} cells"}
+    parts = [words_of.get(circuit.scope, "mean over {:,} cells").format(circuit.n_cells)]
     parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
     parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []
     pen.text(_EDGE, y, fitted("; ".join(parts), room, 10.5), 10.5, colour=colours.MUTED)

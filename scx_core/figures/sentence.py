@@ -53,7 +53,7 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
         plain(gene),
         f"effect {signed(effect.effect)} logits" + (f" (sd {number(effect.sd, 2)})" if effect.sd else ""),
     ]
-    if circuit.scope == "consensus":
+    if circuit.scope != "cell":
         lines.append(
             f"in {percent(effect.share)} of {circuit.n_cells:,} cells, mean rank {number(effect.rank)}"
         )

@@ -23,6 +23,8 @@ def title(circuit: Circuit) -> str:
 
 def subtitle(circuit: Circuit) -> str:
     """Scope and competitors in one line."""
+    if circuit.scope == "difference":
+        return f"{plain(circuit.target.label, 120)} · {several(circuit.n_cells, 'cell')}"
     scope = "one cell" if circuit.scope == "cell" else f"consensus of {several(circuit.n_cells, 'cell')}"
     rivals = against(circuit.target)
     return scope + (f" · {rivals}" if rivals else "")
@@ -48,7 +50,8 @@ def scores(circuit: Circuit) -> str:
 
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
-    lines = [_called(circuit)] if circuit.scores.get("called", 1.0) < 1.0 else []
+    called = circuit.scores.get("called", 1.0)
+    lines = [_called(circuit)] if called < 1.0 and circuit.scope != "difference" else []
     for key, shown, what in (
         ("error_share", show_errors, "reconstruction error"),
         ("bias_share", show_bias, "bias"),
@@ -72,11 +75,12 @@ def _called(circuit: Circuit) -> str:
 
 def caption(circuit: Circuit) -> str:
     """The figure's caption: what is drawn, for whom, from what, and how to read it."""
-    scope = (
-        "in one cell" if circuit.scope == "cell" else f"over {several(circuit.n_cells, 'cell')} (consensus)"
-    )
+    n = several(circuit.n_cells, "cell")
+    scope = "in one cell" if circuit.scope == "cell" else f"over {n} (consensus)"
     rivals = against(circuit.target)
     what = f"Circuit of the answer {title(circuit)} {scope}" + (f", {rivals}" if rivals else "")
+    if circuit.scope == "difference":
+        what = f"Difference of two circuits over {n}: every number is the first less the second"
     target = plain(circuit.target.label, 90)
     made = [
         f"{label} {name}"
@@ -89,7 +93,7 @@ def caption(circuit: Circuit) -> str:
         "; ".join(made),
         scores(circuit).capitalize(),
         "Bottom: genes in the order of the cell sentence"
-        + (" (mean rank)" if circuit.scope == "consensus" else "")
+        + ("" if circuit.scope == "cell" else " (mean rank)")
         + "; middle: transcoder features by layer; top: the answer",
         "Effect is the change of the answer's score in the frozen model, in logits",
     ]
@@ -130,7 +134,7 @@ def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known:
         f"effect {signed(effect.effect if effect else group.effect)} logits"
         + _deviation(effect.sd if effect else 0.0),
     ]
-    if circuit.scope == "consensus":
+    if circuit.scope != "cell":
         if effect:
             lines.append(
                 f"in the sentence of {effect.n_cells:,} of {several(circuit.n_cells, 'cell')}"
@@ -148,7 +152,9 @@ def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[st
     first = group.members[0]
     lines = [
         plain(label) if label else feature_name(first),
-        f"layer {first.layer}, feature {first.feature}"
+        f"layer {first.layer}, features that act together"
+        if first.feature is None
+        else f"layer {first.layer}, feature {first.feature}"
         + (f", most at {plain(group.gene)}" if group.gene else ""),
         f"effect {signed(group.effect)} logits" + _deviation(first.sd),
         f"{percent(group.influence)} of the target's input flows through it",
@@ -159,7 +165,7 @@ def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[st
             f"activation {number(max(activations))}"
             + (f" (largest of {len(activations)} tokens)" if len(activations) > 1 else "")
         )
-    if circuit.scope == "consensus":
+    if circuit.scope != "cell":
         lines.append(f"in {percent(group.share)} of {several(circuit.n_cells, 'cell')}")
     elif group.gene is None and first.token:
         lines.append(f"at the token “{plain(first.token, 24)}”")
@@ -195,14 +201,14 @@ def link_hover(flow: Flow, names: Mapping[str, str], circuit: Circuit) -> tuple[
         f"{percent(flow.input_share)} of the input of {names[flow.target]}",
         f"{percent(flow.strength)} of the target's input",
     ]
-    if circuit.scope == "consensus":
+    if circuit.scope != "cell":
         lines.append(f"in {percent(flow.share)} of {several(circuit.n_cells, 'cell')}")
     return tuple(lines)
 
 
 def feature_name(node: Node) -> str:
-    """ "L2·513"."""
-    return f"L{node.layer}·{node.feature}"
+    """ "L2·513"; of features that act together, their layer."""
+    return f"L{node.layer} · joined" if node.feature is None else f"L{node.layer}·{node.feature}"
 
 
 def _deviation(sd: float) -> str:

@@ -19,6 +19,11 @@ Scope = Literal["cell", "consensus", "difference"]
 NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
 
 
+def unit_of(kind: str) -> str:
+    """The unit of the value of a target of this kind."""
+    return {"logprob": "nats", "feature": "of pre-activation"}.get(kind, "logits")
+
+
 class Target(NamedTuple):
     """What is explained: a weighted sum of logits at one position, or a feature's pre-activation (method §4).
 
@@ -45,7 +50,7 @@ class Target(NamedTuple):
     @property
     def unit(self) -> str:
         """The unit of `value`. A log-probability is in nats, and so is a difference of logits."""
-        return {"logprob": "nats", "feature": "of pre-activation"}.get(self.kind, "logits")
+        return unit_of(self.kind)
 
 
 class Node(NamedTuple):
@@ -213,5 +218,5 @@ def _check_graph(circuit: Circuit) -> None:
     shares = {name: [row.share for row in getattr(circuit, name)] for name in ("genes", "nodes", "edges")}
     for name, rows in shares.items():
         for place, share in enumerate(rows):
-            if not 0.0 <= share <= 1.0:
+            if not -1e-9 <= share <= 1 + 1e-9:  # it may be a sum of 1/n
                 raise Misfit("is not between 0 and 1", f"{name}[{place}].share")

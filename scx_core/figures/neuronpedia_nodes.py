@@ -16,6 +16,10 @@ from . import words
 from .text import plain
 
 PROMPT, ANSWER = "(prompt)", "(answer)"
+_TWINS = (
+    "Trace the circuit again: its own nodes are all different.",
+    "A difference of two transcoder sets cannot be such a graph: export one of the two circuits.",
+)
 MOST_TOKENS = 1_000_000  # no model reads more; a file may say anything
 
 
@@ -88,7 +92,7 @@ def format_ids(circuit: Circuit, context: Context) -> dict[str, str]:
             name = "bias" if node.kind == "bias" else f"{top}_{_target_number(circuit.target)}_{t}"
         if name in taken:
             problem = f"Two nodes of the circuit would both be {name} in a Neuronpedia graph."
-            raise ScxError(problem, "Trace the circuit again: its own nodes are all different.")
+            raise ScxError(problem, _TWINS[circuit.scope == "difference"])
         found[node.id] = name
         taken.add(name)
     return found

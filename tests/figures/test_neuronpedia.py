@@ -158,6 +158,9 @@ def test_a_features_target_and_an_unknown_probability():
 def test_what_no_trace_gives_is_a_users_error(node, words):
     with pytest.raises(ScxError, match=words):
         neuronpedia_graph(small(nodes=(*small().nodes, node)))
+    two_sets = small(scope="difference", nodes=(*small().nodes, Node("B:f", "feature", 1, None, 9, "CD79A")))
+    with pytest.raises(ScxError, match="export one of the two circuits"):
+        neuronpedia_graph(two_sets)
     with pytest.raises(ScxError, match="ghost"):
         neuronpedia_graph(small(edges=(Edge("target", "ghost", 1.0),)))
 

@@ -30,6 +30,11 @@ class Looked(NamedTuple):
     gene: str | None
     weight: float
 
+    @property
+    def name(self) -> str:
+        """The gene, or the token in quotes."""
+        return self.gene or repr(self.token.strip() or self.token)
+
 
 class HeadPart(NamedTuple):
     """What one head carries of an edge.
@@ -228,4 +233,4 @@ def _slopes(scene: Scene, pairs: Sequence[Pair]) -> torch.Tensor:
 
 def _named(looks: Sequence[Looked]) -> str:
     """Where a head looks, in a line: "CD79A 41%, CD74 12%"."""
-    return ", ".join(f"{looked.gene or looked.token.strip()} {looked.weight:.0%}" for looked in looks)
+    return ", ".join(f"{looked.name} {looked.weight:.0%}" for looked in looks)

@@ -123,7 +123,9 @@ def _edge_text(edge: dict[str, Any]) -> str:
 
 
 def _head_row(part: dict[str, Any]) -> tuple[Any, ...]:
-    names = [(seen["gene"] or seen["token"].strip(), seen["weight"]) for seen in part["looks"][:3]]
-    looks = ", ".join(f"{name} {weight:.0%}" for name, weight in names)
+    from scx_core.circuits.edge_heads import Looked
+
+    seen = [Looked(**looked) for looked in part["looks"][:3]]
+    looks = ", ".join(f"{looked.name} {looked.weight:.0%}" for looked in seen)
     name = f"{part['layer']}.{part['head']}"
     return name, part["last"], part["contribution"], part["attention"], part["rank"], looks

@@ -14,6 +14,7 @@ from scx_core import __version__
 from scx_core.cli import (
     bench,
     circuit,
+    compare,
     connections,
     demo,
     difference,
@@ -23,6 +24,7 @@ from scx_core.cli import (
     prepare,
     trace,
     train,
+    transcoders,
     validate,
 )
 from scx_core.cli.parser import CommandParser
@@ -34,6 +36,8 @@ COMMANDS: tuple[ModuleType, ...] = (
     prepare,
     train,
     validate,
+    compare,
+    transcoders,
     trace,
     circuit,
     difference,

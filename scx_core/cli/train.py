@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
 from scx_core.runs.jobs import RUN
+from scx_core.runs.tensorboard import check_installed, mirrored
 
 FIGURES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_recovered", "kl")
 
@@ -33,6 +35,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--preset", choices=tuple(PRESETS), default="recommended", help=f"{presets} (default: recommended)"
     )
     parser.add_argument("--detach", action="store_true", help="train in the background and return at once")
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="mirror the metrics into the run's folder tensorboard (needs the package tensorboard)",
+    )
     common.add_cells(parser)
     common.add_model(parser)
     add_arguments(parser.add_argument_group("sentences (default: as the model wants them)"), SentenceConfig)
@@ -44,15 +51,19 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train to the end. Raises KeyboardInterrupt, saying how to go on, when it was stopped before."""
+    if args.tensorboard:
+        check_installed()
     folder = RunFolder.open(args.run) if args.run else _new_run(args)
     if args.detach:
-        start(folder, ["train", "--run", RUN, "--quiet"])
+        start(folder, _argv(args))
         return common.run_summary(folder)
     from scx_core.transcoders import TrainingJob, train
 
     job = from_dict(TrainingJob, folder.config)
     lm, table = _open(args, job)
-    done = train(folder, lm, table, common.progress_of(args))
+    shown = common.progress_of(args)
+    with mirrored(folder, shown) if args.tensorboard else nullcontext(shown) as progress:
+        done = train(folder, lm, table, progress)
     if done is None:
         raise KeyboardInterrupt(f"stopped; `scx train --run {folder.path}` goes on")
     return common.run_summary(folder) | {
@@ -83,7 +94,12 @@ def _new_run(args: argparse.Namespace) -> RunFolder:
         transcoder=transcoder,
         train=training,
     )
-    return new_run(args.runs, job, lm, table, args.name, argv=["train", "--run", RUN, "--quiet"])
+    return new_run(args.runs, job, lm, table, args.name, argv=_argv(args))
+
+
+def _argv(args: argparse.Namespace) -> list[str]:
+    """What starts the run again, in the background."""
+    return ["train", "--run", RUN, "--quiet", *(["--tensorboard"] if args.tensorboard else [])]
 
 
 def _open(args: argparse.Namespace, job: Any) -> tuple[Any, Any]:

@@ -1,0 +1,98 @@
+"""`scx compare`: training runs in one table and on one Pareto plot."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.runs import RunFolder, list_runs, runs_root
+
+SHOWN = ("run", "kind", "setting", "skip", "l0", "fvu", "ce_recovered", "kl", "dead", "label_agreement")
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "compare training runs in one table and one figure (CE recovered against L0)"
+    return subparsers.add_parser("compare", help=words, description=f"{words}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.figures import PARETO_FORMATS
+
+    parser.add_argument(
+        "run",
+        nargs="*",
+        metavar="RUN",
+        help="folders of runs, or their names in --runs (default: all there); the first is what the others "
+        "are held against",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=runs_root(),
+        metavar="FOLDER",
+        help="folder of all runs (default: $SCX_RUNS, else runs)",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="write the figure and the table there")
+    parser.add_argument(
+        "--formats",
+        default=",".join(PARETO_FORMATS),
+        metavar="A,B",
+        help=f"among {', '.join(PARETO_FORMATS)} (default: all)",
+    )
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The table as rows, and the files written."""
+    from scx_core.figures import export_comparison
+    from scx_core.validation import compare_runs, comparison_provenance, trainings
+
+    runs = trainings(_opened(args)) if not args.run else _asked(args)
+    table = compare_runs(runs)
+    known = comparison_provenance(runs)
+    formats = [name.strip() for name in args.formats.split(",") if name.strip()]
+    files = export_comparison(table, args.out, known, formats) if args.out else []
+    return {
+        "runs": table.to_dict("records"),
+        "files": [str(path) for path in files],
+        "provenance": known,
+    }
+
+
+def _asked(args: argparse.Namespace) -> list[RunFolder]:
+    """The runs that were named; of a build, the trainings in it, and of another kind the run itself, which
+    `compare_runs` refuses by name."""
+    from scx_core.validation import trainings
+
+    found = []
+    for run in _opened(args):
+        found += trainings([run]) or [run]
+    return found
+
+
+def _opened(args: argparse.Namespace) -> list[RunFolder]:
+    if not args.run:
+        return list_runs(args.runs)
+    here = [Path(name) for name in args.run]
+    return [RunFolder.open(path if (path / "run.json").exists() else args.runs / path) for path in here]
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The table, why some runs do not compare, and the files."""
+    rows = [tuple(_shown(row[key]) for key in SHOWN) for row in result["runs"]]
+    lines = [common.columns(rows, SHOWN)]
+    not_comparable = [row for row in result["runs"] if not row["comparable"]]
+    lines += [f"! {row['run']} does not compare with the first: {row['why_not']}" for row in not_comparable]
+    training = [row["run"] for row in result["runs"] if row["measured"] == "while training"]
+    lines += [f"! measured on a few cells while training: {', '.join(training)}"] if training else []
+    return "\n".join([*lines, *result["files"]])
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return None if value == "" or value != value else value

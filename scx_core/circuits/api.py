@@ -170,7 +170,7 @@ class Tracer:
         """
         rows = self.draw(label, cfg)
         plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
-        merged = self.merged(rows, plan, trace, cfg.nodes, progress, label)
+        merged = self.merged(rows, plan, trace, cfg, progress, label)
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
         return combine(merged, target, cfg.min_share, cfg.seed, about | {"cell_type": label})
@@ -180,7 +180,7 @@ class Tracer:
         rows: Sequence[int] | np.ndarray,
         plan: TargetPlan,
         trace: TraceConfig = TRACE,
-        n_nodes: int = CONSENSUS.nodes,
+        cfg: ConsensusConfig = CONSENSUS,
         progress: Progress = silent,
         label: str = "cells",
     ) -> list[Merged]:
@@ -188,7 +188,7 @@ class Tracer:
         cells, found = self.encode(rows), []
         prompts = freeze_many(self.rep, [plan.prompt_ids(cell) for cell in cells])
         for cell, frozen in zip(cells, prompts, strict=True):
-            found.append(merged_graph(graph_of(frozen, plan, n_nodes, trace.choice), cell, trace))
+            found.append(merged_graph(graph_of(frozen, plan, cfg.nodes, cfg.choice), cell, trace))
             progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
         return found
 

@@ -30,7 +30,7 @@ def compare_types(
     plan = tracer.plan(answers[0], [answers[1]], trace.target, trace.token)
     rows = [tracer.draw(label, cfg) for label in (first, second)]
     left, right = (
-        tracer.merged(at, plan, trace, cfg.nodes, progress, label)
+        tracer.merged(at, plan, trace, cfg, progress, label)
         for at, label in zip(rows, (first, second), strict=True)
     )
     target = finished_target(tracer.lm, plan, None, 0.0)
@@ -73,7 +73,7 @@ def compare_models(
     names = tuple(f"{one.lm.name} / {one.transcoders.name}" for one in tracers)
     plans = [one.plan(one.answer_for(label), None, trace.target, trace.token) for one in tracers]
     left, right = (
-        one.merged(rows, plan, trace, cfg.nodes, progress, name)
+        one.merged(rows, plan, trace, cfg, progress, name)
         for one, plan, name in zip(tracers, plans, names, strict=True)
     )
     targets = [finished_target(one.lm, plan, None, 0.0) for one, plan in zip(tracers, plans, strict=True)]

@@ -41,4 +41,10 @@ class ConsensusConfig:
         0.3, "Keep features and edges that this share of the cells holds", minimum=0.0, maximum=1.0
     )
     nodes: int = option(192, "Features a cell that may become nodes", minimum=1)
+    choice: str = option(
+        "effect",
+        "They are those with the largest total effect (faster), or with the most influence; the features "
+        "that many cells share are nearly the same",
+        choices=("effect", "influence"),
+    )
     seed: int = option(0, "Seed that draws the cells and the bootstrap", minimum=0)

@@ -16,7 +16,7 @@ import torch
 
 from scx_core.circuits.replacement import LayerMaps, Replacement
 
-MOST_PROMPTS = 16  # run together
+MOST_PROMPTS = 8  # run together; more do not pay on a CPU
 PATTERN_NUMBERS = 64_000_000  # attention weights that one batch may hold
 
 

@@ -40,7 +40,7 @@ def add_consensus(parser: argparse.ArgumentParser) -> None:
     common.add_model(parser)
     common.add_transcoders(parser)
     add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
-    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes",))
+    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     common.add_model(parser)
     common.add_transcoders(parser)
     add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
-    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes",))
+    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))
     common.add_output(parser)
 
 

@@ -174,7 +174,7 @@ def _logit_keys(circuit: Circuit, t: int) -> dict[str, Any]:
     number, chance = _target_number(circuit.target), circuit.scores.get("probability")
     # Viewers read the probability behind the first "(p=" and fail on a named logit that has none.
     label = shown(circuit.target.label).replace("(p=", "(p =")
-    stated = "unknown" if chance is None else f"{chance:.3f}"
+    stated = "unknown" if chance is None else f"{chance:.3g}"
     keys = _keys(number, str(_logit_layer(circuit)), "logit", f"L_{number}-{t}", f"{label} (p={stated})")
     return keys | {"token_prob": chance, "is_target_logit": True}
 

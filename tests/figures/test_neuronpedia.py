@@ -80,7 +80,7 @@ def test_the_keys_of_every_kind_of_node():
     assert (token["feature"], token["layer"], token["clerp"]) == (2, "E", "CD79A")
     assert (bias["layer"], bias["influence"], bias["ctx_idx"]) == ("E", None, 3)
     assert (logit["feature"], logit["layer"], logit["influence"]) == (7, "3", None)
-    assert logit["clerp"] == "A against B (p=0.750)" and logit["token_prob"] == 0.75
+    assert logit["clerp"] == "A against B (p=0.75)" and logit["token_prob"] == 0.75
     assert logit["is_target_logit"] and not feature["is_target_logit"]
     assert {"source": "E_13_2", "target": "1_9_2", "weight": -0.5} in graph["links"]
     assert graph["metadata"]["prompt"] == "The of CD79:"

@@ -31,7 +31,7 @@ CIRCUIT_ADDRESS = re.compile("/circuits")
 GENE_WORDS = re.compile(r"\bGenes?\b")
 EXPORT_TAB = re.compile("Export", re.IGNORECASE)
 DOWNLOAD_BUTTON = '[data-testid="stDownloadButton"] button'
-EXPORTS = ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV")
+EXPORTS = ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV", "Neuronpedia")
 AT_REST = """() => {
   const app = document.querySelector("[data-test-script-state]");
   const now = performance.now();
@@ -149,6 +149,9 @@ def check_file(kind: str, path: Path) -> None:
     elif kind == "JSON":
         content = json.loads(data)
         right = bool(content["genes"] and content["nodes"] and content["edges"])
+    elif kind == "Neuronpedia":
+        content = json.loads(data)
+        right = content["metadata"]["schema_version"] == 1 and bool(content["nodes"] and content["links"])
     else:
         rows = list(csv.DictReader(line for line in data.decode("utf-8-sig").splitlines() if line[:1] != "#"))
         right = bool(rows) and any("gene" in str(column).lower() for column in rows[0])

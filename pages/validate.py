@@ -6,8 +6,9 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pages.parts.compare_runs import compare_view
 from pages.parts.measuring import known, measure, rows_to_measure
-from pages.parts.messages import heading, next_step
+from pages.parts.messages import heading, next_step, shown_errors
 from pages.parts.page import run_page
 from pages.parts.session import Context, context
 from pages.parts.validation_view import validation_view
@@ -18,8 +19,15 @@ FEW = 100
 
 
 def page() -> None:
-    """What is known, or a button that measures it."""
+    """The set in use; below it, the trainings side by side."""
     heading("Validate", "May I trust the stand-ins? Every MLP is replaced, on cells that were held out.")
+    with shown_errors():
+        _in_use()
+    compare_view()
+
+
+def _in_use() -> None:
+    """What is known, or a button that measures it."""
     ctx = context()
     rows = rows_to_measure(ctx)
     found, here = known(ctx)

@@ -77,7 +77,7 @@ def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any]) -> Figure:
 def pareto_picture(table: pd.DataFrame, file_format: str, provenance: Mapping[str, Any]) -> bytes:
     """The figure as PNG, SVG or PDF, or the table as CSV. Raises ScxError for another format."""
     if file_format == "csv":
-        return table_csv(table)
+        return table_csv(table.drop(columns="folder"))  # a place on this machine says nothing elsewhere
     return picture_bytes(
         pareto_figure(table, provenance),
         file_format,

@@ -83,6 +83,15 @@ class TrainConfig:
     answer_weight: float = option(
         4.0, "Weight of the error where the label is decided; other tokens have 1", minimum=0.0
     )
+    finetune_steps: int = option(
+        0,
+        "Steps at the end in which all layers are tuned together, on the model's predictions with every MLP "
+        "replaced",
+        minimum=0,
+    )
+    finetune_rate: float = option(
+        3e-3, "Their peak learning rate, relative to the size of the weights", minimum=0.0
+    )
     revive: float = option(
         1 / 32, "Weight of the loss that revives dead features (0: they stay dead)", minimum=0.0
     )
@@ -105,6 +114,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def all_steps(self) -> int:
+        """Steps with those at the end."""
+        return self.steps + self.finetune_steps
 
 
 class Preset(NamedTuple):

@@ -20,11 +20,12 @@ from scx_core.language.numbers import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders.config import TrainConfig, TrainingJob
+from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.module import Transcoder, TranscoderSet
 from scx_core.transcoders.quality import layer_sums, spliced
 from scx_core.transcoders.session import Session, StepReport, fast_attention
-from scx_core.transcoders.tokens import Texts, encode_texts
+from scx_core.transcoders.tokens import Texts, cells_of_step, encode_texts
 
 FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
 
@@ -71,17 +72,23 @@ def train(
     with run.lock(), stop_requested() as stopping, fast_attention(lm), flushed_subnormals():
         try:
             _check_same(run, lm, table)
-            run.write_status("running", run.status().done, job.train.steps, "reading cells")
+            run.write_status("running", run.status().done, job.train.all_steps, "reading cells")
             split = Split.from_json(read_json(run.path / "split.json"))
             texts = encode_texts(lm, table, split.train, job.sentences, progress)
             held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
             session, first = _open_session(run, lm, texts, job)
             if not _loop(run, session, held_out, first, stopping, progress):
                 return None
-            return _finish(run, job, session, held_out, finished, progress)
+            layers = session.calibrated()
+            if job.train.finetune_steps:
+                tuned = _tune(run, session, layers, held_out, stopping, progress)
+                if tuned is None:
+                    return None
+                layers = tuned
+            return _finish(run, job, lm, layers, held_out, finished, progress)
         except ScxError as error:
             status = run.status()
-            run.write_status("failed", status.done, job.train.steps, error.problem, error=str(error))
+            run.write_status("failed", status.done, job.train.all_steps, error.problem, error=str(error))
             raise
 
 
@@ -108,7 +115,8 @@ def _open_session(run: RunFolder, lm: Language, texts: Texts, job: TrainingJob) 
         run.truncate_metrics(-1)
         return Session.fresh(lm, texts, job.transcoder, job.train), 0
     run.truncate_metrics(checkpoint.step)
-    return Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors), checkpoint.step
+    session = Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors)
+    return session, min(checkpoint.step, job.train.steps)
 
 
 def _loop(
@@ -132,11 +140,45 @@ def _loop(
         stop = done < cfg.steps and stopping()
         if done % cfg.checkpoint_every == 0 or done == cfg.steps or stop:
             run.save_checkpoint(done, session.tensors(), {})
-        run.write_status("stopped" if stop else "running", done, cfg.steps, "training")
-        progress(done, cfg.steps, "training")
+        run.write_status("stopped" if stop else "running", done, cfg.all_steps, "training")
+        progress(done, cfg.all_steps, "training")
         if stop:
             return False
     return True
+
+
+def _tune(
+    run: RunFolder,
+    session: Session,
+    layers: list[Transcoder],
+    held_out: Texts,
+    stopping: Callable[[], bool],
+    progress: Progress,
+) -> list[Transcoder] | None:
+    """The last steps, all layers together; what the layers were before them stays in each checkpoint. None
+    when it was asked to stop."""
+    cfg, saved = session.train, run.latest_checkpoint()
+    before = session.tensors()
+    first, tune = 0, FineTune(session.lm, layers, cfg.finetune_rate)
+    if saved is not None and saved.step > cfg.steps:
+        first = saved.step - cfg.steps
+        tune = FineTune.restored(session.lm, layers, cfg.finetune_rate, saved.tensors)
+    for step in range(first, cfg.finetune_steps):
+        # Another seed: the cells go on in an order of their own.
+        cells = cells_of_step(step, session.texts.n_cells, cfg.cells_per_batch, cfg.seed + 2)
+        report = tune.step(session.texts, cells, rate_of_step(step, cfg.finetune_steps))
+        done, last = cfg.steps + step + 1, step + 1 == cfg.finetune_steps
+        if (step + 1) % cfg.log_every == 0 or last:
+            record = {"step": done, **{f"tune_{name}": value for name, value in report._asdict().items()}}
+            run.log(record | (_measured(session, tune.finished(), held_out) if last else {}))
+        stop = not last and stopping()
+        if (step + 1) % cfg.checkpoint_every == 0 or last or stop:
+            run.save_checkpoint(done, before | tune.tensors(), {})
+        run.write_status("stopped" if stop else "running", done, cfg.all_steps, "tuning all layers together")
+        progress(done, cfg.all_steps, "training")
+        if stop:
+            return None
+    return tune.finished()
 
 
 def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:
@@ -155,29 +197,39 @@ def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float
     cfg = session.train
     if step % cfg.evaluate_every and step != cfg.steps:
         return {}
-    found = spliced(session.lm, session.layers(), held_out, range(min(cfg.evaluate_cells, held_out.n_cells)))
+    return _measured(session, session.layers(), held_out)
+
+
+def _measured(session: Session, layers: Sequence[Transcoder], held_out: Texts) -> dict[str, float]:
+    cells = range(min(session.train.evaluate_cells, held_out.n_cells))
+    found = spliced(session.lm, layers, held_out, cells)
     return {**found._asdict(), "ce_recovered": found.ce_recovered}
 
 
 def _finish(
-    run: RunFolder, job: TrainingJob, session: Session, held_out: Texts, folder: Path, progress: Progress
+    run: RunFolder,
+    job: TrainingJob,
+    lm: Language,
+    layers: list[Transcoder],
+    held_out: Texts,
+    folder: Path,
+    progress: Progress,
 ) -> TranscoderSet:
-    """Calibrate, measure on held-out cells, and write the set."""
-    steps, message = job.train.steps, "measuring on held-out cells"
+    """Measure on held-out cells, and write the set."""
+    steps, message = job.train.all_steps, "measuring on held-out cells"
     run.write_status("running", steps, steps, message)
     progress(steps, steps, message)
-    layers = session.calibrated()
     meta = {
         "name": run.name,
-        "model_name": session.lm.name,
+        "model_name": lm.name,
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
-        "metrics": held_out_metrics(session.lm, layers, held_out),
+        "metrics": held_out_metrics(lm, layers, held_out),
         "provenance": run.provenance,
     }
     saved = save_set(folder, TranscoderSet(tuple(layers)), meta)
-    run.write_status("done", job.train.steps, job.train.steps, "finished")
+    run.write_status("done", steps, steps, "finished")
     return saved
 
 

@@ -1,0 +1,70 @@
+"""The last steps, all layers together: they help, they resume bit for bit, gates stay as they are."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scx_core.transcoders import train
+from scx_core.transcoders.finetune import rate_of_step
+from tests.transcoders.test_train import CODER, KILLED, TRAIN, model, open_job, same, start, steady, unbroken
+
+__all__ = ["model", "unbroken"]
+TUNED = replace(TRAIN, finetune_steps=20)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, model):
+    run = start(tmp_path_factory.mktemp("tuned"), model, config=TUNED)
+    return run, train(run, *open_job(run))
+
+
+def test_predictions_get_closer_and_gates_stay(unbroken, tuned):
+    (_, before), (run, after) = unbroken, tuned
+    assert after.meta["metrics"]["kl"] < 0.9 * before.meta["metrics"]["kl"]
+    for old, new in zip(before.layers, after.layers, strict=True):
+        assert torch.equal(old.threshold_F, new.threshold_F)
+        assert not torch.equal(old.W_enc_Fd, new.W_enc_Fd)
+    records = [record for record in run.metrics() if "tune_kl" in record]
+    assert [record["step"] for record in records] == [45, 50, 55, 60]
+    assert "ce_recovered" in records[-1]
+    assert (run.status().state, run.status().done, run.status().total) == ("done", 60, 60)
+
+
+def test_killed_in_the_last_steps_it_ends_with_the_same_bits(tmp_path, model, tuned):
+    run = start(tmp_path, model, config=TUNED)
+    root = Path(__file__).resolve().parents[2]
+    for step in (33, 47, 55):
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(run.path), str(step)],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = train(run, *open_job(run))
+    assert same(resumed, tuned[1])
+    assert steady(run.metrics()) == steady(tuned[0].metrics())
+
+
+@pytest.mark.parametrize("kind", ["topk", "relu", "jumprelu"])
+def test_other_gates_are_tuned_as_well(tmp_path, model, kind):
+    coder = replace(CODER, kind=kind, skip=True)
+    run = start(tmp_path, model, coder, replace(TUNED, steps=10, finetune_steps=4))
+    made = train(run, *open_job(run))
+    assert made.kind == kind
+    assert all(torch.isfinite(tensor).all() for layer in made.layers for tensor in layer.tensors().values())
+
+
+def test_the_rate_is_flat_then_falls_to_nothing():
+    rates = [rate_of_step(step, 10) for step in range(10)]
+    assert rates[:3] == [1.0, 1.0, 1.0]
+    assert rates == sorted(rates, reverse=True)
+    assert 0 < rates[-1] < 0.2

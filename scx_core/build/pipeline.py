@@ -191,5 +191,18 @@ def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> li
         target = models / f"{name}-{folder.name}"
         shutil.copytree(folder, target, dirs_exist_ok=True)
         shutil.copy(run.path / f"validation-{preset}.json", target / "validation.json")
+        _name_model(target / "scx.json", str(run.path / "model"), name)
         out.append(target)
     return out
+
+
+def _name_model(path: Path, folder: str, name: str) -> None:
+    """In a set's record, the model's folder in the build becomes the name that it is installed under: the
+    same build gives the same files wherever its folder was."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(item) for key, item in value.items()}
+        return name if value == folder else value
+
+    write_json(path, renamed(read_json(path)))

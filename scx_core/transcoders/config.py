@@ -132,8 +132,8 @@ class Preset(NamedTuple):
 PRESETS: dict[str, Preset] = {
     "recommended": Preset(
         TranscoderConfig(skip=True),
-        TrainConfig(finetune_steps=60),
-        "BatchTopK with an affine path, tuned on the predictions at the end: few active features, small loss",
+        TrainConfig(),
+        "BatchTopK with an affine path: few active features, small loss",
     ),
     "paper": Preset(
         TranscoderConfig(kind="relu", normalise=False, l1=1.4e-4),

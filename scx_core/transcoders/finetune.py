@@ -30,7 +30,7 @@ def rate_of_step(step: int, steps: int) -> float:
 
 
 class TuneReport(NamedTuple):
-    """One step: KL in nats a token, and the layers' mean FVU on their own inputs."""
+    """One step: weighted KL in nats a token, and the layers' mean FVU on their own inputs."""
 
     kl: float
     fvu: float
@@ -101,18 +101,23 @@ class FineTune:
             for w, kind in zip(self.weights, self.kinds, strict=True)
         ]
 
-    def step(self, texts: Texts, cells: Cells, share: float) -> TuneReport:
-        """One step at `share` of the peak learning rate. Raises ScxError when the loss is not a number."""
+    def step(self, texts: Texts, cells: Cells, share: float, answer_weight: float = 1.0) -> TuneReport:
+        """One step at `share` of the peak learning rate; `answer_weight` as in training. Raises ScxError when
+        the loss is not a number."""
         batch = texts.batch(self.lm, cells)
         real_BT, keep_BT = batch.mask_BT.bool(), batch.mask_BT[:, :-1].bool()
         io = mlp_io(self.lm, *batch, logits=True)
         assert io.logits_BTV is not None  # asked for
         target_NV = io.logits_BTV[:, :-1][keep_BT].float().log_softmax(-1)
+        weight_BT = torch.zeros(real_BT.shape, device=real_BT.device)
+        weight_BT[real_BT] = texts.weights(self.lm, cells, answer_weight)
+        weight_N = weight_BT[:, :-1][keep_BT]
         layers = self.layers()
         with torch.enable_grad():
             with replaced_mlps(self.lm, dict(enumerate(layers))):
                 coded_NV = forward(self.lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
-            kl = (target_NV.exp() * (target_NV - coded_NV)).sum(-1).mean()
+            kl_N = (target_NV.exp() * (target_NV - coded_NV)).sum(-1)
+            kl = (weight_N * kl_N).sum() / weight_N.sum()
             fvu = torch.stack(
                 [
                     _fvu(coder, io.inputs[layer][real_BT].float(), io.outputs[layer][real_BT].float())

@@ -166,7 +166,8 @@ def _tune(
     for step in range(first, cfg.finetune_steps):
         # Another seed: the cells go on in an order of their own.
         cells = cells_of_step(step, session.texts.n_cells, cfg.cells_per_batch, cfg.seed + 2)
-        report = tune.step(session.texts, cells, rate_of_step(step, cfg.finetune_steps))
+        share = rate_of_step(step, cfg.finetune_steps)
+        report = tune.step(session.texts, cells, share, cfg.answer_weight)
         done, last = cfg.steps + step + 1, step + 1 == cfg.finetune_steps
         if (step + 1) % cfg.log_every == 0 or last:
             record = {"step": done, **{f"tune_{name}": value for name, value in report._asdict().items()}}

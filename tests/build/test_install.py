@@ -1,0 +1,54 @@
+"""Installing a finished build: what is copied where, and no folder of this computer in it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scx_core.build import BuildConfig
+from scx_core.build.pipeline import install
+from scx_core.errors import ScxError
+from scx_core.runs import RunFolder, write_json
+
+
+def finished(root) -> RunFolder:
+    """A build's folder as the pipeline leaves it, with next to nothing in its files."""
+    run = RunFolder.create(root, "build", BuildConfig(presets="recommended,paper"))
+    (run.path / "model").mkdir()
+    write_json(run.path / "model" / "scx.json", {"name": "m"})
+    (run.path / "card.md").write_text("# card\n")
+    for preset, folder in (("recommended", "transcoders"), ("paper", "transcoders-paper")):
+        record = {"provenance": {"config": {"model": str(run.path / "model"), "steps": [3]}}}
+        (run.path / folder).mkdir()
+        write_json(run.path / folder / "scx.json", record)
+        write_json(run.path / f"validation-{preset}.json", {"kl": 0.1})
+    write_json(run.path / "metrics.json", {})
+    return run
+
+
+def test_model_sets_card_and_tables_are_copied(tmp_path):
+    places = install(finished(tmp_path / "runs"), tmp_path / "models", "mine")
+    assert [place.name for place in places] == ["mine", "mine-transcoders", "mine-transcoders-paper"]
+    assert (tmp_path / "models/mine/README.md").read_text() == "# card\n"
+    for place in places[1:]:
+        assert json.loads((place / "validation.json").read_text()) == {"kl": 0.1}
+        record = json.loads((place / "scx.json").read_text())
+        assert record == {"provenance": {"config": {"model": "mine", "steps": [3]}}}
+
+
+def test_no_shipped_file_names_a_folder_of_a_computer():
+    from scx_core.build.pipeline import MODELS
+
+    files = [path for path in MODELS.rglob("*.json") if path.name != "tokenizer.json"]
+    assert len(files) >= 6
+    for path in files:
+        text = path.read_text()
+        assert "/runs/" not in text and "/home/" not in text and "/tmp/" not in text, path
+
+
+def test_an_unfinished_build_is_not_installed(tmp_path):
+    run = finished(tmp_path / "runs")
+    (run.path / "metrics.json").unlink()
+    with pytest.raises(ScxError, match="not finished"):
+        install(run, tmp_path / "models")

@@ -26,8 +26,11 @@ def calibrated(coder: Transcoder, x_Td: torch.Tensor) -> Transcoder:
         positive_N = coder.pre(part_Td.to(coder.W_enc_Fd.device)).flatten()
         largest_N = torch.cat([largest_N.to(positive_N.device), positive_N[positive_N > 0]])
         largest_N = largest_N.topk(min(wanted + 1, len(largest_N)), sorted=False).values
-    # JumpReLU lets pass what is greater than its threshold: the first value that is one too many.
-    cut = float(largest_N.min()) if len(largest_N) > wanted else 0.0
+    cut = 0.0
+    if len(largest_N) > wanted:
+        # Between the last that passes and the first that is one too many: a product of other shape rounds
+        # otherwise, and a cut on a value itself would let it pass or not by chance.
+        cut = float(largest_N.topk(min(2, len(largest_N)), largest=False).values.double().mean())
     threshold_F = torch.full_like(coder.b_enc_F, cut)
     return replace(coder, kind="jumprelu", k=None, threshold_F=threshold_F)
 

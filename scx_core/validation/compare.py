@@ -25,9 +25,10 @@ class RunRow(NamedTuple):
     """One run. What is not known (yet) is nan or "".
 
     `setting` is what sparsity was asked for: k, a wanted L0, or the penalty's weight λ. `tokens` and
-    `seconds` are of the optimisation steps; a run that does not log them has them estimated from its steps,
-    its tokens a second and the mean length of its held-out cells. `l0` (active features a token), `fvu`
-    and `dead` are means of the layers; `kl` is in nats a token; `cells` are those that were measured on.
+    `seconds` are of the optimisation steps; a run that does not log them has them estimated, the tuning at
+    the end left out, from its steps, its tokens a second and the mean length of its held-out cells. `l0`
+    (active features a token), `fvu` and `dead` are means of the layers; `kl` is in nats a token; `cells` are
+    those that were measured on.
     `model` and `data` are the first characters of fingerprints. `comparable` is False where figures cannot
     be held against the reference run's, and `why_not` says why.
     """
@@ -120,7 +121,7 @@ def _whole_row(run: RunFolder, against: Mapping[str, Any]) -> RunRow:
         setting=setting(coder),
         features=float(made.get("n_features", math.nan)),
         skip=bool(coder.get("skip")),
-        steps=float(train["steps"] if made else max((r.get("step", 0) for r in records), default=0)),
+        steps=float(max((record.get("step", 0) for record in records), default=0)),
         label_agreement=_label_agreement(run, known),
         model=_mark(known.get("model")),
         data=_mark(known.get("data")),
@@ -153,7 +154,9 @@ def _figures(
     last = next((record for record in reversed(records) if record.get("ce_recovered") is not None), None)
     if last is None:
         return {}
-    means = {key: statistics.fmean(last[key]) for key in ("l0", "fvu", "dead")}
+    # While all layers are tuned together, at the end, no record has these.
+    layers = next((record for record in reversed(records) if "l0" in record), last)
+    means = {key: statistics.fmean(layers[key]) for key in ("l0", "fvu", "dead")}
     whole = {key: float(last[key]) for key in ("ce_recovered", "kl")}
     return {**means, **whole, "measured": TRAINING, "cells": float(train["evaluate_cells"])}
 
@@ -168,7 +171,8 @@ def _cost(
     logged: Mapping[str, Any] = records[-1] if records else {}
     tokens, seconds = logged.get("tokens"), logged.get("seconds")
     if tokens is None and finished:
-        tokens = row.steps * train["cells_per_batch"] * finished["tokens"] / finished["cells"]
+        steps = min(row.steps, train["steps"])  # the speed of tuning is not logged
+        tokens = steps * train["cells_per_batch"] * finished["tokens"] / finished["cells"]
     speeds = [record["tokens_per_second"] for record in records if record.get("tokens_per_second")]
     if seconds is None and tokens is not None and speeds:
         seconds = tokens / statistics.harmonic_mean(speeds)

@@ -37,6 +37,9 @@ def test_a_run_under_way_has_its_last_measurement(tmp_path):
     assert (row["steps"], row["measured"], row["cells"]) == (30, "while training", 16)
     assert (row["ce_recovered"], row["l0"], row["state"]) == (0.9, 5.0, "new")
     assert math.isnan(row["tokens"]) and math.isnan(row["features"])
+    tuned = (*records, {"step": 44, "tune_kl": 0.1, "ce_recovered": 0.95, "kl": 0.2})
+    row = compare_runs([a_run(tmp_path, "tuned", records=tuned)]).iloc[0]
+    assert (row["ce_recovered"], row["l0"], row["steps"]) == (0.95, 5.0, 44)
     bare = compare_runs([a_run(tmp_path, "two")]).iloc[0]
     assert math.isnan(bare["ce_recovered"]) and bare["steps"] == 0 and bare["comparable"]
 

@@ -13,7 +13,7 @@ from pages.parts.page import run_page
 from pages.parts.session import Context, context
 from pages.parts.validation_view import validation_view
 from pages.parts.words import count
-from scx_core.validation import Validation, draw_rows
+from scx_core.validation import draw_rows
 
 FEW = 100
 
@@ -35,7 +35,8 @@ def _in_use() -> None:
     left, middle, _, right = st.columns([1.3, 1.4, 2.6, 1.4], vertical_alignment="bottom")
     chosen = _ask(rows, found is not None, left, middle)
     if chosen is not None:
-        found, here = _measured(ctx, chosen), True
+        _measured(ctx, chosen)
+        st.rerun()
     if found is None:
         place.info("Nothing is measured yet for these cells, this model and these transcoders.")
         return
@@ -62,11 +63,10 @@ def _ask(rows: np.ndarray, again: bool, left: DeltaGenerator, right: DeltaGenera
     return draw_rows(rows, n)
 
 
-def _measured(ctx: Context, rows: np.ndarray) -> Validation:
+def _measured(ctx: Context, rows: np.ndarray) -> None:
     place = st.empty()
-    found = measure(ctx, rows, place)
+    measure(ctx, rows, place)
     place.empty()
-    return found
 
 
 run_page("pages/validate.py", page)

@@ -8,11 +8,11 @@ from pages.parts import sources
 from pages.parts.curves import curves
 from pages.parts.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message, jobs, progress_bar
 from pages.parts.messages import next_step, shown_errors
-from pages.parts.presets import duplicate
+from pages.parts.presets import TITLES, duplicate
 from pages.parts.session import context, use
+from pages.parts.words import HELP, count, number, percent, safe
 from pages.parts.words import KINDS as CODERS
-from pages.parts.words import safe
-from scx_core.runs import RunFolder
+from scx_core.runs import RunFolder, read_json
 
 LOOKED_AT = "scx_run"
 # Drawing the curves takes as long as steps of a small model: seldom enough not to hold the training up.
@@ -40,6 +40,8 @@ def run_list() -> None:
     with st.container(border=True):
         st.fragment(_state, run_every=REFRESH_S if live else None)(run, live)
         st.caption(_about(run))
+        with shown_errors():
+            _figures(run)
         st.fragment(_curves, run_every=CURVES_S if live else None)(run)
 
 
@@ -89,6 +91,24 @@ def _about(run: RunFolder) -> str:
             f"seed {recipe['seed']}"
         )
     return safe(", ".join(parts))
+
+
+def _figures(run: RunFolder) -> None:
+    """How good a finished build is, in one line."""
+    path = run.path / "metrics.json"
+    if run.kind != "build" or not path.exists():
+        return
+    found = read_json(path)
+    first = run.config["presets"].split(",")[0].strip()
+    figures, name = found[first], TITLES.get(first, first).lower()
+    st.markdown(
+        f"Right about **{percent(figures['label_accuracy_orig'], 1)}** of "
+        f"{count(found['n_held_out'], 'held-out cell')}, "
+        f"**{percent(figures['label_accuracy_transcoder'], 1)}** with every MLP replaced "
+        f"({name} transcoders: CE recovered {number(figures['ce_recovered'], 4)}, "
+        f"KL {number(figures['kl'], 4)}, L0 {number(figures['l0'], 1)}).",
+        help=HELP["ce_recovered"],
+    )
 
 
 def _use(run: RunFolder) -> None:

@@ -30,6 +30,10 @@ inside the scanpy package (BSD-3-Clause). The cells are a sample of the 68k PBMC
 (doi 10.1038/ncomms14049), published by 10x Genomics under CC BY 4.0. Labels: `obs.bulk_labels`, by
 correlation with sorted bulk populations; the T-cell subtypes are uncertain, so no model can be right about
 all of them."""
+LICENCE_TAG = "license: bsd-3-clause\n"
+OWN_LICENCE = (
+    "The code that trained it is BSD-3-Clause. What may be done with the weights depends on the cells."
+)
 
 
 def metrics_table(figures: dict[str, Any], presets: tuple[str, ...]) -> str:
@@ -57,12 +61,15 @@ def card(lm: Language, table: CellTable, split: Split, cfg: BuildConfig, figures
     data = (
         EMBEDDED_DATA
         if cfg.data == "embedded"
-        else f"{table.name}: {table.n_cells} cells × {table.n_genes} genes."
+        else f"{table.name}: {table.n_cells:,} {table.unit}s × {table.n_genes:,} genes."
     )
+    own = cfg.data != "embedded"
+    rebuild = f"demo build --data {table.name}" if own else "demo build"
+    install = "" if own else " --install"
+    source = "the same cells" if own else "the package data"
     parameters = sum(p.numel() for p in lm.model.parameters())
     return f"""---
-license: bsd-3-clause
-library_name: transformers
+{"" if own else LICENCE_TAG}library_name: transformers
 tags: [single-cell, cell2sentence, gpt_neox, transcoders]
 ---
 # {lm.name}
@@ -92,9 +99,9 @@ Genes of equal expression have no order of their own. With five other tie seeds 
 {_span(figures["tie_seeds"].values())} of the cells.
 
 ## Rebuild
-`python -m scx_core demo build --presets {cfg.presets} --install` makes this folder and its transcoders
-anew from the package data and prints this table.
+`python -m scx_core {rebuild} --presets {cfg.presets}{install}` makes this folder and its transcoders
+anew from {source} and prints this table.
 
 ## Licence
-Weights and code: BSD-3-Clause.
+{OWN_LICENCE if own else "Weights and code: BSD-3-Clause."}
 """

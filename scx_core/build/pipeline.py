@@ -26,6 +26,7 @@ from scx_core.runs import (
 )
 from scx_core.transcoders import PRESETS, TrainingJob, load_set, new_run, train
 from scx_core.validation import accuracy_by_tie_seed, validate
+from scx_core.validation.saved import FILE as VALIDATION_FILE
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 EMBEDDED_NAME = "scX embedded PBMC"
@@ -165,6 +166,7 @@ def _transcoders(
     if not report.exists():
         found = validate(lm, load_set(folder), table, split.held_out, progress=_named(progress, "validation"))
         write_json(report, found.to_json())
+    shutil.copy(report, folder / VALIDATION_FILE)  # beside the set, where the app looks for it
     return read_json(report)
 
 
@@ -190,7 +192,6 @@ def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> li
         folder = set_folder(run, preset, cfg.preset_names[0])
         target = models / f"{name}-{folder.name}"
         shutil.copytree(folder, target, dirs_exist_ok=True)
-        shutil.copy(run.path / f"validation-{preset}.json", target / "validation.json")
         _name_model(target / "scx.json", str(run.path / "model"), name)
         out.append(target)
     return out

@@ -8,7 +8,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from scx_core.cli import main
+from scx_core.language import load_language
 from scx_core.runs import RunFolder, list_runs, stop
+from scx_core.transcoders import load_set
+from scx_core.validation import validation_beside
 from tests.cli.conftest import call
 
 VALIDATE = {
@@ -148,6 +151,11 @@ def test_demo_build_makes_a_model_and_its_transcoders(files, tmp_path):
     assert 0 <= result["metrics"]["quick"]["label_accuracy_orig"] <= 1
     assert "CE recovered" in result["table"]
     assert {Path(path).name for path in result["installed"]} == {"mine", "mine-transcoders"}
-    assert (tmp_path / "models" / "mine" / "README.md").read_text().count("CE recovered") == 1
+    text = (tmp_path / "models" / "mine" / "README.md").read_text()
+    assert text.count("CE recovered") == 1
+    assert "demo build --data" in text and "bsd-3-clause" not in text, "cells and weights are the user's"
+    lm, made = load_language(Path(result["run"]) / "model"), load_set(Path(result["run"]) / "transcoders")
+    marks = {"model": lm.fingerprint, "transcoders": made.fingerprint}
+    assert validation_beside(made.folder, marks), "the app finds what the build has measured"
     again = call("demo", "build", "--run", result["run"], tmp_path)
     assert again["metrics"] == result["metrics"]

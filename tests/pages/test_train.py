@@ -127,6 +127,17 @@ def test_finished_transcoders_are_taken_into_use(runs: Path) -> None:
     assert to_dict(app.session_state[KEY])["model"] == "embedded"
 
 
+def test_a_finished_build_says_how_good_it_is(runs: Path) -> None:
+    run = RunFolder.create(runs, "build", BuildConfig(), "mine")
+    figures = {"label_accuracy_orig": 0.951, "label_accuracy_transcoder": 0.943, "ce_recovered": 0.9946}
+    record = {"n_held_out": 263, "recommended": figures | {"kl": 0.0082, "l0": 15.0}}
+    write_json(run.path / "metrics.json", record)
+    run.write_status("done", 1, 1, "finished")
+    words = said(well(open_page("train"))).replace("**", "")
+    assert "Right about 95.1% of 263 held-out cells, 94.3% with every MLP replaced" in words
+    assert "CE recovered 0.9946, KL 0.0082, L0 15.0" in words
+
+
 def test_a_run_can_be_duplicated(runs: Path) -> None:
     run_in("done", runs)
     app = open_page("train")

@@ -192,10 +192,13 @@ def _looked_at(f: FrozenLayer, weight_UJP: torch.Tensor) -> torch.Tensor:
 
 
 def _looked_back(f: FrozenLayer, value_RPHk: torch.Tensor) -> torch.Tensor:
-    """Read vectors on heads' values at the positions that look → at those looked at, [R, H, P, k]."""
-    P = value_RPHk.shape[1]
-    back_RHPk = f.pattern_HTT[:, :P, :P].transpose(1, 2) @ value_RPHk.transpose(1, 2)
-    return back_RHPk * f.attn_scale_T[:P, None]
+    """Read vectors on heads' values at the positions that look → at those looked at, [R, P, H, k]."""
+    R, P, heads, width = value_RPHk.shape
+    # One product a head over all rows: broadcast over rows, the patterns would be copied for each of them.
+    value_HPX = value_RPHk.permute(2, 1, 0, 3).reshape(heads, P, R * width)
+    back_HPX = f.pattern_HTT[:, :P, :P].transpose(1, 2) @ value_HPX
+    back_HPX *= f.attn_scale_T[:P, None]
+    return back_HPX.view(heads, P, R, width).permute(2, 1, 0, 3)
 
 
 def _values(maps: LayerMaps, f: FrozenLayer, state: Spread | torch.Tensor) -> torch.Tensor:
@@ -224,7 +227,7 @@ def _down(frozen: FrozenPrompt, k: int, state: Spread | torch.Tensor) -> Spread 
     else:
         below = state + skip_back(maps, f, state)
         value_RPHk = _values(maps, f, state if rep.parallel else below)
-    back_RPx = _looked_back(f, value_RPHk).transpose(1, 2).flatten(2)
+    back_RPx = _looked_back(f, value_RPHk).flatten(2)
     return below + back_RPx @ maps.V_Hkd.reshape(heads * width, d)
 
 
@@ -253,8 +256,8 @@ def _token_edges(frozen: FrozenPrompt, state: Spread | torch.Tensor, inside: boo
         part_RJHP = part_HNP.unflatten(1, read_RJHk.shape[:2]).permute(1, 2, 0, 3).flatten(1, 2)
         edge_RP = (_looked_at(f, reads.weight_UJP)[reads.at_R] * part_RJHP).sum(1)
     else:
-        back_RHPk = _looked_back(f, _values(maps, f, reads))
-        edge_RP = torch.einsum("rhpk,hpk->rp", back_RHPk, value_HTk[:, : back_RHPk.shape[2]])
+        back_RPHk = _looked_back(f, _values(maps, f, reads))
+        edge_RP = torch.einsum("rphk,hpk->rp", back_RPHk, value_HTk[:, : back_RPHk.shape[1]])
     return edge_RP + _local(state, local_Td)
 
 

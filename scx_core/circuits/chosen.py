@@ -18,7 +18,8 @@ import torch
 from scx_core.circuits.carry import BatchEdges, Rows, Sources, all_edges
 from scx_core.circuits.frozen import FrozenPrompt
 
-ROWS = 64  # rows carried together
+ROWS = 64  # rows carried together, at most
+BATCH_NUMBERS = 24_000_000  # read vectors of a batch: rows × positions × width
 PILOT = 4  # one in so many nodes of the budget gives rows before the choice
 LEAST_PILOT = 64
 
@@ -61,8 +62,10 @@ def layer_starts(chosen: Chosen, n_layers: int) -> list[int]:
 def batches(frozen: FrozenPrompt, chosen: Chosen, layer: int, starts: list[int]) -> Iterator[Batch]:
     """The rows of one layer in batches: pre-activations of its chosen features."""
     maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
-    for first in range(starts[layer], starts[layer + 1], ROWS):
-        last = min(first + ROWS, starts[layer + 1])
+    one = frozen.n_positions * frozen.embedding_Td.shape[1]
+    size = max(1, min(ROWS, BATCH_NUMBERS // one))
+    for first in range(starts[layer], starts[layer + 1], size):
+        last = min(first + size, starts[layer + 1])
         position_R, feature_R = chosen.position_C[first:last], chosen.feature_C[first:last]
         read_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]
         yield Batch(first, last, Rows(read_Rd, position_R, layer, not frozen.replacement.parallel))

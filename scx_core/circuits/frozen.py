@@ -164,9 +164,9 @@ def freeze_many(rep: Replacement, prompts: Sequence[Sequence[int]]) -> Iterator[
 
 @torch.no_grad()
 def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]]) -> list[FrozenPrompt]:
-    """Shorter prompts are padded at the end, where a causal model never looks."""
+    """Shorter prompts are padded at the end, with any token: a causal model never looks there."""
     lm, lengths = rep.lm, [len(ids) for ids in prompts]
-    rows = [[*ids, *[lm.pad_id] * (max(lengths) - len(ids))] for ids in prompts]
+    rows = [[*ids, *[0] * (max(lengths) - len(ids))] for ids in prompts]
     ids_BT = torch.tensor(rows, device=lm.device)
     ends = sorted({length - 1 for length in lengths})
     keep = torch.tensor(ends, device=lm.device)

@@ -20,9 +20,10 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "410m"),
+        choices=("circuits", "trace", "smallest", "410m"),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
-        "shape and at 410m dimensions; 410m: random weights of that size, from the folder to a circuit",
+        "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
+        "410m: random weights of that size, from the folder to a circuit",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     common.add_cells(parser)
@@ -33,12 +34,14 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
-    from scx_core.bench import bench_410m, bench_circuits, bench_trace
+    from scx_core.bench import bench_410m, bench_circuits, bench_smallest, bench_trace
 
     if args.what == "circuits":
         return bench_circuits(common.open_tracer(args), args.type)
     if args.what == "trace":
         return bench_trace(common.open_tracer(args))
+    if args.what == "smallest":
+        return bench_smallest(common.open_tracer(args), args.type, progress=common.progress_of(args))
     table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
     device = "cuda" if args.device == "cuda" else "cpu"
     with tempfile.TemporaryDirectory() as folder:
@@ -50,6 +53,8 @@ def summary(result: dict[str, Any]) -> str:
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     if "graphs" in result:
         return f"{where}\n{_graphs(result)}"
+    if "smallest" in result:
+        return f"{where}\n{_smallest(result)}"
     if "rows" in result:
         header: tuple[str, ...] = ("what", "median s", "worst s", "runs")
         rows = [(row["what"], row["median_s"], row["worst_s"], row["runs"]) for row in result["rows"]]
@@ -62,6 +67,26 @@ def summary(result: dict[str, Any]) -> str:
         f"peak memory {result['peak_memory_gib']:.1f} GiB"
     )
     return f"{where}\n{table}\n{last}"
+
+
+def _smallest(result: dict[str, Any]) -> str:
+    """Sizes, what the sets keep in cells that the search did not see, and the ratio at equal share."""
+    names = ("influence_cut", "ours_as_cut", "greedy_as_cut", "ours", "greedy")
+    header = ("type", *(f"{name} {part}" for name in names for part in ("n", "kept")), "cut / ours", "s")
+    rows = [
+        (
+            row["type"],
+            *(
+                value
+                for name in names
+                for value in (row["sets"][name]["size"], f"{row['sets'][name]['unseen']:.3f}")
+            ),
+            f"{row['ratio']:.1f}",
+            f"{row['seconds']:.0f}",
+        )
+        for row in result["smallest"]
+    ]
+    return f"{common.columns(rows, header)}\n{result['influence_cut']}"
 
 
 def _graphs(result: dict[str, Any]) -> str:

@@ -1,0 +1,85 @@
+"""How much of the target a node set keeps: two measures, their intervals, and the problem that is searched.
+
+Legend: B cells, N node sets, K bootstraps, X candidate nodes, L layers, T positions, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scx_core.circuits.consensus import one_group
+from scx_core.circuits.intervention import Intervention
+
+MEASURES = ("share", "closeness")
+
+
+def kept_parts(
+    value_NB: np.ndarray, empty_B: np.ndarray, full_B: np.ndarray, measure: str = "share"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numerators [N, B] and denominators [B] of a measure; it is the ratio of their sums over cells.
+
+    `share`: (circuit − empty) / (full − empty), method §9. It may exceed 1, and a cell above its full value
+    makes up for one below. `closeness`: 1 − |circuit − full| / |empty − full|. It is the share where no cell
+    goes beyond its full value, and less where one does. A mean of the cells' own ratios would be ruled by
+    cells that hardly differ from empty.
+    """
+    if measure == "share":
+        return value_NB - empty_B, full_B - empty_B
+    whole_B = np.abs(empty_B - full_B)
+    return whole_B - np.abs(value_NB - full_B), whole_B
+
+
+def kept(value_NB: np.ndarray, empty_B: np.ndarray, full_B: np.ndarray, measure: str = "share") -> np.ndarray:
+    """A measure of each node set over all cells, [N]."""
+    part_NB, whole_B = kept_parts(value_NB, empty_B, full_B, measure)
+    return np.asarray(part_NB.sum(-1) / whole_B.sum())
+
+
+def kept_interval(
+    value_B: np.ndarray, empty_B: np.ndarray, full_B: np.ndarray, seed: int, measure: str = "share"
+) -> tuple[float, float]:
+    """95% percentile bootstrap over cells of one node set's measure."""
+    part_B, whole_B = kept_parts(value_B, empty_B, full_B, measure)
+    draw_KB = one_group(len(whole_B), seed).draw_BC
+    low, high = np.percentile((draw_KB @ part_B) / (draw_KB @ whole_B), [2.5, 97.5])
+    return float(low), float(high)
+
+
+class KeptProblem:
+    """Nodes of cells as a `search.Problem`: (layer, feature), or (layer, position, feature) of one cell."""
+
+    def __init__(self, tried: Intervention, measure: str = "share", by_position: bool = False) -> None:
+        self.tried, self.measure, self.by_position = tried, measure, by_position
+        layers, features = len(tried.coders.layers), tried.coders.n_features
+        self.shape = (layers, tried.length, features) if by_position else (layers, features)
+
+    @property
+    def n_candidates(self) -> int:
+        """X."""
+        return int(np.prod(self.shape))
+
+    def nodes(self, candidates: np.ndarray) -> np.ndarray:
+        """Candidate numbers as the rows of a node set, in their order."""
+        return np.stack(np.unravel_index(candidates, self.shape), 1)
+
+    def values(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """The target under each set in each cell, [N, B] logits."""
+        return self.tried.values([self.nodes(candidates) for candidates in sets])
+
+    def scores(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """The measure of each set, [N]."""
+        return kept(self.values(sets), self.tried.empty_B, self.tried.full_B, self.measure)
+
+    def gains(self, kept: np.ndarray, level: float = 0.0) -> np.ndarray:
+        """d measure / d gate of each candidate, [X], gates of `kept` at 1 and all others at `level`."""
+        tried = self.tried
+        value_B, gain = tried.gains(self.nodes(kept), level, self.by_position)
+        _, whole_B = kept_parts(value_B, tried.empty_B, tried.full_B, self.measure)
+        slope_B = np.ones(len(value_B))
+        if self.measure == "closeness":  # at the full value itself the way there is meant, from empty
+            missing_B = tried.full_B - value_B
+            there_B = np.abs(missing_B) < 1e-4 * whole_B
+            slope_B = np.sign(np.where(there_B, tried.full_B - tried.empty_B, missing_B))
+        return np.asarray(slope_B @ gain.reshape(len(value_B), -1) / whole_B.sum())

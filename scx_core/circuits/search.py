@@ -1,0 +1,141 @@
+"""Search for the smallest set of nodes that keeps a wanted score: rank, shortest prefix, exchange.
+
+The three steps, in order:
+ 1. rank: the gradient of the score in every node's gate, averaged along the straight way of all gates from
+    0 to 1 (integrated gradients, Simpson's rule): the far start counts as much as the end;
+ 2. the shortest prefix of this order that reaches the wanted score, measured;
+ 3. exchange: gradients at the set as it is now say which members are missed least and which outsiders would
+    add most. Members are dropped while the score holds; where none can go, one is exchanged for an outsider
+    if that raises the score, which makes room for the next drop.
+Every decision is taken on measured scores; gradients only propose. Nothing is drawn at random.
+Legend: X candidate nodes, N node sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from scx_core.runs.config import option
+from scx_core.runs.progress import Progress, silent
+
+WAY = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))  # Simpson's rule: (level of the gates, weight)
+STEPS = 6  # sizes measured at once between a size that is too small and one that is enough
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How long the search for a smaller set goes on."""
+
+    exchanges: int = option(
+        60, "Rounds of dropping or exchanging a node at most; 0: ranking alone", minimum=0
+    )
+    proposals: int = option(2, "Members and outsiders that are tried in a round", minimum=1)
+    worth: float = option(0.001, "An exchange must raise the kept share by this much", minimum=0.0)
+
+
+class Problem(Protocol):
+    """What is searched. Sets are int arrays of candidate numbers; a score is 0 for none, 1 for all kept."""
+
+    @property
+    def n_candidates(self) -> int:
+        """X."""
+
+    def scores(self, sets: Sequence[np.ndarray]) -> np.ndarray:
+        """The score that each set keeps, [N]: measured."""
+
+    def gains(self, kept: np.ndarray, level: float = 0.0) -> np.ndarray:
+        """d score / d gate of every candidate, [X]: the gates of `kept` stand at 1, all others at `level`."""
+
+
+class Found(NamedTuple):
+    """A set (candidate numbers, ascending) and its score; `reached`: it is at least the wanted one."""
+
+    kept: np.ndarray
+    score: float
+    reached: bool
+
+
+def rank(problem: Problem) -> np.ndarray:
+    """Candidates by integrated gradients, best first, [X]; ties by number."""
+    none = np.zeros(0, dtype=np.int64)
+    gain_X = np.sum([weight * problem.gains(none, level) for level, weight in WAY], axis=0)
+    return np.argsort(-gain_X, kind="stable")
+
+
+class Prefixes:
+    """Scores of the prefixes of an order, each measured once."""
+
+    def __init__(self, problem: Problem, order_X: np.ndarray) -> None:
+        self.problem, self.order_X = problem, order_X
+        self.score_of: dict[int, float] = {0: 0.0}
+
+    def measure(self, sizes: Sequence[int]) -> list[float]:
+        """The scores of these sizes."""
+        new = sorted(set(sizes) - set(self.score_of))
+        if new:
+            found_N = self.problem.scores([self.order_X[:size] for size in new])
+            self.score_of |= dict(zip(new, found_N.tolist(), strict=True))
+        return [self.score_of[size] for size in sizes]
+
+    def shortest(self, wanted: float, largest: int | None = None) -> Found:
+        """The shortest prefix found that reaches the wanted score: sizes double until one does, then the gap
+        is filled in. Scores may fall with size, so a shorter one between the measured sizes can be missed.
+        Without one up to `largest`, the best of those measured.
+        """
+        top = min(len(self.order_X), largest or len(self.order_X))
+        low, high = 0, 1
+        while self.measure([high])[0] < wanted:
+            if high >= top:
+                best = max(self.score_of, key=lambda size: (self.score_of[size], -size))
+                return Found(np.sort(self.order_X[:best]), self.score_of[best], False)
+            low, high = high, min(2 * high, top)
+        while high - low > 1:
+            sizes = np.unique(np.linspace(low, high, STEPS + 2).round().astype(int))[1:].tolist()
+            enough = [s for s, score in zip(sizes, self.measure(sizes), strict=True) if score >= wanted]
+            high = enough[0]
+            low = max([low, *(s for s in sizes if s < high)])
+        return Found(np.sort(self.order_X[:high]), self.score_of[high], True)
+
+
+def _best(problem: Problem, sets: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
+    score_N = problem.scores(sets)
+    best = int(np.argmax(score_N))
+    return sets[best], float(score_N[best])
+
+
+def _round(problem: Problem, now: Found, wanted: float, cfg: SearchConfig) -> Found | None:
+    """A smaller set that still reaches the wanted score, else one as large with a higher score, else None."""
+    gain_X = problem.gains(now.kept)
+    least = now.kept[np.argsort(gain_X[now.kept], kind="stable")[: cfg.proposals]]
+    without = [np.setdiff1d(now.kept, [node]) for node in least]
+    if len(now.kept) > 1:
+        kept, score = _best(problem, without)
+        if score >= wanted:
+            return Found(kept, score, True)
+    gain_X[now.kept] = -np.inf
+    most = np.argsort(-gain_X, kind="stable")[: cfg.proposals]
+    pairs = [(0, 0), *((0, j) for j in range(1, len(most))), *((i, 0) for i in range(1, len(least)))]
+    exchanged = [np.union1d(without[i], most[j]) for i, j in pairs if np.isfinite(gain_X[most[j]])]
+    if exchanged:
+        kept, score = _best(problem, exchanged)
+        if score >= now.score + cfg.worth:
+            return Found(kept, score, score >= wanted)
+    return None
+
+
+def exchange(
+    problem: Problem, start: Found, wanted: float, cfg: SearchConfig, progress: Progress = silent
+) -> Found:
+    """Drop and exchange members from a start that reaches the wanted score; never larger, never below it."""
+    now = start
+    for done in range(cfg.exchanges if start.reached else 0):
+        progress(done, cfg.exchanges, f"{len(now.kept)} nodes keep {now.score:.3f}")
+        better = _round(problem, now, wanted, cfg)
+        if better is None:
+            break
+        now = better
+    return now

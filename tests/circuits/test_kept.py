@@ -1,0 +1,67 @@
+"""Measures of what a node set keeps, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from scx_core.circuits.intervention import Gains
+from scx_core.circuits.kept import KeptProblem, kept, kept_interval
+
+EMPTY_B, FULL_B = np.array([0.0, 1.0]), np.array([4.0, 3.0])
+
+
+def test_share_is_a_ratio_of_sums():
+    assert kept(np.array([[2.0, 3.0], [0.0, 1.0], [4.0, 3.0]]), EMPTY_B, FULL_B) == pytest.approx(
+        [4 / 6, 0, 1]
+    )
+
+
+def test_a_cell_beyond_full_makes_up_for_another_in_the_share_only():
+    value_NB = np.array([[6.0, 1.0]])
+    assert kept(value_NB, EMPTY_B, FULL_B, "share") == pytest.approx([1.0])
+    assert kept(value_NB, EMPTY_B, FULL_B, "closeness") == pytest.approx([1 - (2 + 2) / 6])
+
+
+def test_the_measures_agree_where_no_cell_goes_beyond_full():
+    value_NB = np.array([[1.0, 2.5], [3.9, 1.1]])
+    assert kept(value_NB, EMPTY_B, FULL_B, "closeness") == pytest.approx(kept(value_NB, EMPTY_B, FULL_B))
+
+
+def test_the_interval_holds_the_measure_and_is_the_seeds():
+    rng = np.random.default_rng(0)
+    empty_B, full_B = rng.normal(0, 1, 40), rng.normal(5, 1, 40)
+    value_B = empty_B + 0.8 * (full_B - empty_B) + rng.normal(0, 0.5, 40)
+    low, high = kept_interval(value_B, empty_B, full_B, 3)
+    assert low < kept(value_B[None], empty_B, full_B)[0] < high
+    assert 0.02 < high - low < 0.2
+    assert kept_interval(value_B, empty_B, full_B, 3) == (low, high)
+
+
+@pytest.mark.parametrize("measure", ["share", "closeness"])
+def test_gains_are_derivatives_of_the_measure(measure):
+    """A target that is linear in two gates, one cell below its full value and one beyond it."""
+    slope_B2 = np.array([[3.0, 0.5], [1.0, 6.0]])
+
+    def gates(nodes):
+        gate = np.zeros((1, 2))
+        gate[nodes[:, 0], nodes[:, 1]] = 1
+        return gate
+
+    tried = SimpleNamespace(
+        coders=SimpleNamespace(layers=[0], n_features=2),
+        empty_B=EMPTY_B,
+        full_B=FULL_B,
+        gains=lambda nodes, level, by: Gains(EMPTY_B + slope_B2 @ gates(nodes)[0], slope_B2[:, None, :]),
+    )
+    problem = KeptProblem(tried, measure)
+    kept_now = np.array([1])
+    value_B = EMPTY_B + slope_B2[:, 1]
+
+    def measured(step_2):
+        return kept((value_B + slope_B2 @ step_2)[None], EMPTY_B, FULL_B, measure)[0]
+
+    slopes = [(measured(1e-6 * unit) - measured(-1e-6 * unit)) / 2e-6 for unit in np.eye(2)]
+    assert problem.gains(kept_now) == pytest.approx(slopes, abs=1e-6)

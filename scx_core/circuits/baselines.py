@@ -1,9 +1,11 @@
 """What a searched circuit is set against: the influence cut, and plain greedy orders (method §6).
 
-The influence cut of a cell type is the published node cut on the mean over cells of every node's influence:
-a feature is (layer, number), a token its gene (or the prompt), errors one node a layer, as in a consensus;
-the smallest set of nodes of all kinds that reaches the share of the cumulative influence is the cut, and its
-features are the node set. Of one cell it is the cut of that cell's own graph.
+The influence cut of a cell type is made on the mean over cells of every node's influence, with positions
+merged as in a consensus: a feature is (layer, number), a token its gene (or the prompt), errors one node a
+layer. A node set holds features only, so the cut is the smallest set of features that reaches the share of
+the features' cumulative influence (`features`). The published cut of a graph takes nodes of all kinds
+together, which leaves fewer features; their set is made as well (`all`). Of one cell, both are made on that
+cell's own graph.
 Legend: L layers, T positions, F features, X candidate nodes (layer × feature, or layer × position × feature).
 """
 
@@ -90,10 +92,11 @@ def _others(graph: Graph, cell: EncodedCell, by_position: bool) -> dict[str, flo
     return sums
 
 
-def influence_cut(scores: GraphScores, share: float) -> np.ndarray:
-    """The candidates in the cut, ascending."""
-    every = np.append(scores.influence_X, list(scores.others.values()))
-    return np.flatnonzero(smallest_set(every, share)[: len(scores.influence_X)])
+def influence_cut(scores: GraphScores, share: float, kinds: str = "features") -> np.ndarray:
+    """The candidates in the cut, ascending; `kinds` is `features` or `all`."""
+    others = list(scores.others.values()) if kinds == "all" else []
+    kept = smallest_set(np.append(scores.influence_X, others), share)
+    return np.flatnonzero(kept[: len(scores.influence_X)])
 
 
 def greedy_orders(scores: GraphScores) -> dict[str, np.ndarray]:

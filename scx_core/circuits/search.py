@@ -1,10 +1,13 @@
-"""Search for the smallest set of nodes that keeps a wanted score: rank, shortest prefix, exchange.
+"""Search for the smallest set of nodes that keeps a wanted score: rank, shortest prefix, shrink, exchange.
 
-The three steps, in order:
+The steps, in order:
  1. rank: the gradient of the score in every node's gate, averaged along the straight way of all gates from
     0 to 1 (integrated gradients, Simpson's rule): the far start counts as much as the end;
  2. the shortest prefix of this order that reaches the wanted score, measured;
- 3. exchange: gradients at the set as it is now say which members are missed least and which outsiders would
+ 3. shrink: from a prefix of twice that length, the members that are missed least are dropped in blocks for as
+    long as the score holds, with new gradients after each block. It sees what the far ends of step 1 cannot:
+    members that do another's work. The smaller of 2 and 3 goes on;
+ 4. exchange: gradients at the set as it is now say which members are missed least and which outsiders would
     add most. Members are dropped while the score holds; where none can go, one is exchanged for an outsider
     if that raises the score, which makes room for the next drop.
 Every decision is taken on measured scores; gradients only propose. Nothing is drawn at random.
@@ -30,10 +33,10 @@ STEPS = 6  # sizes measured at once between a size that is too small and one tha
 class SearchConfig:
     """How long the search for a smaller set goes on."""
 
-    exchanges: int = option(
-        60, "Rounds of dropping or exchanging a node at most; 0: ranking alone", minimum=0
-    )
-    proposals: int = option(2, "Members and outsiders that are tried in a round", minimum=1)
+    wider: float = option(2.0, "Shrink from a prefix so many times as long as the shortest", minimum=1.0)
+    block: float = option(0.1, "Share of the members that is dropped at once", minimum=0.0, maximum=0.5)
+    exchanges: int = option(60, "Rounds of dropping or exchanging a node at most; 0: none", minimum=0)
+    proposals: int = option(3, "Members and outsiders that are tried in a round", minimum=1)
     worth: float = option(0.001, "An exchange must raise the kept share by this much", minimum=0.0)
 
 
@@ -101,6 +104,26 @@ class Prefixes:
         return Found(np.sort(self.order_X[:high]), self.score_of[high], True)
 
 
+def shrink(problem: Problem, start: Found, wanted: float, cfg: SearchConfig) -> Found:
+    """Drop the members that are missed least, block by block, while the score holds; blocks halve where it
+    does not. Never larger than the start; the start itself where it does not reach the wanted score."""
+    now, block = start, cfg.block
+    while now.reached and len(now.kept) > 1:
+        order = np.argsort(problem.gains(now.kept)[now.kept], kind="stable")
+        size = max(1, int(len(now.kept) * block))
+        while size:
+            kept = np.sort(now.kept[order[size:]])
+            score = float(problem.scores([kept])[0])
+            if score >= wanted:
+                break
+            size //= 2
+        if not size:
+            break
+        block = size / len(now.kept)
+        now = Found(kept, score, True)
+    return now
+
+
 def _best(problem: Problem, sets: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     score_N = problem.scores(sets)
     best = int(np.argmax(score_N))
@@ -139,3 +162,18 @@ def exchange(
             break
         now = better
     return now
+
+
+def solve(
+    problem: Problem, prefixes: Prefixes, wanted: float, cfg: SearchConfig, progress: Progress = silent
+) -> Found:
+    """Steps 2 to 4. Where no prefix reaches the wanted score, the best prefix that was measured."""
+    shortest = prefixes.shortest(wanted)
+    if not shortest.reached:
+        return shortest
+    wide = np.sort(prefixes.order_X[: int(len(shortest.kept) * cfg.wider)])
+    score = float(problem.scores([wide])[0])
+    shrunk = shrink(problem, Found(wide, score, score >= wanted), wanted, cfg)
+    starts = [shortest, *([shrunk] if shrunk.reached else [])]
+    start = min(starts, key=lambda found: (len(found.kept), -found.score))
+    return exchange(problem, start, wanted, cfg, progress)

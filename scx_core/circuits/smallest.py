@@ -4,9 +4,9 @@ The phases, in order:
  1. draw cells (groups.py): some that the search sees, others of the type that it does not see, and cells of
     the other types, whose mean is the reference; no cell is in two groups;
  2. search on the first group (search.py) for the fewest (layer, feature) nodes that keep the wanted share;
- 3. set beside it, measured by the same interventions in the same cells: the influence cut (baselines.py), the
-    search's set for the share that this cut recovers, and plain greedy for both shares, which is the shortest
-    prefix of an order by influence or by |total effect|, whichever is shorter;
+ 3. set beside it, measured by the same interventions in the same cells: the influence cut, stricter and wider
+    (baselines.py), the search's set for the share that each cut recovers, and plain greedy for all of these:
+    the shortest prefix of an order by influence or by |total effect|, whichever is shorter;
  4. measure every set once more in the cells that nothing above has seen.
 Legend: B cells.
 """
@@ -26,13 +26,18 @@ from scx_core.circuits.groups import Groups, draw_groups, groups_of_cell
 from scx_core.circuits.intervention import Intervention
 from scx_core.circuits.kept import MEASURES, KeptProblem, kept, kept_interval
 from scx_core.circuits.reference import InterventionConfig, reference_of
-from scx_core.circuits.search import Found, Prefixes, SearchConfig, exchange, rank
+from scx_core.circuits.search import Found, Prefixes, SearchConfig, rank, solve
 from scx_core.circuits.target import TargetPlan
 from scx_core.errors import ScxError
 from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 
 NO_DIFFERENCE = 1e-9  # logits
+# The kinds of baselines.influence_cut: names of the cut, and of the search and greedy for what it recovers.
+CUTS = {
+    "features": ("influence_cut", "ours_as_cut", "greedy_as_cut"),
+    "all": ("strict_cut", "ours_as_strict_cut", "greedy_as_strict_cut"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,8 @@ class SmallestConfig:
         "Keep this much more in the cells of the search, for the cells that it does not see",
         minimum=0.0,
     )
-    search_cells: int = option(16, "Cells of the type that the search sees", minimum=2)
-    unseen_cells: int = option(16, "Cells of the type that verify the result", minimum=2)
+    search_cells: int = option(24, "Cells of the type that the search sees", minimum=2)
+    unseen_cells: int = option(24, "Cells of the type that verify the result", minimum=2)
     reference_cells: int = option(
         36, "Cells of other types, equally many of each, for the reference", minimum=1
     )
@@ -84,10 +89,10 @@ class Smallest(NamedTuple):
     """The smallest set found, `nodes`, and what it was compared with.
 
     A node is (layer, feature) at all positions, or (layer, position, feature) of one cell; the one that is
-    missed most comes first. `sizes` and `sets` are by name: `ours`; `greedy` for the same share;
-    `influence_cut`; `ours_as_cut` and `greedy_as_cut`, which were asked for what the cut recovers. `curve`:
-    (size, measure) of the first nodes alone, in the unseen cells. `logits`: means of the target over those
-    cells, `full`, `empty`, and the sd of their difference. `cells`: rows of each group.
+    missed most comes first. `sizes` and `sets` are by name: `ours`; `greedy` for the same share; the two cuts
+    of baselines.py and, asked for what each of them recovers, search and greedy again (CUTS). `curve`: (size,
+    measure) of the first nodes alone, in the unseen cells. `logits`: means of the target over those cells,
+    `full`, `empty`, and the sd of their difference. `cells`: rows of each group.
     """
 
     scope: str
@@ -132,20 +137,19 @@ def _compared(job: _Job, prefixes: Prefixes) -> tuple[dict[str, Found], float]:
     seen, cfg = job.seen, job.cfg
     cells = job.tracer.encode(job.cells.search)
     scores = graph_scores_of(job.tracer.rep, job.plan, cells, seen.shape, cfg.nodes, job.progress)
-    cut = influence_cut(scores, job.trace.node_share)
-    recovered = float(seen.scores([cut])[0])
     orders = [Prefixes(seen, order_X) for order_X in greedy_orders(scores).values()]
-    found = {
-        "greedy": _shortest_of(orders, cfg.wanted),
-        "influence_cut": Found(cut, recovered, True),
-        "ours_as_cut": _ours(job, prefixes, recovered + cfg.margin),
-        "greedy_as_cut": _shortest_of(orders, recovered),
-    }
+    found = {"greedy": _shortest_of(orders, cfg.wanted)}
+    for kinds, (name, ours, greedy) in CUTS.items():
+        cut = influence_cut(scores, job.trace.node_share, kinds)
+        recovered = float(seen.scores([cut])[0])
+        found[name] = Found(cut, recovered, True)
+        found[ours] = _ours(job, prefixes, recovered + cfg.margin)
+        found[greedy] = _shortest_of(orders, recovered)
     return found, scores.unexplored
 
 
 def _ours(job: _Job, prefixes: Prefixes, wanted: float) -> Found:
-    return exchange(job.seen, prefixes.shortest(wanted), wanted, job.search, job.progress)
+    return solve(job.seen, prefixes, wanted, job.search, job.progress)
 
 
 def _shortest_of(orders: Sequence[Prefixes], wanted: float) -> Found:

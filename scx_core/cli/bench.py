@@ -9,6 +9,7 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.parser import Subparsers
+from scx_core.cli.smallest import WORDS
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -70,23 +71,22 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def _smallest(result: dict[str, Any]) -> str:
-    """Sizes, what the sets keep in cells that the search did not see, and the ratio at equal share."""
-    names = ("influence_cut", "ours_as_cut", "greedy_as_cut", "ours", "greedy")
-    header = ("type", *(f"{name} {part}" for name in names for part in ("n", "kept")), "cut / ours", "s")
-    rows = [
-        (
-            row["type"],
-            *(
-                value
-                for name in names
-                for value in (row["sets"][name]["size"], f"{row['sets'][name]['unseen']:.3f}")
-            ),
-            f"{row['ratio']:.1f}",
-            f"{row['seconds']:.0f}",
+    """For each type every node set, what it keeps in cells that the search did not see, and the ratios."""
+    keys = ("search", "unseen", "low", "high", "closeness")
+    rows, notes = [], []
+    for row in result["smallest"]:
+        ratios = {"ours_as_cut": row["ratio"], "ours_as_strict_cut": row["strict_ratio"]}
+        for name, one in row["sets"].items():
+            ratio = f"{ratios[name]:.2f}" if name in ratios else ""
+            kept = [f"{one[key]:.3f}" for key in keys]
+            rows.append((f"{row['type']}: {WORDS[name]}", one["size"], *kept, ratio))
+        notes.append(
+            f"{row['type']}: {row['logits']['full']:.2f} logits with all features, "
+            f"{row['logits']['empty']:.2f} with none; {row['searched']} cells searched, "
+            f"{row['verified']} others verified, {row['seconds']:.0f} s"
         )
-        for row in result["smallest"]
-    ]
-    return f"{common.columns(rows, header)}\n{result['influence_cut']}"
+    table = common.columns(rows, ("node set", "nodes", *keys, "cut / searched"))
+    return "\n".join([table, *notes, result["influence_cut"]])
 
 
 def _graphs(result: dict[str, Any]) -> str:

@@ -15,6 +15,9 @@ WORDS = {
     "influence_cut": "influence cut",
     "ours_as_cut": "searched, share of the cut",
     "greedy_as_cut": "plain greedy, share of the cut",
+    "strict_cut": "cut of all kinds of nodes",
+    "ours_as_strict_cut": "searched, share of that cut",
+    "greedy_as_strict_cut": "plain greedy, share of that cut",
 }
 SHOWN = 12  # nodes that the text names
 

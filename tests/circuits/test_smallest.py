@@ -1,0 +1,151 @@
+"""The smallest circuit of a type and of a cell, on a tiny random model: what is reported was measured."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from scx_core.circuits import TraceConfig, make_tracer
+from scx_core.circuits.baselines import GraphScores, graph_scores_of, greedy_orders, influence_cut
+from scx_core.circuits.groups import draw_groups
+from scx_core.circuits.intervention import Intervention
+from scx_core.circuits.kept import kept
+from scx_core.circuits.reference import InterventionConfig, reference_of
+from scx_core.circuits.smallest import CUTS, SmallestConfig, smallest, smallest_in_cell
+from scx_core.cli.smallest import summary
+from scx_core.errors import ScxError
+from tests.identities.test_tracer_laws import random_set
+from tests.tiny import tiny_language, tiny_table
+
+LABEL = "Dendritic"
+CFG = SmallestConfig(search_cells=4, unseen_cells=3, reference_cells=8, nodes=200, wanted=0.7)
+NAMES = {"ours", "greedy", *(name for names in CUTS.values() for name in names)}
+
+
+@pytest.fixture(scope="module")
+def tracer(tmp_path_factory):
+    lm = tiny_language(tmp_path_factory.mktemp("model"))
+    table = tiny_table(40)
+    names = ("name", "organism", "fingerprint", "n_cells", "symbols", "labels", "types", "rows")
+    fields = {name: getattr(table, name) for name in names}
+    ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
+    coders = random_set(lm, "jumprelu", skip=True)
+    return make_tracer(lm, coders, SimpleNamespace(**fields, cell_ids=ids))
+
+
+@pytest.fixture(scope="module")
+def found(tracer):
+    return smallest(tracer, LABEL, cfg=CFG)
+
+
+def test_what_is_reported_can_be_measured_again(tracer, found):
+    """An intervention that is set up from the rows and the nodes of the result alone."""
+    coders, cfg = tracer.rep.transcoders, InterventionConfig(rows=1)
+    plan, rows = tracer.plan(LABEL), found.cells
+    reference = reference_of(tracer.lm, coders, plan, tracer.encode(rows["reference"]), cfg)
+    nodes = np.array(found.nodes)
+    for group, value in (("search", found.reached_search), ("unseen", found.reached_unseen)):
+        tried = Intervention(tracer.lm, coders, plan, tracer.encode(rows[group]), reference, cfg)
+        measured = kept(tried.values([nodes]), tried.empty_B, tried.full_B)[0]
+        assert value == pytest.approx(measured, abs=1e-9)
+    assert found.logits["full"] == pytest.approx(tried.full_B.mean())
+    assert found.curve[-1] == (len(nodes), pytest.approx(found.reached_unseen))
+
+
+def test_what_was_asked_is_kept_in_the_cells_of_the_search(found):
+    assert set(found.sets) == NAMES
+    assert found.reached_search >= CFG.wanted + CFG.margin
+    assert len(found.nodes) == found.sizes["ours"] <= found.sizes["greedy"]
+    for cut, ours, greedy in CUTS.values():
+        recovered = found.sets[cut].search
+        assert found.sets[ours].search >= recovered + CFG.margin or not found.sets[ours].reached
+        assert found.sets[greedy].search >= recovered or not found.sets[greedy].reached
+    assert found.sizes["strict_cut"] <= found.sizes["influence_cut"]
+    assert all(one.low <= one.unseen <= one.high for one in found.sets.values())
+
+
+def test_no_cell_has_two_roles(tracer, found):
+    groups = [set(rows) for rows in found.cells.values()]
+    assert len(set.union(*groups)) == sum(map(len, groups))
+    labels = tracer.table.labels
+    assert {labels[row] for row in found.cells["search"] + found.cells["unseen"]} == {LABEL}
+    assert {labels[row] for row in found.cells["reference"]} == set(tracer.table.types) - {LABEL}
+
+
+def test_the_same_inputs_give_the_same_result_and_it_is_json(tracer, found):
+    again = smallest(tracer, LABEL, cfg=CFG)
+    assert again == found
+    text = json.dumps(found.to_json(), allow_nan=False)
+    shown = summary(json.loads(text))
+    assert "influence cut" in shown and "3 others verified" in shown
+
+
+def test_closeness_counts_what_goes_beyond_full(tracer):
+    cfg = SmallestConfig(**{**CFG.__dict__, "measure": "closeness", "compare": False})
+    one = smallest(tracer, LABEL, cfg=cfg)
+    assert set(one.sets) == {"ours"} and one.unexplored is None
+    assert one.reached_search >= 0.71 and one.reached_unseen == one.sets["ours"].closeness
+
+
+def test_one_cell_by_position(tracer):
+    one = smallest_in_cell(tracer, 7, label=LABEL, cfg=CFG)
+    assert one.scope == "cell" and one.reached_unseen is None and one.interval is None
+    assert all(len(node) == 3 for node in one.nodes)
+    assert one.reached_search >= CFG.wanted
+    assert 7 not in one.cells["reference"]
+    assert one.sizes["ours"] <= one.sizes["greedy"]
+    assert summary(one.to_json())
+
+
+def test_graph_scores_are_means_of_the_cells_own_graphs(tracer):
+    rows = [4, 9]
+    plan, shape = tracer.plan(LABEL), (2, tracer.transcoders.n_features)
+    scores = graph_scores_of(tracer.rep, plan, tracer.encode(rows), shape, 5000)
+    circuits = [
+        tracer.cell(row, label=LABEL, cfg=TraceConfig(nodes=5000, node_share=1.0, edge_share=1.0))
+        for row in rows
+    ]
+    influence_LF, effect_LF, others = np.zeros(shape), np.zeros(shape), 0.0
+    for circuit in circuits:
+        for node in circuit.nodes:
+            if node.kind == "feature":
+                influence_LF[node.layer, node.feature] += node.influence / 2
+                effect_LF[node.layer, node.feature] += node.effect / 2
+            elif node.kind != "target":
+                others += node.influence / 2
+    assert scores.influence_X == pytest.approx(influence_LF.ravel(), abs=1e-6)
+    assert scores.effect_X == pytest.approx(effect_LF.ravel(), abs=1e-6)
+    assert sum(scores.others.values()) == pytest.approx(others, abs=1e-6)
+    assert scores.unexplored == pytest.approx(0, abs=1e-6)
+
+
+def test_the_cuts_and_the_orders():
+    influence_X = np.array([0.1, 0.5, 0.0, 0.2, 0.2])
+    scores = GraphScores(influence_X, np.array([1.0, -3.0, 0.0, 2.0, 0.5]), {"prompt": 0.6, "e:0": 0.05}, 0.0)
+    assert influence_cut(scores, 0.8).tolist() == [1, 3, 4]
+    assert influence_cut(scores, 0.7).tolist() == [1, 3]
+    assert influence_cut(scores, 0.65, "all").tolist() == [1], "1.1 of 1.65 with the prompt"
+    orders = greedy_orders(scores)
+    assert orders["influence"].tolist() == [1, 3, 4, 0]
+    assert orders["effect"].tolist() == [1, 3, 0, 4]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda t: smallest(t, "Neuron"), "Neuron"),
+        (lambda t: smallest_in_cell(t, 40), "no cell 40"),
+        (lambda t: draw_groups(_few(t), LABEL, 4, 4, 4, 0), "3 cells"),
+    ],
+)
+def test_mistakes_are_named(tracer, call, words):
+    with pytest.raises(ScxError, match=words):
+        call(tracer)
+
+
+def _few(tracer):
+    labels = np.where(np.cumsum(tracer.table.labels == LABEL) <= 3, tracer.table.labels, "")
+    return SimpleNamespace(table=SimpleNamespace(labels=labels, name="few", types=[LABEL]))

@@ -1,4 +1,7 @@
-"""Installing a finished build: what is copied where, and no folder of this computer in it."""
+"""Installing a finished build: what is copied where, and no folder of this computer in it.
+
+Not in a folder called build: pytest passes over those.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ def finished(root) -> RunFolder:
     (run.path / "model").mkdir()
     write_json(run.path / "model" / "scx.json", {"name": "m"})
     (run.path / "card.md").write_text("# card\n")
-    for preset, folder in (("recommended", "transcoders"), ("paper", "transcoders-paper")):
+    for folder in ("transcoders", "transcoders-paper"):
         record = {"provenance": {"config": {"model": str(run.path / "model"), "steps": [3]}}}
         (run.path / folder).mkdir()
         write_json(run.path / folder / "scx.json", record)
-        write_json(run.path / f"validation-{preset}.json", {"kl": 0.1})
+        write_json(run.path / folder / "validation.json", {"kl": 0.1})
     write_json(run.path / "metrics.json", {})
     return run
 

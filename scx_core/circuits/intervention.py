@@ -143,16 +143,22 @@ class Intervention:
                 found.append(self._run(cell_R, stand_ins).double().cpu().numpy())
         return np.concatenate(found).reshape(len(sets), self.n_cells)
 
-    def gains(self, nodes: np.ndarray, level: float = 0.0, by_position: bool = False) -> Gains:
-        """How much the target gains per unit of each feature's gate.
+    def gains(
+        self,
+        nodes: np.ndarray,
+        level: float = 0.0,
+        by_position: bool = False,
+        cells: Sequence[int] | None = None,
+    ) -> Gains:
+        """How much the target gains per unit of each feature's gate, in all cells or in these.
 
         A gate moves its feature from the reference (0) to what it is (1). Gates of `nodes` stand at 1, all
         others at `level`. One backward pass through the real model a batch; along the straight way of all
         gates from 0 to 1 the gains add up to full − empty.
         """
         values, found = [], []
-        for start in range(0, self.n_cells, self.cfg.rows):
-            cell_R = torch.arange(start, min(start + self.cfg.rows, self.n_cells), device=self.lm.device)
+        chosen = torch.tensor(range(self.n_cells) if cells is None else cells, device=self.lm.device)
+        for cell_R in chosen.split(self.cfg.rows):
             tape = _Tape({}, {})
             stand_ins = self._stand_ins(cell_R, self._kept(cell_R, [nodes] * len(cell_R), level), tape)
             with torch.enable_grad():

@@ -48,10 +48,22 @@ def kept_interval(
 
 
 class KeptProblem:
-    """Nodes of cells as a `search.Problem`: (layer, feature), or (layer, position, feature) of one cell."""
+    """Nodes of cells as a `search.Problem`: (layer, feature), or (layer, position, feature) of one cell.
 
-    def __init__(self, tried: Intervention, measure: str = "share", by_position: bool = False) -> None:
+    Gradients at a set only propose what is then measured in all cells, so they are taken in every k-th cell,
+    at most `gradient_cells`; those that rank all candidates are taken in all.
+    """
+
+    def __init__(
+        self,
+        tried: Intervention,
+        measure: str = "share",
+        by_position: bool = False,
+        gradient_cells: int | None = None,
+    ) -> None:
         self.tried, self.measure, self.by_position = tried, measure, by_position
+        n = tried.n_cells
+        self._few = np.unique(np.linspace(0, n - 1, min(n, gradient_cells or n)).round().astype(int))
         layers, features = len(tried.coders.layers), tried.coders.n_features
         self.shape = (layers, tried.length, features) if by_position else (layers, features)
 
@@ -75,11 +87,12 @@ class KeptProblem:
     def gains(self, kept: np.ndarray, level: float = 0.0) -> np.ndarray:
         """d measure / d gate of each candidate, [X], gates of `kept` at 1 and all others at `level`."""
         tried = self.tried
-        value_B, gain = tried.gains(self.nodes(kept), level, self.by_position)
-        _, whole_B = kept_parts(value_B, tried.empty_B, tried.full_B, self.measure)
+        cells = self._few if len(kept) else np.arange(tried.n_cells)
+        empty_B, full_B = tried.empty_B[cells], tried.full_B[cells]
+        value_B, gain = tried.gains(self.nodes(kept), level, self.by_position, cells.tolist())
+        _, whole_B = kept_parts(value_B, empty_B, full_B, self.measure)
         slope_B = np.ones(len(value_B))
         if self.measure == "closeness":  # at the full value itself the way there is meant, from empty
-            missing_B = tried.full_B - value_B
-            there_B = np.abs(missing_B) < 1e-4 * whole_B
-            slope_B = np.sign(np.where(there_B, tried.full_B - tried.empty_B, missing_B))
+            there_B = np.abs(full_B - value_B) < 1e-4 * whole_B
+            slope_B = np.sign(np.where(there_B, full_B - empty_B, full_B - value_B))
         return np.asarray(slope_B @ gain.reshape(len(value_B), -1) / whole_B.sum())

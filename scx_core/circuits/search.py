@@ -34,10 +34,10 @@ class SearchConfig:
     """How long the search for a smaller set goes on."""
 
     wider: float = option(2.0, "Shrink from a prefix so many times as long as the shortest", minimum=1.0)
-    block: float = option(0.1, "Share of the members that is dropped at once", minimum=0.0, maximum=0.5)
-    exchanges: int = option(60, "Rounds of dropping or exchanging a node at most; 0: none", minimum=0)
-    proposals: int = option(3, "Members and outsiders that are tried in a round", minimum=1)
-    worth: float = option(0.001, "An exchange must raise the kept share by this much", minimum=0.0)
+    block: float = option(0.2, "Share of the members that is dropped at once", minimum=0.0, maximum=0.5)
+    exchanges: int = option(20, "Rounds of dropping or exchanging a node at most; 0: none", minimum=0)
+    proposals: int = option(2, "Members and outsiders that are tried in a round", minimum=1)
+    worth: float = option(0.002, "An exchange must raise the kept share by this much", minimum=0.0)
 
 
 class Problem(Protocol):
@@ -165,15 +165,25 @@ def exchange(
 
 
 def solve(
-    problem: Problem, prefixes: Prefixes, wanted: float, cfg: SearchConfig, progress: Progress = silent
+    problem: Problem,
+    prefixes: Prefixes,
+    wanted: float,
+    cfg: SearchConfig,
+    known: Found | None = None,
+    progress: Progress = silent,
 ) -> Found:
-    """Steps 2 to 4. Where no prefix reaches the wanted score, the best prefix that was measured."""
+    """Steps 2 to 4. Where no prefix reaches the wanted score, the best prefix that was measured.
+
+    `known`, a set that was found for more, is shrunk instead of the wide prefix.
+    """
     shortest = prefixes.shortest(wanted)
     if not shortest.reached:
         return shortest
-    wide = np.sort(prefixes.order_X[: int(len(shortest.kept) * cfg.wider)])
-    score = float(problem.scores([wide])[0])
-    shrunk = shrink(problem, Found(wide, score, score >= wanted), wanted, cfg)
-    starts = [shortest, *([shrunk] if shrunk.reached else [])]
+    if known is None or known.score < wanted:
+        wide = np.sort(prefixes.order_X[: int(len(shortest.kept) * cfg.wider)])
+        score = float(problem.scores([wide])[0])
+        known = Found(wide, score, score >= wanted)
+    shrunk = shrink(problem, known, wanted, cfg)
+    starts = [shortest, shrunk] if shrunk.reached else [shortest]
     start = min(starts, key=lambda found: (len(found.kept), -found.score))
     return exchange(problem, start, wanted, cfg, progress)

@@ -33,6 +33,7 @@ from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 
 NO_DIFFERENCE = 1e-9  # logits
+GREEDY = 16  # plain greedy is followed up to so many times the size of the set that was searched
 # The kinds of baselines.influence_cut: names of the cut, and of the search and greedy for what it recovers.
 CUTS = {
     "features": ("influence_cut", "ours_as_cut", "greedy_as_cut"),
@@ -57,7 +58,8 @@ class SmallestConfig:
         "Keep this much more in the cells of the search, for the cells that it does not see",
         minimum=0.0,
     )
-    search_cells: int = option(24, "Cells of the type that the search sees", minimum=2)
+    search_cells: int = option(20, "Cells of the type that the search sees", minimum=2)
+    gradient_cells: int = option(10, "Of them, those in which gradients propose changes", minimum=1)
     unseen_cells: int = option(24, "Cells of the type that verify the result", minimum=2)
     reference_cells: int = option(
         36, "Cells of other types, equally many of each, for the reference", minimum=1
@@ -132,29 +134,34 @@ class _Job(NamedTuple):
     progress: Progress
 
 
-def _compared(job: _Job, prefixes: Prefixes) -> tuple[dict[str, Found], float]:
+def _compared(job: _Job, prefixes: Prefixes, ours: Found) -> tuple[dict[str, Found], float]:
     """Phase 3: the sets to compare with, and the influence that lies outside the graphs behind the cut."""
     seen, cfg = job.seen, job.cfg
     cells = job.tracer.encode(job.cells.search)
     scores = graph_scores_of(job.tracer.rep, job.plan, cells, seen.shape, cfg.nodes, job.progress)
     orders = [Prefixes(seen, order_X) for order_X in greedy_orders(scores).values()]
-    found = {"greedy": _shortest_of(orders, cfg.wanted)}
-    for kinds, (name, ours, greedy) in CUTS.items():
+    found = {"greedy": _shortest_of(orders, cfg.wanted, largest=GREEDY * len(ours.kept))}
+    known: Found | None = None
+    for kinds, (name, ours_as, greedy_as) in CUTS.items():
         cut = influence_cut(scores, job.trace.node_share, kinds)
         recovered = float(seen.scores([cut])[0])
         found[name] = Found(cut, recovered, True)
-        found[ours] = _ours(job, prefixes, recovered + cfg.margin)
-        found[greedy] = _shortest_of(orders, recovered)
+        known = found[ours_as] = _ours(job, prefixes, recovered + cfg.margin, known)
+        found[greedy_as] = _shortest_of(orders, recovered, largest=GREEDY * len(known.kept))
     return found, scores.unexplored
 
 
-def _ours(job: _Job, prefixes: Prefixes, wanted: float) -> Found:
-    return solve(job.seen, prefixes, wanted, job.search, job.progress)
+def _ours(job: _Job, prefixes: Prefixes, wanted: float, known: Found | None = None) -> Found:
+    return solve(job.seen, prefixes, wanted, job.search, known, job.progress)
 
 
-def _shortest_of(orders: Sequence[Prefixes], wanted: float) -> Found:
+def _shortest_of(orders: Sequence[Prefixes], wanted: float, largest: int) -> Found:
     """The smallest prefix of any of the orders; without one, what keeps most."""
-    found = [order.shortest(wanted) for order in orders]
+    found: list[Found] = []
+    for order in orders:
+        found.append(order.shortest(wanted, largest))
+        if found[-1].reached:
+            largest = len(found[-1].kept)
     return min(found, key=lambda one: (not one.reached, len(one.kept) if one.reached else -one.score))
 
 
@@ -178,7 +185,7 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
     ours = _ours(job, prefixes, cfg.wanted + cfg.margin)
     found, unexplored = {"ours": ours}, None
     if cfg.compare:
-        others, unexplored = _compared(job, prefixes)
+        others, unexplored = _compared(job, prefixes, ours)
         found |= others
     sets = {name: _measured(job, one) for name, one in found.items()}
     problem, size = job.unseen or job.seen, len(ours.kept)
@@ -225,7 +232,7 @@ def _set_up(
         tried = Intervention(lm, coders, plan, tracer.encode(rows), reference, intervention)
         if np.abs(tried.full_B - tried.empty_B).mean() < NO_DIFFERENCE:
             raise ScxError(f"{plan.label}: the features make no difference.", "Choose another target.")
-        return KeptProblem(tried, cfg.measure, by_position)
+        return KeptProblem(tried, cfg.measure, by_position, cfg.gradient_cells)
 
     unseen = problem(cells.unseen) if len(cells.unseen) else None
     return _Job(tracer, plan, trace, cfg, search, cells, problem(cells.search), unseen, progress)

@@ -131,6 +131,8 @@ def test_gains_are_derivatives_in_the_gates(tmp_path, parallel, kind, skip, leve
         slope = (values[0] - values[1]) / (2 * step)
         assert gain_BLF[1, layer, feature] == pytest.approx(slope, rel=2e-3, abs=2e-4)
     assert np.abs(gain_BLF).max() > 1e-3
+    some = made.tried.gains(nodes, level, cells=[2, 0])
+    assert some.gain_BLF == pytest.approx(gain_BLF[[2, 0]]) and some.value_B == pytest.approx(value_B[[2, 0]])
 
 
 def test_gains_by_position_add_up_and_stand_where_the_tokens_are(tmp_path):

@@ -52,9 +52,12 @@ def test_gains_are_derivatives_of_the_measure(measure):
 
     tried = SimpleNamespace(
         coders=SimpleNamespace(layers=[0], n_features=2),
+        n_cells=2,
         empty_B=EMPTY_B,
         full_B=FULL_B,
-        gains=lambda nodes, level, by: Gains(EMPTY_B + slope_B2 @ gates(nodes)[0], slope_B2[:, None, :]),
+        gains=lambda nodes, level, by, cells: Gains(
+            (EMPTY_B + slope_B2 @ gates(nodes)[0])[cells], slope_B2[cells][:, None, :]
+        ),
     )
     problem = KeptProblem(tried, measure)
     kept_now = np.array([1])
@@ -65,3 +68,6 @@ def test_gains_are_derivatives_of_the_measure(measure):
 
     slopes = [(measured(1e-6 * unit) - measured(-1e-6 * unit)) / 2e-6 for unit in np.eye(2)]
     assert problem.gains(kept_now) == pytest.approx(slopes, abs=1e-6)
+    few = KeptProblem(tried, measure, gradient_cells=1)
+    assert few.gains(np.zeros(0, dtype=int)) == pytest.approx(problem.gains(np.zeros(0, dtype=int)))
+    assert few.gains(kept_now) == pytest.approx(slope_B2[0] / 4.0), "the first cell, which is below full"

@@ -7,7 +7,15 @@ answer scores) and write into (replaced MLPs). `facts.py` is the one table of ar
 from scx_core.language.answers import Decision, answers_of, decision, find_lead, predicted, score_labels
 from scx_core.language.facts import FAMILIES, Architecture, architecture
 from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
-from scx_core.language.taps import MlpIO, captured_mlps, forward, mlp_io, positions, replaced_mlps
+from scx_core.language.taps import (
+    MlpIO,
+    captured_mlps,
+    captured_neurons,
+    forward,
+    mlp_io,
+    positions,
+    replaced_mlps,
+)
 
 __all__ = [
     "EMBEDDED",
@@ -19,6 +27,7 @@ __all__ = [
     "answers_of",
     "architecture",
     "captured_mlps",
+    "captured_neurons",
     "decision",
     "find_lead",
     "forward",

@@ -26,6 +26,8 @@ class Handled(NamedTuple):
 class Family(NamedTuple):
     """Attribute paths are relative to the model (`blocks`, `final_norm`) or to a block (the others).
 
+    - `mlp_out`: the last linear map of the MLP; its inputs are the MLP's neurons (for a gated MLP behind the
+      gate), its weights what each neuron writes.
     - `values`: the module with the value weights. `packing`: their layout, as rows of a [out, in] matrix:
       `heads_qkv` runs over (head, q|k|v, k); `blocks_qkv` over (q|k|v, head, k); `values_only` is a matrix
       of its own. With fewer key-value heads than heads, consecutive heads share one.
@@ -43,6 +45,7 @@ class Family(NamedTuple):
     final_norm: str
     attn: str
     mlp: str
+    mlp_out: str
     attn_norm: str
     mlp_norm: str
     values: str
@@ -65,6 +68,7 @@ _NEOX = Family(
     final_norm="gpt_neox.final_layer_norm",
     attn="attention",
     mlp="mlp",
+    mlp_out="mlp.dense_4h_to_h",
     attn_norm="input_layernorm",
     mlp_norm="post_attention_layernorm",
     values="attention.query_key_value",
@@ -82,6 +86,7 @@ _GPT2 = Family(
     final_norm="transformer.ln_f",
     attn="attn",
     mlp="mlp",
+    mlp_out="mlp.c_proj",
     attn_norm="ln_1",
     mlp_norm="ln_2",
     values="attn.c_attn",
@@ -102,6 +107,7 @@ _LLAMA = Family(
     final_norm="model.norm",
     attn="self_attn",
     mlp="mlp",
+    mlp_out="mlp.down_proj",
     attn_norm="input_layernorm",
     mlp_norm="post_attention_layernorm",
     values="self_attn.v_proj",

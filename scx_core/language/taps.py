@@ -84,3 +84,25 @@ def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def captured_neurons(lm: Language) -> Iterator[list[torch.Tensor]]:
+    """While active, each forward pass fills the list with every layer's MLP neurons [B, T, H]: what the last
+    linear map of the MLP receives."""
+    found = [torch.empty(0)] * lm.facts.n_layers
+
+    def keep(layer: int):
+        def hook(_module, args):
+            found[layer] = args[0].detach()
+
+        return hook
+
+    handles = [
+        lm.part(layer, "mlp_out").register_forward_pre_hook(keep(layer)) for layer in range(len(found))
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

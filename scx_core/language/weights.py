@@ -101,3 +101,8 @@ def norm_weights(kind: Norm, module: Any) -> NormWeights:
         wide = torch.promote_types(gain_d.dtype, torch.float32)  # where bfloat16 would round the sum
         gain_d = (1.0 + gain_d.to(wide)).to(gain_d.dtype)
     return NormWeights(gain_d, _bias(module, len(gain_d)), float(eps), kind == "layernorm")
+
+
+def neuron_writes(lm: Language, layer: int) -> torch.Tensor:
+    """What each neuron of an MLP writes when it is 1, [neurons, d]."""
+    return _linear(lm, layer, "mlp_out").weight_OI.T

@@ -1,0 +1,39 @@
+"""What every feature means: one pass over cells, one row a feature, with the evidence and its controls.
+
+In come a model, a unit source (transcoder features, SAE features, raw MLP neurons) and cells; out goes an
+`Atlas`: a folder of Parquet tables with a verdict for each feature. `collect` is the pass, `protocol.py` the
+verdicts (written down in docs/features.md), `store.py` what reads the tables.
+
+The data model. A folder holds one unit source; `neurons/` (and others, by name) inside it are atlases of the
+same form for the units that are held beside it. All tables are sorted by layer, feature.
+
+atlas.json         provenance, unit source, sizes, thresholds, bins, number of cells and tokens
+features.parquet   one row a feature:
+                   layer, feature, verdict, score, label, stable (the other half says the same verdict)
+                   tokens, cells (where it fires), frequency (of tokens), mass, mean, maximum (activations);
+                   q50, q90, q99 (of activations that are not 0)
+                   prompt, gene, answer (share of mass by token class)
+                   top_gene, genes (names, strongest first), top5, n_half (genes that hold half of the mass)
+                   family, family_share, piece, piece_share, spelling, first_piece
+                   cell_type, type_share, donor, donor_share, rank_bin, rank_share
+                   gene_set, set_share (filled where there is enrichment)
+                   writes (the token that it pushes most), answer_pushed (the label that it pushes most)
+genes.parquet      layer, feature, gene, mass, share (the largest of each feature)
+families.parquet   layer, feature, family, mass, share
+pieces.parquet     layer, feature, token, text, mass, share, genes (in how many genes the piece stands)
+types.parquet      layer, feature, cell_type, mass, share (of mass per token: types of unequal size compare)
+donors.parquet     layer, feature, donor, mass, share (likewise)
+ranks.parquet      layer, feature, rank_bin, first, last, mass, share (likewise)
+histogram.parquet  layer, feature, low, high, tokens (bins of activations that are not empty)
+examples.parquet   layer, feature, kind ("top": the strongest, one a cell; "sample": drawn at random among
+                   all tokens where it fires), order, row, cell, cell_type, position, gene, value, start (of
+                   the context), texts, values (the context's tokens and the feature's activations there)
+writes.parquet     layer, feature, kind ("token", "answer"), token, text, weight
+shares.parquet     layer (-1: all), data ("real", "activations shuffled", "genes shuffled"), half, verdict,
+                   share, features (live ones)
+labels.jsonl       labels that people gave: layer, feature, label, author, time
+
+Mass is the sum of activations, position 0 left out (an attention sink in models of the Pythia kind). Counts,
+quantiles, mass and the long tables are of all cells. Verdict, score and the shares they rest on (prompt to
+set_share) are of the half of the cells that the thresholds were not chosen on.
+"""

@@ -7,6 +7,8 @@ from typing import Any
 from scx_core.bench.machine import machine, peak_gib, timed
 from scx_core.circuits import ConsensusConfig, Tracer
 
+MANY = 64
+
 
 def bench_circuits(
     tracer: Tracer, label: str | None = None, cells: int = 30, runs: int = 5
@@ -21,6 +23,15 @@ def bench_circuits(
         timed("pruned circuit of one cell", lambda: tracer.cell(row, label=name), runs),
         timed(f"consensus of {found.n_cells} cells", lambda: tracer.consensus(name, cfg=cfg), 2, warm=0),
     ]
+    many = ConsensusConfig(cells=MANY)
+    together = timed(f"consensus of {MANY} cells", lambda: tracer.consensus(name, cfg=many), 2, warm=0)
+    each = timed(
+        f"circuits of {MANY} cells, one by one",
+        lambda: [tracer.cell(int(one), label=name) for one in tracer.draw(name, many)],
+        1,
+        warm=0,
+    )
+    rows += [together, each]
     cell = tracer.cell(row, label=name)
     return {
         "machine": machine(tracer.lm.device),
@@ -29,6 +40,7 @@ def bench_circuits(
         "cell_type": name,
         "tokens": len(cell.token_ids),
         "rows": [timing._asdict() for timing in rows],
+        "together_faster": each.median_s / together.median_s,
         "max_relative_error": found.accounting["max_relative_error"],
         "peak_memory_gib": peak_gib(),
     }

@@ -12,7 +12,8 @@ from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.consensus import combine
 from scx_core.circuits.effects import span_effects, total_effects
-from scx_core.circuits.frozen import freeze, freeze_many
+from scx_core.circuits.frozen import FrozenPrompt, freeze
+from scx_core.circuits.many import trace_many
 from scx_core.circuits.merged import Merged
 from scx_core.circuits.replacement import Replacement, replacement
 from scx_core.circuits.target import TargetPlan, finished_target, plan_feature, plan_target, target_row
@@ -185,10 +186,15 @@ class Tracer:
         label: str = "cells",
     ) -> list[Merged]:
         """The circuits of many cells with their positions merged, the prompts run in batches."""
-        cells, found = self.encode(rows), []
-        prompts = freeze_many(self.rep, [plan.prompt_ids(cell) for cell in cells])
-        for cell, frozen in zip(cells, prompts, strict=True):
-            found.append(merged_graph(graph_of(frozen, plan, cfg.nodes, cfg.choice), cell, trace))
+        cells = self.encode(rows)
+        found: list[Merged] = []
+
+        def one(number: int, frozen: FrozenPrompt) -> Merged:
+            graph = graph_of(frozen, plan, cfg.nodes, cfg.choice)
+            return merged_graph(graph, cells[number], trace)
+
+        for merged in trace_many(self.rep, [plan.prompt_ids(cell) for cell in cells], one):
+            found.append(merged)
             progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
         return found
 

@@ -46,11 +46,18 @@ def largest(frozen: FrozenPrompt, scores: tuple[torch.Tensor, ...], budget: int)
     size = torch.cat([score.abs() for score in scores])
     layer = torch.cat([torch.full_like(f.position_N, k) for k, f in enumerate(frozen.layers)])
     index = torch.cat([torch.arange(len(f.position_N), device=size.device) for f in frozen.layers])
-    # A stable sort keeps ties in (layer, position) order: the same inputs choose the same nodes.
-    kept = torch.argsort(size, descending=True, stable=True)[: min(budget, len(size))].sort().values
+    kept = _top(size, min(budget, len(size)))
     position = torch.cat([f.position_N for f in frozen.layers])[kept]
     feature = torch.cat([f.feature_N for f in frozen.layers])[kept]
     return Chosen(layer[kept], index[kept], position, feature)
+
+
+def _top(size: torch.Tensor, n: int) -> torch.Tensor:
+    """Where the `n` largest are, ascending. Of ties at the cut the first in (layer, position) order:
+    the same inputs choose the same nodes."""
+    cut = size.topk(n).values[-1] if n else size.new_tensor(torch.inf)
+    above, ties = (size > cut).nonzero()[:, 0], (size == cut).nonzero()[:, 0]
+    return torch.cat([above, ties[: n - len(above)]]).sort().values
 
 
 def layer_starts(chosen: Chosen, n_layers: int) -> list[int]:

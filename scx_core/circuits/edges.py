@@ -133,5 +133,5 @@ def _feature_rows(
     layer, part = batch.rows.layer, slice(batch.first, batch.last)
     maps, f = sources.frozen.replacement.layers[layer], sources.frozen.layers[layer]
     table.bias_R[part] = maps.enc_bias_F[chosen.feature_C[part]]
-    table.value_R[part] = f.pre_N[chosen.index_C[part]]
+    table.value_R[part] = f.value_N[chosen.index_C[part]]
     _fill(table, all_edges(sources, batch.rows), batch.rows, columns, batch.first)

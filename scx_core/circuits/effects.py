@@ -39,8 +39,14 @@ def _through_features(
     """Read vectors below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
     out_Td = mlp_read(frozen, G_Td)
     write_N = (maps.dec_Fd[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
-    below_Td = torch.zeros_like(G_Td)
-    below_Td.index_add_(0, frozen.position_N, maps.enc_Fd[frozen.feature_N] * write_N[:, None])
+    counts_T = torch.bincount(frozen.position_N, minlength=len(G_Td))
+    below_Td = torch.nn.functional.embedding_bag(
+        frozen.feature_N,
+        maps.enc_Fd,
+        counts_T.cumsum(0) - counts_T,
+        per_sample_weights=write_N,
+        mode="sum",
+    )
     bias = write_N @ maps.enc_bias_F[frozen.feature_N]
     return below_Td * frozen.mlp_scale_T[:, None], write_N * frozen.value_N, bias
 

@@ -21,7 +21,8 @@ PATTERN_NUMBERS = 64_000_000  # attention weights that one batch may hold
 
 
 class FrozenLayer(NamedTuple):
-    """One block at one prompt. Active features are sorted by position.
+    """One block at one prompt. Active features are sorted by position; a gate lets a pre-activation pass
+    unchanged or not at all, so `value_N` is both pre-activation and activation.
 
     `attn_bias_Td` is what attention writes whatever the tokens are (see LayerMaps). The rows of a pattern
     add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
@@ -37,7 +38,6 @@ class FrozenLayer(NamedTuple):
     position_N: torch.Tensor
     feature_N: torch.Tensor
     value_N: torch.Tensor
-    pre_N: torch.Tensor
     error_Td: torch.Tensor
     attn_out_scale_T: torch.Tensor | None = None
     mlp_out_scale_T: torch.Tensor | None = None
@@ -116,20 +116,15 @@ def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, b: int, pattern_HTT:
     """One block at prompt `b` of the batch, whose length is that of its patterns."""
     T = pattern_HTT.shape[-1]
     coder, x_Td, y_Td = maps.transcoder, tape.x[layer][b, :T], tape.y[layer][b, :T]
-    pre_TF = coder.pre(x_Td)
-    z_TF = coder.gate(pre_TF)
-    position_N, feature_N = z_TF.nonzero(as_tuple=True)
+    active = coder.active(x_Td)
     attn_post, mlp_post = maps.attn_post_norm, maps.mlp_post_norm
     frozen = FrozenLayer(
         pattern_HTT,
         pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
         maps.attn_norm.scale(tape.attn_in[layer][b, :T]),
         maps.mlp_norm.scale(tape.mlp_in[layer][b, :T]),
-        position_N,
-        feature_N,
-        z_TF[position_N, feature_N],
-        pre_TF[position_N, feature_N],
-        y_Td - coder.reconstruct(x_Td, z_TF),
+        *active,
+        y_Td - coder.rebuild(x_Td, active),
         attn_post.scale(tape.attn_out[layer][b, :T]) if attn_post else None,
         mlp_post.scale(y_Td) if mlp_post else None,
     )

@@ -236,7 +236,7 @@ def _start_step(scene: Scene, ref: Ref) -> Step:
         at = int(scene.target.position_R[0])
         return Step("target", "target", -1, 0, scene.value, position=at, token=scene.tokens[at], open=True)
     layer = scene.frozen.layers[ref.layer]
-    value = float(layer.pre_N[place_of(scene.frozen, ref)])
+    value = float(layer.value_N[place_of(scene.frozen, ref)])
     step = Step(ref.id, "feature", -1, 0, value, activation=value, open=True)
     step = step._replace(layer=ref.layer, position=ref.position, feature=ref.feature)
     return step._replace(token=scene.tokens[ref.position], gene=scene.genes[ref.position])

@@ -180,7 +180,7 @@ def feature_read(
             f"Feature {feature} of layer {layer} is not active at token {position}.", f"It is at {known}."
         )
     read_d = maps.enc_Fd[feature] * held.mlp_scale_T[position]
-    return read_d, float(maps.enc_bias_F[feature]), float(held.pre_N[here[0]])
+    return read_d, float(maps.enc_bias_F[feature]), float(held.value_N[here[0]])
 
 
 def target_row(frozen: FrozenPrompt, plan: TargetPlan) -> tuple[Rows, float, float]:

@@ -67,6 +67,8 @@ def summary(result: dict[str, Any]) -> str:
         f"{result['tokens']} tokens; accounting error {result['max_relative_error']:.1e}; "
         f"peak memory {result['peak_memory_gib']:.1f} GiB"
     )
+    if "together_faster" in result:
+        last += f"; many cells together {result['together_faster']:.1f} times faster than one by one"
     return f"{where}\n{table}\n{last}"
 
 

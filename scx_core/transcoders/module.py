@@ -15,6 +15,7 @@ import torch
 from scx_core.errors import ScxError
 
 Kind = Literal["relu", "topk", "jumprelu"]
+FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, instead of a whole product
 
 
 class Active(NamedTuple):
@@ -100,6 +101,13 @@ class Transcoder:
         top = pre_TF.topk(min(self.k or 0, self.n_features), dim=-1)
         return torch.zeros_like(pre_TF).scatter(-1, top.indices, top.values.relu())
 
+    def fires(self, pre_TF: torch.Tensor) -> torch.Tensor:
+        """Which features are active at these pre-activations, bool [..., F]."""
+        if self.kind == "jumprelu":
+            assert self.threshold_F is not None  # checked when it was made
+            return (pre_TF > self.threshold_F) & (pre_TF != 0)
+        return (pre_TF if self.kind == "relu" else self.gate(pre_TF)) > 0
+
     def encode(self, x_Td: torch.Tensor) -> torch.Tensor:
         """Feature activations z [..., F], most of them 0."""
         return self.gate(self.pre(x_Td))
@@ -118,10 +126,27 @@ class Transcoder:
         return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
 
     def active(self, x_Td: torch.Tensor) -> Active:
-        """The active features of every token of x [T, d]."""
-        z_TF = self.encode(x_Td)
-        position_N, feature_N = z_TF.nonzero(as_tuple=True)
-        return Active(position_N, feature_N, z_TF[position_N, feature_N])
+        """The active features of every token of x [T, d]. Every gate passes what is above it unchanged."""
+        pre_TF = self.pre(x_Td)
+        position_N, feature_N = self.fires(pre_TF).nonzero(as_tuple=True)
+        return Active(position_N, feature_N, pre_TF[position_N, feature_N])
+
+    def rebuild(self, x_Td: torch.Tensor, active: Active) -> torch.Tensor:
+        """`reconstruct` of x [T, d] from its active features alone, [T, d]."""
+        if len(active.value_N) * FEW > len(x_Td) * self.n_features:
+            z_TF = active.value_N.new_zeros(len(x_Td), self.n_features)
+            z_TF[active.position_N, active.feature_N] = active.value_N
+            return self.reconstruct(x_Td, z_TF)
+        counts_T = torch.bincount(active.position_N, minlength=len(x_Td))
+        code_Td = torch.nn.functional.embedding_bag(
+            active.feature_N,
+            self.W_dec_Fd,
+            counts_T.cumsum(0) - counts_T,
+            per_sample_weights=active.value_N,
+            mode="sum",
+        )
+        y_Td = code_Td + self.b_dec_d
+        return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Transcoder:
         """A copy on another device or in another precision; itself when nothing changes."""

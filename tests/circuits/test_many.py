@@ -32,7 +32,8 @@ def test_in_order_and_as_one_after_another(prompts):
 
 def test_an_error_of_one_is_told_and_the_threads_are_given_back(prompts):
     rep, ids = prompts
-    threads = torch.get_num_threads()
+    threads, first = torch.get_num_threads(), freeze(rep, ids[0])
+    hooks = _hooks(rep)  # those of transformers itself stay
 
     def trace(number, frozen):
         if number == AT_ONCE + 1:
@@ -42,4 +43,9 @@ def test_an_error_of_one_is_told_and_the_threads_are_given_back(prompts):
     with pytest.raises(ScxError, match="Cell five"):
         list(trace_many(rep, ids, trace))
     assert torch.get_num_threads() == threads
-    assert not any(module._forward_hooks for module in rep.lm.model.modules())
+    assert _hooks(rep) == hooks
+    torch.testing.assert_close(freeze(rep, ids[0]).logits_V, first.logits_V)
+
+
+def _hooks(rep) -> int:
+    return sum(len(module._forward_hooks) for module in rep.lm.model.modules())

@@ -21,10 +21,11 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "smallest", "410m"),
+        choices=("circuits", "trace", "smallest", "410m", "sentences"),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
-        "410m: random weights of that size, from the folder to a circuit",
+        "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
+        "matrix to ranked genes, beside the plain recipe",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     common.add_cells(parser)
@@ -35,10 +36,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
-    from scx_core.bench import bench_410m, bench_circuits, bench_smallest, bench_trace
+    from scx_core.bench import bench_410m, bench_circuits, bench_sentences, bench_smallest, bench_trace
 
     if args.what == "circuits":
         return bench_circuits(common.open_tracer(args), args.type)
+    if args.what == "sentences":
+        return bench_sentences()
     if args.what == "trace":
         return bench_trace(common.open_tracer(args))
     if args.what == "smallest":
@@ -54,6 +57,8 @@ def summary(result: dict[str, Any]) -> str:
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     if "graphs" in result:
         return f"{where}\n{_graphs(result)}"
+    if "sentences" in result:
+        return f"{where}\n{_sentences(result)}"
     if "smallest" in result:
         return f"{where}\n{_smallest(result)}"
     if "rows" in result:
@@ -70,6 +75,13 @@ def summary(result: dict[str, Any]) -> str:
     if "together_faster" in result:
         last += f"; many cells together {result['together_faster']:.1f} times faster than one by one"
     return f"{where}\n{table}\n{last}"
+
+
+def _sentences(result: dict[str, Any]) -> str:
+    keys = {"rank": "ranked", "symbols": "as symbols", "plain": "plain recipe", "ratio": "ranked / plain"}
+    rows = [(row["genes"], *(f"{row[key]:,.1f}" for key in keys)) for row in result["sentences"]]
+    table = common.columns(rows, ("genes in a sentence", *keys.values()))
+    return f"cells a second of one core, {result['detected']:,} genes above 0 in each cell\n{table}"
 
 
 def _smallest(result: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from scx_core.sentences.encode import (
     pad_left,
 )
 from scx_core.sentences.prompts import Prompt, SentenceConfig, make_prompt, prompts
-from scx_core.sentences.rank import gene_sentences, rank_genes
+from scx_core.sentences.rank import gene_sentences, rank_genes, rank_matrix
 
 __all__ = [
     "ANSWER",
@@ -36,4 +36,5 @@ __all__ = [
     "pad_left",
     "prompts",
     "rank_genes",
+    "rank_matrix",
 ]

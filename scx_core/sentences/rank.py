@@ -1,18 +1,22 @@
 """Rank the genes of a cell by expression, ties broken by an explicit seed.
 
-Legend: C cells, G genes, N non-zero entries of the block.
+Two ways to one order: compiled (kernel.py) for blocks that are worth it, plain numpy for the rest.
+Legend: C cells, G genes, N non-zero entries of the block, R ranks.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 BLOCK = 2048
+# Entries of a block from which on it is worth loading the compiled way: numpy takes a tenth of a second.
+WORTH_COMPILING = 2**19
 
 
 class Rows(Protocol):
@@ -44,20 +48,56 @@ def tie_keys(cell_N: np.ndarray, gene_N: np.ndarray, seed: int) -> np.ndarray:
         return _mix(cell_N ^ (gene_N.astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93)))
 
 
-def rank_genes(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_seed: int) -> list[np.ndarray]:
-    """Column indices of each row's positive entries, highest first, at most `n_genes` of them.
+@cache
+def _kernel() -> Callable[..., None] | None:
+    """The compiled way; None, said once, where numba cannot be imported."""
+    try:
+        from scx_core.sentences.kernel import rank_rows
+    except ImportError as error:
+        warnings.warn(f"Cells are ranked by numpy, many times slower: no numba ({error}).", stacklevel=4)
+        return None
+    return rank_rows
+
+
+def rank_matrix(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_seed: int) -> np.ndarray:
+    """Column indices of each row's positive entries, highest first, int32 [C, R] with R ≤ `n_genes`; -1 where
+    a row has no more.
 
     `cells` are the row numbers in the file (they key the ties). Normalisation by a cell's total does
     not change the order, so raw counts and log values give the same ranking up to ties.
     """
     block = block.tocsr()
+    big = block.nnz >= WORTH_COMPILING and block.data.dtype == np.float32
+    kernel = _kernel() if big else None
+    if kernel is None:
+        return rank_plain(block, cells, n_genes, tie_seed)
+    most = int(np.diff(block.indptr).max())
+    out_CR = np.empty((block.shape[0], min(n_genes, most)), np.int32)
+    # Another kind of array would be compiled for anew.
+    parts = ((block.data, "f4"), (block.indices, "i4"), (block.indptr, "i8"), (cells, "i8"))
+    kernel(*(np.require(part, kind, ["C", "W"]) for part, kind in parts), np.uint64(tie_seed), out_CR)
+    return out_CR
+
+
+def rank_plain(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_seed: int) -> np.ndarray:
+    """What `rank_matrix` is, by numpy's sort of all entries."""
     row_N = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
     positive = block.data > 0
     row_N, gene_N, value_N = row_N[positive], block.indices[positive], block.data[positive]
     key_N = tie_keys(np.asarray(cells)[row_N], gene_N, tie_seed)
     order = np.lexsort((key_N, -value_N, row_N))
-    starts = np.searchsorted(row_N[order], np.arange(block.shape[0] + 1))
-    return [gene_N[order[a : min(b, a + n_genes)]] for a, b in itertools.pairwise(starts)]
+    starts = np.searchsorted(row_N, np.arange(block.shape[0] + 1))
+    rank_N = np.arange(len(row_N)) - starts[row_N]  # the sort keeps every row's entries in their places
+    kept = rank_N < n_genes
+    most = int(np.diff(starts).max(initial=0))
+    out_CR = np.full((block.shape[0], min(n_genes, most)), -1, np.int32)
+    out_CR[row_N[kept], rank_N[kept]] = gene_N[order][kept]
+    return out_CR
+
+
+def rank_genes(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_seed: int) -> list[np.ndarray]:
+    """Each row of `rank_matrix` without what is not there."""
+    return [genes[genes >= 0] for genes in rank_matrix(block, cells, n_genes, tie_seed)]
 
 
 def gene_sentences(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +39,54 @@ def test_ranking_equals_a_slow_reference(values_CG, n, seed):
     table = table_of(values_CG)
     rows = np.arange(len(values_CG))
     assert gene_sentences(table, rows, n, seed) == [slow(values_CG[c], c, n, seed) for c in rows]
+
+
+ODD = [0.0, -0.0, 1.0, 1.0, 2.0, 3.0, 7.5, 16.0, 17.0, 4097.0, 4098.0, np.inf, np.nan, -1.0, 1e-3, 1e-42]
+
+
+@st.composite
+def blocks(draw):
+    """CSR blocks as files can hold them: columns in any order, twice in a row, zeros, NaN, empty rows."""
+    lengths = draw(st.lists(st.integers(0, 60), min_size=1, max_size=5))
+    n = sum(lengths)
+    values = draw(hnp.arrays(np.float32, n, elements=st.sampled_from(ODD) | st.floats(0, 9, width=32)))
+    columns = draw(hnp.arrays(np.int32, n, elements=st.integers(0, 40)))
+    return sparse.csr_matrix((values, columns, np.cumsum([0, *lengths])), shape=(len(lengths), 41))
+
+
+@given(blocks(), st.integers(1, 70), st.integers(0, 2**32))
+def test_both_ways_give_one_order(block, n, seed):
+    pytest.importorskip("numba")
+    cells = np.arange(block.shape[0]) * 1_000_003
+    plain = room.rank_plain(block, cells, n, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "WORTH_COMPILING", 0)
+        ranked = rank_genes(block, cells, n, seed)
+    assert [genes.tolist() for genes in ranked] == [genes[genes >= 0].tolist() for genes in plain]
+
+
+def test_both_ways_agree_on_long_rows_of_few_counts():
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    counts_CG = rng.poisson(rng.gamma(0.4, 3.0, (400, 4000))).astype(np.float32)
+    block = sparse.csr_matrix(counts_CG)
+    assert block.nnz >= room.WORTH_COMPILING  # so that the compiled way is taken
+    for n in (1, 200, 4000):
+        ranked = room.rank_matrix(block, np.arange(400), n, 42)
+        assert np.array_equal(ranked, room.rank_plain(block, np.arange(400), n, 42))
+
+
+def test_without_numba_the_order_is_the_same_and_it_is_said(monkeypatch):
+    block = sparse.csr_matrix(np.random.default_rng(1).poisson(1.0, (9, 50)).astype(np.float32))
+    wanted = room.rank_plain(block, np.arange(9), 20, 3)
+    monkeypatch.setattr(room, "WORTH_COMPILING", 0)
+    monkeypatch.setitem(sys.modules, "scx_core.sentences.kernel", None)
+    room._kernel.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="no numba"):
+            assert np.array_equal(room.rank_matrix(block, np.arange(9), 20, 3), wanted)
+    finally:
+        room._kernel.cache_clear()
 
 
 @given(MATRICES, st.integers(0, 99), st.randoms(use_true_random=False))

@@ -17,6 +17,7 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.phases import phase
 from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
 from scx_core.transcoders.trainee import Trainee
 
@@ -119,15 +120,17 @@ class Session:
         for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells)):
             report = self.trainees[layer].step(x_Td, y_Td, k, weight_T)
             _check_finite(report.objective.item(), step, layer)
-            report.objective.backward()  # here, so that only one layer's graph is alive at a time
+            with phase("backward"):
+                report.objective.backward()  # here, so that only one layer's graph is alive at a time
             reports.append(report)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.train, step)
-        for trainee in self.trainees:
-            trainee.project_gradient()
-        self.optimizer.step()
-        for trainee in self.trainees:
-            trainee.after_step()
+        with phase("optimiser"):
+            for trainee in self.trainees:
+                trainee.project_gradient()
+            self.optimizer.step()
+            for trainee in self.trainees:
+                trainee.after_step()
         return StepReport(
             len(weight_T),
             sum(report.loss for report in reports),
@@ -178,7 +181,8 @@ def fast_attention(lm: Language) -> Iterator[None]:
 def activations(lm: Language, texts: Texts, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Input and output of every MLP, layer by layer, float32 [T, d], from one forward pass; no padding."""
     ids_BT, mask_BT = texts.batch(lm, cells)
-    io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
+    with phase("model"):
+        io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
     for layer in range(lm.facts.n_layers):
         yield io.inputs[layer][real].float(), io.outputs[layer][real].float()
 

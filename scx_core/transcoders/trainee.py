@@ -16,6 +16,7 @@ from torch.nn import functional as nnf
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.jump import Count, Jump, follow
 from scx_core.transcoders.module import Kind, Transcoder
+from scx_core.transcoders.phases import phase
 from scx_core.transcoders.revive import lift, revival_loss
 from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
 
@@ -116,17 +117,22 @@ class Trainee:
         w = self.weights
         penalty: torch.Tensor | float = 0.0
         penalised = self.cfg.kind in ("relu", "jumprelu")
-        with torch.set_grad_enabled(penalised and torch.is_grad_enabled()):
+        with torch.set_grad_enabled(penalised and torch.is_grad_enabled()), phase("encode"):
             pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
         if penalised:
-            z_TF, amount = self._penalised(pre_TF)
-            code_Td, penalty = z_TF @ w["W_dec"], self.memory.get("penalty", self.cfg.penalty) * amount
+            with phase("select"):
+                z_TF, amount = self._penalised(pre_TF)
+            with phase("decode"):
+                code_Td = z_TF @ w["W_dec"]
+            penalty = self.memory.get("penalty", self.cfg.penalty) * amount
             fires_F = (z_TF.detach() > 0).sum(0)
             if self.cfg.controlled and torch.is_grad_enabled():
                 follow(self.memory, float(fires_F.sum()) / len(x_Td), k, w.get("log_threshold"))
         else:
-            chosen = self.select(pre_TF, k)
-            code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, w["W_enc"], w["b_enc"], w["W_dec"])
+            with phase("select"):
+                chosen = self.select(pre_TF, k)
+            with phase("decode"):
+                code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, w["W_enc"], w["b_enc"], w["W_dec"])
             fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
             self._remember_cut(chosen.cut)
         output_Td = code_Td + w["b_dec"]

@@ -43,12 +43,13 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     _remove_leftovers(folder)
     text = to_json_text({"step": step, "state": state}, indent=2) + "\n"
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    target = folder / f"step-{step:06d}.safetensors"
+    target, size = folder / f"step-{step:06d}.safetensors", sum(t.nbytes for t in flat.values())
+    about = {"state_sha256": _sha256(text)}
     try:
-        replace_atomic(target, lambda temporary: save_file(flat, temporary, {"state_sha256": _sha256(text)}))
+        replace_atomic(target, lambda temporary: save_file(flat, temporary, about), size=size)
     except SafetensorError as error:
         if _FULL.search(str(error)):
-            raise disk_full(target) from error
+            raise disk_full(target, size) from error
         raise
     write_atomic(target.with_suffix(".json"), text)
     for old in _steps(folder)[keep:]:

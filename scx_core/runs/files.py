@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -29,13 +30,16 @@ def write_atomic(path: Path | str, content: str | bytes, *, durable: bool = True
     the place cannot be written to.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    replace_atomic(path, lambda temporary: temporary.write_bytes(data), durable=durable)
+    replace_atomic(path, lambda temporary: temporary.write_bytes(data), durable=durable, size=len(data))
 
 
-def replace_atomic(path: Path | str, write: Callable[[Path], Any], *, durable: bool = True) -> None:
+def replace_atomic(
+    path: Path | str, write: Callable[[Path], Any], *, durable: bool = True, size: int | None = None
+) -> None:
     """Let `write` fill a temporary file beside `path`, then give it its name in one step.
 
-    Raises ScxError when the disk is full; the old file and nothing else is left then.
+    `size` (bytes, where it is known) is for the message. Raises ScxError when the disk is full; the old file
+    and nothing else is left then.
     """
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name}"
@@ -48,25 +52,57 @@ def replace_atomic(path: Path | str, write: Callable[[Path], Any], *, durable: b
         if durable:
             _sync_folder(path.parent)
     except OSError as error:
-        _explain(path, error)
+        _remove(temporary)  # before the free space is counted
+        _explain(path, error, size)
         raise
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        _remove(temporary)
 
 
-def disk_full(path: Path) -> ScxError:
-    """The error for a file that did not fit."""
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def disk_full(path: Path, size: int | None = None) -> ScxError:
+    """The error for a file of `size` bytes that did not fit: which folder, how much is needed and free."""
+    room = []
+    if size is not None:
+        room.append(f"{in_words(size)} are needed")
+    with contextlib.suppress(OSError):
+        room.append(f"{in_words(shutil.disk_usage(path.parent).free)} are free in {path.parent}")
     return ScxError(
-        f"{path} could not be written: the disk is full or a size limit is reached.",
+        f"{path} could not be written: the disk is full or a size limit is reached"
+        f"{' (' + ', '.join(room) + ')' if room else ''}.",
         "What was there before is kept. Free some space and start again.",
     )
 
 
-def _explain(path: Path, error: OSError) -> None:
+def in_words(size: float) -> str:
+    """Bytes in the unit that people say them in: "3.2 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def overwrite(path: Path, text: str) -> bool:
+    """Put `text` where a file is already, for the one message that must get through on a full disk: the old
+    bytes have their place. Not atomic; False when even that failed."""
+    try:
+        with open(path, "r+b") as file:
+            file.write(text.encode("utf-8"))
+            file.truncate()
+    except OSError:
+        return False
+    return True
+
+
+def _explain(path: Path, error: OSError, size: int | None = None) -> None:
     """Raise ScxError for a failed write that a user can mend."""
     if error.errno in _FULL:
-        raise disk_full(path) from error
+        raise disk_full(path, size) from error
     if error.errno in _REFUSED:
         remedy = "Choose a folder that you may write to."
         raise ScxError(f"{path} could not be written: {error.strerror}.", remedy) from error

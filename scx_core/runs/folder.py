@@ -24,7 +24,15 @@ from scx_core.errors import ScxError
 from scx_core.runs import checkpoints
 from scx_core.runs.checkpoints import Checkpoint
 from scx_core.runs.config import to_dict
-from scx_core.runs.files import append_jsonl, read_json, read_jsonl, to_json_text, write_atomic, write_json
+from scx_core.runs.files import (
+    append_jsonl,
+    overwrite,
+    read_json,
+    read_jsonl,
+    to_json_text,
+    write_atomic,
+    write_json,
+)
 from scx_core.runs.locks import file_lock
 from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
 from scx_core.runs.provenance import provenance as make_provenance
@@ -202,8 +210,13 @@ class RunFolder:
             "more": more,
             "process": identity._asdict() if identity else None,
         }
-        # Not durable: after a power cut the checkpoint counts, not the status.
-        write_json(self.path / "status.json", record, durable=False)
+        path = self.path / "status.json"
+        try:
+            # Not durable: after a power cut the checkpoint counts, not the status.
+            write_json(path, record, durable=False)
+        except ScxError:
+            if state != "failed" or not overwrite(path, to_json_text(record)):
+                raise
 
     def status(self) -> RunStatus:
         """How far the job is now; "dead" when it should run and its process is gone unasked."""

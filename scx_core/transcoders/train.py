@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from scx_core.cells import CellTable, Split, split_cells
 from scx_core.errors import ScxError
@@ -27,6 +28,7 @@ from scx_core.transcoders.quality import layer_sums, spliced
 from scx_core.transcoders.session import Session, StepReport, fast_attention
 from scx_core.transcoders.tokens import Texts, cells_of_step, encode_texts
 
+INFINITE = float("inf")
 FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
 
 
@@ -139,7 +141,7 @@ def _loop(
             since, tokens = time.perf_counter(), 0
         stop = done < cfg.steps and stopping()
         if done % cfg.checkpoint_every == 0 or done == cfg.steps or stop:
-            run.save_checkpoint(done, session.tensors(), {})
+            _checkpoint(run, done, session.tensors())
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "training")
         progress(done, cfg.all_steps, "training")
         if stop:
@@ -174,12 +176,23 @@ def _tune(
             run.log(record | (_measured(session, tune.finished(), held_out) if last else {}))
         stop = not last and stopping()
         if (step + 1) % cfg.checkpoint_every == 0 or last or stop:
-            run.save_checkpoint(done, before | tune.tensors(), {})
+            _checkpoint(run, done, before | tune.tensors())
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "tuning all layers together")
         progress(done, cfg.all_steps, "training")
         if stop:
             return None
     return tune.finished()
+
+
+def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor]) -> None:
+    """Keep the state, unless it is spoilt: it would take the place of a good one."""
+    spoilt = [name for name, t in tensors.items() if t.is_floating_point() and not bool((t < INFINITE).all())]
+    if spoilt:
+        raise ScxError(
+            f"After step {step} {spoilt[0]} is not finite; this state was not kept.",
+            "The last checkpoint is. Start a run with a lower learning rate, or check the model.",
+        )
+    run.save_checkpoint(step, tensors, {})
 
 
 def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import loaders, sources
 from pages.parts.messages import shown_errors
 from pages.parts.session import Context
-from pages.parts.words import KINDS, count, large, number, percent, safe
+from pages.parts.words import FORMS, KINDS, count, large, number, percent, safe
 
 _FAMILIES = {
     "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3",
@@ -62,6 +62,7 @@ def _transcoders(ctx: Context) -> None:
     found = loaders.transcoders(ctx)
     st.markdown(f"**{safe(sources.set_name(ctx.transcoders))}** :green-badge[ready]")
     metrics = found.meta.get("metrics", {})
+    form = "" if found.form == "transcoder" else f"{FORMS[found.form]} (not for tracing), "
     measured = (
         f"CE recovered {number(metrics.get('ce_recovered'), 4)}, every MLP replaced "
         f"({count(metrics.get('cells', 0), 'held-out cell')})."
@@ -71,6 +72,6 @@ def _transcoders(ctx: Context) -> None:
     dead = [layer.get("dead") for layer in metrics.get("per_layer", []) if layer.get("dead") is not None]
     worst = f"  \nDead features: at most {percent(max(dead), 1)} of a layer." if dead else ""
     st.markdown(
-        f"{KINDS.get(found.kind, safe(found.kind))}, {count(len(found.layers), 'layer')} × "
+        f"{form}{KINDS.get(found.kind, safe(found.kind))}, {count(len(found.layers), 'layer')} × "
         f"{count(found.n_features, 'feature')}.  \n{measured}{worst}"
     )

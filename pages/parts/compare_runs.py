@@ -12,7 +12,7 @@ import streamlit as st
 from pages.parts.memory import Memory
 from pages.parts.messages import shown_errors
 from pages.parts.session import context
-from pages.parts.words import HELP, count, safe
+from pages.parts.words import FORMS, HELP, count, safe
 from scx_core.errors import ScxError
 from scx_core.figures import PARETO_FORMATS, pareto_picture
 from scx_core.runs import RunFolder, list_runs, runs_root
@@ -60,12 +60,14 @@ def _compared(runs: list[RunFolder]) -> None:
 def _table(table: pd.DataFrame) -> None:
     config = st.column_config
     shown = table.assign(
+        form=table["form"].map(lambda name: FORMS.get(name, name)),
         compares=table["why_not"].where(~table["comparable"], "yes"),
         on=table["cells"].map(lambda n: "" if pd.isna(n) else f"{n:.0f} cells, ") + table["measured"],
     )
     columns = {
         "run": config.TextColumn("Run", pinned=True),
         "state": config.TextColumn("State"),
+        "form": config.TextColumn("Form", help=HELP["form"]),
         "kind": config.TextColumn("Kind"),
         "setting": config.TextColumn("Setting", help="k, the wanted L0, or the penalty's weight λ."),
         "features": config.NumberColumn("Features a layer", format="%d"),

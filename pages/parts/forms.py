@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from pages.parts.words import KINDS, safe
+from pages.parts.words import KINDS, READS, WRITES, safe
 from scx_core.runs import Option, from_dict, options_of, to_dict
 
 T = TypeVar("T")
@@ -16,11 +16,14 @@ _NAMES = {
     "l1": "L1 penalty",
     "n_genes": "Genes a sentence",
     "kind": "Activation",
+    "reads": "Features read",
+    "writes": "Features write to",
     "expansion": "Features × width",
     "aux": "Revival loss",
     "seed": "Seed",
     "readings": "Cells read",
 }
+_CHOICES = {"kind": KINDS, "reads": READS, "writes": WRITES}
 
 
 def config_form(base: T, key: str, names: Sequence[str] | None = None, columns: int = 3) -> T:
@@ -50,7 +53,7 @@ def _widget(opt: Option, value: Any, key: str) -> Any:
             label,
             choices,
             index=choices.index(value),
-            format_func=lambda name: KINDS.get(name, name),
+            format_func=lambda name: _CHOICES.get(opt.name, {}).get(name, name),
             help=words,
             key=key,
         )

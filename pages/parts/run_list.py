@@ -10,9 +10,11 @@ from pages.parts.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message,
 from pages.parts.messages import next_step, shown_errors
 from pages.parts.presets import TITLES, duplicate
 from pages.parts.session import context, use
-from pages.parts.words import HELP, count, number, percent, safe
+from pages.parts.words import FORMS, HELP, count, number, percent, safe
 from pages.parts.words import KINDS as CODERS
-from scx_core.runs import RunFolder, read_json
+from scx_core.runs import RunFolder, from_dict, read_json
+from scx_core.transcoders import TranscoderConfig
+from scx_core.validation import setting
 
 LOOKED_AT = "scx_run"
 # Drawing the curves takes as long as steps of a small model: seldom enough not to hold the training up.
@@ -78,10 +80,11 @@ def _about(run: RunFolder) -> str:
     config = run.config
     parts = [KINDS[run.kind], f"cells: {sources.cells_name(config['data'])}"]
     if run.kind == "train":
-        coder = config["transcoder"]
+        coder = from_dict(TranscoderConfig, config["transcoder"])
+        form = "" if coder.form == "transcoder" else f"{FORMS[coder.form]}, "
         parts += [
             f"model: {sources.model_name(config['model'])}",
-            f"{CODERS.get(coder['kind'], coder['kind'])}, {coder['expansion']}×, k {coder['k']}",
+            f"{form}{CODERS[coder.kind]}, {coder.expansion}×, {setting(config['transcoder'])}",
             f"seed {config['train']['seed']}",
         ]
     else:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.charts import confusion_chart, loss_chart
-from pages.parts.words import HELP, number, percent, safe
+from pages.parts.words import FORMS, HELP, number, percent, safe
 from scx_core.figures import table_csv
 from scx_core.runs.files import to_json_text
 from scx_core.validation import PAPER, Validation, verdict
@@ -56,7 +56,10 @@ def validation_view(found: Validation) -> None:
     left, right = st.columns([4, 5], gap="large")
     with left:
         st.markdown("### Figures")
-        st.caption(f"All MLPs replaced at once, n = {found.n_cells:,} cells, {found.n_tokens:,} tokens.")
+        what = "" if found.form == "transcoder" else f"{FORMS[found.form]}. "
+        st.caption(
+            f"{what}All MLPs replaced at once, n = {found.n_cells:,} cells, {found.n_tokens:,} tokens."
+        )
         figures(found)
     with right:
         st.markdown("### Losses", help=HELP["ce"])
@@ -83,7 +86,8 @@ def figures(found: Validation) -> None:
 
 
 def _losses(found: Validation) -> pd.DataFrame:
-    here = [(what, getattr(found, key), "here") for what, key in _LOSSES]
+    names = {"transcoders": FORMS[found.form].lower() if found.form != "sae" else "SAEs"}
+    here = [(names.get(what, what), getattr(found, key), "here") for what, key in _LOSSES]
     paper = [(what, PAPER[key], "seed paper") for what, key in _LOSSES if key in PAPER]
     return pd.DataFrame(here + paper, columns=["what", "value", "whose"])
 

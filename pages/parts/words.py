@@ -10,10 +10,16 @@ _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 # The families of transcoders as their papers write them.
 KINDS = {"relu": "ReLU", "topk": "TopK", "batchtopk": "BatchTopK", "jumprelu": "JumpReLU"}
+# What a set is, whatever its gate; and the choices that make it one.
+FORMS = {"transcoder": "Transcoders", "sae": "SAEs", "cross-layer": "Cross-layer transcoders"}
+READS = {"input": "the MLP's input", "output": "the MLP's output (SAE)"}
+WRITES = {"own": "their own MLP's output", "later": "all later MLPs too (cross-layer)"}
 
 HELP = {
     "transcoders": "Sparse stand-ins for the model's MLPs, one a layer: few features are active at a token, "
     "so that one can follow what each of them does.",
+    "form": "Transcoders read an MLP's input and stand in for it. SAEs read its output: for comparison, they "
+    "cannot be traced. Cross-layer transcoders write to the outputs of all later MLPs too.",
     "circuit": "The genes and features that the model uses for its answer, and how they feed each other.",
     "consensus": "What the circuits of many cells of one type have in common.",
     "scope": "What the circuits of many cells of the type have in common, the circuit of one cell, or, "

@@ -84,7 +84,7 @@ class CoderUnits:
                 "Choose a set that was trained on this model.",
             )
         self._set = transcoders.to(lm.device)
-        self._reads_output = getattr(transcoders, "reads", "input") == "output"
+        self._reads_output = transcoders.reads == "output"
         self.kind = "sae" if self._reads_output else "transcoder"
         self.name, self.fingerprint = transcoders.name, transcoders.fingerprint
         self.n_units = transcoders.n_features

@@ -16,6 +16,8 @@ from scx_core.language import Language
 from scx_core.language.weights import NormWeights, head_weights, norm_weights
 from scx_core.transcoders import Transcoder, TranscoderSet
 
+FORMS = {"sae": "a set of SAEs", "cross-layer": "a cross-layer set"}
+
 
 class LayerMaps(NamedTuple):
     """One block. Read matrices act on the residual stream in front of the norm, times that prompt's 1/σ.
@@ -95,7 +97,13 @@ def _layer(lm: Language, layer: int, coder: Transcoder) -> LayerMaps:
 
 @torch.no_grad()
 def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
-    """Combine a model and its transcoders. Raises ScxError when their layers or widths do not match."""
+    """Combine a model and its transcoders. Raises ScxError when their layers or widths do not match,
+    or the set is none of transcoders that each stand in for one MLP."""
+    if transcoders.form != "transcoder":
+        raise ScxError(
+            f"{transcoders.name} is {FORMS[transcoders.form]}: circuits are traced through transcoders.",
+            "Choose a set of transcoders that read their own layer's MLP input.",
+        )
     facts, n = lm.facts, len(transcoders.layers)
     width = transcoders.layers[0].W_enc_Fd.shape[1] if n else 0
     if n != facts.n_layers or width != facts.width:

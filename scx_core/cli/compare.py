@@ -10,7 +10,9 @@ from scx_core.cli import common
 from scx_core.cli.parser import Subparsers
 from scx_core.runs import RunFolder, list_runs, runs_root
 
-SHOWN = ("run", "kind", "setting", "skip", "l0", "fvu", "ce_recovered", "kl", "dead", "label_agreement")
+SHOWN = (
+    "run", "form", "kind", "setting", "skip", "l0", "fvu", "ce_recovered", "kl", "dead", "label_agreement",
+)  # fmt: skip
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:

@@ -109,6 +109,7 @@ def _described(found: TranscoderSet, layout: str) -> dict[str, Any]:
     return {
         "folder": str(found.folder),
         "layout": layout,
+        "form": found.form,
         "kind": found.kind,
         "k": first.k,
         "skip": first.W_skip_dd is not None,
@@ -123,7 +124,8 @@ def _described(found: TranscoderSet, layout: str) -> dict[str, Any]:
 
 def summary(result: dict[str, Any]) -> str:
     """What it is and where."""
-    gate = result["kind"] + (f" with k {result['k']}" if result["k"] else "")
+    gate = ("" if result["form"] == "transcoder" else f"{result['form']}, ") + result["kind"]
+    gate += f" with k {result['k']}" if result["k"] else ""
     skip = ", affine skip" if result["skip"] else ""
     size = f"{result['n_layers']} layers × {result['n_features']} features, width {result['width']}"
     lines = [

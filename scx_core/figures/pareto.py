@@ -46,10 +46,12 @@ STYLES = {
     "jumprelu": Style("#009E73", "^", "JumpReLU"),
     "relu": Style("#CC79A7", "D", "ReLU"),
 }
+FORMS = {"sae": ("#E69F00", "SAE"), "cross-layer": ("#56B4E9", "cross-layer")}
 
 
 def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any]) -> Figure:
-    """The figure of a table of `compare_runs`. Runs that do not compare are left out, and it says so.
+    """The figure of a table of `compare_runs`; a table without the column form is of transcoders. Runs that
+    do not compare are left out, and it says so.
 
     Raises ScxError when no run has both figures.
     """
@@ -60,8 +62,8 @@ def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any]) -> Figure:
     under = "Every MLP replaced, on held-out cells. To the left and down is better."
     pen.text(_EDGE, 44.0, fitted(under, room, _SIZE), _SIZE, colour=colours.MUTED)
     axes = _axes(pen, shown)
-    for (kind, skip), rows in shown.groupby(["kind", "skip"], sort=True):
-        _draw_kind(axes, str(kind), bool(skip), rows)
+    for (kind, form, skip), rows in shown.groupby(["kind", "form", "skip"], sort=True):
+        _draw_kind(axes, style_of(str(kind), str(form)), bool(skip), rows)
     _legend(pen, shown)
     if not _names(pen, axes, shown):
         notes.append("names that found no room are in the table")
@@ -110,7 +112,7 @@ def export_comparison(
 
 def _shown(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The runs that can be drawn, with their loss, and what is said about the others."""
-    rows = table.assign(loss=1 - table["ce_recovered"])
+    rows = table.assign(loss=1 - table["ce_recovered"], form=table.get("form", "transcoder"))
     measured = rows["l0"].notna() & rows["ce_recovered"].notna()
     on_scale = (rows["l0"] > 0) & (rows["loss"] > 0)
     shown = rows[measured & on_scale & rows["comparable"]]
@@ -176,8 +178,8 @@ def _limits(values: pd.Series) -> tuple[float, float]:
     return low / factor, high * factor
 
 
-def _draw_kind(axes: Axes, kind: str, skip: bool, rows: pd.DataFrame) -> None:
-    style, best = style_of(kind), front(rows)
+def _draw_kind(axes: Axes, style: Style, skip: bool, rows: pd.DataFrame) -> None:
+    best = front(rows)
     axes.plot(best["l0"], best["loss"], color=style.colour, linewidth=1.0, linestyle=_dash(skip), zorder=3)
     for _, row in rows.iterrows():
         fill = style.colour if row["measured"] == "held-out" else colours.PAPER
@@ -187,9 +189,13 @@ def _draw_kind(axes: Axes, kind: str, skip: bool, rows: pd.DataFrame) -> None:
         )  # fmt: skip
 
 
-def style_of(kind: str) -> Style:
-    """The style of a kind; grey for one that has none."""
-    return STYLES.get(kind, Style(colours.MUTED, "v", plain(kind, 20) or "other"))
+def style_of(kind: str, form: str = "transcoder") -> Style:
+    """The style of a kind; grey for one that has none. What is no transcoder has a colour of its own."""
+    style = STYLES.get(kind, Style(colours.MUTED, "v", plain(kind, 20) or "other"))
+    if form not in FORMS:
+        return style
+    colour, name = FORMS[form]
+    return Style(colour, style.marker, f"{style.name} {name}")
 
 
 def _legend(pen: Pen, shown: pd.DataFrame) -> None:
@@ -197,10 +203,11 @@ def _legend(pen: Pen, shown: pd.DataFrame) -> None:
     marks = pen.figure.add_axes((0, 0, 1, 1), zorder=3)
     marks.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     marks.set_axis_off()
-    lines = sorted({(str(kind), bool(skip)) for kind, skip in shown[["kind", "skip"]].values})
-    for place, (kind, skip) in enumerate(lines):
+    columns = ["kind", "form", "skip"]
+    lines = sorted({(str(kind), str(form), bool(skip)) for kind, form, skip in shown[columns].values})
+    for place, (kind, form, skip) in enumerate(lines):
         x, y = LEFT + place % 4 * _ENTRY, 72.0 + place // 4 * 20.0
-        style = style_of(kind)
+        style = style_of(kind, form)
         marks.plot([x, x + 34], [y, y], color=style.colour, linewidth=1.0, linestyle=_dash(skip))
         marks.plot([x + 17], [y], marker=style.marker, markersize=4.2, color=style.colour)
         pen.text(x + 42, y, style.name + (", affine skip" if skip else ""), 11.0)

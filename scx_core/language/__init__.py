@@ -9,6 +9,7 @@ from scx_core.language.facts import FAMILIES, Architecture, architecture
 from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
 from scx_core.language.taps import (
     MlpIO,
+    OnOutput,
     captured_mlps,
     captured_neurons,
     forward,
@@ -24,6 +25,7 @@ __all__ = [
     "Decision",
     "Language",
     "MlpIO",
+    "OnOutput",
     "answers_of",
     "architecture",
     "captured_mlps",

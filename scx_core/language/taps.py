@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,17 @@ import torch
 from scx_core.language.load import Language
 
 Stand_in = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class OnOutput:
+    """A stand-in that is given what the MLP puts out, not what it reads: an SAE takes this place."""
+
+    stand_in: Stand_in
+
+    def __call__(self, y_BTd: torch.Tensor) -> torch.Tensor:
+        """What is passed on instead of the MLP's output."""
+        return self.stand_in(y_BTd)
 
 
 class MlpIO(NamedTuple):
@@ -70,11 +82,13 @@ def mlp_io(lm: Language, ids_BT: torch.Tensor, mask_BT: torch.Tensor, logits: bo
 
 @contextmanager
 def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[None]:
-    """While active, the MLP of each named layer returns `stand_ins[layer](x_BTd)` instead of its output."""
+    """While active, the MLP of each named layer returns `stand_ins[layer](x_BTd)` and not its output y_BTd,
+    and `stand_ins[layer](y_BTd)` where that is an `OnOutput`."""
 
     def swap(stand_in: Stand_in):
         def hook(_module, args, output):
-            return stand_in(args[0]).to(output.dtype)
+            given = output if isinstance(stand_in, OnOutput) else args[0]
+            return stand_in(given).to(output.dtype)
 
         return hook
 

@@ -7,7 +7,7 @@ circuit-tracer can read too. Training runs in a `RunFolder` and survives a kill.
 from scx_core.transcoders.config import PRESETS, Preset, TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.transcoders.estimate import Estimate, estimate
 from scx_core.transcoders.folder import EMBEDDED_SETS, load_set, save_set
-from scx_core.transcoders.module import Active, Transcoder, TranscoderSet
+from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet
 from scx_core.transcoders.train import new_run, train, training_split
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PRESETS",
     "Active",
     "Estimate",
+    "Form",
     "Preset",
     "TrainConfig",
     "TrainingJob",

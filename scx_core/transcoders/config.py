@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from scx_core.cells import CellChoices
+from scx_core.errors import ScxError
 from scx_core.runs.config import check, option
 from scx_core.sentences import SentenceConfig
+from scx_core.transcoders.module import Form, Reads
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class TranscoderConfig:
         "Which features may be active: batchtopk (k a token on average, saved as JumpReLU), topk (k for each "
         "token), jumprelu (above a threshold that each feature learns), relu (as many as the L1 penalty "
         "leaves)",
+    )
+    reads: Reads = option(
+        "input",
+        "What is encoded: input (of the MLP: a transcoder, which stands in for it), output (of the MLP: an "
+        "SAE, for comparison; it cannot be traced)",
     )
     expansion: int = option(
         8, "Features per layer, as a multiple of the residual width", minimum=1, maximum=256
@@ -46,6 +53,16 @@ class TranscoderConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.reads == "output" and self.skip:
+            raise ScxError(
+                "An SAE has no affine path: from the MLP's output to itself it would need no features.",
+                "Turn skip off (--no-skip), or read the MLP's input.",
+            )
+
+    @property
+    def form(self) -> Form:
+        """What is trained, whatever its gate."""
+        return "sae" if self.reads == "output" else "transcoder"
 
     @property
     def wanted(self) -> float:

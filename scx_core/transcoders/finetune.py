@@ -8,14 +8,14 @@ Legend: B cells, T positions, N tokens that have a next one, V vocabulary, d wid
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
-from scx_core.transcoders.module import Transcoder, from_tensors
+from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Cells, Texts
 
 TUNED = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
@@ -42,12 +42,11 @@ class FineTune:
     `rate` is relative: a tensor's learning rate is `rate` times the root mean square of its weights.
     """
 
-    def __init__(self, lm: Language, layers: Sequence[Transcoder], rate: float) -> None:
-        self.lm = lm
-        self.kinds = [(layer.kind, layer.k) for layer in layers]
+    def __init__(self, lm: Language, coders: TranscoderSet, rate: float) -> None:
+        self.lm, self.before = lm, coders
         self.weights = [
-            {name: t.detach().clone().requires_grad_(name in TUNED) for name, t in layer.tensors().items()}
-            for layer in layers
+            {name: t.detach().clone().requires_grad_(name in TUNED) for name, t in layer.items()}
+            for layer in coders.tensors()
         ]
         groups = []
         for layer in self.weights:
@@ -61,12 +60,12 @@ class FineTune:
     def restored(
         cls,
         lm: Language,
-        layers: Sequence[Transcoder],
+        coders: TranscoderSet,
         rate: float,
         saved: Mapping[str, torch.Tensor],
     ) -> FineTune:
-        """As `tensors()` wrote it; `layers` are those that it began with."""
-        tune = cls(lm, layers, rate)
+        """As `tensors()` wrote it; `coders` are those that it began with."""
+        tune = cls(lm, coders, rate)
         with torch.no_grad():
             for layer, weights in enumerate(tune.weights):
                 for name, tensor in weights.items():
@@ -90,16 +89,15 @@ class FineTune:
                     out[f"{PREFIX}{layer}.adam.{name}.{moment}"] = value
         return out
 
-    def layers(self) -> list[Transcoder]:
+    def coders(self) -> TranscoderSet:
         """The transcoders as they are now; gradients flow into the weights."""
-        return [from_tensors(w, *kind) for w, kind in zip(self.weights, self.kinds, strict=True)]
+        return self.before.with_tensors(self.weights)
 
-    def finished(self) -> list[Transcoder]:
+    def finished(self) -> TranscoderSet:
         """The transcoders as they are now, without gradients."""
-        return [
-            from_tensors({name: t.detach() for name, t in w.items()}, *kind)
-            for w, kind in zip(self.weights, self.kinds, strict=True)
-        ]
+        return self.before.with_tensors(
+            [{name: t.detach() for name, t in layer.items()} for layer in self.weights]
+        )
 
     def step(self, texts: Texts, cells: Cells, share: float, answer_weight: float = 1.0) -> TuneReport:
         """One step at `share` of the peak learning rate; `answer_weight` as in training. Raises ScxError when
@@ -112,18 +110,15 @@ class FineTune:
         weight_BT = torch.zeros(real_BT.shape, device=real_BT.device)
         weight_BT[real_BT] = texts.weights(self.lm, cells, answer_weight)
         weight_N = weight_BT[:, :-1][keep_BT]
-        layers = self.layers()
+        coders = self.coders()
+        inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
         with torch.enable_grad():
-            with replaced_mlps(self.lm, dict(enumerate(layers))):
+            with replaced_mlps(self.lm, coders.stand_ins()):
                 coded_NV = forward(self.lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
             kl_N = (target_NV.exp() * (target_NV - coded_NV)).sum(-1)
             kl = (weight_N * kl_N).sum() / weight_N.sum()
-            fvu = torch.stack(
-                [
-                    _fvu(coder, io.inputs[layer][real_BT].float(), io.outputs[layer][real_BT].float())
-                    for layer, coder in enumerate(layers)
-                ]
-            ).mean()
+            coded = zip(coders.coded(inputs, outputs), outputs, strict=True)
+            fvu = torch.stack([_fvu(guess_Td, y_Td) for (_, guess_Td), y_Td in coded]).mean()
             # The two are of different size, and of another in every model: both get the same weight.
             loss = kl + fvu * (kl.detach() / fvu.detach().clamp(min=1e-12))
             if not bool(torch.isfinite(loss)):
@@ -139,5 +134,5 @@ class FineTune:
         return TuneReport(kl.item(), fvu.item())
 
 
-def _fvu(coder: Transcoder, x_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
-    return (y_Td - coder(x_Td)).square().sum() / (y_Td - y_Td.mean(0)).square().sum()
+def _fvu(guess_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
+    return (y_Td - guess_Td).square().sum() / (y_Td - y_Td.mean(0)).square().sum()

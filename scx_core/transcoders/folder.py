@@ -9,6 +9,7 @@ scx.json               kind, k, configuration, provenance, metrics
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def save_set(
     """
     folder = Path(folder)
     record = {**transcoders.meta, **(meta or {})}
-    return write_set(folder, TranscoderSet(transcoders.layers, record), "circuit-tracer")
+    return write_set(folder, replace(transcoders, meta=record), "circuit-tracer")
 
 
 def load_set(

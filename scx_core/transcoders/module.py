@@ -5,7 +5,7 @@ Legend: T tokens, d residual width, F features, N active (token, feature) pairs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,8 +13,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from scx_core.errors import ScxError
+from scx_core.language.taps import OnOutput, Stand_in
 
 Kind = Literal["relu", "topk", "jumprelu"]
+Reads = Literal["input", "output"]
+Form = Literal["transcoder", "sae", "cross-layer"]
 FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, instead of a whole product
 
 
@@ -173,14 +176,16 @@ def from_tensors(tensors: Mapping[str, torch.Tensor], kind: Kind, k: int | None 
 class TranscoderSet:
     """One transcoder per MLP, layer 0 first, all with the same width and number of features.
 
-    `meta` is what scx.json says (training configuration, provenance, metrics); `fingerprint` the sha256
-    of the weights, "" for a set that was never saved. Raises ScxError when the layers disagree.
+    With `reads` "output" they are SAEs: the same module, given the MLP's output (method §2). `meta` is what
+    scx.json says (training configuration, provenance, metrics); `fingerprint` the sha256 of the weights, ""
+    for a set that was never saved. Raises ScxError when the layers disagree.
     """
 
     layers: tuple[Transcoder, ...]
     meta: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
     folder: Path | None = None
+    reads: Reads = "input"
 
     def __post_init__(self) -> None:
         shapes = [tuple(layer.W_enc_Fd.shape) for layer in self.layers]
@@ -217,6 +222,33 @@ class TranscoderSet:
         """The set on another device or in another precision."""
         return replace(self, layers=tuple(layer.to(device, dtype) for layer in self.layers))
 
-    def stand_ins(self) -> dict[int, Transcoder]:
+    @property
+    def form(self) -> Form:
+        """What the set is, whatever its gate."""
+        return "sae" if self.reads == "output" else "transcoder"
+
+    def stand_ins(self) -> dict[int, Stand_in]:
         """Layer → callable, for `language.replaced_mlps`."""
+        if self.reads == "output":
+            return {layer: OnOutput(coder) for layer, coder in enumerate(self.layers)}
         return dict(enumerate(self.layers))
+
+    def coded(
+        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Of every layer the features' activations [..., F] and the stand-in for the MLP's output [..., d].
+
+        `inputs` and `outputs` are those of the model's own MLPs, [..., d] a layer.
+        """
+        for coder, x_Td in zip(self.layers, inputs if self.reads == "input" else outputs, strict=True):
+            z_TF = coder.encode(x_Td)
+            yield z_TF, coder.reconstruct(x_Td, z_TF)
+
+    def tensors(self) -> list[dict[str, torch.Tensor]]:
+        """The weights of every layer."""
+        return [coder.tensors() for coder in self.layers]
+
+    def with_tensors(self, weights: Sequence[Mapping[str, torch.Tensor]]) -> TranscoderSet:
+        """The set with other weights; the gates' kind stays, and what was known of the old weights goes."""
+        layers = tuple(from_tensors(w, c.kind, c.k) for w, c in zip(weights, self.layers, strict=True))
+        return TranscoderSet(layers, reads=self.reads)

@@ -6,14 +6,14 @@ Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.language.taps import Stand_in
-from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Batch, Cells, Texts
 
 CELLS_AT_ONCE = 8
@@ -50,11 +50,11 @@ def _log_probs(
 
 
 @torch.no_grad()
-def spliced(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Cells) -> Spliced:
+def spliced(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) -> Spliced:
     """Losses of the model as it is, with transcoders and with zeros for MLPs; KL(p_orig ‖ p_transcoder)."""
     total, count = torch.zeros(4, dtype=torch.float64), 0
-    coders = dict(enumerate(layers))
-    zeros = dict.fromkeys(coders, torch.zeros_like)
+    stand_ins = coders.stand_ins()
+    zeros = dict.fromkeys(stand_ins, torch.zeros_like)
     for start in range(0, len(cells), CELLS_AT_ONCE):
         batch = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
         # With padding on the left, a real token always has a real next one.
@@ -62,7 +62,7 @@ def spliced(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Cel
         next_N = batch.ids_BT[:, 1:][keep_BT][:, None]
         orig_NV = _log_probs(lm, batch, keep_BT, {})
         sums = [-orig_NV.gather(1, next_N).sum()]
-        coded_NV = _log_probs(lm, batch, keep_BT, coders)
+        coded_NV = _log_probs(lm, batch, keep_BT, stand_ins)
         sums.append(-coded_NV.gather(1, next_N).sum())
         kl = (orig_NV.exp() * (orig_NV - coded_NV)).sum()
         del orig_NV, coded_NV
@@ -73,20 +73,20 @@ def spliced(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Cel
 
 
 @torch.no_grad()
-def layer_sums(lm: Language, layers: Sequence[Transcoder], texts: Texts, cells: Cells) -> list[LayerSums]:
+def layer_sums(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs."""
-    n, width = len(layers), layers[0].width
+    n, width = len(coders.layers), coders.width
     error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
     mean = torch.zeros(n, width, dtype=torch.float64)
-    fired = torch.zeros(n, layers[0].n_features, dtype=torch.bool)
+    fired = torch.zeros(n, coders.n_features, dtype=torch.bool)
     count = 0
     for start in range(0, len(cells), CELLS_AT_ONCE):
         ids_BT, mask_BT = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
         io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
-        for i, coder in enumerate(layers):
-            x_Td, y_Td = io.inputs[i][real].float(), io.outputs[i][real].float()
-            z_TF = coder.encode(x_Td)
-            error[i] += (y_Td - coder(x_Td)).double().square().sum().cpu()
+        inputs, outputs = ([side[real].float() for side in sides] for sides in (io.inputs, io.outputs))
+        for i, (z_TF, guess_Td) in enumerate(coders.coded(inputs, outputs)):
+            y_Td = outputs[i]
+            error[i] += (y_Td - guess_Td).double().square().sum().cpu()
             square[i] += y_Td.double().square().sum().cpu()
             mean[i] += y_Td.double().sum(0).cpu()
             active[i] += (z_TF > 0).sum().cpu()

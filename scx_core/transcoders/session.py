@@ -7,7 +7,7 @@ Legend: L layers, T tokens of a batch (padding left out), d width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.module import Reads, TranscoderSet
 from scx_core.transcoders.phases import phase
 from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
 from scx_core.transcoders.trainee import Trainee
@@ -69,7 +69,8 @@ class Session:
         cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
         size = train.cells_per_batch
         samples = [
-            list(activations(lm, texts, cells[start : start + size])) for start in range(0, len(cells), size)
+            list(activations(lm, texts, cells[start : start + size], cfg.reads))
+            for start in range(0, len(cells), size)
         ]
         trainees = []
         for layer, parts in enumerate(zip(*samples, strict=True)):
@@ -117,7 +118,7 @@ class Session:
         self.optimizer.zero_grad(set_to_none=True)
         weight_T = self.texts.weights(self.lm, cells, self.train.answer_weight)
         reports = []
-        for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells)):
+        for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells, self.cfg.reads)):
             report = self.trainees[layer].step(x_Td, y_Td, k, weight_T)
             _check_finite(report.objective.item(), step, layer)
             with phase("backward"):
@@ -137,30 +138,29 @@ class Session:
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
 
-    def layers(self) -> list[Transcoder]:
-        """The transcoders as they are now, for raw activations; BatchTopK gated at the running cut."""
-        return [trainee.folded() for trainee in self.trainees]
+    def coders(self, cuts: Sequence[float | None] | None = None) -> TranscoderSet:
+        """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says."""
+        cuts = cuts or [None] * len(self.trainees)
+        layers = [trainee.folded(cut) for trainee, cut in zip(self.trainees, cuts, strict=True)]
+        return TranscoderSet(tuple(layers), reads=self.cfg.reads)
 
-    def calibrated(self) -> list[Transcoder]:
+    def calibrated(self) -> TranscoderSet:
         """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
         JumpReLU that was held at a target with its thresholds moved together until they have as many."""
         if self.cfg.kind != "batchtopk" and not (self.cfg.kind == "jumprelu" and self.cfg.controlled):
-            return self.layers()
+            return self.coders()
         size = self.train.cells_per_batch
         kept: list[list[torch.Tensor]] = [[] for _ in self.trainees]
         cells = cells_of_step(0, self.texts.n_cells, self.train.calibration_cells, self.train.seed + 1)
         tokens = 0
         for start in range(0, len(cells), size):
             for layer, (x_Td, y_Td) in enumerate(
-                activations(self.lm, self.texts, cells[start : start + size])
+                activations(self.lm, self.texts, cells[start : start + size], self.cfg.reads)
             ):
                 kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
             tokens += len(x_Td)
         wanted = round((self.cfg.wanted if self.cfg.controlled else self.cfg.k) * tokens)
-        return [
-            trainee.folded(_cut_at(torch.cat(values), wanted))
-            for trainee, values in zip(self.trainees, kept, strict=True)
-        ]
+        return self.coders([_cut_at(torch.cat(values), wanted) for values in kept])
 
 
 @contextmanager
@@ -178,13 +178,17 @@ def fast_attention(lm: Language) -> Iterator[None]:
         lm.model.set_attn_implementation(before)
 
 
-def activations(lm: Language, texts: Texts, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Input and output of every MLP, layer by layer, float32 [T, d], from one forward pass; no padding."""
+def activations(
+    lm: Language, texts: Texts, cells: Cells, reads: Reads = "input"
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What each layer's transcoder is given (the MLP's input; for an SAE its output) and the MLP's output,
+    float32 [T, d], from one forward pass; no padding."""
     ids_BT, mask_BT = texts.batch(lm, cells)
     with phase("model"):
         io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
     for layer in range(lm.facts.n_layers):
-        yield io.inputs[layer][real].float(), io.outputs[layer][real].float()
+        y_Td = io.outputs[layer][real].float()
+        yield (io.inputs[layer][real].float() if reads == "input" else y_Td), y_Td
 
 
 def _cut_at(values_N: torch.Tensor, wanted: int) -> float:

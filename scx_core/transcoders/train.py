@@ -23,7 +23,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders.config import TrainConfig, TrainingJob
 from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
-from scx_core.transcoders.module import Transcoder, TranscoderSet
+from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.quality import layer_sums, spliced
 from scx_core.transcoders.session import Session, StepReport, fast_attention
 from scx_core.transcoders.tokens import Texts, cells_of_step, encode_texts
@@ -81,13 +81,13 @@ def train(
             session, first = _open_session(run, lm, texts, job)
             if not _loop(run, session, held_out, first, stopping, progress):
                 return None
-            layers = session.calibrated()
+            coders = session.calibrated()
             if job.train.finetune_steps:
-                tuned = _tune(run, session, layers, held_out, stopping, progress)
+                tuned = _tune(run, session, coders, held_out, stopping, progress)
                 if tuned is None:
                     return None
-                layers = tuned
-            return _finish(run, job, lm, layers, held_out, finished, progress)
+                coders = tuned
+            return _finish(run, job, lm, coders, held_out, finished, progress)
         except ScxError as error:
             status = run.status()
             run.write_status("failed", status.done, job.train.all_steps, error.problem, error=str(error))
@@ -152,19 +152,19 @@ def _loop(
 def _tune(
     run: RunFolder,
     session: Session,
-    layers: list[Transcoder],
+    coders: TranscoderSet,
     held_out: Texts,
     stopping: Callable[[], bool],
     progress: Progress,
-) -> list[Transcoder] | None:
+) -> TranscoderSet | None:
     """The last steps, all layers together; what the layers were before them stays in each checkpoint. None
     when it was asked to stop."""
     cfg, saved = session.train, run.latest_checkpoint()
     before = session.tensors()
-    first, tune = 0, FineTune(session.lm, layers, cfg.finetune_rate)
+    first, tune = 0, FineTune(session.lm, coders, cfg.finetune_rate)
     if saved is not None and saved.step > cfg.steps:
         first = saved.step - cfg.steps
-        tune = FineTune.restored(session.lm, layers, cfg.finetune_rate, saved.tensors)
+        tune = FineTune.restored(session.lm, coders, cfg.finetune_rate, saved.tensors)
     for step in range(first, cfg.finetune_steps):
         # Another seed: the cells go on in an order of their own.
         cells = cells_of_step(step, session.texts.n_cells, cfg.cells_per_batch, cfg.seed + 2)
@@ -211,12 +211,12 @@ def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float
     cfg = session.train
     if step % cfg.evaluate_every and step != cfg.steps:
         return {}
-    return _measured(session, session.layers(), held_out)
+    return _measured(session, session.coders(), held_out)
 
 
-def _measured(session: Session, layers: Sequence[Transcoder], held_out: Texts) -> dict[str, float]:
+def _measured(session: Session, coders: TranscoderSet, held_out: Texts) -> dict[str, float]:
     cells = range(min(session.train.evaluate_cells, held_out.n_cells))
-    found = spliced(session.lm, layers, held_out, cells)
+    found = spliced(session.lm, coders, held_out, cells)
     return {**found._asdict(), "ce_recovered": found.ce_recovered}
 
 
@@ -224,7 +224,7 @@ def _finish(
     run: RunFolder,
     job: TrainingJob,
     lm: Language,
-    layers: list[Transcoder],
+    coders: TranscoderSet,
     held_out: Texts,
     folder: Path,
     progress: Progress,
@@ -239,18 +239,18 @@ def _finish(
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
-        "metrics": held_out_metrics(lm, layers, held_out),
+        "metrics": held_out_metrics(lm, coders, held_out),
         "provenance": run.provenance,
     }
-    saved = save_set(folder, TranscoderSet(tuple(layers)), meta)
+    saved = save_set(folder, coders, meta)
     run.write_status("done", steps, steps, "finished")
     return saved
 
 
-def held_out_metrics(lm: Language, layers: Sequence[Transcoder], texts: Texts) -> dict[str, Any]:
+def held_out_metrics(lm: Language, coders: TranscoderSet, texts: Texts) -> dict[str, Any]:
     """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer."""
     cells = range(texts.n_cells)
-    all_at_once, each = spliced(lm, layers, texts, cells), layer_sums(lm, layers, texts, cells)
+    all_at_once, each = spliced(lm, coders, texts, cells), layer_sums(lm, coders, texts, cells)
     return {
         "cells": texts.n_cells,
         "tokens": len(texts.ids),

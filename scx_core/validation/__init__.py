@@ -6,7 +6,14 @@ words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_ru
 runs side by side.
 """
 
-from scx_core.validation.compare import RunRow, compare_runs, comparison_provenance, name_of, trainings
+from scx_core.validation.compare import (
+    RunRow,
+    compare_runs,
+    comparison_provenance,
+    name_of,
+    setting,
+    trainings,
+)
 from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
 from scx_core.validation.rows import draw_rows, held_out_rows
 from scx_core.validation.saved import validation_beside
@@ -30,6 +37,7 @@ __all__ = [
     "draw_rows",
     "held_out_rows",
     "name_of",
+    "setting",
     "trainings",
     "validate",
     "validation_beside",

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from scx_core.errors import ScxError
-from scx_core.runs import RunFolder, list_runs, provenance, read_json
+from scx_core.runs import RunFolder, from_dict, list_runs, provenance, read_json
+from scx_core.transcoders import TranscoderConfig
 from scx_core.validation.saved import FILE
 
 HELD_OUT, TRAINING = "held-out", "while training"
@@ -24,6 +25,7 @@ HELD_OUT, TRAINING = "held-out", "while training"
 class RunRow(NamedTuple):
     """One run. What is not known (yet) is nan or "".
 
+    `kind` is the gate, `form` what it gates: transcoder, sae (reads the MLP's output) or cross-layer.
     `setting` is what sparsity was asked for: k, a wanted L0, or the penalty's weight λ. `tokens` and
     `seconds` are of the optimisation steps; a run that does not log them has them estimated, the tuning at
     the end left out, from its steps, its tokens a second and the mean length of its held-out cells. `l0`
@@ -37,6 +39,7 @@ class RunRow(NamedTuple):
     state: str
     kind: str = ""
     setting: str = ""
+    form: str = "transcoder"
     features: float = math.nan
     skip: bool = False
     steps: float = math.nan
@@ -118,6 +121,7 @@ def _whole_row(run: RunFolder, against: Mapping[str, Any]) -> RunRow:
         run=name_of(run),
         state=status.state,
         kind=str(coder["kind"]),
+        form=from_dict(TranscoderConfig, coder).form,
         setting=setting(coder),
         features=float(made.get("n_features", math.nan)),
         skip=bool(coder.get("skip")),

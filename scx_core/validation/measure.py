@@ -84,10 +84,10 @@ def add_batch(
     zero_Nd = hidden_states(lm, texts, dict.fromkeys(range(len(layers)), torch.zeros_like))
     _add_loss(lm, texts, zero_Nd, losses.ce["zero"])
     real_BT = texts.real_BT.bool()
-    for k, stream in enumerate(layers):
-        x_Nd, y_BTd = io.inputs[k][real_BT], io.outputs[k]
-        guess_Nd, z_NF = transcoders.layers[k](x_Nd), transcoders.layers[k].encode(x_Nd)
-        stream.add(y_BTd[real_BT], guess_Nd, z_NF, texts.read_class_N, texts.first_N)
+    inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (io.inputs, io.outputs))
+    for k, (z_NF, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
+        stream, y_BTd = layers[k], io.outputs[k]
+        stream.add(outputs[k], guess_Nd, z_NF, texts.read_class_N, texts.first_N)
         if not single:
             continue
         guess_BTd = torch.zeros_like(y_BTd)

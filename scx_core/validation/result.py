@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from scx_core.transcoders import Form
+
 
 class LayerRow(NamedTuple):
     """One layer. `ce`, `ce_zero`, `kl`, `ce_recovered` with only this layer's MLP replaced (nan when that was
@@ -63,7 +65,8 @@ class Validation(NamedTuple):
     once, in nats, never clipped. `ce_mean` replaces each MLP's output by its mean over these same tokens.
     `fvu` and `l0` are means of the layers, `dead` is the share of all features that were never active on the
     `n_tokens`, `live_share` of those that fire more often than once in 10,000 tokens; these four are taken on
-    the original model's activations, the ones that a trace freezes. Undefined ratios are nan (null in JSON).
+    the original model's activations, the ones that a trace freezes. `form` says what stands in: transcoders,
+    SAEs (given each MLP's output) or cross-layer transcoders. Undefined ratios are nan (null in JSON).
     """
 
     n_cells: int
@@ -87,6 +90,7 @@ class Validation(NamedTuple):
     confusion: Confusion
     warnings: tuple[Caution, ...]
     provenance: dict[str, Any]
+    form: Form = "transcoder"
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and numbers; nan becomes None, because JSON has no nan."""

@@ -60,6 +60,7 @@ def validate(
     record = provenance(
         config=lm.sentence_config, data=table, model=lm, transcoders=transcoders, lead=lead, n_cells=len(rows)
     )
+    found = found._replace(form=transcoders.form)
     return found._replace(warnings=cautions(found), provenance=record)
 
 

@@ -20,6 +20,8 @@ PAPER = MappingProxyType(
     }
 )
 
+FORMS = {"sae": "SAEs of their outputs", "cross-layer": "cross-layer transcoders"}
+
 
 class Thresholds(NamedTuple):
     """Where a figure becomes a warning. They are judgements: the paper gives signs, not limits.
@@ -56,6 +58,11 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
     signs = {caution.sign for caution in cautions(found, limits)}
     if "mlps" in signs:
         return "Do not read circuits of this model: it predicts no better with its MLPs than without them."
+    if found.form != "transcoder":
+        return (
+            f"With {FORMS[found.form]} in place of all MLPs, {share} and {found.ce_recovered:.1%} of the "
+            "loss is recovered. They are for comparison: circuits go through transcoders of one MLP each."
+        )
     if signs & {"reconstruction", "agreement"}:
         return (
             f"Do not read circuits from these transcoders yet: with all MLPs replaced, {share} and "

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scx_core.errors import ScxError
 from scx_core.figures import export_comparison, pareto_figure, pareto_picture
 from scx_core.figures.labels import Label, placed
-from scx_core.figures.pareto import STYLES, front
+from scx_core.figures.pareto import STYLES, front, style_of
 from scx_core.validation import RunRow
 
 KNOWN = {"tool": {"name": "scX", "version": "1"}, "model": {"name": "m<b>", "fingerprint": "abcdef1234"}}
@@ -103,3 +103,12 @@ def test_names_stay_inside_and_never_overlap(points):
         assert one[0] >= other[2] or other[0] >= one[2] or one[1] >= other[3] or other[1] >= one[3]
     if len(labels) == 1:
         assert len(found) == 1
+
+
+def test_saes_have_a_line_of_their_own():
+    names = [style_of("topk", form) for form in ("transcoder", "sae", "cross-layer")]
+    assert [style.name for style in names] == ["TopK", "TopK SAE", "TopK cross-layer"]
+    assert len({style.colour for style in names}) == 3 and len({style.marker for style in names}) == 1
+    both = table(row("a", 8, 0.99), row("b", 8, 0.98)._replace(form="sae"))
+    texts = [text.get_text() for axes in pareto_figure(both, KNOWN).axes for text in axes.texts]
+    assert "TopK SAE" in texts and "TopK" in texts

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scx_core.language import forward, mlp_io, replaced_mlps
-from scx_core.transcoders import Transcoder
+from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.quality import layer_sums, spliced
 from scx_core.transcoders.tokens import encode_texts
 from tests.tiny import tiny_language, tiny_table
@@ -23,7 +23,7 @@ def texts(lm):
     return encode_texts(lm, tiny_table(11), np.arange(11), lm.sentence_config)
 
 
-def coders(lm, scale: float) -> list[Transcoder]:
+def coders(lm, scale: float) -> TranscoderSet:
     generator = torch.Generator().manual_seed(2)
     d = lm.facts.width
 
@@ -31,7 +31,8 @@ def coders(lm, scale: float) -> list[Transcoder]:
         return scale * torch.randn(*shape, generator=generator, dtype=lm.dtype)
 
     b_enc_F = torch.where(torch.arange(F) < 10, -1e3, 0.0).to(lm.dtype)  # ten features that never fire
-    return [Transcoder(random(F, d), b_enc_F, random(F, d), random(d)) for _ in range(lm.facts.n_layers)]
+    layers = [Transcoder(random(F, d), b_enc_F, random(F, d), random(d)) for _ in range(lm.facts.n_layers)]
+    return TranscoderSet(tuple(layers))
 
 
 def one_by_one(lm, texts, stand_ins):
@@ -46,7 +47,7 @@ def test_spliced_losses_are_those_of_each_text_alone(lm, texts):
     layers = coders(lm, 0.1)
     found = spliced(lm, layers, texts, range(texts.n_cells))
     orig = list(one_by_one(lm, texts, {}))
-    coded = list(one_by_one(lm, texts, dict(enumerate(layers))))
+    coded = list(one_by_one(lm, texts, layers.stand_ins()))
     zero = list(one_by_one(lm, texts, dict.fromkeys(range(lm.facts.n_layers), torch.zeros_like)))
     n = sum(len(ids) for _, ids in orig)
     for name, runs in (("ce_orig", orig), ("ce_transcoder", coded), ("ce_zero", zero)):
@@ -66,7 +67,7 @@ def test_transcoders_that_write_nothing_are_as_bad_as_zero(lm, texts):
 def test_layer_sums_are_ratios_of_sums_over_all_tokens(lm, texts):
     layers = coders(lm, 0.1)
     found = layer_sums(lm, layers, texts, range(texts.n_cells))
-    for layer, coder in enumerate(layers):
+    for layer, coder in enumerate(layers.layers):
         sides = [mlp_io(lm, *texts.batch(lm, [c])) for c in range(texts.n_cells)]
         x_Td, y_Td = (torch.cat([getattr(io, s)[layer][0] for io in sides]) for s in ("inputs", "outputs"))
         z_TF = coder.encode(x_Td)

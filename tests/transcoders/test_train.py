@@ -112,7 +112,7 @@ def test_thresholds_let_k_features_through_on_training_cells(unbroken, model):
     lm, table = open_job(run)
     split = Split.from_json(read_json(run.path / "split.json"))
     texts = encode_texts(lm, table, split.train, lm.sentence_config)
-    for sums in layer_sums(lm, made.layers, texts, range(texts.n_cells)):
+    for sums in layer_sums(lm, made, texts, range(texts.n_cells)):
         assert sums.l0 == pytest.approx(CODER.k, abs=0.05)
 
 

@@ -120,3 +120,9 @@ def test_a_damaged_run_says_so_and_hides_no_other(tmp_path):
     assert list(table["state"]) == ["damaged", "damaged", "damaged", "done"]
     assert list(table["comparable"]) == [False, False, False, True]
     assert "split.json" in table["why_not"]["torn"] and "cannot be read" in table["why_not"]["odd"]
+
+
+def test_saes_are_told_from_transcoders(tmp_path):
+    coders = [TranscoderConfig(), TranscoderConfig(reads="output")]
+    table = compare_runs([a_run(tmp_path, f"run {n}", coder) for n, coder in enumerate(coders)])
+    assert table["form"].tolist() == ["transcoder", "sae"] and set(table["kind"]) == {"batchtopk"}

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.validation import validate
+from scx_core.transcoders import Transcoder, TranscoderSet
+from scx_core.validation import validate, verdict
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import constant_set, exact_set, random_set
@@ -259,3 +260,14 @@ def test_labels_that_the_model_does_not_know_become_the_candidates(lm):
     found = validate(lm, random_set(lm), strange, np.arange(6), per_layer=False)
     assert found.confusion.labels == ("Type 0", "Type 1")
     assert np.sum(found.confusion.original) == 6
+
+
+def test_saes_are_given_the_outputs_and_named(lm):
+    eye_dd = torch.eye(lm.facts.width, dtype=lm.dtype)
+    both_Fd = torch.cat([eye_dd, -eye_dd])
+    layer = Transcoder(both_Fd, 0 * both_Fd[:, 0], both_Fd, 0 * both_Fd[0])
+    exact = validate(lm, TranscoderSet((layer,) * lm.facts.n_layers, reads="output"), TABLE, ROWS)
+    assert exact.form == "sae" and exact.to_json()["form"] == "sae"
+    assert exact.kl == pytest.approx(0, abs=1e-9) and exact.fvu < 1e-12
+    assert "SAEs" in verdict(exact) and "transcoders of one MLP" in verdict(exact)
+    assert all(abs(row.kl) < 1e-9 for row in exact.per_layer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from scx_core.runs.files import TEMPORARY
 from scx_core.transcoders.layouts import circuit_tracer, saelens, sparsify
 from scx_core.transcoders.layouts.parts import RECORD, Layout, Place, read_record
 from scx_core.transcoders.layouts.thresholds import as_relu, calibrated
-from scx_core.transcoders.module import Transcoder, TranscoderSet
+from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet
 
 __all__ = ["LAYOUTS", "detect", "export_set", "import_set", "write_set"]
 
@@ -58,7 +59,7 @@ def import_set(
     found = LAYOUTS[name].read(folder, record, Place(device, dtype))
     _check_alike(folder, found.layers, record)
     meta = record or {**found.meta, "name": folder.name, "layout": name}
-    return TranscoderSet(found.layers, meta, fingerprint(found.files), folder)
+    return TranscoderSet(found.layers, meta, fingerprint(found.files), folder, found.reads)
 
 
 def export_set(
@@ -78,7 +79,7 @@ def export_set(
         raise ScxError(f"There is no layout {layout[:60]!r}.", f"Known: {', '.join(LAYOUTS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ScxError(f"{folder} is in use.", "Give a folder that is empty or does not exist yet.")
-    layers = _held(transcoders.layers, LAYOUTS[layout], inputs)
+    layers = _held(transcoders, LAYOUTS[layout], inputs)
     _check_finite(layers)
     meta = {**transcoders.meta, "name": transcoders.meta.get("name") or folder.name, "layout": layout}
     if transcoders.fingerprint:
@@ -89,7 +90,7 @@ def export_set(
     making = folder.with_name(f"{TEMPORARY}{folder.name}")
     shutil.rmtree(making, ignore_errors=True)
     try:
-        write_set(making, TranscoderSet(layers, meta), layout)
+        write_set(making, replace(transcoders, layers=layers, meta=meta), layout)
         if folder.exists():
             folder.rmdir()
         making.rename(folder)
@@ -107,6 +108,7 @@ def write_set(folder: Path, transcoders: TranscoderSet, layout: str) -> Transcod
     facts = {
         "kind": first.kind,
         "k": first.k,
+        "reads": transcoders.reads,
         "n_layers": len(transcoders.layers),
         "n_features": first.n_features,
         "width": first.width,
@@ -115,7 +117,7 @@ def write_set(folder: Path, transcoders: TranscoderSet, layout: str) -> Transcod
     (folder / RECORD).unlink(missing_ok=True)
     files = LAYOUTS[layout].write(folder, transcoders.layers, record)
     write_json(folder / RECORD, record)
-    return TranscoderSet(transcoders.layers, record, fingerprint(files), folder)
+    return TranscoderSet(transcoders.layers, record, fingerprint(files), folder, transcoders.reads)
 
 
 def fingerprint(files: Sequence[Path]) -> str:
@@ -148,11 +150,13 @@ def _check_finite(layers: Sequence[Transcoder]) -> None:
 
 
 def _held(
-    layers: Sequence[Transcoder], layout: Layout, inputs: Sequence[torch.Tensor] | None
+    transcoders: TranscoderSet, layout: Layout, inputs: Sequence[torch.Tensor] | None
 ) -> tuple[Transcoder, ...]:
     """The layers as the layout can hold them. Raises ScxError when it cannot."""
-    layers = tuple(as_relu(coder) for coder in layers)
+    layers = tuple(as_relu(coder) for coder in transcoders.layers)
     kind = layers[0].kind
+    if transcoders.form == "sae":
+        return _held_saes(layers, kind, layout)
     if kind in layout.kinds:
         return layers
     if kind == "topk" and inputs is None:
@@ -166,3 +170,15 @@ def _held(
     if len(inputs or ()) != len(layers):
         raise ScxError(f"There are inputs for {len(inputs or ())} layers, expected {len(layers)}.")
     return tuple(calibrated(coder, x_Td) for coder, x_Td in zip(layers, inputs or (), strict=True))
+
+
+def _held_saes(layers: tuple[Transcoder, ...], kind: Kind, layout: Layout) -> tuple[Transcoder, ...]:
+    if kind not in layout.sae_kinds:
+        held = {
+            name: ", ".join(sorted(other.sae_kinds)) for name, other in LAYOUTS.items() if other.sae_kinds
+        }
+        raise ScxError(
+            f"{layout.name} cannot hold SAEs of MLP outputs of the kind {kind} here.",
+            f"Export to {'; '.join(f'{name} ({kinds})' for name, kinds in held.items())}.",
+        )
+    return layers

@@ -4,7 +4,8 @@ config.yaml            model_kind, hooks, the gate, and where the layers lie
 layer_{i}.safetensors  W_enc, W_dec [F, d], b_enc [F], b_dec [d]; W_skip [d, d] and
                        activation_function.threshold [F] where there are any
 circuit-tracer itself knows ReLU and JumpReLU (which it builds where there are thresholds). A TopK set of our
-own has its k in config.yaml and scx.json; `export_set` gives it thresholds before it leaves the house.
+own has its k in config.yaml and scx.json; `export_set` gives it thresholds before it leaves the house. SAEs
+lie here too, with the MLP's output as feature_input_hook; they do not leave the house in this layout.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from scx_core.transcoders.layouts.parts import (
     whole_number,
     write_tensors,
 )
-from scx_core.transcoders.module import Kind, Transcoder, from_tensors
+from scx_core.transcoders.module import Kind, Reads, Transcoder, from_tensors
 
 THRESHOLD = "activation_function.threshold"
 REQUIRED = {"W_enc": "Fd", "W_dec": "Fd", "b_enc": "F", "b_dec": "d"}
@@ -51,7 +52,8 @@ def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
     layers = tuple(_read_layer(file, settings, place) for file in files)
     counted = [folder / CONFIG] if (folder / CONFIG).exists() else []
     meta = {"model_name": str(config["model_name"])} if config.get("model_name") else {}
-    return Found(layers, meta, (*counted, *files))
+    reads: Reads = "output" if config.get("feature_input_hook") in OUTPUT_HOOKS else "input"
+    return Found(layers, meta, (*counted, *files), reads)
 
 
 def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -66,7 +68,7 @@ def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any
     config: dict[str, Any] = {
         "model_kind": "transcoder_set",
         "model_name": str(record.get("model_name", "")),
-        "feature_input_hook": INPUT_HOOK,
+        "feature_input_hook": OUTPUT_HOOKS[0] if record.get("reads") == "output" else INPUT_HOOK,
         "feature_output_hook": OUTPUT_HOOKS[0],
         "scan": str(record["name"]),
         "transcoders": names,
@@ -93,8 +95,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ScxError(
             f"{path} does not describe a per-layer transcoder set.", "model_kind must be transcoder_set."
         )
-    remedy = "Only transcoders that read what the MLP receives and give what it puts out can stand in for it."
-    expect(path, config, "feature_input_hook", (INPUT_HOOK,), remedy)
+    remedy = "Only what reads an MLP's input (an SAE: its output) and gives its output can stand in for it."
+    expect(path, config, "feature_input_hook", (INPUT_HOOK, *OUTPUT_HOOKS), remedy)
     expect(path, config, "feature_output_hook", OUTPUT_HOOKS, remedy)
     return config
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from scx_core.errors import ScxError
 from scx_core.runs import read_json
 from scx_core.runs.files import replace_atomic
-from scx_core.transcoders.module import Transcoder
+from scx_core.transcoders.module import Reads, Transcoder
 
 Tensors = dict[str, torch.Tensor]
 RECORD = "scx.json"  # our own record beside any layout: name, configuration, provenance, metrics
@@ -31,6 +31,7 @@ class Found(NamedTuple):
     layers: tuple[Transcoder, ...]
     meta: dict[str, Any]
     files: tuple[Path, ...]
+    reads: Reads = "input"
 
 
 class Place(NamedTuple):
@@ -43,8 +44,9 @@ class Place(NamedTuple):
 class Layout(NamedTuple):
     """A way to lay a set out in a folder, as a peer's own library reads it.
 
-    `kinds` are the gates that it holds; `recognises` looks at the files only; `read` takes the folder, our
-    own record (empty where there is none) and the place; `write` gives back the files that count, as `read`.
+    `kinds` are the gates that it holds, `sae_kinds` those of SAEs; `recognises` looks at the files only;
+    `read` takes the folder, our own record (empty where there is none) and the place; `write` gives back
+    the files that count, as `read`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Layout(NamedTuple):
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Mapping[str, Any], Place], Found]
     write: Callable[[Path, tuple[Transcoder, ...], Mapping[str, Any]], tuple[Path, ...]]
+    sae_kinds: frozenset[str] = frozenset()
 
 
 def read_tensors(

@@ -1,7 +1,8 @@
 """SAELens: one folder a layer, each with cfg.json and sae_weights.safetensors.
 
 The weights are W_enc **transposed** [d_in, F], W_dec [F, d_out], b_enc [F], b_dec [d_out], threshold [F] and
-W_skip [d_out, d_in] (applied as x @ W_skip.T, as here). The architecture says which of them there are. A
+W_skip [d_out, d_in] (applied as x @ W_skip.T, as here). The architecture says which of them there are, and
+whether it is an SAE (standard, jumprelu), whose one hook is the MLP's output and which has no d_out. A
 layer's number is that of its hook, metadata.hook_name, else that of its folder.
 """
 
@@ -24,7 +25,7 @@ from scx_core.transcoders.layouts.parts import (
     read_tensors,
     write_tensors,
 )
-from scx_core.transcoders.module import Kind, Transcoder, from_tensors
+from scx_core.transcoders.module import Kind, Reads, Transcoder, from_tensors
 
 WEIGHTS, SETTINGS, FOLDER = "sae_weights.safetensors", "cfg.json", "layer_{layer}"
 INPUT_HOOK, OUTPUT_HOOKS = "mlp.hook_in", ("hook_mlp_out", "mlp.hook_out")
@@ -34,10 +35,11 @@ _NUMBER = re.compile(r".*?(\d{1,6})(?:\D*)")
 
 
 class Architecture(NamedTuple):
-    """Which gate, and whether there is a skip term."""
+    """Which gate, whether there is a skip term, and what of the MLP is read."""
 
     kind: Kind
     skip: bool
+    reads: Reads = "input"
 
     @property
     def optional(self) -> dict[str, str]:
@@ -52,6 +54,8 @@ ARCHITECTURES = {
     "skip_transcoder": Architecture("relu", True),
     "jumprelu_transcoder": Architecture("jumprelu", False),
     "jumprelu_skip_transcoder": Architecture("jumprelu", True),
+    "standard": Architecture("relu", False, "output"),
+    "jumprelu": Architecture("jumprelu", False, "output"),
 }
 
 
@@ -69,8 +73,11 @@ def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
         folder, [(_layer_of(part, read_settings(part / SETTINGS)), part) for part in parts], FOLDER
     )
     layers = tuple(_read_layer(part, place) for part in ordered)
+    reads = {_architecture(part).reads for part in ordered}
+    if len(reads) > 1:
+        raise ScxError(f"{folder} holds transcoders and SAEs.", "Put each set in a folder of its own.")
     name = _metadata(read_settings(ordered[0] / SETTINGS)).get("model_name")
-    return Found(layers, {"model_name": str(name)} if name else {}, _files(ordered))
+    return Found(layers, {"model_name": str(name)} if name else {}, _files(ordered), reads.pop())
 
 
 def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -90,12 +97,14 @@ def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any
 
 
 def _settings(layer: int, coder: Transcoder, record: Mapping[str, Any]) -> dict[str, Any]:
-    shape = Architecture(coder.kind, coder.W_skip_dd is not None)
+    shape = Architecture(coder.kind, coder.W_skip_dd is not None, record.get("reads", "input"))
+    hook_in, hook_out = f"blocks.{layer}.{INPUT_HOOK}", f"blocks.{layer}.{OUTPUT_HOOKS[0]}"
+    sae = shape.reads == "output"
     return {
         "architecture": next(name for name, one in ARCHITECTURES.items() if one == shape),
         "d_in": coder.width,
         "d_sae": coder.n_features,
-        "d_out": coder.width,
+        **({} if sae else {"d_out": coder.width}),
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": False,
@@ -103,8 +112,7 @@ def _settings(layer: int, coder: Transcoder, record: Mapping[str, Any]) -> dict[
         "reshape_activations": "none",
         "metadata": {
             "model_name": str(record.get("model_name", "")),
-            "hook_name": f"blocks.{layer}.{INPUT_HOOK}",
-            "hook_name_out": f"blocks.{layer}.{OUTPUT_HOOKS[0]}",
+            **({"hook_name": hook_out} if sae else {"hook_name": hook_in, "hook_name_out": hook_out}),
         },
     }
 
@@ -118,7 +126,11 @@ def _layer_of(part: Path, settings: Mapping[str, Any]) -> int:
     """The layer of a folder. Raises ScxError when its hooks are not an MLP's input and output."""
     metadata, path = _metadata(settings), part / SETTINGS
     numbers = set()
-    for key, known in (("hook_name", (INPUT_HOOK,)), ("hook_name_out", OUTPUT_HOOKS)):
+    reads = _architecture(part).reads
+    for key, known in (
+        ("hook_name", (INPUT_HOOK,) if reads == "input" else OUTPUT_HOOKS),
+        ("hook_name_out", OUTPUT_HOOKS),
+    ):
         hook = metadata.get(key)
         if not hook:
             continue
@@ -126,7 +138,7 @@ def _layer_of(part: Path, settings: Mapping[str, Any]) -> int:
         if match is None or match[2] not in known:
             raise ScxError(
                 f"{path}: {key} is {str(hook)[:80]!r}, expected blocks.N.{' or blocks.N.'.join(known)}.",
-                "Only transcoders that read what the MLP receives and give what it puts out can stand in.",
+                "Only what reads an MLP's input (an SAE: its output) and gives its output can stand in.",
             )
         numbers.add(int(match[1]))
     if len(numbers) > 1:
@@ -141,20 +153,25 @@ def _files(parts: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(part / name for part in parts for name in (SETTINGS, WEIGHTS))
 
 
+def _architecture(part: Path) -> Architecture:
+    """What a layer's settings say that it is. Raises ScxError when that is not known here."""
+    name = read_settings(part / SETTINGS).get("architecture")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise ScxError(
+            f"{part / SETTINGS}: the architecture {str(name)[:60]!r} is not a transcoder known here.",
+            f"Known: {', '.join(ARCHITECTURES)}.",
+        )
+    return ARCHITECTURES[name]
+
+
 def _read_layer(part: Path, place: Place) -> Transcoder:
     path = part / SETTINGS
     settings = read_settings(path)
-    name = settings.get("architecture")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
-        raise ScxError(
-            f"{path}: the architecture {str(name)[:60]!r} is not a transcoder known here.",
-            f"Known: {', '.join(ARCHITECTURES)}.",
-        )
     fold = "Fold the normalisation into the weights with SAELens and save again."
     expect(path, settings, "normalize_activations", ("none",), fold)
     expect(path, settings, "reshape_activations", ("none",), "MLPs are expected, not attention heads.")
     expect(path, settings, "apply_b_dec_to_input", (False,), "A transcoder's input is taken as it is.")
-    shape = ARCHITECTURES[name]
+    shape = _architecture(part)
     tensors = read_tensors(part / WEIGHTS, REQUIRED | shape.optional, {}, place)
     d, F = tensors["W_enc"].shape
     for key, wanted in (("d_in", d), ("d_sae", F), ("d_out", d)):
@@ -171,4 +188,5 @@ LAYOUT = Layout(
     recognises,
     read,
     write,
+    frozenset({"relu", "jumprelu"}),
 )

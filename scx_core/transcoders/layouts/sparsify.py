@@ -89,7 +89,10 @@ def _read_layer(part: Path, place: Place) -> Transcoder:
     expect(path, settings, "activation", ("topk",), "Only TopK is known here.")
     expect(path, settings, "signed", (False,), "Features with negative activations are not known here.")
     if settings.get("transcode") is not True:
-        raise ScxError(f"{path}: transcode is not true.", "An SAE cannot stand in for an MLP.")
+        raise ScxError(
+            f"{path}: transcode is not true: it is an SAE.",
+            "Only transcoders are taken from sparsify; SAEs of MLP outputs are read in SAELens's layout.",
+        )
     tensors = read_tensors(part / WEIGHTS, REQUIRED, OPTIONAL, place)
     if bool(settings.get("skip_connection")) != ("W_skip" in tensors):
         raise ScxError(

@@ -16,6 +16,7 @@ from scx_core.sentences.encode import (
     encode,
     pad_left,
 )
+from scx_core.sentences.pieces import EncodedBlock, Wording, block_encoder, encode_one_by_one, gathered
 from scx_core.sentences.prompts import Prompt, SentenceConfig, make_prompt, prompts
 from scx_core.sentences.rank import gene_sentences, rank_genes, rank_matrix
 
@@ -24,13 +25,18 @@ __all__ = [
     "GENE",
     "PROMPT",
     "TOKEN_CLASSES",
+    "EncodedBlock",
     "EncodedCell",
     "GeneSpan",
     "Padded",
     "Prompt",
     "SentenceConfig",
+    "Wording",
     "answer_ids",
+    "block_encoder",
     "encode",
+    "encode_one_by_one",
+    "gathered",
     "gene_sentences",
     "make_prompt",
     "pad_left",

@@ -71,7 +71,7 @@ def _layout(
     return before + " ".join(genes) + after, spans
 
 
-def _assign(
+def assign_tokens(
     offsets: Sequence[tuple[int, int]], gene_chars: Sequence[tuple[int, int]], text: str
 ) -> tuple[list[tuple[int, int]], np.ndarray]:
     """Token range of each gene: the tokens whose characters, white space aside, overlap the gene's.
@@ -127,7 +127,7 @@ def encode(
         found = tokenizer(text, return_offsets_mapping=True, **AS_TEXT)
         surplus = len(found["input_ids"]) - max_tokens if max_tokens is not None else 0
         if surplus <= 0:
-            ranges, class_T = _assign(found["offset_mapping"], gene_chars, text)
+            ranges, class_T = assign_tokens(found["offset_mapping"], gene_chars, text)
             spans = tuple(
                 GeneSpan(gene, rank + 1, start, end, chars)
                 for rank, (gene, (start, end), chars) in enumerate(
@@ -148,7 +148,7 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str) -> tup
     return tuple(tokenizer(f"{lead}{label}.", **AS_TEXT)["input_ids"])
 
 
-def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> Padded:
+def pad_left(sequences: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> Padded:
     """Stack sequences of different lengths, padded on the left so that the last column is the newest."""
     width = max(len(s) for s in sequences)
     ids_BT = np.full((len(sequences), width), pad_id, dtype=np.int64)

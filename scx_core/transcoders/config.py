@@ -100,6 +100,9 @@ class TrainConfig:
     answer_weight: float = option(
         4.0, "Weight of the error where the label is decided; other tokens have 1", minimum=0.0
     )
+    skip_prompt: bool = option(
+        False, "Leave the prompt's own tokens out of training: only genes and what decides the label count"
+    )
     finetune_steps: int = option(
         0,
         "Steps at the end in which all layers are tuned together, on the model's predictions with every MLP "

@@ -103,7 +103,7 @@ class FineTune:
         """One step at `share` of the peak learning rate; `answer_weight` as in training. Raises ScxError when
         the loss is not a number."""
         batch = texts.batch(self.lm, cells)
-        real_BT, keep_BT = batch.mask_BT.bool(), batch.mask_BT[:, :-1].bool()
+        real_BT, keep_BT = texts.counted(batch.mask_BT, cells), batch.mask_BT[:, :-1].bool()
         io = mlp_io(self.lm, *batch, logits=True)
         assert io.logits_BTV is not None  # asked for
         target_NV = io.logits_BTV[:, :-1][keep_BT].float().log_softmax(-1)

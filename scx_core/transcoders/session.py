@@ -182,10 +182,10 @@ def activations(
     lm: Language, texts: Texts, cells: Cells, reads: Reads = "input"
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """What each layer's transcoder is given (the MLP's input; for an SAE its output) and the MLP's output,
-    float32 [T, d], from one forward pass; no padding."""
+    float32 [T, d], from one forward pass; counted tokens only."""
     ids_BT, mask_BT = texts.batch(lm, cells)
     with phase("model"):
-        io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
+        io, real = mlp_io(lm, ids_BT, mask_BT), texts.counted(mask_BT, cells)
     for layer in range(lm.facts.n_layers):
         y_Td = io.outputs[layer][real].float()
         yield (io.inputs[layer][real].float() if reads == "input" else y_Td), y_Td

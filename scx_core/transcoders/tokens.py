@@ -1,14 +1,14 @@
 """The training text as token ids, encoded once, and the order in which it is read.
 
 The order is a pure function of (seed, step): a resumed run needs no memory of what it has seen.
-Legend: C cells, B cells of a batch, T positions.
+Legend: C cells, B cells of a batch, T positions, N tokens end to end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,16 +17,25 @@ from scx_core.cells import CellTable
 from scx_core.language import Language, find_lead
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import (
+    EncodedBlock,
     Prompt,
     SentenceConfig,
+    Wording,
     answer_ids,
+    block_encoder,
     encode,
+    encode_one_by_one,
+    gathered,
     gene_sentences,
     make_prompt,
     pad_left,
+    rank_matrix,
 )
 
 Cells = Sequence[int] | np.ndarray
+ROWS = 1024  # cells that are read and encoded at a time
+BY_PIECES = 256  # cells from which on it is worth cutting every gene of the table on its own
+SAMPLE = 16  # cells on which the fast way is compared with the slow one
 LEAD_CELLS = 8  # cells that a checkpoint is asked on, when its files do not say how answers begin
 
 
@@ -37,15 +46,28 @@ class Batch(NamedTuple):
     mask_BT: torch.Tensor
 
 
+class Ids(Protocol):
+    """Token ids in memory or on disk."""
+
+    def __len__(self) -> int:
+        """All of them."""
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        """Some that follow one another."""
+
+
 class Texts(NamedTuple):
     """Prompt, answer and end-of-text of C cells end to end: cell c is ids[start[c] : start[c + 1]].
 
-    The last `answer[c]` positions of a cell decide its label: from the prompt's last token on.
+    The last `answer[c]` positions of a cell decide its label: from the prompt's last token on. Its genes are
+    the positions from genes_C2[c, 0] up to genes_C2[c, 1]. `skip_prompt`: the others do not count.
     """
 
-    ids: np.ndarray
+    ids: Ids
     start: np.ndarray
     answer: np.ndarray
+    genes_C2: np.ndarray | None = None
+    skip_prompt: bool = False
 
     @property
     def n_cells(self) -> int:
@@ -54,47 +76,105 @@ class Texts(NamedTuple):
 
     def batch(self, lm: Language, cells: Cells) -> Batch:
         """Some cells, padded on the left, where the model is."""
-        padded = pad_left([self.ids[self.start[c] : self.start[c + 1]].tolist() for c in cells], lm.pad_id)
+        padded = pad_left([self.ids[self.start[c] : self.start[c + 1]] for c in cells], lm.pad_id)
         return Batch(*(torch.from_numpy(part).to(lm.device) for part in padded))
 
+    def counted(self, mask_BT: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """The positions of a batch that are trained on, bool [B, T]: all but the padding, or, without the
+        prompt, the genes and what decides the label."""
+        real_BT = mask_BT.bool()
+        if not self.skip_prompt:
+            return real_BT
+        out_BT, width = torch.zeros_like(real_BT), real_BT.shape[1]
+        for b, c in enumerate(cells):
+            first, last, answer = self._trained(c)
+            shift = width - int(self.start[c + 1] - self.start[c])
+            out_BT[b, shift + first : shift + last] = True
+            out_BT[b, width - answer :] = True
+        return out_BT
+
+    def _trained(self, cell: int) -> tuple[int, int, int]:
+        """First position and end of what is trained on before the answer, and the length of the answer."""
+        answer = int(self.answer[cell])
+        end = int(self.start[cell + 1] - self.start[cell]) - answer
+        if not self.skip_prompt or self.genes_C2 is None:
+            return 0, end, answer
+        return int(self.genes_C2[cell, 0]), min(int(self.genes_C2[cell, 1]), end), answer
+
     def weights(self, lm: Language, cells: Cells, answer_weight: float) -> torch.Tensor:
-        """Weights of the cells' tokens one after another, float32 [tokens], 1 on average."""
-        lengths = np.diff(self.start)
-        parts = [
-            np.repeat([1.0, answer_weight], [lengths[c] - self.answer[c], self.answer[c]]) for c in cells
-        ]
+        """Weights of the cells' counted tokens one after another, float32 [tokens], 1 on average."""
+        parts = []
+        for c in cells:
+            first, last, answer = self._trained(c)
+            parts.append(np.repeat([1.0, answer_weight], [last - first, answer]))
         weights = torch.from_numpy(np.concatenate(parts)).float().to(lm.device)
         return weights / weights.mean()
 
 
+class TextBlock(NamedTuple):
+    """Some cells' part of `Texts`: ids end to end [N], and of each cell its length, answer and genes."""
+
+    ids_N: np.ndarray
+    length_C: np.ndarray
+    answer_C: np.ndarray
+    genes_C2: np.ndarray
+
+
 def encode_texts(
-    lm: Language, table: CellTable, rows: np.ndarray, sentences: SentenceConfig, progress: Progress = silent
+    lm: Language,
+    table: CellTable,
+    rows: np.ndarray,
+    sentences: SentenceConfig,
+    progress: Progress = silent,
+    skip_prompt: bool = False,
 ) -> Texts:
     """Texts of the labelled cells at `rows`, as the model was trained to read them; 4 bytes a token.
 
     Raises ScxError where `encode` does (a cell without genes, a context that is too short).
     """
+    blocks = list(text_blocks(lm, table, rows, sentences, progress))
+    ids_N, length_C, answer_C, genes_C2 = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    return Texts(ids_N, np.concatenate([[0], np.cumsum(length_C)]), answer_C, genes_C2, skip_prompt)
+
+
+def text_blocks(
+    lm: Language, table: CellTable, rows: np.ndarray, sentences: SentenceConfig, progress: Progress = silent
+) -> Iterator[TextBlock]:
+    """The texts of `rows` in order, `ROWS` cells at a time; what was handed out is not kept."""
     prompt = make_prompt(sentences.prompt, lm.settings.get("lead"))
-    longest = max(len(answer_ids(lm.tokenizer, label, " ")) for label in set(table.labels[rows].tolist()))
-    fixed: dict[str, Any] = {
-        "organism": table.organism,
-        "num_genes": sentences.n_genes,
-        "max_tokens": lm.facts.context - longest - 1,
-    }
-    lead = prompt.lead
-    ids: list[np.ndarray] = []
-    deciding: list[int] = []
-    for done, genes in enumerate(gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed)):
-        cell = encode(lm.tokenizer, prompt, genes, **fixed)
+    labels = sorted(set(table.labels[rows].tolist()))
+    room = max(len(answer_ids(lm.tokenizer, label, " ")) for label in labels)
+    limit = lm.facts.context - room - 1
+    words = Wording(lm.tokenizer, prompt, table.symbols, table.organism, sentences.n_genes, limit)
+    lead, encoder = prompt.lead, None
+    answers: list[list[int]] = []
+    for start in range(0, len(rows), ROWS):
+        progress(start, len(rows), "writing cell sentences")
+        part = np.asarray(rows[start : start + ROWS], dtype=np.int64)
+        ranked_CR = rank_matrix(table.rows(part), part, sentences.n_genes, sentences.tie_seed)
+        if encoder is None:
+            some_CR = ranked_CR[:: max(1, len(ranked_CR) // SAMPLE)]
+            few = len(rows) < BY_PIECES
+            encoder = partial(encode_one_by_one, words) if few else block_encoder(words, some_CR)
+        block = encoder(ranked_CR)
         if lead is None:
+            fixed = {"organism": table.organism, "num_genes": sentences.n_genes, "max_tokens": limit}
             lead = _ask_lead(lm, table, rows, sentences, prompt, fixed)
-        answer = answer_ids(lm.tokenizer, table.labels[rows[done]], lead)
-        ids.append(np.array([*cell.ids, *answer, lm.eos_id], dtype=np.int32))
-        deciding.append(len(answer) + 2)
-        if done % 100 == 0:
-            progress(done, len(rows), "writing cell sentences")
-    start = np.concatenate([[0], np.cumsum([len(part) for part in ids])])
-    return Texts(np.concatenate(ids), start, np.array(deciding))
+        answers = answers or [[*answer_ids(lm.tokenizer, label, lead), lm.eos_id] for label in labels]
+        yield _with_answers(block, answers, np.searchsorted(labels, table.labels[part].tolist()))
+    progress(len(rows), len(rows), "writing cell sentences")
+
+
+def _with_answers(block: EncodedBlock, answers: list[list[int]], label_C: np.ndarray) -> TextBlock:
+    """Each cell's prompt with the answer of its label behind."""
+    n_cells = len(label_C)
+    ids_N = np.concatenate([block.ids_N, *(np.array(ids, np.int32) for ids in answers)])
+    lengths = [*np.diff(block.start).tolist(), *map(len, answers)]
+    pieces_2C = np.stack([np.arange(n_cells), n_cells + label_C], 1).ravel()
+    ids_N, end_2C = gathered(ids_N, np.concatenate([[0], np.cumsum(lengths)]), pieces_2C)
+    length_C = np.diff(end_2C[1::2], prepend=0)
+    answer_C = np.array([len(ids) + 1 for ids in answers], np.int32)[label_C]
+    return TextBlock(ids_N, length_C, answer_C, block.genes_C2)
 
 
 def _ask_lead(

@@ -1,7 +1,8 @@
 """Train a transcoder set in a run folder: started, stopped, killed and resumed with the same result.
 
 run.json       the TrainingJob     split.json      cells trained on and held out
-metrics.jsonl  a record every log_every steps      transcoders/    the finished set
+metrics.jsonl  a record every log_every steps      tokens/         the cells as the model reads them
+transcoders/   the finished set
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders.config import TrainConfig, TrainingJob
 from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
+from scx_core.transcoders.kept import kept_texts
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.quality import layer_sums, spliced
 from scx_core.transcoders.session import Session, StepReport, fast_attention
@@ -76,7 +78,9 @@ def train(
             _check_same(run, lm, table)
             run.write_status("running", run.status().done, job.train.all_steps, "reading cells")
             split = Split.from_json(read_json(run.path / "split.json"))
-            texts = encode_texts(lm, table, split.train, job.sentences, progress)
+            tokens, shown = run.path / "tokens", _in_status(run, job.train, progress)
+            skip = job.train.skip_prompt
+            texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip)
             held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
             session, first = _open_session(run, lm, texts, job)
             if not _loop(run, session, held_out, first, stopping, progress):
@@ -92,6 +96,17 @@ def train(
             status = run.status()
             run.write_status("failed", status.done, job.train.all_steps, error.problem, error=str(error))
             raise
+
+
+def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress:
+    """What is done before the first step, told in the run's status too: it can take minutes."""
+    before = run.status().done
+
+    def show(done: int, total: int, message: str) -> None:
+        run.write_status("running", before, cfg.all_steps, f"{message}: {done:,} of {total:,}")
+        progress(done, total, message)
+
+    return show
 
 
 def measured_cells(split: Split) -> np.ndarray:

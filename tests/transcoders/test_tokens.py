@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from scx_core.sentences import answer_ids
+from scx_core.transcoders import tokens as room
+from scx_core.transcoders.kept import kept_texts
+from scx_core.transcoders.session import activations
 from scx_core.transcoders.tokens import cells_of_step, encode_texts
 from tests.tiny import tiny_cells, tiny_language, tiny_table
 
@@ -55,3 +58,55 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert [cells_of_step(step, 40, 8, 7).tolist() for step in reversed(range(10))] == first[::-1]
     assert first[0] != first[5]  # the second epoch
     assert cells_of_step(0, 40, 8, 8).tolist() != first[0]
+
+
+def same(a, b) -> bool:
+    return a.ids[0 : len(a.ids)].tolist() == b.ids[0 : len(b.ids)].tolist() and all(
+        np.array_equal(x, y) for x, y in zip(a[1:], b[1:], strict=True)
+    )
+
+
+def test_blocks_and_pieces_change_nothing(lm, monkeypatch):
+    table, rows = tiny_table(23), np.arange(22, -1, -2)
+    whole = encode_texts(lm, table, rows, lm.sentence_config)
+    monkeypatch.setattr(room, "ROWS", 5)
+    monkeypatch.setattr(room, "BY_PIECES", 0)
+    assert same(encode_texts(lm, table, rows, lm.sentence_config), whole)
+
+
+def test_texts_on_disk_are_those_in_memory_and_are_read_again(lm, tmp_path, monkeypatch):
+    table, rows, cfg = tiny_table(9), np.array([8, 2, 3, 5]), lm.sentence_config
+    wanted = encode_texts(lm, table, rows, cfg)
+    first = kept_texts(tmp_path / "tokens", lm, table, rows, cfg)
+    assert same(first, wanted) and first.ids.kind == "<u2"
+    for mine, theirs in zip(first.batch(lm, [3, 0]), wanted.batch(lm, [3, 0]), strict=True):
+        assert mine.tolist() == theirs.tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(table), "rows", None)  # nothing is read from the table
+        assert same(kept_texts(tmp_path / "tokens", lm, table, rows, cfg), wanted)
+
+
+def test_texts_on_disk_of_other_cells_or_cut_short_are_made_anew(lm, tmp_path):
+    table, rows, cfg = tiny_table(9), np.array([8, 2, 3, 5]), lm.sentence_config
+    kept_texts(tmp_path, lm, table, np.array([1, 2]), cfg)
+    wanted = encode_texts(lm, table, rows, cfg)
+    assert same(kept_texts(tmp_path, lm, table, rows, cfg), wanted)
+    (tmp_path / "ids.bin").write_bytes((tmp_path / "ids.bin").read_bytes()[:-2])
+    assert same(kept_texts(tmp_path, lm, table, rows, cfg), wanted)
+
+
+def test_without_the_prompt_only_genes_and_the_answer_count(lm):
+    table, cells = tiny_table(5), [4, 2]
+    texts = encode_texts(lm, table, np.arange(5), lm.sentence_config, skip_prompt=True)
+    batch = texts.batch(lm, cells)
+    counted_BT = texts.counted(batch.mask_BT, cells)
+    for b, c in enumerate(cells):
+        cell = tiny_cells(lm, table)[c]
+        kept = [*np.flatnonzero(cell.class_T == 1), *range(len(cell.ids) - 1, np.diff(texts.start)[c])]
+        left = batch.ids_BT.shape[1] - np.diff(texts.start)[c]
+        assert counted_BT[b].nonzero()[:, 0].tolist() == [left + t for t in kept]
+    weights = texts.weights(lm, cells, answer_weight=3.0)
+    assert len(weights) == int(counted_BT.sum()) == len(next(activations(lm, texts, cells))[0])
+    assert np.isclose(float(weights.max() / weights.min()), 3.0) and np.isclose(float(weights.mean()), 1.0)
+    everything = texts._replace(skip_prompt=False)
+    assert everything.counted(batch.mask_BT, cells).tolist() == batch.mask_BT.bool().tolist()

@@ -1,0 +1,97 @@
+"""Cells put together from pieces: the very ids of whole encoding, or whole encoding itself."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from scx_core.errors import ScxError
+from scx_core.sentences import Wording, block_encoder, encode_one_by_one, make_prompt
+from scx_core.sentences.pieces import Pieces
+from tests.tiny import SYMBOLS, tiny_tokenizer
+
+ODD = (*SYMBOLS, "HLA-", "A.", "X Y", "'S", "É1", "<|endoftext|>")
+PROMPTS = (
+    "scx",
+    "{cell_sentence}:",
+    "Of {organism}:{cell_sentence};{num_genes}:",
+    "A.\n\n{cell_sentence}\nB:",
+)
+
+
+def words_of(prompt: str = "scx", symbols=ODD, tokenizer=None, limit: int | None = None) -> Wording:
+    names = np.array(symbols, dtype=object)
+    return Wording(tokenizer or tiny_tokenizer(), make_prompt(prompt), names, "Homo sapiens", 12, limit)
+
+
+def ranked(n_cells: int, n_genes: int, seed: int = 0) -> np.ndarray:
+    """Cells of different genes and of 1 to 12 of them."""
+    rng = np.random.default_rng(seed)
+    out_CR = np.stack([rng.permutation(n_genes)[:12] for _ in range(n_cells)]).astype(np.int32)
+    out_CR[np.arange(12)[None] >= rng.integers(1, 13, n_cells)[:, None]] = -1
+    return out_CR
+
+
+def same(a, b) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+@pytest.mark.parametrize("limit", [None, 45])
+def test_pieces_make_the_same_ids_and_places(prompt, limit):
+    words, cells_CR = words_of(prompt, limit=limit), ranked(40, len(ODD))
+    pieces = Pieces(words)
+    for part_CR in (cells_CR[:7], cells_CR[7:]):  # the second call finds some of its pieces in the store
+        assert same(pieces.encode(part_CR), encode_one_by_one(words, part_CR))
+    assert pieces.agrees(cells_CR[:3])
+    if limit:
+        assert np.diff(pieces.encode(cells_CR).start).max() <= limit
+
+
+def test_a_tokenizer_that_splits_at_spaces_is_used_by_pieces():
+    words = words_of(symbols=SYMBOLS)
+    encoder = block_encoder(words, ranked(4, len(SYMBOLS)))
+    assert getattr(encoder, "__self__", None).__class__ is Pieces
+
+
+def test_one_that_joins_genes_is_used_cell_by_cell():
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(["CD79A CD79B MS4A1 HLA-DRA"] * 9, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    words, cells_CR = words_of(tokenizer=tokenizer), np.array([[0, 1, 2, 3], [4, 5, 0, 1]], np.int32)
+    assert not same(
+        Pieces(words).encode(cells_CR), encode_one_by_one(words, cells_CR)
+    )  # genes did grow together
+    assert same(block_encoder(words, cells_CR[1:])(cells_CR), encode_one_by_one(words, cells_CR))
+
+
+def test_added_tokens_over_two_genes_are_kept_whole():
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.add_tokens(["CD74 LYZ"])
+    words, cells_CR = words_of(tokenizer=tokenizer), np.array([[0, 4, 5, 1]], np.int32)
+    whole = encode_one_by_one(words, cells_CR)
+    assert len(tiny_tokenizer()) in whole.ids_N  # the added one
+    assert same(block_encoder(words, np.array([[0, 1]], np.int32))(cells_CR), whole)
+
+
+def test_a_tokenizer_that_marks_the_beginning_is_found_out():
+    tokenizer = copy.deepcopy(tiny_tokenizer())
+    tokenizer.backend_tokenizer.normalizer = normalizers.Prepend("_")
+    words, cells_CR = words_of(tokenizer=tokenizer), ranked(3, len(ODD))
+    assert not Pieces(words).agrees(cells_CR)
+    assert same(block_encoder(words, cells_CR)(cells_CR), encode_one_by_one(words, cells_CR))
+
+
+def test_cells_that_cannot_be_encoded_raise_as_they_do_whole():
+    empty_CR = np.array([[0, 1], [-1, -1]], np.int32)
+    for words, cells_CR in ((words_of(), empty_CR), (words_of(limit=5), empty_CR[:1])):
+        for encoder in (Pieces(words).encode, lambda ranked_CR, w=words: encode_one_by_one(w, ranked_CR)):
+            with pytest.raises(ScxError, match="no genes that fit"):
+                encoder(cells_CR)

@@ -21,13 +21,25 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "smallest", "410m", "sentences"),
+        choices=("circuits", "trace", "smallest", "410m", "sentences", "train"),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
         "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
-        "matrix to ranked genes, beside the plain recipe",
+        "matrix to ranked genes, beside the plain recipe; train: tokens a second in training, and where the "
+        "time goes",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
+    parser.add_argument("--steps", type=int, default=30, help="train: steps that are timed (default: 30)")
+    parser.add_argument(
+        "--peer-python",
+        metavar="PYTHON",
+        help="train: interpreter of an environment with eai-sparsify, to be timed on the same tokens",
+    )
+    parser.add_argument(
+        "--kind", default="topk", choices=("topk", "batchtopk", "jumprelu", "relu"), help="train: the gate"
+    )
+    parser.add_argument("--k", type=int, default=32, help="train: active features a token (default: 32)")
+    parser.add_argument("--expansion", type=int, default=8, help="train: features per width (default: 8)")
     common.add_cells(parser)
     common.add_model(parser)
     common.add_transcoders(parser)
@@ -42,6 +54,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return bench_circuits(common.open_tracer(args), args.type)
     if args.what == "sentences":
         return bench_sentences()
+    if args.what == "train":
+        return _train(args)
     if args.what == "trace":
         return bench_trace(common.open_tracer(args))
     if args.what == "smallest":
@@ -52,9 +66,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return bench_410m(Path(folder) / "410m", table, tokenizer, device)
 
 
+def _train(args: argparse.Namespace) -> dict[str, Any]:
+    from scx_core.bench.training import bench_training
+    from scx_core.transcoders import TranscoderConfig
+
+    coder = TranscoderConfig(kind=args.kind, k=args.k, expansion=args.expansion)
+    lm, table = common.open_language(args), common.open_table(args)
+    return bench_training(lm, table, coder, args.steps, peer_python=args.peer_python)
+
+
 def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    if "tokens_per_second" in result:
+        return f"{where}\n{_training(result)}"
     if "graphs" in result:
         return f"{where}\n{_graphs(result)}"
     if "sentences" in result:
@@ -82,6 +107,29 @@ def _sentences(result: dict[str, Any]) -> str:
     rows = [(row["genes"], *(f"{row[key]:,.1f}" for key in keys)) for row in result["sentences"]]
     table = common.columns(rows, ("genes in a sentence", *keys.values()))
     return f"cells a second of one core, {result['detected']:,} genes above 0 in each cell\n{table}"
+
+
+def _training(result: dict[str, Any]) -> str:
+    coder, atlas = result["transcoder"], result["atlas"]
+    lines = [
+        f"{result['model']}: {result['layers']} layers of width {result['width']}, {coder['kind']} "
+        f"{coder['k']}, {coder['expansion']} times as many features, "
+        f"{result['tokens_a_step']:,} tokens a step",
+        f"{result['tokens_per_second']:,.0f} tokens a second; "
+        f"peak memory {result['peak_memory_gib']:.2f} GiB; "
+        f"{result['share_of_peak_flops']:.0%} of the {result['peak_flops'] / 1e9:,.0f} GFLOP/s that a large "
+        "product reaches here",
+        "of the time: " + ", ".join(f"{name} {share:.0%}" for name, share in result["split"].items()),
+        f"one pass over 704,000 cells of 200 genes ({atlas['tokens_per_cell']:.0f} tokens each): "
+        f"{atlas['minutes']:,.0f} minutes",
+    ]
+    if "peer" in result:
+        peer = result["peer"]
+        lines.append(
+            f"{peer['peer']} {peer['version']}: {peer['tokens_per_second']:,.0f} tokens a second; "
+            f"{result['ratio']:.2f} times as fast as it"
+        )
+    return "\n".join(lines)
 
 
 def _smallest(result: dict[str, Any]) -> str:

@@ -185,10 +185,17 @@ def activations(
     float32 [T, d], from one forward pass; counted tokens only."""
     ids_BT, mask_BT = texts.batch(lm, cells)
     with phase("model"):
-        io, real = mlp_io(lm, ids_BT, mask_BT), texts.counted(mask_BT, cells)
+        io, counted_BT = mlp_io(lm, ids_BT, mask_BT), texts.counted(mask_BT, cells)
+    at_N = None if bool(counted_BT.all()) else counted_BT.flatten().nonzero()[:, 0]
     for layer in range(lm.facts.n_layers):
-        y_Td = io.outputs[layer][real].float()
-        yield (io.inputs[layer][real].float() if reads == "input" else y_Td), y_Td
+        y_Td = _rows(io.outputs[layer], at_N)
+        yield (_rows(io.inputs[layer], at_N) if reads == "input" else y_Td), y_Td
+
+
+def _rows(x_BTd: torch.Tensor, at_N: torch.Tensor | None) -> torch.Tensor:
+    """The tokens at some places of a batch (None: all of them), float32 [T, d]."""
+    x_Td = x_BTd.flatten(0, 1)
+    return (x_Td if at_N is None else x_Td.index_select(0, at_N)).float()
 
 
 def _cut_at(values_N: torch.Tensor, wanted: int) -> float:

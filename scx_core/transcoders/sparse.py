@@ -9,12 +9,18 @@ Legend: T tokens, F features, d width, N active pairs, sorted by token.
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 # Said once of every CSR tensor; a test holds our use of them to the dense result.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+
+GUESSES = (1.0, 0.5, 0.25, 0.0)  # shares of a guessed floor, one after another until it is low enough
+WORTH_COMPILING = 2**20  # pre-activations of a batch; for fewer, loading the compiled loops costs more
 
 
 class Pattern(NamedTuple):
@@ -26,10 +32,27 @@ class Pattern(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """`cut` is the smallest pre-activation that was kept."""
+    """`cut` is the smallest pre-activation that was kept, `value_N` are all of them."""
 
     pattern: Pattern
     cut: float
+    value_N: torch.Tensor
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> ModuleType | None:
+    try:
+        from scx_core.transcoders import kernels
+    except ImportError as error:
+        warnings.warn(f"Features are selected without compiled loops, slower: {error}.", stacklevel=4)
+        return None
+    return kernels
+
+
+def _kernels(pre_TF: torch.Tensor) -> ModuleType | None:
+    """The compiled loops, where they are at hand and pay."""
+    fits = pre_TF.device.type == "cpu" and pre_TF.dtype == torch.float32 and pre_TF.is_contiguous()
+    return _compiled() if fits and pre_TF.numel() >= WORTH_COMPILING else None
 
 
 def pattern_of(flat_N: torch.Tensor, n_tokens: int, n_features: int) -> Pattern:
@@ -46,28 +69,50 @@ def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selec
     Ties at the cut are all kept. `floor` is a guess below the cut that spares sorting the rest; a guess
     that is too high is noticed and dropped, so that the result never depends on it.
     """
-    flat = pre_TF.flatten()
-    candidates = (flat > max(floor, 0.0)).nonzero()[:, 0]
-    if len(candidates) < n_keep and floor > 0:
-        candidates = (flat > 0).nonzero()[:, 0]
-    values = flat[candidates]
+    for share in GUESSES if floor > 0 else (0.0,):
+        candidates, values = _above(pre_TF, share * floor)
+        if len(candidates) >= n_keep:
+            break
     cut = 0.0
     if len(candidates) > n_keep:
-        cut_ = torch.kthvalue(values, len(values) - n_keep + 1).values
-        candidates, cut = candidates[values >= cut_], float(cut_)
+        cut = _largest(values, n_keep)
+        kept = values >= cut
+        candidates, values = candidates[kept], values[kept]
     elif len(candidates):
         cut = float(values.min())
-    return Selection(pattern_of(candidates, *pre_TF.shape), cut)
+    return Selection(pattern_of(candidates, *pre_TF.shape), cut, values)
+
+
+def _above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in the flattened matrix of the values above a level, and the values, [N] each."""
+    if (kernels := _kernels(pre_TF)) is not None:
+        return kernels.above(pre_TF, level)
+    flat = pre_TF.flatten()
+    places = (flat > level).nonzero()[:, 0]
+    return places, flat[places]
+
+
+def _largest(values_N: torch.Tensor, n: int) -> float:
+    """The n-th largest of some values."""
+    place = len(values_N) - n
+    if values_N.device.type != "cpu":
+        return float(torch.kthvalue(values_N, place + 1).values)
+    return float(np.partition(values_N.detach().numpy(), place)[place])  # many times faster on a CPU
 
 
 def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
     """TopK: the `k` largest positive pre-activations of each token."""
+    if (kernels := _kernels(pre_TF)) is not None:
+        count_T, feature_N, value_N = kernels.tops(pre_TF, k)
+        token_N = torch.repeat_interleave(torch.arange(len(pre_TF)), count_T)
+        start_T1 = torch.cat([count_T.new_zeros(1), count_T.cumsum(0)])
+        cut = float(value_N.min()) if len(value_N) else 0.0
+        return Selection(Pattern(start_T1, feature_N, token_N), cut, value_N)
     top = pre_TF.topk(k, dim=1)
     mask_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)
-    kept = top.values[top.values > 0]
-    return Selection(
-        pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape), float(kept.min()) if len(kept) else 0.0
-    )
+    pattern = pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape)
+    value_N = pre_TF[pattern.token_N, pattern.feature_N]
+    return Selection(pattern, float(value_N.min()) if len(value_N) else 0.0, value_N)
 
 
 def sparse_kernels(device: torch.device) -> bool:
@@ -82,17 +127,33 @@ def decode_selected(
     W_enc_Fd: torch.Tensor,
     b_enc_F: torch.Tensor,
     W_dec_Fd: torch.Tensor,
+    value_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Σ over the selected features of (W_enc x + b_enc)_i W_dec[i], [T, d], with gradients to the weights.
 
-    `pre_TF` are the pre-activations that the selection was made on (no gradient needed).
+    `pre_TF` are the pre-activations that the selection was made on (no gradient needed), `value_N` those
+    selected, where they are known.
     """
     if sparse_kernels(x_Td.device):
-        value_N = pre_TF.detach()[pattern.token_N, pattern.feature_N]
+        if value_N is None:
+            value_N = pre_TF.detach()[pattern.token_N, pattern.feature_N]
         return _SparseCode.apply(x_Td, value_N, pattern, W_enc_Fd, b_enc_F, W_dec_Fd)
     gate_TF = torch.zeros_like(pre_TF, dtype=torch.bool)
     gate_TF[pattern.token_N, pattern.feature_N] = True
     return (torch.nn.functional.linear(x_Td, W_enc_Fd, b_enc_F) * gate_TF) @ W_dec_Fd
+
+
+def _by_feature(
+    pattern: Pattern, n_features: int, *values_N: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """The pattern's transpose: where each feature begins, its tokens, and values in that order."""
+    counts_F = torch.bincount(pattern.feature_N, minlength=n_features)
+    start_F1 = torch.cat([counts_F.new_zeros(1), counts_F.cumsum(0)])
+    big = len(pattern.feature_N) * n_features >= WORTH_COMPILING
+    if big and (kernels := _compiled()) and values_N[0].dtype == torch.float32:
+        return start_F1, *kernels.by_feature(pattern.feature_N, pattern.token_N, start_F1, values_N)
+    order = pattern.feature_N.argsort(stable=True)
+    return start_F1, pattern.token_N[order], [value[order] for value in values_N]
 
 
 def _csr(
@@ -122,16 +183,13 @@ class _SparseCode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_Td: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         x_Td, value_N, W_dec_Fd = ctx.saved_tensors
-        start_T1, feature_N, token_N = ctx.pattern
+        start_T1, feature_N, _ = ctx.pattern
         n_tokens, n_features = len(x_Td), len(W_dec_Fd)
         zeros = _csr(start_T1, feature_N, torch.zeros_like(value_N), (n_tokens, n_features))
         # Only the products at the active pairs: g_t · W_dec[i].
         g_value_N = torch.sparse.sampled_addmm(zeros, g_Td.contiguous(), W_dec_Fd.T, beta=0.0).values()
-        order = feature_N.argsort(stable=True)
-        counts_F = torch.bincount(feature_N, minlength=n_features)
-        start_F1 = torch.cat([counts_F.new_zeros(1), counts_F.cumsum(0)])
-        by_feature = (start_F1, token_N[order])
-        g_W_enc = _csr(*by_feature, g_value_N[order], (n_features, n_tokens)) @ x_Td
-        g_W_dec = _csr(*by_feature, value_N[order], (n_features, n_tokens)) @ g_Td
+        start_F1, token_of_N, (g_of_N, value_of_N) = _by_feature(ctx.pattern, n_features, g_value_N, value_N)
+        g_W_enc = _csr(start_F1, token_of_N, g_of_N, (n_features, n_tokens)) @ x_Td
+        g_W_dec = _csr(start_F1, token_of_N, value_of_N, (n_features, n_tokens)) @ g_Td
         g_b_enc = torch.zeros_like(W_dec_Fd[:, 0]).index_add_(0, feature_N, g_value_N)
         return None, None, None, g_W_enc, g_b_enc, g_W_dec

@@ -132,7 +132,8 @@ class Trainee:
             with phase("select"):
                 chosen = self.select(pre_TF, k)
             with phase("decode"):
-                code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, w["W_enc"], w["b_enc"], w["W_dec"])
+                weights = w["W_enc"], w["b_enc"], w["W_dec"]
+                code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, *weights, chosen.value_N)
             fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
             self._remember_cut(chosen.cut)
         output_Td = code_Td + w["b_dec"]

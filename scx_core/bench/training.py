@@ -1,0 +1,191 @@
+"""How fast transcoders train: tokens a second, peak memory, where the time goes, and a peer beside it.
+
+All sequences have one length, so that nobody pays for padding; the peer gets the same model, tokens, features
+and k, in the same run on the same machine. Legend: C cells, T tokens of a cell.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+from scx_core.bench.machine import machine, peak_gib
+from scx_core.cells import CellTable
+from scx_core.errors import ScxError
+from scx_core.language import Language
+from scx_core.language.numbers import flushed_subnormals
+from scx_core.sentences import SentenceConfig
+from scx_core.transcoders import TrainConfig, TranscoderConfig
+from scx_core.transcoders.phases import PHASES, stopwatch
+from scx_core.transcoders.session import Session, fast_attention
+from scx_core.transcoders.tokens import Texts, encode_texts
+
+WARM = 3  # steps before the clock starts
+ATLAS_CELLS = 704_000  # the pass that a lab would run: this many cells of 200 genes
+ATLAS_GENES = 200
+PEER_SCRIPT = Path(__file__).with_name("peer_sparsify.py")
+
+
+def even_texts(texts: Texts, length: int) -> Texts:
+    """The first `length` tokens of every cell that has so many."""
+    lengths = np.diff(texts.start)
+    cells = np.flatnonzero(lengths >= length)
+    if not len(cells):
+        raise ScxError(f"No cell has {length} tokens.", f"The longest has {lengths.max()}.")
+    ids_CT = np.stack([texts.ids[texts.start[c] : texts.start[c] + length] for c in cells])
+    return Texts(ids_CT.ravel(), np.arange(len(cells) + 1) * length, np.ones(len(cells), dtype=np.int64))
+
+
+def bench_training(
+    lm: Language,
+    table: CellTable,
+    transcoder: TranscoderConfig,
+    steps: int = 30,
+    cells_per_batch: int = 16,
+    peer_python: str | None = None,
+) -> dict[str, Any]:
+    """Train `steps` steps after a warm-up. `peer_python`: the interpreter of an environment that holds
+    eai-sparsify, which then trains TopK transcoders of the same size on the same tokens."""
+    rows = np.flatnonzero(table.labels != "")
+    whole = encode_texts(lm, table, rows[:2000], lm.sentence_config)
+    length = int(np.percentile(np.diff(whole.start), 25))
+    texts = even_texts(whole, length)
+    train = TrainConfig(steps=10_000, cells_per_batch=cells_per_batch, anneal=0.0)
+    with fast_attention(lm), flushed_subnormals():
+        session = Session.fresh(lm, texts, transcoder, train)
+        seconds = _steps(session, steps)
+        with stopwatch() as parts:
+            watched = _steps(session, max(5, steps // 3), warm=0)
+    tokens = steps * cells_per_batch * length
+    speed = tokens / seconds
+    flops = flops_per_token(lm, transcoder, length)
+    peak = peak_flops(lm.device)
+    result: dict[str, Any] = {
+        "machine": machine(lm.device),
+        "model": lm.name,
+        "layers": lm.facts.n_layers,
+        "width": lm.facts.width,
+        "transcoder": {"kind": transcoder.kind, "k": transcoder.k, "expansion": transcoder.expansion},
+        "tokens_a_step": cells_per_batch * length,
+        "steps": steps,
+        "tokens_per_second": speed,
+        "split": {name: parts.get(name, 0.0) / watched for name in PHASES},
+        "peak_memory_gib": _peak(lm.device),
+        "flops_per_token": flops,
+        "share_of_peak_flops": flops * speed / peak,
+        "peak_flops": peak,
+        "atlas": atlas_pass(lm, table, rows, speed),
+    }
+    result["split"]["other"] = 1 - sum(result["split"].values())
+    if peer_python:
+        result["peer"] = _peer(peer_python, lm, texts, transcoder, steps, cells_per_batch)
+        result["ratio"] = speed / result["peer"]["tokens_per_second"]
+    return result
+
+
+def _steps(session: Session, steps: int, warm: int = WARM) -> float:
+    """Seconds of `steps` steps after `warm` ones."""
+    since = time.perf_counter()
+    for step in range(warm + steps):
+        if step == warm:
+            _wait(session.lm.device)
+            since = time.perf_counter()
+        session.step(100 + step)
+    _wait(session.lm.device)
+    return time.perf_counter() - since
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else peak_gib()
+
+
+def flops_per_token(lm: Language, transcoder: TranscoderConfig, length: int) -> float:
+    """Floating point operations that one token needs: the model's forward pass (its matrices, and attention
+    over half of `length` tokens), the dense encoders, decoding and gradients at the active pairs alone."""
+    facts = lm.facts
+    embedding = lm.model.get_input_embeddings().weight.numel()
+    head = lm.model.get_output_embeddings().weight
+    matrices = sum(p.numel() for p in lm.model.parameters() if p.ndim == 2) - embedding
+    matrices -= head.numel() if head is not lm.model.get_input_embeddings().weight else 0
+    attention = 2 * 2 * facts.n_layers * facts.width * length / 2
+    encoder = 2 * facts.width * transcoder.expansion * facts.width
+    pairs = 5 * 2 * transcoder.k * facts.width  # decode; gradients of values, encoder, decoder; its rows
+    return 2.0 * matrices + attention + facts.n_layers * (encoder + pairs)
+
+
+def peak_flops(device: torch.device, size: int = 2048) -> float:
+    """What this device reaches on a large float32 product (bfloat16 on a GPU), operations a second."""
+    half = device.type == "cuda"
+    size = 4 * size if half else size
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    best = 0.0
+    for _ in range(5):
+        _wait(device)
+        since = time.perf_counter()
+        a @ a
+        _wait(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - since))
+    return best
+
+
+def atlas_pass(lm: Language, table: CellTable, rows: np.ndarray, speed: float) -> dict[str, float]:
+    """Minutes for one pass over an atlas at this speed, with as many tokens a cell as `ATLAS_GENES` genes of
+    these cells have (in proportion, where the cells or the context hold fewer)."""
+    genes = min(ATLAS_GENES, table.n_genes)
+    cfg = SentenceConfig(genes, lm.sentence_config.tie_seed, lm.sentence_config.prompt)
+    some = encode_texts(lm, table, rows[:50], cfg)
+    per_cell = float(np.diff(some.start).mean()) * ATLAS_GENES / genes
+    return {"tokens_per_cell": per_cell, "minutes": ATLAS_CELLS * per_cell / speed / 60}
+
+
+def _peer(
+    python: str, lm: Language, texts: Texts, transcoder: TranscoderConfig, steps: int, cells: int
+) -> dict[str, Any]:
+    """The same in eai-sparsify's own trainer, in its own process. Raises ScxError with its last words."""
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder)
+        lm.model.save_pretrained(where / "model")
+        lm.tokenizer.save_pretrained(where / "model")
+        need = (steps + WARM + 1) * cells
+        order = np.resize(np.arange(texts.n_cells), need)
+        ids_CT = texts.ids.reshape(texts.n_cells, -1)[order].astype(np.int64)
+        save_file({"ids": ids_CT}, where / "tokens.safetensors")
+        asked = {
+            "folder": folder,
+            "k": transcoder.k,
+            "expansion": transcoder.expansion,
+            "skip": transcoder.skip,
+            "cells": cells,
+            "warm": WARM,
+            "hookpoints": _mlp_names(lm),
+            "device": str(lm.device),
+            "threads": torch.get_num_threads(),
+        }
+        command: Sequence[str] = [python, str(PEER_SCRIPT), json.dumps(asked)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ScxError(
+                f"eai-sparsify did not train in {python}: {done.stderr.strip().splitlines()[-1:]}",
+                "Give the interpreter of an environment with `pip install eai-sparsify torch transformers`.",
+            )
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _mlp_names(lm: Language) -> list[str]:
+    """The MLPs as modules of the model without its head."""
+    names = {module: name for name, module in lm.model.base_model.named_modules()}
+    return [names[lm.part(layer, "mlp")] for layer in range(lm.facts.n_layers)]

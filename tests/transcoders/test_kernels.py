@@ -1,0 +1,61 @@
+"""The compiled loops against plain torch, with ties, empty rows and values below 0."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from scx_core.transcoders import sparse
+
+kernels = pytest.importorskip("scx_core.transcoders.kernels", reason="numba is not installed")
+
+SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 40))
+SOME = st.sampled_from([-2.0, -0.5, 0.0, 1e-30, 0.25, 1.0, 1.5, 3.0e20])  # few, so that many are equal
+ANY = st.floats(-4, 4, width=32)
+
+
+def matrices(values):
+    return hnp.arrays(np.float32, SHAPES, elements=values).map(torch.from_numpy)
+
+
+@settings(deadline=None)
+@given(matrices(SOME) | matrices(ANY), st.integers(1, 12))
+def test_tops_are_the_largest_positive_values_and_of_equal_ones_the_first(pre_TF, k):
+    count_T, feature_N, value_N = kernels.tops(pre_TF, k)
+    place = 0
+    for t, row_F in enumerate(pre_TF.tolist()):
+        order = sorted((f for f in range(len(row_F)) if row_F[f] > 0), key=lambda f: (-row_F[f], f))
+        wanted = sorted(order[:k])
+        n = int(count_T[t])
+        assert feature_N[place : place + n].tolist() == wanted
+        assert value_N[place : place + n].tolist() == [row_F[f] for f in wanted]
+        place += n
+    assert place == len(feature_N) == len(value_N)
+
+
+@settings(deadline=None)
+@given(matrices(SOME) | matrices(ANY), st.sampled_from([0.0, 0.25, 1.0]))
+def test_above_is_what_comparing_finds(pre_TF, level):
+    flat_N, value_N = kernels.above(pre_TF, level)
+    wanted = (pre_TF.flatten() > level).nonzero()[:, 0]
+    assert torch.equal(flat_N, wanted) and torch.equal(value_N, pre_TF.flatten()[wanted])
+
+
+def test_a_batch_that_is_worth_it_is_selected_and_learnt_as_a_small_one(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    x_Td = torch.randn(64, 8, generator=generator)
+    first = [torch.randn(*s, generator=generator) for s in ((48, 8), (48,), (48, 8))]
+    found = []
+    for worth in (1, 10**9):
+        monkeypatch.setattr(sparse, "WORTH_COMPILING", worth)
+        w = [tensor.clone().requires_grad_() for tensor in first]
+        pre_TF = (x_Td @ w[0].T + w[1]).detach()
+        for chosen in (sparse.select_tokens(pre_TF, 5), sparse.select_batch(pre_TF, 320, 0.1)):
+            y_Td = sparse.decode_selected(x_Td, pre_TF, chosen.pattern, *w, chosen.value_N)
+            y_Td.square().sum().backward()
+            found.append([*chosen.pattern, chosen.value_N, y_Td.detach(), torch.tensor(chosen.cut)])
+        found.append([tensor.grad for tensor in w])
+    for ours, theirs in zip(found[:3], found[3:], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -117,10 +117,9 @@ def flops_per_token(lm: Language, transcoder: TranscoderConfig, length: int) -> 
     """Floating point operations that one token needs: the model's forward pass (its matrices, and attention
     over half of `length` tokens), the dense encoders, decoding and gradients at the active pairs alone."""
     facts = lm.facts
-    embedding = lm.model.get_input_embeddings().weight.numel()
-    head = lm.model.get_output_embeddings().weight
-    matrices = sum(p.numel() for p in lm.model.parameters() if p.ndim == 2) - embedding
-    matrices -= head.numel() if head is not lm.model.get_input_embeddings().weight else 0
+    table = lm.model.config.vocab_size * facts.width  # embeddings are looked up, and the head is not run
+    tables = 1 if lm.model.config.tie_word_embeddings else 2
+    matrices = sum(p.numel() for p in lm.model.parameters() if p.ndim == 2) - tables * table
     attention = 2 * 2 * facts.n_layers * facts.width * length / 2
     encoder = 2 * facts.width * transcoder.expansion * facts.width
     pairs = 5 * 2 * transcoder.k * facts.width  # decode; gradients of values, encoder, decoder; its rows
@@ -162,7 +161,7 @@ def _peer(
         lm.tokenizer.save_pretrained(where / "model")
         need = (steps + WARM + 1) * cells
         order = np.resize(np.arange(texts.n_cells), need)
-        ids_CT = texts.ids.reshape(texts.n_cells, -1)[order].astype(np.int64)
+        ids_CT = np.asarray(texts.ids).reshape(texts.n_cells, -1)[order].astype(np.int64)
         save_file({"ids": ids_CT}, where / "tokens.safetensors")
         asked = {
             "folder": folder,

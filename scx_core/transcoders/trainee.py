@@ -105,7 +105,9 @@ class Trainee:
             objective = loss + self.train.revive * revival_loss(x_Td, error_Td.detach(), *rows)
         self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + len(x_Td))
         with torch.no_grad():
-            fvu = error_Td.square().sum() / (y_Td - y_Td.mean(0)).square().sum()
+            fvu = _sum_of_squares(error_Td) / (
+                _sum_of_squares(y_Td) - len(y_Td) * _sum_of_squares(y_Td.mean(0))
+            )
         return Report(
             objective, loss.item(), float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean())
         )
@@ -219,6 +221,10 @@ class Trainee:
         )
 
 
+def _sum_of_squares(x: torch.Tensor) -> torch.Tensor:
+    return torch.dot(x.flatten(), x.flatten())
+
+
 def _even_rows(read_Fd: torch.Tensor, level: float) -> torch.Tensor:
     """Encoder rows of one length, whose pre-activation on their own token is `level` on average: with rows of
     different lengths, features of tokens with a small output would lose every selection and die at once."""
@@ -244,4 +250,5 @@ def normalised(
     memory: dict[str, torch.Tensor], x_Td: torch.Tensor, y_Td: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(x', y') of raw activations."""
-    return (x_Td - memory["mean_x"]) / memory["scale_x"], (y_Td - memory["mean_y"]) / memory["scale_y"]
+    x_Td, y_Td = x_Td - memory["mean_x"], y_Td - memory["mean_y"]
+    return x_Td.div_(memory["scale_x"]), y_Td.div_(memory["scale_y"])

@@ -1,4 +1,4 @@
-"""Cells a second from a matrix in memory to ranked genes and to sentences, beside the plain recipe.
+"""Cells a second from a matrix in memory to ranked genes, symbols and token ids, beside the plain recipe.
 
 Legend: C cells, G genes, N non-zero entries.
 """
@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
+from transformers import PreTrainedTokenizerBase
 
 from scx_core.bench.machine import machine
-from scx_core.sentences import gene_sentences, rank_matrix
+from scx_core.sentences import Wording, block_encoder, gene_sentences, make_prompt, rank_matrix
+from scx_core.sentences.encode import AS_TEXT
+from scx_core.sentences.pieces import Encoder
 
 CELLS, GENES, DETECTED = 4096, 30_000, 2_000
 DIFFERENT = 256  # cells that are drawn; the rest are the same again, under other row numbers
@@ -59,18 +62,34 @@ def plain_recipe(cells: Cells, n_cells: int, n_genes: int) -> list[str]:
     return out
 
 
-def bench_sentences() -> dict[str, Any]:
+def bench_sentences(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Each way for sentences of 100, 200 and 1,000 genes, in one process and one thread."""
     cells, rows = random_cells(), np.arange(CELLS)
     found = []
     for n_genes in SENTENCE_GENES:
-        rank = _speed(partial(rank_matrix, cells.counts, rows, n_genes, TIE_SEED), CELLS)
-        words = _speed(partial(gene_sentences, cells, rows, n_genes, TIE_SEED), CELLS)
-        plain = _speed(partial(plain_recipe, cells, REFERENCE_CELLS, n_genes), REFERENCE_CELLS)
-        found.append(
-            {"genes": n_genes, "rank": rank, "symbols": words, "plain": plain, "ratio": rank / plain}
-        )
+        words = Wording(tokenizer, make_prompt("scx"), cells.symbols, "Homo sapiens", n_genes)
+        encoder = block_encoder(words, rank_matrix(cells.counts[:8], rows[:8], n_genes, TIE_SEED))
+        rank = partial(rank_matrix, cells.counts, rows, n_genes, TIE_SEED)
+        row = {"genes": n_genes, "rank": _speed(rank, CELLS)}
+        row["symbols"] = _speed(partial(gene_sentences, cells, rows, n_genes, TIE_SEED), CELLS)
+        row["tokens"] = _speed(partial(_tokens, rank, encoder), CELLS)
+        plain = partial(plain_recipe, cells, REFERENCE_CELLS, n_genes)
+        row["plain"] = _speed(plain, REFERENCE_CELLS)
+        row["plain_tokens"] = _speed(partial(_plain_tokens, words, plain), REFERENCE_CELLS, runs=2)
+        row["ratio"] = row["rank"] / row["plain"]
+        row["tokens_ratio"] = row["tokens"] / row["plain_tokens"]
+        found.append(row)
     return {"machine": machine(), "detected": DETECTED, "cells": CELLS, "sentences": found}
+
+
+def _tokens(rank: Callable[[], np.ndarray], encoder: Encoder) -> object:
+    return encoder(rank())
+
+
+def _plain_tokens(words: Wording, recipe: Callable[[], list[str]]) -> object:
+    """The plain recipe's sentences in their prompts, through the tokenizer."""
+    before, after = words.prompt.parts(num_genes=words.num_genes, organism=words.organism)
+    return words.tokenizer([before + text + after for text in recipe()], **AS_TEXT)
 
 
 def _speed(job: Callable[[], object], n_cells: int, runs: int = 5) -> float:

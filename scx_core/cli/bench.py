@@ -21,12 +21,12 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "smallest", "410m", "sentences", "train"),
+        choices=("circuits", "trace", "smallest", "410m", "sentences", "train", "memory"),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
         "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
-        "matrix to ranked genes, beside the plain recipe; train: tokens a second in training, and where the "
-        "time goes",
+        "matrix to ranked genes and to tokens, beside the plain recipe; memory: peaks of a training on "
+        "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     parser.add_argument("--steps", type=int, default=30, help="train: steps that are timed (default: 30)")
@@ -48,12 +48,21 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
-    from scx_core.bench import bench_410m, bench_circuits, bench_sentences, bench_smallest, bench_trace
+    from scx_core.bench import (
+        bench_410m,
+        bench_circuits,
+        bench_memory,
+        bench_sentences,
+        bench_smallest,
+        bench_trace,
+    )
 
     if args.what == "circuits":
         return bench_circuits(common.open_tracer(args), args.type)
     if args.what == "sentences":
-        return bench_sentences()
+        return bench_sentences(common.open_language(args).tokenizer)
+    if args.what == "memory":
+        return bench_memory(common.progress_of(args))
     if args.what == "train":
         return _train(args)
     if args.what == "trace":
@@ -82,6 +91,8 @@ def summary(result: dict[str, Any]) -> str:
         return f"{where}\n{_training(result)}"
     if "graphs" in result:
         return f"{where}\n{_graphs(result)}"
+    if "memory" in result:
+        return f"{where}\n{_memory(result)}"
     if "sentences" in result:
         return f"{where}\n{_sentences(result)}"
     if "smallest" in result:
@@ -102,8 +113,21 @@ def summary(result: dict[str, Any]) -> str:
     return f"{where}\n{table}\n{last}"
 
 
+def _memory(result: dict[str, Any]) -> str:
+    keys = {
+        "file_gb": "file GB", "opened_s": "open s", "first_step_s": "first step s", "all_s": "all s",
+        "opened_gib": "opened GiB", "peak_gib": "peak GiB",
+    }  # fmt: skip
+    rows = [(f"{row['cells']:,}", *(f"{row[key]:.2f}" for key in keys)) for row in result["memory"]]
+    table = common.columns(rows, ("cells", *keys.values()))
+    return f"{table}\nthe larger file takes {result['difference_mb']:.0f} MB more"
+
+
 def _sentences(result: dict[str, Any]) -> str:
-    keys = {"rank": "ranked", "symbols": "as symbols", "plain": "plain recipe", "ratio": "ranked / plain"}
+    keys = {
+        "rank": "ranked", "symbols": "as symbols", "plain": "plain recipe", "ratio": "ranked / plain",
+        "tokens": "as tokens", "plain_tokens": "plain, tokens", "tokens_ratio": "tokens / plain",
+    }  # fmt: skip
     rows = [(row["genes"], *(f"{row[key]:,.1f}" for key in keys)) for row in result["sentences"]]
     table = common.columns(rows, ("genes in a sentence", *keys.values()))
     return f"cells a second of one core, {result['detected']:,} genes above 0 in each cell\n{table}"

@@ -149,9 +149,14 @@ def training_batch(
     """The batch of one step: a pure function of the config and the step's number, so a resume is exact."""
     rng = np.random.default_rng([cfg.seed, 1, step])
     wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
-    out = []
-    for row, passed in cells_of_step(rows, cfg, step):
-        genes = gene_sentences(table, [row], wanted, tie_seed=cfg.seed + passed)[0]
+    out, cells = [], cells_of_step(rows, cfg, step)
+    # Hardly ever more than one pass in a step: its rows are read together.
+    read = {
+        passed: iter(gene_sentences(table, [r for r, p in cells if p == passed], wanted, cfg.seed + passed))
+        for passed in {passed for _, passed in cells}
+    }
+    for row, passed in cells:
+        genes = next(read[passed])
         kept = augmented(genes, sentences.n_genes, cfg.gene_dropout, rng)
         cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
         answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")

@@ -87,10 +87,10 @@ class Pieces:
 
     def cut(self, codes: np.ndarray) -> None:
         """Cut the pieces (place · G + gene) that are not in the store yet."""
-        codes = np.unique(codes)
         codes = codes[self._slot[codes] < 0]
         if not len(codes):
             return
+        codes = np.unique(codes)
         places, genes = np.divmod(codes, len(self.words.symbols))
         texts, chars = [], []
         for place, symbol in zip(places.tolist(), self.words.symbols[genes].tolist(), strict=True):
@@ -99,8 +99,9 @@ class Pieces:
             chars.append((len(left), len(left) + len(symbol)))
         found = self.words.tokenizer(texts, return_offsets_mapping=True, **AS_TEXT)
         ranges = []
-        for text, span, offsets in zip(texts, chars, found["offset_mapping"], strict=True):
-            ranges.append(_gene_range(assign_tokens(offsets, [span], text)[1]))
+        for place, text, span, offsets in zip(places, texts, chars, found["offset_mapping"], strict=True):
+            whole = (0, len(offsets))
+            ranges.append(whole if place == MIDDLE else _gene_range(assign_tokens(offsets, [span], text)[1]))
         lengths = [len(ids) for ids in found["input_ids"]]
         self._slot[codes] = len(self._genes_2) + np.arange(len(codes))
         self._ids_N = np.concatenate([self._ids_N, *(np.array(ids, np.int32) for ids in found["input_ids"])])

@@ -15,8 +15,8 @@ import numpy as np
 from scipy import sparse
 
 BLOCK = 2048
-# Entries of a block from which on it is worth loading the compiled way: numpy takes a tenth of a second.
-WORTH_COMPILING = 2**19
+# Entries of a block from which on it is worth loading the compiled way, as more such blocks will follow.
+WORTH_COMPILING = 2**18
 
 
 class Rows(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import circuit_view, edge_heads, loaders, saved_circuit, steps
+from pages.parts import circuit_view, edge_heads, loaders, paths_view, saved_circuit, smallest_view, steps
 from pages.parts.circuit_controls import circuit_controls, drawing_controls
 from pages.parts.last_circuit import remember
 from pages.parts.messages import heading
@@ -33,6 +33,8 @@ def page() -> None:
     st.markdown(_what_is_shown(ctx, request, circuit))
     _show(circuit, view, request.consensus.min_share)
     edge_heads.edge_heads(ctx, circuit)
+    paths_view.paths(ctx, request)
+    smallest_view.smallest_circuit(ctx, request)
 
 
 def _saved(ctx: Context, found: saved_circuit.Opened) -> None:

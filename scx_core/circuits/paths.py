@@ -82,6 +82,18 @@ class Step(NamedTuple):
     bias: float = 0.0
     open: bool = False
 
+    @property
+    def words(self) -> str:
+        """What it is, for people: "L3·512 CD79A", "head 2.1 CD74", "CD74"."""
+        where = self.gene or repr((self.token or "").strip())
+        names = {
+            "target": "target",
+            "feature": f"L{self.layer}·{self.feature} {where}",
+            "head": f"head {self.layer}.{self.head} {where}",
+            "skip": f"skip {self.layer} {where}",
+        }
+        return names.get(self.kind, where)
+
 
 class Account(NamedTuple):
     """Where the start's value went: tokens + open + pruned + error + bias = value (its unit).

@@ -79,19 +79,10 @@ _PARTS = (
 
 def _chain(steps: list[dict[str, Any]], end: int) -> str:
     """ "target ← L3·512 CD79A ← head 2.1 CD74 ← CD74"."""
+    from scx_core.circuits.paths import Step
+
     words = []
     while end >= 0:
-        words.append(_step(steps[end]))
+        words.append(Step(**steps[end]).words)
         end = steps[end]["parent"]
     return " ← ".join(reversed(words))
-
-
-def _step(step: dict[str, Any]) -> str:
-    where = step["gene"] or repr((step["token"] or "").strip())
-    if step["kind"] == "target":
-        return "target"
-    if step["kind"] == "feature":
-        return f"L{step['layer']}·{step['feature']} {where}"
-    if step["kind"] == "head":
-        return f"head {step['layer']}.{step['head']} {where}"
-    return f"skip {step['layer']} {where}" if step["kind"] == "skip" else where

@@ -1,0 +1,43 @@
+"""Paths and the smallest circuit on the circuit page: nothing before a person asks, then figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import pages.parts.smallest_view as part
+from scx_core.circuits.smallest import SmallestConfig
+from tests.pages.running import button, open_page, pick, runs, said, well
+
+__all__ = ["runs"]
+
+
+def test_the_paths_of_one_cell_add_up(runs: Path) -> None:
+    app = well(open_page("circuits"))
+    assert not [one for one in app.toggle if one.label == "Follow the paths"], "a consensus has no paths"
+    pick(app, "Cells").set_value("One cell").run()
+    assert not [one for one in app.dataframe if "path" in one.value.columns]
+    next(one for one in app.toggle if one.label == "Follow the paths").set_value(True).run()
+    line = next(line for line in said(well(app)).replace("**", "").splitlines() if "end at tokens" in line)
+    value, *parts = map(float, re.findall(r"[+-][0-9]+[.][0-9]{3}", line))
+    assert len(parts) == 5 and sum(parts) == pytest.approx(value, abs=4e-3)
+    (table,) = [one.value for one in app.dataframe if "path" in one.value.columns]
+    assert table["contribution"].abs().is_monotonic_decreasing
+    assert table["path"].str.startswith("target ← ").all()
+
+
+def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = SmallestConfig(search_cells=2, unseen_cells=2, reference_cells=4, gradient_cells=1, compare=False)
+    monkeypatch.setattr(part, "SmallestConfig", lambda: few)
+    app = well(open_page("circuits"))
+    assert "new cells" not in said(app)
+    button(app, "Search").click().run(timeout=240)
+    line = next(line for line in said(well(app)).replace("**", "").splitlines() if "in 2 new cells" in line)
+    size, kept = re.match(r"([0-9,]+) features? keep ([0-9.]+) of", line).groups()
+    assert int(size) > 0 and float(kept) > 0.3
+    (table,) = [one.value for one in app.dataframe if "unseen" in one.value.columns]
+    assert table["size"].tolist() == [int(size)]
+    app.run()
+    assert "in 2 new cells" in said(app), "what was found stays"

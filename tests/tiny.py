@@ -64,6 +64,10 @@ class TinyTable:
         return len(self.symbols)
 
     @property
+    def cell_ids(self) -> np.ndarray:
+        return np.array([f"cell{c}" for c in range(self.n_cells)], dtype=object)
+
+    @property
     def types(self) -> list[str]:
         return sorted(set(self.labels.tolist()) - {""})
 

@@ -13,9 +13,10 @@ features.parquet   one row a feature:
                    tokens, cells (where it fires), frequency (of tokens), mass, mean, maximum (activations);
                    q50, q90, q99 (of activations that are not 0)
                    prompt, gene, answer (share of mass by token class)
-                   top_gene, genes (names, strongest first), top5, n_half (genes that hold half of the mass)
-                   family, family_share, piece, piece_share, spelling, first_piece
-                   cell_type, type_share, donor, donor_share, rank_bin, rank_share
+                   top_gene, genes (names, strongest first, blanks between), top5, n_half (genes that hold
+                   half of the mass, -1: all of them do not)
+                   family, family_share, piece, piece_share, top5_pieces, spelling, first_piece
+                   cell_type, type_share, donor, donor_share, rank_bin, ranks, rank_share
                    gene_set, set_share (filled where there is enrichment)
                    writes (the token that it pushes most), answer_pushed (the label that it pushes most)
 genes.parquet      layer, feature, gene, mass, share (the largest of each feature)
@@ -27,13 +28,42 @@ ranks.parquet      layer, feature, rank_bin, first, last, mass, share (likewise)
 histogram.parquet  layer, feature, low, high, tokens (bins of activations that are not empty)
 examples.parquet   layer, feature, kind ("top": the strongest, one a cell; "sample": drawn at random among
                    all tokens where it fires), order, row, cell, cell_type, position, gene, value, start (of
-                   the context), texts, values (the context's tokens and the feature's activations there)
+                   the context), tokens, values (the context's token ids and the activations there)
 writes.parquet     layer, feature, kind ("token", "answer"), token, text, weight
-shares.parquet     layer (-1: all), data ("real", "activations shuffled", "genes shuffled"), half, verdict,
-                   share, features (live ones)
+shares.parquet     layer (-1: all), data ("real", "activations shuffled", "genes shuffled"; "other half": the
+                   real data that the thresholds were chosen on), verdict, share, features (live ones)
+slots.parquet      every place that a token stood in: class, gene, piece (0: the gene's first), token, text,
+                   tokens (how many stood there)
 labels.jsonl       labels that people gave: layer, feature, label, author, time
 
 Mass is the sum of activations, position 0 left out (an attention sink in models of the Pythia kind). Counts,
 quantiles, mass and the long tables are of all cells. Verdict, score and the shares they rest on (prompt to
 set_share) are of the half of the cells that the thresholds were not chosen on.
 """
+
+from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.families import families, stem
+from scx_core.atlas.human import Given
+from scx_core.atlas.making import NEURONS, collect
+from scx_core.atlas.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
+from scx_core.atlas.store import Atlas, Feature
+from scx_core.atlas.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
+
+__all__ = [
+    "NEURONS",
+    "VERDICTS",
+    "Atlas",
+    "AtlasConfig",
+    "CoderUnits",
+    "Feature",
+    "Given",
+    "MlpAt",
+    "NeuronUnits",
+    "Thresholds",
+    "UnitSource",
+    "collect",
+    "families",
+    "stem",
+    "verdict_shares",
+    "verdicts",
+]

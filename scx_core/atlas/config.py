@@ -13,7 +13,7 @@ class AtlasConfig:
     """Sizes of what is kept of each feature, and the seed of all that is drawn."""
 
     cells: int = option(0, "Cells, drawn with the seed; 0 takes all", minimum=0)
-    batch: int = option(16, "Cells at a time", minimum=1)
+    batch: int = option(8, "Cells at a time", minimum=1)
     examples: int = option(10, "Strongest examples kept of each feature, one a cell", minimum=1, maximum=100)
     samples: int = option(10, "Examples drawn at random among all", minimum=0, maximum=100)
     before: int = option(10, "Tokens of context in front of an example", minimum=0, maximum=200)

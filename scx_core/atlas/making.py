@@ -1,0 +1,95 @@
+"""From a model, a set and cells to an atlas, with the dense baseline beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.evidence import lexicon
+from scx_core.atlas.passing import Passed, pass_over
+from scx_core.atlas.protocol import Thresholds
+from scx_core.atlas.store import Atlas, as_arrow
+from scx_core.atlas.tables import judge, make_tables
+from scx_core.atlas.units import CoderUnits, NeuronUnits, UnitSource
+from scx_core.cells import CellTable
+from scx_core.language import Language
+from scx_core.runs import Progress, provenance, silent
+from scx_core.transcoders import TranscoderSet
+from scx_core.validation import draw_rows
+
+MAIN, NEURONS = "main", "neurons"
+
+
+def collect(
+    lm: Language,
+    transcoders: TranscoderSet,
+    table: CellTable,
+    rows: Sequence[int] | np.ndarray | None = None,
+    cfg: AtlasConfig | None = None,
+    *,
+    beside: Mapping[str, TranscoderSet] | None = None,
+    progress: Progress = silent,
+) -> Atlas:
+    """Go over the cells once and give every feature of `transcoders` a verdict (docs/features.md).
+
+    `rows` are the cells (default: all; `cfg.cells` draws among them). The raw neurons, unless
+    `cfg.baseline` is off, and the sets in `beside` are read in the same pass, and judged with the thresholds
+    of the first. The atlas is not saved. Raises ScxError when a set does not fit the model, there are fewer
+    than two cells, or a cell has no genes.
+    """
+    cfg = cfg or AtlasConfig()
+    rows = np.arange(table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
+    rows = draw_rows(rows, cfg.cells, cfg.seed) if cfg.cells else rows
+    sources: dict[str, UnitSource] = {MAIN: CoderUnits(lm, transcoders)}
+    sources |= {name: CoderUnits(lm, other) for name, other in (beside or {}).items()}
+    if cfg.baseline:
+        sources[NEURONS] = NeuronUnits(lm)
+    passed = pass_over(lm, sources, table, rows, cfg, progress)
+    return _atlas(lm, sources, passed, table, cfg)
+
+
+def _atlas(
+    lm: Language, sources: Mapping[str, UnitSource], passed: Passed, table: CellTable, cfg: AtlasConfig
+) -> Atlas:
+    words = lexicon(passed.slots.table())
+    limits: Thresholds | None = None
+    made = {}
+    for name, units in sources.items():
+        judged = judge(passed, name, words, limits)
+        limits = judged.limits
+        tables = make_tables(lm, units, passed, name, judged, table.cell_ids.tolist(), cfg)
+        made[name] = Atlas(_meta(lm, units, passed, table, cfg, limits), as_arrow(tables))
+    main = made.pop(MAIN)
+    return Atlas(main.meta | {"beside": list(made)}, main.tables, made)
+
+
+def _meta(
+    lm: Language,
+    units: UnitSource,
+    passed: Passed,
+    table: CellTable,
+    cfg: AtlasConfig,
+    limits: Thresholds,
+) -> dict[str, Any]:
+    source = {"name": units.name, "kind": units.kind, "fingerprint": units.fingerprint}
+    return {
+        "format": 1,
+        "source": source,
+        "n_layers": lm.facts.n_layers,
+        "n_units": units.n_units,
+        "n_cells": sum(passed.counts.cells),
+        "cells_of_halves": list(passed.counts.cells),
+        "n_tokens": int(passed.counts.bins[_class_rows(passed)].sum()),
+        "types": list(passed.plan.types),
+        "donors": list(passed.plan.donors),
+        "thresholds": limits._asdict(),
+        "provenance": provenance(config=cfg, data=table, model=lm, transcoders=source, seed=cfg.seed),
+    }
+
+
+def _class_rows(passed: Passed) -> list[int]:
+    first = range(*passed.layout.starts()["class"].indices(passed.layout.n_bins))
+    return [row + half * passed.layout.n_bins for half in (0, 1) for row in first]

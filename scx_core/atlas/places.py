@@ -1,0 +1,163 @@
+"""Where a token stands, whatever the cell, and where the two shuffles put it.
+
+A slot is (class, gene, piece of the gene, token id): what a feature may respond to. Activations are added to
+the slots of their tokens, and once more to the slots of other tokens for the nulls:
+- activations shuffled: within a cell every token is dealt the place (slot, rank) of another token of its
+  class; classes are dealt over the whole cell, cell types and donors over the cells;
+- genes shuffled: within a cell every gene is dealt the name of another one, its tokens staying together.
+Legend: T tokens of a cell, N counted tokens of a batch, J bins of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scx_core.sentences import ANSWER, GENE, PROMPT, TOKEN_CLASSES, EncodedCell
+
+REAL, ACTIVATIONS, GENES = 0, 1, 2
+DATA = ("real", "activations shuffled", "genes shuffled")
+
+
+class Slots:
+    """Numbers for slots, in the order of their first appearance. Grows with genes, not with cells."""
+
+    def __init__(self) -> None:
+        self._number: dict[tuple[int, str, int, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._number)
+
+    def of(self, cell: EncodedCell, answer: Sequence[int]) -> np.ndarray:
+        """The slot of every token of prompt and answer, [T]."""
+        number, kinds = self._number, cell.class_T.tolist()
+        keys = [(kind, "", 0, token) for kind, token in zip(kinds, cell.ids, strict=True)]
+        for span in cell.spans:
+            for t in range(span.start, span.end):
+                keys[t] = (GENE, span.gene, t - span.start, cell.ids[t])
+        keys += [(ANSWER, "", 0, token) for token in answer]
+        return np.array([number.setdefault(key, len(number)) for key in keys])
+
+    def table(self) -> pd.DataFrame:
+        """One row a slot: class, gene ("" outside genes), piece (0 is the gene's first), token."""
+        return pd.DataFrame(list(self._number), columns=["class", "gene", "piece", "token"])
+
+
+def rank_bin(rank: np.ndarray) -> np.ndarray:
+    """Bin of a rank that counts from 1: 1, 2, 3–4, 5–8, 9–16, …"""
+    return np.ceil(np.log2(np.maximum(rank, 1))).astype(np.int64)
+
+
+def bin_ends(number: int) -> tuple[int, int]:
+    """First and last rank of a bin."""
+    return (1, 1) if number == 0 else (2 ** (number - 1) + 1, 2**number)
+
+
+class Layout(NamedTuple):
+    """How many bins each tally has; the last one of each is for tokens that have no place in it."""
+
+    ranks: int
+    types: int
+    donors: int
+
+    def starts(self) -> dict[str, slice]:
+        """The rows of each tally among the bins of one half."""
+        sizes = {
+            "class": len(TOKEN_CLASSES),
+            "class_null": len(TOKEN_CLASSES),
+            "rank": self.ranks + 1,
+            "rank_null": self.ranks + 1,
+            "type": self.types + 1,
+            "type_null": self.types + 1,
+            "donor": self.donors + 1,
+        }
+        ends = np.cumsum(list(sizes.values())).tolist()
+        return {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+
+    @property
+    def n_bins(self) -> int:
+        """Bins of one half."""
+        return self.starts()["donor"].stop
+
+
+class Who(NamedTuple):
+    """What a cell is, and whose cell type it is dealt by the shuffle. Numbers, the last one for "none"."""
+
+    row: int
+    half: int
+    type: int
+    type_null: int
+    donor: int
+
+
+class Placed(NamedTuple):
+    """The counted tokens of a cell, position 0 left out: bins of the small tallies [T, 7], slots by `DATA`
+    [T, 3], and a random number in [0, 1) for each token that decides which are drawn as samples."""
+
+    bin_TJ: np.ndarray
+    slot_TJ: np.ndarray
+    draw_T: np.ndarray
+
+
+def place(
+    cell: EncodedCell, answer: Sequence[int], who: Who, slots: Slots, layout: Layout, seed: int
+) -> Placed:
+    """The places of one cell's tokens. A pure function of the cell, its row and the seed."""
+    rng = np.random.default_rng([seed, who.row])
+    slot_T = slots.of(cell, answer)
+    n = len(slot_T)
+    class_T = np.concatenate([cell.class_T, np.full(len(answer), ANSWER)]).astype(np.int64)
+    span_T, piece_T = np.full(n, -1), np.zeros(n, dtype=np.int64)
+    for number, span in enumerate(cell.spans):
+        span_T[span.start : span.end] = number
+        piece_T[span.start : span.end] = np.arange(span.end - span.start)
+    rank_T = np.full(n, layout.ranks)
+    ranks = rank_bin(np.array([span.rank for span in cell.spans]))
+    rank_T[span_T >= 0] = ranks[span_T[span_T >= 0]]
+    dealt_T = _within_class(class_T, rng)
+    columns = {
+        "class": class_T,
+        "class_null": _deal(class_T, rng),
+        "rank": rank_T,
+        "rank_null": rank_T[dealt_T],
+        "type": np.full(n, who.type),
+        "type_null": np.full(n, who.type_null),
+        "donor": np.full(n, who.donor),
+    }
+    starts = layout.starts()
+    bin_TJ = np.stack([columns[name] + part.start for name, part in starts.items()], 1)
+    names_T = _other_names(cell, slot_T, span_T, piece_T, rng)
+    slot_TJ = np.stack([slot_T, slot_T[dealt_T], names_T], 1)
+    return Placed(bin_TJ[1:] + who.half * layout.n_bins, slot_TJ[1:], rng.random(n)[1:])
+
+
+def _deal(values_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Position 0 is not counted and takes no part."""
+    return np.concatenate([values_T[:1], rng.permutation(values_T[1:])])
+
+
+def _within_class(class_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    dealt_T = np.arange(len(class_T))
+    for kind in (PROMPT, GENE, ANSWER):
+        where = np.flatnonzero(class_T[1:] == kind) + 1
+        dealt_T[where] = rng.permutation(where)
+    return dealt_T
+
+
+def _other_names(
+    cell: EncodedCell, slot_T: np.ndarray, span_T: np.ndarray, piece_T: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Slots when every gene of the cell bears another one's name; a piece too many counts as the last."""
+    kept = [number for number, span in enumerate(cell.spans) if span.end > span.start]
+    other = np.zeros(len(cell.spans), dtype=np.int64)
+    other[kept] = rng.permutation(kept)
+    start = np.array([span.start for span in cell.spans])
+    size = np.array([span.end - span.start for span in cell.spans])
+    names_T = slot_T.copy()
+    inside = np.flatnonzero(span_T >= 0)
+    owner = other[span_T[inside]]
+    names_T[inside] = slot_T[start[owner] + np.minimum(piece_T[inside], size[owner] - 1)]
+    return names_T

@@ -1,0 +1,227 @@
+"""An atlas in memory or in a folder of Parquet files; of long tables only the rows asked for are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scx_core.atlas.human import FILE as LABELS_FILE
+from scx_core.atlas.human import Given, add_label, current
+from scx_core.errors import ScxError
+from scx_core.runs import read_json, write_json
+from scx_core.runs.files import replace_atomic
+
+FILE = "atlas.json"
+TABLES = (
+    *("features", "genes", "families", "pieces", "types", "donors", "ranks", "histogram", "examples"),
+    *("writes", "shares", "slots"),
+)
+ROW_GROUP = 16_384  # rows that are read at least
+
+
+class Feature(NamedTuple):
+    """All that an atlas knows of one feature. `row` is its row of `Atlas.features`; the tables are those of
+    the folder, the largest first. `examples` have `texts` beside `tokens`."""
+
+    row: pd.Series
+    genes: pd.DataFrame
+    families: pd.DataFrame
+    pieces: pd.DataFrame
+    types: pd.DataFrame
+    donors: pd.DataFrame
+    ranks: pd.DataFrame
+    histogram: pd.DataFrame
+    examples: pd.DataFrame
+    writes: pd.DataFrame
+    labels: tuple[Given, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """One unit source's tables (see the room's opening words). `beside` are the atlases of the units that
+    it is held against, by name; `folder` is None until it is saved."""
+
+    meta: dict[str, Any]
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    beside: Mapping[str, Atlas] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @staticmethod
+    def open(folder: Path | str) -> Atlas:
+        """The atlas in a folder. Raises ScxError when there is none, or a table is missing."""
+        folder = Path(folder)
+        meta = read_json(folder / FILE)
+        if not isinstance(meta, dict) or meta.get("format") != 1:
+            raise ScxError(f"{folder / FILE} is no atlas of this version.", "Make it anew with `scx atlas`.")
+        for name in TABLES:
+            if not (folder / f"{name}.parquet").is_file():
+                problem = f"The atlas {folder} lacks {name}.parquet."
+                raise ScxError(problem, "Make it anew with `scx atlas`.")
+        beside = {name: Atlas.open(folder / name) for name in meta.get("beside", [])}
+        return Atlas(meta, {}, beside, folder)
+
+    def save(self, folder: Path | str) -> Atlas:
+        """Write the folder and return the atlas as saved; labels that people gave there stay.
+
+        atlas.json comes last: a folder without it is not whole. Raises ScxError when the disk is full.
+        """
+        folder = Path(folder)
+        saved = {name: other.save(folder / name) for name, other in self.beside.items()}
+        for name in TABLES:
+            table = self._read(name)
+            replace_atomic(folder / f"{name}.parquet", partial(_write, table))
+        write_json(folder / FILE, self.meta)
+        return Atlas(self.meta, {}, saved, folder)
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """One row a feature, automatic labels; indexed 0, 1, … in the order of layer and feature."""
+        return self._read("features").to_pandas()
+
+    @property
+    def shares(self) -> pd.DataFrame:
+        """Verdict shares by layer, data and verdict."""
+        return self.table("shares")
+
+    def table(self, name: str, layer: int | None = None, feature: int | None = None) -> pd.DataFrame:
+        """A table, or the rows of a layer or a feature. Raises ScxError for a name that there is not."""
+        if name not in TABLES:
+            raise ScxError(f"An atlas has no table {name!r}.", f"Tables: {', '.join(TABLES)}.")
+        wanted = {"layer": layer, "feature": feature}
+        asked = [pc.field(key) == value for key, value in wanted.items() if value is not None]
+        where = asked[0] if len(asked) == 1 else asked[0] & asked[1] if asked else None
+        return self._read(name, where).to_pandas()
+
+    def feature(self, layer: int, number: int) -> Feature:
+        """All of one feature. Raises ScxError when there is none of this number."""
+        self._check(layer, number)
+        rest = {
+            name: self.table(name, layer, number)
+            for name in Feature._fields
+            if name in TABLES and name != "features"
+        }
+        rest["examples"]["texts"] = [
+            [self._texts.get(int(token), "") for token in tokens] for tokens in rest["examples"]["tokens"]
+        ]
+        given = tuple(one for one in self.given() if (one.layer, one.feature) == (layer, number))
+        return Feature(row=self.features.iloc[self._index(layer, number)], labels=given, **rest)
+
+    def gene(self, symbol: str) -> pd.DataFrame:
+        """The features that read a gene or write it, the strongest readers first.
+
+        Columns: those of `features`, `reads` (share of the feature's mass that is on the gene) and `pushes`
+        (weight on the gene's first token where that is among the feature's tokens; other genes may begin
+        with it too). Raises ScxError for a gene that no sentence of this atlas holds.
+        """
+        wanted = symbol.upper()
+        slots = self.table("slots")
+        own = slots[slots["gene"] == wanted]
+        if own.empty:
+            raise ScxError(
+                f"{wanted} stands in no sentence of this atlas.", "Check the symbol, or take more cells."
+            )
+        key = ["layer", "feature"]
+        reads = self._read("genes", pc.field("gene") == wanted).to_pandas()
+        first = own.loc[own["piece"] == 0, "token"].tolist()
+        writes = self._read("writes", pc.field("token").isin(first) & (pc.field("weight") > 0)).to_pandas()
+        both = (
+            reads[[*key, "share"]]
+            .rename(columns={"share": "reads"})
+            .merge(
+                writes.groupby(key, as_index=False)["weight"].max().rename(columns={"weight": "pushes"}),
+                on=key,
+                how="outer",
+            )
+        )
+        found = self.features.merge(both, on=key)
+        return found.sort_values(["reads", "pushes"], ascending=False, kind="stable", ignore_index=True)
+
+    def labels(self) -> dict[str, str]:
+        """Label by name ("L2·513"): the latest that a person gave, else the automatic one. Dead and
+        polysemantic features have none of the automatic ones."""
+        table = self.features
+        spoken = table[~table["verdict"].isin(["dead", "rare", "polysemantic"])]
+        found = {
+            f"L{layer}·{feature}": str(label)
+            for layer, feature, label in zip(spoken["layer"], spoken["feature"], spoken["label"], strict=True)
+        }
+        return found | {f"L{one.layer}·{one.feature}": one.label for one in current(self.given())}
+
+    def given(self) -> list[Given]:
+        """All labels that people gave, the oldest first."""
+        return [] if self.folder is None else Given.read(self.folder / LABELS_FILE)
+
+    def give_label(self, layer: int, number: int, label: str, author: str) -> Given:
+        """Keep a person's label, with the time. An empty label brings the automatic one back. Raises
+        ScxError for an atlas that is not saved, an unknown feature, or a label without an author."""
+        self._check(layer, number)
+        if self.folder is None:
+            raise ScxError("This atlas is not saved, so it cannot keep labels.", "Save it first.")
+        return add_label(self.folder / LABELS_FILE, layer, number, label, author)
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        slots = self.table("slots")
+        return dict(zip(slots["token"].tolist(), slots["text"].astype(str), strict=True))
+
+    def _index(self, layer: int, number: int) -> int:
+        return layer * int(self.meta["n_units"]) + number
+
+    def _check(self, layer: int, number: int) -> None:
+        layers, units = int(self.meta["n_layers"]), int(self.meta["n_units"])
+        if not (0 <= layer < layers and 0 <= number < units):
+            raise ScxError(
+                f"This atlas has no feature {number} in layer {layer}.",
+                f"Layers run from 0 to {layers - 1}, features from 0 to {units - 1}.",
+            )
+
+    def _read(self, name: str, where: pc.Expression | None = None) -> pa.Table:
+        if self.folder is None:
+            return self.tables[name] if where is None else self.tables[name].filter(where)
+        path = self.folder / f"{name}.parquet"
+        try:
+            return pq.read_table(path, filters=where)
+        except (OSError, pa.ArrowException) as error:
+            problem = f"{path} could not be read ({str(error)[:120]})."
+            raise ScxError(problem, "Make the atlas anew with `scx atlas`.") from error
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
+    """Tables as they are stored: 32-bit numbers, text by dictionary."""
+    return {
+        name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
+    }
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    fields = []
+    for one in table.schema:
+        kind = one.type
+        if pa.types.is_float64(kind):
+            kind = pa.float32()
+        elif pa.types.is_int64(kind):
+            kind = pa.int32()
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+            kind = pa.dictionary(pa.int32(), pa.string())
+        fields.append(pa.field(one.name, kind))
+    columns = [_as_type(table[one.name], one.type) for one in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(kind):
+        plain = column.cast(pa.string())
+        return plain.dictionary_encode().cast(kind) if len(plain) else plain.cast(kind)
+    return column.cast(kind, safe=False)

@@ -1,0 +1,89 @@
+"""An atlas read back is the atlas that was saved; its questions are answered; labels keep author and time."""
+
+import pandas as pd
+import pytest
+
+from scx_core.atlas import Atlas, AtlasConfig, collect
+from scx_core.errors import ScxError
+from scx_core.runs import sha256_of
+from tests.atlas.planted import planted
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def atlas(case):
+    return collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+
+
+@pytest.fixture
+def saved(atlas, tmp_path):
+    return atlas.save(tmp_path / "atlas")
+
+
+def test_saved_and_opened_is_the_same(atlas, saved):
+    opened = Atlas.open(saved.folder)
+    pd.testing.assert_frame_equal(opened.features, atlas.features)
+    pd.testing.assert_frame_equal(opened.beside["neurons"].shares, atlas.beside["neurons"].shares)
+    assert opened.meta == atlas.meta
+
+
+def test_the_same_inputs_give_the_same_files(case, saved, tmp_path):
+    again = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    again.save(tmp_path / "again")
+    assert sha256_of(tmp_path / "again") == sha256_of(saved.folder)
+
+
+def test_the_batch_size_changes_nothing_but_rounding(case, atlas):
+    other = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=7))
+    assert (other.features["verdict"] == atlas.features["verdict"]).all()
+    key = ["layer", "feature", "kind", "order", "row", "position"]
+    pd.testing.assert_frame_equal(other.table("examples")[key], atlas.table("examples")[key])
+
+
+def test_one_feature(case, saved):
+    number = case.truth.index("gene")
+    found = saved.feature(0, number)
+    assert found.row["feature"] == number
+    assert set(found.genes["gene"].head(len(case.genes[number]))) == case.genes[number]
+    top = found.examples[found.examples["kind"] == "top"]
+    assert set(top["gene"]) <= case.genes[number] and top["row"].is_unique
+    for one in top.itertuples():
+        here = one.position - one.start
+        assert one.values[here] == one.value
+        assert one.texts[here].strip() in one.gene
+
+
+def test_the_features_of_a_gene(case, saved):
+    number = case.truth.index("gene")
+    gene = next(iter(case.genes[number]))
+    found = saved.gene(gene.lower())
+    assert number in found.loc[found["reads"] > 0.1, "feature"].tolist()
+    with pytest.raises(ScxError, match="NOGENE"):
+        saved.gene("NoGene")
+
+
+def test_labels_of_people_win_and_can_be_taken_back(case, saved):
+    number = case.truth.index("gene")
+    name, automatic = f"L0·{number}", saved.labels()[f"L0·{case.truth.index('gene')}"]
+    given = saved.give_label(0, number, " my\nlabel ", "A. B.")
+    assert (given.label, given.author) == ("my label", "A. B.") and given.time.endswith("+00:00")
+    assert Atlas.open(saved.folder).labels()[name] == "my label"
+    saved.give_label(0, number, "", "A. B.")
+    assert saved.labels()[name] == automatic
+    with pytest.raises(ScxError, match="author"):
+        saved.give_label(0, number, "x", " ")
+    with pytest.raises(ScxError, match="no feature 100000"):
+        saved.give_label(0, 100000, "x", "me")
+
+
+def test_a_folder_that_is_not_whole_is_refused(saved):
+    (saved.folder / "genes.parquet").unlink()
+    with pytest.raises(ScxError, match=r"genes\.parquet"):
+        Atlas.open(saved.folder)
+    (saved.folder / "atlas.json").unlink()
+    with pytest.raises(ScxError, match=r"atlas\.json"):
+        Atlas.open(saved.folder)

@@ -64,17 +64,17 @@ def genes(circuit: Circuit) -> None:
 
 
 def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
-    config = st.column_config
+    config, unit = st.column_config, circuit.target.unit.removeprefix("of ")
     columns = {
         "gene": config.TextColumn("Gene", pinned=True),
-        "effect": config.NumberColumn("Effect, logits", format="%.3f", help=HELP["effect"]),
+        "effect": config.NumberColumn(f"Effect, {unit}", format="%.3f", help=HELP["effect"]),
         "share_of_cells": config.NumberColumn("Cells", format="percent", help=HELP["share"]),
         "rank": config.NumberColumn("Rank", format="%.0f", help="Place in the cell sentence (mean)."),
         "known_marker": config.TextColumn("Known marker", help="On this type's list; shared: on others too."),
         "marker_of": config.TextColumn(
             "Known in", help="Every type on whose list of known markers the gene is."
         ),
-        "sd": config.NumberColumn("sd", format="%.3f", help="Standard deviation over the cells, in logits."),
+        "sd": config.NumberColumn("sd", format="%.3f", help=f"Standard deviation over the cells, in {unit}."),
         "low": config.NumberColumn("low", format="%.3f", help="Lower end of the 95% bootstrap interval."),
         "high": config.NumberColumn("high", format="%.3f", help="Upper end of the 95% bootstrap interval."),
         "n_cells": config.NumberColumn("n", help="Cells whose sentence holds the gene."),

@@ -42,7 +42,7 @@ def genes_figure(
         for row in rows:
             _bar(pen, row, y, scale, row.gene in markers)
             y += _ROW
-    _axis(pen, scale, _HEAD + _GROUP - 15.0, y)
+    _axis(pen, scale, _HEAD + _GROUP - 15.0, y, circuit.target.unit)
     _foot(pen, circuit, shown, markers, y + 50.0, room)
     return pen.figure
 
@@ -124,7 +124,7 @@ def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> No
     pen.text(max(reach, zero) + 6.0, y, number(row.effect, 2), 10.5, colour=colours.MUTED)
 
 
-def _axis(pen: Pen, scale: _Scale, top: float, bottom: float) -> None:
+def _axis(pen: Pen, scale: _Scale, top: float, bottom: float, unit: str) -> None:
     for value in MaxNLocator(nbins=5).tick_values(scale.low, scale.high):
         if not scale.low <= value <= scale.high:
             continue
@@ -142,7 +142,7 @@ def _axis(pen: Pen, scale: _Scale, top: float, bottom: float) -> None:
     pen.text(
         middle,
         bottom + 26.0,
-        "effect on the answer's score, logits",
+        f"effect on the answer's score, {unit.removeprefix('of ')}",
         11.0,
         colour=colours.MUTED,
         align="center",

@@ -103,7 +103,7 @@ class WidthKey(NamedTuple):
 class Drawing(NamedTuple):
     """A circuit ready to be drawn; all renderers draw exactly this.
 
-    `notes` say what is not shown; `effect_limit` is the effect at full colour, in logits.
+    `notes` say what is not shown; `effect_limit` is the effect at full colour, in `unit`.
     """
 
     width: float
@@ -119,4 +119,5 @@ class Drawing(NamedTuple):
     provenance: str
     width_key: tuple[WidthKey, ...]
     effect_limit: float
+    unit: str
     colour_by: str

@@ -68,6 +68,7 @@ def simplify(
         provenance=words.provenance_line(circuit.provenance),
         width_key=key,
         effect_limit=maker.limit,
+        unit=circuit.target.unit,
         colour_by=view.colour_by,
     )
 

@@ -30,7 +30,8 @@ def sentence_html(
     spans = [_gene(gene, effects.get(gene), limit, gene in markers, circuit) for gene in shown]
     if len(shown) < len(genes):
         spans.append(f'<span style="color:{colours.MUTED}">and {len(genes) - len(shown):,} more</span>')
-    return f"<div>{_colour_key(limit, bool(markers))}<div {_FRAME}>{' '.join(spans)}</div></div>"
+    key = _colour_key(limit, bool(markers), circuit.target.unit)
+    return f"<div>{key}<div {_FRAME}>{' '.join(spans)}</div></div>"
 
 
 def _gene(gene: str, effect: GeneEffect | None, limit: float, marker: bool, circuit: Circuit) -> str:
@@ -51,7 +52,8 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
         return [plain(gene), "no effect was computed"]
     lines = [
         plain(gene),
-        f"effect {signed(effect.effect)} logits" + (f" (sd {number(effect.sd, 2)})" if effect.sd else ""),
+        f"effect {signed(effect.effect)} {circuit.target.unit}"
+        + (f" (sd {number(effect.sd, 2)})" if effect.sd else ""),
     ]
     if circuit.scope != "cell":
         lines.append(
@@ -62,10 +64,10 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
     return [*lines, "known marker"] if marker else lines
 
 
-def _colour_key(limit: float, markers: bool) -> str:
+def _colour_key(limit: float, markers: bool, unit: str) -> str:
     stops = ", ".join(colours.effect_colour(step / 12, 1.0) for step in range(-12, 13))
     ground = f"background:linear-gradient(90deg, {stops})"
     bar = f'<span style="width:120px;height:10px;border-radius:3px;{ground}"></span>'
-    ends = f"<span>−{number(limit, 2)}</span>{bar}<span>+{number(limit, 2)} logits</span>"
+    ends = f"<span>−{number(limit, 2)}</span>{bar}<span>+{number(limit, 2)} {html.escape(unit)}</span>"
     note = '<span style="margin-left:12px">★ known marker</span>' if markers else ""
     return f"<div {_KEY.format(colours.MUTED)}><span>Effect on the answer's score:</span>{ends}{note}</div>"

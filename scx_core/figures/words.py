@@ -95,7 +95,7 @@ def caption(circuit: Circuit) -> str:
         "Bottom: genes in the order of the cell sentence"
         + ("" if circuit.scope == "cell" else " (mean rank)")
         + "; middle: transcoder features by layer; top: the answer",
-        "Effect is the change of the answer's score in the frozen model, in logits",
+        f"Effect is the change of the answer's score in the frozen model, in {_measure(circuit)}",
     ]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
@@ -131,7 +131,7 @@ def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known:
     """Lines for a gene: effect, cells, rank, tokens, marker."""
     lines = [
         plain(group.gene or ""),
-        f"effect {signed(effect.effect if effect else group.effect)} logits"
+        f"effect {signed(effect.effect if effect else group.effect)} {circuit.target.unit}"
         + _deviation(effect.sd if effect else 0.0),
     ]
     if circuit.scope != "cell":
@@ -156,7 +156,7 @@ def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[st
         if first.feature is None
         else f"layer {first.layer}, feature {first.feature}"
         + (f", most at {plain(group.gene)}" if group.gene else ""),
-        f"effect {signed(group.effect)} logits" + _deviation(first.sd),
+        f"effect {signed(group.effect)} {circuit.target.unit}" + _deviation(first.sd),
         f"{percent(group.influence)} of the target's input flows through it",
     ]
     activations = [node.activation for node in group.members if node.activation is not None]
@@ -176,7 +176,7 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
     """Lines for the prompt, an error, the biases or the target."""
     if group.kind == "target":
         target = circuit.target
-        lines = [title(circuit), plain(target.label), f"score {signed(target.value)} logits"]
+        lines = [title(circuit), plain(target.label), f"score {signed(target.value)} {target.unit}"]
         if target.teacher_forced:
             lines.append("given before it: " + " ".join(plain(word, 24) for word in target.teacher_forced))
         return tuple(line for line in lines if line)
@@ -187,14 +187,14 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
     }[group.kind]
     return (
         heading,
-        f"effect {signed(group.effect)} logits",
+        f"effect {signed(group.effect)} {circuit.target.unit}",
         f"{percent(group.influence)} of the target's input",
     )
 
 
 def link_hover(flow: Flow, names: Mapping[str, str], circuit: Circuit) -> tuple[str, ...]:
     """Lines for an arrow: ends, weight with its unit, share of the input, cells."""
-    unit = "logits" if flow.target.startswith("target ") else "of pre-activation"
+    unit = circuit.target.unit if flow.target.startswith("target ") else "of pre-activation"
     lines = [
         f"{names[flow.source]} → {names[flow.target]}",
         f"direct effect {signed(flow.weight)} {unit}" + _deviation(flow.sd),
@@ -209,6 +209,10 @@ def link_hover(flow: Flow, names: Mapping[str, str], circuit: Circuit) -> tuple[
 def feature_name(node: Node) -> str:
     """ "L2·513"; of features that act together, their layer."""
     return f"L{node.layer} · joined" if node.feature is None else f"L{node.layer}·{node.feature}"
+
+
+def _measure(circuit: Circuit) -> str:
+    return circuit.target.unit.removeprefix("of ")
 
 
 def _deviation(sd: float) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from scx_core.cells import open_cells
 from scx_core.errors import ScxError
-from scx_core.sentences import Wording, block_encoder, encode_one_by_one, make_prompt
+from scx_core.sentences import Wording, block_encoder, encode_one_by_one, make_prompt, rank_matrix
 from scx_core.sentences.pieces import Pieces
 from tests.tiny import SYMBOLS, tiny_tokenizer
 
+DATA = Path(os.environ.get("SCX_TEST_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
+PYTHIA = DATA / "tokenizer" / "pythia_20B_tokenizer.json"
+REAL = DATA / "cells" / "kang2018_pbmc_ifnb.h5ad"
 ODD = (*SYMBOLS, "HLA-", "A.", "X Y", "'S", "É1", "<|endoftext|>")
 PROMPTS = (
     "scx",
@@ -95,3 +101,17 @@ def test_cells_that_cannot_be_encoded_raise_as_they_do_whole():
         for encoder in (Pieces(words).encode, lambda ranked_CR, w=words: encode_one_by_one(w, ranked_CR)):
             with pytest.raises(ScxError, match="no genes that fit"):
                 encoder(cells_CR)
+
+
+@pytest.mark.skipif(
+    not (PYTHIA.exists() and REAL.exists()), reason="Pythia's tokenizer or cells are not here"
+)
+@pytest.mark.parametrize("limit", [None, 300])
+def test_real_cells_under_pythia(limit):
+    tokenizer, table = PreTrainedTokenizerFast(tokenizer_file=str(PYTHIA)), open_cells(REAL)
+    rows = np.arange(0, table.n_cells, table.n_cells // 60)
+    cells_CR = rank_matrix(table.rows(rows), rows, 200, 42)
+    words = words_of(symbols=table.symbols, tokenizer=tokenizer, limit=limit)
+    encoder = block_encoder(words, cells_CR[:4])
+    assert encoder.__self__.__class__ is Pieces
+    assert same(encoder(cells_CR), encode_one_by_one(words, cells_CR))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from scx_core.sentences import answer_ids
+from scx_core.transcoders import TrainConfig, TranscoderConfig
 from scx_core.transcoders import tokens as room
 from scx_core.transcoders.kept import kept_texts
-from scx_core.transcoders.session import activations
+from scx_core.transcoders.session import Session, activations
 from scx_core.transcoders.tokens import cells_of_step, encode_texts
 from tests.tiny import tiny_cells, tiny_language, tiny_table
 
@@ -110,3 +111,14 @@ def test_without_the_prompt_only_genes_and_the_answer_count(lm):
     assert np.isclose(float(weights.max() / weights.min()), 3.0) and np.isclose(float(weights.mean()), 1.0)
     everything = texts._replace(skip_prompt=False)
     assert everything.counted(batch.mask_BT, cells).tolist() == batch.mask_BT.bool().tolist()
+
+
+def test_steps_without_the_prompt_learn_from_the_counted_tokens(lm):
+    texts = encode_texts(lm, tiny_table(5), np.arange(5), lm.sentence_config, skip_prompt=True)
+    train = TrainConfig(steps=2, cells_per_batch=5, warmup=1, skip_prompt=True)
+    session = Session.fresh(lm, texts, TranscoderConfig(k=3), train)
+    batch = texts.batch(lm, range(5))
+    n_counted = int(texts.counted(batch.mask_BT, range(5)).sum())
+    report = session.step(0)
+    assert report.tokens == n_counted < int(batch.mask_BT.sum())
+    assert np.isfinite([report.loss, *report.fvu]).all()

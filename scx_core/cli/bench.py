@@ -21,13 +21,15 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "smallest", "410m", "sentences", "train", "memory"),
+        choices=("circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills"),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
         "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
         "matrix to ranked genes and to tokens, beside the plain recipe; memory: peaks of a training on "
-        "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes",
+        "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes; "
+        "kills: a training that is killed at random moments and resumed, held against the unbroken one",
     )
+    parser.add_argument("--times", type=int, default=20, metavar="INT", help="kills (default: 20)")
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     parser.add_argument("--steps", type=int, default=30, help="train: steps that are timed (default: 30)")
     parser.add_argument(
@@ -57,6 +59,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         bench_trace,
     )
 
+    if args.what == "kills":
+        return _kills(args)
     if args.what == "circuits":
         return bench_circuits(common.open_tracer(args), args.type)
     if args.what == "sentences":
@@ -84,6 +88,14 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     return bench_training(lm, table, coder, args.steps, peer_python=args.peer_python)
 
 
+def _kills(args: argparse.Namespace) -> dict[str, Any]:
+    from scx_core.bench import bench_kills
+
+    seed = int(getattr(args, "seed", 0))
+    with tempfile.TemporaryDirectory() as folder:
+        return bench_kills(Path(folder), args.times, seed, common.progress_of(args))
+
+
 def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
@@ -95,6 +107,13 @@ def summary(result: dict[str, Any]) -> str:
         return f"{where}\n{_memory(result)}"
     if "sentences" in result:
         return f"{where}\n{_sentences(result)}"
+    if "kills" in result:
+        words = "the same bits as" if result["identical"] else "OTHER WEIGHTS OR FIGURES THAN"
+        return (
+            f"{where}\nkilled {result['kills']} times ({result['in_writes']} of them while a checkpoint was "
+            f"written) and resumed, the training of {result['steps']} steps ended with {words} the unbroken "
+            f"one; {result['seconds']['killed']:.0f} s against {result['seconds']['unbroken']:.0f} s"
+        )
     if "smallest" in result:
         return f"{where}\n{_smallest(result)}"
     if "rows" in result:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
 from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
-from scx_core.runs.jobs import RUN
+from scx_core.runs.jobs import RUN, torchrun
 from scx_core.runs.tensorboard import check_installed, mirrored
+
+if TYPE_CHECKING:
+    from scx_core.transcoders import TrainingJob
+    from scx_core.transcoders.distributed import Team
 
 FIGURES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_recovered", "kl")
 
@@ -53,17 +58,58 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train to the end. Raises KeyboardInterrupt, saying how to go on, when it was stopped before."""
     if args.tensorboard:
         check_installed()
-    folder = RunFolder.open(args.run) if args.run else _new_run(args)
+    from scx_core.transcoders import TrainingJob
+    from scx_core.transcoders.distributed import device_of, launched, team
+
+    if launched():
+        with team(_device(args)) as members:
+            folder = RunFolder.open(members.text(_folder_of(args) if members.leads else ""))
+            job = from_dict(TrainingJob, folder.config)
+            job = replace(job, device=device_of(job.device, members))
+            return _train(args, folder, job, members)
+    folder = RunFolder.open(_folder_of(args))
     if args.detach:
         start(folder, _argv(args))
         return common.run_summary(folder)
-    from scx_core.transcoders import TrainingJob, train
-
     job = from_dict(TrainingJob, folder.config)
+    if _processes(args, job) > 1:
+        torchrun(folder, _argv(args), _processes(args, job))
+    return _train(args, folder, job)
+
+
+def _folder_of(args: argparse.Namespace) -> str:
+    """The folder of the run that is named, or of a new one."""
+    return str(RunFolder.open(args.run).path if args.run else _new_run(args).path)
+
+
+def _device(args: argparse.Namespace) -> str:
+    return str(RunFolder.open(args.run).config["device"]) if args.run else str(args.device)
+
+
+def _processes(args: argparse.Namespace, job: TrainingJob) -> int:
+    """The number that is asked for now, else that of the run."""
+    from scx_core.transcoders import TrainConfig
+
+    return from_namespace(TrainConfig, args, job.train).processes
+
+
+def _train(
+    args: argparse.Namespace, folder: RunFolder, job: TrainingJob, members: Team | None = None
+) -> dict[str, Any]:
+    """Train here; in a team, rank 0 alone shows progress and the result."""
+    from scx_core.transcoders import train
+    from scx_core.transcoders.distributed import ALONE
+
+    members = members or ALONE
+    if not members.leads:
+        args.quiet, args.json, args.tensorboard = True, None, False
     lm, table = _open(args, job)
     shown = common.progress_of(args)
     with mirrored(folder, shown) if args.tensorboard else nullcontext(shown) as progress:
-        done = train(folder, lm, table, progress)
+        done = train(folder, lm, table, progress, members)
+    if members.size > 1 and done is None:
+        # Stopped in order, or not the one that finishes: no failure to the launcher.
+        return common.run_summary(folder)
     if done is None:
         raise KeyboardInterrupt(f"stopped; `scx train --run {folder.path}` goes on")
     return common.run_summary(folder) | {
@@ -118,7 +164,8 @@ def _open(args: argparse.Namespace, job: Any) -> tuple[Any, Any]:
 def summary(result: dict[str, Any]) -> str:
     """Where the set is and how well it stands in for the MLPs."""
     if "metrics" not in result:
-        return f"{result['name']} runs in the background; its folder is {result['run']}"
+        where = "runs in the background" if result["state"] == "running" else f"is {result['state']}"
+        return f"{result['name']} {where}; its folder is {result['run']}"
     metrics = result["metrics"]
     rows = [(name, metrics.get(name)) for name in FIGURES]
     each = metrics.get("per_layer", [])

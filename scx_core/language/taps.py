@@ -5,7 +5,7 @@ Legend: B cells, T positions, d residual width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -52,8 +52,9 @@ def forward(lm: Language, ids_BT: torch.Tensor, mask_BT: torch.Tensor, **options
 
 
 @contextmanager
-def captured_mlps(lm: Language) -> Iterator[MlpIO]:
-    """While active, each forward pass fills the lists with every layer's MLP input and output."""
+def captured_mlps(lm: Language, layers: Iterable[int] | None = None) -> Iterator[MlpIO]:
+    """While active, each forward pass fills the lists with every layer's MLP input and output (or those of
+    `layers`)."""
     n = lm.facts.n_layers
     io = MlpIO([torch.empty(0)] * n, [torch.empty(0)] * n, None)
 
@@ -63,7 +64,8 @@ def captured_mlps(lm: Language) -> Iterator[MlpIO]:
 
         return hook
 
-    handles = [lm.part(layer, "mlp").register_forward_hook(keep(layer)) for layer in range(n)]
+    wanted = range(n) if layers is None else layers
+    handles = [lm.part(layer, "mlp").register_forward_hook(keep(layer)) for layer in wanted]
     try:
         yield io
     finally:
@@ -72,9 +74,15 @@ def captured_mlps(lm: Language) -> Iterator[MlpIO]:
 
 
 @torch.no_grad()
-def mlp_io(lm: Language, ids_BT: torch.Tensor, mask_BT: torch.Tensor, logits: bool = False) -> MlpIO:
-    """One forward pass; inputs and outputs of all MLPs, and the logits if wanted."""
-    with captured_mlps(lm) as io:
+def mlp_io(
+    lm: Language,
+    ids_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    logits: bool = False,
+    layers: Iterable[int] | None = None,
+) -> MlpIO:
+    """One forward pass; inputs and outputs of all MLPs (or those of `layers`), and the logits if wanted."""
+    with captured_mlps(lm, layers) as io:
         body = lm.model if logits else lm.model.base_model
         out = body(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=False)
     return io._replace(logits_BTV=out.logits if logits else None)

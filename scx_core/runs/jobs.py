@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -57,6 +57,22 @@ def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
     # Someone must ask for the exit code, else a dead job stays in the process table as long as we live.
     threading.Thread(target=job.wait, daemon=True).start()
     return job.pid
+
+
+def torchrun(run: RunFolder, words: Sequence[str], processes: int) -> NoReturn:
+    """Become `torchrun` with so many processes of `python -m scx_core *words` on this machine.
+
+    This process keeps its pid: who stops it stops all of them.
+    """
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, "-P", "-m", *launcher, "-m", *_command(run, words)[3:]]
+    # torchrun starts its processes without -P; and one thread each, unless the user says otherwise.
+    environment = _environment() | {"PYTHONSAFEPATH": "1"}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if sys.platform == "win32":  # there a program cannot be replaced: it is waited for
+        sys.exit(subprocess.call(command, env=environment))
+    os.execve(sys.executable, command, environment)
 
 
 def stop(run: RunFolder) -> None:

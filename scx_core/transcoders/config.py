@@ -130,6 +130,27 @@ class TrainConfig:
     )
     evaluate_cells: int = option(16, "Held-out cells that are measured on", minimum=1)
     checkpoint_every: int = option(100, "Steps between two checkpoints", minimum=1, unit="steps")
+    processes: int = option(
+        1,
+        "Processes that share the training: one for each graphics card, or several on a processor",
+        minimum=1,
+    )
+    parallel: Literal["auto", "data", "layers"] = option(
+        "auto",
+        "What several processes share out: data (the cells of a step; all hold all layers), layers (each "
+        "holds some, and reads all cells), auto (data where the layers fit)",
+    )
+    micro_batch_cells: int = option(
+        0,
+        "Cells that go through at once, with the result of the whole step (0: what fits into a graphics "
+        "card's memory; on a processor all)",
+        minimum=0,
+    )
+    precision: Literal["auto", "float32", "bfloat16", "fastest"] = option(
+        "auto",
+        "Of the model's forward pass; transcoders are always float32. auto: bfloat16 on a graphics card that "
+        "has it, float32 on a processor; fastest: bfloat16 where a trial finds it faster",
+    )
     calibration_cells: int = option(128, "Training cells that the saved thresholds are fitted on", minimum=1)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -95,3 +95,16 @@ def layer_sums(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) 
     variance = square - mean.square().sum(1) / count
     dead = 1 - fired.double().mean(1)
     return [LayerSums(*row) for row in torch.stack([error / variance, active / count, dead], 1).tolist()]
+
+
+def held_out_metrics(lm: Language, coders: TranscoderSet, texts: Texts) -> dict[str, Any]:
+    """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer."""
+    cells = range(texts.n_cells)
+    all_at_once, each = spliced(lm, coders, texts, cells), layer_sums(lm, coders, texts, cells)
+    return {
+        "cells": texts.n_cells,
+        "tokens": len(texts.ids),
+        **all_at_once._asdict(),
+        "ce_recovered": all_at_once.ce_recovered,
+        "per_layer": [layer._asdict() for layer in each],
+    }

@@ -20,20 +20,27 @@ def revival_loss(
     W_enc_Dd: torch.Tensor,
     b_enc_D: torch.Tensor,
     W_dec_Dd: torch.Tensor,
+    *,
+    whole: tuple[float, int] | None = None,
 ) -> torch.Tensor:
     """How badly the dead features alone explain the remaining error, relative to that error.
 
     Softplus instead of a gate: a dead feature's pre-activation is negative nearly everywhere, and a gate
     would send no gradient to its encoder row. With it the encoder learns which tokens to fire on. Its
-    scale is the share of the error that each of the features used would have to carry.
+    scale is the share of the error that each of the features used would have to carry. `whole` is ‖error‖²
+    and the number of tokens of the whole batch, where this is a part of it: the losses of the parts add up.
     """
     n_aux = min(AUX_FEATURES, len(b_enc_D))
-    scale = error_Td.square().sum(1).mean().sqrt().clamp(min=1e-8) / n_aux**0.5
+    squares = error_Td.square()
+    total, mean = squares.sum(), squares.sum(1).mean()
+    if whole is not None:
+        total, mean = torch.full_like(total, whole[0]), torch.full_like(mean, whole[0] / whole[1])
+    scale = mean.sqrt().clamp(min=1e-8) / n_aux**0.5
     pre_TD = nnf.linear(x_Td, W_enc_Dd, b_enc_D)
     top = pre_TD.topk(n_aux, dim=1)
     z_TD = torch.zeros_like(pre_TD).scatter(1, top.indices, scale * nnf.softplus(top.values / scale))
     missing_Td = error_Td - z_TD @ W_dec_Dd
-    return missing_Td.square().sum() / error_Td.square().sum().clamp(min=1e-12)
+    return missing_Td.square().sum() / total.clamp(min=1e-12)
 
 
 @torch.no_grad()

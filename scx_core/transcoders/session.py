@@ -14,12 +14,15 @@ from typing import NamedTuple
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language import Language, mlp_io
+from scx_core.language import Language
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-from scx_core.transcoders.module import Reads, TranscoderSet
+from scx_core.transcoders.module import TranscoderSet, from_tensors
 from scx_core.transcoders.phases import phase
+from scx_core.transcoders.plan import Plan
+from scx_core.transcoders.reading import activations
+from scx_core.transcoders.shared import layer_step
 from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
-from scx_core.transcoders.trainee import Trainee
+from scx_core.transcoders.trainee import Report, Trainee
 
 START_CELLS = 64  # cells that scales and first weights are taken from
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -54,43 +57,70 @@ def features_of_step(cfg: TranscoderConfig, train: TrainConfig, step: int) -> in
 
 
 class Session:
-    """The layers in training and their optimiser."""
+    """The layers in training here (all of them, or those numbered `own`) and their optimiser."""
 
     def __init__(
-        self, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, trainees: list[Trainee]
+        self,
+        lm: Language,
+        texts: Texts,
+        cfg: TranscoderConfig,
+        train: TrainConfig,
+        trainees: list[Trainee],
+        plan: Plan | None = None,
     ):
         self.lm, self.texts, self.cfg, self.train, self.trainees = lm, texts, cfg, train, trainees
+        self.plan = plan or Plan()
+        self.own = self.plan.own(lm.facts.n_layers)
         weights = [tensor for trainee in trainees for tensor in trainee.weights.values()]
         self.optimizer = torch.optim.Adam(weights, lr=train.learning_rate, foreach=True)
 
     @classmethod
-    def fresh(cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig) -> Session:
+    def fresh(
+        cls,
+        lm: Language,
+        texts: Texts,
+        cfg: TranscoderConfig,
+        train: TrainConfig,
+        plan: Plan | None = None,
+    ) -> Session:
         """First weights from the activations of the first cells of the first epoch."""
+        plan = plan or Plan()
         cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
         size = train.cells_per_batch
         samples = [
-            list(activations(lm, texts, cells[start : start + size], cfg.reads))
+            list(activations(lm, texts, cells[start : start + size], cfg.reads, plan))
             for start in range(0, len(cells), size)
         ]
         trainees = []
-        for layer, parts in enumerate(zip(*samples, strict=True)):
+        for layer, parts in zip(plan.own(lm.facts.n_layers), zip(*samples, strict=True), strict=True):
             x_Td, y_Td = (torch.cat(side) for side in zip(*parts, strict=True))
             trainees.append(Trainee.from_data(cfg, train, x_Td, y_Td, layer))
-        return cls(lm, texts, cfg, train, trainees)
+            # Other cards may round otherwise.
+            plan.partners.led([*trainees[-1].weights.values(), *trainees[-1].memory.values()])
+        return cls(lm, texts, cfg, train, trainees, plan)
 
     @classmethod
     def restored(
-        cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, saved: dict
+        cls,
+        lm: Language,
+        texts: Texts,
+        cfg: TranscoderConfig,
+        train: TrainConfig,
+        saved: dict,
+        plan: Plan | None = None,
     ) -> Session:
-        """As `tensors()` wrote it."""
+        """As `tensors()` wrote it, whoever did: one process or several."""
+        plan = plan or Plan()
+        own = plan.own(lm.facts.n_layers)
+        saved = {name: t for name, t in saved.items() if name.split(".")[0] in set(map(str, own))}
         # Adam keeps its step count on the CPU, wherever the weights are.
         saved = {name: t if name.endswith(".step") else t.to(lm.device) for name, t in saved.items()}
         trainees = []
-        for layer in range(lm.facts.n_layers):
+        for layer in own:
             part = {kind: _under(saved, f"{layer}.{kind}.") for kind in ("weights", "memory")}
             trainees.append(Trainee(cfg, train, part["weights"], part["memory"]))
-        session = cls(lm, texts, cfg, train, trainees)
-        for layer, trainee in enumerate(trainees):
+        session = cls(lm, texts, cfg, train, trainees, plan)
+        for layer, trainee in zip(own, trainees, strict=True):
             for name, tensor in trainee.weights.items():
                 moments = _under(saved, f"{layer}.adam.{name}.")
                 if moments:
@@ -98,9 +128,9 @@ class Session:
         return session
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that a resumed session needs, by name."""
+        """Everything that a resumed session needs, by name; of a team of processes rank 0 gets it."""
         out: dict[str, torch.Tensor] = {}
-        for layer, trainee in enumerate(self.trainees):
+        for layer, trainee in zip(self.own, self.trainees, strict=True):
             out |= {f"{layer}.weights.{name}": tensor for name, tensor in trainee.weights.items()}
             out |= {f"{layer}.memory.{name}": tensor for name, tensor in trainee.memory.items()}
             for name, tensor in trainee.weights.items():
@@ -108,7 +138,16 @@ class Session:
                 out |= {
                     f"{layer}.adam.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state
                 }
-        return out
+        return self._for_leader(out)
+
+    def _for_leader(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        team = self.plan.team
+        if self.plan.shared_layers:
+            return team.collected(tensors)
+        return tensors if team.leads else {}
+
+    def _read(self, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return activations(self.lm, self.texts, cells, self.cfg.reads, self.plan)
 
     def step(self, step: int) -> StepReport:
         """One optimisation step. Raises ScxError naming the layer when a loss is not a number; the weights
@@ -117,13 +156,18 @@ class Session:
         k = features_of_step(self.cfg, self.train, step)
         self.optimizer.zero_grad(set_to_none=True)
         weight_T = self.texts.weights(self.lm, cells, self.train.answer_weight)
-        reports = []
-        for layer, (x_Td, y_Td) in enumerate(activations(self.lm, self.texts, cells, self.cfg.reads)):
-            report = self.trainees[layer].step(x_Td, y_Td, k, weight_T)
-            _check_finite(report.objective.item(), step, layer)
-            with phase("backward"):
-                report.objective.backward()  # here, so that only one layer's graph is alive at a time
-            reports.append(report)
+        part = self.plan.partners.part(len(cells))
+        mine, tokens = cells[part], self.texts.tokens_of(cells, part)
+        rows = []
+        # Layer by layer, so that only one layer's graph is alive at a time.
+        layers = zip(self.trainees, self._read(mine), strict=True)
+        for trainee, (x_Td, y_Td) in layers:
+            report = layer_step(trainee, self.plan, x_Td, y_Td, k, weight_T[tokens], len(mine), len(weight_T))
+            rows.append([float(value) for value in report])
+        all_rows = self.plan.report(torch.tensor(rows, dtype=torch.float64, device=self.lm.device)).tolist()
+        reports = [Report(torch.tensor(row[0]), *row[1:]) for row in all_rows]
+        for layer, report in enumerate(reports):
+            _check_finite(float(report.objective), step, layer)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.train, step)
         with phase("optimiser"):
@@ -138,25 +182,42 @@ class Session:
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
 
-    def coders(self, cuts: Sequence[float | None] | None = None) -> TranscoderSet:
-        """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says."""
+    def coders(self, cuts: Sequence[float | None] | None = None) -> TranscoderSet | None:
+        """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says. Of several
+        processes rank 0 gets them all."""
         cuts = cuts or [None] * len(self.trainees)
         layers = [trainee.folded(cut) for trainee, cut in zip(self.trainees, cuts, strict=True)]
-        return TranscoderSet(tuple(layers), reads=self.cfg.reads)
+        coders = TranscoderSet(tuple(layers), reads=self.cfg.reads)
+        if self.plan.shared_layers:
+            return self._all_layers(coders)
+        return coders if self.plan.team.leads else None
 
-    def calibrated(self) -> TranscoderSet:
+    def _all_layers(self, own: TranscoderSet) -> TranscoderSet | None:
+        """The layers that the processes share out, together, on rank 0."""
+        named = zip(self.own, own.tensors(), strict=True)
+        tensors = {f"{layer}.{name}": t for layer, coder in named for name, t in coder.items()}
+        if not (found := self._for_leader(tensors)):
+            return None
+        first, device = own.layers[0], self.lm.device
+        layers = (
+            from_tensors(_under(found, f"{layer}."), first.kind, first.k).to(device)
+            for layer in range(self.lm.facts.n_layers)
+        )
+        return TranscoderSet(tuple(layers), reads=own.reads)
+
+    def calibrated(self) -> TranscoderSet | None:
         """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
         JumpReLU that was held at a target with its thresholds moved together until they have as many."""
         if self.cfg.kind != "batchtopk" and not (self.cfg.kind == "jumprelu" and self.cfg.controlled):
             return self.coders()
+        if not self.plan.shared_layers and not self.plan.team.leads:
+            return None
         size = self.train.cells_per_batch
         kept: list[list[torch.Tensor]] = [[] for _ in self.trainees]
         cells = cells_of_step(0, self.texts.n_cells, self.train.calibration_cells, self.train.seed + 1)
         tokens = 0
         for start in range(0, len(cells), size):
-            for layer, (x_Td, y_Td) in enumerate(
-                activations(self.lm, self.texts, cells[start : start + size], self.cfg.reads)
-            ):
+            for layer, (x_Td, y_Td) in enumerate(self._read(cells[start : start + size])):
                 kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
             tokens += len(x_Td)
         wanted = round((self.cfg.wanted if self.cfg.controlled else self.cfg.k) * tokens)
@@ -176,26 +237,6 @@ def fast_attention(lm: Language) -> Iterator[None]:
         yield
     finally:
         lm.model.set_attn_implementation(before)
-
-
-def activations(
-    lm: Language, texts: Texts, cells: Cells, reads: Reads = "input"
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What each layer's transcoder is given (the MLP's input; for an SAE its output) and the MLP's output,
-    float32 [T, d], from one forward pass; counted tokens only."""
-    ids_BT, mask_BT = texts.batch(lm, cells)
-    with phase("model"):
-        io, counted_BT = mlp_io(lm, ids_BT, mask_BT), texts.counted(mask_BT, cells)
-    at_N = None if bool(counted_BT.all()) else counted_BT.flatten().nonzero()[:, 0]
-    for layer in range(lm.facts.n_layers):
-        y_Td = _rows(io.outputs[layer], at_N)
-        yield (_rows(io.inputs[layer], at_N) if reads == "input" else y_Td), y_Td
-
-
-def _rows(x_BTd: torch.Tensor, at_N: torch.Tensor | None) -> torch.Tensor:
-    """The tokens at some places of a batch (None: all of them), float32 [T, d]."""
-    x_Td = x_BTd.flatten(0, 1)
-    return (x_Td if at_N is None else x_Td.index_select(0, at_N)).float()
 
 
 def _cut_at(values_N: torch.Tensor, wanted: int) -> float:

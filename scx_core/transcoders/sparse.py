@@ -70,12 +70,12 @@ def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selec
     that is too high is noticed and dropped, so that the result never depends on it.
     """
     for share in GUESSES if floor > 0 else (0.0,):
-        candidates, values = _above(pre_TF, share * floor)
+        candidates, values = above(pre_TF, share * floor)
         if len(candidates) >= n_keep:
             break
     cut = 0.0
     if len(candidates) > n_keep:
-        cut = _largest(values, n_keep)
+        cut = nth_largest(values, n_keep)
         kept = values >= cut
         candidates, values = candidates[kept], values[kept]
     elif len(candidates):
@@ -83,7 +83,7 @@ def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selec
     return Selection(pattern_of(candidates, *pre_TF.shape), cut, values)
 
 
-def _above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tensor]:
+def above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Places in the flattened matrix of the values above a level, and the values, [N] each."""
     if (kernels := _kernels(pre_TF)) is not None:
         return kernels.above(pre_TF, level)
@@ -92,12 +92,19 @@ def _above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tens
     return places, flat[places]
 
 
-def _largest(values_N: torch.Tensor, n: int) -> float:
+def nth_largest(values_N: torch.Tensor, n: int) -> float:
     """The n-th largest of some values."""
     place = len(values_N) - n
     if values_N.device.type != "cpu":
         return float(torch.kthvalue(values_N, place + 1).values)
     return float(np.partition(values_N.detach().numpy(), place)[place])  # many times faster on a CPU
+
+
+def select_above(pre_TF: torch.Tensor, level: float) -> Selection:
+    """The positive pre-activations that reach `level`: a part of a selection made over more tokens."""
+    # What is above the next smaller number is at the level or above it.
+    places, values = above(pre_TF, max(0.0, float(np.nextafter(np.float32(level), np.float32(0.0)))))
+    return Selection(pattern_of(places, *pre_TF.shape), level, values)
 
 
 def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:

@@ -101,6 +101,12 @@ class Texts(NamedTuple):
             return 0, end, answer
         return int(self.genes_C2[cell, 0]), min(int(self.genes_C2[cell, 1]), end), answer
 
+    def tokens_of(self, cells: Cells, part: slice) -> slice:
+        """Where the counted tokens of `cells[part]` lie among those of `cells`, one cell after another."""
+        lengths = np.array([last - first + answer for first, last, answer in map(self._trained, cells)])
+        before = int(lengths[: part.start].sum())
+        return slice(before, before + int(lengths[part].sum()))
+
     def weights(self, lm: Language, cells: Cells, answer_weight: float) -> torch.Tensor:
         """Weights of the cells' counted tokens one after another, float32 [tokens], 1 on average."""
         parts = []

@@ -21,12 +21,15 @@ from scx_core.language import Language
 from scx_core.language.numbers import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
+from scx_core.runs.ranks import Onlooker, RankFile
 from scx_core.transcoders.config import TrainConfig, TrainingJob
+from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.kept import kept_texts
 from scx_core.transcoders.module import TranscoderSet
-from scx_core.transcoders.quality import layer_sums, spliced
+from scx_core.transcoders.plan import make_plan, memory_of
+from scx_core.transcoders.quality import held_out_metrics, spliced
 from scx_core.transcoders.session import Session, StepReport, fast_attention
 from scx_core.transcoders.tokens import Texts, cells_of_step, encode_texts
 
@@ -62,32 +65,45 @@ def training_split(lm: Language, table: CellTable, cfg: TrainConfig) -> Split:
 
 
 def train(
-    run: RunFolder, lm: Language, table: CellTable, progress: Progress = silent
+    run: RunFolder, lm: Language, table: CellTable, progress: Progress = silent, team: Team = ALONE
 ) -> TranscoderSet | None:
     """Train to the end, from the latest checkpoint if there is one; None when asked to stop (SIGTERM) before.
 
-    A finished run returns its set. Raises ScxError when model or cells are not those that the run began
-    with, when a loss is not a number, or when another process holds the run.
+    A finished run returns its set. All processes of a `team` call it; rank 0 alone writes, and alone gets the
+    set. Raises ScxError when model or cells are not those that the run began with, when a loss is not a
+    number, when another process holds the run, or when one of the team is gone.
     """
     job = from_dict(TrainingJob, run.config)
     finished = run.path / "transcoders"
     if (finished / "scx.json").exists():
         return load_set(finished, lm.device)
-    with run.lock(), stop_requested() as stopping, fast_attention(lm), flushed_subnormals():
+    run = run if team.leads else Onlooker.of(run)
+    rank = RankFile(run, team.rank, team.size, str(lm.device))
+    with (
+        run.lock(),
+        rank.until_the_end(),
+        stop_requested() as stopping,
+        fast_attention(lm),
+        flushed_subnormals(),
+    ):
         try:
             _check_same(run, lm, table)
             run.write_status("running", run.status().done, job.train.all_steps, "reading cells")
             split = Split.from_json(read_json(run.path / "split.json"))
             tokens, shown = run.path / "tokens", _in_status(run, job.train, progress)
             skip = job.train.skip_prompt
-            texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip)
+            with team.after_leader():  # it writes the tokens that the others read
+                texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip)
             held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
-            session, first = _open_session(run, lm, texts, job)
-            if not _loop(run, session, held_out, first, stopping, progress):
+            session, first = _open_session(run, lm, texts, job, team)
+            if not _loop(run, session, held_out, first, stopping, progress, rank):
                 return None
             coders = session.calibrated()
+            before = session.tensors() if job.train.finetune_steps else {}
+            if coders is None:
+                return None  # what is left is the work of one process
             if job.train.finetune_steps:
-                tuned = _tune(run, session, coders, held_out, stopping, progress)
+                tuned = _tune(run, session, coders, before, held_out, stopping, progress)
                 if tuned is None:
                     return None
                 coders = tuned
@@ -125,14 +141,18 @@ def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
             )
 
 
-def _open_session(run: RunFolder, lm: Language, texts: Texts, job: TrainingJob) -> tuple[Session, int]:
+def _open_session(
+    run: RunFolder, lm: Language, texts: Texts, job: TrainingJob, team: Team
+) -> tuple[Session, int]:
     """The session and the step to go on with."""
     checkpoint = run.latest_checkpoint()
+    begun_with = checkpoint.state.get("precision", "float32") if checkpoint else ""
+    plan = make_plan(lm, texts, job.transcoder, job.train, team, begun_with)
     if checkpoint is None:
         run.truncate_metrics(-1)
-        return Session.fresh(lm, texts, job.transcoder, job.train), 0
+        return Session.fresh(lm, texts, job.transcoder, job.train, plan), 0
     run.truncate_metrics(checkpoint.step)
-    session = Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors)
+    session = Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
     return session, min(checkpoint.step, job.train.steps)
 
 
@@ -143,20 +163,28 @@ def _loop(
     first: int,
     stopping: Callable[[], bool],
     progress: Progress,
+    rank: RankFile,
 ) -> bool:
-    """The steps from `first` on. False when it was asked to stop."""
-    cfg = session.train
+    """The steps from `first` on. False when it was asked to stop: a whole team stops at the same step."""
+    cfg, team = session.train, session.plan.team
     since, tokens = time.perf_counter(), 0
     for done in range(first + 1, cfg.steps + 1):
         report = session.step(done - 1)
         tokens += report.tokens
-        if done % cfg.log_every == 0 or done % cfg.evaluate_every == 0 or done == cfg.steps:
-            speed = tokens / (time.perf_counter() - since)
+        speed = tokens / (time.perf_counter() - since)
+        if note := session.plan.micro.pop_note():
+            run.log({"step": done, "note": note, "micro_batch_cells": session.plan.micro.cells})
+        measured = done % cfg.log_every == 0 or done % cfg.evaluate_every == 0 or done == cfg.steps
+        if measured:
             run.log(_record(done, report, speed) | _evaluation(session, held_out, done))
             since, tokens = time.perf_counter(), 0
-        stop = done < cfg.steps and stopping()
-        if done % cfg.checkpoint_every == 0 or done == cfg.steps or stop:
-            _checkpoint(run, done, session.tensors())
+        stop = team.any(done < cfg.steps and stopping())
+        saved = done % cfg.checkpoint_every == 0 or done == cfg.steps or stop
+        if saved:
+            _checkpoint(run, done, session.tensors(), session.plan.state)
+        rank.write(step=done, tokens_per_second=round(speed), memory=memory_of(session.lm.device))
+        if measured or saved:
+            team.meet()  # rank 0 measures and writes alone
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "training")
         progress(done, cfg.all_steps, "training")
         if stop:
@@ -168,14 +196,14 @@ def _tune(
     run: RunFolder,
     session: Session,
     coders: TranscoderSet,
+    before: dict[str, torch.Tensor],
     held_out: Texts,
     stopping: Callable[[], bool],
     progress: Progress,
 ) -> TranscoderSet | None:
-    """The last steps, all layers together; what the layers were before them stays in each checkpoint. None
+    """The last steps, all layers together; what the layers were `before` them stays in each checkpoint. None
     when it was asked to stop."""
     cfg, saved = session.train, run.latest_checkpoint()
-    before = session.tensors()
     first, tune = 0, FineTune(session.lm, coders, cfg.finetune_rate)
     if saved is not None and saved.step > cfg.steps:
         first = saved.step - cfg.steps
@@ -191,7 +219,7 @@ def _tune(
             run.log(record | (_measured(session, tune.finished(), held_out) if last else {}))
         stop = not last and stopping()
         if (step + 1) % cfg.checkpoint_every == 0 or last or stop:
-            _checkpoint(run, done, before | tune.tensors())
+            _checkpoint(run, done, before | tune.tensors(), session.plan.state)
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "tuning all layers together")
         progress(done, cfg.all_steps, "training")
         if stop:
@@ -199,7 +227,7 @@ def _tune(
     return tune.finished()
 
 
-def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor]) -> None:
+def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor], state: dict[str, str]) -> None:
     """Keep the state, unless it is spoilt: it would take the place of a good one."""
     spoilt = [name for name, t in tensors.items() if t.is_floating_point() and not bool((t < INFINITE).all())]
     if spoilt:
@@ -207,7 +235,7 @@ def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor]) -> 
             f"After step {step} {spoilt[0]} is not finite; this state was not kept.",
             "The last checkpoint is. Start a run with a lower learning rate, or check the model.",
         )
-    run.save_checkpoint(step, tensors, {})
+    run.save_checkpoint(step, tensors, state)
 
 
 def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:
@@ -229,7 +257,9 @@ def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float
     return _measured(session, session.coders(), held_out)
 
 
-def _measured(session: Session, coders: TranscoderSet, held_out: Texts) -> dict[str, float]:
+def _measured(session: Session, coders: TranscoderSet | None, held_out: Texts) -> dict[str, float]:
+    if coders is None:  # rank 0 has them
+        return {}
     cells = range(min(session.train.evaluate_cells, held_out.n_cells))
     found = spliced(session.lm, coders, held_out, cells)
     return {**found._asdict(), "ce_recovered": found.ce_recovered}
@@ -260,16 +290,3 @@ def _finish(
     saved = save_set(folder, coders, meta)
     run.write_status("done", steps, steps, "finished")
     return saved
-
-
-def held_out_metrics(lm: Language, coders: TranscoderSet, texts: Texts) -> dict[str, Any]:
-    """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer."""
-    cells = range(texts.n_cells)
-    all_at_once, each = spliced(lm, coders, texts, cells), layer_sums(lm, coders, texts, cells)
-    return {
-        "cells": texts.n_cells,
-        "tokens": len(texts.ids),
-        **all_at_once._asdict(),
-        "ce_recovered": all_at_once.ce_recovered,
-        "per_layer": [layer._asdict() for layer in each],
-    }

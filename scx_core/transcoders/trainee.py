@@ -18,7 +18,13 @@ from scx_core.transcoders.jump import Count, Jump, follow
 from scx_core.transcoders.module import Kind, Transcoder
 from scx_core.transcoders.phases import phase
 from scx_core.transcoders.revive import lift, revival_loss
-from scx_core.transcoders.sparse import Selection, decode_selected, select_batch, select_tokens
+from scx_core.transcoders.sparse import (
+    Selection,
+    decode_selected,
+    select_above,
+    select_batch,
+    select_tokens,
+)
 
 GUESS = 0.8  # share of the last cuts that the next one is expected to be above
 CUT_MEMORY = 0.98  # decay a step of the running mean of the selection's cut
@@ -32,6 +38,16 @@ class Report(NamedTuple):
     fvu: float
     l0: float
     dead: float
+
+
+class Coded(NamedTuple):
+    """Tokens through a layer: error, sparsity penalty, how often each feature fires, and the smallest
+    pre-activation that was kept (of jumprelu the mean threshold; relu has none)."""
+
+    error_Td: torch.Tensor
+    penalty: torch.Tensor | float
+    fires_F: torch.Tensor
+    cut: float | None
 
 
 class Trainee:
@@ -96,14 +112,14 @@ class Trainee:
         `weight_T` weighs the tokens' errors (1 on average).
         """
         x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
-        w, (error_Td, penalty, fires_F) = self.weights, self._code(x_Td, y_Td, k)
-        loss = self._error_term(error_Td, y_Td, weight_T) + penalty
+        w, (error_Td, penalty, fires_F, cut) = self.weights, self.coded(x_Td, y_Td, k)
+        loss = self.error_term(error_Td, y_Td, weight_T) + penalty
         objective, dead_F = loss, self.dead_F
         if self.train.revive and bool(dead_F.any()):
             index_D = dead_F.nonzero()[:, 0]
             rows = (w[name][index_D] for name in ("W_enc", "b_enc", "W_dec"))
             objective = loss + self.train.revive * revival_loss(x_Td, error_Td.detach(), *rows)
-        self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + len(x_Td))
+        self.remember(fires_F, len(x_Td), cut, k)
         with torch.no_grad():
             fvu = _sum_of_squares(error_Td) / (
                 _sum_of_squares(y_Td) - len(y_Td) * _sum_of_squares(y_Td.mean(0))
@@ -112,57 +128,62 @@ class Trainee:
             objective, loss.item(), float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean())
         )
 
-    def _code(
-        self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int
-    ) -> tuple[torch.Tensor, torch.Tensor | float, torch.Tensor]:
-        """Error [T, d], sparsity penalty, and how often each feature fires [F], of normalised activations."""
+    def coded(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, level: float | None = None) -> Coded:
+        """Normalised activations through the layer. `level` is the cut of BatchTopK where it is known
+        already: these are then a part of the batch."""
         w = self.weights
         penalty: torch.Tensor | float = 0.0
+        cut: float | None = None
         penalised = self.cfg.kind in ("relu", "jumprelu")
         with torch.set_grad_enabled(penalised and torch.is_grad_enabled()), phase("encode"):
             pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
         if penalised:
             with phase("select"):
-                z_TF, amount = self._penalised(pre_TF)
+                z_TF, amount, cut = self._penalised(pre_TF)
             with phase("decode"):
                 code_Td = z_TF @ w["W_dec"]
             penalty = self.memory.get("penalty", self.cfg.penalty) * amount
             fires_F = (z_TF.detach() > 0).sum(0)
-            if self.cfg.controlled and torch.is_grad_enabled():
-                follow(self.memory, float(fires_F.sum()) / len(x_Td), k, w.get("log_threshold"))
         else:
             with phase("select"):
-                chosen = self.select(pre_TF, k)
+                chosen = self.select(pre_TF, k) if level is None else select_above(pre_TF, level)
             with phase("decode"):
                 weights = w["W_enc"], w["b_enc"], w["W_dec"]
                 code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, *weights, chosen.value_N)
-            fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
-            self._remember_cut(chosen.cut)
+            fires_F, cut = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"])), chosen.cut
         output_Td = code_Td + w["b_dec"]
         if "W_skip" in w:
             output_Td = output_Td + x_Td @ w["W_skip"].T
-        return y_Td - output_Td, penalty, fires_F
+        return Coded(y_Td - output_Td, penalty, fires_F, cut)
 
-    def _penalised(self, pre_TF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations, and what is penalised of them: their sum a token (relu) or their number (jumprelu)."""
+    @torch.no_grad()
+    def remember(self, fires_F: torch.Tensor, n_tokens: int, cut: float | None, k: int) -> None:
+        """Take what a whole batch showed into the memory, and let the controller follow."""
+        self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + n_tokens)
+        if cut is not None:
+            before = self.memory["cut"]
+            self.memory["cut"] = torch.where(
+                before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut
+            )
+        if self.cfg.controlled:
+            follow(self.memory, float(fires_F.sum()) / n_tokens, k, self.weights.get("log_threshold"))
+
+    def _penalised(self, pre_TF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float | None]:
+        """Activations; what is penalised of them: their sum a token (relu) or their number (jumprelu); the
+        mean threshold of jumprelu."""
         if self.cfg.kind == "relu":
             z_TF = pre_TF.relu()
-            return z_TF, z_TF.sum(1).mean()
+            return z_TF, z_TF.sum(1).mean(), None
         threshold_F = self.weights["log_threshold"].exp()
-        self._remember_cut(float(threshold_F.detach().mean()))
-        return Jump.apply(pre_TF, threshold_F), Count.apply(pre_TF, threshold_F)
+        mean = float(threshold_F.detach().mean())
+        return Jump.apply(pre_TF, threshold_F), Count.apply(pre_TF, threshold_F), mean
 
-    def _error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
+    def error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
+        """The mean error of the tokens, each with its weight."""
         if self.cfg.error == "relative":
             size_T = y_Td.norm(dim=1).clamp(min=1e-8)
             return (error_Td.square().mean(1) / size_T * weight_T).mean()
         return (error_Td.square().sum(1) * weight_T).mean()
-
-    def _remember_cut(self, cut: float) -> None:
-        before = self.memory["cut"]
-        self.memory["cut"] = torch.where(
-            before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut
-        )
 
     @torch.no_grad()
     def project_gradient(self) -> None:

@@ -64,10 +64,16 @@ def open_job(run: RunFolder):
     return load_language(job.model, device="cpu", dtype="float32"), tiny_table(30)
 
 
-def start(root: Path, model: Path, coder: TranscoderConfig = CODER, config: TrainConfig = TRAIN) -> RunFolder:
+def start(
+    root: Path,
+    model: Path,
+    coder: TranscoderConfig = CODER,
+    config: TrainConfig = TRAIN,
+    name: str | None = None,
+) -> RunFolder:
     lm = load_language(model, device="cpu", dtype="float32")
     job = TrainingJob(lm.sentence_config, model=str(model), data="tiny", transcoder=coder, train=config)
-    return new_run(root, job, lm, tiny_table(30))
+    return new_run(root, job, lm, tiny_table(30), name)
 
 
 @pytest.fixture(scope="module")

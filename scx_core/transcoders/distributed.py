@@ -1,0 +1,240 @@
+"""Several processes at one training (`torchrun`): who is who, and the few sums and messages between them.
+
+A team of one, `ALONE`, answers every question by itself, so that the rest of the room is written once.
+Graphics cards talk through NCCL, processors through gloo; whatever lies on the CPU goes through gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from scx_core.errors import ScxError
+
+PATIENCE = timedelta(minutes=5)  # for the others within a step; one that died is noticed at once
+LONG_PATIENCE = timedelta(hours=12)  # while the leader measures or writes
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_BYTES = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among `size` that train together; rank 0 leads: it alone writes into the run's folder.
+
+    Every method is called by all of them, in the same order. They raise ScxError when another one is gone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    slow: Any = None  # process group with the long patience
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def part(self, n: int) -> slice:
+        """This process' share of `n` things in a row."""
+        ends = [n * rank // self.size for rank in (self.rank, self.rank + 1)]
+        return slice(*ends)
+
+    def own(self, n_layers: int) -> list[int]:
+        """The layers of this process when they are shared out. Raises ScxError when there are too few."""
+        if n_layers < self.size:
+            raise ScxError(
+                f"{self.size} processes cannot share out {n_layers} layers.",
+                "Start fewer, or let each of them take a part of the cells (parallel: data).",
+            )
+        return list(range(n_layers))[self.part(n_layers)]
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            with self._waiting():
+                dist.all_reduce(values)
+        return values
+
+    def gathered(self, values_N: torch.Tensor) -> torch.Tensor:
+        """The values of all processes end to end; their numbers may differ."""
+        if self.size == 1:
+            return values_N
+        counts = self.total(self._mine(torch.tensor(len(values_N), device=values_N.device))).tolist()
+        padded = values_N.new_zeros(max(1, *counts), *values_N.shape[1:])
+        padded[: len(values_N)] = values_N
+        out = [torch.empty_like(padded) for _ in counts]
+        with self._waiting():
+            dist.all_gather(out, padded)
+        return torch.cat([part[:count] for part, count in zip(out, counts, strict=True)])
+
+    def sum_gradients(self, weights: Sequence[torch.Tensor]) -> None:
+        """Replace the gradients by their sums over all processes, in one message."""
+        if self.size == 1:
+            return
+        grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        flat = self.total(torch.cat([grad.flatten() for grad in grads]))
+        parts = flat.split([grad.numel() for grad in grads])
+        for weight, part in zip(weights, parts, strict=True):
+            weight.grad = part.view_as(weight)
+
+    def led(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Overwrite the tensors with those of rank 0."""
+        for tensor in tensors if self.size > 1 else ():
+            with self._waiting():
+                dist.broadcast(tensor.data, 0)
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any of them."""
+        if self.size == 1:
+            return flag
+        return bool(self.total(torch.tensor(int(flag))))
+
+    def text(self, mine: str) -> str:
+        """Rank 0's text, for all."""
+        if self.size == 1:
+            return mine
+        self.meet()  # the leader may have to work for it
+        data = np.frombuffer(mine.encode("utf-8"), dtype=np.uint8).copy() if self.leads else np.zeros(0, "u1")
+        size = self.total(torch.tensor(len(data)))
+        letters = torch.from_numpy(data) if self.leads else torch.zeros(int(size), dtype=torch.uint8)
+        with self._waiting():
+            dist.broadcast(letters, 0, group=self.slow)
+        return letters.numpy().tobytes().decode("utf-8")
+
+    def meet(self) -> None:
+        """Wait until all are here, however long the leader takes."""
+        if self.size > 1:
+            with self._waiting():
+                dist.barrier(group=self.slow)
+
+    @contextmanager
+    def after_leader(self) -> Iterator[None]:
+        """Rank 0 does what is inside first, then the others do."""
+        if not self.leads:
+            self.meet()
+        yield
+        if self.leads:
+            self.meet()
+
+    def collected(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """On rank 0 the tensors of all processes by name, on the CPU; elsewhere nothing."""
+        if self.size == 1:
+            return tensors
+        found = dict(tensors) if self.leads else {}
+        for rank in range(1, self.size):
+            if rank == self.rank:
+                self._send(tensors)
+            elif self.leads:
+                found |= self._receive(rank)
+        return found
+
+    def _mine(self, value: torch.Tensor) -> torch.Tensor:
+        """A row with a place for each process, 0 in those of the others."""
+        row = value.new_zeros(self.size)
+        row[self.rank] = value
+        return row
+
+    def _send(self, tensors: dict[str, torch.Tensor]) -> None:
+        about = [[name, str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in tensors.items()]
+        head = torch.from_numpy(np.frombuffer(json.dumps(about).encode(), dtype=np.uint8).copy())
+        with self._waiting():
+            dist.send(torch.tensor(len(head)), 0, group=self.slow)
+            dist.send(head, 0, group=self.slow)
+            for tensor in tensors.values():
+                dist.send(_plain(tensor.detach().cpu().contiguous()), 0, group=self.slow)
+
+    def _receive(self, rank: int) -> dict[str, torch.Tensor]:
+        length = torch.tensor(0)
+        with self._waiting():
+            dist.recv(length, rank, group=self.slow)
+            head = torch.empty(int(length), dtype=torch.uint8)
+            dist.recv(head, rank, group=self.slow)
+            found = {}
+            for name, kind, shape in json.loads(head.numpy().tobytes()):
+                tensor = torch.empty(shape, dtype=getattr(torch, kind))
+                dist.recv(_plain(tensor), rank, group=self.slow)
+                found[name] = tensor
+        return found
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """A message that never comes, in words. PyTorch raises RuntimeError, whatever the cause is."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise ScxError(
+                "Another process of this training has ended or does not answer (this is number "
+                f"{self.rank} of {self.size}): {str(error).splitlines()[0][:200]}",
+                "The last checkpoint is kept. See what the other one said, then start the run again.",
+            ) from error
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The same bytes as a row that every backend can send."""
+    return tensor.view(-1).view(_BYTES[tensor.element_size()]) if tensor.numel() else tensor.view(-1)
+
+
+ALONE = Team()
+
+
+def launched() -> bool:
+    """Whether `torchrun` started this process."""
+    return all(name in os.environ for name in VARIABLES)
+
+
+@contextmanager
+def team(device: str = "auto") -> Iterator[Team]:
+    """The processes that `torchrun` started; `ALONE` when it did not. `device` as in a job.
+
+    Raises ScxError when there are fewer graphics cards than processes, or they cannot reach each other.
+    """
+    if not launched():
+        yield ALONE
+        return
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        _check_cards(device)
+        torch.cuda.set_device(local)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        slow = dist.new_group(backend="gloo", timeout=LONG_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise ScxError(
+            f"The {size} processes could not be joined: {str(error).splitlines()[0][:200]}",
+            "Start all of them with one torchrun, on machines that reach each other.",
+        ) from error
+    try:
+        yield Team(rank, size, local, slow)
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of(device: str, team: Team) -> str:
+    """The device of this process: its own graphics card where the job runs on cards."""
+    if team.size == 1 or device == "cpu" or not torch.cuda.is_available():
+        return device
+    return f"cuda:{team.local_rank}"
+
+
+def _check_cards(device: str) -> None:
+    here, cards = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if here > cards:
+        raise ScxError(
+            f"{here} processes were started on a machine with {cards} graphics cards.",
+            "Start one for each card, or all of them on the processor with --device cpu.",
+        )
+    if ":" in device and here > 1:
+        raise ScxError(
+            f"{here} processes cannot share the device {device}.", "Use --device cuda: each takes its own."
+        )

@@ -1,0 +1,184 @@
+"""Two processes at one training, by torchrun and gloo: the curve of one process, resumed either way.
+
+Tolerance: 2e-5 (relative, or absolute below 1) on every figure of the curve. Sums in another order differ by about 1e-7 in the first
+step; a token more or less above a cut, and Adam's division, make that grow from step to step. Where each
+process trains its own layers nothing is summed in another order: the weights are the same bit for bit.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scx_core.errors import ScxError
+from scx_core.runs.ranks import ranks_of
+from scx_core.transcoders import load_set, train
+from scx_core.transcoders.distributed import ALONE, Team
+from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
+
+__all__ = ["model"]
+if not torch.distributed.is_available():
+    pytest.skip("this PyTorch is not distributed", allow_module_level=True)
+ROOT = Path(__file__).resolve().parents[2]
+NEAR = 2e-5
+SHORT = replace(TRAIN, steps=16, dead_after=300, log_every=2, evaluate_every=8, checkpoint_every=4)
+CASES = {
+    "batchtopk": (replace(CODER, skip=True), SHORT),
+    "jumprelu": (replace(CODER, kind="jumprelu", target_l0=6.0), SHORT),
+    "topk": (replace(CODER, kind="topk"), replace(SHORT, cells_per_batch=5)),  # one cell more for one of them
+    "relu": (replace(CODER, kind="relu"), SHORT),
+    "layers": (CODER, replace(SHORT, parallel="layers", finetune_steps=4)),
+    "micro": (CODER, replace(SHORT, micro_batch_cells=2)),
+}
+
+
+def launch(root: Path, timeout: float = 250) -> subprocess.CompletedProcess:
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "tests/transcoders/two_ranks.py"]
+    return subprocess.run(
+        [sys.executable, "-m", *words, str(root)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def begin(root: Path, model: Path, name: str, case: str, **files: int):
+    """A run called `name`, with what shall happen to it beside it."""
+    coder, config = CASES[case]
+    run = start(root, model, coder, config, name=name)
+    for what, step in files.items():
+        (run.path / what).write_text(str(step))
+    return run
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, model):
+    """All runs that two processes train, in one launch."""
+    root = tmp_path_factory.mktemp("together")
+    runs = {case: begin(root, model, case, case) for case in CASES}
+    for case in ("batchtopk", "layers"):
+        runs[f"{case} stopped"] = begin(root, model, f"{case} stopped", case, stop=6)
+        runs[f"{case} begun by one"] = begin(root, model, f"{case} begun by one", case)
+        stopped_at_6(runs[f"{case} begun by one"])
+    runs["nan"] = begin(root, model, "nan", "layers", nan=6)
+    done = launch(root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, model):
+    root = tmp_path_factory.mktemp("alone")
+    runs = {case: begin(root, model, case, case) for case in CASES}
+    return {case: (run, train(run, *open_job(run))) for case, run in runs.items()}
+
+
+def stopped_at_6(run) -> None:
+    import signal
+
+    def tell(done, total, message):
+        if message == "training" and done == 6:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert train(run, *open_job(run), tell) is None
+
+
+def curve_near(run, other) -> None:
+    found, wanted = steady(run.metrics()), steady(other.metrics())
+    assert [record["step"] for record in found] == [record["step"] for record in wanted]
+    for one, two in zip(found, wanted, strict=True):
+        assert one.keys() == two.keys()
+        for name, value in two.items():
+            assert one[name] == pytest.approx(value, rel=NEAR, abs=NEAR), (one["step"], name)
+
+
+def weights_near(made, other) -> None:
+    for one, two in zip(made.layers, other.layers, strict=True):
+        for name, tensor in two.tensors().items():
+            far = float((one.tensors()[name] - tensor).abs().max()) / float(tensor.abs().max())
+            assert far < 10 * NEAR, (name, far)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "layers"])
+def test_two_processes_follow_the_curve_of_one(together, alone, case):
+    run, (other, made) = together[case], alone[case]
+    assert run.status().state == "done"
+    curve_near(run, other)
+    weights_near(load_set(run.path / "transcoders"), made)
+
+
+def test_layers_shared_out_give_the_same_bits(together, alone):
+    run, (other, made) = together["layers"], alone["layers"]
+    for one, two in zip(run.metrics(), other.metrics(), strict=True):
+        for name in {"step", "loss", "fvu", "l0", "dead"} & two.keys():
+            assert one[name] == two[name], (two["step"], name)
+    curve_near(run, other)
+    assert same(load_set(run.path / "transcoders"), made)
+
+
+@pytest.mark.parametrize("case", ["batchtopk", "layers"])
+def test_begun_by_one_and_ended_by_two(together, alone, case):
+    run, (other, made) = together[f"{case} begun by one"], alone[case]
+    assert run.status().state == "done"
+    curve_near(run, other)
+    weights_near(load_set(run.path / "transcoders"), made)
+
+
+@pytest.mark.parametrize("case", ["batchtopk", "layers"])
+def test_stopped_at_one_step_and_ended_by_one(together, alone, case):
+    run, (other, made) = together[f"{case} stopped"], alone[case]
+    status = run.status()
+    assert (status.state, status.done) == ("stopped", 7), "one of them was asked after step 6"
+    assert run.latest_checkpoint().step == 7
+    assert [(rank.state, rank.step) for rank in ranks_of(run)] == [("ended", 7)] * 2
+    ended = train(run, *open_job(run))
+    assert ranks_of(run) == [], "one process keeps no file of its own"
+    curve_near(run, other)
+    weights_near(ended, made)
+
+
+def test_every_process_says_how_far_it_is(together):
+    ranks = ranks_of(together["batchtopk"])
+    assert [(rank.rank, rank.state, rank.step, rank.device) for rank in ranks] == [
+        (0, "ended", 16, "cpu"),
+        (1, "ended", 16, "cpu"),
+    ]
+    assert all(rank.memory > 1e7 and rank.tokens_per_second > 0 for rank in ranks)
+
+
+def test_nan_in_one_process_ends_all_with_the_message(together, model, alone):
+    run = together["nan"]
+    assert run.status().state == "failed" and "loss of layer 1 is nan at step 6" in run.status().error
+    assert run.latest_checkpoint().step == 4
+    assert {rank.state for rank in ranks_of(run)} == {"failed"}
+    assert same(train(run, *open_job(run)), alone["layers"][1])
+
+
+def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, model):
+    run = begin(tmp_path, model, "dies", "batchtopk", die=6)
+    since = time.monotonic()
+    done = launch(tmp_path)
+    assert done.returncode != 0 and time.monotonic() - since < 120
+    assert run.status().state == "failed"
+    assert "Another process of this training has ended" in run.status().error
+    assert "rank 0: Another process of this training has ended" in done.stderr
+    assert [rank.state for rank in ranks_of(run)] == ["failed", "dead"]
+    assert run.latest_checkpoint().step == 4
+
+
+def test_shares_cover_everything_once():
+    for n, size in ((7, 3), (2, 2), (16, 5)):
+        teams = [Team(rank, size) for rank in range(size)]
+        assert [i for team in teams for i in range(n)[team.part(n)]] == list(range(n))
+    assert [team.own(3) for team in (Team(0, 2), Team(1, 2))] == [[0], [1, 2]]
+    with pytest.raises(ScxError, match="3 processes cannot share out 2 layers"):
+        Team(0, 3).own(2)
+    assert ALONE.leads and ALONE.own(2) == [0, 1] and ALONE.text("x") == "x"

@@ -34,7 +34,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
     presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
     parser.add_argument(
-        "--run", metavar="FOLDER", help="begin or go on with the run in this folder, as it says itself"
+        "--run",
+        "--resume",  # torchrun takes --run for an abbreviation of its own
+        metavar="FOLDER",
+        help="begin or go on with the run in this folder, as it says itself",
     )
     parser.add_argument(
         "--preset", choices=tuple(PRESETS), default="recommended", help=f"{presets} (default: recommended)"
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return common.run_summary(folder)
     job = from_dict(TrainingJob, folder.config)
     if _processes(args, job) > 1:
-        torchrun(folder, _argv(args), _processes(args, job))
+        torchrun(folder, _argv(args, shown=True), _processes(args, job))
     return _train(args, folder, job)
 
 
@@ -143,9 +146,12 @@ def _new_run(args: argparse.Namespace) -> RunFolder:
     return new_run(args.runs, job, lm, table, args.name, argv=_argv(args))
 
 
-def _argv(args: argparse.Namespace) -> list[str]:
-    """What starts the run again, in the background."""
-    return ["train", "--run", RUN, "--quiet", *(["--tensorboard"] if args.tensorboard else [])]
+def _argv(args: argparse.Namespace, shown: bool = False) -> list[str]:
+    """What starts the run again: in the background, or where what it says is `shown`."""
+    words = ["train", "--run", RUN, *(["--tensorboard"] if args.tensorboard else [])]
+    if shown and args.json:
+        words += ["--json", args.json]
+    return words if shown and not args.quiet else [*words, "--quiet"]
 
 
 def _open(args: argparse.Namespace, job: Any) -> tuple[Any, Any]:

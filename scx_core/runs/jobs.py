@@ -65,7 +65,8 @@ def torchrun(run: RunFolder, words: Sequence[str], processes: int) -> NoReturn:
     This process keeps its pid: who stops it stops all of them.
     """
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, "-P", "-m", *launcher, "-m", *_command(run, words)[3:]]
+    # After -- torchrun takes no word for an option of its own (--run would be --run-path).
+    command = [sys.executable, "-P", "-m", *launcher, "-m", "--", *_command(run, words)[3:]]
     # torchrun starts its processes without -P; and one thread each, unless the user says otherwise.
     environment = _environment() | {"PYTHONSAFEPATH": "1"}
     sys.stdout.flush()

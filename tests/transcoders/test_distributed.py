@@ -1,8 +1,8 @@
 """Two processes at one training, by torchrun and gloo: the curve of one process, resumed either way.
 
-Tolerance: 2e-5 (relative, or absolute below 1) on every figure of the curve. Sums in another order differ by about 1e-7 in the first
-step; a token more or less above a cut, and Adam's division, make that grow from step to step. Where each
-process trains its own layers nothing is summed in another order: the weights are the same bit for bit.
+Tolerance: 2e-5, relative (absolute below 1), on every figure of the curve. Sums in another order differ by
+about 1e-7 in the first step; a token more or less above a cut, and Adam's division, make that grow. Where
+each process trains its own layers nothing is summed in another order: the weights are the same bit for bit.
 """
 
 import os

@@ -20,6 +20,10 @@ _NAMES = {
     "writes": "Features write to",
     "expansion": "Features × width",
     "aux": "Revival loss",
+    "processes": "Processes (devices)",
+    "parallel": "Processes share out",
+    "micro_batch_cells": "Cells at once",
+    "precision": "Precision of the model",
     "seed": "Seed",
     "readings": "Cells read",
 }

@@ -9,6 +9,7 @@ from pages.parts.curves import curves
 from pages.parts.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message, jobs, progress_bar
 from pages.parts.messages import next_step, shown_errors
 from pages.parts.presets import TITLES, duplicate
+from pages.parts.ranks import ranks_table
 from pages.parts.session import context, use
 from pages.parts.words import FORMS, HELP, count, number, percent, safe
 from pages.parts.words import KINDS as CODERS
@@ -68,6 +69,8 @@ def _state(run: RunFolder, was_running: bool) -> None:
         job_message(status)
         if status.state == "running":
             progress_bar(status)
+        if status.state != "done":
+            ranks_table(run)
 
 
 def _curves(run: RunFolder) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from scx_core.build import BuildConfig
 from scx_core.runs import RunFolder, to_dict, write_json
+from scx_core.runs.ranks import RankFile
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders import PRESETS, TrainingJob
 from tests.cells.good_cells import good_cells
@@ -65,6 +66,27 @@ def test_the_job_is_what_the_form_says(runs: Path, started: list) -> None:
     assert job.transcoder == PRESETS["paper"].transcoder
     assert (job.train.steps, job.model, job.data) == (7, "embedded", "embedded")
     assert "train-001" in said(well(app))
+
+
+def test_several_processes_are_asked_for_in_the_form(runs: Path, started: list) -> None:
+    app = open_page("train")
+    app.number_input(key="recommended all processes").set_value(2).run()
+    button(app, "Start training").click().run()
+    assert started[0].train.processes == 2
+    well(app)
+
+
+def test_every_process_of_a_training_is_shown(runs: Path) -> None:
+    run = run_in("failed", runs)
+    for rank in (0, 1):
+        file = RankFile(run, rank, 2, f"cuda:{rank}")
+        file.write(step=20 + rank, tokens_per_second=1234.0, memory=2_500_000_000)
+        file.write(state="failed", error="out of memory" if rank else "")
+    app = well(open_page("train"))
+    (table,) = [frame.value for frame in app.dataframe if "device" in frame.value]
+    assert table["step"].tolist() == [20, 21] and table["device"].tolist() == ["cuda:0", "cuda:1"]
+    assert table["memory"].tolist() == [2.5, 2.5] and set(table["state"]) == {"failed"}
+    assert "Process 1: out of memory" in said(app)
 
 
 def test_an_estimate_is_given_before_the_start(runs: Path) -> None:

@@ -20,7 +20,7 @@ from scx_core.runs import options_of
 
 ALL = "all other types"
 CONSENSUS, ONE_CELL, DIFFERENCE = "Consensus", "One cell", "Difference"
-DEFAULT_CELLS = 10  # drawn within five seconds on two cores; the evidence is better with 30
+DEFAULT_CELLS = 30  # drawn within two seconds on two cores
 DRAWN = ("max_genes", "max_features", "min_cell_share", "show_errors", "show_bias", "colour_by")
 
 

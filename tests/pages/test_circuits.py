@@ -37,7 +37,7 @@ def test_the_default_is_the_consensus_of_b_cells(runs: Path) -> None:
     app = page()
     words = said(app)
     assert pick(app, "Cell type").value == "CD19+ B"
-    assert "CD19+ B over 10 cells" in words.replace("**", "")
+    assert "CD19+ B over 30 cells" in words.replace("**", "")
     for part in ("What the score is made of", "Prompt words", "Reconstruction errors", "accounting error"):
         assert part in words
     frame = app.get("iframe")[0].proto

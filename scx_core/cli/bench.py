@@ -40,6 +40,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kind", default="topk", choices=("topk", "batchtopk", "jumprelu", "relu"), help="train: the gate"
     )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "float32", "bfloat16", "fastest"),
+        help="train: of the model's forward pass",
+    )
     parser.add_argument("--k", type=int, default=32, help="train: active features a token (default: 32)")
     parser.add_argument("--expansion", type=int, default=8, help="train: features per width (default: 8)")
     common.add_cells(parser)
@@ -85,7 +91,9 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
     coder = TranscoderConfig(kind=args.kind, k=args.k, expansion=args.expansion)
     lm, table = common.open_language(args), common.open_table(args)
-    return bench_training(lm, table, coder, args.steps, peer_python=args.peer_python)
+    return bench_training(
+        lm, table, coder, args.steps, peer_python=args.peer_python, precision=args.precision
+    )
 
 
 def _kills(args: argparse.Namespace) -> dict[str, Any]:
@@ -157,7 +165,7 @@ def _training(result: dict[str, Any]) -> str:
     lines = [
         f"{result['model']}: {result['layers']} layers of width {result['width']}, {coder['kind']} "
         f"{coder['k']}, {coder['expansion']} times as many features, "
-        f"{result['tokens_a_step']:,} tokens a step",
+        f"{result['tokens_a_step']:,} tokens a step; the model in {result['precision']}",
         f"{result['tokens_per_second']:,.0f} tokens a second; "
         f"peak memory {result['peak_memory_gib']:.2f} GiB; "
         f"{result['share_of_peak_flops']:.0%} of the {result['peak_flops'] / 1e9:,.0f} GFLOP/s that a large "

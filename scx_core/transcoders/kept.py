@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,14 @@ from scx_core.runs import read_json, to_dict, write_json
 from scx_core.runs.files import replace_atomic, write_atomic
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import SentenceConfig
-from scx_core.transcoders.tokens import Texts, text_blocks
+from scx_core.transcoders.tokens import TextBlock, Texts, text_blocks
 
 LAYOUT = 1
 ARRAYS = ("start", "answer", "genes")
+
+
+class Stopped(Exception):
+    """Asked to stop before all cells were written: what was written is gone, as if it had not begun."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +56,18 @@ def kept_texts(
     sentences: SentenceConfig,
     progress: Progress = silent,
     skip_prompt: bool = False,
+    stopping: Callable[[], bool] | None = None,
 ) -> Texts:
     """`encode_texts` with the ids on disk: from `folder` where they are the same cells', else written there.
 
-    Raises ScxError where `encode_texts` does, and when the disk is full.
+    Raises ScxError where `encode_texts` does, and when the disk is full; Stopped when `stopping` turns true
+    while it writes.
     """
     made_from = _made_from(lm, table, rows, sentences)
     record = folder / "tokens.json"
-    if not (record.exists() and read_json(record)["made_from"] == made_from and _whole(folder)):
+    if not (record.exists() and read_json(record).get("made_from") == made_from and _whole(folder)):
         record.unlink(missing_ok=True)
-        _write(folder, lm, table, rows, sentences, progress)
+        _write(folder, text_blocks(lm, table, rows, sentences, progress), _kind(lm), stopping)
         write_json(record, {"made_from": made_from, "bytes": (folder / "ids.bin").stat().st_size})
     kind = _kind(lm)
     size = (folder / "ids.bin").stat().st_size // np.dtype(kind).itemsize
@@ -99,21 +106,16 @@ def _digest(content: str | bytes) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def _write(
-    folder: Path,
-    lm: Language,
-    table: CellTable,
-    rows: np.ndarray,
-    sentences: SentenceConfig,
-    progress: Progress,
-) -> None:
+def _write(folder: Path, blocks: Iterator[TextBlock], kind: str, stopping: Callable[[], bool] | None) -> None:
     """Encode block by block into the folder; no file has its name before it is whole."""
     lengths, answers, genes = [], [], []
 
     def fill(path: Path) -> None:
         with open(path, "wb") as file:
-            for block in text_blocks(lm, table, rows, sentences, progress):
-                file.write(block.ids_N.astype(_kind(lm)).tobytes())
+            for block in blocks:
+                if stopping is not None and stopping():
+                    raise Stopped
+                file.write(block.ids_N.astype(kind).tobytes())
                 lengths.append(block.length_C)
                 answers.append(block.answer_C)
                 genes.append(block.genes_C2)

@@ -26,7 +26,7 @@ from scx_core.transcoders.config import TrainConfig, TrainingJob
 from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
-from scx_core.transcoders.kept import kept_texts
+from scx_core.transcoders.kept import Stopped, kept_texts
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.plan import make_plan, memory_of
 from scx_core.transcoders.quality import held_out_metrics, spliced
@@ -92,8 +92,9 @@ def train(
             split = Split.from_json(read_json(run.path / "split.json"))
             tokens, shown = run.path / "tokens", _in_status(run, job.train, progress)
             skip = job.train.skip_prompt
+            stop = stopping if team.size == 1 else None  # a team stops together, at a step
             with team.after_leader():  # it writes the tokens that the others read
-                texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip)
+                texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
             held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
             session, first = _open_session(run, lm, texts, job, team)
             if not _loop(run, session, held_out, first, stopping, progress, rank):
@@ -108,6 +109,9 @@ def train(
                     return None
                 coders = tuned
             return _finish(run, job, lm, coders, held_out, finished, progress)
+        except Stopped:
+            run.write_status("stopped", run.status().done, job.train.all_steps, "reading cells")
+            return None
         except ScxError as error:
             status = run.status()
             run.write_status("failed", status.done, job.train.all_steps, error.problem, error=str(error))

@@ -158,6 +158,19 @@ def test_sigterm_ends_the_step_writes_a_checkpoint_and_the_run_goes_on(tmp_path,
     assert same(train(run, *open_job(run)), unbroken[1])
 
 
+def test_a_stop_while_the_cells_are_written_leaves_nothing_half_done(tmp_path, model):
+    run = start(tmp_path, model)
+
+    def stop(done, total, message):
+        if message == "writing cell sentences":
+            assert message in run.status().message
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train(run, *open_job(run), stop) is None
+    assert (run.status().state, run.status().done, run.latest_checkpoint()) == ("stopped", 0, None)
+    assert list((run.path / "tokens").iterdir()) == []
+
+
 def test_a_finished_run_is_not_trained_again(unbroken):
     run, made = unbroken
     before = run.metrics()

@@ -43,9 +43,11 @@ set_share) are of the half of the cells that the thresholds were not chosen on.
 
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.families import families, stem
+from scx_core.atlas.find import FindConfig, find
 from scx_core.atlas.human import Given
 from scx_core.atlas.making import NEURONS, collect
 from scx_core.atlas.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
+from scx_core.atlas.saved import atlas_folder, atlas_of, saved_atlas
 from scx_core.atlas.store import Atlas, Feature
 from scx_core.atlas.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
 
@@ -56,13 +58,18 @@ __all__ = [
     "AtlasConfig",
     "CoderUnits",
     "Feature",
+    "FindConfig",
     "Given",
     "MlpAt",
     "NeuronUnits",
     "Thresholds",
     "UnitSource",
+    "atlas_folder",
+    "atlas_of",
     "collect",
     "families",
+    "find",
+    "saved_atlas",
     "stem",
     "verdict_shares",
     "verdicts",

@@ -9,7 +9,7 @@ import numpy as np
 
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.evidence import lexicon
-from scx_core.atlas.passing import Passed, pass_over
+from scx_core.atlas.passing import Passed, Stopwatch, pass_over
 from scx_core.atlas.protocol import Thresholds
 from scx_core.atlas.store import Atlas, as_arrow
 from scx_core.atlas.tables import judge, make_tables
@@ -32,13 +32,15 @@ def collect(
     *,
     beside: Mapping[str, TranscoderSet] | None = None,
     progress: Progress = silent,
+    seconds: dict[str, float] | None = None,
 ) -> Atlas:
     """Go over the cells once and give every feature of `transcoders` a verdict (docs/features.md).
 
     `rows` are the cells (default: all; `cfg.cells` draws among them). The raw neurons, unless
     `cfg.baseline` is off, and the sets in `beside` are read in the same pass, and judged with the thresholds
-    of the first. The atlas is not saved. Raises ScxError when a set does not fit the model, there are fewer
-    than two cells, or a cell has no genes.
+    of the first. The atlas is not saved. `seconds` is filled with the time that each step took (see
+    `Stopwatch`). Raises ScxError when a set does not fit the model, there are fewer than two cells, or a cell
+    has no genes.
     """
     cfg = cfg or AtlasConfig()
     rows = np.arange(table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -48,7 +50,12 @@ def collect(
     if cfg.baseline:
         sources[NEURONS] = NeuronUnits(lm)
     passed = pass_over(lm, sources, table, rows, cfg, progress)
-    return _atlas(lm, sources, passed, table, cfg)
+    watch = Stopwatch(lm.device)
+    made = _atlas(lm, sources, passed, table, cfg)
+    watch.lap("verdicts and tables")
+    if seconds is not None:
+        seconds.update(passed.seconds | watch.seconds)
+    return made
 
 
 def _atlas(

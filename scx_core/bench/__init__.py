@@ -4,6 +4,7 @@ In comes what is to be timed; out go rows of numbers with the machine they were 
 asserted: a number is for reading, tests are elsewhere.
 """
 
+from scx_core.bench.atlas import bench_atlas
 from scx_core.bench.circuits import bench_circuits
 from scx_core.bench.kills import bench_kills
 from scx_core.bench.machine import Timed, machine, timed
@@ -16,6 +17,7 @@ from scx_core.bench.trace import bench_trace
 __all__ = [
     "Timed",
     "bench_410m",
+    "bench_atlas",
     "bench_circuits",
     "bench_kills",
     "bench_memory",

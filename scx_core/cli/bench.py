@@ -21,13 +21,14 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills"),
+        choices=("circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas"),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
         "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
         "matrix to ranked genes and to tokens, beside the plain recipe; memory: peaks of a training on "
         "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes; "
-        "kills: a training that is killed at random moments and resumed, held against the unbroken one",
+        "kills: a training that is killed at random moments and resumed, held against the unbroken one; "
+        "atlas: making a feature atlas by steps, and reading a generated one of 24 × 8,192 features",
     )
     parser.add_argument("--times", type=int, default=20, metavar="INT", help="kills (default: 20)")
     parser.add_argument("--type", help="cell type (default: the most frequent)")
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
     from scx_core.bench import (
         bench_410m,
+        bench_atlas,
         bench_circuits,
         bench_memory,
         bench_sentences,
@@ -75,6 +77,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return bench_memory(common.progress_of(args))
     if args.what == "train":
         return _train(args)
+    if args.what == "atlas":
+        table, lm = common.open_table(args), common.open_language(args)
+        with tempfile.TemporaryDirectory() as folder:
+            return bench_atlas(Path(folder), lm, common.open_transcoders(args, lm), table)
     if args.what == "trace":
         return bench_trace(common.open_tracer(args))
     if args.what == "smallest":
@@ -124,6 +130,8 @@ def summary(result: dict[str, Any]) -> str:
         )
     if "smallest" in result:
         return f"{where}\n{_smallest(result)}"
+    if "making" in result:
+        return f"{where}\n{_atlas(result)}"
     if "rows" in result:
         header: tuple[str, ...] = ("what", "median s", "worst s", "runs")
         rows = [(row["what"], row["median_s"], row["worst_s"], row["runs"]) for row in result["rows"]]
@@ -181,6 +189,21 @@ def _training(result: dict[str, Any]) -> str:
             f"{result['ratio']:.2f} times as fast as it"
         )
     return "\n".join(lines)
+
+
+def _atlas(result: dict[str, Any]) -> str:
+    """Making, by steps, and reading."""
+    whole = sum(result["making"].values())
+    made = [(what, f"{seconds:.1f}", f"{seconds / whole:.0%}") for what, seconds in result["making"].items()]
+    read = [(row["what"], f"{row['median_s']:.3f}", f"{row['worst_s']:.3f}") for row in result["rows"]]
+    return "\n".join(
+        [
+            common.columns(made, ("making, processor seconds", "s", "share")),
+            f"{result['cells']} cells in {result['wall_s']:.0f} s; the forward pass of model and units takes "
+            f"{result['forward_share']:.0%} of the pass; peak memory {result['peak_memory_gib']:.1f} GiB",
+            common.columns(read, (f"reading {result['features']:,} features", "median s", "worst s")),
+        ]
+    )
 
 
 def _smallest(result: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from scx_core import __version__
 from scx_core.cli import (
+    atlas,
     bench,
     circuit,
     compare,
@@ -19,6 +20,9 @@ from scx_core.cli import (
     demo,
     difference,
     export,
+    feature,
+    features,
+    gene,
     heads,
     paths,
     prepare,
@@ -46,6 +50,10 @@ COMMANDS: tuple[ModuleType, ...] = (
     paths,
     connections,
     smallest,
+    atlas,
+    features,
+    feature,
+    gene,
     export,
     demo,
     bench,

@@ -1,0 +1,87 @@
+"""`scx atlas`: what every feature means, with verdicts, controls and the dense baseline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.errors import ScxError
+from scx_core.runs import add_arguments, from_namespace
+
+if TYPE_CHECKING:
+    from scx_core.atlas import Atlas
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "collect what every feature responds to and give it a verdict"
+    return subparsers.add_parser("atlas", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.atlas import AtlasConfig
+
+    common.add_cells(parser)
+    common.add_model(parser)
+    common.add_transcoders(parser)
+    parser.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="another set to hold beside, such as sae=FOLDER; may be given again",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where to write (default: the runs folder)"
+    )
+    parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs (default: $SCX_RUNS)")
+    add_arguments(parser.add_argument_group("atlas"), AtlasConfig, skip=("seed",))
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Make the atlas; where it lies, and its verdict shares."""
+    from scx_core.atlas import AtlasConfig, atlas_folder, collect
+
+    cfg = from_namespace(AtlasConfig, args)
+    table, lm = common.open_table(args), common.open_language(args)
+    coders = common.open_transcoders(args, lm)
+    made = collect(
+        lm, coders, table, cfg=cfg, beside=_beside(args.beside, lm), progress=common.progress_of(args)
+    )
+    saved = made.save(args.out or atlas_folder(lm, coders, table, cfg, args.runs))
+    return {"atlas": str(saved.folder), **saved.meta, "shares": shares_of(saved)}
+
+
+def _beside(words: list[str], lm: Any) -> dict[str, Any]:
+    from scx_core.transcoders import load_set
+
+    found = {}
+    for word in words:
+        name, sign, folder = word.partition("=")
+        if not (sign and name.isidentifier() and name not in ("main", "neurons")):
+            raise ScxError(f"{word[:80]!r} names no set.", "Give NAME=FOLDER, as sae=runs/sae/transcoders.")
+        found[name] = load_set(folder, lm.device, lm.dtype)
+    return found
+
+
+def shares_of(atlas: Atlas) -> dict[str, list[dict[str, Any]]]:
+    """Verdict shares of the atlas and of those beside it, as records."""
+    every = {atlas.meta["source"]["kind"]: atlas, **atlas.beside}
+    return {name: one.shares.to_dict("records") for name, one in every.items()}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Shares of live features over all layers: real, under both nulls, and beside."""
+    kinds: dict[str, dict[str, float]] = {}
+    for name, rows in result["shares"].items():
+        for row in rows:
+            if row["layer"] == -1:
+                kinds.setdefault(str(row["verdict"]), {})[f"{name}: {row['data']}"] = row["share"]
+    names = [name for name in next(iter(kinds.values())) if not name.endswith("other half")]
+    rows = [(verdict, *(f"{found[name]:.1%}" for name in names)) for verdict, found in kinds.items()]
+    head = f"{result['n_cells']} cells, {result['n_tokens']:,} tokens; shares of live features"
+    return f"{head}\n{common.columns(rows, ('verdict', *names))}\n{result['atlas']}"

@@ -20,6 +20,7 @@ features.parquet   one row a feature:
                    gene_set, set_share (filled where there is enrichment)
                    writes (the token that it pushes most), answer_pushed (the label that it pushes most)
 genes.parquet      layer, feature, gene, mass, share (the largest of each feature)
+readers.parquet    the same, sorted by gene: which features read it
 families.parquet   layer, feature, family, mass, share
 pieces.parquet     layer, feature, token, text, mass, share, genes (in how many genes the piece stands)
 types.parquet      layer, feature, cell_type, mass, share (of mass per token: types of unequal size compare)

@@ -22,9 +22,10 @@ from scx_core.runs.files import replace_atomic
 FILE = "atlas.json"
 TABLES = (
     *("features", "genes", "families", "pieces", "types", "donors", "ranks", "histogram", "examples"),
-    *("writes", "shares", "slots"),
+    *("writes", "shares", "slots", "readers"),
 )
 ROW_GROUP = 16_384  # rows that are read at least
+WHOLE = 1 << 20  # of the table of features, which is read at once
 PLAIN = ("label", "genes")  # texts that hardly repeat
 
 
@@ -78,7 +79,7 @@ class Atlas:
         saved = {name: other.save(folder / name) for name, other in self.beside.items()}
         for name in TABLES:
             table = self._read(name)
-            replace_atomic(folder / f"{name}.parquet", partial(_write, table))
+            replace_atomic(folder / f"{name}.parquet", partial(_write, table, name))
         write_json(folder / FILE, self.meta)
         return Atlas(self.meta, {}, saved, folder)
 
@@ -135,9 +136,10 @@ class Atlas:
                 f"{wanted} stands in no sentence of this atlas.", "Check the symbol, or take more cells."
             )
         key = ["layer", "feature"]
-        reads = self._read("genes", pc.field("gene") == wanted).to_pandas()
+        reads = self._read("readers", pc.field("gene") == wanted).to_pandas()
         first = own.loc[own["piece"] == 0, "token"].tolist()
-        writes = self._read("writes", pc.field("token").isin(first) & (pc.field("weight") > 0)).to_pandas()
+        pushing = pc.field("token").isin(first) & (pc.field("weight") > 0)
+        writes = self._read("writes", pushing, [*key, "weight"]).to_pandas()
         both = (
             reads[[*key, "share"]]
             .rename(columns={"share": "reads"})
@@ -189,26 +191,36 @@ class Atlas:
                 f"Layers run from 0 to {layers - 1}, features from 0 to {units - 1}.",
             )
 
-    def _read(self, name: str, where: pc.Expression | None = None) -> pa.Table:
+    def _read(
+        self, name: str, where: pc.Expression | None = None, columns: list[str] | None = None
+    ) -> pa.Table:
         if self.folder is None:
-            return self.tables[name] if where is None else self.tables[name].filter(where)
+            table = self.tables[name] if where is None else self.tables[name].filter(where)
+            return table.select(columns) if columns else table
         path = self.folder / f"{name}.parquet"
         try:
-            return pq.read_table(path, filters=where)
+            return pq.read_table(path, columns=columns, filters=where)
         except (OSError, pa.ArrowException) as error:
             problem = f"{path} could not be read ({str(error)[:120]})."
             raise ScxError(problem, "Make the atlas anew with `scx atlas`.") from error
 
 
-def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+def _write(table: pa.Table, name: str, path: Path) -> None:
+    if name == "features":  # opened first: fast rather than small
+        pq.write_table(table, path, compression="lz4", row_group_size=WHOLE)
+    else:
+        pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
-    """Tables as they are stored: 32-bit numbers, text by dictionary."""
-    return {
+    """Tables as they are stored: 32-bit numbers, text by dictionary; `readers` is `genes` by gene, so that
+    one gene's rows lie together."""
+    stored = {
         name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
     }
+    by_gene = tables["genes"].sort_values(["gene", "layer", "feature"], kind="stable")
+    stored["readers"] = _narrow(pa.Table.from_pandas(by_gene, preserve_index=False))
+    return stored
 
 
 def _narrow(table: pa.Table) -> pa.Table:

@@ -110,7 +110,7 @@ class TrainConfig:
         minimum=0,
     )
     finetune_rate: float = option(
-        3e-3, "Their peak learning rate, relative to the size of the weights", minimum=0.0
+        1e-3, "Their peak learning rate, relative to the size of the weights", minimum=0.0
     )
     revive: float = option(
         1 / 32, "Weight of the loss that revives dead features (0: they stay dead)", minimum=0.0
@@ -173,8 +173,9 @@ class Preset(NamedTuple):
 PRESETS: dict[str, Preset] = {
     "recommended": Preset(
         TranscoderConfig(skip=True),
-        TrainConfig(),
-        "BatchTopK with an affine path: few active features, small loss",
+        TrainConfig(finetune_steps=60),
+        "BatchTopK with an affine path, and all layers tuned together at the end: few active features, small "
+        "loss",
     ),
     "paper": Preset(
         TranscoderConfig(kind="relu", normalise=False, l1=1.4e-4),

@@ -149,6 +149,8 @@ def _new_run(args: argparse.Namespace) -> RunFolder:
 def _argv(args: argparse.Namespace, shown: bool = False) -> list[str]:
     """What starts the run again: in the background, or where what it says is `shown`."""
     words = ["train", "--run", RUN, *(["--tensorboard"] if args.tensorboard else [])]
+    if "processes" in args and not shown:
+        words += ["--processes", str(args.processes)]
     if shown and args.json:
         words += ["--json", args.json]
     return words if shown and not args.quiet else [*words, "--quiet"]

@@ -151,6 +151,10 @@ class TrainConfig:
         "Of the model's forward pass; transcoders are always float32. auto: bfloat16 on a graphics card that "
         "has it, float32 on a processor; fastest: bfloat16 where a trial finds it faster",
     )
+    compile: bool = option(
+        False,
+        "Compile the model's attention and MLPs (torch.compile): minutes at the start, for faster steps",
+    )
     calibration_cells: int = option(128, "Training cells that the saved thresholds are fitted on", minimum=1)
 
     def __post_init__(self) -> None:

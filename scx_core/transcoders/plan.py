@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
 import torch
@@ -18,7 +19,7 @@ from scx_core.transcoders.micro import USABLE, Micro, choose_cells
 from scx_core.transcoders.tokens import Cells, Texts
 
 STATE_BYTES = 16  # a float32 weight, its gradient, and Adam's two moments
-TRIAL_CELLS, TRIALS = 4, 3
+TRIAL_CELLS, TRIAL_TOKENS, TRIALS = 4, 16, 3
 
 
 @dataclass
@@ -37,9 +38,10 @@ class Plan:
         return ALONE if self.shared_layers else self.team
 
     @property
-    def state(self) -> dict[str, str]:
+    def state(self) -> dict[str, Any]:
         """What a resumed run must do as it was done before."""
-        return {"precision": "bfloat16" if self.bfloat16 else "float32"}
+        precision = "bfloat16" if self.bfloat16 else "float32"
+        return {"precision": precision, "micro_batch_cells": self.micro.cells or 0}
 
     def own(self, n_layers: int) -> list[int]:
         """The layers that are trained here."""
@@ -55,9 +57,14 @@ class Plan:
 
 
 def make_plan(
-    lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, team: Team, precision: str = ""
+    lm: Language,
+    texts: Texts,
+    cfg: TranscoderConfig,
+    train: TrainConfig,
+    team: Team,
+    before: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """What the settings ask for, here. `precision` is what a resumed run was begun with.
+    """What the settings ask for, here; of a resumed run what it did `before` (`Plan.state`).
 
     Raises ScxError for fewer cells or layers than processes.
     """
@@ -72,8 +79,11 @@ def make_plan(
     plan.own(lm.facts.n_layers)
     here = cells if plan.shared_layers else -(-cells // team.size)
     tokens = round(here * len(texts.ids) / texts.n_cells)
-    plan.micro = Micro(choose_cells(lm, cfg, train.micro_batch_cells, here, tokens))
-    plan.bfloat16 = (precision or choose_precision(lm, texts, train.precision, team)) == "bfloat16"
+    before = before or {}
+    wish = train.micro_batch_cells or before.get("micro_batch_cells", 0)
+    plan.micro = Micro(choose_cells(lm, cfg, wish, here, tokens))
+    precision = before.get("precision") or choose_precision(lm, texts, train.precision, team)
+    plan.bfloat16 = precision == "bfloat16"
     return plan
 
 
@@ -102,6 +112,37 @@ def choose_precision(lm: Language, texts: Texts, wish: str, team: Team) -> str:
     if wish == "fastest":
         return team.text("bfloat16" if _faster(lm, texts) else "float32")
     return wish
+
+
+@contextmanager
+def compiled(lm: Language, wanted: bool) -> Iterator[None]:
+    """Attention and MLP of each block compiled, inside. Only their `forward`: the hooks that read them are
+    called around it, and may come and go.
+
+    Raises ScxError where PyTorch cannot compile.
+    """
+    parts = [lm.part(layer, name) for layer in range(lm.facts.n_layers) for name in ("attn", "mlp")]
+    for part in parts if wanted else ():
+        part.forward = torch.compile(part.forward, dynamic=True)
+    try:
+        if wanted:
+            _try_out(lm)
+        yield
+    finally:
+        for part in parts if wanted else ():
+            del part.forward  # the class has its own
+
+
+@torch.no_grad()
+def _try_out(lm: Language) -> None:
+    ids_BT = torch.full((2, TRIAL_TOKENS), lm.eos_id, device=lm.device)
+    try:
+        forward(lm, ids_BT, torch.ones_like(ids_BT))
+    except RuntimeError as error:
+        raise ScxError(
+            f"The model could not be compiled: {str(error).splitlines()[0][:200]}",
+            "Train without compile; it needs a C++ compiler, and Triton on a graphics card.",
+        ) from error
 
 
 def memory_of(device: torch.device) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.kept import Stopped, kept_texts
 from scx_core.transcoders.module import TranscoderSet
-from scx_core.transcoders.plan import make_plan, memory_of
+from scx_core.transcoders.plan import compiled, make_plan, memory_of
 from scx_core.transcoders.quality import held_out_metrics, spliced
 from scx_core.transcoders.session import Session, StepReport, fast_attention
 from scx_core.transcoders.tokens import Texts, cells_of_step, encode_texts
@@ -85,8 +86,10 @@ def train(
         stop_requested() as stopping,
         fast_attention(lm),
         flushed_subnormals(),
+        ExitStack() as inside,
     ):
         try:
+            inside.enter_context(compiled(lm, job.train.compile))
             _check_same(run, lm, table)
             run.write_status("running", run.status().done, job.train.all_steps, "reading cells")
             split = Split.from_json(read_json(run.path / "split.json"))
@@ -150,8 +153,9 @@ def _open_session(
 ) -> tuple[Session, int]:
     """The session and the step to go on with."""
     checkpoint = run.latest_checkpoint()
-    begun_with = checkpoint.state.get("precision", "float32") if checkpoint else ""
-    plan = make_plan(lm, texts, job.transcoder, job.train, team, begun_with)
+    # A checkpoint that says nothing of the precision is older than the choice.
+    before = {"precision": "float32", **checkpoint.state} if checkpoint else {}
+    plan = make_plan(lm, texts, job.transcoder, job.train, team, before)
     if checkpoint is None:
         run.truncate_metrics(-1)
         return Session.fresh(lm, texts, job.transcoder, job.train, plan), 0
@@ -231,7 +235,7 @@ def _tune(
     return tune.finished()
 
 
-def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor], state: dict[str, str]) -> None:
+def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Keep the state, unless it is spoilt: it would take the place of a good one."""
     spoilt = [name for name, t in tensors.items() if t.is_floating_point() and not bool((t < INFINITE).all())]
     if spoilt:

@@ -10,7 +10,7 @@ from scx_core.transcoders import load_set, reading, train
 from scx_core.transcoders.micro import Micro, slices
 from scx_core.transcoders.plan import Plan, choose_precision, has_bfloat16
 from scx_core.transcoders.shared import layer_step
-from tests.transcoders.test_train import TRAIN, model, open_job, start
+from tests.transcoders.test_train import TRAIN, model, open_job, same, start
 from tests.transcoders.test_trainee import CFG, T, data, trainee
 from tests.transcoders.test_trainee import TRAIN as LAYER_TRAIN
 
@@ -102,6 +102,7 @@ def test_out_of_memory_halves_the_micro_batch_says_so_and_loses_nothing(tmp_path
             scarce(monkeypatch, cells=4, tokens=130)
 
     made = train(run, *open_job(run), scarce_from_7)
+    assert run.latest_checkpoint().state["micro_batch_cells"] == 1
     notes = [record for record in run.metrics() if "note" in record]
     assert [(note["step"], note["micro_batch_cells"]) for note in notes] == [(8, 1)]
     assert "out of memory: 3 cells at a time" in capsys.readouterr().err
@@ -122,6 +123,36 @@ def test_when_not_one_cell_fits_it_says_what_to_do(tmp_path, model, monkeypatch)
     with pytest.raises(ScxError, match=r"single cell at a time.*expansion"):
         train(run, *open_job(run), scarce_from_7)
     assert run.status().state == "failed" and run.latest_checkpoint().step == 6
+
+
+def test_a_compiled_part_is_still_read_and_is_given_back(tmp_path, model, monkeypatch):
+    seen = []
+
+    def compile_(forward, **_options):
+        def counted(*args, **kwargs):
+            seen.append(forward)
+            return forward(*args, **kwargs)
+
+        return counted
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    runs = [start(tmp_path, model, config=replace(SHORT, steps=4, compile=wish)) for wish in (True, False)]
+    (lm, table), made = open_job(runs[0]), []
+    for run in runs:
+        made.append(train(run, lm, table))
+        assert len(seen) > 4 * 4 and "forward" not in vars(lm.part(0, "mlp"))
+    calls = len(seen)
+    assert same(*made) and calls == len(seen)
+
+
+def test_what_cannot_be_compiled_is_said(tmp_path, model, monkeypatch):
+    def fail(*_args, **_options):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", lambda forward, **_options: fail)
+    run = start(tmp_path, model, config=replace(SHORT, compile=True))
+    with pytest.raises(ScxError, match=r"could not be compiled: no compiler here.*without compile"):
+        train(run, *open_job(run))
 
 
 def test_slices_cover_everything_once():
@@ -145,7 +176,7 @@ def test_bfloat16_is_of_the_models_pass_alone_and_a_resumed_run_keeps_it(tmp_pat
     run = start(tmp_path, model, config=replace(SHORT, precision="bfloat16"))
     made = train(run, *open_job(run))
     assert all(tensor.dtype == torch.float32 for layer in made.layers for tensor in layer.tensors().values())
-    assert run.latest_checkpoint().state == {"precision": "bfloat16"}
+    assert run.latest_checkpoint().state == {"precision": "bfloat16", "micro_batch_cells": 0}
     exact = start(tmp_path, model, config=SHORT)
     train(exact, *open_job(exact))
     losses = [found.metrics()[-1]["loss"] for found in (run, exact)]

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scx_core.cli import common
+from scx_core.cli import common, pareto
 from scx_core.cli.parser import Subparsers
 from scx_core.cli.smallest import WORDS
 
@@ -21,18 +21,35 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=("circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas"),
+        choices=(
+            "circuits",
+            "trace",
+            "smallest",
+            "410m",
+            "sentences",
+            "train",
+            "memory",
+            "kills",
+            "atlas",
+            "pareto",
+        ),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
         "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
         "matrix to ranked genes and to tokens, beside the plain recipe; memory: peaks of a training on "
         "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes; "
         "kills: a training that is killed at random moments and resumed, held against the unbroken one; "
-        "atlas: making a feature atlas by steps, and reading a generated one of 24 × 8,192 features",
+        "atlas: making a feature atlas by steps, and reading a generated one of 24 × 8,192 features; "
+        "pareto: every kind of set at several sparsities, trained and measured",
     )
     parser.add_argument("--times", type=int, default=20, metavar="INT", help="kills (default: 20)")
     parser.add_argument("--type", help="cell type (default: the most frequent)")
-    parser.add_argument("--steps", type=int, default=30, help="train: steps that are timed (default: 30)")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=argparse.SUPPRESS,
+        help="train: steps that are timed (default: 30); pareto: steps of a run (default: 1200)",
+    )
     parser.add_argument(
         "--peer-python",
         metavar="PYTHON",
@@ -49,6 +66,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--k", type=int, default=32, help="train: active features a token (default: 32)")
     parser.add_argument("--expansion", type=int, default=8, help="train: features per width (default: 8)")
+    pareto.add_options(parser)
     common.add_cells(parser)
     common.add_model(parser)
     common.add_transcoders(parser)
@@ -67,6 +85,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         bench_trace,
     )
 
+    if args.what == "pareto":
+        return pareto.run(args)
     if args.what == "kills":
         return _kills(args)
     if args.what == "circuits":
@@ -98,7 +118,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     coder = TranscoderConfig(kind=args.kind, k=args.k, expansion=args.expansion)
     lm, table = common.open_language(args), common.open_table(args)
     return bench_training(
-        lm, table, coder, args.steps, peer_python=args.peer_python, precision=args.precision
+        lm, table, coder, getattr(args, "steps", 30), peer_python=args.peer_python, precision=args.precision
     )
 
 
@@ -113,6 +133,8 @@ def _kills(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    if "pareto" in result:
+        return f"{where}\n{pareto.summary(result)}"
     if "tokens_per_second" in result:
         return f"{where}\n{_training(result)}"
     if "graphs" in result:

@@ -5,6 +5,7 @@ circuit-tracer can read too. Training runs in a `RunFolder` and survives a kill.
 """
 
 from scx_core.transcoders.config import PRESETS, Preset, TrainConfig, TrainingJob, TranscoderConfig
+from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.estimate import Estimate, estimate
 from scx_core.transcoders.folder import EMBEDDED_SETS, load_set, save_set
 from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet
@@ -14,6 +15,7 @@ __all__ = [
     "EMBEDDED_SETS",
     "PRESETS",
     "Active",
+    "CrossLayerSet",
     "Estimate",
     "Form",
     "Preset",

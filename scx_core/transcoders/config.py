@@ -9,7 +9,7 @@ from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
 from scx_core.runs.config import check, option
 from scx_core.sentences import SentenceConfig
-from scx_core.transcoders.module import Form, Reads
+from scx_core.transcoders.module import Form, Reads, Writes
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class TranscoderConfig:
         "input",
         "What is encoded: input (of the MLP: a transcoder, which stands in for it), output (of the MLP: an "
         "SAE, for comparison; it cannot be traced)",
+    )
+    writes: Writes = option(
+        "own",
+        "Where features write: own (the output of their layer's MLP), later (those of all later MLPs too: "
+        "cross-layer transcoders, one encoder a layer; they cannot be traced)",
     )
     expansion: int = option(
         8, "Features per layer, as a multiple of the residual width", minimum=1, maximum=256
@@ -53,6 +58,11 @@ class TranscoderConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.reads == "output" and self.writes == "later":
+            raise ScxError(
+                "An SAE gives back the output that it reads: it cannot write to later ones.",
+                "Read the input (--reads input), or write to the layer's own output (--writes own).",
+            )
         if self.reads == "output" and self.skip:
             raise ScxError(
                 "An SAE has no affine path: from the MLP's output to itself it would need no features.",
@@ -62,6 +72,8 @@ class TranscoderConfig:
     @property
     def form(self) -> Form:
         """What is trained, whatever its gate."""
+        if self.writes == "later":
+            return "cross-layer"
         return "sae" if self.reads == "output" else "transcoder"
 
     @property

@@ -9,7 +9,8 @@ import numpy as np
 
 from scx_core.language import Language
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-from scx_core.transcoders.session import Session, fast_attention
+from scx_core.transcoders.cross_session import session_of
+from scx_core.transcoders.session import fast_attention
 from scx_core.transcoders.tokens import Texts
 
 TOKENS_A_GENE = 2.5  # sub-word tokens of a gene's name, as the tokenizers tried here spell them
@@ -43,7 +44,7 @@ def estimate(
     ids = np.random.default_rng(train.seed).integers(0, len(lm.tokenizer), cells * length).astype(np.int32)
     texts = Texts(ids, np.arange(cells + 1) * length, np.zeros(cells, dtype=int))
     with fast_attention(lm):
-        session = Session.fresh(lm, texts, transcoder, train)
+        session = session_of(transcoder).fresh(lm, texts, transcoder, train)
         session.step(0)  # the first step allocates
         since = time.perf_counter()
         for step in range(1, TRIAL_STEPS + 1):

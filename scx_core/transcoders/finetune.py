@@ -15,10 +15,11 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
+from scx_core.transcoders.cross_layer import CROSS
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Cells, Texts
 
-TUNED = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip")
+TUNED = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", CROSS)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 PREFIX = "tune."
 FALL = 0.7  # share of the steps, at the end, over which the rate falls to 0
@@ -51,7 +52,7 @@ class FineTune:
         groups = []
         for layer in self.weights:
             for name, t in layer.items():
-                if name in TUNED:
+                if name in TUNED and t.numel():  # the last layer has no later ones
                     size = float(t.detach().square().mean().sqrt())
                     groups.append({"params": [t], "lr": rate * size, "peak": rate * size})
         self.optimizer = torch.optim.Adam(groups, foreach=True)

@@ -4,6 +4,7 @@ config.yaml            what circuit-tracer reads (model_kind, hooks, activation)
 layer_{i}.safetensors  W_enc, W_dec [F, d], b_enc [F], b_dec [d]; W_skip [d, d] and
                        activation_function.threshold [F] where there are any
 scx.json               kind, k, configuration, provenance, metrics
+A cross-layer set has a layout of its own (layouts/cross_layer.py).
 """
 
 from __future__ import annotations

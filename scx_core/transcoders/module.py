@@ -17,6 +17,7 @@ from scx_core.language.taps import OnOutput, Stand_in
 
 Kind = Literal["relu", "topk", "jumprelu"]
 Reads = Literal["input", "output"]
+Writes = Literal["own", "later"]
 Form = Literal["transcoder", "sae", "cross-layer"]
 FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, instead of a whole product
 

@@ -83,8 +83,15 @@ class Session:
         train: TrainConfig,
         plan: Plan | None = None,
     ) -> Session:
-        """First weights from the activations of the first cells of the first epoch."""
+        """At the first step."""
         plan = plan or Plan()
+        return cls(lm, texts, cfg, train, cls.trainees_from(lm, texts, cfg, train, plan), plan)
+
+    @classmethod
+    def trainees_from(
+        cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, plan: Plan
+    ) -> list[Trainee]:
+        """First weights from the activations of the first cells of the first epoch."""
         cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
         size = train.cells_per_batch
         samples = [
@@ -97,7 +104,7 @@ class Session:
             trainees.append(Trainee.from_data(cfg, train, x_Td, y_Td, layer))
             # Other cards may round otherwise.
             plan.partners.led([*trainees[-1].weights.values(), *trainees[-1].memory.values()])
-        return cls(lm, texts, cfg, train, trainees, plan)
+        return trainees
 
     @classmethod
     def restored(
@@ -146,7 +153,8 @@ class Session:
             return team.collected(tensors)
         return tensors if team.leads else {}
 
-    def _read(self, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def read(self, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What each layer here is given and shall put out, [T, d]."""
         return activations(self.lm, self.texts, cells, self.cfg.reads, self.plan)
 
     def step(self, step: int) -> StepReport:
@@ -156,16 +164,7 @@ class Session:
         k = features_of_step(self.cfg, self.train, step)
         self.optimizer.zero_grad(set_to_none=True)
         weight_T = self.texts.weights(self.lm, cells, self.train.answer_weight)
-        part = self.plan.partners.part(len(cells))
-        mine, tokens = cells[part], self.texts.tokens_of(cells, part)
-        rows = []
-        # Layer by layer, so that only one layer's graph is alive at a time.
-        layers = zip(self.trainees, self._read(mine), strict=True)
-        for trainee, (x_Td, y_Td) in layers:
-            report = layer_step(trainee, self.plan, x_Td, y_Td, k, weight_T[tokens], len(mine), len(weight_T))
-            rows.append([float(value) for value in report])
-        all_rows = self.plan.report(torch.tensor(rows, dtype=torch.float64, device=self.lm.device)).tolist()
-        reports = [Report(torch.tensor(row[0]), *row[1:]) for row in all_rows]
+        reports = self.gradients(cells, k, weight_T)
         for layer, report in enumerate(reports):
             _check_finite(float(report.objective), step, layer)
         for group in self.optimizer.param_groups:
@@ -181,6 +180,19 @@ class Session:
             sum(report.loss for report in reports),
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
+
+    def gradients(self, cells: Cells, k: int, weight_T: torch.Tensor) -> list[Report]:
+        """Gradients from some cells, of which `weight_T` weighs the tokens, and what all layers report."""
+        part = self.plan.partners.part(len(cells))
+        mine, tokens = cells[part], self.texts.tokens_of(cells, part)
+        rows = []
+        # Layer by layer, so that only one layer's graph is alive at a time.
+        layers = zip(self.trainees, self.read(mine), strict=True)
+        for trainee, (x_Td, y_Td) in layers:
+            report = layer_step(trainee, self.plan, x_Td, y_Td, k, weight_T[tokens], len(mine), len(weight_T))
+            rows.append([float(value) for value in report])
+        all_rows = self.plan.report(torch.tensor(rows, dtype=torch.float64, device=self.lm.device)).tolist()
+        return [Report(torch.tensor(row[0]), *row[1:]) for row in all_rows]
 
     def coders(self, cuts: Sequence[float | None] | None = None) -> TranscoderSet | None:
         """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says. Of several
@@ -217,7 +229,7 @@ class Session:
         cells = cells_of_step(0, self.texts.n_cells, self.train.calibration_cells, self.train.seed + 1)
         tokens = 0
         for start in range(0, len(cells), size):
-            for layer, (x_Td, y_Td) in enumerate(self._read(cells[start : start + size])):
+            for layer, (x_Td, y_Td) in enumerate(self.read(cells[start : start + size])):
                 kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
             tokens += len(x_Td)
         wanted = round((self.cfg.wanted if self.cfg.controlled else self.cfg.k) * tokens)

@@ -24,6 +24,7 @@ from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requ
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import Onlooker, RankFile
 from scx_core.transcoders.config import TrainConfig, TrainingJob
+from scx_core.transcoders.cross_session import session_of
 from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
@@ -152,15 +153,15 @@ def _open_session(
     run: RunFolder, lm: Language, texts: Texts, job: TrainingJob, team: Team
 ) -> tuple[Session, int]:
     """The session and the step to go on with."""
-    checkpoint = run.latest_checkpoint()
+    checkpoint, kind = run.latest_checkpoint(), session_of(job.transcoder)
     # A checkpoint that says nothing of the precision is older than the choice.
     before = {"precision": "float32", **checkpoint.state} if checkpoint else {}
     plan = make_plan(lm, texts, job.transcoder, job.train, team, before)
     if checkpoint is None:
         run.truncate_metrics(-1)
-        return Session.fresh(lm, texts, job.transcoder, job.train, plan), 0
+        return kind.fresh(lm, texts, job.transcoder, job.train, plan), 0
     run.truncate_metrics(checkpoint.step)
-    session = Session.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
+    session = kind.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
     return session, min(checkpoint.step, job.train.steps)
 
 

@@ -8,6 +8,7 @@ Legend: T tokens, d width, F features, D dead features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,6 +46,15 @@ class Coded(NamedTuple):
     pre-activation that was kept (of jumprelu the mean threshold; relu has none)."""
 
     error_Td: torch.Tensor
+    penalty: torch.Tensor | float
+    fires_F: torch.Tensor
+    cut: float | None
+
+
+class Code(NamedTuple):
+    """What active features of some tokens write ([T, D], D the width of W_dec); the rest as in `Coded`."""
+
+    write_TD: torch.Tensor
     penalty: torch.Tensor | float
     fires_F: torch.Tensor
     cut: float | None
@@ -112,13 +122,28 @@ class Trainee:
         `weight_T` weighs the tokens' errors (1 on average).
         """
         x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
-        w, (error_Td, penalty, fires_F, cut) = self.weights, self.coded(x_Td, y_Td, k)
+        coded = self.coded(x_Td, y_Td, k)
+        return self.report(x_Td, y_Td, coded, k, weight_T, [coded.error_Td])
+
+    def report(
+        self,
+        x_Td: torch.Tensor,
+        y_Td: torch.Tensor,
+        coded: Coded,
+        k: int,
+        weight_T: torch.Tensor,
+        missing: Sequence[torch.Tensor],
+    ) -> Report:
+        """The loss of normalised activations whose error is known; updates the memory. `missing` are the
+        errors [T, d] of the outputs that this layer writes to: dead features learn them."""
+        w, (error_Td, penalty, fires_F, cut) = self.weights, coded
         loss = self.error_term(error_Td, y_Td, weight_T) + penalty
         objective, dead_F = loss, self.dead_F
         if self.train.revive and bool(dead_F.any()):
             index_D = dead_F.nonzero()[:, 0]
             rows = (w[name][index_D] for name in ("W_enc", "b_enc", "W_dec"))
-            objective = loss + self.train.revive * revival_loss(x_Td, error_Td.detach(), *rows)
+            missing_TD = missing[0].detach() if len(missing) == 1 else torch.cat([*missing], 1).detach()
+            objective = loss + self.train.revive * revival_loss(x_Td, missing_TD, *rows)
         self.remember(fires_F, len(x_Td), cut, k)
         with torch.no_grad():
             fvu = _sum_of_squares(error_Td) / (
@@ -129,7 +154,12 @@ class Trainee:
         )
 
     def coded(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, level: float | None = None) -> Coded:
-        """Normalised activations through the layer. `level` is the cut of BatchTopK where it is known
+        """Normalised activations through the layer; `level` as for `code`."""
+        code = self.code(x_Td, k, level)
+        return Coded(y_Td - self.output(x_Td, code.write_TD), code.penalty, code.fires_F, code.cut)
+
+    def code(self, x_Td: torch.Tensor, k: int, level: float | None = None) -> Code:
+        """What the features make of normalised activations. `level` is the cut of BatchTopK where it is known
         already: these are then a part of the batch."""
         w = self.weights
         penalty: torch.Tensor | float = 0.0
@@ -151,10 +181,14 @@ class Trainee:
                 weights = w["W_enc"], w["b_enc"], w["W_dec"]
                 code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, *weights, chosen.value_N)
             fires_F, cut = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"])), chosen.cut
-        output_Td = code_Td + w["b_dec"]
-        if "W_skip" in w:
-            output_Td = output_Td + x_Td @ w["W_skip"].T
-        return Coded(y_Td - output_Td, penalty, fires_F, cut)
+        return Code(code_Td, penalty, fires_F, cut)
+
+    def output(self, x_Td: torch.Tensor, write_Td: torch.Tensor) -> torch.Tensor:
+        """The stand-in for the normalised output, of what features write to it."""
+        output_Td = write_Td + self.weights["b_dec"]
+        if "W_skip" in self.weights:
+            output_Td = output_Td + x_Td @ self.weights["W_skip"].T
+        return output_Td
 
     @torch.no_grad()
     def remember(self, fires_F: torch.Tensor, n_tokens: int, cut: float | None, k: int) -> None:
@@ -233,7 +267,7 @@ class Trainee:
         return Transcoder(
             W_enc_Fd,
             w["b_enc"] - W_enc_Fd @ m["mean_x"],
-            w["W_dec"] * m["scale_y"],
+            w["W_dec"][:, : len(b_dec_d)] * m["scale_y"],  # of a cross-layer set, what it writes to its own
             b_dec_d,
             W_skip_dd,
             kind=kind,

@@ -18,7 +18,8 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.runs import sha256_of, write_json
 from scx_core.runs.files import TEMPORARY
-from scx_core.transcoders.layouts import circuit_tracer, saelens, sparsify
+from scx_core.transcoders.cross_layer import CrossLayerSet
+from scx_core.transcoders.layouts import circuit_tracer, cross_layer, saelens, sparsify
 from scx_core.transcoders.layouts.parts import RECORD, Layout, Place, read_record
 from scx_core.transcoders.layouts.thresholds import as_relu, calibrated
 from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet
@@ -54,6 +55,9 @@ def import_set(
     Raises ScxError naming the file when a layer is missing, broken, not finite, or holds what is not known.
     """
     folder = Path(folder)
+    if cross_layer.recognises(folder):
+        found_set, files = cross_layer.read(folder, Place(device, dtype))
+        return replace(found_set, fingerprint=fingerprint(files))
     name = detect(folder)
     record = read_record(folder)
     found = LAYOUTS[name].read(folder, record, Place(device, dtype))
@@ -104,6 +108,9 @@ def write_set(folder: Path, transcoders: TranscoderSet, layout: str) -> Transcod
 
     The set comes back with that record and its fingerprint.
     """
+    if isinstance(transcoders, CrossLayerSet):
+        made, written = cross_layer.write(folder, transcoders, transcoders.meta)
+        return replace(made, fingerprint=fingerprint(written))
     first = transcoders.layers[0]
     facts = {
         "kind": first.kind,
@@ -155,6 +162,11 @@ def _held(
     """The layers as the layout can hold them. Raises ScxError when it cannot."""
     layers = tuple(as_relu(coder) for coder in transcoders.layers)
     kind = layers[0].kind
+    if transcoders.form == "cross-layer":
+        problem = (
+            f"{layout.name} holds one decoder a layer: a cross-layer set has one for each later layer too."
+        )
+        raise ScxError(problem, "Copy the set's own folder: it is safetensors and JSON.")
     if transcoders.form == "sae":
         return _held_saes(layers, kind, layout)
     if kind in layout.kinds:

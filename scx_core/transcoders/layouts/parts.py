@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -59,9 +60,14 @@ class Layout(NamedTuple):
 
 
 def read_tensors(
-    path: Path, required: Mapping[str, str], optional: Mapping[str, str], place: Place
+    path: Path,
+    required: Mapping[str, str],
+    optional: Mapping[str, str],
+    place: Place,
+    known: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensors:
-    """The tensors of a safetensors file, with the shapes that are expected. The first one tells F and d.
+    """The tensors of a safetensors file, with the shapes that are expected. The first one tells F and d;
+    other letters are `known`.
 
     Raises ScxError naming the file and the tensor when one is missing, unknown, of another shape, no float
     or not finite.
@@ -78,7 +84,7 @@ def read_tensors(
         )
     shapes = {**required, **optional}
     first = next(iter(required))
-    sizes = dict(zip(shapes[first], found[first].shape, strict=False))
+    sizes = dict(known) | dict(zip(shapes[first], found[first].shape, strict=False))
     for name, tensor in found.items():
         _check(path, name, tensor, tuple(sizes.get(letter, 0) for letter in shapes[name]))
     return {name: tensor.to(place.dtype) for name, tensor in found.items()}

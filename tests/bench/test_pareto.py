@@ -1,0 +1,54 @@
+"""The Pareto table on a tiny model: made in pieces, resumed, tuned runs go on from untuned ones."""
+
+import pytest
+
+from scx_core.bench.pareto import KINDS, Cell, ParetoConfig, bench_pareto, coder_of
+from scx_core.errors import ScxError
+from scx_core.language import load_language
+from scx_core.runs import RunFolder, read_json
+from scx_core.transcoders import TrainingJob
+from tests.tiny import save_tiny, tiny_table
+
+CFG = ParetoConfig(steps=6, finetune_steps=3, kinds="topk,cross-layer", l0="2,4")
+
+
+def test_cells_and_their_settings():
+    assert [cell.name for cell in CFG.cells()] == ["topk-2", "topk-4", "cross-layer-2", "cross-layer-4"]
+    assert CFG.cells(["sae:8"]) == [Cell("sae", 8)]
+    forms = {kind: coder_of(Cell(kind, 8), skip=True) for kind in KINDS}
+    assert {kind: coder.form for kind, coder in forms.items() if coder.form != "transcoder"} == {
+        "sae": "sae",
+        "cross-layer": "cross-layer",
+    }
+    assert [kind for kind, coder in forms.items() if coder.controlled] == ["relu", "jumprelu"]
+    assert all(coder.wanted == 8 for coder in forms.values())
+    assert [kind for kind, coder in forms.items() if not coder.skip] == ["sae"]
+    for wrong in ("topk", "topk:0", "mlp:8", "topk:x"):
+        with pytest.raises(ScxError, match="no cell"):
+            CFG.cells([wrong])
+
+
+def test_the_table_is_made_in_pieces(tmp_path):
+    model = save_tiny(tmp_path / "model")
+    lm, table, root = load_language(model, device="cpu", dtype="float32"), tiny_table(30), tmp_path / "runs"
+    job = TrainingJob(lm.sentence_config, model=str(model), data="tiny")
+    first = bench_pareto(job, lm, table, root, CFG, ["topk:4"])
+    assert [row["run"] for row in first["pareto"]] == ["topk-4", "topk-4-tuned"]
+    assert first["missing"] == ["topk-2", "cross-layer-2", "cross-layer-4"]
+    base, tuned = (RunFolder.open(root / row["run"]) for row in first["pareto"])
+    assert tuned.metrics()[: len(base.metrics())] == base.metrics()  # the same training, not another
+    assert "tune_kl" in tuned.metrics()[-1]
+    before, after = first["pareto"]
+    gap = before["ce_transcoder"] - before["ce_orig"]
+    assert after["closed"] == pytest.approx((before["ce_transcoder"] - after["ce_transcoder"]) / gap)
+
+    weights = root / "topk-4" / "transcoders" / "layer_0.safetensors"
+    when = weights.stat().st_mtime_ns
+    again = bench_pareto(job, lm, table, root, CFG, ["topk:4", "cross-layer:2"], tmp_path / "figure")
+    assert again["pareto"][:2] == first["pareto"] and weights.stat().st_mtime_ns == when
+    assert again["missing"] == ["topk-2", "cross-layer-4"]
+    assert {row["kind"] for row in again["pareto"]} == {"topk", "cross-layer"}
+    assert (tmp_path / "figure" / "runs.svg").exists() and len(again["files"]) == 5
+    assert read_json(root / "topk-4" / "transcoders" / "validation.json")["form"] == "transcoder"
+    with pytest.raises(ScxError, match="other settings"):
+        bench_pareto(job, lm, table, root, ParetoConfig(steps=7, finetune_steps=3), ["topk:4"])

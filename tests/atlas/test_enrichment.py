@@ -1,4 +1,4 @@
-"""Enrichment against scipy's own exact test and correction; planted sets are found, permuted names are not."""
+"""Enrichment against scipy's exact test and correction; planted sets are found, permuted names are not."""
 
 import numpy as np
 import pytest

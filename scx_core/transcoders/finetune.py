@@ -102,7 +102,17 @@ class FineTune:
 
     def step(self, texts: Texts, cells: Cells, share: float, answer_weight: float = 1.0) -> TuneReport:
         """One step at `share` of the peak learning rate; `answer_weight` as in training. Raises ScxError when
-        the loss is not a number."""
+        the loss is not a number, or the memory does not suffice: all layers are held at once here."""
+        try:
+            return self._step(texts, cells, share, answer_weight)
+        except torch.OutOfMemoryError as error:
+            raise ScxError(
+                "The last steps, with all layers together, do not fit into the device's memory.",
+                "The last checkpoint is kept. Start a run with fewer cells in a step, or without these steps "
+                "(finetune_steps 0).",
+            ) from error
+
+    def _step(self, texts: Texts, cells: Cells, share: float, answer_weight: float) -> TuneReport:
         batch = texts.batch(self.lm, cells)
         real_BT, keep_BT = texts.counted(batch.mask_BT, cells), batch.mask_BT[:, :-1].bool()
         io = mlp_io(self.lm, *batch, logits=True)

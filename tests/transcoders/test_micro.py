@@ -125,6 +125,19 @@ def test_when_not_one_cell_fits_it_says_what_to_do(tmp_path, model, monkeypatch)
     assert run.status().state == "failed" and run.latest_checkpoint().step == 6
 
 
+def test_the_last_steps_say_when_they_do_not_fit(tmp_path, model, monkeypatch):
+    from scx_core.transcoders import finetune
+
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(finetune, "forward", full)
+    run = start(tmp_path, model, config=replace(SHORT, finetune_steps=3))
+    with pytest.raises(ScxError, match=r"last steps.*do not fit.*finetune_steps 0"):
+        train(run, *open_job(run))
+    assert run.status().state == "failed" and run.latest_checkpoint().step == 12
+
+
 def test_a_compiled_part_is_still_read_and_is_given_back(tmp_path, model, monkeypatch):
     seen = []
 

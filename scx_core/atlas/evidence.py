@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 
 from scx_core.atlas.families import families
 from scx_core.atlas.passing import Passed
-from scx_core.atlas.places import ACTIVATIONS
+from scx_core.atlas.places import ACTIVATIONS, DATA
 from scx_core.atlas.tally import LayerTally
 from scx_core.sentences import GENE
 
@@ -84,7 +85,7 @@ class Half(NamedTuple):
 def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slice) -> Half:
     """The sums of some units. With `data` ACTIVATIONS the shuffled tallies take the place of the real."""
     n_slots, n_bins = len(passed.slots), passed.layout.n_bins
-    rows = (np.arange(n_slots) * 2 + half) * len(passed.counts.slots[0, 0]) + data
+    rows = (torch.arange(n_slots, device=tally.bins.total_KF.device) * 2 + half) * len(DATA) + data
     starts = passed.layout.starts()
     bins, counts = {}, {}
     for name in ("class", "rank", "type", "donor"):
@@ -93,7 +94,7 @@ def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slic
         bins[name] = tally.bins.total_KF[where, units].cpu().numpy()
         counts[name] = passed.counts.bins[where]
     return Half(
-        tally.slots.total_KF[rows][:, units].cpu().numpy().astype(np.float64),
+        tally.slots.take(rows, units).cpu().numpy().astype(np.float64),
         passed.counts.slots[:, half, data],
         bins,
         counts,

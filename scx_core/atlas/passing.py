@@ -16,7 +16,7 @@ import torch
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.examples import Tokens
 from scx_core.atlas.places import REAL, Layout, Placed, Slots, Who, place, rank_bin
-from scx_core.atlas.tally import N_DATA, Batch, LayerTally
+from scx_core.atlas.tally import N_DATA, Batch, LayerTally, too_many
 from scx_core.atlas.units import MlpAt, UnitSource
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
@@ -116,7 +116,10 @@ def pass_over(
     plan = make_plan(lm, table, rows, cfg.seed)
     slots, watch = Slots(), Stopwatch(lm.device)
     tallies = {
-        name: [LayerTally(units, plan.layout, cfg, lm.device) for _ in range(lm.facts.n_layers)]
+        name: [
+            LayerTally(units, plan.layout, cfg, lm.device, too_many(units, lm.facts.n_layers, table.n_genes))
+            for _ in range(lm.facts.n_layers)
+        ]
         for name, units in sources.items()
     }
     bins = np.zeros(2 * plan.layout.n_bins, dtype=np.int64)

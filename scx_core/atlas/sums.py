@@ -56,6 +56,10 @@ class Sums:
         which_KN = torch.sparse_coo_tensor(torch.stack([place, token]), ones, (len(bins_K), len(z_NF)))
         self.total_KF.index_add_(0, bins_K, (which_KN @ z_NF).to(self.total_KF.dtype))
 
+    def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
+        """The totals of some bins and units, [bins, units]."""
+        return self.total_KF[bins][:, units]
+
 
 class Firing:
     """How often and how strongly each unit fires: tokens and cells by half [2, F], histogram [bins, F]."""

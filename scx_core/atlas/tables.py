@@ -5,7 +5,7 @@ Legend: F units, S slots, K bins, W tokens of context.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +13,10 @@ import pandas as pd
 
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.evidence import Lexicon, evidence, half_of, lexicon
+from scx_core.atlas.listed import examples_table, histogram_table, slots_table, writes_table
 from scx_core.atlas.long import largest_rows, named, of_mass, of_rates
-from scx_core.atlas.outputs import pushed
 from scx_core.atlas.passing import Passed
-from scx_core.atlas.places import DATA, REAL, bin_ends
+from scx_core.atlas.places import DATA, REAL, Layout, bin_ends
 from scx_core.atlas.protocol import Thresholds, choose_thresholds, verdict_shares, verdicts
 from scx_core.atlas.sums import N_HISTOGRAM, histogram_edge
 from scx_core.atlas.tally import LayerTally
@@ -25,6 +25,7 @@ from scx_core.atlas.wording import automatic_label
 from scx_core.language import Language
 
 CHOOSING, REPORTING = 0, 1  # the halves
+BLOCK = 1024  # units whose slots are dense at a time
 FEW = 10  # families and pieces kept of a feature
 NAMED_GENES = 5
 QUANTILES = {"q50": 0.5, "q90": 0.9, "q99": 0.99}
@@ -44,9 +45,12 @@ def judge(passed: Passed, name: str, words: Lexicon, limits: Thresholds | None =
     tallies = passed.tallies[name]
 
     def figures(half: int, data: int) -> pd.DataFrame:
-        parts = [evidence(half_of(passed, one, half, data, slice(None)), words) for one in tallies]
-        for layer, part in enumerate(parts):
-            part.insert(0, "layer", layer)
+        parts = []
+        for layer, one in enumerate(tallies):
+            for units in _blocks(one):
+                part = evidence(half_of(passed, one, half, data, units), words)
+                part.insert(0, "layer", layer)
+                parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
     chosen = limits or choose_thresholds({data: figures(CHOOSING, data) for data in (1, 2)})
@@ -56,6 +60,13 @@ def judge(passed: Passed, name: str, words: Lexicon, limits: Thresholds | None =
         reported[data] = table.join(verdicts(table, chosen))
     other = figures(CHOOSING, REAL)
     return Judged(reported, other.join(verdicts(other, chosen)), chosen)
+
+
+def _blocks(tally: LayerTally) -> Iterator[slice]:
+    """Units in parts whose slots fit into memory."""
+    n_units = tally.bins.total_KF.shape[1]
+    for start in range(0, n_units, BLOCK):
+        yield slice(start, min(start + BLOCK, n_units))
 
 
 def make_tables(
@@ -80,7 +91,7 @@ def make_tables(
         [verdict_shares(judged.reported), verdict_shares({"other half": judged.other_half})],
         ignore_index=True,
     )
-    tables["slots"] = _slots(lm, passed)
+    tables["slots"] = slots_table(lm, passed)
     return tables
 
 
@@ -94,8 +105,28 @@ def _layer(
     cells: Sequence[str],
     cfg: AtlasConfig,
 ) -> dict[str, pd.DataFrame]:
-    """The tables of one layer, from all cells; `features` are the columns that need no verdict."""
-    halves = [half_of(passed, tally, half, REAL, slice(None)) for half in (CHOOSING, REPORTING)]
+    """The tables of one layer, from all cells; `plain` are the columns of features that need no verdict."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for units_here in _blocks(tally):
+        for table, rows in _sums(lm, passed, tally, words, units_here, cfg).items():
+            rows["feature"] += units_here.start
+            parts.setdefault(table, []).append(rows)
+    tables = {table: _joined(rows) for table, rows in parts.items()}
+    tables["plain"] = _plain(tally, passed)
+    tables["histogram"] = histogram_table(tally)
+    tables["writes"] = writes_table(lm, units, layer, passed.plan.types, cfg.pushed)
+    return tables | {"examples": examples_table(passed, tally, cells)}
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _sums(
+    lm: Language, passed: Passed, tally: LayerTally, words: Lexicon, units: slice, cfg: AtlasConfig
+) -> dict[str, pd.DataFrame]:
+    """The long tables of some units, which are numbered from 0."""
+    halves = [half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING)]
     slots_SF = halves[0].slots_SF + halves[1].slots_SF
     bins = {key: halves[0].bins[key] + halves[1].bins[key] for key in halves[0].bins}
     counts = {key: halves[0].counts[key] + halves[1].counts[key] for key in halves[0].counts}
@@ -108,26 +139,25 @@ def _layer(
 
     def by_rate(key: str, name: str, names: Sequence[str]) -> pd.DataFrame:
         mass_KF = bins[key][: len(names)]
-        return named(
-            largest_rows(mass_KF, of_rates(mass_KF, counts[key][: len(names)]), len(names)), name, names
-        )
+        shares_KF = of_rates(mass_KF, counts[key][: len(names)])
+        return named(largest_rows(mass_KF, shares_KF, len(names)), name, names)
 
-    tables = {
-        "plain": _plain(tally, total_F, sum(half.n_tokens for half in halves)),
+    return {
         "genes": by_mass(genes_GF, "gene", words.genes, cfg.genes),
         "families": by_mass(families_MF, "family", words.families, FEW),
         "pieces": _pieces(lm, passed, slots_SF, total_F),
         "types": by_rate("type", "cell_type", passed.plan.types),
         "donors": by_rate("donor", "donor", passed.plan.donors),
         "ranks": _ranks(bins["rank"][:-1], counts["rank"][:-1]),
-        "histogram": _histogram(tally),
-        "writes": _writes(lm, units, layer, passed.plan.types, cfg.pushed),
     }
-    return tables | {"examples": _examples(passed, tally, cells)}
 
 
-def _plain(tally: LayerTally, total_F: np.ndarray, n_tokens: int) -> pd.DataFrame:
+def _plain(tally: LayerTally, passed: Passed) -> pd.DataFrame:
     """Counts and the distribution of activations, of all cells."""
+    layout = passed.layout
+    where = [row for start in (0, layout.n_bins) for row in _rows_of(layout, "class", start)]
+    total_F = tally.bins.total_KF[where].sum(0).cpu().numpy()
+    n_tokens = int(passed.counts.bins[where].sum())
     tokens_F = tally.firing.tokens_2F.sum(0).cpu().numpy()
     columns = {
         "feature": np.arange(len(total_F)),
@@ -145,6 +175,11 @@ def _plain(tally: LayerTally, total_F: np.ndarray, n_tokens: int) -> pd.DataFram
         reached_F = (cumulative_KF < share * cumulative_KF[-1]).sum(0)
         columns[name] = np.where(cumulative_KF[-1] > 0, middles[np.minimum(reached_F, N_HISTOGRAM - 1)], 0.0)
     return pd.DataFrame(columns)
+
+
+def _rows_of(layout: Layout, name: str, start: int) -> range:
+    part = layout.starts()[name]
+    return range(start + part.start, start + part.stop)
 
 
 def _pieces(lm: Language, passed: Passed, slots_SF: np.ndarray, total_F: np.ndarray) -> pd.DataFrame:
@@ -171,56 +206,6 @@ def _ranks(mass_KF: np.ndarray, count_K: np.ndarray) -> pd.DataFrame:
     rows = rows.assign(rank_bin=number, first=ends[number, 0], last=ends[number, 1])
     rows = rows.sort_values(["feature", "rank_bin"], kind="stable")
     return rows[["feature", "rank_bin", "first", "last", "mass", "share"]]
-
-
-def _histogram(tally: LayerTally) -> pd.DataFrame:
-    unit, number = np.nonzero(tally.firing.histogram_KF.cpu().numpy().T)
-    edges = np.array([histogram_edge(k) for k in range(N_HISTOGRAM + 1)])
-    tokens = tally.firing.histogram_KF.cpu().numpy().T[unit, number]
-    return pd.DataFrame({"feature": unit, "low": edges[number], "high": edges[number + 1], "tokens": tokens})
-
-
-def _writes(lm: Language, units: UnitSource, layer: int, answers: Sequence[str], keep: int) -> pd.DataFrame:
-    found = pushed(lm, units, layer, keep, answers)
-    tokens_Fn, n = found.token_Fn.numpy(), found.token_Fn.shape[1]
-    features = np.arange(len(tokens_Fn))
-    texts = {int(token): lm.text(int(token)) for token in np.unique(tokens_Fn)}
-    tokens = pd.DataFrame({"feature": features.repeat(n), "kind": "token", "token": tokens_Fn.ravel()})
-    tokens["text"] = [texts[token] for token in tokens["token"]]
-    tokens["weight"] = found.weight_Fn.numpy().ravel()
-    order_FA = np.argsort(-np.nan_to_num(found.answer_FA.numpy(), nan=-np.inf), axis=1, kind="stable")
-    words = pd.DataFrame({"feature": features.repeat(len(answers)), "kind": "answer", "token": -1})
-    words["text"] = np.array(answers, dtype=object)[order_FA.ravel()]
-    words["weight"] = np.take_along_axis(found.answer_FA.numpy(), order_FA, 1).ravel()
-    both = pd.concat([tokens, words[words["weight"].notna()]], ignore_index=True)
-    both = both.sort_values("feature", kind="stable", ignore_index=True)
-    return both.astype({"kind": "category", "text": "category", "weight": "float32"})
-
-
-def _examples(passed: Passed, tally: LayerTally, cells: Sequence[str]) -> pd.DataFrame:
-    """One row an example; contexts without the places outside the cell. `tokens` are token ids."""
-    slots, who = passed.slots.table(), {one.row: one for one in passed.plan.who}
-    parts = []
-    for kind, heap in (("top", tally.top), ("sample", tally.samples)):
-        unit, place = np.nonzero(np.isfinite(heap.key_Fk.cpu().numpy()))
-        taken = {
-            name: getattr(heap, f"{name}_Fk").cpu().numpy()[unit, place]
-            for name in ("row", "position", "slot", "value")
-        }
-        id_EW, value_EW = (getattr(heap, name).cpu().numpy()[unit, place] for name in ("id_FkW", "value_FkW"))
-        there_EW = id_EW >= 0
-        rows = pd.DataFrame({"feature": unit, "kind": kind, "order": place, **taken})
-        rows["start"] = rows["position"] - heap.before + there_EW.argmax(1)
-        rows["tokens"] = [ids[there] for ids, there in zip(id_EW, there_EW, strict=True)]
-        rows["values"] = [values[there] for values, there in zip(value_EW, there_EW, strict=True)]
-        parts.append(rows)
-    both = pd.concat(parts, ignore_index=True)
-    both = both.sort_values(["feature", "kind", "order"], ascending=[True, False, True], kind="stable")
-    both["gene"] = pd.Categorical(slots["gene"].to_numpy()[both.pop("slot").to_numpy()])
-    both["cell"] = pd.Categorical([str(cells[row]) for row in both["row"]])
-    names = [*passed.plan.types, ""]
-    both["cell_type"] = pd.Categorical([names[who[row].type] for row in both["row"]])
-    return both.astype({"kind": "category"}).reset_index(drop=True)
 
 
 def _features(
@@ -265,12 +250,3 @@ def _strongest(writes: pd.DataFrame) -> pd.DataFrame:
     """The token and the answer that each feature pushes most."""
     first = writes.groupby(["layer", "feature", "kind"], sort=False, observed=True)["text"].first().unstack()
     return first.rename(columns={"token": "writes", "answer": "answer_pushed"})
-
-
-def _slots(lm: Language, passed: Passed) -> pd.DataFrame:
-    """Every slot with its text, and how many tokens stood there."""
-    table = passed.slots.table()
-    texts = {int(token): lm.text(int(token)) for token in table["token"].unique()}
-    table["text"] = [texts[token] for token in table["token"]]
-    table["tokens"] = passed.counts.slots[:, :, REAL].sum(1)
-    return table.astype({"gene": "category", "text": "category"})

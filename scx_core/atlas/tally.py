@@ -11,6 +11,7 @@ import torch
 
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.examples import Examples, Tokens
+from scx_core.atlas.pair_sums import PairSums
 from scx_core.atlas.places import DATA, Layout
 from scx_core.atlas.sums import Firing, Pairs, Sums, active_pairs, fired_by_cell
 from scx_core.atlas.units import UnitSource
@@ -18,6 +19,14 @@ from scx_core.atlas.units import UnitSource
 # Of units that are active everywhere, a random share of the tokens goes into histogram and samples.
 DENSE_SHARE = 1 / 16
 N_DATA = len(DATA)
+# A dense matrix of slots and units for every layer may take so many bytes.
+DENSE_BYTES = 2**31
+SLOTS_A_GENE = 4
+
+
+def too_many(units: UnitSource, n_layers: int, n_genes: int) -> bool:
+    """Whether sums by slot and unit would not fit as dense matrices."""
+    return 2 * N_DATA * SLOTS_A_GENE * n_genes * units.n_units * n_layers * 4 > DENSE_BYTES
 
 
 class Batch(NamedTuple):
@@ -36,14 +45,19 @@ class Batch(NamedTuple):
 
 
 class LayerTally:
-    """Sums, firing and examples of one layer. `bins` and `slots` hold sums of activations."""
+    """Sums, firing and examples of one layer. `bins` and `slots` hold sums of activations; with `many` slots
+    and units only the pairs that occur are held."""
 
-    def __init__(self, units: UnitSource, layout: Layout, cfg: AtlasConfig, device: torch.device) -> None:
+    def __init__(
+        self, units: UnitSource, layout: Layout, cfg: AtlasConfig, device: torch.device, many: bool = False
+    ) -> None:
         n = units.n_units
         self.dense = units.dense
         self.bins = Sums(n, 2 * layout.n_bins, torch.float64, device)
         # Many small bins: a sum of thousands of terms is exact enough in float32.
-        self.slots = Sums(n, 2 * N_DATA * 512, torch.float32, device)
+        self.slots: Sums | PairSums = (
+            PairSums(n, device) if many else Sums(n, 2 * N_DATA * 512, torch.float32, device)
+        )
         self.firing = Firing(n, device)
         self.top = Examples(n, cfg.examples, cfg.before, cfg.after, device)
         self.samples = Examples(n, cfg.samples, cfg.before, cfg.after, device)

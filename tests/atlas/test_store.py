@@ -87,3 +87,11 @@ def test_a_folder_that_is_not_whole_is_refused(saved):
     (saved.folder / "atlas.json").unlink()
     with pytest.raises(ScxError, match=r"atlas\.json"):
         Atlas.open(saved.folder)
+
+
+def test_many_slots_and_units_give_the_same_atlas(case, atlas, monkeypatch):
+    monkeypatch.setattr("scx_core.atlas.tally.DENSE_BYTES", 0)
+    monkeypatch.setattr("scx_core.atlas.tables.BLOCK", 33)
+    other = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    pd.testing.assert_frame_equal(other.features, atlas.features, check_exact=False, rtol=1e-4)
+    pd.testing.assert_frame_equal(other.table("genes"), atlas.table("genes"), check_exact=False, rtol=1e-4)

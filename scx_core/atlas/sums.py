@@ -53,7 +53,8 @@ class Sums:
         bins_K, place = bin_NJ.flatten().unique(return_inverse=True)
         token = torch.arange(len(z_NF), device=z_NF.device).repeat_interleave(bin_NJ.shape[1])
         ones = torch.ones(len(place), dtype=z_NF.dtype, device=z_NF.device)
-        which_KN = torch.sparse_coo_tensor(torch.stack([place, token]), ones, (len(bins_K), len(z_NF)))
+        shape = (len(bins_K), len(z_NF))
+        which_KN = torch.sparse_coo_tensor(torch.stack([place, token]), ones, shape, check_invariants=False)
         self.total_KF.index_add_(0, bins_K, (which_KN @ z_NF).to(self.total_KF.dtype))
 
     def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:

@@ -15,7 +15,7 @@ from scx_core.transcoders.finetune import rate_of_step
 from tests.transcoders.test_train import CODER, KILLED, TRAIN, model, open_job, same, start, steady, unbroken
 
 __all__ = ["model", "unbroken"]
-TUNED = replace(TRAIN, finetune_steps=20)
+TUNED = replace(TRAIN, finetune_steps=20, finetune_rate=3e-3)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ page = st.navigation(
         st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
         st.Page("pages/validate.py", title="Validate", icon=":material/verified:"),
         st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:"),
+        st.Page("pages/features.py", title="Features", icon=":material/category:"),
     ]
 )
 go_to_wanted()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import circuit_view, edge_heads, loaders, paths_view, saved_circuit, smallest_view, steps
+from pages.parts import (
+    circuit_view,
+    edge_heads,
+    highlight,
+    loaders,
+    paths_view,
+    saved_circuit,
+    smallest_view,
+    steps,
+)
 from pages.parts.circuit_controls import circuit_controls, drawing_controls
 from pages.parts.last_circuit import remember
 from pages.parts.messages import heading
@@ -31,6 +40,7 @@ def page() -> None:
     circuit = traced(ctx, request, tell(place))
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
+    highlight.note(circuit)
     _show(circuit, view, request.consensus.min_share)
     edge_heads.edge_heads(ctx, circuit)
     paths_view.paths(ctx, request)
@@ -43,7 +53,7 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
     place = st.empty()
     view = drawing_controls()
     _show(found.circuit, view, saved_circuit.min_share(found.circuit))
-    place.markdown(saved_circuit.note(ctx, found.circuit))
+    place.markdown(saved_circuit.note(ctx, found))
 
 
 def _show(circuit: Circuit, view: View, min_share: float) -> None:

@@ -26,6 +26,11 @@ def keep(name: str, value: Any) -> Any:
     return value
 
 
+def last(name: str, default: Any) -> Any:
+    """What the widget gave last, whether it is drawn now or not."""
+    return st.session_state.get(f"kept {name}", _values().get(name, default))
+
+
 def put(name: str, value: Any) -> None:
     """What the widget shall show when it is drawn next."""
     st.session_state.pop(f"kept {name}", None)

@@ -27,15 +27,21 @@ _STATES = {
 
 
 class Opened(NamedTuple):
-    """A circuit and the name of the file that it came in."""
+    """A circuit and the name of the file that it came in, or of the feature that was traced here."""
 
     name: str
     circuit: Circuit
+    from_file: bool = True
 
 
 def opened() -> Opened | None:
     """The saved circuit that is to be shown instead of a traced one."""
     return st.session_state.get(KEY)
+
+
+def show(name: str, circuit: Circuit) -> None:
+    """Show a circuit that was traced elsewhere in the app."""
+    st.session_state[KEY] = Opened(name, circuit, from_file=False)
 
 
 def opener() -> None:
@@ -69,7 +75,8 @@ def heading(found: Opened) -> None:
     left, right = st.columns([5, 1], vertical_alignment="center")
     circuit = found.circuit
     scope = "in one cell" if circuit.scope == "cell" else f"over {count(circuit.n_cells, 'cell')}"
-    left.markdown(f"**{safe(plain(circuit.target.label, 120))}** {scope}. From the file {safe(found.name)}.")
+    whence = f"From the file {safe(found.name)}." if found.from_file else "What makes this feature fire."
+    left.markdown(f"**{safe(plain(circuit.target.label, 120))}** {scope}. {whence}")
     right.button("Back to tracing", on_click=close, icon=":material/arrow_back:", width="stretch")
 
 
@@ -81,10 +88,11 @@ def min_share(circuit: Circuit) -> float:
     return float(place) if isinstance(place, (int, float)) and 0 <= place <= 1 else 0.0
 
 
-def note(ctx: Context, circuit: Circuit) -> str:
+def note(ctx: Context, found: Opened) -> str:
     """What the file says that it was made from, and whether that is in use here, by fingerprint."""
-    parts = [_part(origin) for origin in origins(circuit.provenance, _in_use(ctx))]
-    return "The file says that it was made from " + ", ".join(parts) + "."
+    parts = [_part(origin) for origin in origins(found.circuit.provenance, _in_use(ctx))]
+    says = "The file says that it was made from" if found.from_file else "Made from"
+    return f"{says} {', '.join(parts)}."
 
 
 def _part(origin: Origin) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scx_core.atlas.human import Given, current
 from scx_core.atlas.store import Atlas
 from scx_core.runs import option
 from scx_core.runs.config import check
@@ -21,7 +25,9 @@ TEXTS = ("label", "genes", "family", "cell_type", "gene_set", "piece", "writes")
 class FindConfig:
     """Which features, and in what order."""
 
-    text: str = option("", "Text in the label, the strongest genes, family, cell type, gene set or tokens")
+    text: str = option(
+        "", "Text in the label, the strongest genes, family, cell type, gene set or tokens; or L2·513, or 513"
+    )
     verdict: Literal[
         "all", "gene", "family", "gene set", "cell type", "position", "spelling", "prompt", "polysemantic",
         "rare", "dead",
@@ -38,25 +44,60 @@ class FindConfig:
         check(self)
 
 
+class Found(NamedTuple):
+    """Some of the features that were asked for, and how many there are of them."""
+
+    rows: pd.DataFrame
+    total: int
+
+
+_NAME = re.compile(r"(?:L?(\d+)\s*[·:.,/ ]\s*)?(\d+)", re.IGNORECASE)
+
+
 def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
-    """The features that `cfg` asks for: rows of `Atlas.features`, equal ones by layer, number."""
-    table = atlas.feature_table
-    where = _where(table, cfg)
+    """The features that `cfg` asks for: rows of `Atlas.features`, people's labels in place of the automatic
+    ones. Equal ones stay in order of layer, number."""
+    return find_part(atlas, cfg, 0, cfg.limit).rows
+
+
+def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> Found:
+    """`count` of them from the place `start` on (0: all) instead of `cfg.limit`, and how many match."""
+    table, given = atlas.feature_table, current(atlas.given())
+    where = _where(table, cfg, given)
     if where is not None:
         table = table.filter(where)
     order = [("layer", "ascending"), ("feature", "ascending")]
     if cfg.sort != "layer":
         order = [(cfg.sort, "descending"), *order]
-    rows = pc.sort_indices(table.select([name for name, _ in order]), sort_keys=order)
-    return table.take(rows[: cfg.limit] if cfg.limit else rows).to_pandas()
+    places = pc.sort_indices(table.select([name for name, _ in order]), sort_keys=order)
+    wanted = places[start : start + count] if count else places[start:]
+    return Found(_relabelled(table.take(wanted).to_pandas(), given), len(table))
 
 
-def _where(table: pa.Table, cfg: FindConfig) -> pa.ChunkedArray | None:
+def named(text: str) -> tuple[int | None, int] | None:
+    """Layer and number that a text such as "L2·513", "2:513" or "513" (any layer) means, if it is one."""
+    found = _NAME.fullmatch(text.strip())
+    if found is None or len(text) > 20:
+        return None
+    return (None if found[1] is None else int(found[1])), int(found[2])
+
+
+def _relabelled(rows: pd.DataFrame, given: Sequence[Given]) -> pd.DataFrame:
+    own = {(one.layer, one.feature): one.label for one in given}
+    if not own or rows.empty:
+        return rows
+    labels = [
+        own.get((layer, feature), label)
+        for layer, feature, label in zip(rows["layer"], rows["feature"], rows["label"], strict=True)
+    ]
+    return rows.assign(label=labels)
+
+
+def _where(table: pa.Table, cfg: FindConfig, given: Sequence[Given]) -> pa.ChunkedArray | None:
     """Which rows; None for all."""
     tests = []
     if cfg.text:
-        found = [pc.fill_null(_holds(table[name], cfg.text), False) for name in TEXTS]
-        tests.append(_joined(found, pc.or_))
+        tests.append(_said(table, cfg.text, given))
     for name, wanted in (("verdict", cfg.verdict), ("cell_type", cfg.cell_type)):
         if wanted and wanted != "all":
             tests.append(pc.fill_null(pc.equal(table[name].cast(pa.string()), wanted), False))
@@ -65,6 +106,25 @@ def _where(table: pa.Table, cfg: FindConfig) -> pa.ChunkedArray | None:
     if cfg.stable:
         tests.append(table["stable"])
     return _joined(tests, pc.and_) if tests else None
+
+
+def _said(table: pa.Table, text: str, given: Sequence[Given]) -> pa.ChunkedArray:
+    """Which rows a text means: by number, else where it stands in what is known of the feature."""
+    number = named(text)
+    if number is not None:
+        layer, feature = number
+        here = pc.equal(table["feature"], feature)
+        return here if layer is None else pc.and_(here, pc.equal(table["layer"], layer))
+    found = [pc.fill_null(_holds(table[name], text), False) for name in TEXTS]
+    people = [_key(one.layer, one.feature) for one in given if text.lower() in one.label.lower()]
+    if people:
+        keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
+        found.append(pa.chunked_array([np.isin(keys, people)]))
+    return _joined(found, pc.or_)
+
+
+def _key(layer: Any, feature: Any) -> Any:
+    return layer * 2**32 + feature
 
 
 def _joined(parts: list[pa.ChunkedArray], join: pc.Function) -> pa.ChunkedArray:

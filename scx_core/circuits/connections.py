@@ -115,6 +115,47 @@ def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs
     return Inputs(largest(direct(), n), largest(by_head(), n))
 
 
+def heads_from(rep: Replacement, layer: int, feature: int) -> Heads:
+    """What every head of a later block writes of the feature: `read_Jd` is here a write vector."""
+    write_d = rep.layers[layer].dec_Fd[feature]
+    writes = [write_d.new_zeros(0, len(write_d))]
+    for maps in rep.layers[layer + 1 :]:
+        value_Hk = torch.einsum("hkd,d->hk", maps.V_Hkd, write_d)
+        writes.append(torch.einsum("hk,hkd->hd", value_Hk, maps.O_Hkd))
+    number_J = torch.arange(sum(map(len, writes)), device=write_d.device)
+    n_heads = rep.lm.facts.n_heads
+    return Heads(layer + 1 + number_J // n_heads, number_J % n_heads, torch.cat(writes))
+
+
+@torch.no_grad()
+def feature_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs:
+    """The largest connections to features of later layers. A row is layer · F + feature.
+
+    Raises ScxError when the set has no such feature.
+    """
+    check_feature(rep, layer, feature)
+    heads, write_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
+    n_features = rep.transcoders.n_features
+
+    def encoders() -> Iterator[tuple[int, int, torch.Tensor]]:
+        for k, maps in enumerate(rep.layers[layer + 1 :], layer + 1):
+            for start in range(0, n_features, BLOCK):
+                yield k * n_features + start, k, maps.enc_Fd[start : start + BLOCK]
+
+    def direct() -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, write_d.new_zeros(0, 1)
+        for first, _, enc_Md in encoders():
+            yield first, (enc_Md @ write_d)[:, None]
+
+    def by_head() -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, write_d.new_zeros(0, len(heads.layer_J))
+        for first, k, enc_Md in encoders():
+            # The MLP of block k sees heads only up to its own attention, or below it (method §1).
+            yield first, (enc_Md @ heads.read_Jd.T) * (heads.layer_J < attention_top(rep, k))
+
+    return Inputs(largest(direct(), n), largest(by_head(), n))
+
+
 def _decoders(rep: Replacement, below: int) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Decoder rows of the layers below in blocks: number of the first row, layer, rows."""
     n_features = rep.transcoders.n_features

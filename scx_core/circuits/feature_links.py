@@ -14,6 +14,8 @@ from scx_core.circuits.connections import (
     Top,
     check_feature,
     feature_inputs,
+    feature_outputs,
+    heads_from,
     heads_into,
     token_inputs,
     token_outputs,
@@ -57,7 +59,8 @@ class FeatureLinks(NamedTuple):
     """The largest connections of one feature, each table by falling |weight|.
 
     `features`, `tokens`, `genes`: what it reads directly; `…_by_head`: through one head. `genes` are the
-    tokens that start a gene. `writes`: the output tokens that it moves.
+    tokens that start a gene. `feeds`: the features of later layers that it writes to. `writes`: the output
+    tokens that it moves.
     """
 
     layer: int
@@ -68,6 +71,8 @@ class FeatureLinks(NamedTuple):
     tokens_by_head: tuple[Link, ...]
     genes: tuple[Link, ...]
     genes_by_head: tuple[Link, ...]
+    feeds: tuple[Link, ...]
+    feeds_by_head: tuple[Link, ...]
     writes: tuple[Link, ...]
     provenance: dict[str, Any]
 
@@ -81,7 +86,10 @@ class FeatureLinks(NamedTuple):
         return pd.DataFrame(rows, columns=["table", *Link._fields])
 
 
-TABLES = ("features", "features_by_head", "tokens", "tokens_by_head", "genes", "genes_by_head", "writes")
+TABLES = (
+    *("features", "features_by_head", "tokens", "tokens_by_head", "genes", "genes_by_head"),
+    *("feeds", "feeds_by_head", "writes"),
+)
 LINKS = LinkConfig()
 
 
@@ -95,6 +103,7 @@ def feature_links(tracer: Tracer, layer: int, feature: int, cfg: LinkConfig = LI
     earlier = feature_inputs(rep, layer, feature, n)
     tokens = token_inputs(rep, layer, feature, vocabulary, n)
     genes = token_inputs(rep, layer, feature, starts, n)
+    later = feature_outputs(rep, layer, feature, n)
     return FeatureLinks(
         layer,
         feature,
@@ -104,6 +113,8 @@ def feature_links(tracer: Tracer, layer: int, feature: int, cfg: LinkConfig = LI
         names.links(tokens.by_head, vocabulary, heads),
         names.links(genes.direct, starts),
         names.links(genes.by_head, starts, heads),
+        _features(later.direct, width),
+        _features(later.by_head, width, heads_from(rep, layer, feature)),
         names.links(token_outputs(rep, layer, feature, n), range(len(tracer.lm.unembedding))),
         tracer.about({"links": to_dict(cfg)}),
     )

@@ -15,6 +15,8 @@ TITLES = {
     "features_by_head": "earlier features, through a head",
     "genes": "tokens that start genes, directly",
     "genes_by_head": "tokens that start genes, through a head",
+    "feeds": "later features, directly",
+    "feeds_by_head": "later features, through a head",
     "writes": "output tokens that it moves",
 }
 SHOWN = 6  # rows of each table that the text shows

@@ -24,6 +24,7 @@ from scx_core.figures.network import to_graphml, to_networkx
 from scx_core.figures.neuronpedia import neuronpedia_graph, to_neuronpedia
 from scx_core.figures.pareto import PARETO_FORMATS, export_comparison, pareto_figure, pareto_picture
 from scx_core.figures.picture import circuit_figure, circuit_picture
+from scx_core.figures.select import boxes_of
 from scx_core.figures.sentence import sentence_html
 from scx_core.figures.table import gene_table, markers_of, table_csv
 from scx_core.figures.words import provenance_line
@@ -38,6 +39,7 @@ __all__ = [
     "Placed",
     "View",
     "account",
+    "boxes_of",
     "circuit_figure",
     "circuit_page",
     "circuit_picture",

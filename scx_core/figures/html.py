@@ -44,12 +44,13 @@ _OPTIONS = {
 }
 
 
-def circuit_page(drawing: Drawing, height: int | None = None) -> str:
+def circuit_page(drawing: Drawing, height: int | None = None, lit: frozenset[str] = frozenset()) -> str:
     """A whole HTML document. `height` in pixels; without it the page fills its window or frame.
 
-    A circuit of many layers makes the page scroll rather than shrink out of sight.
+    `lit` are ids of boxes that it opens on, with all that they are joined to. A circuit of many layers makes
+    the page scroll rather than shrink out of sight.
     """
-    data = _data(drawing)
+    data = _data(drawing) | {"lit": [box.id for box in drawing.nodes if box.id in lit]}
     words = {
         "title": drawing.title,
         "subtitle": drawing.subtitle,

@@ -104,18 +104,18 @@
   function attend(ids) {
     lit = ids;
     edges.update(drawing.edges.map((edge, index) => {
-      const dim = lit !== null && !(lit.has(edge.from) && lit.has(edge.to) && (edge.from === lit.centre || edge.to === lit.centre));
+      const dim = lit !== null && !(lit.has(edge.from) && lit.has(edge.to) && (lit.centres.has(edge.from) || lit.centres.has(edge.to)));
       return { id: index, color: dim ? { ...edge.color, opacity: 0.05 } : edge.color };
     }));
   }
 
-  function neighbourhood(id) {
-    const ids = new Set([id]);
+  function neighbourhood(centres) {
+    const ids = new Set(centres);
     drawing.edges.forEach((edge) => {
-      if (edge.from === id) ids.add(edge.to);
-      if (edge.to === id) ids.add(edge.from);
+      if (centres.has(edge.from)) ids.add(edge.to);
+      if (centres.has(edge.to)) ids.add(edge.from);
     });
-    ids.centre = id;
+    ids.centres = centres;
     return ids;
   }
 
@@ -126,7 +126,7 @@
   network.on("click", (event) => {
     const tip = container.querySelector(".vis-tooltip"); // it would hide the neighbours that the click shows
     if (tip) tip.style.visibility = "hidden";
-    attend(event.nodes.length ? neighbourhood(event.nodes[0]) : null);
+    attend(event.nodes.length ? neighbourhood(new Set([event.nodes[0]])) : null);
   });
   document.getElementById("in").addEventListener("click", () => zoom(1.25));
   document.getElementById("out").addEventListener("click", () => zoom(0.8));
@@ -139,6 +139,7 @@
   }, { passive: false });
   window.addEventListener("resize", fit);
   fit();
+  if (drawing.lit.length) attend(neighbourhood(new Set(drawing.lit)));
   // vis-network learns the size of a box when it first draws it; only then do arrows end at the border.
   Object.values(network.body.nodes).forEach((node) => node.needsRefresh());
   network.redraw();

@@ -87,6 +87,15 @@ def merge_nodes(nodes: Iterable[Node]) -> tuple[dict[str, Group], dict[str, str]
     return {key: _group(key, rows) for key, rows in members.items()}, owner
 
 
+def boxes_of(circuit: Circuit, layer: int, feature: int) -> frozenset[str]:
+    """Ids of the boxes that a feature is drawn in: one at each gene where it fires, in a cell's circuit."""
+    return frozenset(
+        _group_id(node)
+        for node in circuit.nodes
+        if node.kind == "feature" and (node.layer, node.feature) == (layer, feature)
+    )
+
+
 def _group_id(node: Node) -> str:
     if node.kind == "embedding":
         return "prompt" if node.gene is None else f"gene {node.gene}"

@@ -9,7 +9,14 @@ import torch
 
 from scx_core.circuits import connections as module
 from scx_core.circuits import make_tracer
-from scx_core.circuits.connections import feature_inputs, heads_into, token_inputs, token_outputs
+from scx_core.circuits.connections import (
+    feature_inputs,
+    feature_outputs,
+    heads_from,
+    heads_into,
+    token_inputs,
+    token_outputs,
+)
 from scx_core.circuits.feature_links import TABLES, LinkConfig, feature_links, gene_starts
 from scx_core.circuits.heads import Pair, split_edges
 from scx_core.circuits.ids import Ref
@@ -111,18 +118,21 @@ def test_tokens_that_it_writes_to(tracer):
 
 
 def test_tables_in_words(tracer):
-    links = feature_links(tracer, 2, FEATURE, LinkConfig(top=6))
+    links = feature_links(tracer, 1, FEATURE, LinkConfig(top=6))
     data = json.loads(json.dumps(links.to_json()))
+    # In parallel blocks no head stands between the MLPs of one block and the next.
+    parallel = tracer.lm.facts.residual == "parallel"
+    none = {"features_by_head", "feeds_by_head"} if parallel else set()
     for name in TABLES:
         sizes = [abs(link.weight) for link in getattr(links, name)]
-        assert len(sizes) == 6 and sizes == sorted(sizes, reverse=True)
-        assert len(data[name]) == 6
+        assert len(sizes) == (0 if name in none else 6) and sizes == sorted(sizes, reverse=True)
+        assert len(data[name]) == len(sizes)
         assert all((link.head is None) == ("head" not in name) for link in getattr(links, name))
     assert all(link.genes and link.n_genes >= len(link.genes) for link in links.genes)
     assert {link.genes for link in links.tokens if link.genes} <= {
         genes[:4] for genes in gene_starts(tracer.lm, GENES.split()).values()
     }
-    assert len(links.frame()) == 6 * len(TABLES)
+    assert len(links.frame()) == 6 * (len(TABLES) - len(none))
 
 
 def test_tokens_that_start_genes(tracer):
@@ -181,3 +191,28 @@ def test_mistakes_are_named(tracer):
         pair_attribution(scene, Ref("embedding", position=0), Ref("target"))
     with pytest.raises(ScxError, match="at least 1"):
         LinkConfig(top=0)
+
+
+@pytest.mark.parametrize("block", [4096, 7])
+def test_later_features_are_the_same_connections_seen_from_below(tracer, block, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", block)
+    rep, width = tracer.rep, tracer.transcoders.n_features
+    found = feature_outputs(rep, 0, FEATURE, n=10_000)
+    tables = {
+        **dict(table_of(found.direct, width)),
+        **dict(table_of(found.by_head, width, heads_from(rep, 0, FEATURE))),
+    }
+    seen = 0
+    for layer in (1, 2):
+        for feature in range(0, width, 5):
+            above = feature_inputs(rep, layer, feature, n=10_000)
+            heads = heads_into(rep, layer, feature)
+            for (k, i, head), weight in [
+                *table_of(above.direct, width),
+                *table_of(above.by_head, width, heads),
+            ]:
+                if (k, i) == (0, FEATURE):
+                    assert tables[layer, feature, head] == pytest.approx(weight, rel=1e-9)
+                    seen += 1
+    assert seen > 20
+    assert len(feature_outputs(rep, 2, FEATURE, n=5).direct.weight_N) == 0

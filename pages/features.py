@@ -1,0 +1,76 @@
+"""Features: what does this step mean?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.parts import atlas_source, feature_list
+from pages.parts.feature_card import (
+    evidence,
+    feature_figures,
+    feature_heading,
+    genes_and_examples,
+    what_it_writes,
+    where_it_fires,
+)
+from pages.parts.feature_label import feature_label
+from pages.parts.feature_links import feature_links_view
+from pages.parts.gene_view import gene_view
+from pages.parts.messages import heading
+from pages.parts.page import run_page
+from pages.parts.session import Context, context
+from pages.parts.verdict_view import verdict_view
+from pages.parts.words import count, safe
+from scx_core.atlas import Atlas
+
+VIEWS = ("Features", "One gene", "Verdict shares")
+
+
+def page() -> None:
+    """The atlas, or the way to it; then one feature or all of them."""
+    heading("Features", "What does each feature of the stand-ins respond to, and what does it write?")
+    ctx = context()
+    atlas = atlas_source.atlas_in_use(ctx)
+    if atlas is None:
+        return
+    opened = feature_list.opened()
+    layers, units = int(atlas.meta["n_layers"]), int(atlas.meta["n_units"])
+    if opened is not None and opened[0] < layers and opened[1] < units:
+        _one(ctx, atlas, *opened)
+    else:
+        _all(ctx, atlas)
+
+
+def _all(ctx: Context, atlas: Atlas) -> None:
+    about, size = st.columns([6, 1], vertical_alignment="center")
+    about.caption(
+        f"{count(atlas.meta['n_layers'], 'layer')} × {count(atlas.meta['n_units'], 'feature')} of "
+        f"{safe(atlas.meta['source'].get('name', ''))}, over {count(atlas.meta.get('n_cells', 0), 'cell')}, "
+        f"{count(atlas.meta.get('n_tokens', 0), 'token')}."
+    )
+    with size:
+        atlas_source.again(ctx)
+    view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed")
+    if view == VIEWS[1]:
+        gene_view(atlas)
+    elif view == VIEWS[2]:
+        verdict_view(atlas)
+    else:
+        feature_list.feature_list(atlas)
+
+
+def _one(ctx: Context, atlas: Atlas, layer: int, number: int) -> None:
+    found = atlas.feature(layer, number)
+    own = found.labels[-1].label if found.labels else ""
+    label = own or str(found.row["label"])
+    feature_heading(atlas, found, label)
+    feature_figures(found)
+    evidence(atlas, found)
+    genes_and_examples(found)
+    where_it_fires(found)
+    what_it_writes(found)
+    feature_links_view(ctx, atlas, found)
+    feature_label(atlas, found, label)
+
+
+run_page("pages/features.py", page)

@@ -1,0 +1,94 @@
+"""The atlas of what is in use: opened when it was made before, else made when a person asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts import kept, loaders
+from pages.parts.memory import Memory
+from pages.parts.session import Context
+from pages.parts.words import count, safe
+from scx_core.atlas import Atlas, AtlasConfig, atlas_folder, atlas_of, saved_atlas
+
+MANY = 3000  # cells: more make rare features surer, and take longer
+_OPEN: Memory[Atlas] = Memory(4)
+
+
+def atlas_in_use(ctx: Context) -> Atlas | None:
+    """The atlas, or None after drawing what makes it. Raises ScxError."""
+    found = known(ctx, _config(ctx))
+    if found is None:
+        with st.container(border=True):
+            found = _maker(ctx)
+    return found
+
+
+def known(ctx: Context, cfg: AtlasConfig | None = None) -> Atlas | None:
+    """The atlas if it was made already, read once for all sessions. Raises ScxError."""
+    cfg = cfg or _config(ctx)
+    parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    key = _key(ctx, cfg)
+    found = _OPEN.peek(key)
+    if found is None:
+        saved = saved_atlas(*parts, cfg)
+        found = _OPEN.get(key, lambda: saved) if saved is not None else None
+    return found
+
+
+def again(ctx: Context) -> None:
+    """A small way to take another number of cells."""
+    table = loaders.cells(ctx)
+    with st.popover("Cells", icon=":material/tune:", type="tertiary"):
+        _cells(table.n_cells, table.unit)
+
+
+def _config(ctx: Context) -> AtlasConfig:
+    n = loaders.cells(ctx).n_cells
+    chosen = int(kept.last(f"atlas {n}", min(n, MANY)))
+    return AtlasConfig(cells=0 if chosen >= n else chosen)
+
+
+def _cells(n: int, unit: str) -> None:
+    key = kept.kept(f"atlas {n}", min(n, MANY))
+    words = "Drawn with a seed. More cells make seldom features surer, and take longer."
+    kept.keep(f"atlas {n}", st.number_input(f"Of {count(n, unit)}", 2, n, step=100, key=key, help=words))
+
+
+def _maker(ctx: Context) -> Atlas | None:
+    """What an atlas is, how many cells it takes, and the button."""
+    table, coders = loaders.cells(ctx), loaders.transcoders(ctx)
+    st.markdown("### The atlas is not made yet")
+    st.markdown(
+        f"One pass over the cells collects, for each of the {coders.n_features * len(coders.layers):,} "
+        f"features of **{safe(coders.name)}**, where it fires, at which genes and in which cells, and gives "
+        "it a verdict. Shuffled data and the raw MLP neurons go through the same protocol, so that the "
+        "shares can be believed. It is kept with the runs, and opens at once the next time."
+    )
+    number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
+    with number:
+        _cells(table.n_cells, table.unit)
+    words = "About three minutes for the embedded default on two cores. Keep this page open."
+    if not go.button("Make the atlas", type="primary", width="stretch", help=words):
+        return None
+    place = st.empty()
+    found = _OPEN.get(_key(ctx, _config(ctx)), lambda: _made(ctx, place))
+    place.empty()
+    st.rerun()
+    return found
+
+
+def _made(ctx: Context, place: DeltaGenerator) -> Atlas:
+    def tell(done: int, total: int, message: str = "") -> None:
+        place.progress(min(1.0, done / max(1, total)), text=f"{safe(message or 'Cells')}: {done} of {total}")
+
+    parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    with loaders.MODEL_LOCK:
+        return atlas_of(*parts, _config(ctx), progress=tell)
+
+
+def _key(ctx: Context, cfg: AtlasConfig) -> Hashable:
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    return atlas_folder(lm, coders, table, cfg), str(lm.device), repr(table.choices)

@@ -1,0 +1,88 @@
+"""What the feature page rests on: pages of rows, names by number, reasons, labels by provenance."""
+
+import pytest
+
+from scx_core.atlas import VERDICTS, AtlasConfig, FindConfig, collect, find
+from scx_core.atlas.compared import REAL, compared_shares
+from scx_core.atlas.find import find_part, named
+from scx_core.atlas.naming import labels_for, labels_stamp
+from scx_core.atlas.reasons import MEANINGS, measures, reason
+from scx_core.atlas.saved import FOLDER
+from tests.atlas.planted import planted
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return planted(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def made(case):
+    return collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+
+
+@pytest.fixture
+def atlas(made, tmp_path):
+    return made.save(tmp_path / FOLDER / "one")
+
+
+def test_pages_join_up_to_the_whole(atlas):
+    cfg = FindConfig(sort="mass", limit=0)
+    whole = find(atlas, cfg)
+    parts = [find_part(atlas, cfg, start, 7) for start in range(0, len(whole), 7)]
+    assert {part.total for part in parts} == {len(whole)}
+    rows = [number for part in parts for number in part.rows["feature"]]
+    assert rows == whole["feature"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("L2·513", (2, 513)), ("2:513", (2, 513)), (" l2 513 ", (2, 513)), ("513", (None, 513)), ("CD4", None)],
+)
+def test_a_feature_is_found_by_its_number(text, meant):
+    assert named(text) == meant
+
+
+def test_a_number_finds_one_feature_and_a_label_is_searched(atlas):
+    assert find(atlas, FindConfig(text="L0·3"))["feature"].tolist() == [3]
+    assert find(atlas, FindConfig(text="L7·3")).empty
+    atlas.give_label(0, 3, "my own words", "me")
+    found = find(atlas, FindConfig(text="OWN WORDS"))
+    assert found["feature"].tolist() == [3] and found["label"].tolist() == ["my own words"]
+
+
+def test_the_reason_agrees_with_the_verdict(atlas):
+    limits = atlas.meta["thresholds"]
+    for _, row in atlas.features.iterrows():
+        met = [one for one in measures(row, limits) if one.met]
+        words = reason(row, limits)
+        if row["verdict"] in ("gene", "prompt", "position"):
+            first = next(one for one in met if one.verdict == row["verdict"])
+            assert f"{first.value:.0%} {first.words}" in words
+        if row["verdict"] == "polysemantic":
+            assert "No figure reaches" in words
+    assert set(MEANINGS) == set(VERDICTS)
+
+
+def test_shares_stand_beside_their_controls(atlas):
+    rows = compared_shares(atlas)
+    assert list(dict.fromkeys(rows["data"])) == [
+        REAL, "activations shuffled", "genes shuffled", "neurons",
+    ]  # fmt: skip
+    whole = rows[(rows["layer"] == -1) & (rows["verdict"] != "dead")]
+    assert whole.groupby("data")["share"].sum().round(5).tolist() == [1.0] * 4
+
+
+def test_labels_are_found_by_what_a_circuit_was_made_from(atlas, tmp_path):
+    # A set that was never saved has no identity: give it one, as a saved one has.
+    about = {"model": {"fingerprint": "m"}, "transcoders": {"fingerprint": "t"}, "data": {"fingerprint": "d"}}
+    assert labels_for(about, tmp_path) == {}
+    atlas.meta["provenance"] |= about
+    atlas.save(atlas.folder)
+    before = labels_stamp(tmp_path)
+    atlas.give_label(0, 1, "seen", "me")
+    assert labels_stamp(tmp_path) != before
+    assert labels_for(about, tmp_path)["L0·1"] == "seen"
+    assert labels_for(about | {"data": {"fingerprint": "other"}}, tmp_path)["L0·1"] == "seen"
+    assert labels_for(about | {"transcoders": {"fingerprint": "x"}}, tmp_path) == {}
+    assert labels_for({}, tmp_path) == {}

@@ -1,0 +1,107 @@
+"""The feature page: made on demand, searched by rows, one feature in full, labels that circuits show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.parts import atlas_source, feature_list
+from scx_core.atlas import Atlas, AtlasConfig, atlas_of
+from scx_core.cells import open_cells
+from scx_core.language import load_language
+from scx_core.runs import runs_root
+from scx_core.transcoders import load_set
+from tests.pages.running import button, open_page, pick, runs, said, well
+
+__all__ = ["runs"]
+FEW = 24
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of an atlas of a few embedded cells."""
+    root = tmp_path_factory.mktemp("made")
+    lm = load_language("embedded")
+    coders = load_set("embedded", lm.device, lm.dtype)
+    atlas_of(lm, coders, open_cells("embedded"), AtlasConfig(cells=FEW), root=root)
+    return root
+
+
+@pytest.fixture
+def kept_atlas(runs: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runs folder with the atlas in it, and the page asking for one of so few cells."""
+    import shutil
+
+    shutil.copytree(made, runs)
+    monkeypatch.setattr(atlas_source, "MANY", FEW)
+    return next((runs / "atlases").iterdir())
+
+
+def page(app: AppTest | None = None) -> AppTest:
+    return well(open_page("features", app))
+
+
+def test_an_atlas_is_made_when_it_is_asked_for(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atlas_source, "MANY", 4)
+    app = page()
+    assert "The atlas is not made yet" in said(app)
+    app = well(button(app, "Make the atlas").click().run())
+    assert "4,096 features" in said(app)
+    assert list((runs_root() / "atlases").iterdir())
+
+
+def test_features_are_found_and_sent_in_pages(kept_atlas: Path) -> None:
+    app = page()
+    assert len(app.dataframe[0].value) == feature_list.ROWS
+    app.text_input(key="kept find text").set_value("L2·513").run()
+    assert app.dataframe[0].value["name"].tolist() == ["L2·513"]
+    app.text_input(key="kept find text").set_value("no such thing at all").run()
+    assert "No feature is like that" in said(well(app))
+    app.text_input(key="kept find text").set_value("").run()
+    pick(app, "Verdict").set_value("gene").run()
+    assert set(well(app).dataframe[0].value["verdict"]) == {"gene"}
+
+
+def _open(app: AppTest, atlas: Atlas) -> tuple[AppTest, int, int]:
+    row = atlas.features[atlas.features["verdict"] == "gene"].iloc[0]
+    app.session_state[feature_list.OPENED] = int(row["layer"]), int(row["feature"])
+    return well(app.run()), int(row["layer"]), int(row["feature"])
+
+
+def test_one_feature_and_a_label_of_ones_own(kept_atlas: Path) -> None:
+    atlas = Atlas.open(kept_atlas)
+    app, layer, number = _open(page(), atlas)
+    words = said(app)
+    for part in (f"L{layer}·{number}", "the threshold is", "Examples", "Cell types", "Ranks", "Connections"):
+        assert part in words
+    form = {box.label: box for box in app.text_input}
+    form["Label"].set_value("<b>mine</b>")
+    button(app, "Keep it").click().run()
+    assert "A label needs an author" in said(well(app))
+    form = {box.label: box for box in app.text_input}
+    form["Label"].set_value("<b>mine</b>")
+    form["Your name"].set_value("A. B.")
+    button(app, "Keep it").click().run()
+    assert "<b>mine</b>" in said(well(app)) and "A. B." in said(app)
+    assert atlas.labels()[f"L{layer}·{number}"] == "<b>mine</b>"
+    assert not [element for element in app.markdown if element.allow_html]
+
+
+def test_a_gene_lists_its_features(kept_atlas: Path) -> None:
+    app = page()
+    app.button_group[0].set_value("One gene").run()
+    app.text_input(key="kept gene of features").set_value("cd74").run()
+    table = well(app).dataframe[0].value
+    assert table["reads"].notna().any() and table["reads"].dropna().is_monotonic_decreasing
+    app.text_input(key="kept gene of features").set_value("NOGENE").run()
+    assert "NOGENE stands in no sentence" in said(well(app))
+
+
+def test_shares_stand_beside_both_nulls_and_the_neurons(kept_atlas: Path) -> None:
+    app = page()
+    app.button_group[0].set_value("Verdict shares").run()
+    columns = well(app).dataframe[0].value.columns
+    assert {"real", "activations shuffled", "genes shuffled", "neurons"} <= set(columns)
+    assert "fire at a few genes" in said(app)

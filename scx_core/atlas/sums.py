@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from scx_core.transcoders.sparse import above
+
 LOWEST, PER_OCTAVE, OCTAVES = -14, 4, 28  # histogram: from 2^-14 to 2^14 in quarters of an octave
 N_HISTOGRAM = OCTAVES * PER_OCTAVE
 
@@ -23,9 +25,9 @@ class Pairs(NamedTuple):
 
 def active_pairs(z_NF: torch.Tensor) -> Pairs:
     """The entries that are not 0, in the order of tokens."""
-    flat_E = (z_NF.flatten() > 0).nonzero()[:, 0]
+    flat_E, value_E = above(z_NF, 0.0)
     token_E = flat_E // z_NF.shape[1]
-    return Pairs(token_E, flat_E - token_E * z_NF.shape[1], z_NF.flatten()[flat_E])
+    return Pairs(token_E, flat_E - token_E * z_NF.shape[1], value_E)
 
 
 class Sums:

@@ -30,25 +30,35 @@ histogram.parquet  layer, feature, low, high, tokens (bins of activations that a
 examples.parquet   layer, feature, kind ("top": the strongest, one a cell; "sample": drawn at random among
                    all tokens where it fires), order, row, cell, cell_type, position, gene, value, start (of
                    the context), tokens, values (the context's token ids and the activations there)
+sets.parquet       layer, feature, gene_set, source, shared (genes), list (its genes that were tested), size
+                   (of the set), genes (shared ones, blanks between), p, q (Benjamini-Hochberg over all
+                   tests), share (of the feature's mass); empty until `with_gene_sets`
 writes.parquet     layer, feature, kind ("token", "answer"), token, text, weight
 shares.parquet     layer (-1: all), data ("real", "activations shuffled", "genes shuffled"; "other half": the
-                   real data that the thresholds were chosen on), verdict, share, features (live ones)
+                   real data that the thresholds were chosen on; "gene names permuted": of gene sets only),
+                   verdict, share, features (live ones)
 slots.parquet      every place that a token stood in: class, gene, piece (0: the gene's first), token, text,
                    tokens (how many stood there)
 labels.jsonl       labels that people gave: layer, feature, label, author, time
 
 Mass is the sum of activations, position 0 left out (an attention sink in models of the Pythia kind). Counts,
 quantiles, mass and the long tables are of all cells. Verdict, score and the shares they rest on (prompt to
-set_share) are of the half of the cells that the thresholds were not chosen on.
+rank_share) are of the half of the cells that the thresholds were not chosen on; gene sets are of all cells,
+their control is the permutation of names.
 """
 
 from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.enrich import EnrichConfig, Enrichment, enrich
 from scx_core.atlas.families import families, stem
 from scx_core.atlas.find import FindConfig, find
+from scx_core.atlas.gene_sets import GeneSet, GeneSets, read_gmt, shipped_markers
 from scx_core.atlas.human import Given
 from scx_core.atlas.making import NEURONS, collect
+from scx_core.atlas.marker_tables import MarkerColumns, read_marker_table
+from scx_core.atlas.opening_sets import open_gene_sets, write_gmt
 from scx_core.atlas.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
 from scx_core.atlas.saved import atlas_folder, atlas_of, saved_atlas
+from scx_core.atlas.set_verdicts import with_gene_sets
 from scx_core.atlas.store import Atlas, Feature
 from scx_core.atlas.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
 
@@ -58,9 +68,14 @@ __all__ = [
     "Atlas",
     "AtlasConfig",
     "CoderUnits",
+    "EnrichConfig",
+    "Enrichment",
     "Feature",
     "FindConfig",
+    "GeneSet",
+    "GeneSets",
     "Given",
+    "MarkerColumns",
     "MlpAt",
     "NeuronUnits",
     "Thresholds",
@@ -68,10 +83,17 @@ __all__ = [
     "atlas_folder",
     "atlas_of",
     "collect",
+    "enrich",
     "families",
     "find",
+    "open_gene_sets",
+    "read_gmt",
+    "read_marker_table",
     "saved_atlas",
+    "shipped_markers",
     "stem",
     "verdict_shares",
     "verdicts",
+    "with_gene_sets",
+    "write_gmt",
 ]

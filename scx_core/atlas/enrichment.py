@@ -65,10 +65,10 @@ def benjamini_hochberg(p_E: np.ndarray, n_tests: int) -> np.ndarray:
     return q_E
 
 
-def permuted(lists_FG: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
-    """The lists with the genes' names dealt anew: the same permutation for all features, so that lists keep
+def permuted(rows_XG: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
+    """Rows of genes with the genes' names dealt anew: the same permutation for all rows, so that they keep
     their sizes and what they have in common."""
-    return lists_FG[:, rng.permutation(lists_FG.shape[1])].sorted_indices()
+    return rows_XG[:, rng.permutation(rows_XG.shape[1])].sorted_indices()
 
 
 def indicator(members: list[np.ndarray], n_genes: int) -> sp.csr_matrix:

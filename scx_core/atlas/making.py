@@ -92,6 +92,7 @@ def _meta(
         "n_tokens": int(passed.counts.bins[_class_rows(passed)].sum()),
         "types": list(passed.plan.types),
         "donors": list(passed.plan.donors),
+        "organism": table.organism,
         "thresholds": limits._asdict(),
         "provenance": provenance(config=cfg, data=table, model=lm, transcoders=source, seed=cfg.seed),
     }

@@ -22,10 +22,16 @@ from scx_core.runs.files import replace_atomic
 FILE = "atlas.json"
 TABLES = (
     *("features", "genes", "families", "pieces", "types", "donors", "ranks", "histogram", "examples"),
-    *("writes", "shares", "slots", "readers"),
+    *("writes", "shares", "slots", "readers", "sets"),
 )
 ROW_GROUP = 16_384  # rows that are read at least
 WHOLE = 1 << 20  # of the table of features, which is read at once
+SET_COLUMNS = {
+    **dict.fromkeys(("layer", "feature", "shared", "list", "size"), pa.int32()),
+    **dict.fromkeys(("gene_set", "source", "genes"), pa.string()),
+    **dict.fromkeys(("p", "q", "share"), pa.float64()),
+}
+EXACT = ("p", "q")  # numbers that may be smaller than 32 bits can say
 PLAIN = ("label", "genes")  # texts that hardly repeat
 
 
@@ -43,6 +49,7 @@ class Feature(NamedTuple):
     histogram: pd.DataFrame
     examples: pd.DataFrame
     writes: pd.DataFrame
+    sets: pd.DataFrame
     labels: tuple[Given, ...]
 
 
@@ -82,6 +89,23 @@ class Atlas:
             replace_atomic(folder / f"{name}.parquet", partial(_write, table, name))
         write_json(folder / FILE, self.meta)
         return Atlas(self.meta, {}, saved, folder)
+
+    def with_tables(
+        self, tables: Mapping[str, pd.DataFrame], meta: dict[str, Any], beside: Mapping[str, Atlas]
+    ) -> Atlas:
+        """The atlas with other tables in the place of its own; a saved one is changed on disk.
+
+        Raises ScxError when the disk is full.
+        """
+        stored = {
+            name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
+        }
+        if self.folder is None:
+            return Atlas(meta, {**self.tables, **stored}, beside)
+        for name, table in stored.items():
+            replace_atomic(self.folder / f"{name}.parquet", partial(_write, table, name))
+        write_json(self.folder / FILE, meta)
+        return Atlas(meta, {}, beside, self.folder)
 
     @cached_property
     def features(self) -> pd.DataFrame:
@@ -219,6 +243,7 @@ def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
         name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
     }
     by_gene = tables["genes"].sort_values(["gene", "layer", "feature"], kind="stable")
+    stored["sets"] = pa.schema(SET_COLUMNS.items()).empty_table()
     stored["readers"] = _narrow(pa.Table.from_pandas(by_gene, preserve_index=False))
     return stored
 
@@ -227,7 +252,7 @@ def _narrow(table: pa.Table) -> pa.Table:
     fields = []
     for one in table.schema:
         kind = one.type
-        if pa.types.is_float64(kind):
+        if pa.types.is_float64(kind) and one.name not in EXACT:
             kind = pa.float32()
         elif pa.types.is_int64(kind):
             kind = pa.int32()

@@ -20,6 +20,7 @@ from scx_core.transcoders.module import TranscoderSet, from_tensors
 from scx_core.transcoders.phases import phase
 from scx_core.transcoders.plan import Plan
 from scx_core.transcoders.reading import activations
+from scx_core.transcoders.schedule import features_of_step, learning_rate
 from scx_core.transcoders.shared import layer_step
 from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
 from scx_core.transcoders.trainee import Report, Trainee
@@ -36,24 +37,6 @@ class StepReport(NamedTuple):
     fvu: list[float]
     l0: list[float]
     dead: list[float]
-
-
-def learning_rate(cfg: TrainConfig, step: int) -> float:
-    """Linear warm-up, flat, then linear to 0 over the last `decay` share of the steps."""
-    rise = min(1.0, (step + 1) / max(1, cfg.warmup))
-    fall = min(1.0, (cfg.steps - step) / max(1.0, cfg.decay * cfg.steps))
-    return cfg.learning_rate * rise * fall
-
-
-def features_of_step(cfg: TranscoderConfig, train: TrainConfig, step: int) -> int:
-    """k of a step: from 4k down to k over the first `anneal` share, so that early on many features learn.
-
-    For a controlled kind, the target of its controller.
-    """
-    span = train.anneal * train.steps
-    left = max(0.0, 1 - step / span) if span else 0.0
-    wanted = cfg.wanted if cfg.controlled else cfg.k
-    return max(1, round(wanted * (1 + 3 * left)))
 
 
 class Session:

@@ -99,7 +99,7 @@ def test_training_learns_and_is_saved_with_its_figures(unbroken):
     run, made = unbroken
     records = run.metrics()
     assert [record["step"] for record in records] == list(range(5, 41, 5))
-    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert records[-1]["loss"] < 0.7 * records[0]["loss"]
     assert all(len(records[-1][name]) == 2 for name in ("fvu", "l0", "dead"))
     assert [r["step"] for r in records if "ce_recovered" in r and "kl" in r] == [20, 40]
     assert run.status().state == "done"

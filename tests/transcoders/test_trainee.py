@@ -151,3 +151,13 @@ def test_loss_terms_are_those_of_the_method():
         z_TF = layer.folded().encode(x_Td)
         loss = wanted(y_Td - layer.folded()(x_Td), y_Td) + 0.01 * z_TF.sum(1).mean()
         assert layer.step(x_Td, y_Td, k=3, weight_T=weight_T).loss == pytest.approx(float(loss), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
+def test_a_fresh_layer_of_similar_tokens_does_not_write_their_output_many_times_over(kind):
+    x_Td, y_Td = data()
+    alike = torch.arange(len(x_Td)) % 5  # as the prompt's words are in every cell
+    x_Td, y_Td = x_Td[alike] + 0.01 * x_Td, y_Td[alike] + 0.01 * y_Td
+    layer = Trainee.from_data(replace(CFG, kind=kind), TRAIN, x_Td, y_Td, layer=0)
+    report = layer.step(x_Td, y_Td, 4 * CFG.k, torch.ones(len(x_Td)))
+    assert report.fvu < 1.0

@@ -77,7 +77,8 @@ class Trainee:
     ) -> Trainee:
         """A fresh layer, from a sample of raw activations."""
         fresh = cls(cfg, train, *first_weights(cfg, train, x_Td, y_Td, layer))
-        fresh.fit_scale(x_Td, y_Td)
+        if cfg.normalise:  # without, the recipe is the published one
+            fresh.fit_scale(x_Td, y_Td)
         return fresh
 
     @torch.no_grad()

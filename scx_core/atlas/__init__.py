@@ -47,6 +47,7 @@ rank_share) are of the half of the cells that the thresholds were not chosen on;
 their control is the permutation of names.
 """
 
+from scx_core.atlas.common_cells import Side
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.enrich import EnrichConfig, Enrichment, enrich
 from scx_core.atlas.families import families, stem
@@ -55,6 +56,7 @@ from scx_core.atlas.gene_sets import GeneSet, GeneSets, read_gmt, shipped_marker
 from scx_core.atlas.human import Given
 from scx_core.atlas.making import NEURONS, collect
 from scx_core.atlas.marker_tables import MarkerColumns, read_marker_table
+from scx_core.atlas.matching import Match, MatchConfig, match_sets
 from scx_core.atlas.opening_sets import open_gene_sets, write_gmt
 from scx_core.atlas.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
 from scx_core.atlas.saved import atlas_folder, atlas_of, saved_atlas
@@ -76,8 +78,11 @@ __all__ = [
     "GeneSets",
     "Given",
     "MarkerColumns",
+    "Match",
+    "MatchConfig",
     "MlpAt",
     "NeuronUnits",
+    "Side",
     "Thresholds",
     "UnitSource",
     "atlas_folder",
@@ -86,6 +91,7 @@ __all__ = [
     "enrich",
     "families",
     "find",
+    "match_sets",
     "open_gene_sets",
     "read_gmt",
     "read_marker_table",

@@ -23,6 +23,7 @@ page = st.navigation(
         st.Page("pages/validate.py", title="Validate", icon=":material/verified:"),
         st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:"),
         st.Page("pages/features.py", title="Features", icon=":material/category:"),
+        st.Page("pages/rate.py", title="Rate", icon=":material/rate_review:"),
     ]
 )
 go_to_wanted()

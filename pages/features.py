@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.parts import atlas_source, feature_list
 from pages.parts.feature_card import (
+    enrichment,
     evidence,
     feature_figures,
     feature_heading,
@@ -68,6 +69,7 @@ def _one(ctx: Context, atlas: Atlas, layer: int, number: int) -> None:
     evidence(atlas, found)
     genes_and_examples(found)
     where_it_fires(found)
+    enrichment(found)
     what_it_writes(found)
     feature_links_view(ctx, atlas, found)
     feature_label(atlas, found, label)

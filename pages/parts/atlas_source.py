@@ -12,6 +12,7 @@ from pages.parts.memory import Memory
 from pages.parts.session import Context
 from pages.parts.words import count, safe
 from scx_core.atlas import Atlas, AtlasConfig, atlas_folder, atlas_of, saved_atlas
+from scx_core.atlas.store import FILE
 
 MANY = 3000  # cells: more make rare features surer, and take longer
 _OPEN: Memory[Atlas] = Memory(4)
@@ -22,7 +23,7 @@ def atlas_in_use(ctx: Context) -> Atlas | None:
     found = known(ctx, _config(ctx))
     if found is None:
         with st.container(border=True):
-            found = _maker(ctx)
+            _maker(ctx)
     return found
 
 
@@ -57,7 +58,7 @@ def _cells(n: int, unit: str) -> None:
     kept.keep(f"atlas {n}", st.number_input(f"Of {count(n, unit)}", 2, n, step=100, key=key, help=words))
 
 
-def _maker(ctx: Context) -> Atlas | None:
+def _maker(ctx: Context) -> None:
     """What an atlas is, how many cells it takes, and the button."""
     table, coders = loaders.cells(ctx), loaders.transcoders(ctx)
     st.markdown("### The atlas is not made yet")
@@ -72,23 +73,23 @@ def _maker(ctx: Context) -> Atlas | None:
         _cells(table.n_cells, table.unit)
     words = "About three minutes for the embedded default on two cores. Keep this page open."
     if not go.button("Make the atlas", type="primary", width="stretch", help=words):
-        return None
-    place = st.empty()
-    found = _OPEN.get(_key(ctx, _config(ctx)), lambda: _made(ctx, place))
-    place.empty()
+        return
+    _make(ctx, st.empty())
     st.rerun()
-    return found
 
 
-def _made(ctx: Context, place: DeltaGenerator) -> Atlas:
+def _make(ctx: Context, place: DeltaGenerator) -> None:
     def tell(done: int, total: int, message: str = "") -> None:
         place.progress(min(1.0, done / max(1, total)), text=f"{safe(message or 'Cells')}: {done} of {total}")
 
     parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
     with loaders.MODEL_LOCK:
-        return atlas_of(*parts, _config(ctx), progress=tell)
+        atlas_of(*parts, _config(ctx), progress=tell)
+    place.empty()
 
 
 def _key(ctx: Context, cfg: AtlasConfig) -> Hashable:
     lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
-    return atlas_folder(lm, coders, table, cfg), str(lm.device), repr(table.choices)
+    folder = atlas_folder(lm, coders, table, cfg)
+    file = folder / FILE
+    return folder, file.stat().st_mtime_ns if file.exists() else 0  # gene sets change an atlas that is saved

@@ -13,7 +13,7 @@ from scx_core.atlas.reasons import MEANINGS, measures, reason
 from scx_core.figures.examples import Shown, examples_html
 from scx_core.figures.text import plain
 
-GENES, PUSHED = 12, 6
+GENES, PUSHED, SETS = 12, 6, 12
 KINDS = {"top": "Strongest, one a cell", "sample": "At random among all"}
 _BADGES = {"polysemantic": "orange", "rare": "gray", "dead": "gray", "prompt": "gray", "spelling": "violet"}
 
@@ -139,6 +139,31 @@ def where_it_fires(found: Feature) -> None:
             activation_chart(found.histogram)
         else:
             st.caption("It never fires.")
+
+
+def enrichment(found: Feature) -> None:
+    """The gene sets that its strongest genes come from, where sets were tested."""
+    sets = found._asdict().get("sets")
+    if sets is None or sets.empty:
+        return
+    st.markdown(
+        "### Gene sets",
+        help="Sets that hold more of its strongest genes than chance gives (Fisher's exact test, upper tail; "
+        "q: Benjamini–Hochberg over every test made).",
+    )
+    shown = sets.sort_values("p", kind="stable").head(SETS)
+    config = st.column_config
+    columns = {
+        "gene_set": config.TextColumn("Set", width="large"),
+        "source": config.TextColumn("From"),
+        "shared": config.NumberColumn("Shared", help="Of its strongest genes, in the set."),
+        "size": config.NumberColumn("Size", help="Genes of the set among all that could be drawn."),
+        "q": config.NumberColumn("q", format="%.1e"),
+        "share": config.NumberColumn("Of its activation", format="percent"),
+        "genes": config.TextColumn("Genes", width="medium"),
+    }
+    order = [name for name in columns if name in shown]
+    st.dataframe(shown, column_config=columns, column_order=order, hide_index=True)
 
 
 def what_it_writes(found: Feature) -> None:

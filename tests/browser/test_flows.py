@@ -49,7 +49,7 @@ def test_an_address_of_a_page_opens_that_page_in_the_app(address: str) -> None:
         page = context.new_page()
         page.goto(f"{address}/data")
         expect(page.get_by_text("Is my file understood?")).to_be_visible()
-        expect(page.get_by_test_id("stSidebarNavLink")).to_have_count(6)
+        expect(page.get_by_test_id("stSidebarNavLink")).to_have_count(7)
         walk.no_errors(page)
     assert not outside
 
@@ -63,7 +63,7 @@ def test_from_the_start_to_a_circuit_and_its_files(address: str, tmp_path: Path)
 def test_every_page_fits_a_narrow_window(address: str) -> None:
     with server.browser(width=420) as (context, _):
         page = context.new_page()
-        for name in ("", "data", "train", "validate", "circuits", "features"):
+        for name in ("", "data", "train", "validate", "circuits", "features", "rate"):
             page.goto(f"{address}/{name}")
             walk.at_rest(page)
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -143,8 +143,8 @@ def where_it_fires(found: Feature) -> None:
 
 def enrichment(found: Feature) -> None:
     """The gene sets that its strongest genes come from, where sets were tested."""
-    sets = found._asdict().get("sets")
-    if sets is None or sets.empty:
+    sets = found.sets
+    if sets.empty:
         return
     st.markdown(
         "### Gene sets",

@@ -11,7 +11,7 @@ from torch.nn import functional as nnf
 # Dead features a token that the auxiliary loss lets explain the error. Few, so that each of them learns an
 # activation that is worth selecting.
 AUX_FEATURES = 4
-LIFT = 0.02  # of the cut, each step
+LIFT = 0.05  # of the cut, each step
 
 
 def revival_loss(

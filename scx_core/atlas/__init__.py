@@ -47,6 +47,7 @@ rank_share) are of the half of the cells that the thresholds were not chosen on;
 their control is the permutation of names.
 """
 
+from scx_core.atlas.anndata_back import annotate
 from scx_core.atlas.common_cells import Side
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.enrich import EnrichConfig, Enrichment, enrich
@@ -85,6 +86,7 @@ __all__ = [
     "Side",
     "Thresholds",
     "UnitSource",
+    "annotate",
     "atlas_folder",
     "atlas_of",
     "collect",

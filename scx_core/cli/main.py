@@ -12,6 +12,7 @@ from types import ModuleType
 
 from scx_core import __version__
 from scx_core.cli import (
+    annotate,
     atlas,
     bench,
     circuit,
@@ -60,6 +61,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     rate,
     sets,
     match,
+    annotate,
     export,
     demo,
     bench,

@@ -11,7 +11,8 @@ from pages.parts.messages import shown_errors
 from pages.parts.session import Context
 from pages.parts.words import safe
 from scx_core.atlas import Atlas, Feature
-from scx_core.circuits.feature_links import FeatureLinks, Link, feature_links
+from scx_core.atlas.find import labels_of
+from scx_core.circuits.feature_links import TABLES, FeatureLinks, Link, feature_links
 from scx_core.errors import ScxError
 from scx_core.figures.text import plain
 
@@ -39,7 +40,8 @@ def feature_links_view(ctx: Context, atlas: Atlas, found: Feature) -> None:
     with shown_errors():
         _circuits(ctx, found, layer, feature)
         links = _links(ctx, layer, feature)
-        labels = atlas.labels()
+        ends = [link for name in TABLES for link in getattr(links, name) if link.feature is not None]
+        labels = labels_of(atlas, {(link.layer or 0, link.feature or 0) for link in ends})
         places = st.columns(2, gap="large")
         shown = [(name, title) for name, title in _TABLES if getattr(links, name)]
         for number, (name, title) in enumerate(shown):
@@ -59,7 +61,7 @@ def _links(ctx: Context, layer: int, feature: int) -> FeatureLinks:
     return _FOUND.get(key, make)
 
 
-def _table(links: tuple[Link, ...], labels: dict[str, str], key: str) -> None:
+def _table(links: tuple[Link, ...], labels: dict[tuple[int, int], str], key: str) -> None:
     """Rows that are features can be chosen, to open them."""
     rows = pd.DataFrame(
         {
@@ -96,9 +98,9 @@ def _name(link: Link) -> str:
     return plain(repr((link.text or "").strip())[1:-1], 24)
 
 
-def _meaning(link: Link, labels: dict[str, str]) -> str:
+def _meaning(link: Link, labels: dict[tuple[int, int], str]) -> str:
     if link.feature is not None:
-        return labels.get(f"L{link.layer}·{link.feature}", "")
+        return labels.get((link.layer or 0, link.feature), "")
     more = link.n_genes - len(link.genes)
     return ", ".join(link.genes) + (f" and {more} more" if more > 0 else "")
 

@@ -64,16 +64,14 @@ def close() -> None:
 def feature_list(atlas: Atlas) -> None:
     """Filters, the count, one page of rows."""
     cfg = _filters(atlas)
-    below = st.container()
-    found = find_part(atlas, cfg, 0, 1)
-    pages = max(1, math.ceil(found.total / ROWS))
-    words, number, save = below.columns([5, 1.3, 1.6], vertical_alignment="bottom")
-    page = 1
-    if pages > 1:
-        page = int(number.number_input(f"Page of {pages:,}", 1, pages, key=f"features page {cfg}"))
+    words, number, save = st.columns([5, 1.3, 1.6], vertical_alignment="bottom")
+    key = f"features page {cfg}"
     began = time.perf_counter()
-    found = find_part(atlas, cfg, (page - 1) * ROWS, ROWS)
+    found = find_part(atlas, cfg, (int(st.session_state.get(key, 1)) - 1) * ROWS, ROWS)
     seconds = time.perf_counter() - began
+    pages = max(1, math.ceil(found.total / ROWS))
+    if pages > 1:
+        number.number_input(f"Page of {pages:,}", 1, pages, key=key)
     words.markdown(
         f"**{count(found.total, 'feature')}** of {len(atlas.feature_table):,}. Choose a row to open it.",
         help=f"Found in {1000 * seconds:.0f} ms.",

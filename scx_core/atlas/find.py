@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,7 @@ from scx_core.runs import option
 from scx_core.runs.config import check
 
 # Where a searched text is looked for.
-TEXTS = ("label", "genes", "family", "cell_type", "gene_set", "piece", "writes")
+TEXTS = ("family", "cell_type", "gene_set", "piece", "writes")  # and in `Atlas.search_text`
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,36 @@ def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
 def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> Found:
     """`count` of them from the place `start` on (0: all) instead of `cfg.limit`, and how many match."""
     table, given = atlas.feature_table, current(atlas.given())
-    where = _where(table, cfg, given)
-    if where is not None:
-        table = table.filter(where)
-    order = [("layer", "ascending"), ("feature", "ascending")]
+    where = _where(atlas, cfg, given)
+    places = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
+    ordered = places
     if cfg.sort != "layer":
-        order = [(cfg.sort, "descending"), *order]
-    places = pc.sort_indices(table.select([name for name, _ in order]), sort_keys=order)
-    wanted = places[start : start + count] if count else places[start:]
-    return Found(_relabelled(table.take(wanted).to_pandas(), given), len(table))
+        ordered = _largest_first(places, table[cfg.sort].to_numpy(), start + count if count else len(places))
+    wanted = ordered[start : start + count] if count else ordered[start:]
+    return Found(_relabelled(table.take(wanted).to_pandas(), given), len(places))
+
+
+def _largest_first(places: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """The `n` places with the largest values, the largest first; equal ones stay in order. Sorts no more of
+    them than it must."""
+    held = np.nan_to_num(values[places], nan=-np.inf)
+    if n < len(held):
+        least = np.partition(held, len(held) - n)[len(held) - n]
+        places, held = places[held >= least], held[held >= least]
+    return places[np.argsort(-held, kind="stable")][:n]
+
+
+def labels_of(atlas: Atlas, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Labels of a few features by layer and number, people's before the automatic ones. Numbers that the
+    atlas does not hold are left out."""
+    own = {(one.layer, one.feature): one.label for one in current(atlas.given())}
+    n_layers, n_units = int(atlas.meta["n_layers"]), int(atlas.meta["n_units"])
+    column = atlas.feature_table["label"]
+    return {
+        (layer, number): own.get((layer, number)) or str(column[layer * n_units + number].as_py())
+        for layer, number in features
+        if 0 <= layer < n_layers and 0 <= number < n_units
+    }
 
 
 def named(text: str) -> tuple[int | None, int] | None:
@@ -93,11 +114,11 @@ def _relabelled(rows: pd.DataFrame, given: Sequence[Given]) -> pd.DataFrame:
     return rows.assign(label=labels)
 
 
-def _where(table: pa.Table, cfg: FindConfig, given: Sequence[Given]) -> pa.ChunkedArray | None:
+def _where(atlas: Atlas, cfg: FindConfig, given: Sequence[Given]) -> pa.ChunkedArray | None:
     """Which rows; None for all."""
-    tests = []
+    table, tests = atlas.feature_table, []
     if cfg.text:
-        tests.append(_said(table, cfg.text, given))
+        tests.append(_said(atlas, cfg.text, given))
     for name, wanted in (("verdict", cfg.verdict), ("cell_type", cfg.cell_type)):
         if wanted and wanted != "all":
             tests.append(pc.fill_null(pc.equal(table[name].cast(pa.string()), wanted), False))
@@ -108,14 +129,16 @@ def _where(table: pa.Table, cfg: FindConfig, given: Sequence[Given]) -> pa.Chunk
     return _joined(tests, pc.and_) if tests else None
 
 
-def _said(table: pa.Table, text: str, given: Sequence[Given]) -> pa.ChunkedArray:
+def _said(atlas: Atlas, text: str, given: Sequence[Given]) -> pa.ChunkedArray:
     """Which rows a text means: by number, else where it stands in what is known of the feature."""
+    table = atlas.feature_table
     number = named(text)
     if number is not None:
         layer, feature = number
         here = pc.equal(table["feature"], feature)
         return here if layer is None else pc.and_(here, pc.equal(table["layer"], layer))
     found = [pc.fill_null(_holds(table[name], text), False) for name in TEXTS]
+    found.append(pc.match_substring(atlas.search_text, text.lower()))
     people = [_key(one.layer, one.feature) for one in given if text.lower() in one.label.lower()]
     if people:
         keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
@@ -136,8 +159,6 @@ def _joined(parts: list[pa.ChunkedArray], join: pc.Function) -> pa.ChunkedArray:
 
 def _holds(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:
     """Whether each row holds the text, whatever the case; asked once for every different text."""
-    if not pa.types.is_dictionary(column.type):
-        return pc.match_substring(column, text, ignore_case=True)
     parts = [
         pc.take(pc.match_substring(part.dictionary, text, ignore_case=True), part.indices)
         for part in column.chunks

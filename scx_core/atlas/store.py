@@ -117,6 +117,12 @@ class Atlas:
         """The same in Arrow's columns, which are faster to search."""
         return self._read("features").unify_dictionaries().combine_chunks()
 
+    @cached_property
+    def search_text(self) -> pa.ChunkedArray:
+        """Label and strongest genes of each feature, one a line, in lower case."""
+        table = self.feature_table
+        return pc.utf8_lower(pc.binary_join_element_wise(table["label"], table["genes"], "\n"))
+
     @property
     def shares(self) -> pd.DataFrame:
         """Verdict shares by layer, data and verdict."""

@@ -37,6 +37,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the files; the result names them."""
+    from scx_core.atlas.naming import labels_for
     from scx_core.circuits import read_circuit
     from scx_core.figures import View, export, markers_of
 
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     formats = [name.strip() for name in args.formats.split(",") if name.strip()]
     found = read_circuit(args.circuit) if args.circuit else circuit.consensus(args)
     markers, shared = markers_of(found)
-    written = export(found, args.out, formats, view=view, markers=markers, shared=shared)
+    labels = labels_for(found.provenance)
+    written = export(found, args.out, formats, view=view, markers=markers, shared=shared, labels=labels)
     return {"files": [str(path) for path in written], "provenance": found.provenance}
 
 

@@ -115,7 +115,7 @@ def bench_pareto(
     known = list(dict.fromkeys([*cfg.cells(), *cells]))
     rows = [row for cell in known for row in _rows(root, cell, cfg)]
     runs = [RunFolder.open(root / row["run"]) for row in rows]
-    files = export_comparison(compare_runs(runs), figure, comparison_provenance(runs)) if figure else []
+    files, why = _figure(runs, figure) if figure else ([], "")
     return {
         "machine": machine(lm.device),
         "model": lm.name,
@@ -124,8 +124,17 @@ def bench_pareto(
         "missing": [cell.name for cell in known if not (root / cell.name / "transcoders" / FILE).exists()],
         "runs": str(root),
         "files": [str(path) for path in files],
+        "no_figure": why,
         "peak_memory_gib": peak_gib(),
     }
+
+
+def _figure(runs: list[RunFolder], folder: Path) -> tuple[list[Path], str]:
+    """The figure's files, or why there is none: hours of training are not lost because of a figure."""
+    try:
+        return export_comparison(compare_runs(runs), folder, comparison_provenance(runs)), ""
+    except ScxError as error:
+        return [], str(error)
 
 
 def _trained(

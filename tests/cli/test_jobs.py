@@ -44,6 +44,7 @@ def test_a_finished_run_is_not_trained_again(files, tmp_path, capsys):
 
 def test_a_background_run_ends_like_one_in_front(files, tmp_path):
     short = ["--steps", "4", "--evaluate-every", "2", "--checkpoint-every", "2", "--k", "4", "--warmup", "1"]
+    short += ["--finetune-steps", "0"]
     where = ["--runs", tmp_path / "runs", "--name", "behind"]
     result = call("train", *files.data, *files.model, *short, *where, "--detach", tmp_path)
     assert result["state"] == "running"

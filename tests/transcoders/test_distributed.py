@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,15 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in each of the processes: on more threads a sum runs in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def launch(root: Path, timeout: float = 250) -> subprocess.CompletedProcess:
     words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "tests/transcoders/two_ranks.py"]
     return subprocess.run(
@@ -60,7 +70,7 @@ def begin(root: Path, model: Path, name: str, case: str, **files: int):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, model):
+def together(tmp_path_factory, model, one_thread):
     """All runs that two processes train, in one launch."""
     root = tmp_path_factory.mktemp("together")
     runs = {case: begin(root, model, case, case) for case in CASES}
@@ -75,7 +85,7 @@ def together(tmp_path_factory, model):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, model):
+def alone(tmp_path_factory, model, one_thread):
     root = tmp_path_factory.mktemp("alone")
     runs = {case: begin(root, model, case, case) for case in CASES}
     return {case: (run, train(run, *open_job(run))) for case, run in runs.items()}

@@ -12,7 +12,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.weights import neuron_writes
-from scx_core.transcoders import TranscoderSet
+from scx_core.transcoders import CrossLayerSet, TranscoderSet
 
 
 class MlpAt(NamedTuple):
@@ -32,7 +32,7 @@ class UnitSource(Protocol):
 
     @property
     def kind(self) -> str:
-        """ "transcoder", "sae" or "neurons"."""
+        """ "transcoder", "sae", "cross-layer" or "neurons"."""
         ...
 
     @property
@@ -65,12 +65,13 @@ class UnitSource(Protocol):
         ...
 
     def writes(self, layer: int) -> torch.Tensor:
-        """What each unit adds to the MLP's output when its activation is 1, [F, d]."""
+        """What each unit adds to the outputs of MLPs when its activation is 1, [F, d]: to that of its layer,
+        and of those later ones that it writes to, together."""
         ...
 
 
 class CoderUnits:
-    """Features of transcoders, or of SAEs where the set reads the MLP's output."""
+    """Features of transcoders, of SAEs where the set reads the MLP's output, or of a cross-layer set."""
 
     dense = False
     wants_neurons = False
@@ -83,9 +84,15 @@ class CoderUnits:
                 f"of width {ours[1]}.",
                 "Choose a set that was trained on this model.",
             )
+        if transcoders.form == "cross-layer" and lm.facts.family.mlp_post_norm:
+            raise ScxError(
+                f"The model {lm.name} has a norm behind each MLP: what a cross-layer feature writes to "
+                "several of them has no sum that holds for every cell.",
+                "Choose a set whose features write to their own layer.",
+            )
         self._set = transcoders.to(lm.device)
         self._reads_output = transcoders.reads == "output"
-        self.kind = "sae" if self._reads_output else "transcoder"
+        self.kind: str = transcoders.form
         self.name, self.fingerprint = transcoders.name, transcoders.fingerprint
         self.n_units = transcoders.n_features
 
@@ -94,8 +101,10 @@ class CoderUnits:
         return self._set.layers[layer].encode(at.output_Td if self._reads_output else at.input_Td)
 
     def writes(self, layer: int) -> torch.Tensor:
-        """W_dec [F, d]."""
-        return self._set.layers[layer].W_dec_Fd
+        """W_dec [F, d]; of a cross-layer set the sum over the layers written to, as the residual stream has
+        it in the end."""
+        W_Fd = self._set.layers[layer].W_dec_Fd
+        return W_Fd + self._set.cross[layer].sum(0) if isinstance(self._set, CrossLayerSet) else W_Fd
 
 
 class NeuronUnits:

@@ -175,7 +175,7 @@ def _begin_with(run: RunFolder, base: RunFolder) -> None:
         raise ScxError(f"The run {base.path} has no checkpoint left.", "Delete its folder to train it again.")
     for record in base.metrics():
         run.log(record)
-    run.save_checkpoint(last.step, last.tensors, last.state)
+    run.save_checkpoint(last.step, last.tensors, last.state, score=last.score)
 
 
 def _rows(root: Path, cell: Cell, cfg: ParetoConfig) -> list[dict[str, Any]]:

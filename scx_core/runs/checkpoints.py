@@ -24,15 +24,26 @@ _FULL = re.compile(r"os error (28|27|122)\b")
 
 
 class Checkpoint(NamedTuple):
-    """The state of a job after `step` steps: tensors on the CPU, and plain JSON beside them."""
+    """The state of a job after `step` steps: tensors on the CPU, and plain JSON beside them.
+
+    `score` says how good it is, the lower the better; None when that was not measured.
+    """
 
     step: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
+    score: float | None = None
 
 
-def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], keep: int = 2) -> None:
-    """Write a checkpoint and remove all but the newest `keep`. One writer at a time.
+def save(
+    folder: Path,
+    step: int,
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    keep: int = 2,
+    score: float | None = None,
+) -> None:
+    """Write a checkpoint and remove all but the newest `keep` and the best one. One writer at a time.
 
     Raises ScxError when the disk is full; the checkpoints before are untouched then.
     """
@@ -41,7 +52,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
 
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    text = to_json_text({"step": step, "state": state}, indent=2) + "\n"
+    record = {"step": step, "state": state} | ({} if score is None else {"score": score})
+    text = to_json_text(record, indent=2) + "\n"
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     target, size = folder / f"step-{step:06d}.safetensors", sum(t.nbytes for t in flat.values())
     about = {"state_sha256": _sha256(text)}
@@ -52,7 +64,8 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
             raise disk_full(target, size) from error
         raise
     write_atomic(target.with_suffix(".json"), text)
-    for old in _steps(folder)[keep:]:
+    best = list(scores(folder))[:1]
+    for old in set(_steps(folder)[keep:]) - set(best):
         # The state goes first: without it the tensors no longer count.
         (folder / f"step-{old:06d}.json").unlink(missing_ok=True)
         (folder / f"step-{old:06d}.safetensors").unlink(missing_ok=True)
@@ -67,8 +80,21 @@ def load_latest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _load(folder: Path, step: int) -> Checkpoint | None:
-    """The checkpoint of `step`; None when it is not whole."""
+def load_best(folder: Path) -> Checkpoint | None:
+    """The whole checkpoint of the lowest score, the earlier of equal ones; None when none has a score."""
+    best = next(iter(scores(folder)), None)
+    return None if best is None else _load(folder, best)
+
+
+def scores(folder: Path) -> dict[int, float]:
+    """Step → score of the whole checkpoints that have one, the best first, the earlier of equal ones."""
+    found = (_load(folder, step, with_tensors=False) for step in _steps(folder))
+    known = [(one.score, one.step) for one in found if one is not None and one.score is not None]
+    return {step: score for score, step in sorted(known)}
+
+
+def _load(folder: Path, step: int, with_tensors: bool = True) -> Checkpoint | None:
+    """The checkpoint of `step`, or all but its tensors; None when it is not whole."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / f"step-{step:06d}.safetensors"
@@ -77,8 +103,10 @@ def _load(folder: Path, step: int) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("state_sha256") != _sha256(text):
                 return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return Checkpoint(step, tensors, json.loads(text)["state"])
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+        record = json.loads(text)
+        return Checkpoint(step, tensors, record["state"], record.get("score"))
     except (FileNotFoundError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError):
         return None
     except OSError as error:

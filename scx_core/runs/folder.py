@@ -166,14 +166,29 @@ class RunFolder:
     # checkpoints -----------------------------------------------------------------------------------------
 
     def save_checkpoint(
-        self, step: int, tensors: dict[str, Tensor], state: Mapping[str, Any], *, keep: int = 2
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        state: Mapping[str, Any],
+        *,
+        keep: int = 2,
+        score: float | None = None,
     ) -> None:
-        """Write a checkpoint atomically and keep the last `keep`. ScxError when the disk is full."""
-        checkpoints.save(self.path / "checkpoints", step, tensors, dict(state), keep)
+        """Write a checkpoint atomically; the last `keep` stay, and that of the lowest `score`. ScxError when
+        the disk is full."""
+        checkpoints.save(self.path / "checkpoints", step, tensors, dict(state), keep, score)
 
     def latest_checkpoint(self) -> Checkpoint | None:
         """The newest whole checkpoint, or None."""
         return checkpoints.load_latest(self.path / "checkpoints")
+
+    def best_checkpoint(self) -> Checkpoint | None:
+        """The whole checkpoint of the lowest score, the earlier of equal ones; None when none has one."""
+        return checkpoints.load_best(self.path / "checkpoints")
+
+    def scores(self) -> dict[int, float]:
+        """Step → score of the whole checkpoints that have one, the best first."""
+        return checkpoints.scores(self.path / "checkpoints")
 
     # status ----------------------------------------------------------------------------------------------
 

@@ -110,10 +110,11 @@ def list_runs(root: Path | str) -> list[RunFolder]:
 def stop_requested() -> Iterator[Callable[[], bool]]:
     """Inside, SIGTERM and SIGINT only set the flag that the yielded callable reads: a step ends in order.
 
-    A second signal acts as it would have outside. In a thread other than the main one no signal arrives,
-    and the flag stays down.
+    A second signal acts as it would have outside. A signal after the last look at the flag must not be lost:
+    it raises KeyboardInterrupt at the end. In a thread other than the main one no signal arrives, and the
+    flag stays down.
     """
-    asked = threading.Event()
+    asked, seen = threading.Event(), threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
@@ -123,6 +124,11 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    def look() -> bool:
+        if asked.is_set():
+            seen.set()
+        return asked.is_set()
+
     def note(number: int, frame: Any) -> None:
         asked.set()
         restore()
@@ -130,9 +136,11 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     for number in before:
         signal.signal(number, note)
     try:
-        yield asked.is_set
+        yield look
     finally:
         restore()
+    if asked.is_set() and not seen.is_set():
+        raise KeyboardInterrupt("stopped")
 
 
 def _command(run: RunFolder, words: Sequence[str]) -> list[str]:

@@ -102,7 +102,13 @@ class Onlooker(RunFolder):
         """Nothing."""
 
     def save_checkpoint(
-        self, step: int, tensors: dict[str, Tensor], state: Mapping[str, Any], *, keep: int = 2
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        state: Mapping[str, Any],
+        *,
+        keep: int = 2,
+        score: float | None = None,
     ) -> None:
         """Nothing."""
 

@@ -167,6 +167,11 @@ class TrainConfig:
         False,
         "Compile the model's attention and MLPs (torch.compile): minutes at the start, for faster steps",
     )
+    best_at_end: bool = option(
+        False,
+        "End with the layers of the lowest CE with all MLPs replaced, where the last ones are worse; the few "
+        "cells measured while training decide",
+    )
     calibration_cells: int = option(128, "Training cells that the saved thresholds are fitted on", minimum=1)
 
     def __post_init__(self) -> None:

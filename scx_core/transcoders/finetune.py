@@ -31,10 +31,11 @@ def rate_of_step(step: int, steps: int) -> float:
 
 
 class TuneReport(NamedTuple):
-    """One step: weighted KL in nats a token, and the layers' mean FVU on their own inputs."""
+    """One step: weighted KL in nats a token, the layers' mean FVU on their own inputs, and tokens read."""
 
     kl: float
     fvu: float
+    tokens: int
 
 
 class FineTune:
@@ -142,7 +143,7 @@ class FineTune:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         self.optimizer.step()
-        return TuneReport(kl.item(), fvu.item())
+        return TuneReport(kl.item(), fvu.item(), int(real_BT.sum()))
 
 
 def _fvu(guess_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:

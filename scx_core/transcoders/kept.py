@@ -28,7 +28,7 @@ ARRAYS = ("start", "answer", "genes")
 
 
 class Stopped(Exception):
-    """Asked to stop before all cells were written: what was written is gone, as if it had not begun."""
+    """Asked to stop, with what was being done; that is gone, as if it had not begun."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _write(folder: Path, blocks: Iterator[TextBlock], kind: str, stopping: Calla
         with open(path, "wb") as file:
             for block in blocks:
                 if stopping is not None and stopping():
-                    raise Stopped
+                    raise Stopped("reading cells")
                 file.write(block.ids_N.astype(kind).tobytes())
                 lengths.append(block.length_C)
                 answers.append(block.answer_C)

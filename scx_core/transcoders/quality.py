@@ -6,7 +6,7 @@ Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,10 @@ from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Batch, Cells, Texts
 
 CELLS_AT_ONCE = 8
+
+
+def nothing() -> None:
+    """What is called between batches where nobody asks for more."""
 
 
 class Spliced(NamedTuple):
@@ -50,8 +54,17 @@ def _log_probs(
 
 
 @torch.no_grad()
-def spliced(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) -> Spliced:
-    """Losses of the model as it is, with transcoders and with zeros for MLPs; KL(p_orig ‖ p_transcoder)."""
+def spliced(
+    lm: Language,
+    coders: TranscoderSet,
+    texts: Texts,
+    cells: Cells,
+    between: Callable[[], None] = nothing,
+) -> Spliced:
+    """Losses of the model as it is, with transcoders and with zeros for MLPs; KL(p_orig ‖ p_transcoder).
+
+    `between` is called after each batch; it may raise to end this.
+    """
     total, count = torch.zeros(4, dtype=torch.float64), 0
     stand_ins = coders.stand_ins()
     zeros = dict.fromkeys(stand_ins, torch.zeros_like)
@@ -69,12 +82,20 @@ def spliced(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) -> 
         sums.append(-_log_probs(lm, batch, keep_BT, zeros).gather(1, next_N).sum())
         total += torch.stack([*sums, kl]).double().cpu()
         count += len(next_N)
+        between()
     return Spliced(*(total / count).tolist())
 
 
 @torch.no_grad()
-def layer_sums(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) -> list[LayerSums]:
-    """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs."""
+def layer_sums(
+    lm: Language,
+    coders: TranscoderSet,
+    texts: Texts,
+    cells: Cells,
+    between: Callable[[], None] = nothing,
+) -> list[LayerSums]:
+    """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
+    as in `spliced`."""
     n, width = len(coders.layers), coders.width
     error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
     mean = torch.zeros(n, width, dtype=torch.float64)
@@ -92,15 +113,20 @@ def layer_sums(lm: Language, coders: TranscoderSet, texts: Texts, cells: Cells) 
             active[i] += (z_TF > 0).sum().cpu()
             fired[i] |= (z_TF > 0).any(0).cpu()
         count += int(real.sum())
+        between()
     variance = square - mean.square().sum(1) / count
     dead = 1 - fired.double().mean(1)
     return [LayerSums(*row) for row in torch.stack([error / variance, active / count, dead], 1).tolist()]
 
 
-def held_out_metrics(lm: Language, coders: TranscoderSet, texts: Texts) -> dict[str, Any]:
-    """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer."""
+def held_out_metrics(
+    lm: Language, coders: TranscoderSet, texts: Texts, between: Callable[[], None] = nothing
+) -> dict[str, Any]:
+    """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer.
+    `between` as in `spliced`."""
     cells = range(texts.n_cells)
-    all_at_once, each = spliced(lm, coders, texts, cells), layer_sums(lm, coders, texts, cells)
+    all_at_once = spliced(lm, coders, texts, cells, between)
+    each = layer_sums(lm, coders, texts, cells, between)
     return {
         "cells": texts.n_cells,
         "tokens": len(texts.ids),

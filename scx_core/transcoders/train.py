@@ -7,14 +7,11 @@ transcoders/   the finished set
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from scx_core.cells import CellTable, Split, split_cells
 from scx_core.errors import ScxError
@@ -26,16 +23,16 @@ from scx_core.runs.ranks import Onlooker, RankFile
 from scx_core.transcoders.config import TrainConfig, TrainingJob
 from scx_core.transcoders.cross_session import session_of
 from scx_core.transcoders.distributed import ALONE, Team
-from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.kept import Stopped, kept_texts
+from scx_core.transcoders.loops import Around, at_its_best, step_to_end_with, train_layers, tune_together
 from scx_core.transcoders.module import TranscoderSet
-from scx_core.transcoders.plan import compiled, make_plan, memory_of
-from scx_core.transcoders.quality import held_out_metrics, spliced
-from scx_core.transcoders.session import Session, StepReport, fast_attention
-from scx_core.transcoders.tokens import Texts, cells_of_step, encode_texts
+from scx_core.transcoders.plan import compiled, make_plan
+from scx_core.transcoders.quality import held_out_metrics
+from scx_core.transcoders.session import Session, fast_attention
+from scx_core.transcoders.spent import Spent
+from scx_core.transcoders.tokens import Texts, encode_texts
 
-INFINITE = float("inf")
 FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
 
 
@@ -100,21 +97,24 @@ def train(
             with team.after_leader():  # it writes the tokens that the others read
                 texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
             held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
-            session, first = _open_session(run, lm, texts, job, team)
-            if not _loop(run, session, held_out, first, stopping, progress, rank):
+            session, first, spent = _open_session(run, lm, texts, job, team)
+            around = Around(run, rank, held_out, spent, progress, stopping)
+            if not train_layers(session, first, around):
                 return None
+            session = at_its_best(session, run)
             coders = session.calibrated()
             before = session.tensors() if job.train.finetune_steps else {}
             if coders is None:
                 return None  # what is left is the work of one process
             if job.train.finetune_steps:
-                tuned = _tune(run, session, coders, before, held_out, stopping, progress)
+                tuned = tune_together(session, coders, before, around)
                 if tuned is None:
                     return None
-                coders = tuned
-            return _finish(run, job, lm, coders, held_out, finished, progress)
-        except Stopped:
-            run.write_status("stopped", run.status().done, job.train.all_steps, "reading cells")
+                if step_to_end_with(job.train, run) > job.train.steps:
+                    coders = tuned
+            return _finish(job, lm, coders, finished, around)
+        except Stopped as stopped:
+            run.write_status("stopped", run.status().done, job.train.all_steps, str(stopped))
             return None
         except ScxError as error:
             status = run.status()
@@ -151,151 +151,44 @@ def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
 
 def _open_session(
     run: RunFolder, lm: Language, texts: Texts, job: TrainingJob, team: Team
-) -> tuple[Session, int]:
-    """The session and the step to go on with."""
+) -> tuple[Session, int, Spent]:
+    """The session, the step to go on with, and the cost so far."""
     checkpoint, kind = run.latest_checkpoint(), session_of(job.transcoder)
     # A checkpoint that says nothing of the precision is older than the choice.
     before = {"precision": "float32", **checkpoint.state} if checkpoint else {}
     plan = make_plan(lm, texts, job.transcoder, job.train, team, before)
     if checkpoint is None:
         run.truncate_metrics(-1)
-        return kind.fresh(lm, texts, job.transcoder, job.train, plan), 0
+        return kind.fresh(lm, texts, job.transcoder, job.train, plan), 0, Spent()
     run.truncate_metrics(checkpoint.step)
     session = kind.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
-    return session, min(checkpoint.step, job.train.steps)
-
-
-def _loop(
-    run: RunFolder,
-    session: Session,
-    held_out: Texts,
-    first: int,
-    stopping: Callable[[], bool],
-    progress: Progress,
-    rank: RankFile,
-) -> bool:
-    """The steps from `first` on. False when it was asked to stop: a whole team stops at the same step."""
-    cfg, team = session.train, session.plan.team
-    since, tokens = time.perf_counter(), 0
-    for done in range(first + 1, cfg.steps + 1):
-        report = session.step(done - 1)
-        tokens += report.tokens
-        speed = tokens / (time.perf_counter() - since)
-        if note := session.plan.micro.pop_note():
-            run.log({"step": done, "note": note, "micro_batch_cells": session.plan.micro.cells})
-        measured = done % cfg.log_every == 0 or done % cfg.evaluate_every == 0 or done == cfg.steps
-        if measured:
-            run.log(_record(done, report, speed) | _evaluation(session, held_out, done))
-            since, tokens = time.perf_counter(), 0
-        stop = team.any(done < cfg.steps and stopping())
-        saved = done % cfg.checkpoint_every == 0 or done == cfg.steps or stop
-        if saved:
-            _checkpoint(run, done, session.tensors(), session.plan.state)
-        rank.write(step=done, tokens_per_second=round(speed), memory=memory_of(session.lm.device))
-        if measured or saved:
-            team.meet()  # rank 0 measures and writes alone
-        run.write_status("stopped" if stop else "running", done, cfg.all_steps, "training")
-        progress(done, cfg.all_steps, "training")
-        if stop:
-            return False
-    return True
-
-
-def _tune(
-    run: RunFolder,
-    session: Session,
-    coders: TranscoderSet,
-    before: dict[str, torch.Tensor],
-    held_out: Texts,
-    stopping: Callable[[], bool],
-    progress: Progress,
-) -> TranscoderSet | None:
-    """The last steps, all layers together; what the layers were `before` them stays in each checkpoint. None
-    when it was asked to stop."""
-    cfg, saved = session.train, run.latest_checkpoint()
-    first, tune = 0, FineTune(session.lm, coders, cfg.finetune_rate)
-    if saved is not None and saved.step > cfg.steps:
-        first = saved.step - cfg.steps
-        tune = FineTune.restored(session.lm, coders, cfg.finetune_rate, saved.tensors)
-    for step in range(first, cfg.finetune_steps):
-        # Another seed: the cells go on in an order of their own.
-        cells = cells_of_step(step, session.texts.n_cells, cfg.cells_per_batch, cfg.seed + 2)
-        share = rate_of_step(step, cfg.finetune_steps)
-        report = tune.step(session.texts, cells, share, cfg.answer_weight)
-        done, last = cfg.steps + step + 1, step + 1 == cfg.finetune_steps
-        if (step + 1) % cfg.log_every == 0 or last:
-            record = {"step": done, **{f"tune_{name}": value for name, value in report._asdict().items()}}
-            run.log(record | (_measured(session, tune.finished(), held_out) if last else {}))
-        stop = not last and stopping()
-        if (step + 1) % cfg.checkpoint_every == 0 or last or stop:
-            _checkpoint(run, done, before | tune.tensors(), session.plan.state)
-        run.write_status("stopped" if stop else "running", done, cfg.all_steps, "tuning all layers together")
-        progress(done, cfg.all_steps, "training")
-        if stop:
-            return None
-    return tune.finished()
-
-
-def _checkpoint(run: RunFolder, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Keep the state, unless it is spoilt: it would take the place of a good one."""
-    spoilt = [name for name, t in tensors.items() if t.is_floating_point() and not bool((t < INFINITE).all())]
-    if spoilt:
-        raise ScxError(
-            f"After step {step} {spoilt[0]} is not finite; this state was not kept.",
-            "The last checkpoint is. Start a run with a lower learning rate, or check the model.",
-        )
-    run.save_checkpoint(step, tensors, state)
-
-
-def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:
-    return {
-        "step": step,
-        "loss": report.loss,
-        "fvu": report.fvu,
-        "l0": report.l0,
-        "dead": report.dead,
-        "tokens_per_second": round(speed),
-    }
-
-
-def _evaluation(session: Session, held_out: Texts, step: int) -> dict[str, float]:
-    """Losses with every MLP replaced, at intervals; nothing in between."""
-    cfg = session.train
-    if step % cfg.evaluate_every and step != cfg.steps:
-        return {}
-    return _measured(session, session.coders(), held_out)
-
-
-def _measured(session: Session, coders: TranscoderSet | None, held_out: Texts) -> dict[str, float]:
-    if coders is None:  # rank 0 has them
-        return {}
-    cells = range(min(session.train.evaluate_cells, held_out.n_cells))
-    found = spliced(session.lm, coders, held_out, cells)
-    return {**found._asdict(), "ce_recovered": found.ce_recovered}
+    return session, min(checkpoint.step, job.train.steps), Spent(checkpoint.state)
 
 
 def _finish(
-    run: RunFolder,
-    job: TrainingJob,
-    lm: Language,
-    coders: TranscoderSet,
-    held_out: Texts,
-    folder: Path,
-    progress: Progress,
+    job: TrainingJob, lm: Language, coders: TranscoderSet, folder: Path, around: Around
 ) -> TranscoderSet:
-    """Measure on held-out cells, and write the set."""
-    steps, message = job.train.all_steps, "measuring on held-out cells"
+    """Measure on held-out cells, and write the set. Raises Stopped when asked to stop before it is written:
+    measuring takes minutes on a large model, and the last checkpoint is there to go on from."""
+    run, steps, message = around.run, job.train.all_steps, "measuring on held-out cells"
     run.write_status("running", steps, steps, message)
-    progress(steps, steps, message)
+    around.progress(steps, steps, message)
+
+    def go_on() -> None:
+        if around.stopping():
+            raise Stopped(message)
+
     meta = {
         "name": run.name,
         "model_name": lm.name,
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
-        "metrics": held_out_metrics(lm, coders, held_out),
+        "metrics": held_out_metrics(lm, coders, around.held_out, go_on),
         "provenance": run.provenance,
     }
+    if job.train.best_at_end:
+        meta["step"] = step_to_end_with(job.train, run)
     saved = save_set(folder, coders, meta)
     run.write_status("done", steps, steps, "finished")
     return saved

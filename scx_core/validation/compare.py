@@ -26,9 +26,10 @@ class RunRow(NamedTuple):
     """One run. What is not known (yet) is nan or "".
 
     `kind` is the gate, `form` what it gates: transcoder, sae (reads the MLP's output) or cross-layer.
-    `setting` is what sparsity was asked for: k, a wanted L0, or the penalty's weight λ. `tokens` and
-    `seconds` are of the optimisation steps; a run that does not log them has them estimated, the tuning at
-    the end left out, from its steps, its tokens a second and the mean length of its held-out cells. `l0`
+    `setting` is what sparsity was asked for: k, a wanted L0, or the penalty's weight λ. `tokens` are those
+    of the optimisation steps, `seconds` those of the steps and of what lies between them; a run that does not
+    log them has them estimated, the tuning at the end left out, from its steps, its tokens a second and the
+    mean length of its held-out cells. `l0`
     (active features a token), `fvu` and `dead` are means of the layers; `kl` is in nats a token; `cells` are
     those that were measured on.
     `model` and `data` are the first characters of fingerprints. `comparable` is False where figures cannot
@@ -171,8 +172,8 @@ def _cost(
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Tokens read and seconds taken by the steps: as logged, else estimated."""
-    logged: Mapping[str, Any] = records[-1] if records else {}
+    """Tokens read and seconds taken: as logged, else estimated."""
+    logged: Mapping[str, Any] = next((r for r in reversed(records) if "tokens" in r), {})
     tokens, seconds = logged.get("tokens"), logged.get("seconds")
     if tokens is None and finished:
         steps = min(row.steps, train["steps"])  # the speed of tuning is not logged

@@ -1,5 +1,10 @@
 """The Pareto table on a tiny model: made in pieces, resumed, tuned runs go on from untuned ones."""
 
+import os
+import signal
+from dataclasses import replace
+from importlib import import_module
+
 import pytest
 
 from scx_core.bench.pareto import KINDS, Cell, ParetoConfig, bench_pareto, coder_of
@@ -26,6 +31,34 @@ def test_cells_and_their_settings():
     for wrong in ("topk", "topk:0", "mlp:8", "topk:x"):
         with pytest.raises(ScxError, match="no cell"):
             CFG.cells([wrong])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="stopped with POSIX signals")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_stop_while_a_set_is_measured_ends_it_and_the_same_command_goes_on(tmp_path, monkeypatch, when):
+    model = save_tiny(tmp_path / "model")
+    lm, table, root = load_language(model, device="cpu", dtype="float32"), tiny_table(30), tmp_path / "runs"
+    job, cfg = TrainingJob(lm.sentence_config, model=str(model), data="tiny"), replace(CFG, finetune_steps=0)
+    training = import_module("scx_core.transcoders.train")  # the package has a function of this name
+    measure = training.held_out_metrics
+
+    def stopped(*args):
+        if when == "before":
+            signal.raise_signal(signal.SIGTERM)
+        found = measure(*args)
+        if when == "after":
+            signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(training, "held_out_metrics", stopped)
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        bench_pareto(job, lm, table, root, cfg, ["topk:2", "topk:4"])
+    run = RunFolder.open(root / "topk-2")
+    assert run.status().state == ("stopped" if when == "before" else "done")
+    assert run.latest_checkpoint().step == 6 and not (root / "topk-4").exists()
+    monkeypatch.undo()
+    made = bench_pareto(job, lm, table, root, cfg, ["topk:2", "topk:4"])
+    assert [row["run"] for row in made["pareto"]] == ["topk-2", "topk-4"]
 
 
 def test_the_table_is_made_in_pieces(tmp_path):

@@ -83,6 +83,25 @@ def test_checkpoints_keep_the_newest_two_and_give_tensors_back(run):
     assert torch.equal(last.tensors["rng"], torch.get_rng_state())
 
 
+def test_the_best_checkpoint_stays_beside_the_newest(run):
+    assert run.best_checkpoint() is None and run.scores() == {}
+    scores = {1: None, 2: 3.0, 3: 2.0, 4: 2.0, 5: float("nan"), 6: None, 7: 2.5}
+    for step, score in scores.items():
+        run.save_checkpoint(step, {"w": torch.full((2,), float(step))}, {}, score=score)
+    kept = sorted(int(file.stem[5:]) for file in (run.path / "checkpoints").glob("*.json"))
+    assert kept == [3, 6, 7]
+    assert list(run.scores().items()) == [(3, 2.0), (7, 2.5)]
+    best = run.best_checkpoint()
+    assert (best.step, best.score, best.tensors["w"].tolist()) == (3, 2.0, [3.0, 3.0])
+    assert (run.latest_checkpoint().step, run.latest_checkpoint().score) == (7, 2.5)
+    (run.path / "checkpoints" / "step-000003.safetensors").write_bytes(b"half")
+    assert run.best_checkpoint().step == 7, "one that is not whole is no checkpoint"
+    run.save_checkpoint(8, {"w": torch.zeros(2)}, {}, score=1.0)
+    run.save_checkpoint(9, {"w": torch.zeros(2)}, {})
+    kept = sorted(int(file.stem[5:]) for file in (run.path / "checkpoints").glob("*.json"))
+    assert kept == [8, 9]
+
+
 def test_half_written_checkpoints_do_not_count(run):
     for step in (1, 2):
         run.save_checkpoint(step, {"w": torch.ones(4) * step}, {"step": step})

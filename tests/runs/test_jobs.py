@@ -141,3 +141,12 @@ def test_the_first_signal_sets_the_flag_and_the_second_acts_as_before():
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_nobody_looked_for_is_not_lost():
+    with pytest.raises(KeyboardInterrupt, match="stopped"), stop_requested() as asked:
+        assert not asked()
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(ScxError, match="the first"), stop_requested():
+        signal.raise_signal(signal.SIGTERM)
+        raise ScxError("the first")

@@ -20,6 +20,7 @@ from scx_core.errors import ScxError
 from scx_core.runs.ranks import ranks_of
 from scx_core.transcoders import load_set, train
 from scx_core.transcoders.distributed import ALONE, Team
+from tests.transcoders.test_best import BEST, MEASURED, measured_as
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
 __all__ = ["model"]
@@ -36,6 +37,7 @@ CASES = {
     "layers": (CODER, replace(SHORT, parallel="layers", finetune_steps=4)),
     "micro": (CODER, replace(SHORT, micro_batch_cells=2)),
 }
+SHARED_BEST = (CODER, replace(BEST, parallel="layers", dead_after=300))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +64,7 @@ def launch(root: Path, timeout: float = 250) -> subprocess.CompletedProcess:
 
 def begin(root: Path, model: Path, name: str, case: str, **files: int):
     """A run called `name`, with what shall happen to it beside it."""
-    coder, config = CASES[case]
+    coder, config = {**CASES, "best": SHARED_BEST}[case]
     run = start(root, model, coder, config, name=name)
     for what, step in files.items():
         (run.path / what).write_text(str(step))
@@ -78,6 +80,7 @@ def together(tmp_path_factory, model, one_thread):
         runs[f"{case} stopped"] = begin(root, model, f"{case} stopped", case, stop=6)
         runs[f"{case} begun by one"] = begin(root, model, f"{case} begun by one", case)
         stopped_at_6(runs[f"{case} begun by one"])
+    runs["best"] = begin(root, model, "best", "best", planned=0)
     runs["nan"] = begin(root, model, "nan", "layers", nan=6)
     done = launch(root)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -153,6 +156,14 @@ def test_stopped_at_one_step_and_ended_by_one(together, alone, case):
     assert ranks_of(run) == [], "one process keeps no file of its own"
     curve_near(run, other)
     weights_near(ended, made)
+
+
+def test_all_agree_on_the_best_checkpoint_and_end_with_it(together, tmp_path, model):
+    run, other = together["best"], begin(tmp_path, model, "alone", "best")
+    with measured_as(*MEASURED):
+        made = train(other, *open_job(other))
+    assert list(run.scores()) == list(other.scores()) == [6, 12] and made.meta["step"] == 6
+    assert same(load_set(run.path / "transcoders"), made)
 
 
 def test_every_process_says_how_far_it_is(together):

@@ -189,7 +189,8 @@ def test_bfloat16_is_of_the_models_pass_alone_and_a_resumed_run_keeps_it(tmp_pat
     run = start(tmp_path, model, config=replace(SHORT, precision="bfloat16"))
     made = train(run, *open_job(run))
     assert all(tensor.dtype == torch.float32 for layer in made.layers for tensor in layer.tensors().values())
-    assert run.latest_checkpoint().state == {"precision": "bfloat16", "micro_batch_cells": 0}
+    state = run.latest_checkpoint().state
+    assert {"precision": "bfloat16", "micro_batch_cells": 0}.items() <= state.items()
     exact = start(tmp_path, model, config=SHORT)
     train(exact, *open_job(exact))
     losses = [found.metrics()[-1]["loss"] for found in (run, exact)]

@@ -91,8 +91,9 @@ def same(a, b) -> bool:
 
 
 def steady(metrics: list[dict]) -> list[dict]:
-    """Records without the one number that depends on the clock."""
-    return [{key: value for key, value in record.items() if key != "tokens_per_second"} for record in metrics]
+    """Records without the numbers that depend on the clock."""
+    clock = ("tokens_per_second", "seconds")
+    return [{key: value for key, value in record.items() if key not in clock} for record in metrics]
 
 
 def test_training_learns_and_is_saved_with_its_figures(unbroken):

@@ -1,11 +1,13 @@
 """What each of the processes does that `torchrun` starts for test_distributed.py: train the runs of a folder.
 
-Beside a run may lie a file `stop`, `die` or `nan` with a step: what happens to rank 1 then.
+Beside a run may lie a file `stop`, `die` or `nan` with a step: what happens to rank 1 then; or `planned`:
+what is measured is planned.
 """
 
 import os
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from scx_core.runs import RunFolder
 from scx_core.runs.ranks import ranks_of
 from scx_core.transcoders import train
 from scx_core.transcoders.distributed import team
+from tests.transcoders.test_best import MEASURED, measured_as
 from tests.transcoders.test_train import open_job
 
 
@@ -50,7 +53,8 @@ def one(run, members) -> None:
                 lm.part(1, "mlp").dense_4h_to_h.bias[0] = float("nan")
         assert members.rank or len(ranks_of(run)) <= members.size
 
-    train(run, lm, table, tell, members)
+    with measured_as(*MEASURED) if (run.path / "planned").exists() else nullcontext():
+        train(run, lm, table, tell, members)
 
 
 if __name__ == "__main__":

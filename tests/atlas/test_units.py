@@ -1,0 +1,55 @@
+"""Where a set's features write, as the atlas reads it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scx_core.atlas import CoderUnits
+from scx_core.atlas.outputs import pushed
+from scx_core.errors import ScxError
+from scx_core.transcoders import CrossLayerSet
+from tests.tiny import tiny_language
+from tests.validation.sets import random_set
+
+
+def crossed(lm) -> CrossLayerSet:
+    own, n = random_set(lm), lm.facts.n_layers
+    generator, like = torch.Generator().manual_seed(2), own.layers[0].W_dec_Fd
+    shapes = [(n - 1 - m, *like.shape) for m in range(n)]
+    cross = (torch.randn(*shape, generator=generator).to(like.dtype) for shape in shapes)
+    return CrossLayerSet(own.layers, cross=tuple(cross))
+
+
+def test_kinds(tmp_path):
+    lm = tiny_language(tmp_path)
+    own = random_set(lm)
+    kinds = [CoderUnits(lm, coders).kind for coders in (own, replace(own, reads="output"), crossed(lm))]
+    assert kinds == ["transcoder", "sae", "cross-layer"]
+
+
+def test_cross_layer_features_write_what_reaches_the_end_of_the_stream(tmp_path):
+    """Layer by layer, as sets of their own that write to one target: the weights add up."""
+    lm = tiny_language(tmp_path, layers=3)
+    coders, labels = crossed(lm), ["B cell", "T cell"]
+    units, n = CoderUnits(lm, coders), len(lm.unembedding)
+    for layer, W_SFd in enumerate(coders.cross):
+        parts = [coders.layers[layer].W_dec_Fd, *W_SFd]
+        torch.testing.assert_close(units.writes(layer), torch.stack(parts).sum(0))
+        weight_FV = torch.zeros(coders.n_features, n)
+        for W_Fd in parts:
+            one = replace(coders.layers[layer], W_dec_Fd=W_Fd)
+            alone = random_set(lm)
+            alone = replace(alone, layers=(*alone.layers[:layer], one, *alone.layers[layer + 1 :]))
+            found = pushed(lm, CoderUnits(lm, alone), layer, n, labels)
+            weight_FV += torch.zeros_like(weight_FV).scatter(1, found.token_Fn[:, :n], found.weight_Fn[:, :n])
+        found = pushed(lm, units, layer, n, labels)
+        together = torch.zeros_like(weight_FV).scatter(1, found.token_Fn[:, :n], found.weight_Fn[:, :n])
+        torch.testing.assert_close(together, weight_FV, rtol=1e-4, atol=1e-4)
+
+
+def test_behind_a_norm_of_each_mlp_they_have_no_sum(tmp_path):
+    lm = tiny_language(tmp_path, family="gemma2")
+    assert lm.facts.family.mlp_post_norm and CoderUnits(lm, random_set(lm)).kind == "transcoder"
+    with pytest.raises(ScxError, match="norm behind each MLP"):
+        CoderUnits(lm, crossed(lm))

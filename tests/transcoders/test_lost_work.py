@@ -97,10 +97,10 @@ def test_a_full_disk_names_the_room_keeps_the_checkpoint_and_the_run_goes_on(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 400 kB; mounting it needs root."""
+    """A file system of 600 kB; mounting it needs root."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("a file system cannot be mounted here (it needs root, and Linux)")
     yield folder

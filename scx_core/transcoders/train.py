@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def _finish(
         if around.stopping():
             raise Stopped(message)
 
-    meta = {
+    meta: dict[str, Any] = {
         "name": run.name,
         "model_name": lm.name,
         "transcoder": to_dict(job.transcoder),

@@ -58,7 +58,7 @@ def train_layers(session: Session, first: int, around: Around) -> bool:
             run.log({"step": done, "note": note, "micro_batch_cells": session.plan.micro.cells})
         evaluated = done % cfg.evaluate_every == 0 or done == cfg.steps
         if evaluated:
-            measured = _measured(session, session.coders(), around.held_out)
+            measured = _measured(session, session.calibrated(), around.held_out)  # as the finished set
             team.meet()  # rank 0 measures alone
         if evaluated or done % cfg.log_every == 0:
             run.log(_record(done, report, speed) | spent.state | measured)

@@ -45,8 +45,10 @@ def _show(table: CellTable, source: str, choices: CellChoices) -> None:
         )
         _use(action, table, source, choices)
     if not table.types:
-        label = next(finding for finding in table.findings if finding.topic == "label")
-        st.warning(f"{safe(label.evidence)}", icon=":material/label_off:")
+        st.warning(
+            "No cell types yet. Choose their column in the line “Cell types”, or join a file of labels.",
+            icon=":material/label_off:",
+        )
     check_list(table, source)
     say_where(source, choices, expanded=not table.types)
     cell_views(table)

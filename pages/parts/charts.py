@@ -98,7 +98,7 @@ def curve_chart(rows: pd.DataFrame, title: str, log: bool = False) -> None:
         alt.Chart(rows)
         .mark_line(point=len(rows) <= 3)
         .encode(
-            x=alt.X("step:Q", title="step"),
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=",d")),
             y=alt.Y(
                 "value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, format="~r", grid=not log)
             ),

@@ -27,6 +27,7 @@ _ICONS = {
     "note": ":blue[:material/info:]",
     "warning": ":orange[:material/warning:]",
 }
+_NOT_FOUND = ("genome", "labels_file")  # never looked for: only what is typed counts
 _CORRECTABLE = ("symbols", "values", "label", "donor", "organism")
 
 
@@ -92,7 +93,8 @@ def say_where(source: str, choices: CellChoices, expanded: bool) -> None:
             typed = {
                 opt.name: places[i % 3].text_input(
                     label_of(opt), value=getattr(choices, opt.name) or "", help=safe(opt.help),
-                    placeholder="detect", key=f"where {source} {opt.name}",
+                    placeholder="none" if opt.name in _NOT_FOUND else "detect",
+                    key=f"where {source} {opt.name}",
                 )
                 for i, opt in enumerate(options_of(CellChoices))
             }  # fmt: skip

@@ -14,18 +14,33 @@ T = TypeVar("T")
 _NAMES = {
     "k": "Active features (k)",
     "l1": "L1 penalty",
+    "l0": "L0 penalty",
+    "target_l0": "Target L0",
+    "skip": "Affine path (skip)",
+    "error": "Error term",
+    "normalise": "Normalise activations",
+    "warmup": "Warm-up, steps",
+    "decay": "Decay, share of the steps",
+    "anneal": "Annealing of k, share of the steps",
+    "skip_prompt": "Leave the prompt out",
+    "finetune_steps": "Fine-tuning, steps",
+    "finetune_rate": "Fine-tuning, rate",
+    "held_out": "Held out, share of the cells",
+    "best_at_end": "End with the best checkpoint",
     "n_genes": "Genes a sentence",
     "kind": "Activation",
     "reads": "Features read",
     "writes": "Features write to",
     "expansion": "Features × width",
-    "aux": "Revival loss",
+    "revive": "Revival loss",
+    "dead_after": "Dead after, tokens",
     "processes": "Processes (devices)",
     "parallel": "Processes share out",
     "micro_batch_cells": "Cells at once",
     "precision": "Precision of the model",
     "seed": "Seed",
     "readings": "Cells read",
+    "labels_file": "Labels file, by its path",
 }
 _CHOICES = {"kind": KINDS, "reads": READS, "writes": WRITES}
 
@@ -37,8 +52,9 @@ def config_form(base: T, key: str, names: Sequence[str] | None = None, columns: 
     """
     values = to_dict(base)
     wanted = [opt for opt in options_of(type(base)) if names is None or opt.name in names]
-    places = st.columns(columns)
     for place, opt in enumerate(wanted):
+        if place % columns == 0:  # a row of its own, so that a switch does not push its column out of step
+            places = st.columns(columns, vertical_alignment="bottom")
         with places[place % columns]:
             values[opt.name] = _widget(opt, values[opt.name], f"{key} {opt.name}")
     return from_dict(type(base), values)

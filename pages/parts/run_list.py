@@ -13,9 +13,9 @@ from pages.parts.ranks import ranks_table
 from pages.parts.session import context, use
 from pages.parts.words import FORMS, HELP, count, number, percent, safe
 from pages.parts.words import KINDS as CODERS
-from scx_core.runs import RunFolder, from_dict, read_json
+from scx_core.runs import RunFolder, RunStatus, from_dict, read_json
 from scx_core.transcoders import TranscoderConfig
-from scx_core.validation import setting
+from scx_core.validation import setting, validation_beside, verdict
 
 LOOKED_AT = "scx_run"
 # Drawing the curves takes as long as steps of a small model: seldom enough not to hold the training up.
@@ -29,16 +29,7 @@ def run_list() -> None:
     if not runs:
         st.info("There are no runs yet. Start one above: it goes on when this page is closed.")
         return
-    wanted = st.session_state.get(LOOKED_AT)
-    names = list(runs)
-    name = st.selectbox(
-        "Run",
-        names,
-        index=names.index(wanted) if wanted in runs else 0,
-        format_func=lambda name: f"{name}: {KINDS[runs[name].kind]}, {runs[name].status().state}",
-        key=f"run of {wanted}",
-    )
-    run = runs[name]
+    run = runs[_chosen(runs)]
     live = run.status().state == "running"
     with st.container(border=True):
         st.fragment(_state, run_every=REFRESH_S if live else None)(run, live)
@@ -48,29 +39,50 @@ def run_list() -> None:
         st.fragment(_curves, run_every=CURVES_S if live else None)(run)
 
 
+def _chosen(runs: dict[str, RunFolder]) -> str:
+    """The run that is looked at: the newest until another is chosen."""
+    words = {name: f"{name}: {KINDS[run.kind]}, {run.status().state}" for name, run in runs.items()}
+    names = list(runs)
+    if st.session_state.get(LOOKED_AT) not in runs:
+        st.session_state[LOOKED_AT] = names[0]
+    wanted = st.session_state[LOOKED_AT]
+    # The browser keeps the words that it showed, "running" too: for other words another widget.
+    key = f"run {wanted} {hash(tuple(words.values()))}"
+    return st.selectbox(
+        "Run", names, index=names.index(wanted), format_func=words.__getitem__,
+        key=key, on_change=_look_at, args=(key,),
+    )  # fmt: skip
+
+
+def _look_at(key: str) -> None:
+    st.session_state[LOOKED_AT] = st.session_state[key]
+
+
 def _state(run: RunFolder, was_running: bool) -> None:
     """State and buttons of a run; the whole page is drawn again once it has ended."""
     with shown_errors():
         status = run.status()
         if was_running and status.state != "running":
             st.rerun()
-        title, *actions = st.columns([4, 1.1, 1.1, 1.8], vertical_alignment="center")
+        title, actions = st.columns([1, 1], vertical_alignment="center")
         title.markdown(f"### {safe(run.name)} {STATES[status.state]}")
-        with actions[0]:
-            job_buttons(run, status)
-        if run.kind == "train":
-            words = "Takes its settings into the form above."
-            if actions[1].button("Duplicate", help=words, key=f"copy {run.name}"):
-                duplicate(run)
-                st.rerun()
-        with actions[2]:
-            if status.state == "done":
-                _use(run)
+        with actions.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+            _actions(run, status)
         job_message(status)
         if status.state == "running":
             progress_bar(status)
         if status.state != "done":
             ranks_table(run)
+
+
+def _actions(run: RunFolder, status: RunStatus) -> None:
+    job_buttons(run, status)
+    words = "Takes its settings into the form above."
+    if run.kind == "train" and st.button("Duplicate", help=words, key=f"copy {run.name}"):
+        duplicate(run)
+        st.rerun()
+    if status.state == "done":
+        _use(run)
 
 
 def _curves(run: RunFolder) -> None:
@@ -115,6 +127,11 @@ def _figures(run: RunFolder) -> None:
         f"KL {number(figures['kl'], 4)}, L0 {number(figures['l0'], 1)}).",
         help=HELP["ce_recovered"],
     )
+    made = validation_beside(run.path / "transcoders", {})
+    if made is not None and made.warnings:
+        more = any(caution.sign == "accuracy" for caution in made.warnings)
+        then = " Train again with more cells read." if more else ""
+        st.markdown(f":orange[:material/warning:] {safe(verdict(made))}{then}")
 
 
 def _use(run: RunFolder) -> None:
@@ -125,6 +142,6 @@ def _use(run: RunFolder) -> None:
         next_step("pages/validate.py", "Validate")
         return
     label = "Use these transcoders" if run.kind == "train" else "Use this model"
-    if st.button(label, type="primary", key=f"use {run.name}", width="stretch"):
+    if st.button(label, type="primary", key=f"use {run.name}"):
         use(**made)
         st.rerun()

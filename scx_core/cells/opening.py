@@ -101,7 +101,7 @@ def _labels(store: Store, choices: CellChoices, required: bool) -> Finding:
         if required or choices.label is not None:
             raise
         others = label_candidates(store.obs)
-        return Finding("label", "-", f"no labels: {error.problem} {error.remedy}", others, "warning")
+        return Finding("label", "-", f"{error.problem} {error.remedy}", others, "warning")
 
 
 def _values(store: Store, wanted: str | None, labels: np.ndarray) -> tuple[Finding, str]:

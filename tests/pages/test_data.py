@@ -72,6 +72,17 @@ def test_an_upload_is_opened_from_disk_under_a_safe_name(runs: Path, tmp_path: P
     assert "Gene symbols" in said(well(app))
 
 
+def test_a_file_without_labels_says_once_what_is_missing_and_what_to_do(runs: Path, tmp_path: Path) -> None:
+    adata = good_cells()
+    adata.obs = adata.obs[[]]
+    adata.write_h5ad(tmp_path / "bare.h5ad")
+    app = open_path(tmp_path / "bare.h5ad")
+    assert said(app).count("no column of cell-type labels found") == 1
+    assert "no labels:" not in said(app)
+    assert "join a file of labels" in app.warning[0].value
+    assert len({field.label for field in (*app.text_input, *app.file_uploader)}) == 9  # path, labels, choices
+
+
 def test_one_cell_is_shown_as_its_sentence(runs: Path) -> None:
     app = well(open_page("data"))
     assert len(app.code[0].value.split()) == 150

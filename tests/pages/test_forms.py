@@ -55,3 +55,28 @@ def test_a_changed_number_changes_the_configuration() -> None:
     assert app.session_state["made"]["steps"] == 12
     app.number_input(key="form learning_rate").set_value(1.5e-5).run()
     assert app.session_state["made"]["learning_rate"] == 1.5e-5
+
+
+def test_every_option_has_a_name_of_its_own_that_says_what_it_is() -> None:
+    import importlib
+
+    from pages.parts.forms import _NAMES, label_of
+    from scx_core.runs import options_of
+
+    seen = set()
+    for path in (*CONFIGS, "scx_core.build.BuildConfig"):
+        module, _, name = path.rpartition(".")
+        opts = options_of(getattr(importlib.import_module(module), name))
+        labels = [label_of(opt) for opt in opts]
+        assert len(set(labels)) == len(labels), path
+        assert "L0" not in labels  # a penalty's weight, not the number of active features
+        seen |= {opt.name for opt in opts}
+    assert set(_NAMES) <= seen  # no name for an option that is gone
+
+
+def test_a_switch_among_numbers_leaves_the_rows_aligned() -> None:
+    """One row of columns for every three options, whatever their heights."""
+    app = form("scx_core.transcoders.TrainConfig")
+    rows = [app.columns[start : start + 3] for start in range(0, len(app.columns), 3)]
+    shown = [[len(column.children) for column in row] for row in rows]
+    assert all(max(row) == 1 for row in shown) and len(rows) > 5

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scx_core.build import BuildConfig
-from scx_core.runs import RunFolder, to_dict, write_json
+from scx_core.runs import RunFolder, read_json, to_dict, write_json
 from scx_core.runs.ranks import RankFile
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders import PRESETS, TrainingJob
@@ -17,6 +17,7 @@ from tests.cells.good_cells import good_cells
 from tests.pages.running import button, open_page, pick, runs, said, well
 
 __all__ = ["runs"]
+MODELS = Path(__file__).resolve().parents[2] / "models"
 STATES = {
     "stopped": "Resume goes on from there",
     "failed": "the loss is not a number",
@@ -139,6 +140,21 @@ def test_a_run_says_its_state_and_what_can_be_done(state: str, runs: Path) -> No
     assert "FVU" in said(app)
 
 
+def test_the_run_that_is_looked_at_stays_and_is_called_what_it_is(runs: Path) -> None:
+    for state in ("done", "failed"):
+        run_in(state, runs)
+    run = run_in("stopped", runs)
+    app = open_page("train")
+    pick(app, "Run").set_value("failed one").run()
+    before = pick(app, "Run")
+    assert (before.value, before.proto.options[before.index].rsplit(" ", 1)[-1]) == ("failed one", "failed")
+    RunFolder.open(runs / "failed one").write_status("stopped", 20, 100, "training")
+    os.utime(run.path, (0, 0))
+    after = pick(well(app.run()), "Run")
+    assert (after.value, after.proto.options[after.index].rsplit(" ", 1)[-1]) == ("failed one", "stopped")
+    assert after.proto.id != before.proto.id  # the browser would go on showing "failed"
+
+
 def test_finished_transcoders_are_taken_into_use(runs: Path) -> None:
     run = run_in("done", runs)
     app = open_page("train")
@@ -166,3 +182,21 @@ def test_a_run_can_be_duplicated(runs: Path) -> None:
     button(app, "Duplicate").click().run()
     assert "steps" in said(well(app)).lower()
     assert pick(app, "Run").value == "done one"
+
+
+def test_a_model_that_is_mostly_wrong_is_not_offered_without_a_word(runs: Path) -> None:
+    run = RunFolder.create(runs, "build", BuildConfig(presets="quick"), "poor")
+    run.write_status("done", 1, 1, "done")
+    table = read_json(MODELS / "embedded-transcoders" / "validation.json") | {"label_accuracy_orig": 0.07}
+    table["warnings"] = [{"sign": "accuracy", "layers": [], "text": "wrong", "remedy": "train"}]
+    write_json(run.path / "transcoders" / "validation.json", table)
+    write_json(run.path / "metrics.json", {"n_held_out": 70, "quick": table})
+    words = said(well(open_page("train")))
+    assert "Right about **7.0%**" in words
+    assert "names only 7% of the cells rightly" in words and "Train again with more cells read" in words
+
+
+def test_the_axis_of_steps_has_no_half_steps(runs: Path) -> None:
+    run_in("done", runs)
+    charts = [chart.proto for chart in well(open_page("train")).main.get("vega_lite_chart")]
+    assert charts and all('"tickMinStep": 1' in chart.spec for chart in charts)

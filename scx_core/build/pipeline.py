@@ -47,13 +47,13 @@ def build(run: RunFolder, progress: Progress = silent) -> dict[str, Any] | None:
     cfg = from_dict(BuildConfig, run.config)
     if (run.path / "metrics.json").exists():
         return read_json(run.path / "metrics.json")
-    try:
-        with run.lock():
+    with run.lock():  # of another process: what it says of itself stays
+        try:
             return _stages(run, cfg, progress)
-    except ScxError as error:
-        status = run.status()
-        run.write_status("failed", status.done, status.total, error.problem, error=str(error))
-        raise
+        except ScxError as error:
+            status = run.status()
+            run.write_status("failed", status.done, status.total, error.problem, error=str(error))
+            raise
 
 
 def _told(run: RunFolder, progress: Progress, part: int, parts: int) -> Progress:

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from scx_core.transcoders import TrainingJob
     from scx_core.transcoders.distributed import Team
 
+PRESET = "recommended"
 FIGURES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_recovered", "kl")
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
     """The command's parser."""
     words = "train transcoders for every MLP layer of a model"
-    return subparsers.add_parser("train", help=words, description=f"{words.capitalize()}.", fill=_options)
+    description = f"{words[0].upper()}{words[1:]}."
+    return subparsers.add_parser("train", help=words, description=description, fill=_options)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +42,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="begin or go on with the run in this folder, as it says itself",
     )
     parser.add_argument(
-        "--preset", choices=tuple(PRESETS), default="recommended", help=f"{presets} (default: recommended)"
+        "--preset", choices=tuple(PRESETS), default=PRESET, help=f"{presets} (default: {PRESET})"
     )
     parser.add_argument("--detach", action="store_true", help="train in the background and return at once")
     parser.add_argument(
@@ -51,8 +53,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     common.add_cells(parser)
     common.add_model(parser)
     add_arguments(parser.add_argument_group("sentences (default: as the model wants them)"), SentenceConfig)
-    add_arguments(parser.add_argument_group("transcoders (default: the preset's)"), TranscoderConfig)
-    add_arguments(parser.add_argument_group("training (default: the preset's)"), TrainConfig, skip=("seed",))
+    base, whose = PRESETS[PRESET], f"(defaults: those of the preset {PRESET})"
+    group = parser.add_argument_group(f"transcoders {whose}")
+    add_arguments(group, TranscoderConfig, base=base.transcoder)
+    group = parser.add_argument_group(f"training {whose}")
+    add_arguments(group, TrainConfig, skip=("seed",), base=base.train)
     common.add_run(parser)
     common.add_output(parser)
 

@@ -82,16 +82,20 @@ def _plain_type(hint: Any, where: str) -> tuple[type, bool, tuple[Any, ...] | No
     return hint, optional, None
 
 
-def add_arguments(parser: argparse.ArgumentParser | Any, cls: type, *, skip: Sequence[str] = ()) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser | Any, cls: type, *, skip: Sequence[str] = (), base: Any = None
+) -> None:
     """One `--name` per option. Values stay text until `from_namespace`: all checks are made in one place.
 
-    `skip` leaves out options that the parser has already (such as a common `--seed`).
+    `skip` leaves out options that the parser has already (such as a common `--seed`). `base` is what stands
+    where nothing is typed (a preset), for the help.
     """
     for opt in options_of(cls):
         if opt.name in skip:
             continue
         flag = "--" + opt.name.replace("_", "-")
-        words = f"{opt.help}{_limits(opt)} (default: {_shown(opt.default)})".replace("%", "%%")
+        default = opt.default if base is None else getattr(base, opt.name)
+        words = f"{opt.help}{_limits(opt)} (default: {_shown(default)})".replace("%", "%%")
         if opt.type is bool and not opt.optional:
             parser.add_argument(
                 flag,

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from socket import gethostname
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,7 @@ from scx_core.runs.files import (
     write_atomic,
     write_json,
 )
-from scx_core.runs.locks import file_lock
+from scx_core.runs.locks import file_lock, is_held
 from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
 from scx_core.runs.provenance import provenance as make_provenance
 
@@ -243,7 +244,9 @@ class RunFolder:
         process = self.process()
         if status.state != "running" or process is None:
             return status
-        if is_alive(process):
+        # A job says that it runs while it holds the lock. Before, there is only the word of who started it.
+        asked = process.host == gethostname() or not record.get("process")
+        if is_alive(process) if asked else is_held(self.path / "lock"):
             return status._replace(pid=process.pid)
         if (self.path / STOP).exists():
             return status._replace(state="stopped", per_second=None, eta_s=None)

@@ -21,6 +21,7 @@ from scx_core.runs.files import write_atomic, write_json
 from scx_core.runs.folder import STOP, RunFolder
 from scx_core.runs.processes import ProcessIdentity, identity_of
 
+SHUTDOWN, PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 600  # seconds
 RUN = "{run}"  # stands for the run's own folder in argv, so that a folder can be moved
 
 
@@ -67,8 +68,9 @@ def torchrun(run: RunFolder, words: Sequence[str], processes: int) -> NoReturn:
     launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     # After -- torchrun takes no word for an option of its own (--run would be --run-path).
     command = [sys.executable, "-P", "-m", *launcher, "-m", "--", *_command(run, words)[3:]]
-    # torchrun starts its processes without -P; and one thread each, unless the user says otherwise.
-    environment = _environment() | {"PYTHONSAFEPATH": "1"}
+    # torchrun starts its processes without -P; and one thread each, unless the user says otherwise. Asked to
+    # end, it kills them after 30 s: too soon for a step of a large model and a checkpoint.
+    environment = {SHUTDOWN: str(PATIENCE)} | _environment() | {"PYTHONSAFEPATH": "1"}
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform == "win32":  # there a program cannot be replaced: it is waited for

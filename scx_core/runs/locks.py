@@ -41,6 +41,24 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds `path`, on whichever computer or in whichever container; to see it, it is held
+    for an instant. A file that may not be opened is taken to be held."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        free = _try_lock(handle, path)
+        if free:
+            _unlock(handle)
+        return not free
+    finally:
+        os.close(handle)
+
+
 def _holder(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()

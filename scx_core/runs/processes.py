@@ -27,7 +27,8 @@ def identity_of(pid: int | None = None) -> ProcessIdentity | None:
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether that very process still runs. One of another host is taken to live: it cannot be asked."""
+    """Whether that very process still runs. One of another host is taken to live: it cannot be asked (but the
+    lock of its run can, see `RunFolder.status`)."""
     if identity.host != socket.gethostname():
         return True
     return _birth(identity.pid) == identity.birth

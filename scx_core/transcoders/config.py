@@ -41,7 +41,7 @@ class TranscoderConfig:
     target_l0: float = option(
         0.0,
         "Active features a token that relu and jumprelu are held at, by a controller of their penalty (0: "
-        "the penalty stays as it is given)",
+        "the penalty stays as it is given; batchtopk and topk have k instead)",
         minimum=0.0,
     )
     l1: float = option(1.4e-4, "Weight of the L1 penalty on feature activations (relu only)", minimum=0.0)
@@ -58,6 +58,12 @@ class TranscoderConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.target_l0 and self.kind in ("batchtopk", "topk"):
+            raise ScxError(
+                f"{self.kind} has no penalty that a target_l0 of {self.target_l0:g} could be held by: it has "
+                f"k active features a token (k is {self.k}).",
+                f"Give k {max(1, round(self.target_l0))} and no target_l0, or train jumprelu or relu.",
+            )
         if self.reads == "output" and self.writes == "later":
             raise ScxError(
                 "An SAE gives back the output that it reads: it cannot write to later ones.",

@@ -32,6 +32,9 @@ def test_torchrun_is_called_with_the_runs_own_words(files, monkeypatch, tmp_path
     own = ["scx_core", "train", "--run", str(files.run.resolve()), "--json", str(tmp_path / "out.json")]
     assert seen["words"][after + 1 :] == own
     assert seen["environment"]["PYTHONSAFEPATH"] == "1", "a folder called scx_core is not run instead"
+    assert int(seen["environment"]["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) > 300, (
+        "a step and a checkpoint take time"
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="stopped with POSIX signals")

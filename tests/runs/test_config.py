@@ -78,6 +78,15 @@ def test_help_shows_limits_and_default(capsys):
     assert "100% yours" in shown and "{relu,topk}" in shown
 
 
+def test_help_shows_what_a_preset_has_instead(capsys):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Settings, base=Settings(steps=7))
+    parser.print_help()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 to 1000 steps (default: 7)" in shown
+    assert parse([], Settings(steps=7)).steps == 7 == Settings(steps=7).steps
+
+
 def test_skipped_options_are_left_to_the_parser():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=3)

@@ -7,6 +7,7 @@ and k, in the same run on the same machine. Legend: C cells, T tokens of a cell.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 import time
@@ -183,7 +184,8 @@ def _peer(
             "threads": torch.get_num_threads(),
         }
         command: Sequence[str] = [python, str(PEER_SCRIPT), json.dumps(asked)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        usual = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}  # set by us
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=usual)
         if done.returncode:
             raise ScxError(
                 f"eai-sparsify did not train in {python}: {done.stderr.strip().splitlines()[-1:]}",

@@ -7,6 +7,7 @@ answer scores) and write into (replaced MLPs). `facts.py` is the one table of ar
 from scx_core.language.answers import Decision, answers_of, decision, find_lead, predicted, score_labels
 from scx_core.language.facts import FAMILIES, Architecture, architecture
 from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
+from scx_core.language.products import linear
 from scx_core.language.taps import (
     MlpIO,
     OnOutput,
@@ -33,6 +34,7 @@ __all__ = [
     "decision",
     "find_lead",
     "forward",
+    "linear",
     "load_language",
     "mlp_io",
     "pick_device",

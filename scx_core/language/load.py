@@ -20,6 +20,7 @@ from transformers import (
 from scx_core.errors import ScxError
 from scx_core.language.exact import compute_in_float64
 from scx_core.language.facts import Architecture, architecture
+from scx_core.language.products import speed_up
 from scx_core.runs.config import from_dict
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
@@ -216,4 +217,5 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         read_json(settings) if local and settings.is_file() else {},
     )
     compute_in_float64(lm)
+    speed_up(lm.model)
     return lm

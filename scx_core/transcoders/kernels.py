@@ -1,16 +1,18 @@
-"""Selection's inner loops, compiled: which pre-activations of a batch are kept, in one look at each row.
+"""Inner loops, compiled: which pre-activations of a batch are kept, and the gradients of those alone.
 
 A row of pre-activations fits the processor's nearest cache; whole-matrix operations would fetch all rows
 from memory for every comparison. Rows are shared out over threads.
 Importing this module costs half a second: `sparse` does so only for a batch that is worth it.
-Legend: T tokens, F features, N kept pairs.
+Legend: T tokens, F features, N kept pairs, d width that is read, D width that is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +22,12 @@ SPARE = 8  # candidates beyond k that a row's bisection may leave; the smallest 
 HALVINGS = 60  # of the span of a float32 row, after which only equal values are left in it
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, **options: Any) -> Callable:
     """The function in machine code, kept on disk unless no folder for it can be written."""
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:
-        return njit(nogil=True)(function)
+        return njit(nogil=True, **options)(function)
 
 
 @compiled
@@ -90,6 +92,28 @@ def top_rows(pre_TF, first, last, k, count_T, feature_Tk, value_Tk) -> None:
 
 
 @compiled
+def largest_rows(pre_TF, first, last, n, feature_Tn, value_Tn) -> None:
+    """The n largest values of rows first to last, whatever their sign, by feature; n is small."""
+    for t in range(first, last):
+        feature_n, value_n, lowest = feature_Tn[t], value_Tn[t], 0
+        for f in range(pre_TF.shape[1]):
+            value = pre_TF[t, f]
+            if f >= n and value <= value_n[lowest]:
+                continue
+            place = f
+            if f >= n:
+                place = n - 1
+                for i in range(lowest, n - 1):
+                    feature_n[i], value_n[i] = feature_n[i + 1], value_n[i + 1]
+            feature_n[place], value_n[place] = f, value
+            if f >= n - 1:
+                lowest = 0
+                for i in range(1, n):
+                    if value_n[i] <= value_n[lowest]:
+                        lowest = i
+
+
+@compiled
 def count_rows(pre_TF, first, last, level, count_T) -> None:
     """How many values of each row lie above the level."""
     for t in range(first, last):
@@ -109,30 +133,81 @@ def fill_rows(pre_TF, first, last, level, start_T, flat_N, value_N) -> None:
 
 
 @compiled
-def sort_by_feature(feature_N, token_N, start_F1, value_XN, token_of_N, value_of_XN) -> None:
+def sort_by_feature(start_T1, feature_N, start_F1, g_N, value_N, token_of_N, g_of_N, value_of_N) -> None:
     """Tokens and values in the stable order by feature; `start_F1` is where each feature begins."""
     place_F = start_F1[:-1].copy()
-    for n in range(len(feature_N)):
-        place = place_F[feature_N[n]]
-        place_F[feature_N[n]] = place + 1
-        token_of_N[place] = token_N[n]
-        for x in range(len(value_XN)):
-            value_of_XN[x][place] = value_XN[x][n]
+    for t in range(len(start_T1) - 1):
+        for n in range(start_T1[t], start_T1[t + 1]):
+            place = place_F[feature_N[n]]
+            place_F[feature_N[n]] = place + 1
+            token_of_N[place], g_of_N[place], value_of_N[place] = t, g_N[n], value_N[n]
+
+
+@compiled
+def write_rows(value_N, W_FD, start_T1, feature_N, first, last, out_TD) -> None:
+    """Σ value W_i over the active pairs of tokens first to last."""
+    width = W_FD.shape[1]
+    write_D = np.empty(width, np.float32)
+    for t in range(first, last):
+        write_D[:] = 0.0
+        for n in range(start_T1[t], start_T1[t + 1]):
+            W_D, value = W_FD[feature_N[n]], value_N[n]
+            for j in range(width):
+                write_D[j] += value * W_D[j]
+        out_TD[t] = write_D
+
+
+def _pair_products(g_TD, W_FD, start_T1, feature_N, first, last, out_N) -> None:
+    """g_t · W_i of the active pairs of tokens first to last."""
+    for t in range(first, last):
+        for n in range(start_T1[t], start_T1[t + 1]):
+            i, total = feature_N[n], np.float32(0.0)
+            for j in range(g_TD.shape[1]):
+                total += g_TD[t, j] * W_FD[i, j]
+            out_N[n] = total
+
+
+# A sum in order takes a number at a time; the compiler may take sixteen, always in the same way.
+pair_products = compiled(_pair_products, fastmath={"reassoc", "contract"})
+
+
+@compiled
+def sum_pairs(x_Td, g_TD, start_F1, token_of_N, g_of_N, value_of_N, first, last, W_enc, b_enc, W_dec) -> None:
+    """The gradients of features first to last, from their pairs: Σ g x_t, Σ g, Σ value g_t."""
+    read_d, write_D = np.empty(x_Td.shape[1], np.float32), np.empty(g_TD.shape[1], np.float32)
+    for i in range(first, last):
+        read_d[:], write_D[:] = 0.0, 0.0
+        total = np.float32(0.0)
+        for n in range(start_F1[i], start_F1[i + 1]):
+            x_d, g_D, g, value = x_Td[token_of_N[n]], g_TD[token_of_N[n]], g_of_N[n], value_of_N[n]
+            total += g
+            for j in range(len(x_d)):
+                read_d[j] += g * x_d[j]
+            for j in range(len(g_D)):
+                write_D[j] += value * g_D[j]
+        W_enc[i], W_dec[i], b_enc[i] = read_d, write_D, total
 
 
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+    return ThreadPoolExecutor(threads)  # besides the calling one
 
 
-def _over_rows(job: Callable[[int, int], None], n_rows: int) -> None:
-    """`job(first, last)` over all rows, in as many parts as torch has threads."""
+def _over_rows(job: Callable[[int, int], None], n_rows: int, start_R1: np.ndarray | None = None) -> None:
+    """`job(first, last)` over all rows, in as many parts as torch has threads: of as many rows each, or of as
+    many pairs where `start_R1` says where the pairs of each row begin."""
     threads = torch.get_num_threads()
     if threads == 1:
         job(0, n_rows)
         return
     edges = [n_rows * i // threads for i in range(threads + 1)]
-    list(_pool(threads).map(job, edges[:-1], edges[1:]))
+    if start_R1 is not None:
+        wanted = [int(start_R1[-1]) * i // threads for i in range(1, threads)]
+        edges[1:-1] = np.searchsorted(start_R1, wanted).tolist()
+    others = [_pool(threads - 1).submit(job, *ends) for ends in pairwise(edges[1:])]
+    job(0, edges[1])
+    for other in others:
+        other.result()
 
 
 def tops(pre_TF: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -149,6 +224,14 @@ def tops(pre_TF: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torc
     return found[0], found[1][real_Tk], found[2][real_Tk]
 
 
+def largest(pre_TF: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features [T, n], ascending, and values [T, n] of the n largest in every row of at least n, n small."""
+    feature_Tn, value_Tn = np.empty((len(pre_TF), n), np.int64), np.empty((len(pre_TF), n), np.float32)
+    array_TF = pre_TF.detach().numpy()
+    _over_rows(lambda a, b: largest_rows(array_TF, a, b, n, feature_Tn, value_Tn), len(pre_TF))
+    return torch.from_numpy(feature_Tn), torch.from_numpy(value_Tn)
+
+
 def above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Places in the flattened matrix of all values above the level, ascending [N], and the values [N]."""
     array_TF, n_tokens = pre_TF.detach().numpy(), len(pre_TF)
@@ -161,14 +244,45 @@ def above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tenso
     return torch.from_numpy(flat_N), torch.from_numpy(value_N)
 
 
-def by_feature(
+def decoded(
+    value_N: torch.Tensor, W_dec_FD: torch.Tensor, start_T1: torch.Tensor, feature_N: torch.Tensor
+) -> torch.Tensor:
+    """Σ value W_dec over each token's active pairs, [T, D]."""
+    tensors = (value_N, W_dec_FD, start_T1, feature_N)
+    value, W_dec, start, feature = (tensor.detach().contiguous().numpy() for tensor in tensors)
+    out = np.empty((len(start) - 1, W_dec.shape[1]), np.float32)
+    _over_rows(lambda a, b: write_rows(value, W_dec, start, feature, a, b, out), len(out), start)
+    return torch.from_numpy(out)
+
+
+def gradients(
+    x_Td: torch.Tensor,
+    g_TD: torch.Tensor,
+    W_dec_FD: torch.Tensor,
+    value_N: torch.Tensor,
+    start_T1: torch.Tensor,
     feature_N: torch.Tensor,
-    token_N: torch.Tensor,
-    start_F1: torch.Tensor,
-    values_N: Sequence[torch.Tensor],
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Tokens [N], and each of some float32 values [N], in the stable order by feature."""
-    value_XN = tuple(value.detach().contiguous().numpy() for value in values_N)
-    token_of_N, value_of_XN = np.empty(len(feature_N), np.int64), tuple(map(np.empty_like, value_XN))
-    sort_by_feature(feature_N.numpy(), token_N.numpy(), start_F1.numpy(), value_XN, token_of_N, value_of_XN)
-    return torch.from_numpy(token_of_N), [torch.from_numpy(value) for value in value_of_XN]
+    slope_N: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of W_enc [F, d], b_enc [F] and W_dec [F, D] where the output Σ value W_dec has the gradient
+    g [T, D]. `slope_N` is what a value rises by with its pre-activation (None: 1).
+
+    Every feature's sums run over its tokens in order, whatever the number of threads.
+    """
+    tensors = (x_Td, g_TD, W_dec_FD, value_N, start_T1, feature_N)
+    x, g, W_dec, value, start, feature = (tensor.detach().contiguous().numpy() for tensor in tensors)
+    g_N = np.empty(len(feature), np.float32)
+    _over_rows(lambda a, b: pair_products(g, W_dec, start, feature, a, b, g_N), len(x), start)
+    if slope_N is not None:
+        g_N *= slope_N.numpy()
+    start_F1 = np.concatenate([[0], np.cumsum(np.bincount(feature, minlength=len(W_dec)))])
+    by_N = np.empty(len(feature), np.int32), np.empty_like(g_N), np.empty_like(g_N)
+    sort_by_feature(start, feature, start_F1, g_N, value, *by_N)
+    to_dec, to_bias = np.empty_like(W_dec), np.empty(len(W_dec), np.float32)
+    to_enc = np.empty((len(W_dec), x.shape[1]), np.float32)
+
+    def some(first: int, last: int) -> None:
+        sum_pairs(x, g, start_F1, *by_N, first, last, to_enc, to_bias, to_dec)
+
+    _over_rows(some, len(W_dec), start_F1)
+    return torch.from_numpy(to_enc), torch.from_numpy(to_bias), torch.from_numpy(to_dec)

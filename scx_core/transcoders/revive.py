@@ -6,7 +6,8 @@ Legend: T tokens, d width, D dead features.
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as nnf
+
+from scx_core.transcoders.sparse import decode_soft
 
 # Dead features a token that the auxiliary loss lets explain the error. Few, so that each of them learns an
 # activation that is worth selecting.
@@ -36,10 +37,7 @@ def revival_loss(
     if whole is not None:
         total, mean = torch.full_like(total, whole[0]), torch.full_like(mean, whole[0] / whole[1])
     scale = mean.sqrt().clamp(min=1e-8) / n_aux**0.5
-    pre_TD = nnf.linear(x_Td, W_enc_Dd, b_enc_D)
-    top = pre_TD.topk(n_aux, dim=1)
-    z_TD = torch.zeros_like(pre_TD).scatter(1, top.indices, scale * nnf.softplus(top.values / scale))
-    missing_Td = error_Td - z_TD @ W_dec_Dd
+    missing_Td = error_Td - decode_soft(x_Td, n_aux, scale, W_enc_Dd, b_enc_D, W_dec_Dd)
     return missing_Td.square().sum() / total.clamp(min=1e-12)
 
 

@@ -26,6 +26,7 @@ from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
 from scx_core.transcoders.trainee import Report, Trainee
 
 START_CELLS = 64  # cells that scales and first weights are taken from
+GAP = 1e-4  # relative distance of two values that are not the same but for rounding
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -235,10 +236,20 @@ def fast_attention(lm: Language) -> Iterator[None]:
 
 
 def _cut_at(values_N: torch.Tensor, wanted: int) -> float:
-    """The level that `wanted` of the values lie above (JumpReLU lets pass what is greater)."""
+    """A level that about `wanted` of the values lie above: the middle of the gap nearest to that number.
+
+    The prompts of all cells begin with the same words, so the same value comes back once a cell, to rounding.
+    A level at a value would let some of them pass and others not, as rounding has it.
+    """
     if len(values_N) <= wanted:
         return 0.0
-    return float(torch.kthvalue(values_N, len(values_N) - wanted).values)
+    sorted_N = values_N.sort(descending=True).values
+    above_N, below_N = sorted_N[:-1], sorted_N[1:]
+    ends = 1 + (above_N - below_N > GAP * above_N).nonzero()[:, 0]  # how many values each gap leaves above it
+    if not len(ends):
+        return float(sorted_N[-1])  # all are the same: none passes
+    last = int(ends[(ends - wanted).abs().argmin()])
+    return float((sorted_N[last - 1] + sorted_N[last]) / 2)
 
 
 def _check_finite(loss: float, step: int, layer: int) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch.nn import functional as nnf
 
+from scx_core.language import linear
 from scx_core.transcoders.distributed import Team
 from scx_core.transcoders.micro import Micro, slices
 from scx_core.transcoders.phases import phase
@@ -163,7 +163,7 @@ class SharedStep:
         w, values_N = self.trainee.weights, x_Td.new_zeros(0)
         for part in self._parts(len(x_Td), cells):
             with phase("encode"):
-                pre_TF = nnf.linear(x_Td[part], w["W_enc"], w["b_enc"])
+                pre_TF = linear(x_Td[part], w["W_enc"], w["b_enc"])
             with phase("select"):
                 values_N = torch.cat([values_N, above(pre_TF, floor)[1]])
                 if len(values_N) > n_keep:

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from scx_core.language import linear
+
 # Said once of every CSR tensor; a test holds our use of them to the dense result.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
@@ -111,7 +113,7 @@ def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
     """TopK: the `k` largest positive pre-activations of each token."""
     if (kernels := _kernels(pre_TF)) is not None:
         count_T, feature_N, value_N = kernels.tops(pre_TF, k)
-        token_N = torch.repeat_interleave(torch.arange(len(pre_TF)), count_T)
+        token_N = _repeated(count_T, k)
         start_T1 = torch.cat([count_T.new_zeros(1), count_T.cumsum(0)])
         cut = float(value_N.min()) if len(value_N) else 0.0
         return Selection(Pattern(start_T1, feature_N, token_N), cut, value_N)
@@ -120,6 +122,14 @@ def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
     pattern = pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape)
     value_N = pre_TF[pattern.token_N, pattern.feature_N]
     return Selection(pattern, float(value_N.min()) if len(value_N) else 0.0, value_N)
+
+
+def _repeated(count_T: torch.Tensor, k: int) -> torch.Tensor:
+    """Every token as often as it counts; most often all do k times, which takes no search."""
+    token_T = torch.arange(len(count_T))
+    if len(count_T) and int(count_T.min()) == k:
+        return token_T[:, None].expand(-1, k).flatten()
+    return torch.repeat_interleave(token_T, count_T)
 
 
 def sparse_kernels(device: torch.device) -> bool:
@@ -144,23 +154,49 @@ def decode_selected(
     if sparse_kernels(x_Td.device):
         if value_N is None:
             value_N = pre_TF.detach()[pattern.token_N, pattern.feature_N]
-        return _SparseCode.apply(x_Td, value_N, pattern, W_enc_Fd, b_enc_F, W_dec_Fd)
+        return _SparseCode.apply(x_Td, value_N, None, pattern, W_enc_Fd, b_enc_F, W_dec_Fd)
     gate_TF = torch.zeros_like(pre_TF, dtype=torch.bool)
     gate_TF[pattern.token_N, pattern.feature_N] = True
     return (torch.nn.functional.linear(x_Td, W_enc_Fd, b_enc_F) * gate_TF) @ W_dec_Fd
 
 
-def _by_feature(
-    pattern: Pattern, n_features: int, *values_N: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-    """The pattern's transpose: where each feature begins, its tokens, and values in that order."""
-    counts_F = torch.bincount(pattern.feature_N, minlength=n_features)
-    start_F1 = torch.cat([counts_F.new_zeros(1), counts_F.cumsum(0)])
-    big = len(pattern.feature_N) * n_features >= WORTH_COMPILING
-    if big and (kernels := _compiled()) and values_N[0].dtype == torch.float32:
-        return start_F1, *kernels.by_feature(pattern.feature_N, pattern.token_N, start_F1, values_N)
-    order = pattern.feature_N.argsort(stable=True)
-    return start_F1, pattern.token_N[order], [value[order] for value in values_N]
+def decode_soft(
+    x_Td: torch.Tensor,
+    n: int,
+    scale: torch.Tensor,
+    W_enc_Fd: torch.Tensor,
+    b_enc_F: torch.Tensor,
+    W_dec_Fd: torch.Tensor,
+) -> torch.Tensor:
+    """Σ over each token's `n` largest pre-activations p, of any sign, of scale softplus(p / scale) W_dec[i],
+    [T, d], with gradients to the weights (not to `scale`, a number)."""
+    if not sparse_kernels(x_Td.device):
+        pre_TF = torch.nn.functional.linear(x_Td, W_enc_Fd, b_enc_F)
+        top = pre_TF.topk(n, dim=1)
+        soft_Tn = scale * torch.nn.functional.softplus(top.values / scale)
+        return torch.zeros_like(pre_TF).scatter(1, top.indices, soft_Tn) @ W_dec_Fd
+    with torch.no_grad():
+        pre_TF = linear(x_Td, W_enc_Fd, b_enc_F)
+        if (kernels := _kernels(pre_TF)) is not None:
+            feature_Tn, value_Tn = kernels.largest(pre_TF, n)
+        else:
+            feature_Tn = pre_TF.topk(n, dim=1).indices.sort(dim=1).values
+            value_Tn = pre_TF.gather(1, feature_Tn)
+        start_T1 = torch.arange(len(x_Td) + 1) * n
+        token_N = torch.arange(len(x_Td))[:, None].expand(-1, n).flatten()
+        soft_N = value_Tn.flatten() / scale
+        value_N, slope_N = scale * torch.nn.functional.softplus(soft_N), soft_N.sigmoid()
+    pattern = Pattern(start_T1, feature_Tn.flatten(), token_N)
+    return _SparseCode.apply(x_Td, value_N, slope_N, pattern, W_enc_Fd, b_enc_F, W_dec_Fd)
+
+
+def _pair_kernels(
+    pattern: Pattern, x_Td: torch.Tensor, W_dec_Fd: torch.Tensor, *others: torch.Tensor
+) -> ModuleType | None:
+    """The compiled loops over pairs, where they are at hand and pay."""
+    fits = all(tensor.dtype == torch.float32 for tensor in (x_Td, W_dec_Fd, *others))
+    n_features = len(W_dec_Fd)
+    return _compiled() if fits and len(pattern.feature_N) * n_features >= WORTH_COMPILING else None
 
 
 def _csr(
@@ -177,26 +213,39 @@ class _SparseCode(torch.autograd.Function):
         ctx: Any,
         x_Td: torch.Tensor,
         value_N: torch.Tensor,
+        slope_N: torch.Tensor | None,
         pattern: Pattern,
         W_enc_Fd: torch.Tensor,
         b_enc_F: torch.Tensor,
         W_dec_Fd: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.pattern = pattern
+        ctx.pattern, ctx.slope_N = pattern, slope_N  # of the values, in their pre-activations (None: 1)
         ctx.save_for_backward(x_Td, value_N, W_dec_Fd)
         shape = (len(x_Td), len(W_dec_Fd))
+        if (kernels := _pair_kernels(pattern, x_Td, W_dec_Fd, value_N)) is not None:
+            return kernels.decoded(value_N, W_dec_Fd, pattern.start_T1, pattern.feature_N)
         return _csr(pattern.start_T1, pattern.feature_N, value_N, shape) @ W_dec_Fd
 
     @staticmethod
     def backward(ctx: Any, g_Td: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        x_Td, value_N, W_dec_Fd = ctx.saved_tensors
-        start_T1, feature_N, _ = ctx.pattern
+        (x_Td, value_N, W_dec_Fd), slope_N = ctx.saved_tensors, ctx.slope_N
+        start_T1, feature_N, token_N = ctx.pattern
         n_tokens, n_features = len(x_Td), len(W_dec_Fd)
+        if (kernels := _pair_kernels(ctx.pattern, x_Td, W_dec_Fd, value_N, g_Td)) is not None:
+            g_W_enc, g_b_enc, g_W_dec = kernels.gradients(
+                x_Td, g_Td, W_dec_Fd, value_N, start_T1, feature_N, slope_N
+            )
+            return None, None, None, None, g_W_enc, g_b_enc, g_W_dec
         zeros = _csr(start_T1, feature_N, torch.zeros_like(value_N), (n_tokens, n_features))
         # Only the products at the active pairs: g_t · W_dec[i].
         g_value_N = torch.sparse.sampled_addmm(zeros, g_Td.contiguous(), W_dec_Fd.T, beta=0.0).values()
-        start_F1, token_of_N, (g_of_N, value_of_N) = _by_feature(ctx.pattern, n_features, g_value_N, value_N)
+        if slope_N is not None:
+            g_value_N = g_value_N * slope_N
+        order = feature_N.argsort(stable=True)  # the pattern's transpose: the tokens of each feature
+        counts_F = torch.bincount(feature_N, minlength=n_features)
+        start_F1 = torch.cat([counts_F.new_zeros(1), counts_F.cumsum(0)])
+        token_of_N, g_of_N, value_of_N = token_N[order], g_value_N[order], value_N[order]
         g_W_enc = _csr(start_F1, token_of_N, g_of_N, (n_features, n_tokens)) @ x_Td
         g_W_dec = _csr(start_F1, token_of_N, value_of_N, (n_features, n_tokens)) @ g_Td
         g_b_enc = torch.zeros_like(W_dec_Fd[:, 0]).index_add_(0, feature_N, g_value_N)
-        return None, None, None, g_W_enc, g_b_enc, g_W_dec
+        return None, None, None, None, g_W_enc, g_b_enc, g_W_dec

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as nnf
 
+from scx_core.language import linear
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.first import first_weights, normalised
 from scx_core.transcoders.jump import Count, Jump, follow
@@ -158,7 +158,7 @@ class Trainee:
         cut: float | None = None
         penalised = self.cfg.kind in ("relu", "jumprelu")
         with torch.set_grad_enabled(penalised and torch.is_grad_enabled()), phase("encode"):
-            pre_TF = nnf.linear(x_Td, w["W_enc"], w["b_enc"])
+            pre_TF = linear(x_Td, w["W_enc"], w["b_enc"])
         if penalised:
             with phase("select"):
                 z_TF, amount, cut = self._penalised(pre_TF)
@@ -231,7 +231,7 @@ class Trainee:
         """The 2k·T largest positive pre-activations of a batch [N]: the threshold is one of them. Those of
         JumpReLU are in units of their feature's threshold."""
         w = self.weights
-        pre_TF = nnf.linear(normalised(self.memory, x_Td, y_Td)[0], w["W_enc"], w["b_enc"])
+        pre_TF = linear(normalised(self.memory, x_Td, y_Td)[0], w["W_enc"], w["b_enc"])
         if "log_threshold" in w:
             pre_TF = pre_TF / w["log_threshold"].exp()
             most = min(round(2 * self.cfg.wanted * len(pre_TF)), pre_TF.numel())

@@ -59,3 +59,43 @@ def test_a_batch_that_is_worth_it_is_selected_and_learnt_as_a_small_one(monkeypa
         found.append([tensor.grad for tensor in w])
     for ours, theirs in zip(found[:3], found[3:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@settings(deadline=None)
+@given(matrices(ANY), st.integers(1, 6))
+def test_largest_are_the_n_largest_of_any_sign_by_feature(pre_TF, n):
+    n = min(n, pre_TF.shape[1])
+    feature_Tn, value_Tn = kernels.largest(pre_TF, n)
+    assert torch.equal(pre_TF.gather(1, feature_Tn), value_Tn)
+    assert (feature_Tn.diff(dim=1) > 0).all()
+    assert torch.equal(value_Tn.sort(dim=1).values, pre_TF.topk(n, dim=1).values.sort(dim=1).values)
+
+
+@pytest.mark.parametrize("worth", [1, 10**9], ids=["compiled", "torch"])
+@pytest.mark.parametrize("written", [6, 11], ids=["one layer", "several"])
+def test_soft_features_are_decoded_and_learnt_as_with_dense_matrices(monkeypatch, worth, written):
+    generator = torch.Generator().manual_seed(1)
+    x_Td = torch.randn(50, 6, generator=generator)
+    first = [torch.randn(*s, generator=generator) for s in ((30, 6), (30,), (30, written))]
+    wanted_TD, scale = torch.randn(50, written, generator=generator), torch.tensor(0.7)
+    monkeypatch.setattr(sparse, "WORTH_COMPILING", worth)
+    found = []
+    for dense in (False, True):
+        monkeypatch.setattr(sparse, "sparse_kernels", lambda device, dense=dense: not dense)
+        w = [tensor.clone().requires_grad_() for tensor in first]
+        y_TD = sparse.decode_soft(x_Td, 4, scale, *w)
+        (y_TD - wanted_TD).square().sum().backward()
+        found.append([y_TD.detach(), *(tensor.grad for tensor in w)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-4)
+
+
+def test_gradients_are_the_same_bits_on_any_number_of_threads(monkeypatch):
+    generator = torch.Generator().manual_seed(2)
+    x_Td, g_Td, W_Fd = (torch.randn(*s, generator=generator) for s in ((40, 16), (40, 16), (25, 16)))
+    chosen = sparse.select_batch(torch.randn(40, 25, generator=generator), 200)
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found.append(kernels.gradients(x_Td, g_Td, W_Fd, chosen.value_N, *chosen.pattern[:2]))
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))

@@ -7,6 +7,7 @@ import torch
 
 from scx_core.transcoders import TrainConfig, TranscoderConfig
 from scx_core.transcoders.revive import revival_loss
+from scx_core.transcoders.session import _cut_at
 from scx_core.transcoders.trainee import Trainee, normalised
 
 T, D = 200, 8
@@ -161,3 +162,12 @@ def test_a_fresh_layer_of_similar_tokens_does_not_write_their_output_many_times_
     layer = Trainee.from_data(replace(CFG, kind=kind), TRAIN, x_Td, y_Td, layer=0)
     report = layer.step(x_Td, y_Td, 4 * CFG.k, torch.ones(len(x_Td)))
     assert report.fvu < 1.0
+
+
+def test_a_calibrated_level_lies_in_a_gap_and_never_among_values_that_are_the_same_to_rounding():
+    repeated = 2.0 + torch.arange(10) * 1e-7
+    values = torch.cat([torch.tensor([3.0, 2.5, 1.0, 0.5]), repeated])
+    for wanted in range(2, 13):
+        level = _cut_at(values[torch.randperm(14)], wanted)
+        assert int((values > level).sum()) == (2 if wanted <= 7 else 12)
+    assert _cut_at(values, 14) == 0.0 and _cut_at(repeated, 4) == pytest.approx(2.0)

@@ -1,0 +1,72 @@
+"""Products by the faster library: the same numbers to rounding, and gradients, and model on disk."""
+
+import copy
+
+import pytest
+import torch
+from torch.nn import functional as nnf
+
+from scx_core.language import linear, load_language, products
+from tests.tiny import save_tiny
+
+known = pytest.mark.skipif(not products._known(), reason="this PyTorch lacks the operator")
+
+
+@known
+@pytest.mark.parametrize("shape", [(64, 8), (3, 40, 8), (5, 8)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_and_gradients_are_those_of_pytorch(shape, bias):
+    torch.manual_seed(0)
+    first = [torch.randn(*shape), torch.randn(12, 8), torch.randn(12) if bias else None]
+    found = []
+    for product in (linear, nnf.linear):
+        given = [None if t is None else t.clone().requires_grad_() for t in first]
+        y = product(*given)
+        (y * torch.arange(12)).square().sum().backward()
+        found.append([y.detach(), *(t.grad for t in given if t is not None)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+@known
+def test_only_what_is_asked_for_is_differentiated():
+    x, weight = torch.randn(40, 8, requires_grad=True), torch.randn(12, 8)
+    linear(x, weight).sum().backward()
+    torch.testing.assert_close(x.grad, weight.sum(0).expand(40, 8))
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize("x", [torch.randn(4, 8), torch.randn(40, 8).double(), torch.randn(40, 8).bfloat16()])
+def test_few_rows_and_other_precisions_take_the_usual_way(x, monkeypatch):
+    monkeypatch.setattr(products, "_product", None)
+    weight = torch.randn(12, 8, dtype=x.dtype)
+    assert torch.equal(linear(x, weight), nnf.linear(x, weight))
+
+
+@known
+def test_a_loaded_model_takes_it_without_gradients_and_is_saved_as_it_was(tmp_path, monkeypatch):
+    lm = load_language(save_tiny(tmp_path / "model"), device="cpu", dtype="float32")
+    calls, product = [], products._product
+    monkeypatch.setattr(products, "_product", lambda *given: calls.append(given) or product(*given))
+    ids_BT = torch.arange(80).view(2, 40)
+    with torch.no_grad():
+        fast = lm.model(ids_BT).logits
+    assert calls
+    calls.clear()
+    usual = lm.model(ids_BT).logits
+    assert not calls, "with gradients nothing changes"
+    torch.testing.assert_close(fast, usual.detach(), rtol=1e-4, atol=1e-5)
+
+    lm.model.save_pretrained(tmp_path / "again")
+    again = load_language_weights(tmp_path / "again")
+    assert again.keys() == load_language_weights(tmp_path / "model").keys()
+    twin = copy.deepcopy(lm.model)
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight.zero_()
+        torch.testing.assert_close(twin(ids_BT).logits, fast)
+
+
+def load_language_weights(folder):
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")

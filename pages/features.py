@@ -16,6 +16,7 @@ from pages.parts.feature_card import (
 )
 from pages.parts.feature_label import feature_label
 from pages.parts.feature_links import feature_links_view
+from pages.parts.gene_sets_form import gene_sets_form
 from pages.parts.gene_view import gene_view
 from pages.parts.messages import heading
 from pages.parts.page import run_page
@@ -43,12 +44,14 @@ def page() -> None:
 
 
 def _all(ctx: Context, atlas: Atlas) -> None:
-    about, size = st.columns([6, 1], vertical_alignment="center")
+    about, sets, size = st.columns([5, 1.2, 1], vertical_alignment="center")
     about.caption(
         f"{count(atlas.meta['n_layers'], 'layer')} × {count(atlas.meta['n_units'], 'feature')} of "
         f"{safe(atlas.meta['source'].get('name', ''))}, over {count(atlas.meta.get('n_cells', 0), 'cell')}, "
         f"{count(atlas.meta.get('n_tokens', 0), 'token')}."
     )
+    with sets:
+        gene_sets_form(atlas)
     with size:
         atlas_source.again(ctx)
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed")

@@ -10,7 +10,7 @@ from pages.parts.charts import BLUE, GREY
 from scx_core.atlas import VERDICTS
 from scx_core.figures.colours import COOL, MUTED, WARM
 
-_ROW = 21
+_ROW, _AXIS = 21, 75  # pixels of a bar, and of the axis with its title below all bars
 _COLOURS = (
     *("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7"),
     *("#8C6BB1", "#8D96A0", "#D55E00", "#D5DAE0", "#F1F3F5"),
@@ -34,7 +34,7 @@ def shares_chart(rows: pd.DataFrame) -> None:
             color=alt.Color(
                 "data:N",
                 scale=alt.Scale(domain=names, range=colours),
-                legend=alt.Legend(title=None, orient="top", labelLimit=220, columns=2),
+                legend=alt.Legend(title=None, orient="top", labelLimit=220, columns=1),
             ),
             tooltip=[
                 "verdict",
@@ -44,7 +44,7 @@ def shares_chart(rows: pd.DataFrame) -> None:
             ],
         )
     )
-    st.altair_chart(chart.properties(height=40 * len(order) + 80), alt="Verdict shares")
+    st.altair_chart(chart.properties(height=40 * len(order) + 120), alt="Verdict shares")
 
 
 def layers_chart(rows: pd.DataFrame) -> None:
@@ -74,7 +74,7 @@ def layers_chart(rows: pd.DataFrame) -> None:
 
 def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = BLUE) -> None:
     """One bar a row in the order of the table (columns `name`, share)."""
-    y = alt.Y(f"{name}:N", sort=None, title=None, axis=_names(190))
+    y = alt.Y(f"{name}:N", sort=None, title=None, axis=_names(130))
     bars = (
         alt.Chart(rows)
         .mark_bar(color=colour, height=12)
@@ -87,7 +87,7 @@ def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = BLUE) ->
     words = bars.mark_text(align="left", dx=4, color=MUTED, size=10).encode(
         text=alt.Text("share:Q", format=".0%")
     )
-    st.altair_chart((bars + words).properties(height=_ROW * len(rows) + 45), alt=title)
+    st.altair_chart((bars + words).properties(height=_ROW * len(rows) + _AXIS), alt=title)
 
 
 def weight_bars(rows: pd.DataFrame, title: str) -> None:
@@ -96,7 +96,7 @@ def weight_bars(rows: pd.DataFrame, title: str) -> None:
         alt.Chart(rows.assign(sign=["raises" if w >= 0 else "lowers" for w in rows["weight"]]))
         .mark_bar(height=12)
         .encode(
-            y=alt.Y("text:N", sort=None, title=None, axis=_names(190)),
+            y=alt.Y("text:N", sort=None, title=None, axis=_names(130)),
             x=alt.X("weight:Q", title=title, axis=alt.Axis(tickCount=4)),
             color=alt.Color(
                 "sign:N", scale=alt.Scale(domain=["raises", "lowers"], range=[WARM, COOL]), legend=None
@@ -104,7 +104,7 @@ def weight_bars(rows: pd.DataFrame, title: str) -> None:
             tooltip=["text", alt.Tooltip("weight", format=".3f")],
         )
     )
-    st.altair_chart(chart.properties(height=_ROW * len(rows) + 45), alt=title)
+    st.altair_chart(chart.properties(height=_ROW * len(rows) + _AXIS), alt=title)
 
 
 def activation_chart(rows: pd.DataFrame) -> None:

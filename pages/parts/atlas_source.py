@@ -71,8 +71,8 @@ def _maker(ctx: Context) -> None:
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:
         _cells(table.n_cells, table.unit)
-    words = "About three minutes for the embedded default on two cores. Keep this page open."
-    if not go.button("Make the atlas", type="primary", width="stretch", help=words):
+    st.caption("About three minutes for the embedded default on two cores. Keep this page open meanwhile.")
+    if not go.button("Make the atlas", type="primary", width="stretch"):
         return
     _make(ctx, st.empty())
     st.rerun()
@@ -83,9 +83,12 @@ def _make(ctx: Context, place: DeltaGenerator) -> None:
         place.progress(min(1.0, done / max(1, total)), text=f"{safe(message or 'Cells')}: {done} of {total}")
 
     parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
-    with loaders.MODEL_LOCK:
-        atlas_of(*parts, _config(ctx), progress=tell)
-    place.empty()
+    place.progress(0.0, text="Writing the cells as sentences …")  # seconds before the first is read
+    try:
+        with loaders.MODEL_LOCK:
+            atlas_of(*parts, _config(ctx), progress=tell)
+    finally:
+        place.empty()
 
 
 def _key(ctx: Context, cfg: AtlasConfig) -> Hashable:

@@ -90,7 +90,8 @@ def _table(table: pd.DataFrame) -> None:
         "model": config.TextColumn("Model", help="Fingerprint."),
         "data": config.TextColumn("Cells", help="Fingerprint."),
     }
-    st.dataframe(shown, column_config=columns, column_order=list(columns), hide_index=True)
+    order = list(columns)
+    st.dataframe(shown, column_config=columns, column_order=order, hide_index=True, placeholder="–")
 
 
 def _figure(table: pd.DataFrame, known: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from scx_core.figures.examples import Shown, examples_html
 from scx_core.figures.text import plain
 
 GENES, PUSHED, SETS = 12, 6, 12
+CHART = 300  # pixels: three in a row beside the side bar, two in a narrow window
 KINDS = {"top": "Strongest, one a cell", "sample": "At random among all"}
 _BADGES = {"polysemantic": "orange", "rare": "gray", "dead": "gray", "prompt": "gray", "spelling": "violet"}
 
@@ -22,19 +23,18 @@ def feature_heading(atlas: Atlas, found: Feature, label: str) -> None:
     """Name, label, verdict; back, and the neighbours by number."""
     row = found.row
     layer, feature = int(row["layer"]), int(row["feature"])
-    title, before, after, back = st.columns([8, 0.7, 0.7, 1.6], vertical_alignment="center")
+    title, buttons = st.columns([3, 1.2], vertical_alignment="center")
     verdict = str(row["verdict"])
     badge = f":{_BADGES.get(verdict, 'green')}-badge[{verdict}]"
     title.markdown(f"### L{layer}·{feature}  {safe(plain(label, 120))} {badge}")
-    for place, step, icon in ((before, -1, "chevron_left"), (after, 1, "chevron_right")):
-        place.button(
+    row_of = buttons.container(horizontal=True, horizontal_alignment="right")
+    for step, icon in ((-1, "chevron_left"), (1, "chevron_right")):
+        row_of.button(
             "", icon=f":material/{icon}:", disabled=not 0 <= feature + step < int(atlas.meta["n_units"]),
             on_click=feature_list.open_feature, args=(layer, feature + step), key=f"step {step}",
-            help=f"Feature {feature + step}" , width="stretch",
+            help=f"Feature {feature + step}",
         )  # fmt: skip
-    back.button(
-        "Back to the list", icon=":material/arrow_back:", on_click=feature_list.close, width="stretch"
-    )
+    row_of.button("Back to the list", icon=":material/arrow_back:", on_click=feature_list.close)
     st.markdown(f"{safe(MEANINGS[verdict])} {safe(reason(row, atlas.meta.get('thresholds', {})))}")
 
 
@@ -113,7 +113,8 @@ def _example(row: object) -> Shown:
 
 def where_it_fires(found: Feature) -> None:
     """Cell types, donors, ranks, strengths."""
-    left, middle, right = st.columns(3, gap="large")
+    places = st.container(horizontal=True)  # wraps in a narrow window
+    left, middle, right = (places.container(width=CHART) for _ in range(3))
     with left:
         words = "Activation per token, as shares over the types: types of unequal size compare."
         st.markdown("### Cell types", help=words)
@@ -154,13 +155,13 @@ def enrichment(found: Feature) -> None:
     shown = sets.sort_values("p", kind="stable").head(SETS)
     config = st.column_config
     columns = {
-        "gene_set": config.TextColumn("Set", width="large"),
-        "source": config.TextColumn("From"),
-        "shared": config.NumberColumn("Shared", help="Of its strongest genes, in the set."),
-        "size": config.NumberColumn("Size", help="Genes of the set among all that could be drawn."),
-        "q": config.NumberColumn("q", format="%.1e"),
-        "share": config.NumberColumn("Of its activation", format="percent"),
+        "gene_set": config.TextColumn("Set", width=240),
+        "shared": config.NumberColumn("Shared", width=60, help="Of its strongest genes, in the set."),
+        "size": config.NumberColumn("Size", width=50, help="Genes of the set among all that could be drawn."),
+        "q": config.NumberColumn("q", format="%.1e", width=70),
+        "share": config.NumberColumn("Of its activation", format="percent", width=110),
         "genes": config.TextColumn("Genes", width="medium"),
+        "source": config.TextColumn("From", width="medium"),
     }
     order = [name for name in columns if name in shown]
     st.dataframe(shown, column_config=columns, column_order=order, hide_index=True)

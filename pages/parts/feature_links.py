@@ -73,10 +73,10 @@ def _table(links: tuple[Link, ...], labels: dict[tuple[int, int], str], key: str
     )
     config = st.column_config
     columns = {
-        "what": config.TextColumn("", width="small"),
-        "meaning": config.TextColumn("Label", width="medium"),
-        "weight": config.NumberColumn("Weight", format="%+.4f", width="small"),
-        "head": config.TextColumn("Head", width="small"),
+        "what": config.TextColumn("", width=75),
+        "meaning": config.TextColumn("Label", width=120),
+        "weight": config.NumberColumn("Weight", format="%+.4f", width=75),
+        "head": config.TextColumn("Head", width=50),
     }
     order = [name for name in columns if name != "head" or rows["head"].any()]
     features = links[0].feature is not None

@@ -84,23 +84,22 @@ def feature_list(atlas: Atlas) -> None:
 
 
 def _filters(atlas: Atlas) -> FindConfig:
-    with st.container(border=True):
-        places = st.columns([3, 1.6, 1.2, 2, 1.8, 1], vertical_alignment="bottom")
+    # A row of fixed widths that wraps: shares of a narrow window would cut the words.
+    with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         text = kept.keep(
             "find text",
-            places[0].text_input(
-                "Search", key=kept.kept("find text", ""), placeholder="CD79A, ribosom, NK, L2·513 …",
+            st.text_input(
+                "Search", key=kept.kept("find text", ""), placeholder="CD79A, ribosom, NK …",
+                width=235,
                 help="In labels, strongest genes, families, cell types, gene sets and tokens; or a number.",
             ),
         )  # fmt: skip
-        verdict = _choice(places[1], "Verdict", "find verdict", (ANY, *VERDICTS))
-        layer = _choice(
-            places[2], "Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"]))))
-        )
+        verdict = _choice("Verdict", "find verdict", (ANY, *VERDICTS), 130)
+        layer = _choice("Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"])))), 95)
         types = tuple(map(plain, atlas.meta.get("types", ())))
-        cell_type = _choice(places[3], "Cell type", "find type", (ANY, *types))
-        sort = _choice(places[4], "Largest first", "find sort", tuple(_SORTS), _SORTS)
-        stable = kept.keep("find stable", places[5].toggle("Stable", key=kept.kept("find stable", False)))
+        cell_type = _choice("Cell type", "find type", (ANY, *types), 170)
+        sort = _choice("Largest first", "find sort", tuple(_SORTS), 160, _SORTS)
+        stable = kept.keep("find stable", st.toggle("Stable", key=kept.kept("find stable", False)))
     return FindConfig(
         text=text.strip(),
         verdict="all" if verdict == ANY else verdict,
@@ -113,15 +112,11 @@ def _filters(atlas: Atlas) -> FindConfig:
 
 
 def _choice(
-    place: st.delta_generator.DeltaGenerator,
-    label: str,
-    name: str,
-    options: tuple[str, ...],
-    words: dict[str, str] | None = None,
+    label: str, name: str, options: tuple[str, ...], width: int, words: dict[str, str] | None = None
 ) -> str:
     key = kept.kept(name, options[0], options)
-    shown = place.selectbox(
-        label, options, key=key, format_func=lambda one: (words or {}).get(one, one),
+    shown = st.selectbox(
+        label, options, key=key, width=width, format_func=lambda one: (words or {}).get(one, one),
         help=None if label != "Verdict" else "  \n".join(f"**{k}**: {v}" for k, v in MEANINGS.items()),
     )  # fmt: skip
     return str(kept.keep(name, shown))
@@ -142,7 +137,8 @@ def feature_rows(rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
         shown[name] = [plain("" if pd.isna(value) else value, 120) for value in shown[name]]
     config = {name: _column(name) for name in names}
     event = st.dataframe(
-        shown[names], column_config=config, hide_index=True, height=min(560, 38 + 35 * len(shown)),
+        shown[names], column_config=config, hide_index=True, placeholder="–",
+        height=min(560, 38 + 35 * len(shown)),
         on_select="rerun", selection_mode="single-row", key=f"{key} {st.session_state.get(NUMBER, 0)}",
     )  # fmt: skip
     chosen = event["selection"]["rows"]

@@ -66,7 +66,7 @@ def _show(found: Paths) -> None:
             "path": [plain(" ← ".join(step.words for step in chain), 240) for chain in chains[:SHOWN]],
         }
     )
-    number = st.column_config.NumberColumn("Contribution", format="%+.4f", width="small")
+    number = st.column_config.NumberColumn("Contribution, logits", format="%+.4f", width="small")
     st.dataframe(
         table,
         column_config={"contribution": number, "path": st.column_config.TextColumn("Path", width="large")},

@@ -105,3 +105,51 @@ def test_shares_stand_beside_both_nulls_and_the_neurons(kept_atlas: Path) -> Non
     columns = well(app).dataframe[0].value.columns
     assert {"real", "activations shuffled", "genes shuffled", "neurons"} <= set(columns)
     assert "fire at a few genes" in said(app)
+
+
+def test_gene_sets_of_ones_own_are_tested_on_the_page(kept_atlas: Path) -> None:
+    app = page()
+    assert "No gene sets are tested yet" in said(app)
+    (files,) = app.file_uploader
+    files.set_value(("a.gmt", b"<html>404</html>", "text/plain"))
+    next(toggle for toggle in app.toggle if toggle.label.startswith("Marker lists")).set_value(False)
+    button(app, "Test them").click().run()
+    assert (
+        app.error
+        and "a.gmt, line 1 has no tab" in said(app)
+        and "gene_sets" not in Atlas.open(kept_atlas).meta
+    )
+    genes = [set(found.split()) for found in Atlas.open(kept_atlas).features["genes"].astype(str)]
+    common = sorted(set().union(*genes))[:200]
+    lines = [f"<b>SET {n}</b>\tnone\t" + "\t".join(common[n::5]) for n in range(5)]
+    app.file_uploader[0].set_value(("mine.gmt", "\n".join(lines).encode(), "text/plain"))
+    button(app, "Test them").click().run()
+    words = said(well(app))
+    assert "mine" in words and "when the names are permuted" in words and not app.error
+    assert Atlas.open(kept_atlas).meta["gene_sets"]["tested_sets"] >= 1
+
+
+def test_two_bars_are_two_rows_high() -> None:
+    """The axis and its title take their own height: with less, two bars lie on each other."""
+
+    def two_bars() -> None:
+        import pandas as pd
+
+        from pages.parts.atlas_charts import share_bars
+
+        share_bars(pd.DataFrame({"donor": ["d1", "d2"], "share": [0.6, 0.4]}), "donor", "share")
+
+    import json
+
+    app = AppTest.from_function(two_bars).run()
+    spec = json.loads(app.get("vega_lite_chart")[0].proto.spec)
+    assert spec["height"] >= 2 * 21 + 70
+
+
+def test_what_a_feature_does_not_push_is_a_dash(kept_atlas: Path) -> None:
+    app = page()
+    app.button_group[0].set_value("One gene").run()
+    gene = str(Atlas.open(kept_atlas).features["genes"].iloc[0]).split()[0]
+    app.text_input(key="kept gene of features").set_value(gene).run()
+    assert well(app).dataframe[0].value["pushes"].isna().any()
+    assert app.dataframe[0].proto.placeholder == "–"

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from scx_core.errors import ScxError
+from scx_core.language.products import linear
 from scx_core.language.taps import OnOutput, Stand_in
 
 Kind = Literal["relu", "topk", "jumprelu"]
@@ -93,7 +94,7 @@ class Transcoder:
 
     def pre(self, x_Td: torch.Tensor) -> torch.Tensor:
         """Pre-activations [..., F]."""
-        return torch.nn.functional.linear(x_Td.to(self.W_enc_Fd.dtype), self.W_enc_Fd, self.b_enc_F)
+        return linear(x_Td.to(self.W_enc_Fd.dtype), self.W_enc_Fd, self.b_enc_F)
 
     def gate(self, pre_TF: torch.Tensor) -> torch.Tensor:
         """Feature activations of pre-activations, both [..., F]."""

@@ -16,6 +16,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.transcoders.cross_layer import CROSS
+from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Cells, Texts
 
@@ -23,6 +24,11 @@ TUNED = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", CROSS)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 PREFIX = "tune."
 FALL = 0.7  # share of the steps, at the end, over which the rate falls to 0
+LEAST_FVU = 1e-12
+REMEDY = (
+    "The last steps hold all layers at once. Start a run without them (finetune_steps 0), with shorter "
+    "sentences, or with fewer features (expansion)."
+)
 
 
 def rate_of_step(step: int, steps: int) -> float:
@@ -38,14 +44,30 @@ class TuneReport(NamedTuple):
     tokens: int
 
 
+class _Losses(NamedTuple):
+    """Weighted KL and mean FVU, with gradients to the weights; counted tokens."""
+
+    kl: torch.Tensor
+    fvu: torch.Tensor
+    tokens: int
+
+
+class _Whole(NamedTuple):
+    """What the parts of a batch share: the sum of the tokens' weights, and each layer's Σ‖y − ȳ‖²."""
+
+    weight: torch.Tensor
+    squares: list[torch.Tensor]
+
+
 class FineTune:
     """The layers as parameters of one optimiser: they and Adam's moments are the whole state.
 
-    `rate` is relative: a tensor's learning rate is `rate` times the root mean square of its weights.
+    `rate` is relative: a tensor's learning rate is `rate` times the root mean square of its weights. `micro`
+    bounds how many cells go through at once, with the result of the whole step.
     """
 
-    def __init__(self, lm: Language, coders: TranscoderSet, rate: float) -> None:
-        self.lm, self.before = lm, coders
+    def __init__(self, lm: Language, coders: TranscoderSet, rate: float, micro: Micro | None = None) -> None:
+        self.lm, self.before, self.micro = lm, coders, micro or Micro()
         self.weights = [
             {name: t.detach().clone().requires_grad_(name in TUNED) for name, t in layer.items()}
             for layer in coders.tensors()
@@ -65,9 +87,10 @@ class FineTune:
         coders: TranscoderSet,
         rate: float,
         saved: Mapping[str, torch.Tensor],
+        micro: Micro | None = None,
     ) -> FineTune:
         """As `tensors()` wrote it; `coders` are those that it began with."""
-        tune = cls(lm, coders, rate)
+        tune = cls(lm, coders, rate, micro)
         with torch.no_grad():
             for layer, weights in enumerate(tune.weights):
                 for name, tensor in weights.items():
@@ -103,48 +126,105 @@ class FineTune:
 
     def step(self, texts: Texts, cells: Cells, share: float, answer_weight: float = 1.0) -> TuneReport:
         """One step at `share` of the peak learning rate; `answer_weight` as in training. Raises ScxError when
-        the loss is not a number, or the memory does not suffice: all layers are held at once here."""
-        try:
-            return self._step(texts, cells, share, answer_weight)
-        except torch.OutOfMemoryError as error:
-            raise ScxError(
-                "The last steps, with all layers together, do not fit into the device's memory.",
-                "The last checkpoint is kept. Start a run with fewer cells in a step, or without these steps "
-                "(finetune_steps 0).",
-            ) from error
+        the loss is not a number, or not even one cell at a time fits into the memory."""
+        weight_T = texts.weights(self.lm, cells, answer_weight)
 
-    def _step(self, texts: Texts, cells: Cells, share: float, answer_weight: float) -> TuneReport:
+        def attempt(size: int) -> TuneReport:
+            self.optimizer.zero_grad(set_to_none=True)
+            if size < len(cells):
+                return self._in_parts(texts, cells, weight_T, size)
+            losses = self._losses(texts, cells, weight_T)
+            _balanced(losses.kl, losses.fvu).backward()
+            return TuneReport(losses.kl.item(), losses.fvu.item(), losses.tokens)
+
+        report = self.micro.run(attempt, len(cells), REMEDY)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+        self.optimizer.step()
+        return report
+
+    def _losses(
+        self, texts: Texts, cells: Cells, weight_T: torch.Tensor, whole: _Whole | None = None
+    ) -> _Losses:
+        """Both losses of some cells, whose counted tokens have the weights `weight_T`; their shares in those
+        of a `whole` batch, where they are a part of it."""
         batch = texts.batch(self.lm, cells)
         real_BT, keep_BT = texts.counted(batch.mask_BT, cells), batch.mask_BT[:, :-1].bool()
         io = mlp_io(self.lm, *batch, logits=True)
         assert io.logits_BTV is not None  # asked for
         target_NV = io.logits_BTV[:, :-1][keep_BT].float().log_softmax(-1)
-        weight_BT = torch.zeros(real_BT.shape, device=real_BT.device)
-        weight_BT[real_BT] = texts.weights(self.lm, cells, answer_weight)
-        weight_N = weight_BT[:, :-1][keep_BT]
-        coders = self.coders()
+        weight_N = _weights_of_next(real_BT, weight_T)[keep_BT]
         inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
+        squares = [_squares(y_Td) for y_Td in outputs] if whole is None else whole.squares
+        weight = weight_N.sum() if whole is None else whole.weight
         with torch.enable_grad():
+            coders = self.coders()
             with replaced_mlps(self.lm, coders.stand_ins()):
                 coded_NV = forward(self.lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
             kl_N = (target_NV.exp() * (target_NV - coded_NV)).sum(-1)
-            kl = (weight_N * kl_N).sum() / weight_N.sum()
-            coded = zip(coders.coded(inputs, outputs), outputs, strict=True)
-            fvu = torch.stack([_fvu(guess_Td, y_Td) for (_, guess_Td), y_Td in coded]).mean()
-            # The two are of different size, and of another in every model: both get the same weight.
-            loss = kl + fvu * (kl.detach() / fvu.detach().clamp(min=1e-12))
-            if not bool(torch.isfinite(loss)):
-                raise ScxError(
-                    "The loss of the last steps, with all layers together, is not a number.",
-                    "The last checkpoint is kept. Start a run with fewer of these steps, or with none.",
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * share
-        self.optimizer.step()
-        return TuneReport(kl.item(), fvu.item(), int(real_BT.sum()))
+            kl = (weight_N * kl_N).sum() / weight
+            coded = zip(coders.coded(inputs, outputs), outputs, squares, strict=True)
+            fvu = torch.stack([(y_Td - guess_Td).square().sum() / of for (_, guess_Td), y_Td, of in coded])
+            return _Losses(kl, fvu.mean(), int(real_BT.sum()))
+
+    def _in_parts(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> TuneReport:
+        """Gradients of the whole batch, `size` cells at a time. How the two losses are balanced is known at
+        the end only, so their gradients are added up apart."""
+        whole = self._whole(texts, cells, weight_T, size)
+        weights = [t for layer in self.weights for t in layer.values() if t.requires_grad and t.numel()]
+        sums: list[list[torch.Tensor]] = [[torch.zeros_like(t) for t in weights] for _ in range(2)]
+        kl, fvu, tokens = 0.0, 0.0, 0
+        for part in _parts(len(cells), size):
+            losses = self._losses(texts, cells[part], weight_T[texts.tokens_of(cells, part)], whole)
+            for total, loss in zip(sums, losses[:2], strict=True):
+                grads = torch.autograd.grad(loss, weights, allow_unused=True)
+                for into, grad in zip(total, grads, strict=True):
+                    if grad is not None:
+                        into += grad
+            kl, fvu, tokens = kl + losses.kl.item(), fvu + losses.fvu.item(), tokens + losses.tokens
+        _balanced(torch.tensor(kl), torch.tensor(fvu))  # raises when they are not numbers
+        for weight, of_kl, of_fvu in zip(weights, *sums, strict=True):
+            weight.grad = of_kl.add_(of_fvu, alpha=kl / max(fvu, LEAST_FVU))
+        return TuneReport(kl, fvu, tokens)
+
+    def _whole(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> _Whole:
+        """The sums that a whole batch is measured by: one more forward pass."""
+        weight, tokens = weight_T.new_zeros(()), 0
+        sums: list[torch.Tensor] = []  # of each layer's outputs, and of their squares, in float64
+        for part in _parts(len(cells), size):
+            batch = texts.batch(self.lm, cells[part])
+            real_BT, keep_BT = texts.counted(batch.mask_BT, cells[part]), batch.mask_BT[:, :-1].bool()
+            of_next = _weights_of_next(real_BT, weight_T[texts.tokens_of(cells, part)])
+            weight, tokens = weight + of_next[keep_BT].sum(), tokens + int(real_BT.sum())
+            outputs = [y_BTd[real_BT].double() for y_BTd in mlp_io(self.lm, *batch).outputs]
+            found = [torch.cat([y_Td.sum(0), y_Td.square().sum()[None]]) for y_Td in outputs]
+            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        squares = [total[-1] - total[:-1].square().sum() / tokens for total in sums]
+        return _Whole(weight, [square.float() for square in squares])
 
 
-def _fvu(guess_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
-    return (y_Td - guess_Td).square().sum() / (y_Td - y_Td.mean(0)).square().sum()
+def _parts(n: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, n, size)]
+
+
+def _weights_of_next(real_BT: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
+    """Weights of the positions that may have a next one [B, T − 1]; 0 where a token does not count."""
+    weight_BT = torch.zeros(real_BT.shape, device=real_BT.device)
+    weight_BT[real_BT] = weight_T
+    return weight_BT[:, :-1]
+
+
+def _squares(y_Td: torch.Tensor) -> torch.Tensor:
+    return (y_Td - y_Td.mean(0)).square().sum()
+
+
+def _balanced(kl: torch.Tensor, fvu: torch.Tensor) -> torch.Tensor:
+    """The two are of different size, and of another in every model: both get the same weight. Raises ScxError
+    when they are not numbers."""
+    loss = kl + fvu * (kl.detach() / fvu.detach().clamp(min=LEAST_FVU))
+    if not bool(torch.isfinite(loss)):
+        raise ScxError(
+            "The loss of the last steps, with all layers together, is not a number.",
+            "The last checkpoint is kept. Start a run with fewer of these steps, or with none.",
+        )
+    return loss

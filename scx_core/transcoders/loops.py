@@ -18,6 +18,7 @@ from scx_core.runs import Progress, RunFolder
 from scx_core.runs.ranks import RankFile
 from scx_core.transcoders.config import TrainConfig
 from scx_core.transcoders.finetune import FineTune, rate_of_step
+from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.plan import memory_of
 from scx_core.transcoders.quality import spliced
@@ -54,8 +55,7 @@ def train_layers(session: Session, first: int, around: Around) -> bool:
         tokens += report.tokens
         spent.read(report.tokens)
         speed = tokens / (time.perf_counter() - since)
-        if note := session.plan.micro.pop_note():
-            run.log({"step": done, "note": note, "micro_batch_cells": session.plan.micro.cells})
+        _say(run, done, session.plan.micro)
         evaluated = done % cfg.evaluate_every == 0 or done == cfg.steps
         if evaluated:
             measured = _measured(session, session.calibrated(), around.held_out)  # as the finished set
@@ -83,11 +83,11 @@ def tune_together(
 ) -> TranscoderSet | None:
     """The last steps, all layers together; what the layers were `before` them stays in each checkpoint. None
     when it was asked to stop. Raises ScxError as `train_layers` does."""
-    cfg, run, saved = session.train, around.run, around.run.latest_checkpoint()
-    first, tune = 0, FineTune(session.lm, coders, cfg.finetune_rate)
+    cfg, run, saved, micro = session.train, around.run, around.run.latest_checkpoint(), session.plan.micro
+    first, tune = 0, FineTune(session.lm, coders, cfg.finetune_rate, micro)
     if saved is not None and saved.step > cfg.steps:
         first = saved.step - cfg.steps
-        tune = FineTune.restored(session.lm, coders, cfg.finetune_rate, saved.tensors)
+        tune = FineTune.restored(session.lm, coders, cfg.finetune_rate, saved.tensors, micro)
     for step in range(first, cfg.finetune_steps):
         # Another seed: the cells go on in an order of their own.
         cells = cells_of_step(step, session.texts.n_cells, cfg.cells_per_batch, cfg.seed + 2)
@@ -95,6 +95,7 @@ def tune_together(
         report = tune.step(session.texts, cells, share, cfg.answer_weight)
         around.spent.read(report.tokens)
         done, last = cfg.steps + step + 1, step + 1 == cfg.finetune_steps
+        _say(run, done, micro)
         measured = _measured(session, tune.finished(), around.held_out) if last else {}
         if (step + 1) % cfg.log_every == 0 or last:
             record = {"step": done, "tune_kl": report.kl, "tune_fvu": report.fvu}
@@ -126,6 +127,12 @@ def at_its_best(session: Session, run: RunFolder) -> Session:
 def step_to_end_with(cfg: TrainConfig, run: RunFolder) -> int:
     """The step, after the last one, whose layers are the result."""
     return next(iter(run.scores()), cfg.all_steps) if cfg.best_at_end else cfg.all_steps
+
+
+def _say(run: RunFolder, step: int, micro: Micro) -> None:
+    """A micro-batch that has become smaller, in the run's records."""
+    if note := micro.pop_note():
+        run.log({"step": step, "note": note, "micro_batch_cells": micro.cells})
 
 
 def _checkpoint(

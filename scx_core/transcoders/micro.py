@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TypeVar
 
@@ -23,6 +24,34 @@ USABLE = 0.7  # of the free memory
 # Float32 values a token and unit of width that are alive at the peak: in a block of the model (attention,
 # an MLP four times as wide), and for each feature a width (pre-activations, gates, gradients).
 BLOCK_VALUES, FEATURE_VALUES = 24, 6
+STATE_BYTES = 16  # a float32 weight, its gradient, and Adam's two moments
+COUNTED = 2**31 - 1  # entries of a matrix that a graphics card can look for non-zero ones in
+REMEDY = (
+    "Use fewer features (expansion), shorter sentences, or more devices that share out the layers (parallel: "
+    "layers)."
+)
+# How libraries say it that do not raise PyTorch's own error: the driver, cuBLAS, the processor's allocator.
+SAID = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in SAID)
+
+
+@contextmanager
+def memory_in_words() -> Iterator[None]:
+    """Raises ScxError for memory that ends inside, where no smaller micro-batch would help."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise ScxError(
+            f"The device's memory does not suffice: {str(error).splitlines()[0][:200]}",
+            "The last checkpoint is kept. Free the device for this run, or start one with fewer cells in a "
+            "step, fewer features (expansion), or devices that share out the layers (parallel: layers).",
+        ) from error
 
 
 class Micro:
@@ -32,22 +61,23 @@ class Micro:
         self.cells = cells
         self.note = ""
 
-    def run(self, job: Callable[[int], T], most: int) -> T:
+    def run(self, job: Callable[[int], T], most: int, remedy: str = REMEDY) -> T:
         """`job(cells)` with at most `most`, again with half as many when the memory does not suffice. A job
         leaves nothing behind that a second try would count twice.
 
-        Raises ScxError when not even one cell fits.
+        Raises ScxError with the `remedy` when not even one cell fits.
         """
         while True:
             cells = min(self.cells or most, most)
             try:
                 return job(cells)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 if cells == 1:
                     raise ScxError(
                         "The device's memory does not suffice for a single cell at a time.",
-                        "The last checkpoint is kept. Use fewer features (expansion), shorter sentences, or "
-                        "more devices that share out the layers (parallel: layers).",
+                        f"The last checkpoint is kept. {remedy}",
                     ) from error
             # Outside of the handler: until here the error held the tensors of the try that failed.
             self.cells = max(1, cells // 2)
@@ -55,6 +85,19 @@ class Micro:
             print(self.note, file=sys.stderr, flush=True)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def pieces(self, job: Callable[[slice], T], n: int, most: int) -> Iterator[T]:
+        """`job` on `n` cells, at most `most` one time after another, smaller pieces where the memory does not
+        suffice. Raises ScxError as `run` does."""
+        start = 0
+
+        def attempt(cells: int) -> tuple[T, int]:
+            return job(slice(start, start + cells)), cells
+
+        while start < n:
+            found, cells = self.run(attempt, min(most, n - start))
+            yield found
+            start += cells
 
     def pop_note(self) -> str:
         """What is to be said about a change since the last call; "" for none."""

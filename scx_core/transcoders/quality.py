@@ -13,6 +13,7 @@ import torch
 
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.language.taps import Stand_in
+from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Batch, Cells, Texts
 
@@ -68,8 +69,9 @@ def spliced(
     total, count = torch.zeros(4, dtype=torch.float64), 0
     stand_ins = coders.stand_ins()
     zeros = dict.fromkeys(stand_ins, torch.zeros_like)
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        batch = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
+
+    def measured(part: slice) -> tuple[torch.Tensor, int]:
+        batch = texts.batch(lm, cells[part])
         # With padding on the left, a real token always has a real next one.
         keep_BT = batch.mask_BT[:, :-1].bool()
         next_N = batch.ids_BT[:, 1:][keep_BT][:, None]
@@ -80,8 +82,11 @@ def spliced(
         kl = (orig_NV.exp() * (orig_NV - coded_NV)).sum()
         del orig_NV, coded_NV
         sums.append(-_log_probs(lm, batch, keep_BT, zeros).gather(1, next_N).sum())
-        total += torch.stack([*sums, kl]).double().cpu()
-        count += len(next_N)
+        return torch.stack([*sums, kl]).double().cpu(), len(next_N)
+
+    for sums_4, tokens in Micro().pieces(measured, len(cells), CELLS_AT_ONCE):
+        total += sums_4
+        count += tokens
         between()
     return Spliced(*(total / count).tolist())
 
@@ -96,23 +101,31 @@ def layer_sums(
 ) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
     as in `spliced`."""
-    n, width = len(coders.layers), coders.width
+    n = len(coders.layers)
     error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
-    mean = torch.zeros(n, width, dtype=torch.float64)
+    mean = torch.zeros(n, coders.width, dtype=torch.float64)
     fired = torch.zeros(n, coders.n_features, dtype=torch.bool)
     count = 0
-    for start in range(0, len(cells), CELLS_AT_ONCE):
-        ids_BT, mask_BT = texts.batch(lm, cells[start : start + CELLS_AT_ONCE])
+
+    def measured(part: slice) -> tuple[list[list[torch.Tensor]], int]:
+        ids_BT, mask_BT = texts.batch(lm, cells[part])
         io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
         inputs, outputs = ([side[real].float() for side in sides] for sides in (io.inputs, io.outputs))
-        for i, (z_TF, guess_Td) in enumerate(coders.coded(inputs, outputs)):
-            y_Td = outputs[i]
-            error[i] += (y_Td - guess_Td).double().square().sum().cpu()
-            square[i] += y_Td.double().square().sum().cpu()
-            mean[i] += y_Td.double().sum(0).cpu()
-            active[i] += (z_TF > 0).sum().cpu()
-            fired[i] |= (z_TF > 0).any(0).cpu()
-        count += int(real.sum())
+        rows = []
+        for (z_TF, guess_Td), y_Td in zip(coders.coded(inputs, outputs), outputs, strict=True):
+            squares = [(y_Td - guess_Td).double().square().sum(), y_Td.double().square().sum()]
+            on_TF = z_TF > 0
+            rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), on_TF.sum(), on_TF.any(0))])
+        return rows, int(real.sum())
+
+    for rows, tokens in Micro().pieces(measured, len(cells), CELLS_AT_ONCE):
+        for i, (error_here, square_here, sum_d, active_here, fired_F) in enumerate(rows):
+            error[i] += error_here
+            square[i] += square_here
+            mean[i] += sum_d
+            active[i] += active_here
+            fired[i] |= fired_F
+        count += tokens
         between()
     variance = square - mean.square().sum(1) / count
     dead = 1 - fired.double().mean(1)

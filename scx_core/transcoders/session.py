@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet, from_tensors
 from scx_core.transcoders.phases import phase
 from scx_core.transcoders.plan import Plan
@@ -26,7 +28,6 @@ from scx_core.transcoders.tokens import Cells, Texts, cells_of_step
 from scx_core.transcoders.trainee import Report, Trainee
 
 START_CELLS = 64  # cells that scales and first weights are taken from
-GAP = 1e-4  # relative distance of two values that are not the same but for rounding
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -75,17 +76,19 @@ class Session:
     def trainees_from(
         cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, plan: Plan
     ) -> list[Trainee]:
-        """First weights from the activations of the first cells of the first epoch."""
+        """First weights from the activations of the first cells of the first epoch, or of as many of them as
+        fit into the memory."""
         cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
         size = train.cells_per_batch
+        # They wait in the computer's memory: a card that has room for a step may have none for all of them.
         samples = [
-            list(activations(lm, texts, cells[start : start + size], cfg.reads, plan))
-            for start in range(0, len(cells), size)
+            [(x_Td.cpu(), y_Td.cpu()) for x_Td, y_Td in activations(lm, texts, some, cfg.reads, plan)]
+            for some in (cells[start : start + size] for start in range(0, len(cells), size))
         ]
         trainees = []
         for layer, parts in zip(plan.own(lm.facts.n_layers), zip(*samples, strict=True), strict=True):
-            x_Td, y_Td = (torch.cat(side) for side in zip(*parts, strict=True))
-            trainees.append(Trainee.from_data(cfg, train, x_Td, y_Td, layer))
+            fresh = partial(_fresh, cfg, train, parts, layer, lm.device, len(cells))
+            trainees.append(Micro().run(fresh, len(cells)))
             # Other cards may round otherwise.
             plan.partners.led([*trainees[-1].weights.values(), *trainees[-1].memory.values()])
         return trainees
@@ -201,24 +204,6 @@ class Session:
         )
         return TranscoderSet(tuple(layers), reads=own.reads)
 
-    def calibrated(self) -> TranscoderSet | None:
-        """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
-        JumpReLU that was held at a target with its thresholds moved together until they have as many."""
-        if self.cfg.kind != "batchtopk" and not (self.cfg.kind == "jumprelu" and self.cfg.controlled):
-            return self.coders()
-        if not self.plan.shared_layers and not self.plan.team.leads:
-            return None
-        size = self.train.cells_per_batch
-        kept: list[list[torch.Tensor]] = [[] for _ in self.trainees]
-        cells = cells_of_step(0, self.texts.n_cells, self.train.calibration_cells, self.train.seed + 1)
-        tokens = 0
-        for start in range(0, len(cells), size):
-            for layer, (x_Td, y_Td) in enumerate(self.read(cells[start : start + size])):
-                kept[layer].append(self.trainees[layer].largest(x_Td, y_Td))
-            tokens += len(x_Td)
-        wanted = round((self.cfg.wanted if self.cfg.controlled else self.cfg.k) * tokens)
-        return self.coders([_cut_at(torch.cat(values), wanted) for values in kept])
-
 
 @contextmanager
 def fast_attention(lm: Language) -> Iterator[None]:
@@ -235,21 +220,19 @@ def fast_attention(lm: Language) -> Iterator[None]:
         lm.model.set_attn_implementation(before)
 
 
-def _cut_at(values_N: torch.Tensor, wanted: int) -> float:
-    """A level that about `wanted` of the values lie above: the middle of the gap nearest to that number.
-
-    The prompts of all cells begin with the same words, so the same value comes back once a cell, to rounding.
-    A level at a value would let some of them pass and others not, as rounding has it.
-    """
-    if len(values_N) <= wanted:
-        return 0.0
-    sorted_N = values_N.sort(descending=True).values
-    above_N, below_N = sorted_N[:-1], sorted_N[1:]
-    ends = 1 + (above_N - below_N > GAP * above_N).nonzero()[:, 0]  # how many values each gap leaves above it
-    if not len(ends):
-        return float(sorted_N[-1])  # all are the same: none passes
-    last = int(ends[(ends - wanted).abs().argmin()])
-    return float((sorted_N[last - 1] + sorted_N[last]) / 2)
+def _fresh(
+    cfg: TranscoderConfig,
+    train: TrainConfig,
+    parts: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    layer: int,
+    device: torch.device,
+    of_cells: int,
+    cells: int,
+) -> Trainee:
+    """A layer's first weights, from the tokens of about `cells` of the cells sampled."""
+    x_Td, y_Td = (torch.cat(side) for side in zip(*parts, strict=True))
+    tokens = max(1, len(x_Td) * cells // of_cells)
+    return Trainee.from_data(cfg, train, x_Td[:tokens].to(device), y_Td[:tokens].to(device), layer)
 
 
 def _check_finite(loss: float, step: int, layer: int) -> None:

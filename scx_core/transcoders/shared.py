@@ -39,11 +39,14 @@ def layer_step(
     fits.
     """
     memory, team = dict(trainee.memory), plan.partners
+    if team.size > 1:
+        # Halves each part of it for itself: begun anew, its messages would meet the others' later ones.
+        return SharedStep(trainee, team, plan.micro, cells, n_tokens).run(x_Td, y_Td, k, weight_T)
     threshold = trainee.weights.get("log_threshold")
     before = None if threshold is None else threshold.detach().clone()
 
     def attempt(size: int) -> Report:
-        if team.size > 1 or size < cells:
+        if size < cells:
             return SharedStep(trainee, team, plan.micro, cells, n_tokens).run(x_Td, y_Td, k, weight_T)
         report = trainee.step(x_Td, y_Td, k, weight_T)
         if bool(torch.isfinite(report.objective)):

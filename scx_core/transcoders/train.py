@@ -7,7 +7,7 @@ transcoders/   the finished set
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from scx_core.language.numbers import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import Onlooker, RankFile
+from scx_core.transcoders.calibrate import calibrated
 from scx_core.transcoders.config import TrainConfig, TrainingJob
 from scx_core.transcoders.cross_session import session_of
 from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.kept import Stopped, kept_texts
 from scx_core.transcoders.loops import Around, at_its_best, step_to_end_with, train_layers, tune_together
+from scx_core.transcoders.micro import memory_in_words
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.plan import compiled, make_plan
 from scx_core.transcoders.quality import held_out_metrics
@@ -90,30 +92,8 @@ def train(
         try:
             inside.enter_context(compiled(lm, job.train.compile))
             _check_same(run, lm, table)
-            run.write_status("running", run.status().done, job.train.all_steps, "reading cells")
-            split = Split.from_json(read_json(run.path / "split.json"))
-            tokens, shown = run.path / "tokens", _in_status(run, job.train, progress)
-            skip = job.train.skip_prompt
-            stop = stopping if team.size == 1 else None  # a team stops together, at a step
-            with team.after_leader():  # it writes the tokens that the others read
-                texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
-            held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
-            session, first, spent = _open_session(run, lm, texts, job, team)
-            around = Around(run, rank, held_out, spent, progress, stopping)
-            if not train_layers(session, first, around):
-                return None
-            session = at_its_best(session, run)
-            coders = session.calibrated()
-            before = session.tensors() if job.train.finetune_steps else {}
-            if coders is None:
-                return None  # what is left is the work of one process
-            if job.train.finetune_steps:
-                tuned = tune_together(session, coders, before, around)
-                if tuned is None:
-                    return None
-                if step_to_end_with(job.train, run) > job.train.steps:
-                    coders = tuned
-            return _finish(job, lm, coders, finished, around)
+            with memory_in_words():
+                return _train(run, job, lm, table, team, rank, progress, stopping)
         except Stopped as stopped:
             run.write_status("stopped", run.status().done, job.train.all_steps, str(stopped))
             return None
@@ -121,6 +101,43 @@ def train(
             status = run.status()
             run.write_status("failed", status.done, job.train.all_steps, error.problem, error=str(error))
             raise
+
+
+def _train(
+    run: RunFolder,
+    job: TrainingJob,
+    lm: Language,
+    table: CellTable,
+    team: Team,
+    rank: RankFile,
+    progress: Progress,
+    stopping: Callable[[], bool],
+) -> TranscoderSet | None:
+    """Cells, layer by layer, all layers together, the figures beside the set: from wherever the run is."""
+    run.write_status("running", run.status().done, job.train.all_steps, "reading cells")
+    split = Split.from_json(read_json(run.path / "split.json"))
+    tokens, shown = run.path / "tokens", _in_status(run, job.train, progress)
+    skip = job.train.skip_prompt
+    stop = stopping if team.size == 1 else None  # a team stops together, at a step
+    with team.after_leader():  # it writes the tokens that the others read
+        texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
+    held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
+    session, first, spent = _open_session(run, lm, texts, job, team)
+    around = Around(run, rank, held_out, spent, progress, stopping)
+    if not train_layers(session, first, around):
+        return None
+    session = at_its_best(session, run)
+    coders = calibrated(session)
+    before = session.tensors() if job.train.finetune_steps else {}
+    if coders is None:
+        return None  # what is left is the work of one process
+    if job.train.finetune_steps:
+        tuned = tune_together(session, coders, before, around)
+        if tuned is None:
+            return None
+        if step_to_end_with(job.train, run) > job.train.steps:
+            coders = tuned
+    return _finish(job, lm, coders, run.path / "transcoders", around)
 
 
 def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress:

@@ -227,17 +227,15 @@ class Trainee:
             lift(self.weights["b_enc"], self.dead_F, float(self.memory["cut"]))
 
     @torch.no_grad()
-    def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor) -> torch.Tensor:
-        """The 2k·T largest positive pre-activations of a batch [N]: the threshold is one of them. Those of
+    def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor, most: int) -> torch.Tensor:
+        """The `most` largest pre-activations of raw activations [N]: the threshold is one of them. Those of
         JumpReLU are in units of their feature's threshold."""
         w = self.weights
         pre_TF = linear(normalised(self.memory, x_Td, y_Td)[0], w["W_enc"], w["b_enc"])
+        most = min(most, pre_TF.numel())
         if "log_threshold" in w:
-            pre_TF = pre_TF / w["log_threshold"].exp()
-            most = min(round(2 * self.cfg.wanted * len(pre_TF)), pre_TF.numel())
-            return pre_TF.flatten().topk(most).values
-        chosen = self.select(pre_TF, 2 * self.cfg.k)
-        return pre_TF[chosen.pattern.token_N, chosen.pattern.feature_N]
+            return (pre_TF / w["log_threshold"].exp()).flatten().topk(most).values
+        return select_batch(pre_TF, most, GUESS * float(self.memory["cut"])).value_N
 
     @torch.no_grad()
     def folded(self, threshold: float | None = None) -> Transcoder:

@@ -12,6 +12,7 @@ from scx_core.cells import Split
 from scx_core.language.numbers import flushed_subnormals
 from scx_core.runs import RunFolder, read_json
 from scx_core.transcoders import TrainConfig, loops, train
+from scx_core.transcoders.calibrate import calibrated
 from scx_core.transcoders.session import Session, fast_attention
 from scx_core.transcoders.tokens import cells_of_step, encode_texts
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
@@ -70,7 +71,7 @@ def test_where_asked_for_it_ends_with_the_best(best, plain, tmp_path, model):
     split = Split.from_json(read_json(run.path / "split.json"))
     texts = encode_texts(lm, table, split.train, lm.sentence_config)
     with fast_attention(lm), flushed_subnormals():
-        wanted = Session.restored(lm, texts, CODER, BEST, run.best_checkpoint().tensors).calibrated()
+        wanted = calibrated(Session.restored(lm, texts, CODER, BEST, run.best_checkpoint().tensors))
     assert same(made, wanted) and not same(made, plain[1]) and made.meta["step"] == 6
     _, last = trained(tmp_path, model, BEST, 5.0, 4.0, 3.0, 2.0)
     assert same(last, plain[1]) and last.meta["step"] == 12

@@ -133,7 +133,7 @@ def test_the_last_steps_say_when_they_do_not_fit(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(finetune, "forward", full)
     run = start(tmp_path, model, config=replace(SHORT, finetune_steps=3))
-    with pytest.raises(ScxError, match=r"last steps.*do not fit.*finetune_steps 0"):
+    with pytest.raises(ScxError, match=r"single cell at a time.*all layers at once.*finetune_steps 0"):
         train(run, *open_job(run))
     assert run.status().state == "failed" and run.latest_checkpoint().step == 12
 

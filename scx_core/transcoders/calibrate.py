@@ -1,0 +1,75 @@
+"""Thresholds of the finished set: where training tokens have as many active features as were asked for.
+
+Legend: T tokens, F features, d width, N pre-activations.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from scx_core.transcoders.micro import slices
+from scx_core.transcoders.module import TranscoderSet
+from scx_core.transcoders.session import Session
+from scx_core.transcoders.tokens import cells_of_step
+from scx_core.transcoders.trainee import Trainee
+
+GAP = 1e-4  # relative distance of two values that are not the same but for rounding
+
+
+def calibrated(session: Session) -> TranscoderSet | None:
+    """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
+    JumpReLU that was held at a target with its thresholds moved together until they have as many. Of several
+    processes rank 0 gets them.
+
+    Raises ScxError when not even one cell at a time fits into the memory.
+    """
+    cfg, train, plan = session.cfg, session.train, session.plan
+    if cfg.kind != "batchtopk" and not (cfg.kind == "jumprelu" and cfg.controlled):
+        return session.coders()
+    if not plan.shared_layers and not plan.team.leads:
+        return None
+    kept: list[list[torch.Tensor]] = [[] for _ in session.trainees]
+    cells = cells_of_step(0, session.texts.n_cells, train.calibration_cells, train.seed + 1)
+    tokens = 0
+    for start in range(0, len(cells), train.cells_per_batch):
+        some = cells[start : start + train.cells_per_batch]
+        for layer, (x_Td, y_Td) in enumerate(session.read(some)):
+            kept[layer].append(_largest(session, session.trainees[layer], x_Td, y_Td, len(some)))
+        tokens += len(x_Td)
+    wanted = round((cfg.wanted if cfg.controlled else cfg.k) * tokens)
+    return session.coders([_cut_at(torch.cat(values), wanted) for values in kept])
+
+
+def _largest(
+    session: Session, trainee: Trainee, x_Td: torch.Tensor, y_Td: torch.Tensor, cells: int
+) -> torch.Tensor:
+    """The largest pre-activations of a batch [N], twice as many as are wanted, found in as many parts as the
+    memory asks for."""
+    most = round(2 * trainee.cfg.wanted * len(x_Td))
+
+    def attempt(size: int) -> torch.Tensor:
+        values_N = x_Td.new_zeros(0)
+        for part in slices(len(x_Td), -(-cells // size)):
+            values_N = torch.cat([values_N, trainee.largest(x_Td[part], y_Td[part], most)])
+            if len(values_N) > most:
+                values_N = values_N.topk(most, sorted=False).values
+        return values_N
+
+    return session.plan.micro.run(attempt, cells)
+
+
+def _cut_at(values_N: torch.Tensor, wanted: int) -> float:
+    """A level that about `wanted` of the values lie above: the middle of the gap nearest to that number.
+
+    The prompts of all cells begin with the same words, so the same value comes back once a cell, to rounding.
+    A level at a value would let some of them pass and others not, as rounding has it.
+    """
+    if len(values_N) <= wanted:
+        return 0.0
+    sorted_N = values_N.sort(descending=True).values
+    above_N, below_N = sorted_N[:-1], sorted_N[1:]
+    ends = 1 + (above_N - below_N > GAP * above_N).nonzero()[:, 0]  # how many values each gap leaves above it
+    if not len(ends):
+        return float(sorted_N[-1])  # all are the same: none passes
+    last = int(ends[(ends - wanted).abs().argmin()])
+    return float((sorted_N[last - 1] + sorted_N[last]) / 2)

@@ -1,0 +1,210 @@
+"""Memory that does not suffice outside of a layer's step: at the start, in calibrating, measuring, tuning."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from scx_core.errors import ScxError
+from scx_core.transcoders import finetune, quality, train
+from scx_core.transcoders.calibrate import calibrated
+from scx_core.transcoders.distributed import Team
+from scx_core.transcoders.finetune import FineTune
+from scx_core.transcoders.micro import Micro
+from scx_core.transcoders.plan import Plan
+from scx_core.transcoders.session import Session
+from scx_core.transcoders.shared import layer_step
+from scx_core.transcoders.tokens import encode_texts
+from scx_core.transcoders.trainee import Trainee
+from tests.tiny import tiny_language, tiny_table
+from tests.transcoders.test_train import CODER, TRAIN, model, open_job, start, weights
+from tests.transcoders.test_trainee import CFG, T, data, trainee
+
+__all__ = ["model"]
+SHORT = replace(TRAIN, steps=12, dead_after=300, evaluate_every=12, checkpoint_every=6)
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def scarce(monkeypatch, place, name: str, most: int, argument: int = 1, error: Exception = FULL) -> None:
+    """`place.name` has no memory for a tensor (the given argument) of more than `most` rows."""
+    whole = getattr(place, name)
+
+    def small(*args, **options):
+        if len(args[argument]) > most:
+            raise error
+        return whole(*args, **options)
+
+    monkeypatch.setattr(place, name, small)
+
+
+@pytest.fixture(scope="module")
+def lm(tmp_path_factory):
+    return tiny_language(tmp_path_factory.mktemp("lm"), layers=3)
+
+
+@pytest.fixture(scope="module")
+def texts(lm):
+    return encode_texts(lm, tiny_table(20), np.arange(20), lm.sentence_config)
+
+
+@pytest.fixture(scope="module")
+def session(lm, texts):
+    return Session.fresh(lm, texts, CODER, SHORT)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+        "CUDA error: out of memory",
+    ],
+)
+def test_other_words_for_it_are_understood_and_other_errors_go_on(words):
+    def job(cells):
+        if cells > 2:
+            raise RuntimeError(words)
+        return cells
+
+    assert Micro().run(job, 8) == 2
+
+    def broken(cells):
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        Micro().run(broken, 8)
+
+
+def test_measuring_goes_on_with_fewer_cells_at_once(lm, texts, session, monkeypatch, capsys):
+    coders, cells = session.coders(), range(20)
+    losses, sums = quality.spliced(lm, coders, texts, cells), quality.layer_sums(lm, coders, texts, cells)
+    scarce(monkeypatch, quality, "forward", 3)
+    scarce(monkeypatch, quality, "mlp_io", 3)
+    assert quality.spliced(lm, coders, texts, cells) == pytest.approx(losses, rel=1e-5)
+    for one, other in zip(quality.layer_sums(lm, coders, texts, cells), sums, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert capsys.readouterr().err.count("out of memory: 2 cells at a time") == 2
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "jumprelu"])
+def test_thresholds_are_calibrated_in_parts(lm, texts, kind, monkeypatch):
+    cfg = replace(CODER, kind=kind, target_l0=3.0 if kind == "jumprelu" else 0.0)
+    session = Session.fresh(lm, texts, cfg, replace(SHORT, calibration_cells=12))
+    whole = [layer.threshold_F for layer in calibrated(session).layers]
+    scarce(monkeypatch, Trainee, "largest", 200)
+    assert session.plan.micro.cells is None
+    parts = [layer.threshold_F for layer in calibrated(session).layers]
+    assert session.plan.micro.cells in (1, 2)
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one, other, rtol=1e-6) and bool((one > 0).all())
+
+
+def test_the_first_weights_come_from_as_many_cells_as_fit(lm, texts, monkeypatch, capsys):
+    scarce(monkeypatch, Trainee, "from_data", 200, argument=2)
+    fresh = Session.fresh(lm, texts, CODER, SHORT)
+    assert "out of memory" in capsys.readouterr().err
+    assert fresh.plan.micro.cells is None, "that says nothing of a step"
+    assert 0 < fresh.step(0).fvu[0] < 1.5
+
+
+@pytest.mark.parametrize("writes", ["own", "later"])
+@pytest.mark.parametrize("skip_prompt", [False, True])
+def test_parts_of_a_tuning_step_add_up_to_the_whole(lm, texts, writes, skip_prompt):
+    from scx_core.transcoders.cross_session import session_of
+
+    texts = texts._replace(skip_prompt=skip_prompt)
+    cfg = replace(CODER, writes=writes, skip=True)
+    coders = session_of(cfg).fresh(lm, texts, cfg, SHORT).coders()
+    found = []
+    for size in (None, 3, 1):
+        tune = FineTune(lm, coders, 1e-3, Micro(size))
+        report = tune.step(texts, range(7), 1.0, 4.0)
+        found.append(
+            (report, [t.grad for layer in tune.weights for t in layer.values() if t.grad is not None])
+        )
+    for report, grads in found[1:]:
+        assert report == pytest.approx(found[0][0], rel=1e-4)
+        assert len(grads) == len(found[0][1])
+        for one, whole in zip(grads, found[0][1], strict=True):
+            assert torch.allclose(one, whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+
+
+def test_the_last_steps_halve_what_goes_through_at_once_and_say_so(tmp_path, model, monkeypatch):
+    config = replace(SHORT, finetune_steps=4)
+    unbroken, run = (start(tmp_path, model, config=config) for _ in range(2))
+    whole = train(unbroken, *open_job(unbroken))
+    scarce(monkeypatch, finetune, "forward", 3)
+    made = train(run, *open_job(run))
+    assert [(r["step"], r["micro_batch_cells"]) for r in run.metrics() if "note" in r] == [(13, 3)]
+    for one, other in zip(weights(made), weights(whole), strict=True):
+        assert torch.allclose(one, other, atol=1e-3 * float(other.abs().max()))
+
+
+def test_memory_that_ends_elsewhere_ends_the_run_with_a_message(tmp_path, model, monkeypatch):
+    run = start(tmp_path, model, config=SHORT)
+
+    def full(*_args, **_options):
+        raise FULL
+
+    def from_9(done, total, message):
+        if message == "training" and done == 8:
+            monkeypatch.setattr(torch.optim.Adam, "step", full)
+
+    with pytest.raises(ScxError, match=r"memory.*2\.00 GiB.*last checkpoint is kept"):
+        train(run, *open_job(run), from_9)
+    assert run.status().state == "failed" and "2.00 GiB" in run.status().error
+    assert run.latest_checkpoint().step == 6
+
+
+def test_in_a_team_a_layers_step_is_not_begun_twice(monkeypatch):
+    """A second try would meet the others' messages of the first one."""
+    asked = []
+
+    class Two(Team):
+        def total(self, values):
+            asked.append("total")
+            return values
+
+        def gathered(self, values_N):
+            asked.append("gathered")
+            return values_N
+
+        def sum_gradients(self, weights):
+            asked.append("gradients")
+            raise FULL
+
+    plan = SimpleNamespace(partners=Two(0, 2), micro=Micro())
+    layer = trainee(CFG)
+    with pytest.raises(torch.OutOfMemoryError):
+        layer_step(layer, plan, *data(), 3, torch.ones(T), 8, T)
+    assert asked.count("gradients") == 1 and asked.count("total") == 1
+
+
+def test_in_a_team_each_process_halves_for_itself(monkeypatch):
+    """What is said between them does not depend on the size of a micro-batch."""
+    said = {}
+    for size in (8, 1):
+        asked = said.setdefault(size, [])
+
+        class Two(Team):
+            def total(self, values, asked=asked):
+                asked.append(("total", values.shape))
+                return values
+
+            def gathered(self, values_N, asked=asked):
+                asked.append("gathered")
+                return values_N
+
+            def sum_gradients(self, weights, asked=asked):
+                asked.append("gradients")
+
+        with monkeypatch.context() as patch:
+            scarce(patch, Trainee, "coded", T * size // 8)
+            plan = Plan(team=Two(0, 2), micro=Micro())
+            layer = trainee(CFG)
+            layer.memory["unseen"][[3, 11]] = layer.train.dead_after + 1
+            layer_step(layer, plan, *data(), 3, torch.ones(T), 8, T)
+        assert plan.micro.cells == (None if size == 8 else 1)
+    assert said[8] == said[1]

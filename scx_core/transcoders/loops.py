@@ -16,6 +16,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.runs import Progress, RunFolder
 from scx_core.runs.ranks import RankFile
+from scx_core.transcoders.calibrate import calibrated
 from scx_core.transcoders.config import TrainConfig
 from scx_core.transcoders.finetune import FineTune, rate_of_step
 from scx_core.transcoders.micro import Micro
@@ -58,7 +59,7 @@ def train_layers(session: Session, first: int, around: Around) -> bool:
         _say(run, done, session.plan.micro)
         evaluated = done % cfg.evaluate_every == 0 or done == cfg.steps
         if evaluated:
-            measured = _measured(session, session.calibrated(), around.held_out)  # as the finished set
+            measured = _measured(session, calibrated(session), around.held_out)  # as the finished set
             team.meet()  # rank 0 measures alone
         if evaluated or done % cfg.log_every == 0:
             run.log(_record(done, report, speed) | spent.state | measured)

@@ -166,8 +166,9 @@ class TrainConfig:
     )
     precision: Literal["auto", "float32", "bfloat16", "fastest"] = option(
         "auto",
-        "Of the model's forward pass; transcoders are always float32. auto: bfloat16 on a graphics card that "
-        "has it, float32 on a processor; fastest: bfloat16 where a trial finds it faster",
+        "Of the model's forward pass; transcoders' weights are always float32. auto: bfloat16 on a graphics "
+        "card that has it (the transcoders' products are TensorFloat-32 then), float32 on a processor; "
+        "fastest: bfloat16 where a trial finds it faster",
     )
     compile: bool = option(
         False,

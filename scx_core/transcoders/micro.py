@@ -105,16 +105,29 @@ class Micro:
         return note
 
 
-def choose_cells(lm: Language, cfg: TranscoderConfig, wish: int, cells: int, tokens: int) -> int | None:
-    """The micro-batch of a step of `cells` cells with `tokens` tokens: the wish, or for 0 what fits into the
-    free memory of a graphics card; on a processor None, the whole step."""
+def weights_of(cfg: TranscoderConfig, d: int, layers: int) -> int:
+    """Trained weights of so many layers."""
+    later = layers * (layers - 1) // 2 if cfg.form == "cross-layer" else 0
+    layer = cfg.expansion * d * (2 * d + 1) + d + (d * d if cfg.skip else 0)
+    return layers * layer + later * cfg.expansion * d * d
+
+
+def choose_cells(
+    lm: Language, cfg: TranscoderConfig, wish: int, cells: int, tokens: int, layers: int
+) -> int | None:
+    """The micro-batch of a step of `cells` cells with `tokens` tokens on `layers` layers: the wish, or for 0
+    what fits into the memory of a graphics card that weights and optimiser will leave free; on a processor
+    None, the whole step."""
     if wish or lm.device.type != "cuda":
         return wish or None
     d = lm.facts.width
-    kept = 2 * 4 * tokens * d * lm.facts.n_layers  # inputs and outputs of every MLP, whole batch
-    a_cell = 4 * (tokens / cells) * d * (BLOCK_VALUES + FEATURE_VALUES * cfg.expansion)
+    kept = 2 * 4 * tokens * d * layers  # inputs and outputs of their MLPs, whole batch
+    kept += STATE_BYTES * weights_of(cfg, d, layers)
+    at_once = layers if cfg.form == "cross-layer" else 1
+    a_cell = 4 * (tokens / cells) * d * (BLOCK_VALUES + FEATURE_VALUES * cfg.expansion * at_once)
     free = USABLE * torch.cuda.mem_get_info(lm.device)[0] - kept
-    return int(min(cells, max(1, free // a_cell)))
+    countable = COUNTED * cells / (tokens * cfg.expansion * d)
+    return int(min(cells, max(1, min(free // a_cell, countable))))
 
 
 def slices(n: int, parts: int) -> Iterator[slice]:

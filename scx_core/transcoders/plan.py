@@ -15,17 +15,16 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, forward
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.distributed import ALONE, Team
-from scx_core.transcoders.micro import USABLE, Micro, choose_cells
+from scx_core.transcoders.micro import STATE_BYTES, USABLE, Micro, choose_cells, weights_of
 from scx_core.transcoders.tokens import Cells, Texts
 
-STATE_BYTES = 16  # a float32 weight, its gradient, and Adam's two moments
 TRIAL_CELLS, TRIAL_TOKENS, TRIALS = 4, 16, 3
 
 
 @dataclass
 class Plan:
     """`shared_layers`: each process trains its own layers, on all cells; otherwise all layers, on its part of
-    the cells. `bfloat16`: of the model's forward pass; the transcoders are always float32."""
+    the cells. `bfloat16`: of the model's forward pass; the transcoders' weights are always float32."""
 
     team: Team = ALONE
     shared_layers: bool = False
@@ -50,6 +49,21 @@ class Plan:
     def cast(self, lm: Language) -> AbstractContextManager[object]:
         """The precision of the model's forward pass, inside."""
         return torch.autocast(lm.device.type, torch.bfloat16) if self.bfloat16 else nullcontext()
+
+    @contextmanager
+    def products(self, device: torch.device) -> Iterator[None]:
+        """Inside, the transcoders' own matrix products take their factors as TensorFloat-32 (10 bits of
+        mantissa), where the model's are bfloat16 on a graphics card: in full float32 they would be several
+        times slower than all the rest. Weights, sums and gradients stay float32."""
+        if not self.bfloat16 or device.type != "cuda":
+            yield
+            return
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
     def report(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows of all layers, from those of one's own [layers, …]."""
@@ -76,12 +90,12 @@ def make_plan(
             "Raise cells_per_batch, or start fewer processes.",
         )
     plan = Plan(team, layers and team.size > 1)
-    plan.own(lm.facts.n_layers)
+    layers_here = len(plan.own(lm.facts.n_layers))
     here = cells if plan.shared_layers else -(-cells // team.size)
     tokens = round(here * len(texts.ids) / texts.n_cells)
     before = before or {}
     wish = train.micro_batch_cells or before.get("micro_batch_cells", 0)
-    plan.micro = Micro(choose_cells(lm, cfg, wish, here, tokens))
+    plan.micro = Micro(choose_cells(lm, cfg, wish, here, tokens, layers_here))
     precision = before.get("precision") or choose_precision(lm, texts, train.precision, team)
     plan.bfloat16 = precision == "bfloat16"
     return plan
@@ -91,13 +105,12 @@ def too_large(lm: Language, cfg: TranscoderConfig, team: Team) -> bool:
     """Whether weights and optimiser of all layers would not fit beside each of these processes."""
     if team.size == 1:
         return False
-    d = lm.facts.width
-    layer = cfg.expansion * d * (2 * d + 1) + d + (d * d if cfg.skip else 0)
     if lm.device.type == "cuda":
         free = float(torch.cuda.mem_get_info(lm.device)[0])
     else:
         free = psutil.virtual_memory().available / team.size
-    return team.any(STATE_BYTES * layer * lm.facts.n_layers > USABLE * free)
+    weights = weights_of(cfg, lm.facts.width, lm.facts.n_layers)
+    return team.any(STATE_BYTES * weights > USABLE * free)
 
 
 def choose_precision(lm: Language, texts: Texts, wish: str, team: Team) -> str:

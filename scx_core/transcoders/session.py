@@ -151,7 +151,8 @@ class Session:
         k = features_of_step(self.cfg, self.train, step)
         self.optimizer.zero_grad(set_to_none=True)
         weight_T = self.texts.weights(self.lm, cells, self.train.answer_weight)
-        reports = self.gradients(cells, k, weight_T)
+        with self.plan.products(self.lm.device):
+            reports = self.gradients(cells, k, weight_T)
         for layer, report in enumerate(reports):
             _check_finite(float(report.objective), step, layer)
         for group in self.optimizer.param_groups:

@@ -1,5 +1,6 @@
 """Memory that does not suffice outside of a layer's step: at the start, in calibrating, measuring, tuning."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,11 +9,11 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.transcoders import finetune, quality, train
+from scx_core.transcoders import TranscoderConfig, finetune, quality, train
 from scx_core.transcoders.calibrate import calibrated
 from scx_core.transcoders.distributed import Team
 from scx_core.transcoders.finetune import FineTune
-from scx_core.transcoders.micro import Micro
+from scx_core.transcoders.micro import Micro, choose_cells
 from scx_core.transcoders.plan import Plan
 from scx_core.transcoders.session import Session
 from scx_core.transcoders.shared import layer_step
@@ -208,3 +209,53 @@ def test_in_a_team_each_process_halves_for_itself(monkeypatch):
             layer_step(layer, plan, *data(), 3, torch.ones(T), 8, T)
         assert plan.micro.cells == (None if size == 8 else 1)
     assert said[8] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "writes", "layers", "wanted"),
+    [
+        (80, "own", 24, 16),  # all of a step
+        (16, "own", 24, 16),
+        (
+            12.5,
+            "own",
+            24,
+            8,
+        ),  # 0.7 of it, less 1.3 for inputs and outputs, less 6.4 for the state; 118 MB a cell
+        (12.5, "own", 12, 16),  # half of the layers are another process'
+        (9, "own", 24, 1),
+        (80, "later", 24, 5),  # 300 decoders, and the graphs of all layers at once
+    ],
+)
+def test_the_micro_batch_leaves_room_for_weights_and_optimiser(monkeypatch, free_gb, writes, layers, wanted):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gb * 1e9), 10**11))
+    card = SimpleNamespace(device=torch.device("cuda"), facts=SimpleNamespace(width=1024, n_layers=24))
+    cfg = TranscoderConfig(expansion=8, writes=writes)
+    assert choose_cells(card, cfg, 0, 16, 16 * 400, layers) == wanted
+    assert choose_cells(card, cfg, 5, 16, 16 * 400, layers) == 5, "a wish is a wish"
+
+
+def test_the_micro_batch_keeps_matrices_that_a_card_can_search(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**15, 10**15))
+    card = SimpleNamespace(device=torch.device("cuda"), facts=SimpleNamespace(width=1024, n_layers=24))
+    found = choose_cells(card, TranscoderConfig(expansion=64), 0, 256, 256 * 400, 24)
+    assert found * 400 * 64 * 1024 < 2**31 <= (found + 1) * 400 * 64 * 1024
+
+
+def test_products_are_rounded_on_a_card_in_bfloat16_alone(lm, texts, monkeypatch):
+    before = torch.get_float32_matmul_precision()
+    for plan, device, inside in (
+        (Plan(bfloat16=True), "cuda", "high"),
+        (Plan(bfloat16=True), "cpu", before),
+        (Plan(), "cuda", before),
+    ):
+        with plan.products(torch.device(device)):
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(RuntimeError, match="stop"), Plan(bfloat16=True).products(torch.device("cuda")):
+        raise RuntimeError("stop")
+    assert torch.get_float32_matmul_precision() == before
+    seen = []
+    monkeypatch.setattr(Plan, "products", lambda plan, device: nullcontext(seen.append(str(device))))
+    Session.fresh(lm, texts, CODER, SHORT).step(0)
+    assert seen == ["cpu"]

@@ -42,12 +42,17 @@ def test_token_selection_takes_k_of_each_token():
         assert features == sorted(wanted)
 
 
-@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("way", ["kernels", "rows", "dense"])
 @pytest.mark.parametrize("n_keep", [60, 0])
-def test_gradients_equal_those_of_the_dense_computation(kernels, n_keep, monkeypatch):
-    if kernels and not sparse.sparse_kernels(torch.device("cpu")):
+def test_gradients_equal_those_of_the_dense_computation(way, n_keep, monkeypatch):
+    """`kernels` is what processors do, `rows` what graphics cards do where few features are active."""
+    if way == "kernels" and not sparse.sparse_kernels(torch.device("cpu")):
         pytest.skip("this PyTorch has no sparse kernels (MKL)")
-    monkeypatch.setattr(sparse, "sparse_kernels", lambda device: kernels)
+    monkeypatch.setattr(sparse, "sparse_kernels", lambda device: way == "kernels")
+    monkeypatch.setattr(sparse, "FEW", 1 if way == "rows" else T * F + 1)
+    products = []
+    if way == "rows":
+        monkeypatch.setattr(sparse.nnf, "linear", lambda *a: products.append(a))
     x_Td, pre_TF, w = problem()
     pattern = sparse.select_batch(pre_TF if n_keep else -pre_TF.abs(), max(n_keep, 1)).pattern
     gate_TF = torch.zeros_like(pre_TF)
@@ -57,6 +62,7 @@ def test_gradients_equal_those_of_the_dense_computation(kernels, n_keep, monkeyp
     ours = [t.clone().requires_grad_() for t in w]
     y_Td = sparse.decode_selected(x_Td, pre_TF, pattern, *ours)
     (y_Td * direction_Td).sum().backward()
+    assert not products, "nothing is encoded a second time"
     dense = [t.clone().requires_grad_() for t in w]
     wanted_Td = ((x_Td @ dense[0].T + dense[1]) * gate_TF) @ dense[2]
     (wanted_Td * direction_Td).sum().backward()

@@ -41,7 +41,7 @@ class TranscoderConfig:
     target_l0: float = option(
         0.0,
         "Active features a token that relu and jumprelu are held at, by a controller of their penalty (0: "
-        "the penalty stays as it is given; batchtopk and topk have k instead)",
+        "the penalty stays as it is given; batchtopk and topk have k instead). It takes some hundred steps",
         minimum=0.0,
     )
     l1: float = option(1.4e-4, "Weight of the L1 penalty on feature activations (relu only)", minimum=0.0)

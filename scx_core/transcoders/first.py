@@ -8,7 +8,10 @@ from __future__ import annotations
 import torch
 
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+from scx_core.transcoders.schedule import features_of_step
 from scx_core.transcoders.sparse import select_batch
+
+FIRST_PENALTY = 0.1  # of relu that is held at a target, in units of the outputs' size
 
 
 def first_weights(
@@ -42,10 +45,18 @@ def first_weights(
         "l0": torch.zeros((), device=device),
     }
     if cfg.kind == "jumprelu":
-        pre_TF = x_Td @ weights["W_enc"].T
-        cut = select_batch(pre_TF, min(round(cfg.wanted * len(pre_TF)), pre_TF.numel()), 0.0).cut
-        weights["log_threshold"] = torch.full((n_features,), cut, device=device).log()
+        weights["log_threshold"] = torch.full_like(weights["b_enc"], _cut(x_Td, weights, cfg.wanted)).log()
+    elif cfg.kind == "relu" and cfg.controlled:
+        # Its penalty follows by small steps: a training that begins far from its target ends far from it.
+        weights["b_enc"] -= _cut(x_Td, weights, features_of_step(cfg, train, 0))
+        memory["penalty"] = FIRST_PENALTY * (y_Td - b_dec_d).square().sum(1).mean().sqrt()
     return weights, memory
+
+
+def _cut(x_Td: torch.Tensor, weights: dict[str, torch.Tensor], wanted: float) -> float:
+    """The level that as many pre-activations a token reach as are wanted."""
+    pre_TF = x_Td @ weights["W_enc"].T
+    return select_batch(pre_TF, min(round(wanted * len(pre_TF)), pre_TF.numel()), 0.0).cut
 
 
 def _even_rows(read_Fd: torch.Tensor, level: float) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 WIDTH = 0.25  # ε as a share of the threshold
 MEMORY = 0.95  # decay a step of the running mean of L0
 PACE = 0.03  # how fast the penalty follows: its log moves by at most this a step
+LEAST = 1e-3  # active features a token that are counted at least, so that their logarithm is a number
 SHIFT = 0.01  # the same of the thresholds
 
 
@@ -64,12 +65,15 @@ def follow(
     """After a step with `l0` active features a token: remember it, and move the penalty towards `target`.
 
     `memory` holds `penalty` (its factor on the loss) and `l0` (running mean, 0 before the first step), so
-    that a resumed run goes on with both. Thresholds are moved along, all together: the penalty alone cannot
-    bring back features whose pre-activations have left the rectangle, as it has no slope there.
+    that a resumed run goes on with both. What is held against the target is where L0 is heading: as far from
+    this step's as this step's is from the mean of those before, since weights follow a penalty many steps
+    later and the target would be passed by far. Thresholds are moved along, all together: the penalty alone
+    cannot bring back features whose pre-activations have left the rectangle, as it has no slope there.
     """
-    before = memory["l0"]
+    before, now = memory["l0"], max(l0, LEAST)
     memory["l0"] = torch.where(before > 0, MEMORY * before + (1 - MEMORY) * l0, before + l0)
-    error = (memory["l0"] / target).log().clamp(-1, 1)
+    heading = now / memory["l0"].clamp(min=LEAST)
+    error = (heading * now / target).log().clamp(-1, 1)
     memory["penalty"] = memory["penalty"] * (PACE * error).exp()
     if log_threshold_F is not None:
         log_threshold_F += SHIFT * error

@@ -19,14 +19,15 @@ import torch
 from torch.nn import functional as nnf
 
 from scx_core.language import linear
+from scx_core.transcoders.rows import decode_rows
 
 # Said once of every CSR tensor; a test holds our use of them to the dense result.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 GUESSES = (1.0, 0.5, 0.25, 0.0)  # shares of a guessed floor, one after another until it is low enough
-# Without sparse kernels: fewer than one in so many active, and gathering rows costs less than dense products.
-# By a card's bandwidth and speed (3 TB/s, 4e14 operations a second: one in 500; an older one: in 70).
-FEW = 256
+# Without MKL: fewer than one in so many active, and gathering rows costs less than dense products. For a card
+# by its bandwidth and speed (3 TB/s, 4e14 operations a second: one in 500; an older one: in 70).
+FEW, FEW_ON_A_CARD = 16, 256
 WORTH_COMPILING = 2**20  # pre-activations of a batch; for fewer, loading the compiled loops costs more
 
 
@@ -160,55 +161,14 @@ def decode_selected(
         if value_N is None:
             value_N = pre_TF.detach()[pattern.token_N, pattern.feature_N]
         return _SparseCode.apply(x_Td, value_N, None, pattern, W_enc_Fd, b_enc_F, W_dec_Fd)
-    if len(pattern.feature_N) * FEW <= pre_TF.numel():
+    few = FEW_ON_A_CARD if pre_TF.is_cuda else FEW
+    if len(pattern.feature_N) * few <= pre_TF.numel():
         if value_N is None:
             value_N = pre_TF.detach()[pattern.token_N, pattern.feature_N]
-        value_N = _Values.apply(x_Td, value_N, pattern, W_enc_Fd, b_enc_F)
-        return _added_up(W_dec_Fd, pattern, value_N)
+        return decode_rows(x_Td, value_N, pattern.start_T1, pattern.feature_N, W_enc_Fd, b_enc_F, W_dec_Fd)
     gate_TF = torch.zeros_like(pre_TF, dtype=torch.bool)
     gate_TF[pattern.token_N, pattern.feature_N] = True
     return (nnf.linear(x_Td, W_enc_Fd, b_enc_F) * gate_TF) @ W_dec_Fd
-
-
-def _added_up(rows_Fd: torch.Tensor, pattern: Pattern, weight_N: torch.Tensor) -> torch.Tensor:
-    """Σ over each token's features of weight × the feature's row, [T, d]; with gradients to both."""
-    return nnf.embedding_bag(
-        pattern.feature_N,
-        rows_Fd,
-        pattern.start_T1,
-        mode="sum",
-        per_sample_weights=weight_N,
-        include_last_offset=True,
-    )
-
-
-class _Values(torch.autograd.Function):
-    """Pre-activations of active pairs, which are known: only their gradients to the encoder are left."""
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        x_Td: torch.Tensor,
-        value_N: torch.Tensor,
-        pattern: Pattern,
-        W_enc_Fd: torch.Tensor,
-        b_enc_F: torch.Tensor,
-    ) -> torch.Tensor:
-        ctx.pattern, ctx.like = pattern, W_enc_Fd
-        ctx.save_for_backward(x_Td)
-        return value_N.detach().clone()
-
-    @staticmethod
-    def backward(ctx: Any, g_N: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
-        (x_Td,) = ctx.saved_tensors
-        # Σ over a feature's tokens of g × the token's row is the gradient that adding up rows has. PyTorch
-        # sorts the pairs for it: on a card no feature of very many tokens keeps the others waiting.
-        rows_Td = torch.cat([x_Td, torch.ones_like(x_Td[:, :1])], 1)
-        with torch.enable_grad():
-            table_Fd = rows_Td.new_zeros(len(ctx.like), rows_Td.shape[1], requires_grad=True)
-            bags_Td = _added_up(table_Fd, ctx.pattern, g_N.detach())
-        (g_Fd,) = torch.autograd.grad(bags_Td, table_Fd, rows_Td)
-        return None, None, None, g_Fd[:, :-1], g_Fd[:, -1]
 
 
 def decode_soft(

@@ -7,7 +7,7 @@ transcoders/   the finished set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from scx_core.transcoders.session import Session, fast_attention
 from scx_core.transcoders.spent import Spent
 from scx_core.transcoders.tokens import Texts, encode_texts
 
+OFF_TARGET = 0.1  # share of a wanted number of active features that a layer may be off it, unsaid
 FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
 
 
@@ -202,11 +203,23 @@ def _finish(
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
-        "metrics": held_out_metrics(lm, coders, around.held_out, go_on),
+        "metrics": (metrics := held_out_metrics(lm, coders, around.held_out, go_on)),
         "provenance": run.provenance,
     }
     if job.train.best_at_end:
         meta["step"] = step_to_end_with(job.train, run)
     saved = save_set(folder, coders, meta)
-    run.write_status("done", steps, steps, "finished")
+    run.write_status("done", steps, steps, _off_target(job, metrics["per_layer"]) or "finished")
     return saved
+
+
+def _off_target(job: TrainingJob, per_layer: Sequence[Mapping[str, float]]) -> str:
+    """What is to be said of a set whose active features are not as many as were asked for; "" for nothing."""
+    wanted = job.transcoder.target_l0
+    found = [layer["l0"] for layer in per_layer]
+    if not wanted or all(abs(l0 - wanted) <= OFF_TARGET * wanted for l0 in found):
+        return ""
+    return (
+        f"finished with {min(found):.1f} to {max(found):.1f} active features a token where {wanted:g} were "
+        "asked for: more steps bring them nearer"
+    )

@@ -94,6 +94,7 @@ class Trainee:
             return
         scale = wanted / written
         w["W_enc"] *= scale
+        w["b_enc"] *= scale
         if "log_threshold" in w:
             w["log_threshold"] += math.log(scale)
 

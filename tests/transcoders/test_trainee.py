@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from scx_core.transcoders import TrainConfig, TranscoderConfig
-from scx_core.transcoders.revive import revival_loss
 from scx_core.transcoders.calibrate import _cut_at
+from scx_core.transcoders.revive import revival_loss
 from scx_core.transcoders.trainee import Trainee, normalised
 
 T, D = 200, 8

@@ -1,4 +1,4 @@
-"""Active features without sparse kernels: the rows of W_dec gathered and added up, and gradients the same way.
+"""Active features without sparse kernels: rows of W_dec are gathered and added up, gradients the same way.
 
 For a graphics card, and for processors that MKL does not know; dense products would cost as much as if every
 feature were active.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
+from streamlit.config import get_config_options
 from streamlit.testing.v1 import AppTest
 
 from tests.pages.running import ROOT, button, open_page, runs, said, well
@@ -57,3 +59,10 @@ def test_a_missing_model_is_a_message_and_the_rest_of_the_page_stays(
     assert "There is no model folder" in said(app)
     assert "700 cells × 765 genes" in said(app)
     assert all("<b>" not in str(error.value).replace("\\<", "") for error in app.error)
+
+
+def test_no_click_waits_for_a_collection_of_garbage() -> None:
+    """Streamlit collects after every run, unless told not to: with torch loaded that takes a second."""
+    settings = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text("utf-8"))
+    assert settings["runner"]["postScriptGC"] is False
+    assert "runner.postScriptGC" in get_config_options()  # an option of that name exists

@@ -18,11 +18,16 @@ from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.cross_layer import CrossLayerSet
+from scx_core.transcoders.distributed import ALONE
 from scx_core.transcoders.phases import phase
 from scx_core.transcoders.plan import Plan
 from scx_core.transcoders.session import Session
+from scx_core.transcoders.shared import SharedStep
 from scx_core.transcoders.tokens import Cells, Texts
-from scx_core.transcoders.trainee import Coded, Report, Trainee, normalised
+from scx_core.transcoders.trainee import Code, Coded, Report, Trainee, normalised
+
+Pair = tuple[torch.Tensor, torch.Tensor]  # a layer's normalised inputs and outputs, [T, d] each
+THRESHOLD = "log_threshold"
 
 
 def session_of(cfg: TranscoderConfig) -> type[Session]:
@@ -30,8 +35,21 @@ def session_of(cfg: TranscoderConfig) -> type[Session]:
     return CrossSession if cfg.form == "cross-layer" else Session
 
 
+class _Sums:
+    """What the parts of a batch add to a layer's report: loss, how often each feature fires, its cuts."""
+
+    def __init__(self) -> None:
+        self.loss, self.fires_F, self.cuts = 0.0, torch.zeros(()), list[float]()
+
+    def add(self, loss: torch.Tensor, code: Code) -> None:
+        """One more part."""
+        self.loss += loss.item()
+        self.fires_F = self.fires_F.to(code.fires_F.device) + code.fires_F
+        self.cuts += [code.cut] if code.cut else []
+
+
 class CrossSession(Session):
-    """A session whose layers are trained on their errors together: in one process, a whole batch at once."""
+    """A session whose layers are trained on their errors together, in one process."""
 
     def __init__(
         self,
@@ -63,9 +81,29 @@ class CrossSession(Session):
         return trainees
 
     def gradients(self, cells: Cells, k: int, weight_T: torch.Tensor) -> list[Report]:
-        """Gradients of the sum over layers; every layer's graph is alive at once."""
+        """Gradients of the sum over layers; every layer's graph is alive at once, of as many cells as fit."""
         trainees = self.trainees
         pairs = [normalised(t.memory, *pair) for t, pair in zip(trainees, self.read(cells), strict=True)]
+        memories = [dict(t.memory) for t in trainees]
+        thresholds = [
+            {n: w.detach().clone() for n, w in t.weights.items() if n == THRESHOLD} for t in trainees
+        ]
+
+        def attempt(size: int) -> list[Report]:
+            for trainee, memory, threshold in zip(trainees, memories, thresholds, strict=True):
+                trainee.memory = dict(memory)
+                for name, weight in trainee.weights.items():
+                    weight.grad = None
+                    if name in threshold:  # the controller moves it
+                        weight.data.copy_(threshold[name])
+            if size >= len(cells):
+                return self._at_once(pairs, k, weight_T)
+            return self._in_parts(pairs, k, weight_T, len(cells), size)
+
+        return self.plan.micro.run(attempt, len(cells))
+
+    def _at_once(self, pairs: Sequence[Pair], k: int, weight_T: torch.Tensor) -> list[Report]:
+        trainees = self.trainees
         codes = [t.code(x_Td, k) for t, (x_Td, _) in zip(trainees, pairs, strict=True)]
         writes = together([code.write_TD for code in codes], self.lm.facts.width)
         errors = [
@@ -82,6 +120,56 @@ class CrossSession(Session):
             with phase("backward"):
                 objective.backward()
         return [report._replace(objective=report.objective.detach()) for report in reports]
+
+    def _in_parts(
+        self, pairs: Sequence[Pair], k: int, weight_T: torch.Tensor, cells: int, size: int
+    ) -> list[Report]:
+        """The same from parts of the tokens, as in `SharedStep`: what couples them is found first."""
+        trainees, n, batch = self.trainees, len(weight_T), self.cfg.kind == "batchtopk"
+        steps = [SharedStep(t, ALONE, self.plan.micro, cells, n) for t in trainees]
+        levels = [
+            step.level(x_Td, k) if batch else None for step, (x_Td, _) in zip(steps, pairs, strict=True)
+        ]
+        errors = [torch.empty_like(y_Td) for _, y_Td in pairs]
+        sums = [_Sums() for _ in trainees]
+        for part in steps[0].parts(n, size):
+            codes = [
+                t.code(x_Td[part], k, at) for t, (x_Td, _), at in zip(trainees, pairs, levels, strict=True)
+            ]
+            writes = together([code.write_TD for code in codes], self.lm.facts.width)
+            losses = []
+            for layer, (t, (x_Td, y_Td), code) in enumerate(zip(trainees, pairs, codes, strict=True)):
+                error_Td = y_Td[part] - t.output(x_Td[part], writes[layer])
+                loss = t.error_term(error_Td, y_Td[part], weight_T[part]) + code.penalty
+                losses.append(loss * (len(error_Td) / n))
+                errors[layer][part] = error_Td.detach()
+                sums[layer].add(losses[-1], code)
+            with phase("backward"):
+                torch.stack(losses).sum().backward()
+        return [
+            self._ended(steps[layer], pairs[layer], errors[layer:], sums[layer], levels[layer], k)
+            for layer in range(len(trainees))
+        ]
+
+    def _ended(
+        self,
+        step: SharedStep,
+        pair: Pair,
+        missing: Sequence[torch.Tensor],
+        sums: _Sums,
+        level: float | None,
+        k: int,
+    ) -> Report:
+        """A layer's revival, memory and report, once the errors [T, d] that it writes to are known."""
+        trainee, (x_Td, y_Td), dead_F = step.trainee, pair, step.trainee.dead_F
+        missing_TD = torch.cat([*missing], 1)
+        step.revive(x_Td, missing_TD, dead_F, float(missing_TD.square().sum()))
+        if trainee.cfg.kind != "relu" and level is None:
+            level = step.smallest(torch.tensor(sums.cuts))
+        trainee.remember(sums.fires_F, step.n, level, k)
+        variance = (y_Td - y_Td.mean(0)).square().sum()
+        fvu, l0 = missing[0].square().sum() / variance, float(sums.fires_F.sum()) / step.n
+        return Report(torch.tensor(sums.loss), sums.loss, float(fvu), l0, float(dead_F.float().mean()))
 
     def coders(self, cuts: Sequence[float | None] | None = None) -> CrossLayerSet:
         """The set as it is now, for raw activations, gated as `Trainee.folded` says."""

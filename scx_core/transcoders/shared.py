@@ -76,7 +76,7 @@ class SharedStep:
         tokens."""
         trainee, n = self.trainee, self.n
         x_Td, y_Td = normalised(trainee.memory, x_Td, y_Td)
-        level = self._level(x_Td, k) if trainee.cfg.kind == "batchtopk" else None
+        level = self.level(x_Td, k) if trainee.cfg.kind == "batchtopk" else None
         dead_F = trainee.dead_F
 
         def main(cells: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -86,10 +86,10 @@ class SharedStep:
         self.team.total(sums)
         loss, square, y_square = sums[:3].tolist()
         y_sum_d, fires_F = sums[3 : 3 + x_Td.shape[1]], sums[3 + x_Td.shape[1] :]
-        self._revive(x_Td, error_Td, dead_F, square)
+        self.revive(x_Td, error_Td, dead_F, square)
         self.team.sum_gradients(list(trainee.weights.values()))
         if trainee.cfg.kind != "relu":  # it has none
-            level = self._smallest(cut) if level is None else level
+            level = self.smallest(cut) if level is None else level
         trainee.remember(fires_F, n, level, k)
         variance = y_square - float(y_sum_d.square().sum()) / n
         l0 = float(fires_F.sum()) / n
@@ -112,7 +112,7 @@ class SharedStep:
         error_Td = torch.empty_like(y_Td)
         fires_F = torch.zeros(len(trainee.weights["b_enc"]), dtype=torch.float64, device=x_Td.device)
         loss, cuts = fires_F.new_zeros(()), []
-        for part in self._parts(len(x_Td), cells):
+        for part in self.parts(len(x_Td), cells):
             code = trainee.coded(x_Td[part], y_Td[part], k, level)
             share = len(code.error_Td) / self.n
             objective = share * (trainee.error_term(code.error_Td, y_Td[part], weight_T[part]) + code.penalty)
@@ -126,9 +126,7 @@ class SharedStep:
         sums = torch.cat([torch.stack([loss, square, y_square]), y_Td.double().sum(0), fires_F])
         return error_Td, sums, torch.tensor([cut for cut in cuts if cut], device=x_Td.device)
 
-    def _revive(
-        self, x_Td: torch.Tensor, error_Td: torch.Tensor, dead_F: torch.Tensor, square: float
-    ) -> None:
+    def revive(self, x_Td: torch.Tensor, error_Td: torch.Tensor, dead_F: torch.Tensor, square: float) -> None:
         """Add the gradients of the auxiliary loss of dead features, measured by everyone's error."""
         trainee = self.trainee
         if not trainee.train.revive or not bool(dead_F.any()):
@@ -141,14 +139,14 @@ class SharedStep:
         def revive(cells: int) -> None:
             for weight, grad in zip(weights, before, strict=True):
                 weight.grad = None if grad is None else grad.clone()
-            for part in self._parts(len(x_Td), cells):
+            for part in self.parts(len(x_Td), cells):
                 rows = (weight[index_D] for weight in weights)
                 loss = revival_loss(x_Td[part], error_Td[part], *rows, whole=(square, self.n))
                 (trainee.train.revive * loss).backward()
 
         self.micro.run(revive, self.cells)
 
-    def _level(self, x_Td: torch.Tensor, k: int) -> float:
+    def level(self, x_Td: torch.Tensor, k: int) -> float:
         """The cut of BatchTopK over everyone's tokens."""
         w = self.trainee.weights
         n_keep = min(k * self.n, len(w["b_enc"]) * self.n)
@@ -164,7 +162,7 @@ class SharedStep:
     def _candidates(self, x_Td: torch.Tensor, n_keep: int, floor: float, cells: int) -> torch.Tensor:
         """This process' pre-activations above the floor, at most the `n_keep` largest of them."""
         w, values_N = self.trainee.weights, x_Td.new_zeros(0)
-        for part in self._parts(len(x_Td), cells):
+        for part in self.parts(len(x_Td), cells):
             with phase("encode"):
                 pre_TF = linear(x_Td[part], w["W_enc"], w["b_enc"])
             with phase("select"):
@@ -173,10 +171,11 @@ class SharedStep:
                     values_N = values_N.topk(n_keep, sorted=False).values
         return values_N
 
-    def _smallest(self, cuts: torch.Tensor) -> float:
+    def smallest(self, cuts: torch.Tensor) -> float:
         """The smallest of everyone's cuts; 0 when nothing was kept."""
         found = self.team.gathered(cuts)
         return float(found.min()) if len(found) else 0.0
 
-    def _parts(self, n_tokens: int, cells: int) -> list[slice]:
+    def parts(self, n_tokens: int, cells: int) -> list[slice]:
+        """The tokens in pieces of about so many cells."""
         return list(slices(n_tokens, -(-self.cells // cells)))

@@ -42,6 +42,21 @@ def test_anndata_files(suffix: str, layout, tmp_path: Path) -> None:
     assert_same(table, adata if sp.issparse(adata.X) else good_cells())
 
 
+@pytest.mark.parametrize("layout", [sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("version", [2, 3])
+def test_both_zarr_formats_are_read_in_rows(version: int, layout, tmp_path: Path) -> None:
+    if not hasattr(ad.settings, "zarr_write_format"):
+        pytest.skip("this anndata writes one zarr format only")
+    adata = good_cells()
+    adata.X = layout(adata.X)
+    with ad.settings.override(zarr_write_format=version):
+        adata.write_zarr(tmp_path / "cells.zarr")
+    assert (tmp_path / "cells.zarr" / "zarr.json").exists() == (version == 3)
+    table = open_cells(tmp_path / "cells.zarr")
+    assert "on disk, compressed by" in table.findings[0].evidence
+    assert_same(table, adata)
+
+
 def test_anndata_object() -> None:
     adata = good_cells()
     assert_same(open_cells(adata), adata)

@@ -11,6 +11,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.transcoders import TranscoderConfig, finetune, quality, train
 from scx_core.transcoders.calibrate import calibrated
+from scx_core.transcoders.cross_session import CrossSession, session_of
 from scx_core.transcoders.distributed import Team
 from scx_core.transcoders.finetune import FineTune
 from scx_core.transcoders.micro import Micro, choose_cells
@@ -113,8 +114,6 @@ def test_the_first_weights_come_from_as_many_cells_as_fit(lm, texts, monkeypatch
 @pytest.mark.parametrize("writes", ["own", "later"])
 @pytest.mark.parametrize("skip_prompt", [False, True])
 def test_parts_of_a_tuning_step_add_up_to_the_whole(lm, texts, writes, skip_prompt):
-    from scx_core.transcoders.cross_session import session_of
-
     texts = texts._replace(skip_prompt=skip_prompt)
     cfg = replace(CODER, writes=writes, skip=True)
     coders = session_of(cfg).fresh(lm, texts, cfg, SHORT).coders()
@@ -259,3 +258,40 @@ def test_products_are_rounded_on_a_card_in_bfloat16_alone(lm, texts, monkeypatch
     monkeypatch.setattr(Plan, "products", lambda plan, device: nullcontext(seen.append(str(device))))
     Session.fresh(lm, texts, CODER, SHORT).step(0)
     assert seen == ["cpu"]
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
+def test_parts_of_a_cross_layer_step_add_up_to_the_whole(lm, texts, kind):
+    target = 4.0 if kind in ("jumprelu", "relu") else 0.0
+    cfg = replace(CODER, kind=kind, writes="later", skip=True, target_l0=target)
+    found = []
+    for size in (None, 3, 1):
+        session = CrossSession.fresh(lm, texts, cfg, replace(SHORT, dead_after=10), Plan(micro=Micro(size)))
+        for layer in session.trainees:
+            layer.memory["unseen"][[3, 11]] = 1000
+        reports = session.gradients(range(7), 4, texts.weights(lm, range(7), 4.0))
+        grads = [t.grad for layer in session.trainees for t in layer.weights.values()]
+        memory = [
+            trainee.memory[name] for trainee in session.trainees for name in ("cut", "penalty", "unseen")
+        ]
+        found.append((reports, grads, memory))
+    (whole, whole_grads, whole_memory), *others = found
+    assert whole[0].dead > 0
+    for reports, grads, memory in others:
+        for one, other in zip(reports, whole, strict=True):
+            assert one[1:] == pytest.approx(other[1:], rel=1e-4)
+        for grad, wanted in zip(grads, whole_grads, strict=True):
+            assert torch.allclose(grad, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+        assert all(torch.allclose(a, b, rtol=1e-4) for a, b in zip(memory, whole_memory, strict=True))
+
+
+def test_a_cross_layer_step_goes_on_with_fewer_cells_at_once(lm, texts, monkeypatch):
+    cfg = replace(CODER, kind="jumprelu", writes="later", target_l0=4.0)
+    sessions = [CrossSession.fresh(lm, texts, cfg, SHORT) for _ in range(2)]
+    whole = sessions[0].step(0)
+    scarce(monkeypatch, Trainee, "code", 200)
+    found = sessions[1].step(0)
+    assert sessions[1].plan.micro.cells is not None
+    assert found.loss == pytest.approx(whole.loss, rel=1e-4) and found.l0 == pytest.approx(whole.l0, rel=1e-4)
+    for one, other in zip(*(s.trainees for s in sessions), strict=True):
+        assert torch.allclose(one.weights["log_threshold"], other.weights["log_threshold"], rtol=1e-4)

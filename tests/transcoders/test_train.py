@@ -251,3 +251,16 @@ def test_what_is_measured_while_training_is_what_the_finished_set_would_do(tmp_p
     last, made = run.metrics()[-1], read_json(run.path / "transcoders" / "scx.json")["metrics"]
     assert last["ce_transcoder"] == pytest.approx(made["ce_transcoder"], rel=1e-6)
     assert last["kl"] == pytest.approx(made["kl"], rel=1e-4)
+
+
+def test_estimate_counts_the_steps_at_the_end_and_says_what_does_not_fit(model, monkeypatch):
+    lm = load_language(model, device="cpu", dtype="float32")
+    tuned = estimate(lm, CODER, replace(TRAIN, finetune_steps=40_000), 30)
+    assert tuned.seconds > 50 * estimate(lm, CODER, TRAIN, 30).seconds
+
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(torch.optim.Adam, "step", full)
+    with pytest.raises(ScxError, match="memory does not suffice"):
+        estimate(lm, CODER, TRAIN, 30)

@@ -16,9 +16,9 @@ from scx_core.build import launch_training
 from scx_core.runs import RunFolder, from_dict
 from scx_core.transcoders import PRESETS, TrainConfig, TrainingJob, TranscoderConfig, estimate
 
-PRESET, COPY = "scx_preset", "scx_copy"
+PRESET, COPY, MIRROR = "scx_preset", "scx_copy", "scx_tensorboard"
 TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Quick look"}
-MATTER = ("kind", "k", "expansion")
+MATTER = ("kind", "k", "target_l0", "expansion")
 MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
 
 
@@ -68,13 +68,18 @@ def _base(chosen: str) -> tuple[TranscoderConfig, TrainConfig]:
 def settings(preset: str) -> tuple[TranscoderConfig, TrainConfig]:
     """The few settings that matter at hand, the others folded away. Raises ScxError for what does not fit."""
     transcoder, train = _base(preset)
-    transcoder = config_form(transcoder, f"{preset} tc", MATTER, columns=3)
+    transcoder = config_form(transcoder, f"{preset} tc", MATTER, columns=4)
     train = config_form(train, f"{preset} tr", MATTER_TRAIN, columns=4)
     with st.expander("All settings"):
         rest = [name for name in TranscoderConfig.__dataclass_fields__ if name not in MATTER]
         transcoder = config_form(transcoder, f"{preset} all", rest)
         rest = [name for name in TrainConfig.__dataclass_fields__ if name not in MATTER_TRAIN]
         train = config_form(train, f"{preset} all", rest)
+        st.toggle(
+            "TensorBoard files",
+            key=MIRROR,
+            help="Mirror the metrics into the run's folder tensorboard (needs the package tensorboard).",
+        )
     return transcoder, train
 
 
@@ -88,7 +93,8 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
             sentences=lm.sentence_config, model=ctx.model, data=ctx.data, device=ctx.device,
             cells=ctx.cells, transcoder=transcoder, train=train,
         )  # fmt: skip
-        run = launch_training(job, lm, table, called.strip() or None)
+        mirror = bool(st.session_state.get(MIRROR))
+        run = launch_training(job, lm, table, called.strip() or None, tensorboard=mirror)
         st.session_state["scx_run"] = run.name
         st.toast(f"{safe(run.name)} is training in the background.")
         st.rerun()

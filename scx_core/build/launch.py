@@ -10,6 +10,7 @@ from scx_core.language import Language
 from scx_core.runs import RunFolder, start
 from scx_core.runs.jobs import RUN
 from scx_core.runs.place import runs_root
+from scx_core.runs.tensorboard import check_installed
 from scx_core.transcoders import TrainingJob, new_run
 
 TRAIN_ARGV = ("train", "--run", RUN)
@@ -17,10 +18,19 @@ BUILD_ARGV = ("demo", "build", "--run", RUN)
 
 
 def launch_training(
-    job: TrainingJob, lm: Language, table: CellTable, name: str | None = None, root: Path | None = None
+    job: TrainingJob,
+    lm: Language,
+    table: CellTable,
+    name: str | None = None,
+    root: Path | None = None,
+    tensorboard: bool = False,
 ) -> RunFolder:
-    """Start training transcoders in the background. Raises ScxError when the cells cannot be split."""
-    run = new_run(root or runs_root(), job, lm, table, name, argv=TRAIN_ARGV)
+    """Start training transcoders in the background, with TensorBoard's event files where asked for. Raises
+    ScxError when the cells cannot be split, or TensorBoard is asked for and not installed."""
+    if tensorboard:
+        check_installed()
+    argv = [*TRAIN_ARGV, *(["--tensorboard"] if tensorboard else [])]
+    run = new_run(root or runs_root(), job, lm, table, name, argv=argv)
     start(run)
     return run
 

@@ -77,6 +77,32 @@ def test_several_processes_are_asked_for_in_the_form(runs: Path, started: list) 
     well(app)
 
 
+def test_a_target_that_the_chosen_gate_cannot_have_is_said_and_can_be_taken_back(
+    runs: Path, started: list
+) -> None:
+    app = open_page("train")
+    app.selectbox(key="recommended tc kind").set_value("jumprelu").run()
+    app.number_input(key="recommended tc target_l0").set_value(8.0).run()
+    app.selectbox(key="recommended tc kind").set_value("batchtopk").run()
+    assert "Give k 8" in said(app)
+    app.number_input(key="recommended tc target_l0").set_value(0.0).run()
+    button(app, "Start training").click().run()
+    assert started[0].transcoder == PRESETS["recommended"].transcoder
+    well(app)
+
+
+def test_tensorboard_is_asked_for_in_the_form(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list = []
+    monkeypatch.setattr("scx_core.build.launch.start", lambda run: begun.append(run.argv))
+    monkeypatch.setattr("scx_core.build.launch.check_installed", lambda: None)
+    app = open_page("train")
+    button(app, "Start training").click().run()
+    app.toggle(key="scx_tensorboard").set_value(True).run()
+    button(app, "Start training").click().run()
+    assert ["--tensorboard" in argv for argv in begun] == [False, True]
+    well(app)
+
+
 def test_every_process_of_a_training_is_shown(runs: Path) -> None:
     run = run_in("failed", runs)
     for rank in (0, 1):

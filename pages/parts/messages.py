@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import streamlit as st
 
@@ -32,7 +33,7 @@ def heading(title: str, question: str) -> None:
     st.markdown(f":gray[{question}]")
 
 
-def next_step(page: str, label: str) -> None:
+def next_step(page: str, label: str, width: Literal["stretch", "content"] = "stretch") -> None:
     """What to do after this page: its primary action once its own is done."""
-    if st.button(label, type="primary", icon=":material/arrow_forward:", width="stretch"):
+    if st.button(label, type="primary", icon=":material/arrow_forward:", width=width):
         st.switch_page(page)

@@ -139,7 +139,7 @@ def _use(run: RunFolder) -> None:
     made = sources.trained(run) if run.kind == "train" else sources.built(run)
     if context().transcoders == made["transcoders"]:
         st.markdown(":green-badge[in use]")
-        next_step("pages/validate.py", "Validate")
+        next_step("pages/validate.py", "Validate", "content")
         return
     label = "Use these transcoders" if run.kind == "train" else "Use this model"
     if st.button(label, type="primary", key=f"use {run.name}"):

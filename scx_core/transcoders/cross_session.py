@@ -48,6 +48,15 @@ class _Sums:
         self.cuts += [code.cut] if code.cut else []
 
 
+def check_team(cfg: TranscoderConfig, processes: int) -> None:
+    """Raises ScxError where a set of this form cannot be trained by so many processes."""
+    if processes > 1 and cfg.form == "cross-layer":
+        raise ScxError(
+            "Cross-layer transcoders are trained in one process: their layers need each other's errors.",
+            "Set processes to 1, and start without torchrun.",
+        )
+
+
 class CrossSession(Session):
     """A session whose layers are trained on their errors together, in one process."""
 
@@ -61,11 +70,8 @@ class CrossSession(Session):
         plan: Plan | None = None,
     ):
         """Raises ScxError for a team of processes."""
-        if plan is not None and plan.team.size > 1:
-            raise ScxError(
-                "Cross-layer transcoders are trained in one process: their layers need each other's errors.",
-                "Start this run without torchrun.",
-            )
+        if plan is not None:
+            check_team(cfg, plan.team.size)
         super().__init__(lm, texts, cfg, train, trainees, plan)
 
     @classmethod

@@ -23,7 +23,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import Onlooker, RankFile
 from scx_core.transcoders.calibrate import calibrated
 from scx_core.transcoders.config import TrainConfig, TrainingJob
-from scx_core.transcoders.cross_session import session_of
+from scx_core.transcoders.cross_session import check_team, session_of
 from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.kept import Stopped, kept_texts
@@ -48,7 +48,11 @@ def new_run(
     name: str | None = None,
     argv: Sequence[str] = (),
 ) -> RunFolder:
-    """A run folder with its split, ready for `train`. Raises ScxError when the cells cannot be split."""
+    """A run folder with its split, ready for `train`.
+
+    Raises ScxError when the cells cannot be split, or processes cannot share this form of set.
+    """
+    check_team(job.transcoder, job.train.processes)
     record = provenance(config=to_dict(job), data=table, model=lm, seed=job.train.seed)
     split = training_split(lm, table, job.train)
     run = RunFolder.create(root, "train", job, name, provenance=record, argv=argv)

@@ -103,6 +103,15 @@ def test_tensorboard_is_asked_for_in_the_form(runs: Path, monkeypatch: pytest.Mo
     well(app)
 
 
+def test_what_processes_cannot_share_is_refused_before_the_start(runs: Path) -> None:
+    app = open_page("train")
+    pick(app, "Features write to").set_value("later")
+    app.number_input(key="recommended all processes").set_value(2).run()
+    button(app, "Start training").click().run()
+    assert "trained in one process" in well(app).error[0].value and "Set processes to 1" in said(app)
+    assert not list(runs.glob("train-*"))
+
+
 def test_every_process_of_a_training_is_shown(runs: Path) -> None:
     run = run_in("failed", runs)
     for rank in (0, 1):

@@ -52,12 +52,9 @@ def examples_table(passed: Passed, tally: LayerTally, cells: Sequence[str]) -> p
     slots, who = passed.slots.table(), {one.row: one for one in passed.plan.who}
     parts = []
     for kind, heap in (("top", tally.top), ("sample", tally.samples)):
-        unit, place = np.nonzero(np.isfinite(heap.key_Fk.cpu().numpy()))
-        taken = {
-            name: getattr(heap, f"{name}_Fk").cpu().numpy()[unit, place]
-            for name in ("row", "position", "slot", "value")
-        }
-        id_EW, value_EW = (getattr(heap, name).cpu().numpy()[unit, place] for name in ("id_FkW", "value_FkW"))
+        unit, place = np.nonzero(np.isfinite(heap.key_Fk))
+        taken = {name: heap.held(name)[unit, place] for name in ("row", "position", "slot", "value")}
+        id_EW, value_EW = (heap.held(name)[unit, place] for name in ("ids", "values"))
         there_EW = id_EW >= 0
         rows = pd.DataFrame({"feature": unit, "kind": kind, "order": place, **taken})
         rows["start"] = rows["position"] - heap.before + there_EW.argmax(1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from scx_core.atlas.sums import Pairs, active_pairs
+from scx_core.atlas.active import Active, Matrix
+from scx_core.atlas.sums import Bins
 
 PENDING = 4_000_000  # pairs that wait until they are added up
 
@@ -27,18 +28,16 @@ class PairSums:
     def reserve(self, bins: int) -> None:
         """Bins appear by themselves."""
 
-    def add_pairs(self, bin_NJ: torch.Tensor, pairs: Pairs) -> None:
-        """Add every active pair to the J bins of its token."""
-        key_EJ = bin_NJ[pairs.token_E] * self.n_units + pairs.unit_E[:, None]
-        value_EJ = pairs.value_E.float()[:, None].expand(key_EJ.shape)
+    def add(self, bins: Bins, active: Active) -> None:
+        """Add what is active at every token to the token's J bins."""
+        if isinstance(active, Matrix):
+            active = active.pairs(torch.arange(len(active.row_N), device=active.row_N.device))
+        key_EJ = bins.bin_NJ[active.token_E] * self.n_units + active.unit_E[:, None]
+        value_EJ = active.value_E.float()[:, None].expand(key_EJ.shape)
         self._waiting.append((key_EJ.flatten(), value_EJ.flatten()))
         self._n_waiting += key_EJ.numel()
         if self._n_waiting > PENDING:
             self._add_up()
-
-    def add_dense(self, bin_NJ: torch.Tensor, z_NF: torch.Tensor) -> None:
-        """The same for a matrix of activations."""
-        self.add_pairs(bin_NJ, active_pairs(z_NF))
 
     def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
         """The totals of some bins and units, dense [bins, units]."""

@@ -16,7 +16,8 @@ import torch
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.examples import Tokens
 from scx_core.atlas.places import REAL, Layout, Placed, Slots, Who, place, rank_bin
-from scx_core.atlas.tally import N_DATA, Batch, LayerTally, too_many
+from scx_core.atlas.sums import ordered
+from scx_core.atlas.tally import N_DATA, Batch, LayerTally
 from scx_core.atlas.units import MlpAt, UnitSource
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
@@ -117,7 +118,7 @@ def pass_over(
     slots, watch = Slots(), Stopwatch(lm.device)
     tallies = {
         name: [
-            LayerTally(units, plan.layout, cfg, lm.device, too_many(units, lm.facts.n_layers, table.n_genes))
+            LayerTally(units, plan.layout, cfg, lm.device, lm.facts.n_layers, table.n_genes)
             for _ in range(lm.facts.n_layers)
         ]
         for name, units in sources.items()
@@ -133,8 +134,8 @@ def pass_over(
         ]
         ids = [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
         batch = _batch(lm, placed, ids, who)
-        bins += np.bincount(batch.bin_NJ.flatten().cpu().numpy(), minlength=len(bins))
-        seen = np.bincount(batch.slot_NJ.flatten().cpu().numpy(), minlength=2 * N_DATA * len(slots))
+        bins += _bin_counts(batch, len(bins))
+        seen = np.bincount(batch.slots.bin_NJ.flatten().cpu().numpy(), minlength=2 * N_DATA * len(slots))
         seen[: len(in_slots)] += in_slots
         in_slots = seen
         watch.lap("sentences")
@@ -143,31 +144,20 @@ def pass_over(
         with ExitStack() as stack:
             neurons = stack.enter_context(captured_neurons(lm)) if wanted else []
             io = mlp_io(lm, ids_BT, mask_BT)
-        counted_BT = mask_BT.bool() & (mask_BT.cumsum(1) > 1)
         watch.lap("forward")
+        row_N = (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
         for name, units in sources.items():
             for layer, tally in enumerate(tallies[name]):
-                z_NF = units.read(layer, _at(io.inputs, io.outputs, neurons, layer, counted_BT, units))
+                hidden = neurons[layer] if units.wants_neurons else None
+                active = units.read(layer, MlpAt(io.inputs[layer], io.outputs[layer], hidden, row_N))
                 watch.lap("reading")
-                tally.add(z_NF, batch, len(slots))
+                tally.add(active, batch, len(slots))
                 watch.lap("summing")
         done += len(cells)
         progress(done, len(rows), "Cells")
     halves = sum(one.half == 0 for one in plan.who), sum(one.half == 1 for one in plan.who)
     counts = Counts(bins, in_slots.reshape(-1, 2, N_DATA), halves)
     return Passed(tallies, slots, counts, plan, watch.seconds)
-
-
-def _at(
-    inputs: Sequence[torch.Tensor],
-    outputs: Sequence[torch.Tensor],
-    neurons: Sequence[torch.Tensor],
-    layer: int,
-    counted_BT: torch.Tensor,
-    units: UnitSource,
-) -> MlpAt:
-    hidden = neurons[layer][counted_BT] if units.wants_neurons else None
-    return MlpAt(inputs[layer][counted_BT], outputs[layer][counted_BT], hidden)
 
 
 def _written(
@@ -187,14 +177,22 @@ def _written(
         yield cells, [answers.get(str(table.labels[row]), ()) for row in rows], who
 
 
+def _bin_counts(batch: Batch, n_bins: int) -> np.ndarray:
+    """Tokens of every bin."""
+    per_cell_BJ = torch.bincount(batch.cell_N, minlength=len(batch.half_B))[:, None].expand_as(batch.bin_BJ)
+    own = torch.bincount(batch.bins.bin_NJ.flatten(), minlength=n_bins)
+    shared = own.new_zeros(n_bins).index_add_(0, batch.bin_BJ.flatten(), per_cell_BJ.flatten())
+    return (own + shared).cpu().numpy()
+
+
 def _batch(lm: Language, placed: Sequence[Placed], ids: Sequence[list[int]], who: Sequence[Who]) -> Batch:
     sizes = [len(one.draw_T) for one in placed]
     half_N = np.repeat([one.half for one in who], sizes)
     slot_NJ = np.concatenate([one.slot_TJ for one in placed]) * (2 * N_DATA)
     slot_NJ += half_N[:, None] * N_DATA + np.arange(N_DATA)
+    bin_NJ = np.concatenate([one.bin_TJ for one in placed])
     parts = {
-        "bin_NJ": np.concatenate([one.bin_TJ for one in placed]),
-        "slot_NJ": slot_NJ,
+        "bin_BJ": np.stack([one.bin_J for one in placed]),
         "draw_N": np.concatenate([one.draw_T for one in placed]),
         "cell_N": np.repeat(np.arange(len(who)), sizes),
         "half_B": np.array([one.half for one in who]),
@@ -206,6 +204,6 @@ def _batch(lm: Language, placed: Sequence[Placed], ids: Sequence[list[int]], who
         torch.from_numpy(np.concatenate([np.array(text[1:], dtype=np.int64) for text in ids])).to(lm.device),
         torch.from_numpy(real_N).to(lm.device),
     )
-    return Batch(
-        **{name: torch.from_numpy(part).to(lm.device) for name, part in parts.items()}, tokens=tokens
-    )
+    bins, slots = (ordered(torch.from_numpy(part).to(lm.device)) for part in (bin_NJ, slot_NJ))
+    rest = {name: torch.from_numpy(part).to(lm.device) for name, part in parts.items()}
+    return Batch(bins=bins, slots=slots, tokens=tokens, **rest)

@@ -94,10 +94,12 @@ class Who(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """The counted tokens of a cell, position 0 left out: bins of the small tallies [T, 7], slots by `DATA`
-    [T, 3], and a random number in [0, 1) for each token that decides which are drawn as samples."""
+    """The counted tokens of a cell, position 0 left out: bins of the small tallies, those of each token
+    [T, 4] and those of the whole cell [3], slots by `DATA` [T, 3], and a random number in [0, 1) for each
+    token that decides which are drawn as samples."""
 
     bin_TJ: np.ndarray
+    bin_J: np.ndarray
     slot_TJ: np.ndarray
     draw_T: np.ndarray
 
@@ -123,15 +125,14 @@ def place(
         "class_null": _deal(class_T, rng),
         "rank": rank_T,
         "rank_null": rank_T[dealt_T],
-        "type": np.full(n, who.type),
-        "type_null": np.full(n, who.type_null),
-        "donor": np.full(n, who.donor),
     }
-    starts = layout.starts()
-    bin_TJ = np.stack([columns[name] + part.start for name, part in starts.items()], 1)
+    whole = {"type": who.type, "type_null": who.type_null, "donor": who.donor}
+    first = {name: part.start + who.half * layout.n_bins for name, part in layout.starts().items()}
+    bin_TJ = np.stack([column + first[name] for name, column in columns.items()], 1)
+    bin_J = np.array([number + first[name] for name, number in whole.items()])
     names_T = _other_names(cell, slot_T, span_T, piece_T, rng)
     slot_TJ = np.stack([slot_T, slot_T[dealt_T], names_T], 1)
-    return Placed(bin_TJ[1:] + who.half * layout.n_bins, slot_TJ[1:], rng.random(n)[1:])
+    return Placed(bin_TJ[1:], bin_J, slot_TJ[1:], rng.random(n)[1:])
 
 
 def _deal(values_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -166,7 +166,7 @@ def _plain(tally: LayerTally, passed: Passed) -> pd.DataFrame:
         "frequency": tokens_F / max(n_tokens, 1),
         "mass": total_F,
         "mean": total_F / np.maximum(tokens_F, 1),
-        "maximum": tally.top.value_Fk[:, 0].cpu().numpy(),
+        "maximum": tally.top.held("value")[:, 0],
     }
     counts_KF = tally.firing.histogram_KF.cpu().numpy()
     cumulative_KF = counts_KF.cumsum(0)

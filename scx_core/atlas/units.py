@@ -1,6 +1,6 @@
 """Unit sources: whatever turns an MLP's input and output into activations that mean something each.
 
-Legend: T tokens, d residual width, F units, H neurons.
+Legend: B cells of a batch, T positions, N counted tokens, d residual width, F units, H neurons.
 """
 
 from __future__ import annotations
@@ -9,25 +9,28 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from scx_core.atlas.active import Active, Matrix, Pairs, pairs_above
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.weights import neuron_writes
 from scx_core.transcoders import CrossLayerSet, TranscoderSet
+from scx_core.transcoders.sparse import select_tokens
 
 
 class MlpAt(NamedTuple):
-    """One MLP at some tokens: input and output [T, d]; the neurons [T, H] when the source wants them."""
+    """One MLP in a batch: input and output [B, T, d]; the neurons [B, T, H] when a source wants them.
+    `row_N` are the tokens that count, as numbers of the batch's B · T places."""
 
-    input_Td: torch.Tensor
-    output_Td: torch.Tensor
-    neurons_TH: torch.Tensor | None = None
+    input_BTd: torch.Tensor
+    output_BTd: torch.Tensor
+    neurons_BTH: torch.Tensor | None
+    row_N: torch.Tensor
 
 
 class UnitSource(Protocol):
     """What the atlas needs to know of its units. Activations are ≥ 0; 0 is "not active".
 
-    `dense`: many units are active at every token, so that sums are made by matrix products.
-    `wants_neurons`: `read` needs `neurons_TH`. `fingerprint` identifies the weights.
+    `wants_neurons`: `read` needs `neurons_BTH`. `fingerprint` identifies the weights.
     """
 
     @property
@@ -51,17 +54,12 @@ class UnitSource(Protocol):
         ...
 
     @property
-    def dense(self) -> bool:
-        """Whether most units are active at every token."""
-        ...
-
-    @property
     def wants_neurons(self) -> bool:
         """Whether `read` needs the neurons."""
         ...
 
-    def read(self, layer: int, at: MlpAt) -> torch.Tensor:
-        """Activations [T, F]."""
+    def read(self, layer: int, at: MlpAt) -> Active:
+        """What is active at the tokens: pairs where few units are, else a matrix."""
         ...
 
     def writes(self, layer: int) -> torch.Tensor:
@@ -73,7 +71,6 @@ class UnitSource(Protocol):
 class CoderUnits:
     """Features of transcoders, of SAEs where the set reads the MLP's output, or of a cross-layer set."""
 
-    dense = False
     wants_neurons = False
 
     def __init__(self, lm: Language, transcoders: TranscoderSet) -> None:
@@ -96,9 +93,15 @@ class CoderUnits:
         self.name, self.fingerprint = transcoders.name, transcoders.fingerprint
         self.n_units = transcoders.n_features
 
-    def read(self, layer: int, at: MlpAt) -> torch.Tensor:
-        """Activations [T, F] of the features."""
-        return self._set.layers[layer].encode(at.output_Td if self._reads_output else at.input_Td)
+    def read(self, layer: int, at: MlpAt) -> Pairs:
+        """The active features of every token."""
+        coder = self._set.layers[layer]
+        x_BTd = at.output_BTd if self._reads_output else at.input_BTd
+        pre_NF = coder.pre(x_BTd.flatten(0, 1)[at.row_N])
+        if coder.kind == "topk":
+            found = select_tokens(pre_NF, min(coder.k or 0, self.n_units))
+            return Pairs(found.pattern.token_N, found.pattern.feature_N, found.value_N, *pre_NF.shape)
+        return pairs_above(pre_NF, 0.0 if coder.threshold_F is None else coder.threshold_F.clamp(min=0))
 
     def writes(self, layer: int) -> torch.Tensor:
         """W_dec [F, d]; of a cross-layer set the sum over the layers written to, as the residual stream has
@@ -111,7 +114,6 @@ class NeuronUnits:
     """Raw MLP neurons, the dense baseline: the positive part of what the MLP's last map receives."""
 
     kind = name = "neurons"
-    dense = True
     wants_neurons = True
 
     def __init__(self, lm: Language) -> None:
@@ -119,10 +121,10 @@ class NeuronUnits:
         self.fingerprint = lm.fingerprint
         self.n_units = neuron_writes(lm, 0).shape[0]
 
-    def read(self, layer: int, at: MlpAt) -> torch.Tensor:
-        """Positive part of the neurons [T, H]."""
-        assert at.neurons_TH is not None  # asked for by wants_neurons
-        return at.neurons_TH.relu()
+    def read(self, layer: int, at: MlpAt) -> Matrix:
+        """The neurons; their positive part counts."""
+        assert at.neurons_BTH is not None  # asked for by wants_neurons
+        return Matrix(at.neurons_BTH.flatten(0, 1), at.row_N)
 
     def writes(self, layer: int) -> torch.Tensor:
         """Columns of the MLP's last map, as rows [H, d]."""

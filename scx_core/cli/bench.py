@@ -218,11 +218,15 @@ def _atlas(result: dict[str, Any]) -> str:
     whole = sum(result["making"].values())
     made = [(what, f"{seconds:.1f}", f"{seconds / whole:.0%}") for what, seconds in result["making"].items()]
     read = [(row["what"], f"{row['median_s']:.3f}", f"{row['worst_s']:.3f}") for row in result["rows"]]
+    forward = ", ".join(f"{share:.0%} {what}" for what, share in result["forward_share"].items())
+    peaks = ", ".join(
+        f"{peak:.2f} ({what.replace('_', ' ')})" for what, peak in result["making_peak_gib"].items()
+    )
     return "\n".join(
         [
             common.columns(made, ("making, processor seconds", "s", "share")),
-            f"{result['cells']} cells in {result['wall_s']:.0f} s; the forward pass of model and units takes "
-            f"{result['forward_share']:.0%} of the pass; peak memory {result['peak_memory_gib']:.1f} GiB",
+            f"{result['cells']} cells in {result['wall_s']:.0f} s; the model's forward pass among the steps "
+            f"of the pass: {forward}; peak memory, GiB: {peaks}",
             common.columns(read, (f"reading {result['features']:,} features", "median s", "worst s")),
         ]
     )

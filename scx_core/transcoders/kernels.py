@@ -114,20 +114,23 @@ def largest_rows(pre_TF, first, last, n, feature_Tn, value_Tn) -> None:
 
 
 @compiled
-def count_rows(pre_TF, first, last, level, count_T) -> None:
-    """How many values of each row lie above the level."""
+def count_rows(pre_TF, first, last, level_F, count_T) -> None:
+    """How many values of each row lie above the levels of their features."""
     for t in range(first, last):
-        count_T[t] = _count_above(pre_TF[t], level)
+        row_F, count = pre_TF[t], np.int32(0)
+        for f in range(len(row_F)):
+            count += np.int32(row_F[f] > level_F[f])
+        count_T[t] = count
 
 
 @compiled
-def fill_rows(pre_TF, first, last, level, start_T, flat_N, value_N) -> None:
+def fill_rows(pre_TF, first, last, level_F, start_T, flat_N, value_N) -> None:
     """Their places in the flattened matrix, and the values."""
     n_features = pre_TF.shape[1]
     for t in range(first, last):
         n = start_T[t]
         for f in range(n_features):
-            if pre_TF[t, f] > level:
+            if pre_TF[t, f] > level_F[f]:
                 flat_N[n], value_N[n] = t * n_features + f, pre_TF[t, f]
                 n += 1
 
@@ -193,14 +196,14 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)  # besides the calling one
 
 
-def _over_rows(job: Callable[[int, int], None], n_rows: int, start_R1: np.ndarray | None = None) -> None:
-    """`job(first, last)` over all rows, in as many parts as torch has threads: of as many rows each, or of as
-    many pairs where `start_R1` says where the pairs of each row begin."""
+def in_parts(job: Callable[[int, int], None], n: int, start_R1: np.ndarray | None = None) -> None:
+    """`job(first, last)` over the numbers up to n, in as many parts as torch has threads: of as many rows
+    each, or of as many pairs where `start_R1` says where the pairs of each row begin."""
     threads = torch.get_num_threads()
     if threads == 1:
-        job(0, n_rows)
+        job(0, n)
         return
-    edges = [n_rows * i // threads for i in range(threads + 1)]
+    edges = [n * i // threads for i in range(threads + 1)]
     if start_R1 is not None:
         wanted = [int(start_R1[-1]) * i // threads for i in range(1, threads)]
         edges[1:-1] = np.searchsorted(start_R1, wanted).tolist()
@@ -216,7 +219,7 @@ def tops(pre_TF: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torc
     count_T = np.empty(n_tokens, np.int64)
     feature_Tk, value_Tk = np.empty((n_tokens, k), np.int64), np.empty((n_tokens, k), np.float32)
     array_TF = pre_TF.detach().numpy()
-    _over_rows(lambda a, b: top_rows(array_TF, a, b, k, count_T, feature_Tk, value_Tk), n_tokens)
+    in_parts(lambda a, b: top_rows(array_TF, a, b, k, count_T, feature_Tk, value_Tk), n_tokens)
     found = torch.from_numpy(count_T), torch.from_numpy(feature_Tk), torch.from_numpy(value_Tk)
     if int(found[0].min()) == k:
         return found[0], found[1].view(-1), found[2].view(-1)
@@ -228,19 +231,22 @@ def largest(pre_TF: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Features [T, n], ascending, and values [T, n] of the n largest in every row of at least n, n small."""
     feature_Tn, value_Tn = np.empty((len(pre_TF), n), np.int64), np.empty((len(pre_TF), n), np.float32)
     array_TF = pre_TF.detach().numpy()
-    _over_rows(lambda a, b: largest_rows(array_TF, a, b, n, feature_Tn, value_Tn), len(pre_TF))
+    in_parts(lambda a, b: largest_rows(array_TF, a, b, n, feature_Tn, value_Tn), len(pre_TF))
     return torch.from_numpy(feature_Tn), torch.from_numpy(value_Tn)
 
 
-def above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places in the flattened matrix of all values above the level, ascending [N], and the values [N]."""
+def above(pre_TF: torch.Tensor, level: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in the flattened matrix of all values above the level (one, or one a feature), ascending [N],
+    and the values [N]."""
     array_TF, n_tokens = pre_TF.detach().numpy(), len(pre_TF)
-    count_T, floor = np.empty(n_tokens, np.int64), np.float32(level)
-    _over_rows(lambda a, b: count_rows(array_TF, a, b, floor, count_T), n_tokens)
+    levels = level.detach().numpy() if isinstance(level, torch.Tensor) else np.float32(level)
+    floor_F = np.ascontiguousarray(np.broadcast_to(levels, pre_TF.shape[1:]))
+    count_T = np.empty(n_tokens, np.int64)
+    in_parts(lambda a, b: count_rows(array_TF, a, b, floor_F, count_T), n_tokens)
     start_T = np.cumsum(count_T) - count_T
     total = int(count_T.sum())
     flat_N, value_N = np.empty(total, np.int64), np.empty(total, np.float32)
-    _over_rows(lambda a, b: fill_rows(array_TF, a, b, floor, start_T, flat_N, value_N), n_tokens)
+    in_parts(lambda a, b: fill_rows(array_TF, a, b, floor_F, start_T, flat_N, value_N), n_tokens)
     return torch.from_numpy(flat_N), torch.from_numpy(value_N)
 
 
@@ -251,7 +257,7 @@ def decoded(
     tensors = (value_N, W_dec_FD, start_T1, feature_N)
     value, W_dec, start, feature = (tensor.detach().contiguous().numpy() for tensor in tensors)
     out = np.empty((len(start) - 1, W_dec.shape[1]), np.float32)
-    _over_rows(lambda a, b: write_rows(value, W_dec, start, feature, a, b, out), len(out), start)
+    in_parts(lambda a, b: write_rows(value, W_dec, start, feature, a, b, out), len(out), start)
     return torch.from_numpy(out)
 
 
@@ -272,7 +278,7 @@ def gradients(
     tensors = (x_Td, g_TD, W_dec_FD, value_N, start_T1, feature_N)
     x, g, W_dec, value, start, feature = (tensor.detach().contiguous().numpy() for tensor in tensors)
     g_N = np.empty(len(feature), np.float32)
-    _over_rows(lambda a, b: pair_products(g, W_dec, start, feature, a, b, g_N), len(x), start)
+    in_parts(lambda a, b: pair_products(g, W_dec, start, feature, a, b, g_N), len(x), start)
     if slope_N is not None:
         g_N *= slope_N.numpy()
     start_F1 = np.concatenate([[0], np.cumsum(np.bincount(feature, minlength=len(W_dec)))])
@@ -284,5 +290,5 @@ def gradients(
     def some(first: int, last: int) -> None:
         sum_pairs(x, g, start_F1, *by_N, first, last, to_enc, to_bias, to_dec)
 
-    _over_rows(some, len(W_dec), start_F1)
+    in_parts(some, len(W_dec), start_F1)
     return torch.from_numpy(to_enc), torch.from_numpy(to_bias), torch.from_numpy(to_dec)

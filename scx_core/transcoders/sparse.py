@@ -91,13 +91,13 @@ def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selec
     return Selection(pattern_of(candidates, *pre_TF.shape), cut, values)
 
 
-def above(pre_TF: torch.Tensor, level: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places in the flattened matrix of the values above a level, and the values, [N] each."""
+def above(pre_TF: torch.Tensor, level: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in the flattened matrix of the values above a level, and the values, [N] each. The level may
+    be one a feature, [F]."""
     if (kernels := _kernels(pre_TF)) is not None:
         return kernels.above(pre_TF, level)
-    flat = pre_TF.flatten()
-    places = (flat > level).nonzero()[:, 0]
-    return places, flat[places]
+    places = (pre_TF > level).flatten().nonzero()[:, 0]
+    return places, pre_TF.flatten()[places]
 
 
 def nth_largest(values_N: torch.Tensor, n: int) -> float:

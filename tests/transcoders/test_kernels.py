@@ -43,6 +43,16 @@ def test_above_is_what_comparing_finds(pre_TF, level):
     assert torch.equal(flat_N, wanted) and torch.equal(value_N, pre_TF.flatten()[wanted])
 
 
+@settings(deadline=None)
+@given(matrices(ANY))
+def test_every_feature_may_have_a_level_of_its_own(pre_TF):
+    level_F = torch.linspace(0, 2, pre_TF.shape[1])
+    wanted = (pre_TF > level_F).flatten().nonzero()[:, 0]
+    for found in (kernels.above, sparse.above):
+        flat_N, value_N = found(pre_TF, level_F)
+        assert torch.equal(flat_N, wanted) and torch.equal(value_N, pre_TF.flatten()[wanted])
+
+
 def test_a_batch_that_is_worth_it_is_selected_and_learnt_as_a_small_one(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     x_Td = torch.randn(64, 8, generator=generator)

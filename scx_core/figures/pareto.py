@@ -29,7 +29,7 @@ PARETO_FORMATS = (*PICTURE_FORMATS, "csv")
 WIDTH, HEIGHT = 1000.0, 640.0
 LEFT, TOP, RIGHT, BOTTOM = 92.0, 118.0, 92.0, 112.0
 _EDGE, _SIZE = 14.0, 12.0
-_ENTRY = 214.0  # width of a legend's entry
+_ACROSS = 3  # legend entries in a row: the longest name has room
 
 
 class Style(NamedTuple):
@@ -199,14 +199,15 @@ def style_of(kind: str, form: str = "transcoder") -> Style:
 
 
 def _legend(pen: Pen, shown: pd.DataFrame) -> None:
-    """One entry a line, four to a row, above the axes."""
+    """One entry a line, some to a row, above the axes."""
     marks = pen.figure.add_axes((0, 0, 1, 1), zorder=3)
     marks.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     marks.set_axis_off()
     columns = ["kind", "form", "skip"]
     lines = sorted({(str(kind), str(form), bool(skip)) for kind, form, skip in shown[columns].values})
+    wide, high = (WIDTH - LEFT - RIGHT) / _ACROSS, min(20.0, 44.0 / -(-len(lines) // _ACROSS))
     for place, (kind, form, skip) in enumerate(lines):
-        x, y = LEFT + place % 4 * _ENTRY, 72.0 + place // 4 * 20.0
+        x, y = LEFT + place % _ACROSS * wide, 68.0 + place // _ACROSS * high
         style = style_of(kind, form)
         marks.plot([x, x + 34], [y, y], color=style.colour, linewidth=1.0, linestyle=_dash(skip))
         marks.plot([x + 17], [y], marker=style.marker, markersize=4.2, color=style.colour)

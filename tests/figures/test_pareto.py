@@ -112,3 +112,19 @@ def test_saes_have_a_line_of_their_own():
     both = table(row("a", 8, 0.99), row("b", 8, 0.98)._replace(form="sae"))
     texts = [text.get_text() for axes in pareto_figure(both, KNOWN).axes for text in axes.texts]
     assert "TopK SAE" in texts and "TopK" in texts
+
+
+def test_the_longest_legend_entries_have_room_beside_each_other():
+    every = [(kind, form) for kind in STYLES for form in ("transcoder", "sae", "cross-layer")]
+    rows = [
+        row(f"{n}", 8 + n, 0.9, kind)._replace(form=form, skip=True) for n, (kind, form) in enumerate(every)
+    ]
+    figure = pareto_figure(table(*rows), KNOWN)
+    figure.canvas.draw()
+    entries = [text for axes in figure.axes for text in axes.texts if text.get_text().endswith("affine skip")]
+    boxes = [text.get_window_extent() for text in entries]
+    assert len(boxes) == len(every)
+    mark = 42 * figure.bbox.width / 1000  # the line and the marker in front of the words
+    for one, other in combinations(boxes, 2):
+        beside = one.x1 <= other.x0 - mark or other.x1 <= one.x0 - mark
+        assert beside or abs(one.y0 - other.y0) > 0.7 * one.height

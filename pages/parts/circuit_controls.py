@@ -20,6 +20,7 @@ from scx_core.runs import options_of
 
 ALL = "all other types"
 CONSENSUS, ONE_CELL, DIFFERENCE = "Consensus", "One cell", "Difference"
+WIDTHS = (235, 190, 145, 100, 110, 100)  # pixels: one line beside the side bar, two in a narrow window
 DEFAULT_CELLS = 30  # drawn within two seconds on two cores
 DRAWN = ("max_genes", "max_features", "min_cell_share", "show_errors", "show_bias", "colour_by")
 
@@ -29,8 +30,8 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
     table = tracer.table
     sizes = table.cells_per_type()
     with st.container(border=True):
-        widths = [3, 2.7, 2, 1.5, 1.6, 1.4]
-        left, middle, *right, size, more = st.columns(widths, vertical_alignment="bottom")
+        line = st.container(horizontal=True, vertical_alignment="bottom")
+        left, middle, *right, size, more = (line.container(width=width) for width in WIDTHS)
         label = kept.keep(
             "label",
             left.selectbox(

@@ -71,6 +71,22 @@ def test_every_page_fits_a_narrow_window(address: str) -> None:
             walk.no_errors(page)
 
 
+# Words of a control that do not fit into it; a name of a cell type may be longer than any control.
+CUT = """() => [...document.querySelectorAll(
+  '[data-testid="stMainBlockContainer"] :is([data-testid="stSelectbox"], [data-testid="stPopover"]) *'
+)].filter(e => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline"
+  && getComputedStyle(e).overflowX !== "visible").map(e => e.value || e.innerText)"""
+
+
+def test_the_controls_of_a_circuit_show_their_words_in_a_small_window(address: str) -> None:
+    with server.browser(width=1000) as (context, _):
+        page = context.new_page()
+        page.goto(f"{address}/circuits")
+        page.get_by_text(re.compile("over 30 cells of the type")).wait_for()
+        walk.at_rest(page)
+        assert page.evaluate(CUT) == []
+
+
 def test_a_bad_upload_is_refused_in_words(address: str, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 

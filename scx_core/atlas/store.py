@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from scx_core.atlas.human import FILE as LABELS_FILE
 from scx_core.atlas.human import Given, add_label, current
+from scx_core.atlas.sorted_rows import rows_where, unreadable
 from scx_core.errors import ScxError
 from scx_core.runs import read_json, write_json
 from scx_core.runs.files import replace_atomic
@@ -159,27 +161,22 @@ class Atlas:
         with it too). Raises ScxError for a gene that no sentence of this atlas holds.
         """
         wanted = symbol.upper()
-        slots = self.table("slots")
-        own = slots[slots["gene"] == wanted]
-        if own.empty:
+        slots = self._slots
+        own = slots.filter(pc.equal(slots["gene"].cast(pa.string()), wanted))
+        if not len(own):
             raise ScxError(
                 f"{wanted} stands in no sentence of this atlas.", "Check the symbol, or take more cells."
             )
-        key = ["layer", "feature"]
-        reads = self._read("readers", pc.field("gene") == wanted).to_pandas()
-        first = own.loc[own["piece"] == 0, "token"].tolist()
-        pushing = pc.field("token").isin(first) & (pc.field("weight") > 0)
-        writes = self._read("writes", pushing, [*key, "weight"]).to_pandas()
-        both = (
-            reads[[*key, "share"]]
-            .rename(columns={"share": "reads"})
-            .merge(
-                writes.groupby(key, as_index=False)["weight"].max().rename(columns={"weight": "pushes"}),
-                on=key,
-                how="outer",
-            )
-        )
-        found = self.features.merge(both, on=key)
+        first = own.filter(pc.equal(own["piece"], 0))["token"].to_numpy()
+        readers = self._readers(wanted, ["layer", "feature", "share"])
+        row_R = self._index(*(readers[name].to_numpy().astype(int) for name in ("layer", "feature")))
+        reads = pd.Series(readers["share"].to_numpy(), row_R, name="reads")
+        token_P, row_P, weight_P = self._pushing
+        here_P = np.isin(token_P, first)
+        pushes = pd.Series(weight_P[here_P], row_P[here_P], name="pushes").groupby(level=0).max()
+        both = pd.concat([reads, pushes], axis=1).sort_index()
+        found = self.feature_table.take(both.index.to_numpy()).to_pandas()
+        found = found.assign(reads=both["reads"].to_numpy(), pushes=both["pushes"].to_numpy())
         return found.sort_values(["reads", "pushes"], ascending=False, kind="stable", ignore_index=True)
 
     def labels(self) -> dict[str, str]:
@@ -206,11 +203,23 @@ class Atlas:
         return add_label(self.folder / LABELS_FILE, layer, number, label, author)
 
     @cached_property
-    def _texts(self) -> dict[int, str]:
-        slots = self.table("slots")
-        return dict(zip(slots["token"].tolist(), slots["text"].astype(str), strict=True))
+    def _slots(self) -> pa.Table:
+        return self._read("slots")
 
-    def _index(self, layer: int, number: int) -> int:
+    @cached_property
+    def _pushing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Token, row of `features` and weight of every token that a feature pushes up."""
+        columns = ["layer", "feature", "token", "weight"]
+        found = self._read("writes", (pc.field("token") >= 0) & (pc.field("weight") > 0), columns)
+        layer_P, feature_P, token_P, weight_P = (found[name].to_numpy() for name in columns)
+        return token_P, self._index(layer_P.astype(int), feature_P), weight_P
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        slots = self._slots
+        return dict(zip(slots["token"].to_pylist(), slots["text"].to_pylist(), strict=True))
+
+    def _index(self, layer: Any, number: Any) -> Any:
         return layer * int(self.meta["n_units"]) + number
 
     def _check(self, layer: int, number: int) -> None:
@@ -220,6 +229,11 @@ class Atlas:
                 f"This atlas has no feature {number} in layer {layer}.",
                 f"Layers run from 0 to {layers - 1}, features from 0 to {units - 1}.",
             )
+
+    def _readers(self, gene: str, columns: list[str]) -> pa.Table:
+        if self.folder is None:
+            return self._read("readers", pc.field("gene") == gene, columns)
+        return rows_where(self.folder / "readers.parquet", "gene", gene, columns)
 
     def _read(
         self, name: str, where: pc.Expression | None = None, columns: list[str] | None = None
@@ -231,8 +245,7 @@ class Atlas:
         try:
             return pq.read_table(path, columns=columns, filters=where)
         except (OSError, pa.ArrowException) as error:
-            problem = f"{path} could not be read ({str(error)[:120]})."
-            raise ScxError(problem, "Make the atlas anew with `scx atlas`.") from error
+            raise unreadable(path, error) from error
 
 
 def _write(table: pa.Table, name: str, path: Path) -> None:
@@ -248,7 +261,9 @@ def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
     stored = {
         name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
     }
-    by_gene = tables["genes"].sort_values(["gene", "layer", "feature"], kind="stable")
+    # By name, so that the names that a group of rows runs from and to say whether a gene can be in it.
+    genes = tables["genes"].astype({"gene": str})
+    by_gene = genes.sort_values(["gene", "layer", "feature"], kind="stable")
     stored["sets"] = pa.schema(SET_COLUMNS.items()).empty_table()
     stored["readers"] = _narrow(pa.Table.from_pandas(by_gene, preserve_index=False))
     return stored

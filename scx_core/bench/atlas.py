@@ -20,7 +20,7 @@ from scx_core.cells import CellTable
 from scx_core.language import Language
 from scx_core.transcoders import TranscoderSet
 
-N_GENES, N_TYPES, PER_FEATURE = 20_000, 40, 20
+N_GENES, N_TYPES, PER_FEATURE, PUSHED = 20_000, 40, 20, 10
 WIDTH = 16  # tokens of an example's context
 
 
@@ -163,7 +163,8 @@ def _examples(rng: np.random.Generator, layer_N: np.ndarray, feature_N: np.ndarr
 
 
 def _writes(rng: np.random.Generator, layer_N: np.ndarray, feature_N: np.ndarray) -> pd.DataFrame:
-    token_N = rng.integers(0, N_GENES, len(layer_N))
+    n = len(layer_N) * PUSHED
+    token_N = rng.integers(0, N_GENES, n)
     texts = pd.Categorical.from_codes(token_N, [f"GENE{number}" for number in range(N_GENES)])
-    columns = {"layer": layer_N, "feature": feature_N, "kind": "token", "token": token_N, "text": texts}
-    return pd.DataFrame(columns | {"weight": rng.normal(size=len(layer_N))})
+    columns = {"layer": layer_N.repeat(PUSHED), "feature": feature_N.repeat(PUSHED), "kind": "token"}
+    return pd.DataFrame(columns | {"token": token_N, "text": texts, "weight": rng.random(n)})

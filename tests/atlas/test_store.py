@@ -2,9 +2,12 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from scx_core.atlas import Atlas, AtlasConfig, collect
+from scx_core.atlas.sorted_rows import rows_where
 from scx_core.errors import ScxError
 from scx_core.runs import sha256_of
 from tests.atlas.planted import planted
@@ -70,6 +73,24 @@ def test_the_features_of_a_gene(case, saved):
     assert number in found.loc[found["reads"] > 0.1, "feature"].tolist()
     with pytest.raises(ScxError, match="NOGENE"):
         saved.gene("NoGene")
+
+
+def test_a_gene_is_found_on_disk_as_in_memory(atlas, saved):
+    genes = [gene for gene in atlas.table("slots")["gene"].astype(str).unique() if gene]
+    for gene in genes[:10]:
+        pd.testing.assert_frame_equal(saved.gene(gene), atlas.gene(gene))
+
+
+def test_rows_of_a_text_lie_in_any_group(tmp_path):
+    names = sorted(f"G{number}" for number in range(40) for _ in range(number % 4))
+    table = pa.table({"gene": pa.array(names).dictionary_encode(), "n": list(range(len(names)))})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=7)
+    for gene in {*names, "A", "G11A", "Z"}:
+        wanted = [n for n, name in enumerate(names) if name == gene]
+        assert rows_where(tmp_path / "rows.parquet", "gene", gene, ["n"])["n"].to_pylist() == wanted
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ScxError, match=r"rows\.parquet could not be read"):
+        rows_where(tmp_path / "rows.parquet", "gene", "A", ["n"])
 
 
 def test_labels_of_people_win_and_can_be_taken_back(case, saved):

@@ -13,7 +13,7 @@ from scx_core.transcoders.session import Session
 from scx_core.transcoders.tokens import cells_of_step
 from scx_core.transcoders.trainee import Trainee
 
-GAP = 1e-4  # relative distance of two values that are not the same but for rounding
+NEAR = 0.005  # share of the active features that a calibrated level may be off, to lie in a gap
 
 
 def calibrated(session: Session) -> TranscoderSet | None:
@@ -59,17 +59,15 @@ def _largest(
 
 
 def _cut_at(values_N: torch.Tensor, wanted: int) -> float:
-    """A level that about `wanted` of the values lie above: the middle of the gap nearest to that number.
+    """A level that about `wanted` of the values lie above: in the middle of the widest gap near that number.
 
     The prompts of all cells begin with the same words, so the same value comes back once a cell, to rounding.
     A level at a value would let some of them pass and others not, as rounding has it.
     """
     if len(values_N) <= wanted:
         return 0.0
-    sorted_N = values_N.sort(descending=True).values
-    above_N, below_N = sorted_N[:-1], sorted_N[1:]
-    ends = 1 + (above_N - below_N > GAP * above_N).nonzero()[:, 0]  # how many values each gap leaves above it
-    if not len(ends):
-        return float(sorted_N[-1])  # all are the same: none passes
-    last = int(ends[(ends - wanted).abs().argmin()])
-    return float((sorted_N[last - 1] + sorted_N[last]) / 2)
+    near = max(1, int(NEAR * wanted))
+    first, last = max(0, wanted - near - 1), min(len(values_N), wanted + near + 1)
+    near_N = values_N.topk(last).values[first:]
+    gap = int((near_N[:-1] / near_N[1:].clamp(min=1e-30)).argmax()) if len(near_N) > 1 else 0
+    return float(near_N[gap : gap + 2].mean())

@@ -165,9 +165,20 @@ def test_a_fresh_layer_of_similar_tokens_does_not_write_their_output_many_times_
 
 
 def test_a_calibrated_level_lies_in_a_gap_and_never_among_values_that_are_the_same_to_rounding():
-    repeated = 2.0 + torch.arange(10) * 1e-7
-    values = torch.cat([torch.tensor([3.0, 2.5, 1.0, 0.5]), repeated])
-    for wanted in range(2, 13):
-        level = _cut_at(values[torch.randperm(14)], wanted)
-        assert int((values > level).sum()) == (2 if wanted <= 7 else 12)
-    assert _cut_at(values, 14) == 0.0 and _cut_at(repeated, 4) == pytest.approx(2.0)
+    repeated = 2.0 + torch.arange(4) * 1e-7
+    rest = torch.linspace(1.0, 3.0, 999)
+    values = torch.cat([rest[(rest - 2).abs() > 1e-3], repeated])
+    values = values[torch.randperm(len(values))]
+    above = int((values > 2.0005).sum())
+    for wanted in range(above, above + 5):
+        passed = int((values > _cut_at(values, wanted)).sum())
+        assert abs(passed - wanted) <= 3 and passed not in range(above + 1, above + 4)
+    assert _cut_at(values, len(values)) == 0.0 and _cut_at(repeated, 2) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("n", [10, 1000, 300_000])
+def test_a_calibrated_level_leaves_as_many_as_wanted(n):
+    values = torch.randn(n, generator=torch.Generator().manual_seed(0)).abs()
+    for wanted in (n // 10, n // 2, n - 1):
+        passed = int((values > _cut_at(values, wanted)).sum())
+        assert abs(passed - wanted) <= max(1, 0.005 * wanted)

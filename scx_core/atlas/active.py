@@ -1,6 +1,7 @@
 """The activations of a batch's units, as far as they are needed: active pairs of few, or a matrix of many.
 
-Legend: N tokens, R places of a batch (padding included), F units, E active pairs (token, unit).
+Legend: N tokens, R places of a batch (padding included), F units, E active pairs (token, unit), C examples,
+W tokens of context.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from scx_core.atlas.loops import values_at
+from scx_core.atlas.loops import values_of_pairs, values_of_rows
 from scx_core.transcoders.sparse import above
 
 
@@ -31,24 +33,12 @@ class Pairs:
         counts_N = torch.bincount(self.token_E, minlength=self.n_tokens)
         return torch.cat([counts_N.new_zeros(1), counts_N.cumsum(0)])
 
-    def at(self, token_X: torch.Tensor, unit_X: torch.Tensor) -> torch.Tensor:
-        """Activations at some tokens and units of one shape, 0 where they are no pair."""
-        if self.value_E.device.type != "cpu":
-            return self.at_with_torch(token_X, unit_X)
-        value_X = torch.zeros(token_X.shape, dtype=self.value_E.dtype)
-        held = self.start_N1, self.unit_E, self.value_E
-        parts = (*held, token_X.flatten(), unit_X.flatten(), value_X.view(-1))
-        values_at(*(part.numpy() for part in parts))
-        return value_X
-
-    def at_with_torch(self, token_X: torch.Tensor, unit_X: torch.Tensor) -> torch.Tensor:
-        """`at` on any device."""
-        if not len(self.token_E):
-            return torch.zeros(token_X.shape, dtype=self.value_E.dtype, device=self.value_E.device)
-        place_E = self.token_E * self.n_units + self.unit_E
-        wanted_X = token_X * self.n_units + unit_X
-        found_X = torch.searchsorted(place_E, wanted_X).clamp(max=len(place_E) - 1)
-        return self.value_E[found_X] * (place_E[found_X] == wanted_X)
+    def around(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
+        """Activations of some units at the tokens near_CW (−1: none, and 0), float32 [C, W]."""
+        value_CW = np.empty(near_CW.shape, dtype=np.float32)
+        held = (part.cpu().numpy() for part in (self.start_N1, self.unit_E, self.value_E))
+        values_of_pairs(near_CW, unit_C, *held, value_CW)
+        return value_CW
 
 
 class Matrix(NamedTuple):
@@ -62,9 +52,11 @@ class Matrix(NamedTuple):
         """F."""
         return self.z_RF.shape[1]
 
-    def at(self, token_X: torch.Tensor, unit_X: torch.Tensor) -> torch.Tensor:
-        """Activations at some tokens and units of one shape."""
-        return self.z_RF[self.row_N[token_X], unit_X].relu()
+    def around(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
+        """Activations of some units at the tokens near_CW (−1: none, and 0), float32 [C, W]."""
+        value_CW = np.empty(near_CW.shape, dtype=np.float32)
+        values_of_rows(near_CW, unit_C, self.z_RF.cpu().numpy(), self.row_N.cpu().numpy(), value_CW)
+        return value_CW
 
     def pairs(self, token_n: torch.Tensor) -> Pairs:
         """The active pairs of some tokens, which are given by their numbers, ascending."""

@@ -77,12 +77,9 @@ class Examples:
             return
         row_N, position_N, id_N, slot_N = (part.cpu().numpy() for part in tokens)
         token_C = self._token_Fk[where]
-        near_CW = np.full((len(token_C), self.before + 1 + self.after), -1)
-        id_CW = near_CW.copy()
+        near_CW, id_CW = np.empty((2, len(token_C), self.before + 1 + self.after), dtype=np.int64)
         contexts(token_C, self.before, row_N, id_N, near_CW, id_CW)
-        asked = near_CW.clip(0), np.broadcast_to(where[0][:, None], near_CW.shape)
-        values = active.at(*(torch.from_numpy(part.copy()).to(tokens.row_N.device) for part in asked))
-        values_CW = values.cpu().numpy() * (near_CW >= 0)
+        values_CW = active.around(near_CW, where[0])
         new = {
             "position": position_N[token_C],
             "slot": slot_N[token_C],

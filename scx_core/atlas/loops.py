@@ -84,22 +84,34 @@ def contexts(token_C, before, row_N, id_N, near_CW, id_CW) -> None:
     for c in range(len(token_C)):
         for w in range(near_CW.shape[1]):
             n = token_C[c] + w - before
-            if 0 <= n < len(row_N) and row_N[n] == row_N[token_C[c]]:
-                near_CW[c, w], id_CW[c, w] = n, id_N[n]
+            inside = 0 <= n < len(row_N) and row_N[n] == row_N[token_C[c]]
+            near_CW[c, w], id_CW[c, w] = (n, id_N[n]) if inside else (-1, -1)
 
 
 @compiled
-def values_at(start_N1, unit_E, value_E, token_X, unit_X, value_X) -> None:
-    """The activations at some tokens and units; where they are no pair, `value_X` stays. The pairs of token
-    n, sorted by unit, begin at `start_N1[n]`."""
-    for x in range(len(token_X)):
-        low, high = start_N1[token_X[x]], start_N1[token_X[x] + 1]
-        end = high
-        while low < high:
-            middle = (low + high) // 2
-            if unit_E[middle] < unit_X[x]:
-                low = middle + 1
-            else:
-                high = middle
-        if low < end and unit_E[low] == unit_X[x]:
-            value_X[x] = value_E[low]
+def values_of_pairs(near_CW, unit_C, start_N1, unit_E, value_E, value_CW) -> None:
+    """The activations of a unit at the tokens around it. Pairs are sorted by unit within each token."""
+    for c in range(len(unit_C)):
+        for w in range(near_CW.shape[1]):
+            value_CW[c, w] = 0.0
+            if near_CW[c, w] < 0:
+                continue
+            low, end = start_N1[near_CW[c, w]], start_N1[near_CW[c, w] + 1]
+            high = end
+            while low < high:
+                middle = (low + high) // 2
+                if unit_E[middle] < unit_C[c]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < end and unit_E[low] == unit_C[c]:
+                value_CW[c, w] = value_E[low]
+
+
+@compiled
+def values_of_rows(near_CW, unit_C, z_RF, row_N, value_CW) -> None:
+    """The same where the positive part of token n is row `row_N[n]` of a matrix."""
+    for c in range(len(unit_C)):
+        for w in range(near_CW.shape[1]):
+            n = near_CW[c, w]
+            value_CW[c, w] = 0.0 if n < 0 else max(z_RF[row_N[n], unit_C[c]], np.float32(0.0))

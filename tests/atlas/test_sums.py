@@ -58,14 +58,14 @@ def test_sums(batches, kind, dense, monkeypatch):
 
 
 def test_activations_are_found_by_token_and_unit(batches):
+    unit_C = np.arange(N_UNITS)
     for _, z_NF in batches:
-        token_X, unit_X = torch.cartesian_prod(torch.arange(len(z_NF)), torch.arange(N_UNITS)).T
-        pairs = pairs_above(z_NF, 0.0)
-        for found in (pairs.at, pairs.at_with_torch, as_matrix(z_NF).at):
-            assert torch.equal(found(token_X, unit_X), z_NF.flatten())
+        near_CW = np.tile(np.arange(-1, len(z_NF)), (N_UNITS, 1))
+        wanted = np.pad(z_NF.T.numpy(), ((0, 0), (1, 0)))
+        for active in (pairs_above(z_NF, 0.0), as_matrix(z_NF)):
+            assert np.array_equal(active.around(near_CW, unit_C), wanted)
     nothing = pairs_above(torch.zeros(2, 3), 0.0)
-    for found in (nothing.at, nothing.at_with_torch):
-        assert found(torch.tensor([1]), torch.tensor([2])).tolist() == [0.0]
+    assert nothing.around(np.array([[1]]), np.array([2])).tolist() == [[0.0]]
 
 
 def in_cells(sizes):

@@ -243,6 +243,9 @@ class Atlas:
             return table.select(columns) if columns else table
         path = self.folder / f"{name}.parquet"
         try:
+            if where is None:  # without the detour by a data set, which costs more than a small table
+                with pq.ParquetFile(path) as file:
+                    return file.read(columns)
             return pq.read_table(path, columns=columns, filters=where)
         except (OSError, pa.ArrowException) as error:
             raise unreadable(path, error) from error
@@ -250,7 +253,8 @@ class Atlas:
 
 def _write(table: pa.Table, name: str, path: Path) -> None:
     if name == "features":  # opened first: fast rather than small
-        pq.write_table(table, path, compression="lz4", row_group_size=WHOLE)
+        texts = [one.name for one in table.schema if pa.types.is_dictionary(one.type)]
+        pq.write_table(table, path, compression="none", use_dictionary=texts, row_group_size=WHOLE)
     else:
         pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
 

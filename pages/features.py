@@ -18,6 +18,7 @@ from pages.parts.feature_label import feature_label
 from pages.parts.feature_links import feature_links_view
 from pages.parts.gene_sets_form import gene_sets_form
 from pages.parts.gene_view import gene_view
+from pages.parts.match_view import match_view
 from pages.parts.messages import heading
 from pages.parts.page import run_page
 from pages.parts.session import Context, context
@@ -25,7 +26,7 @@ from pages.parts.verdict_view import verdict_view
 from pages.parts.words import count, safe
 from scx_core.atlas import Atlas
 
-VIEWS = ("Features", "One gene", "Verdict shares")
+VIEWS = ("Features", "One gene", "Verdict shares", "Another set")
 
 
 def page() -> None:
@@ -59,6 +60,8 @@ def _all(ctx: Context, atlas: Atlas) -> None:
         gene_view(atlas)
     elif view == VIEWS[2]:
         verdict_view(atlas)
+    elif view == VIEWS[3]:
+        match_view(ctx)
     else:
         feature_list.feature_list(atlas)
 

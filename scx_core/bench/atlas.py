@@ -83,7 +83,9 @@ def generated_atlas(folder: Path, layers: int, units: int, seed: int = 0) -> Atl
     rng = np.random.default_rng(seed)
     layer_N, feature_N = (part.ravel() for part in np.indices((layers, units)))
     genes = np.array([f"GENE{number}" for number in range(N_GENES)])
-    top_NG = np.sort(rng.integers(0, N_GENES, (len(layer_N), PER_FEATURE)), 1)
+    # Sorted and moved apart: no gene twice.
+    top_NG = np.sort(rng.integers(0, N_GENES - PER_FEATURE, (len(layer_N), PER_FEATURE)), 1)
+    top_NG += np.arange(PER_FEATURE)
     share_NG = -np.sort(-rng.dirichlet(np.ones(PER_FEATURE), len(layer_N)), 1)
     tables = {
         "features": _features(rng, layer_N, feature_N, genes[top_NG[:, :5]]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import atlas_source, feature_list
+from pages.parts import atlas_source, feature_list, match_view
 from scx_core.atlas import Atlas, AtlasConfig, atlas_of
 from scx_core.cells import open_cells
 from scx_core.language import load_language
@@ -105,6 +105,19 @@ def test_shares_stand_beside_both_nulls_and_the_neurons(kept_atlas: Path) -> Non
     columns = well(app).dataframe[0].value.columns
     assert {"real", "activations shuffled", "genes shuffled", "neurons"} <= set(columns)
     assert "fire at a few genes" in said(app)
+
+
+def test_another_set_is_matched_on_the_page(kept_atlas: Path) -> None:
+    app = page()
+    app.button_group[0].set_value("Another set").run()
+    assert pick(app, "Other set").value == "embedded-paper"
+    next(field for field in app.number_input if field.label == "Cells").set_value(6).run()
+    words = said(well(button(app, "Match").click().run()))
+    assert all(f"By {way}:" in words for way in ("weights", "activation", "genes")) and not app.error
+    shares, pairs = (table.value for table in app.dataframe)
+    everywhere = shares[shares["layer"] == "all"]
+    assert (everywhere["generalises"] > everywhere["generalises_null"]).all()
+    assert len(pairs) == match_view.ROWS and pairs["score"].is_monotonic_decreasing
 
 
 def test_gene_sets_of_ones_own_are_tested_on_the_page(kept_atlas: Path) -> None:

@@ -1,4 +1,4 @@
-"""What all tests share: no deadline for property tests, and numbers that are the processor's own."""
+"""What all tests share: no deadline for properties, numbers that are the processor's own, one main module."""
 
 import sys
 from collections.abc import Iterator
@@ -17,3 +17,11 @@ def subnormal_numbers() -> Iterator[None]:
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """A page under test runs as `__main__`, and stays it; a new process would begin by running that page."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before

@@ -133,7 +133,15 @@ def test_runs_are_listed_by_name_and_damaged_ones_left_out(tmp_path):
     assert [run.name for run in list_runs(tmp_path)] == ["a", "b"]
 
 
-def test_the_first_signal_sets_the_flag_and_the_second_acts_as_before():
+@pytest.fixture
+def interruptible():
+    """A shell that starts tests in the background lets them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_sets_the_flag_and_the_second_acts_as_before(interruptible):
     with pytest.raises(KeyboardInterrupt), stop_requested() as asked:
         assert not asked()
         signal.raise_signal(signal.SIGINT)

@@ -10,6 +10,7 @@ Legend: M rows, K inputs, N outputs.
 
 from __future__ import annotations
 
+import os
 from types import MethodType
 from typing import Any
 
@@ -17,9 +18,10 @@ import torch
 from torch.nn import functional as nnf
 
 ROWS = 32  # fewer rows gain nothing
-# oneDNN writes a program for every shape and keeps a thousand of them, 1.5 MB each. Batches have a number of
-# tokens of their own each, so rows are filled up to the next multiple: rows from which on → multiple.
-MULTIPLES = ((0, 64), (1024, 256), (16_384, 2048))
+# oneDNN writes a program for every shape and keeps 1,024 of them, of up to 4 MB each, while every batch has a
+# number of tokens of its own. Both limits are read at the first product; writing one anew takes 0.7 ms.
+for _limit in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_limit, "64")
 
 
 def _fits(x: torch.Tensor, weight_NK: torch.Tensor) -> bool:
@@ -34,16 +36,7 @@ def _known() -> bool:
 
 
 def _product(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None) -> torch.Tensor:
-    x_MK = x.reshape(-1, x.shape[-1])
-    y_MN = torch.ops.mkldnn._linear_pointwise(_filled(x_MK), weight_NK, bias_N, "none", [], "")
-    return y_MN[: len(x_MK)].view(*x.shape[:-1], len(weight_NK))
-
-
-def _filled(x_MK: torch.Tensor) -> torch.Tensor:
-    """With rows of 0 up to the next multiple."""
-    multiple = next(step for least, step in reversed(MULTIPLES) if len(x_MK) >= least)
-    missing = -len(x_MK) % multiple
-    return nnf.pad(x_MK, (0, 0, 0, missing)) if missing else x_MK
+    return torch.ops.mkldnn._linear_pointwise(x, weight_NK, bias_N, "none", [], "")
 
 
 def linear(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None = None) -> torch.Tensor:
@@ -68,8 +61,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         x, weight_NK = ctx.saved_tensors
-        # In these the rows of the batch are what is summed over: numbers of 0 change nothing.
-        g_MN, x_MK = (_filled(t.reshape(-1, t.shape[-1])) for t in (g, x))
+        g_MN, x_MK = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             _product(g.contiguous(), weight_NK.T.contiguous(), None) if of_x else None,

@@ -95,6 +95,11 @@ def _show(found: Smallest) -> None:
         f"**{count(ours.size, 'feature')}** keep **{kept:.2f}** of {safe(found.target)} {where}: "
         f"{found.logits['full']:.2f} logits with all features, {found.logits['empty']:.2f} with none."
     )
+    if found.faint:
+        st.warning(
+            "All features together change this score by little, or by less than it varies from cell to cell: "
+            "shares of so little say little about the type."
+        )
     if not ours.reached:
         st.warning("No set of this circuit's features keeps the wanted share; this is the closest.")
     rows = [

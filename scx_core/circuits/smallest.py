@@ -33,6 +33,7 @@ from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 
 NO_DIFFERENCE = 1e-9  # logits
+FAINT = 0.1  # logits
 GREEDY = 16  # plain greedy is followed up to so many times the size of the set that was searched
 # The kinds of baselines.influence_cut: names of the cut, and of the search and greedy for what it recovers.
 CUTS = {
@@ -113,6 +114,13 @@ class Smallest(NamedTuple):
     unexplored: float | None
     cells: dict[str, tuple[int, ...]]
     provenance: dict[str, Any]
+
+    @property
+    def faint(self) -> bool:
+        """Whether the features make so little of the target that a share of it says little: less than
+        FAINT logits, or less than the difference varies from cell to cell."""
+        made, varies = self.logits["full"] - self.logits["empty"], self.logits.get("difference_sd", 0.0)
+        return abs(made) < FAINT or abs(made) < varies  # of one cell the sd is nan: never more
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""

@@ -149,3 +149,12 @@ def test_mistakes_are_named(tracer, call, words):
 def _few(tracer):
     labels = np.where(np.cumsum(tracer.table.labels == LABEL) <= 3, tracer.table.labels, "")
     return SimpleNamespace(table=SimpleNamespace(labels=labels, name="few", types=[LABEL]))
+
+
+@pytest.mark.parametrize(
+    ("full", "sd", "faint"),
+    [(1.0, 0.5, False), (-1.0, 0.5, False), (1.0, 1.5, True), (0.05, 0.0, True), (1.0, float("nan"), False)],
+)
+def test_a_share_of_next_to_nothing_is_called_faint(found, full, sd, faint):
+    logits = {"full": full + 2.0, "empty": 2.0, "difference_sd": sd}
+    assert found._replace(logits=logits).faint is faint

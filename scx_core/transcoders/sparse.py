@@ -182,9 +182,9 @@ def decode_soft(
     """Σ over each token's `n` largest pre-activations p, of any sign, of scale softplus(p / scale) W_dec[i],
     [T, d], with gradients to the weights (not to `scale`, a number)."""
     if not sparse_kernels(x_Td.device):
-        pre_TF = torch.nn.functional.linear(x_Td, W_enc_Fd, b_enc_F)
+        pre_TF = nnf.linear(x_Td, W_enc_Fd, b_enc_F)
         top = pre_TF.topk(n, dim=1)
-        soft_Tn = scale * torch.nn.functional.softplus(top.values / scale)
+        soft_Tn = scale * nnf.softplus(top.values / scale)
         return torch.zeros_like(pre_TF).scatter(1, top.indices, soft_Tn) @ W_dec_Fd
     with torch.no_grad():
         pre_TF = linear(x_Td, W_enc_Fd, b_enc_F)
@@ -194,9 +194,9 @@ def decode_soft(
             feature_Tn = pre_TF.topk(n, dim=1).indices.sort(dim=1).values
             value_Tn = pre_TF.gather(1, feature_Tn)
         start_T1 = torch.arange(len(x_Td) + 1) * n
-        token_N = torch.arange(len(x_Td))[:, None].expand(-1, n).flatten()
+        token_N = _repeated(torch.full((len(x_Td),), n), n)
         soft_N = value_Tn.flatten() / scale
-        value_N, slope_N = scale * torch.nn.functional.softplus(soft_N), soft_N.sigmoid()
+        value_N, slope_N = scale * nnf.softplus(soft_N), soft_N.sigmoid()
     pattern = Pattern(start_T1, feature_Tn.flatten(), token_N)
     return _SparseCode.apply(x_Td, value_N, slope_N, pattern, W_enc_Fd, b_enc_F, W_dec_Fd)
 

@@ -71,7 +71,7 @@ def _maker(ctx: Context) -> None:
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:
         _cells(table.n_cells, table.unit)
-    st.caption("About three minutes for the embedded default on two cores. Keep this page open meanwhile.")
+    st.caption("About twenty seconds for the embedded default on two cores. Keep this page open meanwhile.")
     if not go.button("Make the atlas", type="primary", width="stretch"):
         return
     _make(ctx, st.empty())

@@ -47,7 +47,7 @@ def smallest_circuit(ctx: Context, request: Request) -> None:
         with shown_errors():
             cfg = config_form(SmallestConfig(), "smallest", names)
             key = _key(ctx, request, cfg)
-            asked = st.button("Search", help="Takes about a minute and a half with 4 layers on two cores.")
+            asked = st.button("Search", help="Takes about a minute with 4 layers on two cores.")
             found = _FOUND.get(key, lambda: _search(ctx, request, cfg)) if asked else _FOUND.peek(key)
             if found is not None:
                 _show(found)

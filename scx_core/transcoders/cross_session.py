@@ -36,16 +36,16 @@ def session_of(cfg: TranscoderConfig) -> type[Session]:
 
 
 class _Sums:
-    """What the parts of a batch add to a layer's report: loss, how often each feature fires, its cuts."""
+    """What the parts of a batch add to a layer's report: loss, how often each feature fires, the cut."""
 
     def __init__(self) -> None:
-        self.loss, self.fires_F, self.cuts = 0.0, torch.zeros(()), list[float]()
+        self.loss, self.cut, self.fires_F = 0.0, 0.0, torch.zeros(())
 
-    def add(self, loss: torch.Tensor, code: Code) -> None:
-        """One more part."""
+    def add(self, loss: torch.Tensor, code: Code, share: float) -> None:
+        """One more part, of this share of the tokens (the loss is by its share already)."""
         self.loss += loss.item()
         self.fires_F = self.fires_F.to(code.fires_F.device) + code.fires_F
-        self.cuts += [code.cut] if code.cut else []
+        self.cut += share * (code.cut or 0.0)
 
 
 def check_team(cfg: TranscoderConfig, processes: int) -> None:
@@ -147,9 +147,10 @@ class CrossSession(Session):
             for layer, (t, (x_Td, y_Td), code) in enumerate(zip(trainees, pairs, codes, strict=True)):
                 error_Td = y_Td[part] - t.output(x_Td[part], writes[layer])
                 loss = t.error_term(error_Td, y_Td[part], weight_T[part]) + code.penalty
-                losses.append(loss * (len(error_Td) / n))
+                share = len(error_Td) / n
+                losses.append(loss * share)
                 errors[layer][part] = error_Td.detach()
-                sums[layer].add(losses[-1], code)
+                sums[layer].add(losses[-1], code, share)
             with phase("backward"):
                 torch.stack(losses).sum().backward()
         return [
@@ -171,7 +172,7 @@ class CrossSession(Session):
         missing_TD = torch.cat([*missing], 1)
         step.revive(x_Td, missing_TD, dead_F, float(missing_TD.square().sum()))
         if trainee.cfg.kind != "relu" and level is None:
-            level = step.smallest(torch.tensor(sums.cuts))
+            level = sums.cut
         trainee.remember(sums.fires_F, step.n, level, k)
         variance = (y_Td - y_Td.mean(0)).square().sum()
         fvu, l0 = missing[0].square().sum() / variance, float(sums.fires_F.sum()) / step.n

@@ -175,20 +175,40 @@ pair_products = compiled(_pair_products, fastmath={"reassoc", "contract"})
 
 
 @compiled
+def _add_pair(total_d, factor, row_d):
+    for j in range(len(total_d)):
+        total_d[j] += factor * row_d[j]
+
+
+@compiled
+def _add_four(total_d, factors, at, rows_Td, token_of_N):
+    """Four pairs from place `at` on, one after another as `_add_pair` does, with the sums read once."""
+    a, b, c, d = factors[at], factors[at + 1], factors[at + 2], factors[at + 3]
+    row_a, row_b = rows_Td[token_of_N[at]], rows_Td[token_of_N[at + 1]]
+    row_c, row_d = rows_Td[token_of_N[at + 2]], rows_Td[token_of_N[at + 3]]
+    for j in range(len(total_d)):
+        total_d[j] = total_d[j] + a * row_a[j] + b * row_b[j] + c * row_c[j] + d * row_d[j]
+
+
+@compiled
 def sum_pairs(x_Td, g_TD, start_F1, token_of_N, g_of_N, value_of_N, first, last, W_enc, b_enc, W_dec) -> None:
     """The gradients of features first to last, from their pairs: Σ g x_t, Σ g, Σ value g_t."""
     read_d, write_D = np.empty(x_Td.shape[1], np.float32), np.empty(g_TD.shape[1], np.float32)
     for i in range(first, last):
         read_d[:], write_D[:] = 0.0, 0.0
-        total = np.float32(0.0)
-        for n in range(start_F1[i], start_F1[i + 1]):
-            x_d, g_D, g, value = x_Td[token_of_N[n]], g_TD[token_of_N[n]], g_of_N[n], value_of_N[n]
-            total += g
-            for j in range(len(x_d)):
-                read_d[j] += g * x_d[j]
-            for j in range(len(g_D)):
-                write_D[j] += value * g_D[j]
-        W_enc[i], W_dec[i], b_enc[i] = read_d, write_D, total
+        n, end = start_F1[i], start_F1[i + 1]
+        b_enc[i] = 0.0
+        for m in range(n, end):
+            b_enc[i] += g_of_N[m]
+        while n + 4 <= end:
+            _add_four(read_d, g_of_N, n, x_Td, token_of_N)
+            _add_four(write_D, value_of_N, n, g_TD, token_of_N)
+            n += 4
+        while n < end:
+            _add_pair(read_d, g_of_N[n], x_Td[token_of_N[n]])
+            _add_pair(write_D, value_of_N[n], g_TD[token_of_N[n]])
+            n += 1
+        W_enc[i], W_dec[i] = read_d, write_D
 
 
 @lru_cache(maxsize=1)

@@ -79,17 +79,17 @@ class SharedStep:
         level = self.level(x_Td, k) if trainee.cfg.kind == "batchtopk" else None
         dead_F = trainee.dead_F
 
-        def main(cells: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def main(cells: int) -> tuple[torch.Tensor, torch.Tensor]:
             return self._gradients(x_Td, y_Td, k, weight_T, level, cells)
 
-        error_Td, sums, cut = self.micro.run(main, self.cells)
+        error_Td, sums = self.micro.run(main, self.cells)
         self.team.total(sums)
-        loss, square, y_square = sums[:3].tolist()
-        y_sum_d, fires_F = sums[3 : 3 + x_Td.shape[1]], sums[3 + x_Td.shape[1] :]
+        loss, cut, square, y_square = sums[:4].tolist()
+        y_sum_d, fires_F = sums[4 : 4 + x_Td.shape[1]], sums[4 + x_Td.shape[1] :]
         self.revive(x_Td, error_Td, dead_F, square)
         self.team.sum_gradients(list(trainee.weights.values()))
         if trainee.cfg.kind != "relu":  # it has none
-            level = self.smallest(cut) if level is None else level
+            level = cut if level is None else level
         trainee.remember(fires_F, n, level, k)
         variance = y_square - float(y_sum_d.square().sum()) / n
         l0 = float(fires_F.sum()) / n
@@ -103,15 +103,15 @@ class SharedStep:
         weight_T: torch.Tensor,
         level: float | None,
         cells: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Backward through each part. The errors [T, d]; sums of loss, ‖e‖², ‖y‖², y [d] and firings [F] in
-        float64; and the smallest pre-activation that was kept."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Backward through each part. The errors [T, d]; and sums of loss and cut, each a mean over tokens
+        by its share, of ‖e‖², ‖y‖², y [d] and firings [F] in float64."""
         trainee = self.trainee
         for weight in trainee.weights.values():
             weight.grad = None
         error_Td = torch.empty_like(y_Td)
         fires_F = torch.zeros(len(trainee.weights["b_enc"]), dtype=torch.float64, device=x_Td.device)
-        loss, cuts = fires_F.new_zeros(()), []
+        loss, cut = fires_F.new_zeros(()), fires_F.new_zeros(())
         for part in self.parts(len(x_Td), cells):
             code = trainee.coded(x_Td[part], y_Td[part], k, level)
             share = len(code.error_Td) / self.n
@@ -121,10 +121,10 @@ class SharedStep:
             error_Td[part] = code.error_Td.detach()
             fires_F += code.fires_F
             loss += objective.detach()
-            cuts.append(code.cut)
+            cut += share * (code.cut or 0.0)
         square, y_square = error_Td.square().sum().double(), y_Td.square().sum().double()
-        sums = torch.cat([torch.stack([loss, square, y_square]), y_Td.double().sum(0), fires_F])
-        return error_Td, sums, torch.tensor([cut for cut in cuts if cut], device=x_Td.device)
+        sums = torch.cat([torch.stack([loss, cut, square, y_square]), y_Td.double().sum(0), fires_F])
+        return error_Td, sums
 
     def revive(self, x_Td: torch.Tensor, error_Td: torch.Tensor, dead_F: torch.Tensor, square: float) -> None:
         """Add the gradients of the auxiliary loss of dead features, measured by everyone's error."""
@@ -170,11 +170,6 @@ class SharedStep:
                 if len(values_N) > n_keep:
                     values_N = values_N.topk(n_keep, sorted=False).values
         return values_N
-
-    def smallest(self, cuts: torch.Tensor) -> float:
-        """The smallest of everyone's cuts; 0 when nothing was kept."""
-        found = self.team.gathered(cuts)
-        return float(found.min()) if len(found) else 0.0
 
     def parts(self, n_tokens: int, cells: int) -> list[slice]:
         """The tokens in pieces of about so many cells."""

@@ -40,7 +40,8 @@ class Pattern(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """`cut` is the smallest pre-activation that was kept, `value_N` are all of them."""
+    """`value_N` are the pre-activations that were kept; `cut` is the smallest of them (of TopK the mean over
+    tokens of what each one's smallest is: another has to be as large to be kept)."""
 
     pattern: Pattern
     cut: float
@@ -121,13 +122,22 @@ def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
         count_T, feature_N, value_N = kernels.tops(pre_TF, k)
         token_N = _repeated(count_T, k)
         start_T1 = torch.cat([count_T.new_zeros(1), count_T.cumsum(0)])
-        cut = float(value_N.min()) if len(value_N) else 0.0
-        return Selection(Pattern(start_T1, feature_N, token_N), cut, value_N)
+        pattern = Pattern(start_T1, feature_N, token_N)
+        return Selection(pattern, mean_smallest(start_T1, value_N, k), value_N)
     top = pre_TF.topk(k, dim=1)
     mask_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)
     pattern = pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape)
     value_N = pre_TF[pattern.token_N, pattern.feature_N]
-    return Selection(pattern, float(value_N.min()) if len(value_N) else 0.0, value_N)
+    return Selection(pattern, mean_smallest(pattern.start_T1, value_N, k), value_N)
+
+
+def mean_smallest(start_T1: torch.Tensor, value_N: torch.Tensor, k: int) -> float:
+    """The smallest kept value of each token, on average; 0 for a token that has room for more."""
+    full_T = start_T1.diff() == k
+    if bool(full_T.all()):
+        return float(value_N.view(-1, k).amin(1).mean())
+    full_N = full_T.repeat_interleave(start_T1.diff())
+    return float(value_N[full_N].view(-1, k).amin(1).sum()) / len(full_T)
 
 
 def _repeated(count_T: torch.Tensor, k: int) -> torch.Tensor:

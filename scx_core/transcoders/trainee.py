@@ -45,8 +45,8 @@ class Report(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """Tokens through a layer: error, sparsity penalty, how often each feature fires, and the smallest
-    pre-activation that was kept (of jumprelu the mean threshold; relu has none)."""
+    """Tokens through a layer: error, sparsity penalty, how often each feature fires, and what a
+    pre-activation must reach to be kept (of topk and jumprelu a mean; relu has none)."""
 
     error_Td: torch.Tensor
     penalty: torch.Tensor | float

@@ -42,6 +42,14 @@ def test_token_selection_takes_k_of_each_token():
         assert features == sorted(wanted)
 
 
+@given(st.integers(0, 50), st.integers(1, F), st.integers(0, 2))
+def test_the_cut_of_token_selection_is_what_a_token_keeps_last_on_average(seed, k, drop):
+    pre_TF = problem(seed)[1] - drop  # fewer than k are positive at some tokens, then at most
+    last_T = pre_TF.sort(dim=1, descending=True).values[:, k - 1].clamp(min=0)
+    chosen = sparse.select_tokens(pre_TF, k)
+    assert chosen.cut == pytest.approx(float(last_T.mean()), abs=1e-12)
+
+
 @pytest.mark.parametrize("way", ["kernels", "rows", "dense"])
 @pytest.mark.parametrize("n_keep", [60, 0])
 def test_gradients_equal_those_of_the_dense_computation(way, n_keep, monkeypatch):

@@ -99,13 +99,14 @@ def test_revival_loss_is_lower_for_features_that_point_at_the_error():
     assert losses[0] < losses[1]
 
 
-def test_a_silent_features_bias_rises_until_it_fires():
-    layer, (x_Td, y_Td) = trainee(), data()
+@pytest.mark.parametrize("kind", ["batchtopk", "topk"])
+def test_a_silent_features_bias_rises_until_it_fires(kind):
+    layer, (x_Td, y_Td) = trainee(replace(CFG, kind=kind)), data()
     with torch.no_grad():
         layer.weights["b_enc"][5] = -3.0
     layer.step(x_Td, y_Td, k=3, weight_T=EVEN)
     assert layer.memory["unseen"][5] == T
-    for _ in range(2000):
+    for _ in range(600):
         layer.after_step()
         layer.step(x_Td, y_Td, k=3, weight_T=EVEN)
         if layer.memory["unseen"][5] == 0:

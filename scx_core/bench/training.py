@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,8 @@ def bench_training(
     precision: Literal["auto", "float32", "bfloat16", "fastest"] = "auto",
 ) -> dict[str, Any]:
     """Train `steps` steps after a warm-up. `peer_python`: the interpreter of an environment that holds
-    eai-sparsify, which then trains TopK transcoders of the same size on the same tokens."""
+    eai-sparsify, which then trains TopK transcoders of the same size on the same tokens. It revives no dead
+    features: `ratio_alike` is without our revival, `ratio` with it."""
     rows = np.flatnonzero(table.labels != "")
     whole = encode_texts(lm, table, rows[:2000], lm.sentence_config)
     length = int(np.percentile(np.diff(whole.start), 25))
@@ -70,8 +72,13 @@ def bench_training(
         seconds = _steps(session, steps)
         with stopwatch() as parts:
             watched = _steps(session, max(5, steps // 3), warm=0)
-        peer = _peer(peer_python, lm, texts, transcoder, steps, cells_per_batch) if peer_python else None
-        if peer:  # once more behind the peer: both meet what else the machine does
+        peak_gib = _peak(lm.device)
+        peer = None
+        if peer_python:  # once more behind the peer: all meet what else the machine does
+            alike = Session.fresh(lm, texts, transcoder, replace(train, revive=0.0), plan)
+            alike_seconds = _steps(alike, steps)
+            peer = _peer(peer_python, lm, texts, transcoder, steps, cells_per_batch)
+            alike_seconds = (alike_seconds + _steps(alike, steps)) / 2
             seconds = (seconds + _steps(session, steps)) / 2
     tokens = steps * cells_per_batch * length
     speed = tokens / seconds
@@ -88,7 +95,7 @@ def bench_training(
         "steps": steps,
         "tokens_per_second": speed,
         "split": {name: parts.get(name, 0.0) / watched for name in PHASES},
-        "peak_memory_gib": _peak(lm.device),
+        "peak_memory_gib": peak_gib,
         "flops_per_token": flops,
         "share_of_peak_flops": flops * speed / peak,
         "peak_flops": peak,
@@ -98,6 +105,8 @@ def bench_training(
     if peer:
         result["peer"] = peer
         result["ratio"] = speed / peer["tokens_per_second"]
+        result["tokens_per_second_alike"] = tokens / alike_seconds
+        result["ratio_alike"] = tokens / alike_seconds / peer["tokens_per_second"]
     return result
 
 

@@ -18,26 +18,25 @@ NEAR = 0.005  # share of the active features that a calibrated level may be off,
 
 def calibrated(session: Session) -> TranscoderSet | None:
     """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
-    JumpReLU that was held at a target with its thresholds moved together until they have as many. Of several
-    processes rank 0 gets them.
+    JumpReLU that was held at a target with its thresholds moved together until they have as many. Where
+    several processes share out the layers, rank 0 gets them.
 
     Raises ScxError when not even one cell at a time fits into the memory.
     """
     cfg, train, plan = session.cfg, session.train, session.plan
     if cfg.kind != "batchtopk" and not (cfg.kind == "jumprelu" and cfg.controlled):
         return session.coders()
-    if not plan.shared_layers and not plan.team.leads:
-        return None
-    kept: list[list[torch.Tensor]] = [[] for _ in session.trainees]
+    kept = [[torch.zeros(0, device=session.lm.device)] for _ in session.trainees]
     cells = cells_of_step(0, session.texts.n_cells, train.calibration_cells, train.seed + 1)
-    tokens = 0
-    for start in range(0, len(cells), train.cells_per_batch):
-        some = cells[start : start + train.cells_per_batch]
+    batches = [cells[at : at + train.cells_per_batch] for at in range(0, len(cells), train.cells_per_batch)]
+    tokens = torch.zeros((), dtype=torch.int64)
+    for some in batches[plan.partners.part(len(batches))]:
         for layer, (x_Td, y_Td) in enumerate(session.read(some)):
             kept[layer].append(_largest(session, session.trainees[layer], x_Td, y_Td, len(some)))
         tokens += len(x_Td)
-    wanted = round((cfg.wanted if cfg.controlled else cfg.k) * tokens)
-    return session.coders([_cut_at(torch.cat(values), wanted) for values in kept])
+    wanted = round((cfg.wanted if cfg.controlled else cfg.k) * int(plan.partners.total(tokens)))
+    everyones = [plan.partners.gathered(torch.cat(values)) for values in kept]
+    return session.coders([_cut_at(values_N, wanted) for values_N in everyones])
 
 
 def _largest(

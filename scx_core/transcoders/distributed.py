@@ -48,6 +48,13 @@ class Team:
         ends = [n * rank // self.size for rank in (self.rank, self.rank + 1)]
         return slice(*ends)
 
+    def rounds(self, things: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+        """This process' part of the things, at most so many at a time. All go through as many rounds, in
+        which some may have nothing, so that they can speak between them."""
+        for start in range(0, len(things), most * self.size):
+            some = things[start : start + most * self.size]
+            yield some[self.part(len(some))]
+
     def own(self, n_layers: int) -> list[int]:
         """The layers of this process when they are shared out. Raises ScxError when there are too few."""
         if n_layers < self.size:

@@ -16,6 +16,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.transcoders.cross_layer import CROSS
+from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Cells, Texts
@@ -59,19 +60,38 @@ class _Whole(NamedTuple):
     squares: list[torch.Tensor]
 
 
+class _Gradients(NamedTuple):
+    """Of both losses, apart: how they are balanced is known when all parts are through. `figures`: KL, FVU
+    and counted tokens, in float64."""
+
+    of_kl: list[torch.Tensor]
+    of_fvu: list[torch.Tensor]
+    figures: torch.Tensor
+
+
 class FineTune:
     """The layers as parameters of one optimiser: they and Adam's moments are the whole state.
 
     `rate` is relative: a tensor's learning rate is `rate` times the root mean square of its weights. `micro`
-    bounds how many cells go through at once, with the result of the whole step.
+    bounds how many cells go through at once, and a `team` shares out those of a step, with the result of the
+    whole step.
     """
 
-    def __init__(self, lm: Language, coders: TranscoderSet, rate: float, micro: Micro | None = None) -> None:
-        self.lm, self.before, self.micro = lm, coders, micro or Micro()
+    def __init__(
+        self,
+        lm: Language,
+        coders: TranscoderSet,
+        rate: float,
+        micro: Micro | None = None,
+        team: Team = ALONE,
+    ) -> None:
+        self.lm, self.before, self.micro, self.team = lm, coders, micro or Micro(), team
         self.weights = [
             {name: t.detach().clone().requires_grad_(name in TUNED) for name, t in layer.items()}
             for layer in coders.tensors()
         ]
+        # Other cards may round otherwise.
+        team.led([tensor for layer in self.weights for tensor in layer.values() if tensor.numel()])
         groups = []
         for layer in self.weights:
             for name, t in layer.items():
@@ -88,9 +108,10 @@ class FineTune:
         rate: float,
         saved: Mapping[str, torch.Tensor],
         micro: Micro | None = None,
+        team: Team = ALONE,
     ) -> FineTune:
-        """As `tensors()` wrote it; `coders` are those that it began with."""
-        tune = cls(lm, coders, rate, micro)
+        """As `tensors()` wrote it, whoever did; `coders` are those that it began with."""
+        tune = cls(lm, coders, rate, micro, team)
         with torch.no_grad():
             for layer, weights in enumerate(tune.weights):
                 for name, tensor in weights.items():
@@ -137,7 +158,10 @@ class FineTune:
             _balanced(losses.kl, losses.fvu).backward()
             return TuneReport(losses.kl.item(), losses.fvu.item(), losses.tokens)
 
-        report = self.micro.run(attempt, len(cells), REMEDY)
+        if self.team.size > 1:
+            report = self._with_others(texts, cells, weight_T)
+        else:
+            report = self.micro.run(attempt, len(cells), REMEDY)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
         self.optimizer.step()
@@ -168,12 +192,44 @@ class FineTune:
             return _Losses(kl, fvu.mean(), int(real_BT.sum()))
 
     def _in_parts(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> TuneReport:
-        """Gradients of the whole batch, `size` cells at a time. How the two losses are balanced is known at
-        the end only, so their gradients are added up apart."""
-        whole = self._whole(texts, cells, weight_T, size)
-        weights = [t for layer in self.weights for t in layer.values() if t.requires_grad and t.numel()]
+        """Gradients of the whole batch, `size` cells at a time."""
+        whole = _whole(self._sums(texts, cells, weight_T, size), len(self.weights))
+        return self._take(self._gradients(texts, cells, weight_T, whole, size))
+
+    def _with_others(self, texts: Texts, cells: Cells, weight_T: torch.Tensor) -> TuneReport:
+        """The same of everyone's cells. Each process finds a size that fits by itself, between messages."""
+        part = self.team.part(len(cells))
+        mine, own_T = cells[part], weight_T[texts.tokens_of(cells, part)]
+        sums = self.micro.run(lambda size: self._sums(texts, mine, own_T, size), len(mine), REMEDY)
+        whole = _whole(self.team.total(sums), len(self.weights))
+        found = self.micro.run(
+            lambda size: self._gradients(texts, mine, own_T, whole, size), len(mine), REMEDY
+        )
+        for tensor in (*found.of_kl, *found.of_fvu, found.figures):
+            self.team.total(tensor)
+        return self._take(found)
+
+    def _sums(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> torch.Tensor:
+        """What a whole batch is measured by, float64: the sum of weights, the number of tokens, and for each
+        layer Σ y [d] and Σ‖y‖². One more forward pass."""
+        rows = []
+        for part in _parts(len(cells), size):
+            batch = texts.batch(self.lm, cells[part])
+            real_BT, keep_BT = texts.counted(batch.mask_BT, cells[part]), batch.mask_BT[:, :-1].bool()
+            of_next = _weights_of_next(real_BT, weight_T[texts.tokens_of(cells, part)])
+            outputs = [y_BTd[real_BT].double() for y_BTd in mlp_io(self.lm, *batch).outputs]
+            layers = [torch.cat([y_Td.sum(0), y_Td.square().sum()[None]]) for y_Td in outputs]
+            counts = torch.stack([of_next[keep_BT].sum().double(), real_BT.sum().double()])
+            rows.append(torch.cat([counts, *layers]))
+        return torch.stack(rows).sum(0)
+
+    def _gradients(
+        self, texts: Texts, cells: Cells, weight_T: torch.Tensor, whole: _Whole, size: int
+    ) -> _Gradients:
+        """What some cells add to the gradients of the whole batch, `size` of them at a time."""
+        weights = self._tuned()
         sums: list[list[torch.Tensor]] = [[torch.zeros_like(t) for t in weights] for _ in range(2)]
-        kl, fvu, tokens = 0.0, 0.0, 0
+        figures = torch.zeros(3, dtype=torch.float64)
         for part in _parts(len(cells), size):
             losses = self._losses(texts, cells[part], weight_T[texts.tokens_of(cells, part)], whole)
             for total, loss in zip(sums, losses[:2], strict=True):
@@ -181,26 +237,27 @@ class FineTune:
                 for into, grad in zip(total, grads, strict=True):
                     if grad is not None:
                         into += grad
-            kl, fvu, tokens = kl + losses.kl.item(), fvu + losses.fvu.item(), tokens + losses.tokens
-        _balanced(torch.tensor(kl), torch.tensor(fvu))  # raises when they are not numbers
-        for weight, of_kl, of_fvu in zip(weights, *sums, strict=True):
-            weight.grad = of_kl.add_(of_fvu, alpha=kl / max(fvu, LEAST_FVU))
-        return TuneReport(kl, fvu, tokens)
+            figures += torch.tensor([losses.kl.item(), losses.fvu.item(), losses.tokens])
+        return _Gradients(*sums, figures)
 
-    def _whole(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> _Whole:
-        """The sums that a whole batch is measured by: one more forward pass."""
-        weight, tokens = weight_T.new_zeros(()), 0
-        sums: list[torch.Tensor] = []  # of each layer's outputs, and of their squares, in float64
-        for part in _parts(len(cells), size):
-            batch = texts.batch(self.lm, cells[part])
-            real_BT, keep_BT = texts.counted(batch.mask_BT, cells[part]), batch.mask_BT[:, :-1].bool()
-            of_next = _weights_of_next(real_BT, weight_T[texts.tokens_of(cells, part)])
-            weight, tokens = weight + of_next[keep_BT].sum(), tokens + int(real_BT.sum())
-            outputs = [y_BTd[real_BT].double() for y_BTd in mlp_io(self.lm, *batch).outputs]
-            found = [torch.cat([y_Td.sum(0), y_Td.square().sum()[None]]) for y_Td in outputs]
-            sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
-        squares = [total[-1] - total[:-1].square().sum() / tokens for total in sums]
-        return _Whole(weight, [square.float() for square in squares])
+    def _take(self, found: _Gradients) -> TuneReport:
+        """The gradients of the whole batch into the weights. Raises ScxError when they are not numbers."""
+        kl, fvu, tokens = found.figures.tolist()
+        _balanced(*found.figures[:2])
+        for weight, of_kl, of_fvu in zip(self._tuned(), *found[:2], strict=True):
+            weight.grad = of_kl.add_(of_fvu, alpha=kl / max(fvu, LEAST_FVU))
+        return TuneReport(kl, fvu, int(tokens))
+
+    def _tuned(self) -> list[torch.Tensor]:
+        return [t for layer in self.weights for t in layer.values() if t.requires_grad and t.numel()]
+
+
+def _whole(sums: torch.Tensor, layers: int) -> _Whole:
+    """From the sums of a whole batch."""
+    weight, tokens = sums[0].float(), sums[1]
+    per_layer = sums[2:].view(layers, -1)
+    squares = per_layer[:, -1] - per_layer[:, :-1].square().sum(1) / tokens
+    return _Whole(weight, list(squares.float()))
 
 
 def _parts(n: int, size: int) -> list[slice]:

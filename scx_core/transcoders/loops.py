@@ -1,8 +1,8 @@
 """The two loops of a training: layer by layer, then all layers together; what they measure and keep.
 
-The best checkpoint is the one with the lowest CE, with every MLP replaced, of those that were measured. Of
-several processes rank 0 alone measures and writes; tensors that the processes share out are collected from
-all of them, so that they agree on every checkpoint.
+The best checkpoint is the one with the lowest CE, with every MLP replaced, of those that were measured.
+Several processes that share out the cells measure and tune together; where they share out the layers, these
+are collected from all of them, and rank 0 does so alone. It alone writes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def train_layers(session: Session, first: int, around: Around) -> bool:
         evaluated = done % cfg.evaluate_every == 0 or done == cfg.steps
         if evaluated:
             measured = _measured(session, calibrated(session), around.held_out)  # as the finished set
-            team.meet()  # rank 0 measures alone
+            team.meet()  # where layers are shared out, rank 0 measures alone
         if evaluated or done % cfg.log_every == 0:
             run.log(_record(done, report, speed) | spent.state | measured)
             since, tokens = time.perf_counter(), 0
@@ -83,12 +83,13 @@ def tune_together(
     session: Session, coders: TranscoderSet, before: dict[str, torch.Tensor], around: Around
 ) -> TranscoderSet | None:
     """The last steps, all layers together; what the layers were `before` them stays in each checkpoint. None
-    when it was asked to stop. Raises ScxError as `train_layers` does."""
+    when it was asked to stop: a whole team stops at the same step. Raises ScxError as `train_layers` does."""
     cfg, run, saved, micro = session.train, around.run, around.run.latest_checkpoint(), session.plan.micro
-    first, tune = 0, FineTune(session.lm, coders, cfg.finetune_rate, micro)
+    team, first = session.plan.partners, 0
+    tune = FineTune(session.lm, coders, cfg.finetune_rate, micro, team)
     if saved is not None and saved.step > cfg.steps:
         first = saved.step - cfg.steps
-        tune = FineTune.restored(session.lm, coders, cfg.finetune_rate, saved.tensors, micro)
+        tune = FineTune.restored(session.lm, coders, cfg.finetune_rate, saved.tensors, micro, team)
     for step in range(first, cfg.finetune_steps):
         # Another seed: the cells go on in an order of their own.
         cells = cells_of_step(step, session.texts.n_cells, cfg.cells_per_batch, cfg.seed + 2)
@@ -101,9 +102,11 @@ def tune_together(
         if (step + 1) % cfg.log_every == 0 or last:
             record = {"step": done, "tune_kl": report.kl, "tune_fvu": report.fvu}
             run.log(record | around.spent.state | measured)
-        stop = not last and around.stopping()
+        stop = team.any(not last and around.stopping())
         if (step + 1) % cfg.checkpoint_every == 0 or last or stop:
             _checkpoint(around, done, before | tune.tensors(), session, measured.get(SCORE))
+            team.meet()  # rank 0 writes alone
+        around.rank.write(step=done, memory=memory_of(session.lm.device))
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "tuning all layers together")
         around.progress(done, cfg.all_steps, "training")
         if stop:
@@ -162,8 +165,8 @@ def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:
 
 def _measured(session: Session, coders: TranscoderSet | None, held_out: Texts) -> dict[str, float]:
     """Losses with every MLP replaced."""
-    if coders is None:  # rank 0 has them
+    if coders is None:  # rank 0 has them, and does it alone
         return {}
     cells = range(min(session.train.evaluate_cells, held_out.n_cells))
-    found = spliced(session.lm, coders, held_out, cells)
+    found = spliced(session.lm, coders, held_out, cells, team=session.plan.partners)
     return {**found._asdict(), "ce_recovered": found.ce_recovered}

@@ -7,12 +7,14 @@ Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.language.taps import Stand_in
+from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Batch, Cells, Texts
@@ -61,17 +63,18 @@ def spliced(
     texts: Texts,
     cells: Cells,
     between: Callable[[], None] = nothing,
+    team: Team = ALONE,
 ) -> Spliced:
     """Losses of the model as it is, with transcoders and with zeros for MLPs; KL(p_orig ‖ p_transcoder).
 
-    `between` is called after each batch; it may raise to end this.
+    `between` is called after each batch; it may raise to end this. A `team` shares out the cells.
     """
-    total, count = torch.zeros(4, dtype=torch.float64), 0
+    total, micro = torch.zeros(5, dtype=torch.float64), Micro()
     stand_ins = coders.stand_ins()
     zeros = dict.fromkeys(stand_ins, torch.zeros_like)
 
-    def measured(part: slice) -> tuple[torch.Tensor, int]:
-        batch = texts.batch(lm, cells[part])
+    def measured(mine: Cells, part: slice) -> torch.Tensor:
+        batch = texts.batch(lm, mine[part])
         # With padding on the left, a real token always has a real next one.
         keep_BT = batch.mask_BT[:, :-1].bool()
         next_N = batch.ids_BT[:, 1:][keep_BT][:, None]
@@ -82,13 +85,14 @@ def spliced(
         kl = (orig_NV.exp() * (orig_NV - coded_NV)).sum()
         del orig_NV, coded_NV
         sums.append(-_log_probs(lm, batch, keep_BT, zeros).gather(1, next_N).sum())
-        return torch.stack([*sums, kl]).double().cpu(), len(next_N)
+        return torch.tensor([*torch.stack([*sums, kl]).tolist(), len(next_N)], dtype=torch.float64)
 
-    for sums_4, tokens in Micro().pieces(measured, len(cells), CELLS_AT_ONCE):
-        total += sums_4
-        count += tokens
+    for mine in team.rounds(cells, CELLS_AT_ONCE):
+        for sums_5 in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
+            total += sums_5
         between()
-    return Spliced(*(total / count).tolist())
+    *means, _ = (team.total(total) / total[-1]).tolist()
+    return Spliced(*means)
 
 
 @torch.no_grad()
@@ -98,17 +102,18 @@ def layer_sums(
     texts: Texts,
     cells: Cells,
     between: Callable[[], None] = nothing,
+    team: Team = ALONE,
 ) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
-    as in `spliced`."""
-    n = len(coders.layers)
+    and `team` as in `spliced`."""
+    n, micro = len(coders.layers), Micro()
     error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
     mean = torch.zeros(n, coders.width, dtype=torch.float64)
     fired = torch.zeros(n, coders.n_features, dtype=torch.bool)
-    count = 0
+    count = torch.zeros((), dtype=torch.int64)
 
-    def measured(part: slice) -> tuple[list[list[torch.Tensor]], int]:
-        ids_BT, mask_BT = texts.batch(lm, cells[part])
+    def measured(mine: Cells, part: slice) -> tuple[list[list[torch.Tensor]], int]:
+        ids_BT, mask_BT = texts.batch(lm, mine[part])
         io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
         inputs, outputs = ([side[real].float() for side in sides] for sides in (io.inputs, io.outputs))
         rows = []
@@ -118,28 +123,35 @@ def layer_sums(
             rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), on_TF.sum(), on_TF.any(0))])
         return rows, int(real.sum())
 
-    for rows, tokens in Micro().pieces(measured, len(cells), CELLS_AT_ONCE):
-        for i, (error_here, square_here, sum_d, active_here, fired_F) in enumerate(rows):
-            error[i] += error_here
-            square[i] += square_here
-            mean[i] += sum_d
-            active[i] += active_here
-            fired[i] |= fired_F
-        count += tokens
+    for mine in team.rounds(cells, CELLS_AT_ONCE):
+        for rows, tokens in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
+            for i, (error_here, square_here, sum_d, active_here, fired_F) in enumerate(rows):
+                error[i] += error_here
+                square[i] += square_here
+                mean[i] += sum_d
+                active[i] += active_here
+                fired[i] |= fired_F
+            count += tokens
         between()
+    for sums in (error, square, active, mean, count):
+        team.total(sums)
     variance = square - mean.square().sum(1) / count
-    dead = 1 - fired.double().mean(1)
+    dead = 1 - (team.total(fired.int()) > 0).double().mean(1)
     return [LayerSums(*row) for row in torch.stack([error / variance, active / count, dead], 1).tolist()]
 
 
 def held_out_metrics(
-    lm: Language, coders: TranscoderSet, texts: Texts, between: Callable[[], None] = nothing
+    lm: Language,
+    coders: TranscoderSet,
+    texts: Texts,
+    between: Callable[[], None] = nothing,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer.
-    `between` as in `spliced`."""
+    `between` and `team` as in `spliced`."""
     cells = range(texts.n_cells)
-    all_at_once = spliced(lm, coders, texts, cells, between)
-    each = layer_sums(lm, coders, texts, cells, between)
+    all_at_once = spliced(lm, coders, texts, cells, between, team)
+    each = layer_sums(lm, coders, texts, cells, between, team)
     return {
         "cells": texts.n_cells,
         "tokens": len(texts.ids),

@@ -183,14 +183,12 @@ class Session:
         return [Report(torch.tensor(row[0]), *row[1:]) for row in all_rows]
 
     def coders(self, cuts: Sequence[float | None] | None = None) -> TranscoderSet | None:
-        """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says. Of several
-        processes rank 0 gets them all."""
+        """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says. Where several
+        processes share out the layers, rank 0 gets them all."""
         cuts = cuts or [None] * len(self.trainees)
         layers = [trainee.folded(cut) for trainee, cut in zip(self.trainees, cuts, strict=True)]
         coders = TranscoderSet(tuple(layers), reads=self.cfg.reads)
-        if self.plan.shared_layers:
-            return self._all_layers(coders)
-        return coders if self.plan.team.leads else None
+        return self._all_layers(coders) if self.plan.shared_layers else coders
 
     def _all_layers(self, own: TranscoderSet) -> TranscoderSet | None:
         """The layers that the processes share out, together, on rank 0."""

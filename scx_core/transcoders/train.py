@@ -142,7 +142,7 @@ def _train(
             return None
         if step_to_end_with(job.train, run) > job.train.steps:
             coders = tuned
-    return _finish(job, lm, coders, run.path / "transcoders", around)
+    return _finish(job, lm, coders, run.path / "transcoders", around, session.plan.partners)
 
 
 def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress:
@@ -189,16 +189,17 @@ def _open_session(
 
 
 def _finish(
-    job: TrainingJob, lm: Language, coders: TranscoderSet, folder: Path, around: Around
-) -> TranscoderSet:
-    """Measure on held-out cells, and write the set. Raises Stopped when asked to stop before it is written:
-    measuring takes minutes on a large model, and the last checkpoint is there to go on from."""
+    job: TrainingJob, lm: Language, coders: TranscoderSet, folder: Path, around: Around, team: Team
+) -> TranscoderSet | None:
+    """Measure on held-out cells with the team, and write the set (rank 0 does, and has it). Raises Stopped
+    when asked to stop before it is written: measuring takes minutes on a large model, and the last checkpoint
+    is there to go on from."""
     run, steps, message = around.run, job.train.all_steps, "measuring on held-out cells"
     run.write_status("running", steps, steps, message)
     around.progress(steps, steps, message)
 
     def go_on() -> None:
-        if around.stopping():
+        if team.any(around.stopping()):
             raise Stopped(message)
 
     meta: dict[str, Any] = {
@@ -207,11 +208,13 @@ def _finish(
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
-        "metrics": (metrics := held_out_metrics(lm, coders, around.held_out, go_on)),
+        "metrics": (metrics := held_out_metrics(lm, coders, around.held_out, go_on, team)),
         "provenance": run.provenance,
     }
     if job.train.best_at_end:
         meta["step"] = step_to_end_with(job.train, run)
+    if not team.leads:
+        return None
     saved = save_set(folder, coders, meta)
     run.write_status("done", steps, steps, _off_target(job, metrics["per_layer"]) or "finished")
     return saved

@@ -27,7 +27,11 @@ MEASURED = (5.0, 3.0, 4.0, 4.0)  # after 3, 6, 9 and 12 steps
 def measured_as(*values: float) -> AbstractContextManager[object]:
     """While training, CE with every MLP replaced as planned, one measurement after the other."""
     planned, measure = iter(values), loops.spliced
-    return mock.patch.object(loops, "spliced", lambda *a: measure(*a)._replace(ce_transcoder=next(planned)))
+
+    def planned_next(*a, **how):
+        return measure(*a, **how)._replace(ce_transcoder=next(planned))
+
+    return mock.patch.object(loops, "spliced", planned_next)
 
 
 def trained(root, model, config: TrainConfig, *values: float, name: str | None = None):

@@ -30,12 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 NEAR = 2e-5
 SHORT = replace(TRAIN, steps=16, dead_after=300, log_every=2, evaluate_every=8, checkpoint_every=4)
 CASES = {
-    "batchtopk": (replace(CODER, skip=True), SHORT),
+    "batchtopk": (replace(CODER, skip=True), replace(SHORT, finetune_steps=4)),
     "jumprelu": (replace(CODER, kind="jumprelu", target_l0=6.0), SHORT),
     "topk": (replace(CODER, kind="topk"), replace(SHORT, cells_per_batch=5)),  # one cell more for one of them
     "relu": (replace(CODER, kind="relu"), SHORT),
     "layers": (CODER, replace(SHORT, parallel="layers", finetune_steps=4)),
-    "micro": (CODER, replace(SHORT, micro_batch_cells=2)),
+    "micro": (CODER, replace(SHORT, micro_batch_cells=2, finetune_steps=4)),
 }
 SHARED_BEST = (CODER, replace(BEST, parallel="layers", dead_after=300))
 
@@ -80,6 +80,8 @@ def together(tmp_path_factory, model, one_thread):
         runs[f"{case} stopped"] = begin(root, model, f"{case} stopped", case, stop=6)
         runs[f"{case} begun by one"] = begin(root, model, f"{case} begun by one", case)
         stopped_at_6(runs[f"{case} begun by one"])
+    # The 16 steps of single layers are over then.
+    runs["tuning stopped"] = begin(root, model, "tuning stopped", "batchtopk", stop=17)
     runs["best"] = begin(root, model, "best", "best", planned=0)
     runs["nan"] = begin(root, model, "nan", "layers", nan=6)
     done = launch(root)
@@ -158,6 +160,14 @@ def test_stopped_at_one_step_and_ended_by_one(together, alone, case):
     weights_near(ended, made)
 
 
+def test_the_steps_of_all_layers_together_stop_at_one_step_too(together, alone):
+    run, (other, made) = together["tuning stopped"], alone["batchtopk"]
+    assert (run.status().state, run.status().done) == ("stopped", 18)
+    ended = train(run, *open_job(run))
+    curve_near(run, other)
+    weights_near(ended, made)
+
+
 def test_all_agree_on_the_best_checkpoint_and_end_with_it(together, tmp_path, model):
     run, other = together["best"], begin(tmp_path, model, "alone", "best")
     with measured_as(*MEASURED):
@@ -169,8 +179,8 @@ def test_all_agree_on_the_best_checkpoint_and_end_with_it(together, tmp_path, mo
 def test_every_process_says_how_far_it_is(together):
     ranks = ranks_of(together["batchtopk"])
     assert [(rank.rank, rank.state, rank.step, rank.device) for rank in ranks] == [
-        (0, "ended", 16, "cpu"),
-        (1, "ended", 16, "cpu"),
+        (0, "ended", 20, "cpu"),
+        (1, "ended", 20, "cpu"),
     ]
     assert all(rank.memory > 1e7 and rank.tokens_per_second > 0 for rank in ranks)
 

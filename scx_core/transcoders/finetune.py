@@ -2,13 +2,15 @@
 
 Layer-by-layer training sees each MLP's own inputs only; with all of them replaced, errors of one layer reach
 the next. A few steps on KL(p_orig ‖ p_transcoder) plus the reconstruction mend much of it (method §3; the
-idea is that of arXiv 2503.17272). Gates stay where they were calibrated; the rest of the weights is tuned.
+idea is that of arXiv 2503.17272). Gates stay where they were calibrated; the rest of the weights is tuned,
+but for the encoders of relu: it has no gate that holds how many features they activate.
 Legend: B cells, T positions, N tokens that have a next one, V vocabulary, d width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -21,7 +23,8 @@ from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.tokens import Cells, Texts
 
-TUNED = ("W_enc", "b_enc", "W_dec", "b_dec", "W_skip", CROSS)
+ENCODER = ("W_enc", "b_enc")
+TUNED = (*ENCODER, "W_dec", "b_dec", "W_skip", CROSS)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 PREFIX = "tune."
 FALL = 0.7  # share of the steps, at the end, over which the rate falls to 0
@@ -86,8 +89,9 @@ class FineTune:
         team: Team = ALONE,
     ) -> None:
         self.lm, self.before, self.micro, self.team = lm, coders, micro or Micro(), team
+        tuned = [name for name in TUNED if coders.kind != "relu" or name not in ENCODER]
         self.weights = [
-            {name: t.detach().clone().requires_grad_(name in TUNED) for name, t in layer.items()}
+            {name: t.detach().clone().requires_grad_(name in tuned) for name, t in layer.items()}
             for layer in coders.tensors()
         ]
         # Other cards may round otherwise.
@@ -95,7 +99,7 @@ class FineTune:
         groups = []
         for layer in self.weights:
             for name, t in layer.items():
-                if name in TUNED and t.numel():  # the last layer has no later ones
+                if name in tuned and t.numel():  # the last layer has no later ones
                     size = float(t.detach().square().mean().sqrt())
                     groups.append({"params": [t], "lr": rate * size, "peak": rate * size})
         self.optimizer = torch.optim.Adam(groups, foreach=True)
@@ -200,11 +204,9 @@ class FineTune:
         """The same of everyone's cells. Each process finds a size that fits by itself, between messages."""
         part = self.team.part(len(cells))
         mine, own_T = cells[part], weight_T[texts.tokens_of(cells, part)]
-        sums = self.micro.run(lambda size: self._sums(texts, mine, own_T, size), len(mine), REMEDY)
+        sums = self.micro.run(partial(self._sums, texts, mine, own_T), len(mine), REMEDY)
         whole = _whole(self.team.total(sums), len(self.weights))
-        found = self.micro.run(
-            lambda size: self._gradients(texts, mine, own_T, whole, size), len(mine), REMEDY
-        )
+        found = self.micro.run(partial(self._gradients, texts, mine, own_T, whole), len(mine), REMEDY)
         for tensor in (*found.of_kl, *found.of_fvu, found.figures):
             self.team.total(tensor)
         return self._take(found)
@@ -228,22 +230,22 @@ class FineTune:
     ) -> _Gradients:
         """What some cells add to the gradients of the whole batch, `size` of them at a time."""
         weights = self._tuned()
-        sums: list[list[torch.Tensor]] = [[torch.zeros_like(t) for t in weights] for _ in range(2)]
+        of_kl, of_fvu = ([torch.zeros_like(t) for t in weights] for _ in range(2))
         figures = torch.zeros(3, dtype=torch.float64)
         for part in _parts(len(cells), size):
             losses = self._losses(texts, cells[part], weight_T[texts.tokens_of(cells, part)], whole)
-            for total, loss in zip(sums, losses[:2], strict=True):
+            for total, loss in zip((of_kl, of_fvu), losses[:2], strict=True):
                 grads = torch.autograd.grad(loss, weights, allow_unused=True)
                 for into, grad in zip(total, grads, strict=True):
                     if grad is not None:
                         into += grad
             figures += torch.tensor([losses.kl.item(), losses.fvu.item(), losses.tokens])
-        return _Gradients(*sums, figures)
+        return _Gradients(of_kl, of_fvu, figures)
 
     def _take(self, found: _Gradients) -> TuneReport:
         """The gradients of the whole batch into the weights. Raises ScxError when they are not numbers."""
         kl, fvu, tokens = found.figures.tolist()
-        _balanced(*found.figures[:2])
+        _balanced(found.figures[0], found.figures[1])
         for weight, of_kl, of_fvu in zip(self._tuned(), *found[:2], strict=True):
             weight.grad = of_kl.add_(of_fvu, alpha=kl / max(fvu, LEAST_FVU))
         return TuneReport(kl, fvu, int(tokens))

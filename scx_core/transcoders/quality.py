@@ -87,7 +87,7 @@ def spliced(
         sums.append(-_log_probs(lm, batch, keep_BT, zeros).gather(1, next_N).sum())
         return torch.tensor([*torch.stack([*sums, kl]).tolist(), len(next_N)], dtype=torch.float64)
 
-    for mine in team.rounds(cells, CELLS_AT_ONCE):
+    for mine in team.rounds(list(cells), CELLS_AT_ONCE):
         for sums_5 in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
             total += sums_5
         between()
@@ -123,7 +123,7 @@ def layer_sums(
             rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), on_TF.sum(), on_TF.any(0))])
         return rows, int(real.sum())
 
-    for mine in team.rounds(cells, CELLS_AT_ONCE):
+    for mine in team.rounds(list(cells), CELLS_AT_ONCE):
         for rows, tokens in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
             for i, (error_here, square_here, sum_d, active_here, fired_F) in enumerate(rows):
                 error[i] += error_here

@@ -63,6 +63,18 @@ def test_other_gates_are_tuned_as_well(tmp_path, model, kind):
     assert all(torch.isfinite(tensor).all() for layer in made.layers for tensor in layer.tensors().values())
 
 
+def test_relu_has_as_many_active_features_as_before(tmp_path, model):
+    """No gate holds their number: the controller of a target has, and the last steps must not move it."""
+    coder, config = replace(CODER, kind="relu", target_l0=6.0), replace(TRAIN, steps=20)
+    runs = [start(tmp_path, model, coder, replace(config, finetune_steps=n), name=f"{n}") for n in (0, 8)]
+    plain, tuned = (train(run, *open_job(run)) for run in runs)
+    assert tuned.meta["metrics"]["kl"] < plain.meta["metrics"]["kl"]
+    l0 = [[layer["l0"] for layer in made.meta["metrics"]["per_layer"]] for made in (plain, tuned)]
+    assert l0[0] == l0[1]
+    for one, two in zip(plain.layers, tuned.layers, strict=True):
+        assert torch.equal(one.W_enc_Fd, two.W_enc_Fd) and not torch.equal(one.W_dec_Fd, two.W_dec_Fd)
+
+
 def test_the_rate_is_flat_then_falls_to_nothing():
     rates = [rate_of_step(step, 10) for step in range(10)]
     assert rates[:3] == [1.0, 1.0, 1.0]

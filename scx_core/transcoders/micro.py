@@ -20,6 +20,12 @@ from scx_core.language import Language
 from scx_core.transcoders.config import TranscoderConfig
 
 T = TypeVar("T")
+
+
+class TooLarge(ScxError):
+    """Not even one cell at a time fits into the memory."""
+
+
 USABLE = 0.7  # of the free memory
 # Float32 values a token and unit of width that are alive at the peak: in a block of the model (attention,
 # an MLP four times as wide), and for each feature a width (pre-activations, gates, gradients).
@@ -75,7 +81,7 @@ class Micro:
                 if not out_of_memory(error):
                     raise
                 if cells == 1:
-                    raise ScxError(
+                    raise TooLarge(
                         "The device's memory does not suffice for a single cell at a time.",
                         f"The last checkpoint is kept. {remedy}",
                     ) from error

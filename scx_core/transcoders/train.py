@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.kept import Stopped, kept_texts
 from scx_core.transcoders.loops import Around, at_its_best, step_to_end_with, train_layers, tune_together
-from scx_core.transcoders.micro import memory_in_words
+from scx_core.transcoders.micro import TooLarge, memory_in_words
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.plan import compiled, make_plan
 from scx_core.transcoders.quality import held_out_metrics
@@ -37,6 +38,7 @@ from scx_core.transcoders.spent import Spent
 from scx_core.transcoders.tokens import Texts, encode_texts
 
 OFF_TARGET = 0.1  # share of a wanted number of active features that a layer may be off it, unsaid
+UNTUNED = "finished without the steps of all layers together: not one cell at a time fitted with them"
 FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
 
 
@@ -136,13 +138,21 @@ def _train(
     before = session.tensors() if job.train.finetune_steps else {}
     if coders is None:
         return None  # what is left is the work of one process
+    note = ""
     if job.train.finetune_steps:
-        tuned = tune_together(session, coders, before, around)
+        try:
+            tuned = tune_together(session, coders, before, around)
+        except TooLarge:
+            if session.plan.partners.size > 1:  # the others wait for this one
+                raise
+            job = replace(job, train=replace(job.train, finetune_steps=0))
+            tuned, note = coders, UNTUNED
+            run.log({"step": job.train.steps, "note": note})
         if tuned is None:
             return None
         if step_to_end_with(job.train, run) > job.train.steps:
             coders = tuned
-    return _finish(job, lm, coders, run.path / "transcoders", around, session.plan.partners)
+    return _finish(job, lm, coders, run.path / "transcoders", around, session.plan.partners, note)
 
 
 def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress:
@@ -189,7 +199,7 @@ def _open_session(
 
 
 def _finish(
-    job: TrainingJob, lm: Language, coders: TranscoderSet, folder: Path, around: Around, team: Team
+    job: TrainingJob, lm: Language, coders: TranscoderSet, folder: Path, around: Around, team: Team, note: str
 ) -> TranscoderSet | None:
     """Measure on held-out cells with the team, and write the set (rank 0 does, and has it). Raises Stopped
     when asked to stop before it is written: measuring takes minutes on a large model, and the last checkpoint
@@ -216,7 +226,7 @@ def _finish(
     if not team.leads:
         return None
     saved = save_set(folder, coders, meta)
-    run.write_status("done", steps, steps, _off_target(job, metrics["per_layer"]) or "finished")
+    run.write_status("done", steps, steps, note or _off_target(job, metrics["per_layer"]) or "finished")
     return saved
 
 

@@ -125,7 +125,7 @@ def test_when_not_one_cell_fits_it_says_what_to_do(tmp_path, model, monkeypatch)
     assert run.status().state == "failed" and run.latest_checkpoint().step == 6
 
 
-def test_the_last_steps_say_when_they_do_not_fit(tmp_path, model, monkeypatch):
+def test_a_set_whose_last_steps_do_not_fit_is_finished_without_them_and_says_so(tmp_path, model, monkeypatch):
     from scx_core.transcoders import finetune
 
     def full(*_args, **_options):
@@ -133,9 +133,13 @@ def test_the_last_steps_say_when_they_do_not_fit(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(finetune, "forward", full)
     run = start(tmp_path, model, config=replace(SHORT, finetune_steps=3))
-    with pytest.raises(ScxError, match=r"single cell at a time.*all layers at once.*finetune_steps 0"):
-        train(run, *open_job(run))
-    assert run.status().state == "failed" and run.latest_checkpoint().step == 12
+    other = start(tmp_path, model, config=SHORT)
+    made, plain = train(run, *open_job(run)), train(other, *open_job(other))
+    assert same(made, plain) and made.meta["train"]["finetune_steps"] == 0
+    status = run.status()
+    assert (status.state, status.done, status.total) == ("done", 12, 12)
+    assert "without the steps of all layers together" in status.message
+    assert any("without the steps" in record.get("note", "") for record in run.metrics())
 
 
 def test_a_compiled_part_is_still_read_and_is_given_back(tmp_path, model, monkeypatch):

@@ -173,8 +173,8 @@ def _labels(found: Validation, limits: Thresholds) -> Iterator[Caution]:
             (),
             f"The model itself names {found.label_accuracy_orig:.0%} of the cells rightly (always guessing "
             f"the commonest type: {largest:.0%}); its circuits explain its answers, right or wrong.",
-            "Check that labels, organism and prompt are those the model was trained with, or train a model "
-            "on these cells.",
+            "Check that labels, organism and prompt are those the model was trained with. Train a model on "
+            "these cells; one that was trained on them needs more steps, or more cells of each type.",
         )
     if len(found.confusion.labels) < 2:
         yield Caution(

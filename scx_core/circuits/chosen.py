@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import BatchEdges, Rows, Sources, all_edges
+from scx_core.circuits.carry import BatchEdges, all_edges
 from scx_core.circuits.frozen import FrozenPrompt
+from scx_core.circuits.sources import Rows, Sources
 
 ROWS = 64  # rows carried together, at most
 BATCH_NUMBERS = 24_000_000  # read vectors of a batch: rows × positions × width

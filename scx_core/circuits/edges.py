@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import BatchEdges, LayerEdges, Rows, Sources, all_edges
+from scx_core.circuits.carry import BatchEdges, LayerEdges, all_edges
 from scx_core.circuits.chosen import Batch, Chosen, batches, layer_starts
+from scx_core.circuits.sources import Rows, Sources
 
 
 class EdgeTable(NamedTuple):

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import Rows
 from scx_core.circuits.circuit import GeneEffect
 from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attention_back, mlp_read, skip_back
 from scx_core.circuits.replacement import LayerMaps
+from scx_core.circuits.sources import Rows
 from scx_core.sentences import GeneSpan
 
 

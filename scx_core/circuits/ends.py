@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
-from scx_core.circuits.carry import Rows
 from scx_core.circuits.frozen import FrozenPrompt, mlp_read, skip_back
 from scx_core.circuits.ids import Ref, place_of
 from scx_core.circuits.replacement import Replacement
+from scx_core.circuits.sources import Rows
 
 Level = TypeVar("Level", int, torch.Tensor)
 

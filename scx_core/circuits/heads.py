@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import Rows
 from scx_core.circuits.ends import (
     Reads,
     Writes,
@@ -26,6 +25,7 @@ from scx_core.circuits.ends import (
 )
 from scx_core.circuits.frozen import FrozenPrompt, attention_back, attn_read, skip_back
 from scx_core.circuits.ids import Ref
+from scx_core.circuits.sources import Rows
 from scx_core.errors import ScxError
 
 ROWS = 16  # targets carried down together

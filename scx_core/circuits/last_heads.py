@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 
-from scx_core.circuits.carry import Rows
 from scx_core.circuits.ends import Writes, attention_top, reads_by_layer
 from scx_core.circuits.frozen import FrozenPrompt, attn_read
 from scx_core.circuits.heads import Ends, Pair, check_pairs, ends_of
+from scx_core.circuits.sources import Rows
 from scx_core.circuits.stream import attention_forward, skip_forward
 
 SOURCES = 16  # carried up together, [S, T, d] each

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import Rows
 from scx_core.circuits.ends import attention_top, reads_of
 from scx_core.circuits.frozen import FrozenLayer, FrozenPrompt, attn_read, mlp_read, skip_back
 from scx_core.circuits.ids import Ref
 from scx_core.circuits.replacement import LayerMaps
+from scx_core.circuits.sources import Rows
 from scx_core.circuits.stream import LayerStream
 
 FEATURE, HEAD, SKIP, EMBEDDING = range(4)

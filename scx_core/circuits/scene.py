@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 
 from scx_core.circuits.api import TRACE, Tracer
-from scx_core.circuits.carry import Rows
 from scx_core.circuits.circuit import Circuit, Target
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.frozen import FrozenPrompt, freeze
+from scx_core.circuits.sources import Rows
 from scx_core.circuits.target import TargetPlan, target_row
 from scx_core.errors import ScxError
 

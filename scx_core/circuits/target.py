@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import Rows, last_rows
 from scx_core.circuits.circuit import Target
 from scx_core.circuits.frozen import FrozenPrompt
 from scx_core.circuits.replacement import Replacement
+from scx_core.circuits.sources import Rows, last_rows
 from scx_core.errors import ScxError
 from scx_core.language import Language, answers_of, decision
 from scx_core.sentences import EncodedCell

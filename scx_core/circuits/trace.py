@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from scx_core.circuits.carry import Rows, Sources
 from scx_core.circuits.chosen import Chosen, by_influence, largest
 from scx_core.circuits.circuit import Circuit, Edge, Node
 from scx_core.circuits.config import TraceConfig
@@ -36,6 +35,7 @@ from scx_core.circuits.influence import (
 )
 from scx_core.circuits.merged import Merged, merge
 from scx_core.circuits.replacement import Replacement
+from scx_core.circuits.sources import Rows, Sources
 from scx_core.circuits.target import TargetPlan, finished_target, is_called, probability_score, target_row
 from scx_core.sentences import EncodedCell
 

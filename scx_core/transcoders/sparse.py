@@ -123,15 +123,15 @@ def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
         token_N = _repeated(count_T, k)
         start_T1 = torch.cat([count_T.new_zeros(1), count_T.cumsum(0)])
         pattern = Pattern(start_T1, feature_N, token_N)
-        return Selection(pattern, mean_smallest(start_T1, value_N, k), value_N)
+        return Selection(pattern, _mean_smallest(start_T1, value_N, k), value_N)
     top = pre_TF.topk(k, dim=1)
     mask_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)
     pattern = pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape)
     value_N = pre_TF[pattern.token_N, pattern.feature_N]
-    return Selection(pattern, mean_smallest(pattern.start_T1, value_N, k), value_N)
+    return Selection(pattern, _mean_smallest(pattern.start_T1, value_N, k), value_N)
 
 
-def mean_smallest(start_T1: torch.Tensor, value_N: torch.Tensor, k: int) -> float:
+def _mean_smallest(start_T1: torch.Tensor, value_N: torch.Tensor, k: int) -> float:
     """The smallest kept value of each token, on average; 0 for a token that has room for more."""
     full_T = start_T1.diff() == k
     if bool(full_T.all()):

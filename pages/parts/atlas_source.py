@@ -10,6 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts import kept, loaders
 from pages.parts.memory import Memory
 from pages.parts.session import Context
+from pages.parts.sources import set_name
 from pages.parts.words import count, safe
 from scx_core.atlas import Atlas, AtlasConfig, atlas_folder, atlas_of, saved_atlas
 from scx_core.atlas.store import FILE
@@ -64,14 +65,14 @@ def _maker(ctx: Context) -> None:
     st.markdown("### The atlas is not made yet")
     st.markdown(
         f"One pass over the cells collects, for each of the {coders.n_features * len(coders.layers):,} "
-        f"features of **{safe(coders.name)}**, where it fires, at which genes and in which cells, and gives "
-        "it a verdict. Shuffled data and the raw MLP neurons go through the same protocol, so that the "
+        f"features of **{safe(set_name(ctx.transcoders))}**, where it fires, at which genes and in which "
+        "cells, and gives it a verdict. Shuffled data and the raw MLP neurons go through the same protocol, so that the "
         "shares can be believed. It is kept with the runs, and opens at once the next time."
     )
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:
         _cells(table.n_cells, table.unit)
-    st.caption("About twenty seconds for the embedded default on two cores. Keep this page open meanwhile.")
+    st.caption("About twenty seconds for 700 cells of the embedded default. Keep this page open meanwhile.")
     if not go.button("Make the atlas", type="primary", width="stretch"):
         return
     _make(ctx, st.empty())

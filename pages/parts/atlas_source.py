@@ -66,8 +66,8 @@ def _maker(ctx: Context) -> None:
     st.markdown(
         f"One pass over the cells collects, for each of the {coders.n_features * len(coders.layers):,} "
         f"features of **{safe(set_name(ctx.transcoders))}**, where it fires, at which genes and in which "
-        "cells, and gives it a verdict. Shuffled data and the raw MLP neurons go through the same protocol, so that the "
-        "shares can be believed. It is kept with the runs, and opens at once the next time."
+        "cells, and gives it a verdict. Shuffled data and the raw MLP neurons go through the same protocol, "
+        "so that the shares can be believed. It is kept with the runs, and opens at once the next time."
     )
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:

@@ -11,6 +11,7 @@ from scx_core.language.products import linear
 from scx_core.language.taps import (
     MlpIO,
     OnOutput,
+    OnTokens,
     captured_mlps,
     captured_neurons,
     forward,
@@ -27,6 +28,7 @@ __all__ = [
     "Language",
     "MlpIO",
     "OnOutput",
+    "OnTokens",
     "answers_of",
     "architecture",
     "captured_mlps",

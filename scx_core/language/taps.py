@@ -28,6 +28,17 @@ class OnOutput:
         return self.stand_in(y_BTd)
 
 
+@dataclass(frozen=True)
+class OnTokens:
+    """A stand-in that is given the ids of the tokens at its positions [B, T], then what the MLP reads."""
+
+    stand_in: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def __call__(self, x_BTd: torch.Tensor) -> torch.Tensor:
+        """Only inside `replaced_mlps` are the ids known."""
+        raise TypeError("an OnTokens stand-in needs the tokens' ids: use it in replaced_mlps")
+
+
 class MlpIO(NamedTuple):
     """Inputs (after the norm: what the MLP really receives) and outputs of every MLP, each [B, T, d].
 
@@ -91,16 +102,24 @@ def mlp_io(
 @contextmanager
 def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[None]:
     """While active, the MLP of each named layer returns `stand_ins[layer](x_BTd)` and not its output y_BTd,
-    and `stand_ins[layer](y_BTd)` where that is an `OnOutput`."""
+    `stand_ins[layer](y_BTd)` where that is an `OnOutput`, and what an `OnTokens` makes of ids and x_BTd."""
+    ids: list[torch.Tensor] = []
 
     def swap(stand_in: Stand_in):
         def hook(_module, args, output):
+            if isinstance(stand_in, OnTokens):
+                return stand_in.stand_in(ids[-1], args[0]).to(output.dtype)
             given = output if isinstance(stand_in, OnOutput) else args[0]
             return stand_in(given).to(output.dtype)
 
         return hook
 
+    def note(_module, args):
+        ids[:] = [args[0]]
+
     handles = [lm.part(k, "mlp").register_forward_hook(swap(f)) for k, f in stand_ins.items()]
+    if any(isinstance(f, OnTokens) for f in stand_ins.values()):
+        handles.append(lm.model.get_input_embeddings().register_forward_pre_hook(note))
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_ru
 runs side by side.
 """
 
+from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
 from scx_core.validation.compare import (
     RunRow,
     compare_runs,
@@ -14,6 +15,7 @@ from scx_core.validation.compare import (
     setting,
     trainings,
 )
+from scx_core.validation.intervals import Interval, bootstrap, wilson
 from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
 from scx_core.validation.rows import draw_rows, held_out_rows
 from scx_core.validation.saved import validation_beside
@@ -22,24 +24,33 @@ from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
 
 __all__ = [
+    "BASELINES",
     "PAPER",
+    "Affine",
     "Caution",
     "ClassRow",
     "Confusion",
+    "Interval",
     "LayerRow",
+    "Rival",
     "RunRow",
     "Thresholds",
+    "TokenTable",
     "Validation",
     "accuracy_by_tie_seed",
+    "bootstrap",
     "cautions",
     "compare_runs",
     "comparison_provenance",
     "draw_rows",
     "held_out_rows",
+    "linear_maps",
     "name_of",
+    "rivals",
     "setting",
     "trainings",
     "validate",
     "validation_beside",
     "verdict",
+    "wilson",
 ]

@@ -52,6 +52,12 @@ def check_rows(table: CellTable, rows: np.ndarray) -> None:
         )
 
 
+def candidates_of(lm: Language, table: CellTable, rows: np.ndarray) -> list[str]:
+    """The model's own labels; where cells have others, those of the table (a model from elsewhere)."""
+    truth = {str(label) for label in table.labels[rows]}
+    return lm.labels if truth <= set(lm.labels) else sorted(truth | set(table.types))
+
+
 def encoded_cells(lm: Language, table: CellTable, rows: np.ndarray, room: int) -> list[EncodedCell]:
     """The prompts of some rows as the model wants them, with `room` tokens of context left for an answer."""
     cfg, prompt = lm.sentence_config, lm.prompt

@@ -16,7 +16,7 @@ from scx_core.transcoders import TranscoderSet
 from scx_core.validation.measure import Answers, Losses, add_batch, add_mean_batch
 from scx_core.validation.result import ClassRow, LayerRow, Validation, recovered
 from scx_core.validation.streams import LayerStream
-from scx_core.validation.texts import batches, check_rows, lead_of
+from scx_core.validation.texts import batches, candidates_of, check_rows, lead_of
 from scx_core.validation.warnings import cautions
 
 
@@ -41,7 +41,7 @@ def validate(
     check_rows(table, rows)
     _check_fit(lm, transcoders)
     transcoders = transcoders.to(lm.device)
-    candidates = _candidates(lm, table, rows)
+    candidates = candidates_of(lm, table, rows)
     lead = lead_of(lm, table, rows, candidates)
     answers, losses = Answers(candidates, lead), Losses(lm.facts.n_layers)
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
@@ -72,12 +72,6 @@ def _check_fit(lm: Language, transcoders: TranscoderSet) -> None:
             f"{ours[0]} of width {ours[1]}.",
             "Choose transcoders that were trained on this model.",
         )
-
-
-def _candidates(lm: Language, table: CellTable, rows: np.ndarray) -> list[str]:
-    """The model's own labels; where cells have others, those of the table (a model from elsewhere)."""
-    truth = {str(label) for label in table.labels[rows]}
-    return lm.labels if truth <= set(lm.labels) else sorted(truth | set(table.types))
 
 
 def _table(n_cells: int, losses: Losses, layers: list[LayerStream], answers: Answers) -> Validation:

@@ -169,8 +169,6 @@ def _by_donor(table: CellTable, rows: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _wanted(
     table: CellTable, labels: Sequence[str] | None, first: dict[str, np.ndarray], left_out: dict[str, int]
 ) -> list[str]:
-    if len(first) < 2:
-        raise ScxError(f"{table.name} has fewer than two types with enough cells.", "Lower `least`.")
     for label in labels or ():
         if label in left_out:
             raise ScxError(
@@ -181,6 +179,8 @@ def _wanted(
             raise ScxError(
                 f"{table.name} holds no cell of the type {label!r}.", f"It holds: {', '.join(table.types)}."
             )
+    if len(first) < 2:
+        raise ScxError(f"{table.name} has fewer than two types with enough cells.", "Lower `least`.")
     return list(labels or first)
 
 

@@ -84,7 +84,8 @@ def explanation(result: Mapping[str, Any]) -> str:
     return (
         "Drop in the log-odds of the type's label (whole answers, nats) in the real model when the "
         f"{n_genes} strongest genes of a ranking are taken out of the sentence together and the next ones "
-        "move up. Rankings are made on one half of each type's cells and measured in n cells of the other half; "
+        "move up. "
+        "Rankings are made on one half of each type's cells and measured in n cells of the other half; "
         f"[95% bootstrap over {'/'.join(sorted({held['units'] for held in result['types']}))}]. "
         "+ and −: certainly more or less than the circuit (paired sign flips, q < 0.05 over the whole table)."
     )

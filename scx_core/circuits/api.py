@@ -174,7 +174,12 @@ class Tracer:
         merged = self.merged(rows, plan, trace, cfg, progress, label)
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
-        return combine(merged, target, cfg.min_share, cfg.seed, about | {"cell_type": label})
+        about |= {"cell_type": label}
+        return combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
+
+    def donors(self, rows: np.ndarray) -> list[str] | None:
+        """The donor of each row, "" where it is not known; None where the table knows none."""
+        return None if self.table.donors is None else [str(one) for one in self.table.donors[rows]]
 
     def merged(
         self,

@@ -60,7 +60,8 @@ class Node(NamedTuple):
     `effect`: signed total effect on the target in logits, over all paths. In a consensus, `activation`,
     `influence` and `effect` are means over all cells (0 where a cell's circuit does not hold the node),
     `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all;
-    `low` and `high` are a 95% bootstrap interval of `effect` over cells.
+    `low` and `high` are a 95% bootstrap interval of `effect` over donors or cells, `p` and `q` (Benjamini
+    and Hochberg, over all features) test that it is 0, or equal on both sides of a difference.
     `gene` is the gene of the token, or, where a feature fires outside the genes, the gene whose tokens add
     most to it over all paths; in a consensus, the gene with most of the feature's activation in these cells.
     """
@@ -80,13 +81,15 @@ class Node(NamedTuple):
     n_cells: int = 1
     low: float | None = None
     high: float | None = None
+    p: float | None = None
+    q: float | None = None
 
 
 class Edge(NamedTuple):
     """Direct edge of the frozen replacement model: setting `source` to 0 changes `target` by −weight.
 
     In a consensus `weight`, `sd` and the 95% bootstrap interval `low` to `high` are over all cells (0 where
-    a cell's circuit lacks the edge).
+    a cell's circuit lacks the edge); `p` and `q` as in a node, over all edges.
     """
 
     source: str
@@ -96,6 +99,8 @@ class Edge(NamedTuple):
     sd: float = 0.0
     low: float | None = None
     high: float | None = None
+    p: float | None = None
+    q: float | None = None
 
 
 class GeneEffect(NamedTuple):
@@ -104,7 +109,8 @@ class GeneEffect(NamedTuple):
     `rank` is the place in the cell sentence (1 = highest; the mean over the cells that hold the gene in a
     consensus), `n_cells` the cells whose sentence holds the gene, `share` the same as a share. In a
     consensus `effect` and `sd` are over all cells, 0 where the gene is absent, so `effect / share` is the
-    mean where it is present; `low` and `high` are a 95% bootstrap interval of `effect` over cells.
+    mean where it is present; `low` and `high` are a 95% bootstrap interval of `effect` over donors or cells,
+    `p` and `q` as in a node, over all genes.
     """
 
     gene: str
@@ -115,6 +121,8 @@ class GeneEffect(NamedTuple):
     share: float = 1.0
     low: float | None = None
     high: float | None = None
+    p: float | None = None
+    q: float | None = None
 
 
 class Supernode(NamedTuple):

@@ -48,6 +48,7 @@ def compare_types(
             cells={label: at.tolist() for at, label in zip(rows, (first, second), strict=True)},
             compared=[first, second],
         ),
+        donors=_donors(*(tracer.donors(at) for at in rows)),
     )
 
 
@@ -94,7 +95,12 @@ def compare_models(
             compared=list(names),
             second={key: about.get(key) for key in ("model", "transcoders")},
         ),
+        donors=_donors(first.donors(rows), second.donors(rows)),
     )
+
+
+def _donors(first: list[str] | None, second: list[str] | None) -> tuple[list[str], list[str]] | None:
+    return None if first is None or second is None else (first, second)
 
 
 def _prints(tracer: Tracer) -> tuple[str, str, int]:

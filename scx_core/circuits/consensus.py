@@ -1,78 +1,64 @@
 """The circuit of a cell type: what is common to the circuits of many cells (method §8).
 
 All means run over all cells, with 0 where a cell's circuit does not hold the node or edge; intervals are
-95% percentile bootstraps over cells.
-Legend: C cells, G genes, M merged nodes, E edges, B bootstraps.
+95% bootstrap-t over donors or cells (resampling.py), p and q test each mean (testing.py).
+Legend: C cells, G genes, M merged nodes, E edges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Scope, Target
 from scx_core.circuits.merged import Merged, merged_circuit
+from scx_core.circuits.resampling import Sampling, one_group
+from scx_core.circuits.testing import Q, family, null_split, p_values, q_values, smallest_p, test_name
 
-BOOTSTRAPS = 1000
 _ORDER = {"feature": 0, "error": 1, "embedding": 2, "bias": 3, "target": 4}
+_FAMILIES = {"feature": "features", "embedding": "tokens", "error": "errors"}
 
 
-class Statistics(NamedTuple):
-    """Statistics over cells, one value a column."""
+class _Tests:
+    """p and q of one family after another, and the record of them that goes into the provenance."""
 
-    mean: np.ndarray
-    sd: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    def __init__(self, sampling: Sampling, seed: int) -> None:
+        self.sampling, self.seed = sampling, seed
+        self.families: dict[str, dict[str, Any]] = {}
 
+    def of(self, name: str, value_CX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """p and q of every column, tested as one family. Of two groups, random halves of the first beside."""
+        p_X = p_values(self.sampling, value_CX, self.seed)
+        q_X = q_values(p_X)
+        self.families[name] = {"tested": len(p_X), "found": int((q_X < Q).sum())}
+        if self.sampling.n_groups == 2:
+            first_C = self.sampling.group_C == 0
+            donors = self.sampling.unit_C[first_C] if self.sampling.kind == "donors" else None
+            split = null_split(value_CX[first_C], self.seed, donors)
+            self.families[name]["null_split"] = split.to_json() if split else None
+        return p_X, q_X
 
-class Sampling(NamedTuple):
-    """How cells are weighed: `weight_C` gives the mean, `draw_BC` a bootstrap's mean each, `group_C` the
-    group of each cell. One group: its mean. Two: the mean of group 0 less that of group 1."""
-
-    weight_C: np.ndarray
-    draw_BC: np.ndarray
-    group_C: np.ndarray
-    paired: bool = False
-
-    def of(self, value_CX: np.ndarray) -> Statistics:
-        """Mean (or difference of means), sd and interval of every column."""
-        low, high = np.percentile(self.draw_BC @ value_CX, [2.5, 97.5], axis=0)
-        parts = [value_CX[self.group_C == group] for group in np.unique(self.group_C)]
-        if self.paired:
-            parts = [parts[0] - parts[1]]
-        variance = [part.var(0, ddof=1) if len(part) > 1 else np.zeros(part.shape[1]) for part in parts]
-        return Statistics(self.weight_C @ value_CX, np.sqrt(sum(variance)), low, high)
-
-    def share(self, held_CX: np.ndarray) -> np.ndarray:
-        """Share of the cells that hold each column; of two groups, that of the group where it is larger."""
-        groups = np.unique(self.group_C)
-        return np.max([held_CX[self.group_C == group].mean(0) for group in groups], axis=0)
-
-
-def _draws(n_cells: int, seed: int) -> np.ndarray:
-    """How often each bootstrap holds each cell, as shares, [B, C]."""
-    return np.random.default_rng(seed).multinomial(n_cells, [1 / n_cells] * n_cells, BOOTSTRAPS) / n_cells
+    def record(self) -> dict[str, Any]:
+        """What was tested, on which units, by which rule."""
+        sampling = self.sampling
+        return {
+            "unit": sampling.kind,
+            "units": list(sampling.units_G),
+            "note": sampling.note,
+            "interval": "95% bootstrap-t",
+            "tested": "both means are equal" if sampling.n_groups == 2 else "the mean is 0",
+            "test": test_name(sampling),
+            "smallest_p": smallest_p(sampling),
+            "called_below_q": Q,
+            "families": self.families,
+        }
 
 
-def one_group(n_cells: int, seed: int) -> Sampling:
-    """The mean over cells."""
-    return Sampling(np.full(n_cells, 1 / n_cells), _draws(n_cells, seed), np.zeros(n_cells, dtype=np.int64))
-
-
-def two_groups(n_first: int, n_second: int, seed: int, paired: bool = False) -> Sampling:
-    """First group less second. Paired: both are the same cells in the same order, drawn together."""
-    first = _draws(n_first, seed)
-    second = first if paired else _draws(n_second, seed + 1)
-    weight_C = np.repeat([1 / n_first, -1 / n_second], [n_first, n_second])
-    group_C = np.repeat([0, 1], [n_first, n_second])
-    return Sampling(weight_C, np.hstack([first, -second]), group_C, paired)
-
-
-def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling) -> list[Node]:
-    """The nodes that enough cells hold, in a stable order."""
+def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling, tests: _Tests) -> list[Node]:
+    """The nodes that enough cells hold, in a stable order. Features are one family of tests, tokens and
+    errors two others."""
     about: dict[str, Node] = {}
     for cell in cells:
         for name, node in cell.nodes.items():
@@ -90,6 +76,11 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling) -> lis
                 reads[name][gene] = reads[name].get(gene, 0.0) + activation
     share_M, mean_M3 = sampling.share(held_CM), np.tensordot(sampling.weight_C, value_CM3, 1)
     effect = sampling.of(value_CM3[:, :, 2])
+    p_M, q_M = np.full(len(names), np.nan), np.full(len(names), np.nan)
+    enough_M = family(held_CM, sampling, min_share)
+    for kind, of in _FAMILIES.items():
+        at = np.flatnonzero(enough_M & [about[name].kind == kind for name in names])
+        p_M[at], q_M[at] = tests.of(of, value_CM3[:, at, 2])
     out = []
     for name, j in column.items():
         node, genes = about[name], reads[name]
@@ -106,15 +97,21 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling) -> lis
                 n_cells=int(held_CM[:, j].sum()),
                 low=float(effect.low[j]),
                 high=float(effect.high[j]),
+                p=_known(p_M[j]),
+                q=_known(q_M[j]),
             )
         )
     return sorted(out, key=lambda node: (_ORDER[node.kind], node.layer or 0, -node.influence, node.id))
 
 
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
 def _edges(
-    cells: Sequence[Merged], nodes: Sequence[Node], min_share: float, sampling: Sampling
+    cells: Sequence[Merged], nodes: Sequence[Node], min_share: float, sampling: Sampling, tests: _Tests
 ) -> list[Edge]:
-    """The edges between these nodes that enough cells hold, by source and target."""
+    """The edges between these nodes that enough cells hold, by source and target; one family of tests."""
     m = len(nodes)
     column = {node.id: j for j, node in enumerate(nodes)}
     places = []
@@ -127,13 +124,18 @@ def _edges(
         held_GMM[group][np.ix_(common, common)] += cell.edge_MM[np.ix_(local, local)] / size_G[group]
     share_MM = held_GMM.max(0)
     # A share is a sum of 1/n here: without the margin, 3 of 10 cells would be less than 0.3.
-    target_E, source_E = np.nonzero((share_MM > 0) & (share_MM >= min_share - 1e-9))
+    shown_MM = (share_MM > 0) & (share_MM >= min_share - 1e-9)
+    n_MM = np.tensordot(size_G, held_GMM, 1)
+    target_E, source_E = np.nonzero(n_MM >= max(1.0, min_share * size_G.min()) - 1e-9)
     value_CE = np.zeros((len(cells), len(target_E)))
     for c, (cell, (local, common)) in enumerate(zip(cells, places, strict=True)):
         weight_MM = np.zeros((m, m))
         weight_MM[np.ix_(common, common)] = (cell.weight_MM * cell.edge_MM)[np.ix_(local, local)]
         value_CE[c] = weight_MM[target_E, source_E]
-    found = sampling.of(value_CE)
+    p_E, q_E = tests.of("edges", value_CE)
+    shown_E = shown_MM[target_E, source_E]
+    target_E, source_E, p_E, q_E = target_E[shown_E], source_E[shown_E], p_E[shown_E], q_E[shown_E]
+    found = sampling.of(value_CE[:, shown_E])
     rows = [
         Edge(
             nodes[s].id,
@@ -143,14 +145,19 @@ def _edges(
             float(found.sd[e]),
             float(found.low[e]),
             float(found.high[e]),
+            float(p_E[e]),
+            float(q_E[e]),
         )
         for e, (t, s) in enumerate(zip(target_E.tolist(), source_E.tolist(), strict=True))
     ]
     return sorted(rows, key=lambda edge: (edge.source, edge.target))
 
 
-def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], sampling: Sampling) -> list[GeneEffect]:
-    """Gene effects over cells, strongest first. Each cell maps its genes to (effect, rank)."""
+def consensus_genes(
+    cells: Sequence[dict[str, tuple[float, float]]], sampling: Sampling, tests: _Tests | None = None
+) -> list[GeneEffect]:
+    """Gene effects over cells, strongest first. Each cell maps its genes to (effect, rank). All genes that
+    any cell holds are one family of tests."""
     names = sorted({gene for cell in cells for gene in cell})
     column = {gene: j for j, gene in enumerate(names)}
     effect_CG = np.zeros((len(cells), len(names)))
@@ -160,6 +167,7 @@ def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], sampling: S
             effect_CG[c, column[gene]], rank_CG[c, column[gene]] = effect, rank
     held_CG, found = ~np.isnan(rank_CG), sampling.of(effect_CG)
     rank_G, share_G = np.nanmean(rank_CG, 0), sampling.share(held_CG)
+    p_G, q_G = (tests or _Tests(sampling, 0)).of("genes", effect_CG)
     rows = [
         GeneEffect(
             gene,
@@ -170,6 +178,8 @@ def consensus_genes(cells: Sequence[dict[str, tuple[float, float]]], sampling: S
             float(share_G[j]),
             float(found.low[j]),
             float(found.high[j]),
+            p=float(p_G[j]),
+            q=float(q_G[j]),
         )
         for gene, j in column.items()
     ]
@@ -188,33 +198,42 @@ def statistics_circuit(
     sampling: Sampling,
     target: Target,
     min_share: float,
+    seed: int,
     provenance: dict[str, Any],
 ) -> Circuit:
-    """A circuit whose numbers are statistics over cells."""
-    nodes = _nodes(cells, min_share, sampling)
-    edges = _edges(cells, nodes, min_share, sampling)
+    """A circuit whose numbers are statistics over cells; `provenance["statistics"]` says what was tested."""
+    tests = _Tests(sampling, seed)
+    genes = consensus_genes([cell.genes for cell in cells], sampling, tests)
+    nodes = _nodes(cells, min_share, sampling, tests)
+    edges = _edges(cells, nodes, min_share, sampling, tests)
     linked = {edge.source for edge in edges} | {edge.target for edge in edges} | {"target", "bias"}
     value = sampling.of(np.array([[cell.value] for cell in cells]))
     scores = {key: _score(key, [cell.scores[key] for cell in cells], sampling) for key in cells[0].scores}
     return Circuit(
         scope=scope,
         target=target._replace(position=None, value=float(value.mean[0])),
-        genes=tuple(consensus_genes([cell.genes for cell in cells], sampling)),
+        genes=tuple(genes),
         nodes=tuple(node for node in nodes if node.id in linked),
         edges=tuple(edges),
         scores=scores | {"value_sd": float(value.sd[0])},
         accounting={"max_relative_error": max(cell.max_relative_error for cell in cells)},
-        provenance=provenance,
+        provenance=provenance | {"statistics": tests.record()},
         n_cells=len(cells),
     )
 
 
 def combine(
-    cells: Sequence[Merged], target: Target, min_share: float, seed: int, provenance: dict[str, Any]
+    cells: Sequence[Merged],
+    target: Target,
+    min_share: float,
+    seed: int,
+    provenance: dict[str, Any],
+    donors: Sequence[str] | None = None,
 ) -> Circuit:
-    """The consensus of the merged circuits of cells that were traced for one target."""
-    sampling = one_group(len(cells), seed)
-    return statistics_circuit("consensus", cells, sampling, target, min_share, provenance)
+    """The consensus of the merged circuits of cells that were traced for one target; `donors` of the cells,
+    where they are known."""
+    sampling = one_group(len(cells), seed, donors)
+    return statistics_circuit("consensus", cells, sampling, target, min_share, seed, provenance)
 
 
 def combine_circuits(

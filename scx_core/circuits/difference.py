@@ -1,8 +1,9 @@
 """What differs between two circuits: between two cell types, two models, two transcoder sets (method §8).
 
 Both are traced for one question, over many cells each; every number of the result is the first less the
-second, with a bootstrap interval over cells. The same cells under two models or sets are paired: they are
-drawn together. Features of different sets have nothing in common but their numbers, so they are kept apart.
+second, with a bootstrap interval over donors or cells, and p and q that both are equal (testing.py). The
+same cells under two models or sets are paired: they are drawn together. Features of different sets have
+nothing in common but their numbers, so they are kept apart.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Node, Target
-from scx_core.circuits.consensus import combine, statistics_circuit, two_groups
+from scx_core.circuits.consensus import combine, statistics_circuit
 from scx_core.circuits.merged import Merged
+from scx_core.circuits.resampling import two_groups
 
 SIDES = ("A", "B")
 
@@ -63,20 +65,23 @@ def difference(
     min_share: float,
     seed: int,
     provenance: dict[str, Any],
+    donors: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Difference:
     """First less second. `same_set`: both have the same transcoders, so the same features; `paired`: the
-    same cells in the same order."""
+    same cells in the same order; `donors` of the cells of both, where they are known."""
+    whose = donors or (None, None)
     sides = [
-        combine(cells, target, min_share, seed, provenance)
-        for cells, target in zip((first, second), targets, strict=True)
+        combine(cells, target, min_share, seed, provenance, of)
+        for cells, target, of in zip((first, second), targets, whose, strict=True)
     ]
     if not same_set:
         first, second = kept_apart(first, SIDES[0]), kept_apart(second, SIDES[1])
-    sampling = two_groups(len(first), len(second), seed, paired)
+    all_donors = [*donors[0], *donors[1]] if donors else None
+    sampling = two_groups(len(first), len(second), seed, paired, all_donors)
     label = f"{names[0]} less {names[1]}: {targets[0].label}"
     target = targets[0]._replace(label=label)
     both = [*first, *second]
-    found = statistics_circuit("difference", both, sampling, target, min_share, provenance)
+    found = statistics_circuit("difference", both, sampling, target, min_share, seed, provenance)
     gap = float(np.mean([cell.value for cell in first]) - np.mean([cell.value for cell in second]))
     found = found._replace(target=found.target._replace(value=gap))
     return Difference(names, sides[0], sides[1], found)

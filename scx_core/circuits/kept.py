@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scx_core.circuits.consensus import one_group
 from scx_core.circuits.intervention import Intervention
+from scx_core.circuits.resampling import one_group
 
 MEASURES = ("share", "closeness")
 

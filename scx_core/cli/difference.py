@@ -77,19 +77,30 @@ def _other(args: argparse.Namespace, tracer: Tracer) -> Tracer:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The genes whose effects differ most, with both sides, strongest first."""
+    """What differs on which side, strongest first, beside what random halves of the first side give."""
+    from scx_core.circuits import Circuit
+    from scx_core.circuits.said import said
+    from scx_core.figures.words import direction
+
     found, (first, second) = result["difference"], result["names"]
+    circuit = Circuit.from_json(found)
     sides = [{gene["gene"]: gene["effect"] for gene in result[side]["genes"]} for side in ("first", "second")]
-    strongest = sorted(found["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))
+    strongest = sorted(circuit.genes, key=lambda gene: (-abs(gene.effect), gene.gene))[: trace.STRONGEST]
     rows = [
-        (g["gene"], *(side.get(g["gene"], 0.0) for side in sides), g["effect"], g["low"], g["high"])
-        for g in strongest[: trace.STRONGEST]
+        (
+            g.gene,
+            *(side.get(g.gene, 0.0) for side in sides),
+            *(g.effect, g.low, g.high, g.q),
+            direction(circuit, g.effect, g.q),
+        )
+        for g in strongest
     ]
-    header = ("gene", "first", "second", "difference", "low", "high")
+    header = ("gene", "first", "second", "difference", "low", "high", "q", "")
     values = " and ".join(f"{result[side]['target']['value']:.3f}" for side in ("first", "second"))
     return "\n\n".join(
         [
             f"{found['target']['label']}\nfirst: {first}; second: {second}; targets {values}",
             common.columns(rows, header),
+            "\n".join(said(circuit)),
         ]
     )

@@ -97,7 +97,7 @@ def summary(result: dict[str, Any]) -> str:
     target, scores = result["target"], result["scores"]
     genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]
     one = result["scope"] == "cell"
-    header = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "share", "rank")
+    header = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "q", "share", "rank")
     kinds = [node["kind"] for node in result["nodes"]]
     of = "one cell" if one else f"{result['n_cells']} cells"
     called = (

@@ -11,6 +11,7 @@ import pandas as pd
 from scx_core.cells.markers import known_markers, shared_markers
 from scx_core.circuits.circuit import Circuit
 
+from . import words
 from .text import plain
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -23,8 +24,9 @@ def gene_table(
 ) -> pd.DataFrame:
     """One row a gene, strongest absolute effect first.
 
-    Columns: gene, effect (logits), direction, share_of_cells, n_cells, sd, low, high, rank (in the
-    sentence; mean in a consensus), known_marker. `markers` are those of the cell type, None when there
+    Columns: gene, effect (logits), direction (`words.direction`: only what has q < 0.05 differs),
+    share_of_cells, n_cells, sd, low, high, p, q, rank (in the sentence; mean in a consensus), known_marker.
+    p and q are empty for one cell. `markers` are those of the cell type, None when there
     is no list for it; `shared` are those of them that mark another type as well.
     """
     rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
@@ -32,12 +34,16 @@ def gene_table(
         {
             "gene": pd.Series([row.gene for row in rows], dtype=object),
             "effect": pd.Series([row.effect for row in rows], dtype=float),
-            "direction": pd.Series([_direction(row.effect) for row in rows], dtype=object),
+            "direction": pd.Series(
+                [words.direction(circuit, row.effect, row.q) for row in rows], dtype=object
+            ),
             "share_of_cells": pd.Series([row.share for row in rows], dtype=float),
             "n_cells": pd.Series([row.n_cells for row in rows], dtype=int),
             "sd": pd.Series([row.sd for row in rows], dtype=float),
             "low": pd.Series([row.low for row in rows], dtype=float),
             "high": pd.Series([row.high for row in rows], dtype=float),
+            "p": pd.Series([row.p for row in rows], dtype=float),
+            "q": pd.Series([row.q for row in rows], dtype=float),
             "rank": pd.Series([row.rank for row in rows], dtype=float),
             "known_marker": pd.Series(
                 [_known(row.gene, circuit, markers, shared) for row in rows], dtype=object
@@ -50,10 +56,6 @@ def markers_of(circuit: Circuit) -> tuple[frozenset[str] | None, frozenset[str]]
     """The known markers of the circuit's cell type, None without a list, and those that other types share."""
     known = known_markers(circuit.target.answer)
     return (known.genes, shared_markers(circuit.target.answer)) if known else (None, frozenset())
-
-
-def _direction(effect: float) -> str:
-    return "raises" if effect > 0 else "lowers" if effect < 0 else "none"
 
 
 def _known(gene: str, circuit: Circuit, markers: frozenset[str] | None, shared: frozenset[str]) -> str:

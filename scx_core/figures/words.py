@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
+from scx_core.circuits.testing import Q
 
 from .select import Flow, Group, Selection
 from .text import number, percent, plain, several, signed
@@ -16,8 +17,35 @@ from .text import number, percent, plain, several, signed
 _SCORE_NAMES = {"replacement": "replacement score", "completeness": "completeness"}
 
 
+def sides(circuit: Circuit) -> tuple[str, str] | None:
+    """What a difference compares, first less second; None for another circuit. The names may be anyone's."""
+    if circuit.scope != "difference":
+        return None
+    stated = circuit.provenance.get("compared")
+    if isinstance(stated, (list, tuple)) and len(stated) == 2:
+        return plain(str(stated[0]), 40) or "first", plain(str(stated[1]), 40) or "second"
+    return "first", "second"
+
+
+def direction(circuit: Circuit, effect: float, q: float | None) -> str:
+    """What may be said of an effect: "higher in NK" or "no difference found" in a difference; "raises",
+    "lowers" or "not told from 0" else. Without q (one cell, an older file) the sign decides, and a difference
+    says that it was not tested."""
+    both = sides(circuit)
+    if effect == 0:
+        return "no difference found" if both else "none"
+    if both is None:
+        return "not told from 0" if q is not None and q >= Q else "raises" if effect > 0 else "lowers"
+    if q is not None and q >= Q:
+        return "no difference found"
+    return f"higher in {both[0] if effect > 0 else both[1]}" + ("" if q is not None else " (not tested)")
+
+
 def title(circuit: Circuit) -> str:
-    """The cell type, or the target's wording when it has no answer."""
+    """The cell type, or the target's wording when it has no answer; both sides of a difference."""
+    both = sides(circuit)
+    if both and both != ("first", "second"):
+        return f"{both[0]} less {both[1]}"
     return plain(circuit.target.answer or circuit.target.label, 60) or "Circuit"
 
 
@@ -80,7 +108,10 @@ def caption(circuit: Circuit) -> str:
     rivals = against(circuit.target)
     what = f"Circuit of the answer {title(circuit)} {scope}" + (f", {rivals}" if rivals else "")
     if circuit.scope == "difference":
-        what = f"Difference of two circuits over {n}: every number is the first less the second"
+        first, second = sides(circuit) or ("first", "second")
+        what = (
+            f"Difference of two circuits over {n}: every number is the mean in {first} less that in {second}"
+        )
     target = plain(circuit.target.label, 90)
     made = [
         f"{label} {name}"

@@ -29,7 +29,7 @@ def _table(names: dict[str, str] | None = None):
     }
     ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
     types = sorted(set(labels.tolist()))
-    return SimpleNamespace(**fields, rows=table.rows, labels=labels, cell_ids=ids, types=types)
+    return SimpleNamespace(**fields, rows=table.rows, labels=labels, cell_ids=ids, types=types, donors=None)
 
 
 def test_one_cell(tracer):

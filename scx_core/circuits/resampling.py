@@ -1,0 +1,226 @@
+"""What a mean over cells is uncertain by: its interval, over donors where they are known, else over cells.
+
+Cells of one donor are alike, so the unit that is drawn is the donor (all its cells together) wherever every
+group has cells of two donors or more; else it is the cell, and `note` says so. The 95% interval is a
+bootstrap-t (Efron & Tibshirani 1993, ch. 12): each bootstrap's mean is divided by its own standard error,
+which is what a percentile interval leaves out. Percentile intervals of 8 normal values hold the mean in 89%
+of the cases, of 8 skewed ones in 78%; these in 95% and 90% (tests/circuits/test_resampling.py).
+Legend: C cells (rows), U units (cells or donors), B bootstraps, X columns, G groups (one or two).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+BOOTSTRAPS = 1000
+LEVEL = 0.95
+LEAST_ERROR = 0.25  # of the standard error: a bootstrap that drew nearly equal values is no surer than this
+FEW = 4  # donors; of fewer there are too few draws, and the interval is at least Student's
+COLUMNS = 2048  # that are bootstrapped at a time
+
+
+class Statistics(NamedTuple):
+    """Statistics over cells, one value a column; `error` is the standard error of the mean over units."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    error: np.ndarray
+
+
+class Sampling(NamedTuple):
+    """Which units the cells are of, and how often each bootstrap draws each unit.
+
+    `weight_C` gives the mean (two groups: that of group 0 less that of group 1), `group_C` the group of each
+    cell, `unit_C` its unit, `count_BU` the draws. `kind` is cells or donors, `note` says so for people.
+    `paired`: both groups are the same cells in the same order.
+    """
+
+    weight_C: np.ndarray
+    group_C: np.ndarray
+    unit_C: np.ndarray
+    count_BU: np.ndarray
+    kind: str
+    note: str
+    paired: bool = False
+
+    @property
+    def n_groups(self) -> int:
+        """One or two."""
+        return int(self.group_C.max()) + 1
+
+    @property
+    def units_G(self) -> tuple[int, ...]:
+        """How many units each group has cells of."""
+        return tuple(len(np.unique(self.unit_C[self.group_C == g])) for g in range(self.n_groups))
+
+    @property
+    def crossed(self) -> bool:
+        """Whether some unit has cells in both groups."""
+        return self.n_groups == 2 and bool(np.intersect1d(*self._units()).size)
+
+    def _units(self) -> list[np.ndarray]:
+        return [np.unique(self.unit_C[self.group_C == g]) for g in range(self.n_groups)]
+
+    @property
+    def draw_BC(self) -> np.ndarray:
+        """The weight of each cell in each bootstrap's mean (or difference of means), [B, C]."""
+        drawn_BC = self.count_BU[:, self.unit_C].astype(float)
+        for g in range(self.n_groups):
+            here = self.group_C == g
+            drawn_BC[:, here] *= (-1) ** g / drawn_BC[:, here].sum(1, keepdims=True)
+        return drawn_BC
+
+    def share(self, held_CX: np.ndarray) -> np.ndarray:
+        """Share of the cells that hold each column; of two groups, that of the group where it is larger."""
+        groups = np.unique(self.group_C)
+        return np.max([held_CX[self.group_C == group].mean(0) for group in groups], axis=0)
+
+    def of(self, value_CX: np.ndarray) -> Statistics:
+        """Mean (or difference of means), sd over cells, interval and standard error of every column."""
+        mean_X, error_X = self.weight_C @ value_CX, self.errors(value_CX)
+        low_X, high_X = np.empty_like(mean_X), np.empty_like(mean_X)
+        for at in blocks(value_CX.shape[1]):
+            t_BX = self._studentised(value_CX[:, at], mean_X[at], error_X[at])
+            low, high = np.quantile(t_BX, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0)
+            low_X[at] = mean_X[at] - np.maximum(low, 0.0) * error_X[at]
+            high_X[at] = mean_X[at] - np.minimum(high, 0.0) * error_X[at]
+        if self.kind == "donors" and min(self.units_G) < FEW:
+            reach_X = stats.t.ppf((1 + LEVEL) / 2, min(self.units_G) - 1) * error_X
+            low_X, high_X = np.minimum(low_X, mean_X - reach_X), np.maximum(high_X, mean_X + reach_X)
+        return Statistics(mean_X, self._sd(value_CX), low_X, high_X, error_X)
+
+    def _sd(self, value_CX: np.ndarray) -> np.ndarray:
+        parts = [value_CX[self.group_C == group] for group in range(self.n_groups)]
+        if self.paired:
+            parts = [parts[0] - parts[1]]
+        variance = [part.var(0, ddof=1) if len(part) > 1 else np.zeros(part.shape[1]) for part in parts]
+        return np.asarray(np.sqrt(sum(variance)))
+
+    def sums(self, value_CX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sum of each unit's values in each group [G, U, X], and its number of cells there [G, U]."""
+        n_units = self.count_BU.shape[1]
+        sum_GUX = np.zeros((self.n_groups, n_units, value_CX.shape[1]))
+        np.add.at(sum_GUX, (self.group_C, self.unit_C), value_CX)
+        n_GU = np.zeros((self.n_groups, n_units))
+        np.add.at(n_GU, (self.group_C, self.unit_C), 1.0)
+        return sum_GUX, n_GU
+
+    def correction_U(self) -> np.ndarray:
+        """n / (n − 1) of the units of its group for each unit; of two groups, the larger."""
+        out_U = np.ones(self.count_BU.shape[1])
+        for units in self._units():
+            out_U[units] = np.maximum(out_U[units], len(units) / max(1, len(units) - 1))
+        return out_U
+
+    def parts_GUX(self, value_CX: np.ndarray) -> np.ndarray:
+        """What each unit adds to the mean beyond its due, by group; their squares make the variance."""
+        sum_GUX, n_GU = self.sums(value_CX)
+        total_G = n_GU.sum(1)
+        mean_GX = sum_GUX.sum(1) / total_G[:, None]
+        return (sum_GUX - n_GU[:, :, None] * mean_GX[:, None]) / total_G[:, None, None]
+
+    def errors(self, value_CX: np.ndarray) -> np.ndarray:
+        """Standard error of every column's mean over units (cluster-robust, CR1), [X]."""
+        part_GUX = self.parts_GUX(value_CX)
+        part_UX = part_GUX[0] - part_GUX[1] if self.n_groups == 2 else part_GUX[0]
+        return np.asarray(np.sqrt((self.correction_U()[:, None] * part_UX**2).sum(0)))
+
+    def _studentised(self, value_CX: np.ndarray, mean_X: np.ndarray, error_X: np.ndarray) -> np.ndarray:
+        """(mean − the mean) / its own standard error of every bootstrap, [B, X]."""
+        sum_GUX, n_GU = self.sums(value_CX)
+        count_BU, fixed_U = self.count_BU.astype(float), self.correction_U()
+        fixed_BU = count_BU * fixed_U
+        total_GB = n_GU @ count_BU.T
+        mean_GBX = [count_BU @ sum_UX / total_GB[g][:, None] for g, sum_UX in enumerate(sum_GUX)]
+        variance_BX = np.zeros_like(mean_GBX[0])
+        for g, (sum_UX, n_U, m_BX) in enumerate(zip(sum_GUX, n_GU, mean_GBX, strict=True)):
+            square = fixed_BU @ sum_UX**2 - 2 * m_BX * (fixed_BU @ (sum_UX * n_U[:, None]))
+            square += m_BX**2 * (fixed_BU @ n_U**2)[:, None]
+            variance_BX += square / total_GB[g][:, None] ** 2
+        found_BX = mean_GBX[0]
+        if self.n_groups == 2:
+            found_BX = mean_GBX[0] - mean_GBX[1]
+            if self.crossed:
+                (a_UX, b_UX), (na_U, nb_U), (ma_BX, mb_BX) = sum_GUX, n_GU, mean_GBX
+                both = fixed_BU @ (a_UX * b_UX) + ma_BX * mb_BX * (fixed_BU @ (na_U * nb_U))[:, None]
+                both -= mb_BX * (fixed_BU @ (a_UX * nb_U[:, None]))
+                both -= ma_BX * (fixed_BU @ (b_UX * na_U[:, None]))
+                variance_BX -= 2 * both / (total_GB[0] * total_GB[1])[:, None]
+        least_X = np.maximum(LEAST_ERROR * error_X, 1e-300)
+        error_BX = np.maximum(np.sqrt(np.maximum(variance_BX, 0.0)), least_X)
+        gap_BX = found_BX - mean_X
+        # Where all units are equal, what is left is rounding.
+        gap_BX[:, error_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)] = 0.0
+        return gap_BX / error_BX
+
+
+def blocks(n: int, size: int = COLUMNS) -> Iterator[slice]:
+    """Slices that cover n columns."""
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+class Units(NamedTuple):
+    """The unit of every row, its kind and what is said about it."""
+
+    unit_C: np.ndarray
+    kind: str
+    note: str
+
+
+def units_of(group_C: np.ndarray, donors_C: Sequence[str] | np.ndarray | None, paired: bool = False) -> Units:
+    """Donors where every group has two or more, else cells. A cell without a donor is of the donor ""."""
+    n = len(group_C)
+    cells_C = np.tile(np.arange(n // 2), 2) if paired else np.arange(n)
+    if donors_C is None or not any(map(str, donors_C)):
+        note = "no donors known: over cells, too narrow where cells of one donor are alike"
+        return Units(cells_C, "cells", note)
+    names, donor_C = np.unique(np.asarray([str(one) for one in donors_C], dtype=object), return_inverse=True)
+    each = [len(np.unique(donor_C[group_C == g])) for g in np.unique(group_C)]
+    if min(each) < 2:
+        note = "one donor only: over its cells, which says nothing about other donors"
+        if len(each) == 2 and max(each) > 1:
+            note = "one side is of one donor only: over cells, which says nothing about other donors"
+        return Units(cells_C, "cells", note)
+    return Units(donor_C.reshape(-1), "donors", f"over {len(names)} donors")
+
+
+def one_group(n_cells: int, seed: int, donors: Sequence[str] | np.ndarray | None = None) -> Sampling:
+    """The mean over cells; `donors` [C] says whose they are, where that is known."""
+    group_C = np.zeros(n_cells, dtype=np.int64)
+    return _sampling(np.full(n_cells, 1 / n_cells), group_C, units_of(group_C, donors), seed)
+
+
+def two_groups(
+    n_first: int,
+    n_second: int,
+    seed: int,
+    paired: bool = False,
+    donors: Sequence[str] | np.ndarray | None = None,
+) -> Sampling:
+    """First group less second. Paired: both are the same cells in the same order, drawn together. `donors`
+    is of the first group's cells and then the second's."""
+    weight_C = np.repeat([1 / n_first, -1 / n_second], [n_first, n_second])
+    group_C = np.repeat([0, 1], [n_first, n_second])
+    return _sampling(weight_C, group_C, units_of(group_C, donors, paired), seed, paired)
+
+
+def _sampling(
+    weight_C: np.ndarray, group_C: np.ndarray, units: Units, seed: int, paired: bool = False
+) -> Sampling:
+    """Units of separate groups are drawn apart; crossed ones together, again where a group is left empty."""
+    rng, n_units = np.random.default_rng(seed), int(units.unit_C.max()) + 1
+    groups = range(int(group_C.max()) + 1)
+    held_GU = [np.isin(np.arange(n_units), units.unit_C[group_C == g]) for g in groups]
+    count_BU = np.zeros((BOOTSTRAPS, n_units), dtype=np.int64)
+    apart = len(held_GU) == 2 and not (held_GU[0] & held_GU[1]).any()
+    for here in map(np.flatnonzero, held_GU if apart else [np.ones(n_units, dtype=bool)]):
+        count_BU[:, here] = rng.multinomial(len(here), [1 / len(here)] * len(here), BOOTSTRAPS)
+    while (empty_B := np.any([count_BU[:, held_U].sum(1) == 0 for held_U in held_GU], axis=0)).any():
+        count_BU[empty_B] = rng.multinomial(n_units, [1 / n_units] * n_units, int(empty_B.sum()))
+    return Sampling(weight_C, group_C, units.unit_C, count_BU, units.kind, units.note, paired)

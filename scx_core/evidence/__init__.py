@@ -1,4 +1,30 @@
 """Evidence: what a circuit says, held against the real model and against the baselines that could win.
 
-In come a tracer and cells; out go measured effects with intervals and the number of cells behind them.
+In come a tracer, cells and a target; out come measured effects of edited sentences, with intervals and the
+number of cells behind them, and rankings and attributions judged by how well they predict them (method §9).
 """
+
+from scx_core.evidence.edits import WAYS, Editor
+from scx_core.evidence.knockouts import (
+    CellKnockouts,
+    GeneKnockout,
+    Joint,
+    Measurer,
+    knock_out_all,
+    knock_out_together,
+)
+from scx_core.evidence.over_cells import GeneOverCells, Interval, over_cells
+
+__all__ = [
+    "WAYS",
+    "CellKnockouts",
+    "Editor",
+    "GeneKnockout",
+    "GeneOverCells",
+    "Interval",
+    "Joint",
+    "Measurer",
+    "knock_out_all",
+    "knock_out_together",
+    "over_cells",
+]

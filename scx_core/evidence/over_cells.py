@@ -1,0 +1,93 @@
+"""Knock-outs of many cells as a table of genes: the mean over the cells that hold a gene, with its interval.
+
+A bootstrap draws cells (donors, where the consensus does), and takes the mean over those of them that hold
+the gene; of two groups, the mean of the first less that of the second.
+Legend: C cells, G genes, X columns, B bootstraps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from scx_core.circuits.consensus import Sampling
+from scx_core.evidence.knockouts import CellKnockouts
+
+MEASURES = ("text", "gap", "text_log_odds", "gap_log_odds")
+
+
+class Interval(NamedTuple):
+    """A mean over `n` cells and its 95% bootstrap interval; None where fewer than two cells have a value."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+class GeneOverCells(NamedTuple):
+    """One gene: mean rank where present, and one interval a measure (None where it was not measured)."""
+
+    gene: str
+    n_cells: int
+    rank: float
+    text: Interval | None
+    gap: Interval | None
+    text_log_odds: Interval | None
+    gap_log_odds: Interval | None
+
+
+def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[Interval | None]:
+    """Mean and interval of each column over the cells in which it is not NaN; None where there is none."""
+    held_CX = ~np.isnan(value_CX)
+    filled_CX = np.where(held_CX, value_CX, 0.0)
+    groups = np.unique(sampling.group_C)
+    mean_X, draw_BX = np.zeros(value_CX.shape[1]), np.zeros((len(sampling.draw_BC), value_CX.shape[1]))
+    for group in groups.tolist():
+        mine = sampling.group_C == group
+        sign = 1.0 if group == groups[0] else -1.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean_X += sign * filled_CX[mine].sum(0) / held_CX[mine].sum(0)
+            weight_BC = np.abs(sampling.draw_BC[:, mine])
+            draw_BX += sign * (weight_BC @ filled_CX[mine]) / (weight_BC @ held_CX[mine].astype(float))
+    n_X = held_CX.sum(0)
+    out: list[Interval | None] = []
+    for x, mean in enumerate(mean_X.tolist()):
+        draws = draw_BX[~np.isnan(draw_BX[:, x]), x]
+        few = any(held_CX[sampling.group_C == group, x].sum() < 2 for group in groups)
+        low, high = (None, None) if few or not len(draws) else np.percentile(draws, [2.5, 97.5]).tolist()
+        out.append(None if np.isnan(mean) else Interval(mean, low, high, int(n_X[x])))
+    return out
+
+
+def over_cells(found: Sequence[CellKnockouts], sampling: Sampling) -> list[GeneOverCells]:
+    """The genes of many cells, largest mean knock-out first (by `gap` where it was measured, else `text`)."""
+    names = sorted({gene.gene for cell in found for gene in cell.genes})
+    column = {name: g for g, name in enumerate(names)}
+    value_MCG = np.full((len(MEASURES), len(found), len(names)), np.nan)
+    rank_CG = np.full((len(found), len(names)), np.nan)
+    for c, cell in enumerate(found):
+        for gene in cell.genes:
+            g = column[gene.gene]
+            rank_CG[c, g] = gene.rank
+            for m, measure in enumerate(MEASURES):
+                value = getattr(gene, measure)
+                value_MCG[m, c, g] = np.nan if value is None else value
+    parts = [held_means(value_CG, sampling) for value_CG in value_MCG]
+    rows = [
+        GeneOverCells(
+            name,
+            int((~np.isnan(rank_CG[:, g])).sum()),
+            float(np.nanmean(rank_CG[:, g])),
+            *(p[g] for p in parts),
+        )
+        for name, g in column.items()
+    ]
+    return sorted(rows, key=lambda row: (-(_leading(row) or 0.0), row.gene))
+
+
+def _leading(row: GeneOverCells) -> float | None:
+    first = row.gap or row.text
+    return None if first is None else first.mean

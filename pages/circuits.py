@@ -17,6 +17,7 @@ from pages.parts import (
 from pages.parts.circuit_controls import circuit_controls, drawing_controls
 from pages.parts.last_circuit import remember
 from pages.parts.messages import heading
+from pages.parts.naming import named, says
 from pages.parts.page import run_page
 from pages.parts.session import Context, context
 from pages.parts.tracing import Request, called, tell, traced
@@ -31,13 +32,14 @@ def page() -> None:
     ctx = context()
     found = saved_circuit.opened()
     if found is not None:
+        found = found._replace(circuit=named(found.circuit))
         _saved(ctx, found)
         return
     saved_circuit.opener()
     tracer = loaders.tracer(ctx)
     request, view = circuit_controls(tracer)
     place = st.empty()
-    circuit = traced(ctx, request, tell(place))
+    circuit = named(traced(ctx, request, tell(place)))
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
     highlight.note(circuit)
@@ -65,6 +67,7 @@ def _show(circuit: Circuit, view: View, min_share: float) -> None:
     circuit = steps.with_steps(circuit, st.container())
     with left:
         circuit_view.network(steps.drawn(circuit, join), view)
+        st.caption(says(circuit))
     circuit_view.exports(circuit, view)
     circuit_view.sentence(circuit, min_share)
     circuit_view.scores(circuit)
@@ -100,8 +103,11 @@ def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
 
 _READING = """
 - **Bottom row**: genes in the order of the cell sentence, each once, though its name may be several tokens.
-- **Middle rows**: one a layer. A box is a feature of that layer's transcoder, with the gene at which it is
-  most active.
+- **Middle rows**: one a layer. A box is a feature of that layer's transcoder, called after what it is active
+  at: genes, a family, a cell type, a place in the sentence, words of the prompt, the answer's place. An atlas
+  knows this for all of its cells (page Features); without one, a name is of these cells alone.
+- **driven by**: the gene whose tokens add most to the feature, over all paths. It need not be active there:
+  attention carries what a gene's tokens write to other tokens.
 - **Top**: the answer, and what it stands against.
 - **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
   the numbers.

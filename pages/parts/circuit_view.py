@@ -9,7 +9,6 @@ import streamlit as st
 
 from pages.parts import highlight
 from pages.parts.charts import gene_chart
-from pages.parts.naming import names
 from pages.parts.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
@@ -36,7 +35,7 @@ _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
 def network(circuit: Circuit, view: View) -> None:
     """The layered network; it can be zoomed and hovered, and sends for nothing."""
     markers, _ = markers_of(circuit)
-    drawing = simplify(circuit, view, markers=markers or frozenset(), labels=names(circuit))
+    drawing = simplify(circuit, view, markers=markers or frozenset())
     st.iframe(circuit_page(drawing, height=HEIGHT, lit=highlight.boxes(circuit)), height=HEIGHT + 4)
 
 
@@ -150,5 +149,4 @@ def exports(circuit: Circuit, view: View) -> None:
 
 def _maker(circuit: Circuit, name: str, view: View) -> Callable[[], bytes]:
     markers, shared = markers_of(circuit)
-    labels = names(circuit)
-    return lambda: export_bytes(circuit, name, view=view, markers=markers, shared=shared, labels=labels)
+    return lambda: export_bytes(circuit, name, view=view, markers=markers, shared=shared)

@@ -12,6 +12,7 @@ from pages.parts.words import safe
 from scx_core.circuits import Circuit
 from scx_core.circuits.edge_heads import EdgeHeads, circuit_edge_heads, strongest_edges
 from scx_core.figures.text import plain
+from scx_core.figures.words import feature_title
 
 EDGES, HEADS = 30, 8
 _FOUND: Memory[EdgeHeads] = Memory(64)
@@ -82,13 +83,16 @@ def _show(found: EdgeHeads, circuit: Circuit) -> None:
 
 
 def _names(circuit: Circuit) -> dict[str, str]:
-    """What nodes are called in the list: a token by its gene or text, a feature with its gene."""
+    """What nodes are called in the list: a token by its gene or text, a feature by its name, and where it
+    is."""
     out = {"target": plain(circuit.target.answer or circuit.target.label, 60)}
     for node in circuit.nodes:
         about = plain(node.gene or repr((node.token or "").strip()), 24)
         if node.kind == "embedding":
             out[node.id] = f"{about} (token {node.position})"
-        elif node.kind in ("feature", "error"):
-            what = f"L{node.layer}·{node.feature}" if node.kind == "feature" else f"error of L{node.layer}"
-            out[node.id] = f"{what} {about} (token {node.position})"
+        elif node.kind == "feature":
+            name = feature_title(node, limit=24)
+            out[node.id] = f"L{node.layer}·{node.feature} {name} (at {about}, token {node.position})"
+        elif node.kind == "error":
+            out[node.id] = f"error of L{node.layer} {about} (token {node.position})"
     return out

@@ -25,16 +25,12 @@ def last_circuit() -> None:
     """The picture, if there is one."""
     if KEY not in st.session_state:
         return
-    from pages.parts.naming import names
     from scx_core.figures import export_bytes
 
     circuit, view, markers = st.session_state[KEY]
-    labels = names(circuit)
     st.markdown("### The last circuit")
     # The session keeps the circuit, so its id stays its own.
-    key = (id(circuit), view, markers, frozenset(labels.items()))
-    picture = _PICTURES.get(
-        key, lambda: export_bytes(circuit, "png", view=view, markers=markers, labels=labels)
-    )
+    key = (id(circuit), view, markers)
+    picture = _PICTURES.get(key, lambda: export_bytes(circuit, "png", view=view, markers=markers))
     st.image(picture, width=900)
     st.page_link("pages/circuits.py", label="Back to it", icon=":material/arrow_forward:")

@@ -1,16 +1,37 @@
-"""The labels of an atlas for the features of a circuit, read again when there is a new one."""
+"""What the features of a circuit are called on the pages: by an atlas where there is one, and it is said."""
 
 from __future__ import annotations
 
 from pages.parts.memory import Memory
-from scx_core.atlas.naming import labels_for, labels_stamp
+from pages.parts.words import safe
+from scx_core.atlas.naming import atlases_stamp, name_book
 from scx_core.circuits import Circuit
+from scx_core.circuits.names import FROM_CIRCUIT, NameBook, names_of, with_names
 
-_LABELS: Memory[dict[str, str]] = Memory(4)
+_BOOKS: Memory[tuple[NameBook | None]] = Memory(4)
+_NAMED: Memory[tuple[Circuit, Circuit]] = Memory(24)
 
 
-def names(circuit: Circuit) -> dict[str, str]:
-    """Labels by "L2·513"; empty where no atlas describes these features."""
-    about = circuit.provenance
-    key = (*(repr(about.get(part)) for part in ("data", "model", "transcoders")), labels_stamp())
-    return _LABELS.get(key, lambda: labels_for(about))
+def book(made_from: dict) -> NameBook | None:
+    """The names of the fittest atlas of these features, read again when there is a new one."""
+    key = (*(repr(made_from.get(part)) for part in ("data", "model", "transcoders")), atlases_stamp())
+    return _BOOKS.get(key, lambda: (name_book(made_from),))[0]
+
+
+def named(circuit: Circuit) -> Circuit:
+    """The circuit with the names of the atlas that is there now; its provenance says which."""
+    found = book(circuit.provenance)
+    if found is None or found.source == names_of(circuit.provenance):
+        return circuit
+    # The circuit is kept beside the named one, so that its id stays its own.
+    return _NAMED.get((id(circuit), found.source), lambda: (circuit, with_names(circuit, found)))[1]
+
+
+def says(circuit: Circuit) -> str:
+    """Where the names of the features are from, in words for the page."""
+    source = names_of(circuit.provenance)
+    if not source:
+        return "This file does not say what its features are active at."
+    if source == FROM_CIRCUIT:
+        return "Features are called after where they are active in these cells; no atlas describes them yet."
+    return f"Features: {safe(source)}."

@@ -12,6 +12,8 @@ from pages.parts.messages import shown_errors
 from pages.parts.words import count
 from scx_core.circuits import Circuit
 from scx_core.circuits.supernodes import collapse, from_names, propose
+from scx_core.figures.text import plain
+from scx_core.figures.words import feature_title
 
 _WORDS = (
     "Features of one layer that read the same genes and features and write to the same ones are proposed as "
@@ -45,7 +47,8 @@ def with_steps(circuit: Circuit, place: st.delta_generator.DeltaGenerator) -> Ci
             "id": [node.id for node in features],
             "feature": [f"L{node.layer}·{node.feature}" for node in features],
             "layer": [node.layer for node in features],
-            "gene": [node.gene or "" for node in features],
+            "name": [feature_title(node) for node in features],
+            "driven_by": [plain(node.driven_by or "", 24) for node in features],
             "effect": [node.effect for node in features],
             "step": [names.get(node.id, "") for node in features],
         }
@@ -71,11 +74,12 @@ def _editor(table: pd.DataFrame) -> pd.DataFrame:
         table,
         key=f"steps {mark}",  # another circuit, another table
         hide_index=True,
-        column_order=["feature", "gene", "effect", "step"],
-        disabled=["feature", "gene", "effect"],
+        column_order=["feature", "name", "driven_by", "effect", "step"],
+        disabled=["feature", "name", "driven_by", "effect"],
         column_config={
             "feature": config.TextColumn("Feature"),
-            "gene": config.TextColumn("Gene it reads"),
+            "name": config.TextColumn("Active at"),
+            "driven_by": config.TextColumn("Driven by"),
             "effect": config.NumberColumn("Effect", format="%.3f"),
             "step": config.TextColumn(
                 "Step", max_chars=60, help="The same name joins features of one layer."

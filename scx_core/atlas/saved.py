@@ -13,9 +13,15 @@ from scx_core.cells import CellTable
 from scx_core.language import Language
 from scx_core.runs import Progress, runs_root, silent, to_dict
 from scx_core.runs.files import to_json_text
-from scx_core.transcoders import TranscoderSet
+from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet
 
 FOLDER = "atlases"  # inside the runs folder
+
+
+def shipped_root() -> Path:
+    """The folder in which atlases lie that ship with scX, as NAME-atlas beside the sets that they
+    describe."""
+    return EMBEDDED_SETS["embedded"].parent
 
 
 def atlas_folder(

@@ -109,6 +109,10 @@ class Atlas:
         write_json(self.folder / FILE, meta)
         return Atlas(meta, {}, beside, self.folder)
 
+    def in_memory(self) -> Atlas:
+        """The same atlas with its tables in memory and no folder; `with_tables` then changes no file."""
+        return Atlas(self.meta, {name: self._read(name) for name in TABLES}, self.beside)
+
     @cached_property
     def features(self) -> pd.DataFrame:
         """One row a feature, automatic labels; indexed 0, 1, … in the order of layer and feature."""

@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from scx_core.atlas import collect
+from scx_core.atlas.shipping import ship
+from scx_core.atlas.store import FILE as ATLAS_FILE
 from scx_core.build.card import card
 from scx_core.build.config import BuildConfig
 from scx_core.cells import CellTable, Split, open_cells, split_cells
@@ -28,6 +31,7 @@ from scx_core.transcoders import PRESETS, TrainingJob, load_set, new_run, train
 from scx_core.validation import accuracy_by_tie_seed, validate
 from scx_core.validation.saved import FILE as VALIDATION_FILE
 
+ATLAS = "atlas"  # folder of a build
 MODELS = Path(__file__).resolve().parents[2] / "models"
 EMBEDDED_NAME = "scX embedded PBMC"
 # Held-out cells, and seeds, that the dependence on tie order is measured with.
@@ -72,7 +76,7 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
         raise ScxError(
             f"There is no preset {', '.join(unknown) or '(none given)'}.", f"Known: {', '.join(PRESETS)}."
         )
-    parts = 2 + len(cfg.preset_names)  # the model, each set with its validation, the card
+    parts = 3 + len(cfg.preset_names)  # the model, each set with its validation, the atlas, the card
     tell = _told(run, progress, 1, parts)
     tell(0, 1, "reading the cells")
     table = open_cells(cfg.data, cfg.cells)
@@ -92,6 +96,7 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
             _say_stopped(run)
             return None
         figures[preset] = done
+    _atlas(run, cfg, lm, table, _told(run, progress, parts - 1, parts))
     _told(run, progress, parts, parts)(0, 1, "other orders of equal genes, and the card")
     figures["tie_seeds"] = accuracy_by_tie_seed(lm, table, split.held_out[:SOME], TIE_SEEDS)
     write_atomic(run.path / "card.md", card(lm, table, split, cfg, figures))
@@ -170,6 +175,16 @@ def _transcoders(
     return read_json(report)
 
 
+def _atlas(run: RunFolder, cfg: BuildConfig, lm: Language, table: CellTable, progress: Progress) -> None:
+    """The atlas of the first preset's features, whole and in the short form that ships with the set."""
+    if (run.path / ATLAS / ATLAS_FILE).exists():
+        return
+    first = cfg.preset_names[0]
+    coders = load_set(set_folder(run, first, first), lm.device, lm.dtype)
+    whole = collect(lm, coders, table, progress=_named(progress, "what each feature responds to"))
+    ship(whole.save(run.path / "atlas-whole"), run.path / ATLAS)
+
+
 def _named(progress: Progress, prefix: str) -> Progress:
     def tell(done: int, total: int, message: str = "") -> None:
         progress(done, total, f"{prefix}: {message}" if message else prefix)
@@ -180,7 +195,8 @@ def _named(progress: Progress, prefix: str) -> Progress:
 def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> list[Path]:
     """Copy a finished build to `models/NAME`, `models/NAME-transcoders` …: how the embedded default is made.
 
-    The cards become README.md of the model's folder; the validation tables lie beside the transcoders.
+    The cards become README.md of the model's folder; the validation tables lie beside the transcoders, the
+    atlas of the first set as `models/NAME-atlas`.
     """
     cfg = from_dict(BuildConfig, run.config)
     if not (run.path / "metrics.json").exists():
@@ -194,6 +210,8 @@ def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> li
         shutil.copytree(folder, target, dirs_exist_ok=True)
         _name_model(target / "scx.json", str(run.path / "model"), name)
         out.append(target)
+    out.append(models / f"{name}-atlas")
+    shutil.copytree(run.path / ATLAS, out[-1], dirs_exist_ok=True)
     return out
 
 

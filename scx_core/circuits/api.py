@@ -15,6 +15,7 @@ from scx_core.circuits.effects import span_effects, total_effects
 from scx_core.circuits.frozen import FrozenPrompt, freeze
 from scx_core.circuits.many import trace_many
 from scx_core.circuits.merged import Merged
+from scx_core.circuits.names import NameBook, with_names
 from scx_core.circuits.replacement import Replacement, replacement
 from scx_core.circuits.target import TargetPlan, finished_target, plan_feature, plan_target, target_row
 from scx_core.circuits.trace import finish, graph_of, merged_graph, trace_graph
@@ -34,7 +35,8 @@ class Tracer:
     """A model, its transcoders and a cell table, put together once and asked many times.
 
     `labels` are the candidate answers (the model's own, else the types of the table); `lead` is what the
-    checkpoint expects before an answer, asked once and kept.
+    checkpoint expects before an answer, asked once and kept. `names`: what an atlas calls the features;
+    without it a circuit names them by itself (names.py).
     """
 
     lm: Language
@@ -42,6 +44,7 @@ class Tracer:
     table: CellTable
     rep: Replacement
     labels: list[str]
+    names: NameBook | None = None
     _lead: str | None = field(default=None, repr=False)
 
     @property
@@ -113,7 +116,8 @@ class Tracer:
         graph = trace_graph(
             self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes, cfg.choice
         )
-        return finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        return with_names(found, self.names)
 
     def feature(
         self, row: int, layer: int, feature: int, position: int | None = None, cfg: TraceConfig = TRACE
@@ -126,7 +130,8 @@ class Tracer:
         self._check_row(row)
         cell, plan = self.encode([row])[0], plan_feature(self.rep, layer, feature, position)
         graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice)
-        return finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        return with_names(found, self.names)
 
     def _cell(self, row: int) -> dict[str, str | int]:
         return {
@@ -175,7 +180,8 @@ class Tracer:
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
         about |= {"cell_type": label}
-        return combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
+        found = combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
+        return with_names(found, self.names)
 
     def donors(self, rows: np.ndarray) -> list[str] | None:
         """The donor of each row, "" where it is not known; None where the table knows none."""
@@ -221,11 +227,16 @@ class Tracer:
         )
 
 
-def make_tracer(lm: Language, transcoders: TranscoderSet, table: CellTable) -> Tracer:
-    """Put a model, its transcoders and cells together. Raises ScxError when they do not fit."""
+def make_tracer(
+    lm: Language, transcoders: TranscoderSet, table: CellTable, names: NameBook | None = None
+) -> Tracer:
+    """Put a model, its transcoders and cells together; `names` are those of an atlas of the same features.
+
+    Raises ScxError when they do not fit.
+    """
     labels = lm.labels or table.types
     if len(labels) < 2:
         raise ScxError(
             f"{table.name} has fewer than two cell types to tell apart.", "Choose another label column."
         )
-    return Tracer(lm, transcoders, table, replacement(lm, transcoders), labels)
+    return Tracer(lm, transcoders, table, replacement(lm, transcoders), labels, names)

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from scx_core.circuits.strict import Misfit, read_row
 from scx_core.errors import ScxError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: a feature has a name and a driver; its gene is the one that it is active at
 REMEDY = "Give the JSON that `scx trace`, `scx circuit` or the export button wrote."
 Scope = Literal["cell", "consensus", "difference"]
 NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
@@ -62,8 +62,13 @@ class Node(NamedTuple):
     `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all;
     `low` and `high` are a 95% bootstrap interval of `effect` over donors or cells, `p` and `q` (Benjamini
     and Hochberg, over all features) test that it is 0, or equal on both sides of a difference.
-    `gene` is the gene of the token, or, where a feature fires outside the genes, the gene whose tokens add
-    most to it over all paths; in a consensus, the gene with most of the feature's activation in these cells.
+    `gene` is the gene of the token that the node stands at; in a consensus, the gene that holds at least a
+    quarter of the feature's activation in these cells. None elsewhere.
+    Of a feature besides (see names.py): `name` says what it is active at, of the kind `name_kind`, and stands
+    for `name_share` of its activation; `name_source` is "atlas", "label" (a person gave it) or "circuit".
+    `active_at`: where it stands in this circuit, whatever the name's source; `active_share`: the share of its
+    activation there, in this cell, or in a consensus of what the cells' circuits hold of it.
+    `driven_by`: the gene whose tokens add most to it over all paths, `driven_share` of all that tokens add.
     """
 
     id: str
@@ -83,6 +88,14 @@ class Node(NamedTuple):
     high: float | None = None
     p: float | None = None
     q: float | None = None
+    name: str | None = None
+    name_kind: str | None = None
+    name_share: float | None = None
+    name_source: str | None = None
+    active_at: str | None = None
+    active_share: float | None = None
+    driven_by: str | None = None
+    driven_share: float | None = None
 
 
 class Edge(NamedTuple):
@@ -181,6 +194,8 @@ class Circuit(NamedTuple):
         try:
             circuit = read_row(cls, _without_version(data, name))
             _check_graph(circuit)
+            if data["schema_version"] == 1:
+                circuit = _since_1(circuit)
         except Misfit as found:
             raise ScxError(f"{name} holds no circuit that can be read: {found}.", REMEDY) from found
         return circuit
@@ -197,6 +212,27 @@ def _without_version(data: Any, name: str) -> dict[str, Any]:
             "Update scX, or export the circuit again with this version.",
         )
     return {key: value for key, value in data.items() if key != "schema_version"}
+
+
+def _since_1(circuit: Circuit) -> Circuit:
+    """A circuit of format 1, in which the gene of a feature outside the genes was what drives it.
+
+    In one cell the two are told apart by the node's place: the genes stand together. In a consensus they were
+    mixed: a feature has no gene and no name then, until an atlas gives it one.
+    """
+    held = {node.position or 0 for node in circuit.nodes if node.kind == "embedding" and node.gene}
+    first, last = min(held, default=0), max(held, default=-1)
+
+    def mended(node: Node) -> Node:
+        if node.kind != "feature" or node.gene is None:
+            return node
+        if circuit.scope != "cell":
+            return node._replace(gene=None)
+        if node.position is not None and first <= node.position <= last:
+            return node._replace(name=node.gene, name_kind="gene", name_source="circuit", active_at=node.gene)
+        return node._replace(gene=None, driven_by=node.gene)
+
+    return circuit._replace(nodes=tuple(map(mended, circuit.nodes)))
 
 
 def _check_graph(circuit: Circuit) -> None:

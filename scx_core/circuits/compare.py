@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scx_core.circuits.api import CONSENSUS, TRACE, Tracer
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
-from scx_core.circuits.difference import Difference, difference
+from scx_core.circuits.difference import Difference, difference, named_difference
 from scx_core.circuits.target import finished_target
 from scx_core.errors import ScxError
 from scx_core.runs.config import to_dict
@@ -34,7 +34,7 @@ def compare_types(
         for at, label in zip(rows, (first, second), strict=True)
     )
     target = finished_target(tracer.lm, plan, None, 0.0)
-    return difference(
+    found = difference(
         (first, second),
         left,
         right,
@@ -50,6 +50,7 @@ def compare_types(
         ),
         donors=_donors(*(tracer.donors(at) for at in rows)),
     )
+    return named_difference(found, tracer.names, tracer.names, same_set=True)
 
 
 def compare_models(
@@ -78,13 +79,13 @@ def compare_models(
         for one, plan, name in zip(tracers, plans, names, strict=True)
     )
     targets = [finished_target(one.lm, plan, None, 0.0) for one, plan in zip(tracers, plans, strict=True)]
-    about = second.about({})
-    return difference(
+    about, same = second.about({}), _prints(first) == _prints(second)
+    found = difference(
         (names[0], names[1]),
         left,
         right,
         (targets[0], targets[1]),
-        same_set=_prints(first) == _prints(second),
+        same_set=same,
         paired=True,
         min_share=cfg.min_share,
         seed=cfg.seed,
@@ -97,6 +98,7 @@ def compare_models(
         ),
         donors=_donors(first.donors(rows), second.donors(rows)),
     )
+    return named_difference(found, first.names, second.names, same_set=same)
 
 
 def _donors(first: list[str] | None, second: list[str] | None) -> tuple[list[str], list[str]] | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Scope, Target
 from scx_core.circuits.merged import Merged, merged_circuit
+from scx_core.circuits.names import FROM_CIRCUIT, added_up, named_nodes
 from scx_core.circuits.resampling import Sampling, one_group
 from scx_core.circuits.testing import Q, family, null_split, p_values, q_values, smallest_p, test_name
 
@@ -67,13 +68,9 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling, tests:
     column = {name: j for j, name in enumerate(names)}
     value_CM3 = np.zeros((len(cells), len(names), 3))
     held_CM = np.zeros((len(cells), len(names)), dtype=bool)
-    reads: dict[str, dict[str, float]] = {name: {} for name in names}
     for c, cell in enumerate(cells):
         at = [column[name] for name in cell.nodes]
         value_CM3[c, at], held_CM[c, at] = cell.value_M3, True
-        for name, mass in cell.reads.items():
-            for gene, activation in mass.items():
-                reads[name][gene] = reads[name].get(gene, 0.0) + activation
     share_M, mean_M3 = sampling.share(held_CM), np.tensordot(sampling.weight_C, value_CM3, 1)
     effect = sampling.of(value_CM3[:, :, 2])
     p_M, q_M = np.full(len(names), np.nan), np.full(len(names), np.nan)
@@ -83,12 +80,11 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling, tests:
         p_M[at], q_M[at] = tests.of(of, value_CM3[:, at, 2])
     out = []
     for name, j in column.items():
-        node, genes = about[name], reads[name]
+        node = about[name]
         if node.kind in ("feature", "embedding") and share_M[j] < min_share:
             continue
         out.append(
             node._replace(
-                gene=max(genes, key=lambda g: (genes[g], g)) if genes else node.gene,
                 activation=float(mean_M3[j, 0]),
                 influence=float(value_CM3[:, j, 1].mean()),
                 effect=float(mean_M3[j, 2]),
@@ -101,7 +97,10 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling, tests:
                 q=_known(q_M[j]),
             )
         )
-    return sorted(out, key=lambda node: (_ORDER[node.kind], node.layer or 0, -node.influence, node.id))
+    features = [node.id for node in out if node.kind == "feature"]
+    sums = (added_up([getattr(c, key) for c in cells], features) for key in ("active", "stands", "added"))
+    named = named_nodes(out, *sums)
+    return sorted(named, key=lambda node: (_ORDER[node.kind], node.layer or 0, -node.influence, node.id))
 
 
 def _known(value: float) -> float | None:
@@ -217,7 +216,7 @@ def statistics_circuit(
         edges=tuple(edges),
         scores=scores | {"value_sd": float(value.sd[0])},
         accounting={"max_relative_error": max(cell.max_relative_error for cell in cells)},
-        provenance=provenance | {"statistics": tests.record()},
+        provenance=provenance | {"statistics": tests.record(), "names": FROM_CIRCUIT},
         n_cells=len(cells),
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from scx_core.circuits.circuit import Circuit, Node, Target
 from scx_core.circuits.consensus import combine, statistics_circuit
 from scx_core.circuits.merged import Merged
+from scx_core.circuits.names import NameBook, with_names
 from scx_core.circuits.resampling import two_groups
 
 SIDES = ("A", "B")
@@ -49,9 +50,25 @@ def kept_apart(cells: Sequence[Merged], side: str) -> list[Merged]:
     for cell in cells:
         nodes = {renamed(name, node): node for name, node in cell.nodes.items()}
         named = {name: node._replace(id=name) for name, node in nodes.items()}
-        reads = {f"{side}:{name}": mass for name, mass in cell.reads.items()}
-        out.append(cell._replace(nodes=named, reads=reads))
+        rows = [
+            table._replace(rows=tuple(f"{side}:{name}" for name in table.rows))
+            for table in (cell.active, cell.stands, cell.added)
+        ]
+        out.append(cell._replace(nodes=named, active=rows[0], stands=rows[1], added=rows[2]))
     return out
+
+
+def named_difference(
+    found: Difference, first: NameBook | None, second: NameBook | None, *, same_set: bool
+) -> Difference:
+    """A difference with the names that an atlas gives the features of each side's set."""
+    if same_set:
+        gap = with_names(found.difference, first)
+    else:
+        gap = with_names(with_names(found.difference, first, f"{SIDES[0]}:"), second, f"{SIDES[1]}:")
+    return found._replace(
+        first=with_names(found.first, first), second=with_names(found.second, second), difference=gap
+    )
 
 
 def difference(

@@ -13,18 +13,23 @@ from typing import NamedTuple
 import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Node
+from scx_core.circuits.names import ANSWER_POSITION, ByPlace
 
 
 class Merged(NamedTuple):
     """`nodes`: what a merged node is, by id (no position, no numbers). `value_M3`: activation, influence,
     effect, summed over positions. `weight_MM[target, source]` are signed edges, `edge_MM` where there is one.
-    `reads`: for a feature, its activation by gene. `genes`: gene → (effect, rank in the sentence)."""
+    `active`: each feature's activation by place, at every token of the prompt; `stands`: the part of it that
+    is in the circuit; `added`: what the tokens of each place add to that over all paths. `genes`: gene →
+    (effect, rank in the sentence)."""
 
     nodes: dict[str, Node]
     value_M3: np.ndarray
     weight_MM: np.ndarray
     edge_MM: np.ndarray
-    reads: dict[str, dict[str, float]]
+    active: ByPlace
+    stands: ByPlace
+    added: ByPlace
     genes: dict[str, tuple[float, float]]
     value: float
     scores: dict[str, float]
@@ -48,15 +53,11 @@ def merge(nodes: Iterable[Node], edges: tuple[np.ndarray, np.ndarray, np.ndarray
     place: list[int] = []
     number: dict[str, int] = {}
     values: list[tuple[float, float, float]] = []
-    reads: dict[str, dict[str, float]] = {}
     for node in nodes:
         one = merged_node(node)
         kept.setdefault(one.id, one)
         place.append(number.setdefault(one.id, len(number)))
         values.append((node.activation or 0.0, node.influence, node.effect))
-        if node.kind == "feature" and node.gene:
-            mass = reads.setdefault(one.id, {})
-            mass[node.gene] = mass.get(node.gene, 0.0) + (node.activation or 0.0)
     at = np.array(place, dtype=np.int64)
     value_M3 = np.zeros((len(kept), 3))
     np.add.at(value_M3, at, np.array(values).reshape(-1, 3))
@@ -65,7 +66,7 @@ def merge(nodes: Iterable[Node], edges: tuple[np.ndarray, np.ndarray, np.ndarray
     target, source, weight = edges
     np.add.at(weight_MM, (at[target], at[source]), weight)
     edge_MM[at[target], at[source]] = True
-    return Merged(kept, value_M3, weight_MM, edge_MM, reads, **rest)
+    return Merged(kept, value_M3, weight_MM, edge_MM, **rest)
 
 
 def merged_circuit(circuit: Circuit) -> Merged:
@@ -76,11 +77,34 @@ def merged_circuit(circuit: Circuit) -> Merged:
         np.array([index[edge.source] for edge in circuit.edges], dtype=np.int64),
         np.array([edge.weight for edge in circuit.edges]),
     )
+    features = [node for node in circuit.nodes if node.kind == "feature"]
+    stands = _by_place(features, [(_place(node), node.activation or 0.0) for node in features])
     return merge(
         circuit.nodes,
         edges,
+        active=stands,
+        stands=stands,
+        added=_by_place(features, [(node.driven_by or "", abs(node.activation or 0.0)) for node in features]),
         genes={gene.gene: (gene.effect, gene.rank) for gene in circuit.genes},
         value=circuit.target.value,
         scores=circuit.scores,
         max_relative_error=circuit.accounting["max_relative_error"],
     )
+
+
+def _place(node: Node) -> str | None:
+    """The gene that a feature stands at; "" for the prompt's words, None for the answer's place."""
+    if node.gene is not None:
+        return node.gene
+    return None if (node.active_at or "").startswith(ANSWER_POSITION) else ""
+
+
+def _by_place(features: list[Node], held: list[tuple[str | None, float]]) -> ByPlace:
+    """What the nodes of a file hold: one place each. Traced here, a feature's whole prompt is known."""
+    rows = list(dict.fromkeys(merged_node(node).id for node in features))
+    genes = sorted({place for place, _ in held if place})
+    sum_RP = np.zeros((len(rows), len(genes) + 2))
+    for node, (place, amount) in zip(features, held, strict=True):
+        column = len(genes) + 1 if place is None else genes.index(place) if place else len(genes)
+        sum_RP[rows.index(merged_node(node).id), column] += amount
+    return ByPlace(tuple(rows), tuple(genes), sum_RP)

@@ -16,10 +16,11 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from scx_core.circuits.circuit import Circuit, Edge, Node, Supernode
+from scx_core.circuits.names import PROMPT_WORD
 from scx_core.errors import ScxError
 
 LIKENESS = 0.6  # mean cosine from which features are joined
-NAMED_GENES = 3  # genes that make up the name of a proposal
+NAMED = 3  # names of features that make up the name of a proposal
 
 
 def _unit(rows_NM: np.ndarray) -> np.ndarray:
@@ -44,7 +45,7 @@ def likeness(circuit: Circuit, ids: Sequence[str]) -> np.ndarray:
 def propose(circuit: Circuit, least: float = LIKENESS) -> tuple[Supernode, ...]:
     """Groups of two or more features whose mean likeness is at least `least` (average linkage).
 
-    A group is named after the genes that its features read, the strongest first.
+    A group is named after what its features are active at, the strongest first.
     """
     layers: dict[int, list[Node]] = defaultdict(list)
     for node in circuit.nodes:
@@ -72,9 +73,8 @@ def _named(groups: Sequence[Sequence[Node]]) -> tuple[Supernode, ...]:
     for group in groups:
         mass: dict[str, float] = defaultdict(float)
         for node in group:
-            mass[node.gene or "prompt"] += node.influence
-        genes = sorted(mass, key=lambda gene: (-mass[gene], gene))[:NAMED_GENES]
-        name = " ".join(genes)
+            mass[node.name or node.gene or PROMPT_WORD] += node.influence
+        name = " · ".join(sorted(mass, key=lambda one: (-mass[one], one))[:NAMED])
         taken[name] += 1
         if taken[name] > 1:  # a name is one step, and a step is of one layer
             name = f"{name} ({taken[name]})"
@@ -109,7 +109,7 @@ def from_names(circuit: Circuit, names: Mapping[str, str]) -> tuple[Supernode, .
 def collapse(circuit: Circuit) -> Circuit:
     """The circuit with each of its supernodes as one node, for drawing: effects, influences and edges add up.
 
-    The node has the kind `feature`, no number, and the id `s:` and its place; its gene is the name.
+    The node has the kind `feature`, no number, and the id `s:` and its place; its name is the step's.
     """
     owner: dict[str, str] = {}
     for place, supernode in enumerate(circuit.supernodes):
@@ -138,7 +138,8 @@ def _joined(name: str, group: Sequence[Node], circuit: Circuit) -> Node:
         name,
         "feature",
         first.layer,
-        gene=circuit.supernodes[int(name.removeprefix("s:"))].name,
+        name=circuit.supernodes[int(name.removeprefix("s:"))].name,
+        name_kind="step",
         activation=sum(node.activation or 0.0 for node in group),
         influence=sum(node.influence for node in group),
         effect=sum(node.effect for node in group),

@@ -33,7 +33,20 @@ from scx_core.circuits.influence import (
     normalised,
     replacement_score,
 )
-from scx_core.circuits.merged import Merged, merge
+from scx_core.circuits.merged import Merged, merge, merged_node
+from scx_core.circuits.names import (
+    ANSWER,
+    ANSWER_POSITION,
+    FROM_CIRCUIT,
+    GENE,
+    PROMPT,
+    PROMPT_WORD,
+    ByPlace,
+    Where,
+    drivers,
+    where_in_cell,
+    with_where,
+)
 from scx_core.circuits.replacement import Replacement
 from scx_core.circuits.sources import Rows, Sources
 from scx_core.circuits.target import TargetPlan, finished_target, is_called, probability_score, target_row
@@ -142,17 +155,43 @@ def token_paths(graph: Graph, feature_C: np.ndarray) -> np.ndarray:
     return np.linalg.solve(np.eye(len(feature_C)) - passed_CC, direct_CT)
 
 
-def top_genes(weight_CT: np.ndarray, gene_T: Sequence[str | None]) -> list[str | None]:
-    """For each row the gene whose tokens add most to it, None where none adds."""
-    genes = sorted({gene for gene in gene_T if gene is not None})
-    if not genes:
-        return [None] * len(weight_CT)
+def places(graph: Graph, cell: EncodedCell) -> tuple[np.ndarray, list[str]]:
+    """The place of every token, [T], and the genes that places 0, 1, … are; two more are the prompt's words
+    and the answer's place: the last token of the prompt, where the answer is read, and answer tokens behind
+    it."""
+    genes = list(dict.fromkeys(cell.genes))
     number = {gene: g for g, gene in enumerate(genes)}
-    at = [t for t, gene in enumerate(gene_T) if gene is not None]
-    sum_CG = np.zeros((len(weight_CT), len(genes)))
-    np.add.at(sum_CG.T, [number[gene_T[t]] for t in at], weight_CT[:, at].T)  # type: ignore[index]
-    best = sum_CG.argmax(1)
-    return [genes[g] if sum_CG[c, g] > 0 else None for c, g in enumerate(best.tolist())]
+    place_T = np.full(len(graph.frozen.ids), len(genes))
+    place_T[len(cell.ids) - 1 :] = len(genes) + 1
+    for t, gene in enumerate(cell.gene_at()):
+        if gene is not None:
+            place_T[t] = number[gene]
+    return place_T, genes
+
+
+def by_place(amount_CT: np.ndarray, place_T: np.ndarray, n_places: int) -> np.ndarray:
+    """Amounts of tokens added up by place, [C, P]."""
+    sum_PC = np.zeros((n_places, len(amount_CT)))
+    np.add.at(sum_PC, place_T, amount_CT.T)
+    return sum_PC.T
+
+
+def activity(
+    frozen: FrozenPrompt, layer_C: np.ndarray, feature_C: np.ndarray, place_T: np.ndarray, n_places: int
+) -> np.ndarray:
+    """The activation of features by place over the whole prompt but its first token, [C, P]."""
+    sum_CP = np.zeros((len(layer_C), n_places))
+    for layer in np.unique(layer_C).tolist():
+        at = frozen.layers[layer]
+        position_N, feature_N = at.position_N.cpu().numpy(), at.feature_N.cpu().numpy()
+        value_N = at.value_N.double().cpu().numpy()
+        wanted, back = np.unique(feature_C[layer_C == layer], return_inverse=True)
+        here = np.isin(feature_N, wanted) & (position_N > 0)
+        sum_UP = np.zeros((len(wanted), n_places))
+        row = np.searchsorted(wanted, feature_N[here])
+        np.add.at(sum_UP, (row, place_T[position_N[here]]), value_N[here])
+        sum_CP[layer_C == layer] = sum_UP[back]
+    return sum_CP
 
 
 class _FeatureNodes(NamedTuple):
@@ -174,6 +213,44 @@ def _feature_nodes(graph: Graph) -> _FeatureNodes:
     return _FeatureNodes(*(part.tolist() for part in parts))
 
 
+class _Meaning(NamedTuple):
+    """What kept features are active at and what adds to them: their numbers among the chosen, [C], activation
+    and additions by place, [C, P] each, and the places (see `places`)."""
+
+    chosen_C: np.ndarray
+    active_CP: np.ndarray
+    added_CP: np.ndarray
+    place_T: np.ndarray
+    genes: list[str]
+
+
+def _meaning(graph: Graph, kept: Cut, cell: EncodedCell) -> _Meaning:
+    place_T, genes = places(graph, cell)
+    n_places = len(genes) + 2
+    chosen_C = np.flatnonzero(kept.column_S[: len(graph.chosen.layer_C)])
+    layer_C, feature_C = (
+        part.cpu().numpy()[chosen_C] for part in (graph.chosen.layer_C, graph.chosen.feature_C)
+    )
+    active_CP = activity(graph.frozen, layer_C, feature_C, place_T, n_places)
+    added_CP = by_place(token_paths(graph, chosen_C), place_T, n_places)
+    return _Meaning(chosen_C, active_CP, added_CP, place_T, genes)
+
+
+def _named(nodes: list[Node], found: _Meaning) -> list[Node]:
+    """One cell's nodes with what their features are active at, and what drives them."""
+    driver_C = drivers(found.added_CP, found.genes)
+    total_C = np.maximum(found.active_CP, 0.0).sum(1)
+    out = list(nodes)  # the features come first, in the order of the chosen
+    for c, (node, driver) in enumerate(zip(nodes, driver_C, strict=False)):
+        place = int(found.place_T[node.position or 0])
+        share = float(max(0.0, found.active_CP[c, place]) / total_C[c]) if total_C[c] > 0 else 0.0
+        text = [*found.genes, PROMPT_WORD, ANSWER_POSITION][place]
+        kind = GENE if node.gene is not None else ANSWER if text == ANSWER_POSITION else PROMPT
+        where = where_in_cell(Where(text, kind, share, node.gene), node.gene, node.token)
+        out[c] = with_where(node, where, driver)
+    return out
+
+
 def _nodes(
     graph: Graph, kept: Cut, names: _Names, gene_T: list[str | None], tokens: Sequence[str]
 ) -> list[Node]:
@@ -181,16 +258,13 @@ def _nodes(
     about, (_, n_layers, length) = _feature_nodes(graph), graph.table.error_RLT.shape
     n, score_S = len(about.layer), graph.scores.column_S
     error_LT, token_T = graph.effects.error_LT.tolist(), graph.effects.token_T.tolist()
-    features = np.flatnonzero(kept.column_S[:n])
-    reads = dict(zip(features.tolist(), top_genes(token_paths(graph, features), gene_T), strict=True))
     out: list[Node] = []
     for s in np.flatnonzero(kept.column_S).tolist():
         name, score = names.column_S[s], float(score_S[s])
         if s < n:
             t = about.position[s]
-            gene = gene_T[t] or reads[s]
-            numbers = (about.activation[s], score, about.effect[s])
-            out.append(Node(name, "feature", about.layer[s], t, about.feature[s], gene, tokens[t], *numbers))
+            who = (name, "feature", about.layer[s], t, about.feature[s], gene_T[t], tokens[t])
+            out.append(Node(*who, about.activation[s], score, about.effect[s]))
         elif s < n + n_layers * length:
             layer, t = divmod(s - n, length)
             effect = error_LT[layer][t]
@@ -233,14 +307,32 @@ def merged_graph(graph: Graph, cell: EncodedCell, cfg: TraceConfig) -> Merged:
     kept, gene_T = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share), _genes(graph, cell)
     nodes = _nodes(graph, kept, _names(graph), gene_T, [""] * len(gene_T))
     genes = span_effects(graph.effects.token_T, cell.spans)
+    active, stands, added = _by_feature(nodes, _meaning(graph, kept, cell))
     return merge(
         nodes,
         _edges(graph, kept),
+        active=active,
+        stands=stands,
+        added=added,
         genes={gene.gene: (gene.effect, gene.rank) for gene in genes},
         value=graph.value,
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         max_relative_error=graph.table.max_relative_error(),
     )
+
+
+def _by_feature(nodes: list[Node], found: _Meaning) -> tuple[ByPlace, ByPlace, ByPlace]:
+    """By place, of each feature whatever its position: activation, its part in the circuit, additions."""
+    kept = nodes[: len(found.chosen_C)]
+    ids = [merged_node(node).id for node in kept]
+    rows, first_R, of_C = np.unique(ids, return_index=True, return_inverse=True)
+    stands_RP, added_RP = np.zeros((2, len(rows), found.added_CP.shape[1]))
+    np.add.at(added_RP, of_C, found.added_CP)
+    place_C = found.place_T[[node.position or 0 for node in kept]] if kept else np.zeros(0, dtype=np.int64)
+    np.add.at(stands_RP, (of_C, place_C), [node.activation or 0.0 for node in kept])
+    parts = (found.active_CP[first_R], stands_RP, added_RP)
+    active, stands, added = (ByPlace(tuple(map(str, rows)), tuple(found.genes), part) for part in parts)
+    return active, stands, added
 
 
 def _genes(graph: Graph, cell: EncodedCell) -> list[str | None]:
@@ -255,7 +347,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
     kept = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share)
     names = _names(graph)
     genes = span_effects(graph.effects.token_T, cell.spans)
-    nodes = _nodes(graph, kept, names, _genes(graph, cell), tokens)
+    nodes = _named(_nodes(graph, kept, names, _genes(graph, cell), tokens), _meaning(graph, kept, cell))
     edges = zip(*(part.tolist() for part in _edges(graph, kept)), strict=True)
     return Circuit(
         scope="cell",
@@ -265,7 +357,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
         edges=tuple(Edge(nodes[s].id, nodes[t].id, weight) for t, s, weight in edges),
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         accounting={"max_relative_error": graph.table.max_relative_error(), "rows": float(len(names.row_R))},
-        provenance=provenance,
+        provenance=provenance | {"names": FROM_CIRCUIT},
         token_ids=tuple(ids),
         tokens=tuple(tokens),
         sentence=tuple(cell.genes),

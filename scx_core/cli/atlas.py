@@ -37,6 +37,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: the runs folder)"
     )
+    parser.add_argument(
+        "--install",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="also write the short form that ships with an installed set (default: models/NAME-atlas)",
+    )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs (default: $SCX_RUNS)")
     add_arguments(parser.add_argument_group("atlas"), AtlasConfig, skip=("seed",))
     common.add_output(parser)
@@ -45,6 +52,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make the atlas; where it lies, and its verdict shares."""
     from scx_core.atlas import AtlasConfig, atlas_folder, collect
+    from scx_core.atlas.shipping import place_of, ship
 
     cfg = from_namespace(AtlasConfig, args)
     table, lm = common.open_table(args), common.open_language(args)
@@ -53,7 +61,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lm, coders, table, cfg=cfg, beside=_beside(args.beside, lm), progress=common.progress_of(args)
     )
     saved = made.save(args.out or atlas_folder(lm, coders, table, cfg, args.runs))
-    return {"atlas": str(saved.folder), **saved.meta, "shares": shares_of(saved)}
+    result = {"atlas": str(saved.folder), **saved.meta, "shares": shares_of(saved)}
+    if args.install is not None:
+        shipped = ship(saved, Path(args.install) if args.install else place_of(coders.folder))
+        result["installed"] = str(shipped.folder)
+    return result
 
 
 def _beside(words: list[str], lm: Any) -> dict[str, Any]:
@@ -84,4 +96,5 @@ def summary(result: dict[str, Any]) -> str:
     names = [name for name in next(iter(kinds.values())) if not name.endswith("other half")]
     rows = [(verdict, *(f"{found[name]:.1%}" for name in names)) for verdict, found in kinds.items()]
     head = f"{result['n_cells']} cells, {result['n_tokens']:,} tokens; shares of live features"
-    return f"{head}\n{common.columns(rows, ('verdict', *names))}\n{result['atlas']}"
+    where = "\n".join(result[key] for key in ("atlas", "installed") if key in result)
+    return f"{head}\n{common.columns(rows, ('verdict', *names))}\n{where}"

@@ -112,12 +112,15 @@ def open_transcoders(args: argparse.Namespace, lm: Language) -> TranscoderSet:
 
 
 def open_tracer(args: argparse.Namespace) -> Tracer:
-    """Cells, model and transcoders put together."""
+    """Cells, model and transcoders together, with an atlas' names of these features if there is one."""
+    from scx_core.atlas.naming import name_book
     from scx_core.circuits import make_tracer
 
     table = open_table(args)
     lm = open_language(args)
-    return make_tracer(lm, open_transcoders(args, lm), table)
+    coders = open_transcoders(args, lm)
+    book = name_book({"model": lm, "transcoders": coders, "data": table}, getattr(args, "runs", None))
+    return make_tracer(lm, coders, table, book)
 
 
 def absolute(source: str) -> str:

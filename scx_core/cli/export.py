@@ -37,16 +37,18 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the files; the result names them."""
-    from scx_core.atlas.naming import labels_for
+    from scx_core.atlas.naming import name_book
     from scx_core.circuits import read_circuit
+    from scx_core.circuits.names import with_names
     from scx_core.figures import View, export, markers_of
 
     view = from_namespace(View, args)
     formats = [name.strip() for name in args.formats.split(",") if name.strip()]
     found = read_circuit(args.circuit) if args.circuit else circuit.consensus(args)
+    if args.circuit:
+        found = with_names(found, name_book(found.provenance))
     markers, shared = markers_of(found)
-    labels = labels_for(found.provenance)
-    written = export(found, args.out, formats, view=view, markers=markers, shared=shared, labels=labels)
+    written = export(found, args.out, formats, view=view, markers=markers, shared=shared)
     return {"files": [str(path) for path in written], "provenance": found.provenance}
 
 

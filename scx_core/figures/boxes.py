@@ -85,12 +85,11 @@ class Boxes:
         )
 
     def _feature(self, group: Group) -> Placed:
-        first = group.members[0]
+        first = words.leading(group)
         name = words.feature_name(first)
         given = self.labels.get(first.id) or self.labels.get(name)
-        label = plain(given or group.gene or name, 24 if self.view.size == "wide" else 16)
-        where = f"at “{plain(first.token, 10)}”" if first.token and group.gene is None else ""
-        below = name if label != name else where
+        label = words.feature_title(first, given, 24 if self.view.size == "wide" else 16)
+        below = " · ".join(part for part in (words.driven_by(first), name if label != name else "") if part)
         font = 10.5 + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
         hover = words.feature_hover(group, given, self.circuit)
         tint = (

@@ -50,9 +50,7 @@ def simplify(
     margin = 66.0 if view.size == "wide" else 42.0
     bands = _bands(maker, selection, circuit, view, margin)
     placed, rows, height = _stack(bands, maker.top_row(), WIDTHS[view.size], view)
-    names = {
-        box.id: box.label if box.kind != "feature" else f"{box.label} {box.below}".strip() for box in placed
-    }
+    names = {box.id: _called(box, selection) for box in placed}
     links, key = _links(selection, names, circuit)
     return Drawing(
         width=WIDTHS[view.size],
@@ -71,6 +69,14 @@ def simplify(
         unit=circuit.target.unit,
         colour_by=view.colour_by,
     )
+
+
+def _called(box: Placed, selection: Selection) -> str:
+    """What hover texts call a box; features of one name are told apart by their numbers."""
+    if box.kind != "feature":
+        return box.label
+    number = words.feature_name(selection.groups[box.id].members[0])
+    return box.label if box.label == number else f"{box.label} {number}"
 
 
 def _bands(maker: Boxes, selection: Selection, circuit: Circuit, view: View, margin: float) -> list[_Band]:

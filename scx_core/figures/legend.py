@@ -34,7 +34,7 @@ def entries(drawing: Drawing) -> tuple[list[Entry], list[Entry]]:
     if any(box.marker for box in drawing.nodes):
         rows.append(Entry("marker", "known marker", 13.0))
     if "feature" in kinds:
-        rows.append(Entry("feature", "feature (size: influence)", 30.0))
+        rows.append(Entry("feature", "feature, called after what it is active at (size: influence)", 30.0))
     rows += [
         Entry(kind, words, 15.0)
         for kind, words in (("error", "reconstruction error"), ("bias", "biases"))

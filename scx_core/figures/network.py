@@ -50,13 +50,16 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
 
 
 def to_graphml(circuit: Circuit) -> bytes:
-    """GraphML with typed attributes. Characters that XML cannot hold are written as "?"."""
+    """GraphML with typed attributes; `name` is the node's id, `feature_name` what a feature is called.
+
+    Characters that XML cannot hold are written as "?".
+    """
     graph = to_networkx(circuit)
     clean = nx.DiGraph(**_clean(graph.graph))
     ids = {node: f"n{index}" for index, node in enumerate(graph)}
-    clean.add_nodes_from(
-        (ids[node], _clean(data) | {"name": _xml(str(node))}) for node, data in graph.nodes(data=True)
-    )
+    for node, data in graph.nodes(data=True):
+        called = {"feature_name": data["name"]} if "name" in data else {}
+        clean.add_node(ids[node], **_clean(data | called | {"name": str(node)}))
     clean.add_edges_from((ids[a], ids[b], _clean(data)) for a, b, data in graph.edges(data=True))
     buffer = io.BytesIO()
     nx.write_graphml_xml(clean, buffer, prettyprint=True)
@@ -65,7 +68,8 @@ def to_graphml(circuit: Circuit) -> bytes:
 
 def _label(node: Node, circuit: Circuit) -> str:
     if node.kind == "feature":
-        return words.feature_name(node) + (f" {node.gene}" if node.gene else "")
+        title, number = words.feature_title(node), words.feature_name(node)
+        return " · ".join(part for part in (title, words.driven_by(node), number) if part)
     if node.kind == "target":
         return words.title(circuit)
     return node.gene or node.token or node.kind

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from scx_core.circuits.circuit import Circuit, Node, Target
+from scx_core.circuits.names import ANSWER_POSITION
 from scx_core.errors import ScxError
 
 from . import words
@@ -71,8 +72,13 @@ def _made_up_context(circuit: Circuit) -> Context:
     place = {gene: t + 1 for t, gene in enumerate(order)}
     tokens = [PROMPT, *order, ANSWER]
     at = {node.id: place[node.gene] if node.gene is not None else 0 for node in circuit.nodes}
-    at |= {node.id: len(tokens) - 1 for node in circuit.nodes if node.kind in ("target", "bias")}
+    last = [n for n in circuit.nodes if n.kind in ("target", "bias") or (n.gene is None and _at_answer(n))]
+    at |= {node.id: len(tokens) - 1 for node in last}
     return Context(tokens, list(range(len(tokens))), at)
+
+
+def _at_answer(node: Node) -> bool:
+    return (node.active_at or "").startswith(ANSWER_POSITION)
 
 
 def format_ids(circuit: Circuit, context: Context) -> dict[str, str]:
@@ -154,10 +160,12 @@ def _own_keys(circuit: Circuit, node: Node, context: Context, labels: Mapping[st
     t = context.at[node.id]
     if node.kind == "feature":
         layer, feature = _whole(node, "layer"), _whole(node, "feature")
-        label = labels.get(node.id) or labels.get(words.feature_name(node)) or node.gene or node.token
+        given = labels.get(node.id) or labels.get(words.feature_name(node))
+        label = words.feature_title(node, given or node.name or node.gene or node.token)
+        label = " · ".join(part for part in (label, words.driven_by(node)) if part)
         # Viewers light up the same feature at other tokens by its jsNodeId, which has no position therefore.
         named = f"{layer}_{feature}-0"
-        return _keys(cantor(layer, feature), str(layer), "cross layer transcoder", named, shown(label or ""))
+        return _keys(cantor(layer, feature), str(layer), "cross layer transcoder", named, shown(label))
     if node.kind == "error":
         layer = _whole(node, "layer")
         words_of_it = f"reconstruction error of layer {layer}"

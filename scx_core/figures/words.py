@@ -125,10 +125,19 @@ def caption(circuit: Circuit) -> str:
         scores(circuit).capitalize(),
         "Bottom: genes in the order of the cell sentence"
         + ("" if circuit.scope == "cell" else " (mean rank)")
-        + "; middle: transcoder features by layer; top: the answer",
+        + f"; middle: transcoder features by layer{_naming(circuit)}; top: the answer",
         f"Effect is the change of the answer's score in the frozen model, in {_measure(circuit)}",
     ]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _naming(circuit: Circuit) -> str:
+    """How the boxes of features are called, as far as they have names."""
+    features = [node for node in circuit.nodes if node.kind == "feature"]
+    says = ", called after what they are active at" if any(node.name_source for node in features) else ""
+    if any(node.driven_by for node in features):
+        says += ", with the gene that adds most to them over all paths (“driven by”)"
+    return says
 
 
 def provenance_line(provenance: Mapping[str, Any]) -> str:
@@ -143,6 +152,8 @@ def provenance_line(provenance: Mapping[str, Any]) -> str:
         name, mark = _name(provenance.get(key)), _fingerprint(provenance.get(key))
         if name or mark:
             parts.append(f"{name or key}@{mark}" if mark else name)
+    if provenance.get("names"):
+        parts.append(plain(provenance["names"], 80))
     if provenance.get("seed") is not None:
         parts.append(f"seed {plain(provenance['seed'], 12)}")
     return " · ".join(parts)
@@ -179,14 +190,15 @@ def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known:
 
 
 def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[str, ...]:
-    """Lines for a feature: name, effect, influence, activation, cells."""
-    first = group.members[0]
+    """Lines for a feature: name and what it rests on, driver, effect, influence, activation, cells."""
+    first = leading(group)
     lines = [
-        plain(label) if label else feature_name(first),
+        feature_title(first, label),
         f"layer {first.layer}, features that act together"
         if first.feature is None
-        else f"layer {first.layer}, feature {first.feature}"
-        + (f", most at {plain(group.gene)}" if group.gene else ""),
+        else f"layer {first.layer}, feature {first.feature}",
+        *name_grounds(first, circuit),
+        driven_by(first, share=True),
         f"effect {signed(group.effect)} {circuit.target.unit}" + _deviation(first.sd),
         f"{percent(group.influence)} of the target's input flows through it",
     ]
@@ -198,8 +210,57 @@ def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[st
         )
     if circuit.scope != "cell":
         lines.append(f"in {percent(group.share)} of {several(circuit.n_cells, 'cell')}")
-    elif group.gene is None and first.token:
-        lines.append(f"at the token “{plain(first.token, 24)}”")
+    elif first.token:
+        gene = f" of {plain(group.gene, 24)}" if group.gene else ""
+        lines.append(f"stands at the token “{plain(first.token, 24)}”{gene}")
+    return tuple(line for line in lines if line)
+
+
+def leading(group: Group) -> Node:
+    """The node of a group that has most influence: the one that speaks for it."""
+    return max(group.members, key=lambda node: node.influence)
+
+
+def feature_title(node: Node, label: str | None = None, limit: int | None = None) -> str:
+    """What a feature is called: the label that the caller gives, else its name, else its gene or number.
+
+    A list of genes that is longer than `limit` loses its last ones.
+    """
+    text = plain(label or node.name or node.gene or feature_name(node)) or feature_name(node)
+    while limit is not None and len(text) > limit and ", " in text:
+        text = text.rsplit(", ", 1)[0].removesuffix(" …") + " …"
+    return plain(text, limit)
+
+
+def driven_by(node: Node, share: bool = False) -> str:
+    """ "driven by MZB1", with the gene's share of what tokens add if asked for; empty where no gene adds."""
+    if not node.driven_by:
+        return ""
+    words = f"driven by {plain(node.driven_by, 24)}"
+    if share and node.driven_share is not None:
+        words += f": {percent(node.driven_share)} of what tokens add to it, over all paths"
+    return words
+
+
+_SAYS = {"atlas": "says the atlas", "circuit": "in these cells"}
+
+
+def name_grounds(node: Node, circuit: Circuit) -> tuple[str, ...]:
+    """What a feature's name rests on, and where the feature stands in this circuit if that is another
+    place."""
+    lines = []
+    if node.name_source == "label":
+        lines.append("a person's label")
+    elif node.name and node.name_source:
+        says = _SAYS.get(node.name_source, f"says {plain(node.name_source, 24)}")
+        says = "in this cell" if node.name_source == "circuit" and circuit.scope == "cell" else says
+        share = "" if node.name_share is None else f", {percent(node.name_share)} of its activation"
+        kind = f"{plain(node.name_kind, 24)}" if node.name_kind else "name"
+        lines.append(f"{kind}{share}, {says}")
+    if node.active_at and node.active_at != node.name:
+        cells = "this cell" if circuit.scope == "cell" else "these circuits"
+        share = "" if node.active_share is None else f", {percent(node.active_share)} of it in {cells}"
+        lines.append(f"stands here at: {plain(node.active_at, 40)}{share}")
     return tuple(lines)
 
 

@@ -2,12 +2,13 @@
 
 import pytest
 
-from scx_core.atlas import VERDICTS, AtlasConfig, FindConfig, collect, find
+from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect, find
 from scx_core.atlas.compared import REAL, compared_shares
 from scx_core.atlas.find import find_part, named
-from scx_core.atlas.naming import labels_for, labels_stamp
+from scx_core.atlas.naming import atlases_stamp, book_of, feature_names, name_book
 from scx_core.atlas.reasons import MEANINGS, measures, reason
 from scx_core.atlas.saved import FOLDER
+from scx_core.atlas.shipping import ship
 from tests.atlas.planted import planted
 
 
@@ -73,16 +74,44 @@ def test_shares_stand_beside_their_controls(atlas):
     assert whole.groupby("data")["share"].sum().round(5).tolist() == [1.0] * 4
 
 
-def test_labels_are_found_by_what_a_circuit_was_made_from(atlas, tmp_path):
+def test_names_are_found_by_what_a_circuit_was_made_from(atlas, tmp_path):
     # A set that was never saved has no identity: give it one, as a saved one has.
     about = {"model": {"fingerprint": "m"}, "transcoders": {"fingerprint": "t"}, "data": {"fingerprint": "d"}}
-    assert labels_for(about, tmp_path) == {}
+    assert name_book(about, tmp_path) is None
     atlas.meta["provenance"] |= about
     atlas.save(atlas.folder)
-    before = labels_stamp(tmp_path)
+    before = name_book(about, tmp_path), atlases_stamp(tmp_path)
     atlas.give_label(0, 1, "seen", "me")
-    assert labels_stamp(tmp_path) != before
-    assert labels_for(about, tmp_path)["L0·1"] == "seen"
-    assert labels_for(about | {"data": {"fingerprint": "other"}}, tmp_path)["L0·1"] == "seen"
-    assert labels_for(about | {"transcoders": {"fingerprint": "x"}}, tmp_path) == {}
-    assert labels_for({}, tmp_path) == {}
+    assert atlases_stamp(tmp_path) != before[1]
+    book = name_book(about, tmp_path)
+    assert book.names[0, 1] == ("seen", "label", None, "label")
+    assert book.source.startswith("names from atlas one@") and book.source != before[0].source
+    assert name_book(about | {"data": {"fingerprint": "other"}}, tmp_path) == book
+    assert name_book(about | {"transcoders": {"fingerprint": "x"}}, tmp_path) is None
+    assert name_book({}, tmp_path) is None
+
+
+def test_a_name_says_no_more_than_its_figure(atlas):
+    names, rows = feature_names(atlas), atlas.features.set_index(["layer", "feature"])
+    genes = atlas.table("genes").set_index(["layer", "feature", "gene"])["share"]
+    dead = rows.index[rows["verdict"] == "dead"]
+    assert not set(dead) & set(names) and len(names) == len(rows) - len(dead)
+    for key, name in names.items():
+        assert name.source == "atlas"
+        if name.kind == "gene":
+            assert name.share == pytest.approx(sum(genes[(*key, one)] for one in name.text.split(", ")))
+            assert name.share >= 0.25
+        if name.kind == "many genes":
+            assert name.text in ("many genes", "genes and prompt")
+    assert book_of(atlas, "one") == book_of(atlas, "one")
+
+
+def test_the_short_form_keeps_names_and_cards(atlas, tmp_path):
+    short = ship(atlas, tmp_path / "x-atlas")
+    assert feature_names(short) == feature_names(atlas)
+    assert short.beside == {} and short.meta["shortened"]["genes"] == 8
+    card, whole = short.feature(0, 1), atlas.feature(0, 1)
+    assert card.row["verdict"] == whole.row["verdict"]
+    assert card.genes["gene"].tolist() == whole.genes["gene"].tolist()[:8]
+    assert len(atlas.table("genes")) >= len(short.table("genes")), "the whole atlas stays as it is"
+    assert Atlas.open(atlas.folder).beside.keys() == atlas.beside.keys() != set()

@@ -93,7 +93,7 @@ def _nested(levels):
         (_without("edges"), "lacks edges"),
         (_without("schema_version"), "states no schema_version"),
         (_set("schema_version", value="1"), "states no schema_version"),
-        (_set("schema_version", value=SCHEMA_VERSION + 1), "this version of scX reads up to 1"),
+        (_set("schema_version", value=SCHEMA_VERSION + 1), f"scX reads up to {SCHEMA_VERSION}"),
         (lambda data: [data], "states no schema_version"),
         (lambda data: {"metadata": {}, "nodes": [], "links": []}, "states no schema_version"),
     ],

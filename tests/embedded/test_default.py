@@ -25,7 +25,7 @@ def tracer():
 def test_only_safetensors_json_and_text_under_25_mb():
     files = [path for path in MODELS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 25e6
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".yaml", ".md"}
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".yaml", ".md", ".parquet"}
 
 
 @pytest.mark.slow

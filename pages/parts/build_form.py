@@ -48,7 +48,7 @@ def build_form(ctx: Context) -> Callable[[], None]:
     )  # fmt: skip
     cfg = BuildConfig(data=ctx.data, device=ctx.device, cells=ctx.cells, presets=",".join(presets))
     with st.expander("All settings"):
-        cfg = config_form(cfg, "build", ("held_out", "split_by", "split_seed"))
+        cfg = config_form(cfg, "build", ("held_out", "choose", "split_by", "split_seed"))
         rest = [name for name in RecipeConfig.__dataclass_fields__ if name not in _RECIPE]
         recipe = config_form(recipe, "recipe all", rest)
         sentences = config_form(sentences, "recipe all", ("tie_seed", "prompt"))

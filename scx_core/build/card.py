@@ -85,8 +85,8 @@ circuits can be traced on a laptop; it is no tool for annotating cells.
 Cells a type: {counts}.
 
 ## Split and seed
-{cfg.split_by}, {len(split.train)} cells to train on, {len(split.held_out)} held out
-({split.held_out_share:.1%}), split seed {cfg.split_seed}; recipe seed {recipe.seed},
+{cfg.split_by}, split seed {cfg.split_seed}: {split.words}
+Figures come from the test cells ({split.held_out_share:.1%} of all) alone. Recipe seed {recipe.seed},
 {recipe.readings:,} cells read in training, repeats counted; ties of equal expression ordered with seed
 {sentences.tie_seed}. The split is kept in `scx.json`. Transcoders are trained on the same training cells.
 

@@ -20,7 +20,15 @@ class BuildConfig:
     presets: str = option(
         "recommended", "Presets of transcoders to train, separated by commas; the first is the default"
     )
-    held_out: float = option(0.1, "Share of the cells kept for validation", minimum=0.01, maximum=0.9)
+    held_out: float = option(
+        0.1, "Share of the cells that test: figures come from them", minimum=0.01, maximum=0.9
+    )
+    choose: float = option(
+        0.05,
+        "Share of the cells that choose: checkpoints, thresholds, recipes (0: none)",
+        minimum=0.0,
+        maximum=0.8,
+    )
     split_by: str = option("stratified", "How cells are held out", choices=("stratified", "random", "donor"))
     split_seed: int = option(0, "Seed of the split", minimum=0)
     cells: CellChoices = field(default_factory=CellChoices)

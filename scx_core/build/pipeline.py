@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
     tell = _told(run, progress, 1, parts)
     tell(0, 1, "reading the cells")
     table = open_cells(cfg.data, cfg.cells)
-    split = split_cells(table, cfg.held_out, cfg.split_by, cfg.split_seed)
+    split = split_cells(table, cfg.held_out, cfg.split_by, cfg.split_seed, cfg.choose)
     lm = _model(run, cfg, table, split, tell)
     if lm is None:
         _say_stopped(run)
@@ -88,6 +89,7 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
     figures: dict[str, Any] = {
         "model": lm.name,
         "n_train": len(split.train),
+        "n_choose": len(split.choose),
         "n_held_out": len(split.held_out),
     }
     for part, preset in enumerate(cfg.preset_names, 2):
@@ -161,7 +163,7 @@ def _transcoders(
                 cells=cfg.cells,
                 sentences=cfg.sentences,
                 transcoder=wanted.transcoder,
-                train=wanted.train,
+                train=replace(wanted.train, choose=cfg.choose),  # of no account where the model's split has
             )
             training = new_run(run.path, job, lm, table, inner.name)
         if train(training, lm, table, _named(progress, f"transcoders, {preset}")) is None:

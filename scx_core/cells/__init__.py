@@ -15,7 +15,7 @@ from .markers import (
 from .opening import open_cells
 from .overview import cell_map, genes_per_cell
 from .sources import EMBEDDED
-from .split import Split, split_cells
+from .split import Split, split_cells, with_choosing
 from .table import CellTable
 from .uploads import keep_upload
 
@@ -37,4 +37,5 @@ __all__ = [
     "shared_markers",
     "split_cells",
     "types_with",
+    "with_choosing",
 ]

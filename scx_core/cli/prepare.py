@@ -33,9 +33,10 @@ BLOCK = 2048  # cells that are read and written at a time
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How cells are held out."""
+    """How cells are divided."""
 
-    held_out: float = option(0.1, "Share of the cells that is held out", minimum=0.001, maximum=0.999)
+    held_out: float = option(0.1, "Share of the cells that test", minimum=0.001, maximum=0.999)
+    choose: float = option(0.05, "Share of the cells that choose (0: none)", minimum=0.0, maximum=0.998)
     split_by: str = option(
         "stratified",
         "How they are drawn; donor keeps donors apart",
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sentences = from_namespace(SentenceConfig, args)
     make_prompt(sentences.prompt)  # a wrong template shows before the file is read
     table = common.open_table(args)
-    split = split_cells(table, split_config.held_out, split_config.split_by, split_config.seed)
+    how = split_config
+    split = split_cells(table, how.held_out, how.split_by, how.seed, how.choose)
     config = {
         "data": common.absolute(args.data),
         "cells": to_dict(table.choices),
@@ -90,12 +92,14 @@ def _write_sentences(
     """One line a labelled cell, in the order of the file; returns how many."""
     import numpy as np
 
-    rows = np.sort(np.concatenate([split.train, split.held_out]))
-    held_out = set(split.held_out.tolist())
+    rows = np.sort(np.concatenate([split.train, split.choose, split.held_out]))
+    part_of = dict.fromkeys(split.held_out.tolist(), "held_out") | dict.fromkeys(
+        split.choose.tolist(), "choose"
+    )
 
     def write(temporary: Path) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
-            for record in _records(table, rows, held_out, sentences, progress):
+            for record in _records(table, rows, part_of, sentences, progress):
                 file.write(to_json_text(record) + "\n")
 
     replace_atomic(path, write)
@@ -103,7 +107,7 @@ def _write_sentences(
 
 
 def _records(
-    table: CellTable, rows: np.ndarray, held_out: set[int], sentences: SentenceConfig, progress: Progress
+    table: CellTable, rows: np.ndarray, part_of: dict[int, str], sentences: SentenceConfig, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     from scx_core.sentences import gene_sentences
 
@@ -118,7 +122,7 @@ def _records(
                 "row": row,
                 "cell": str(table.cell_ids[row]),
                 "label": str(table.labels[row]),
-                "part": "held_out" if row in held_out else "train",
+                "part": part_of.get(row, "train"),
                 "sentence": " ".join(genes),
             }
         progress(start + len(part), len(rows), "cell sentences")
@@ -138,6 +142,8 @@ def _result(table: CellTable, split: Any, folder: RunFolder, record: dict[str, A
             "by": split.by,
             "seed": split.seed,
             "train": len(split.train),
+            "choose": len(split.choose),
+            "words": split.words,
             "held_out": len(split.held_out),
             "held_out_share": split.held_out_share,
         },
@@ -156,5 +162,5 @@ def summary(result: dict[str, Any]) -> str:
     ]
     lines.append(common.columns(list(result["cells_per_type"].items()), ("cell type", "cells")))
     split = result["split"]
-    lines.append(f"{split['train']:,} cells to train on, {split['held_out']:,} held out ({split['by']})")
+    lines.append(f"{split['words']} Drawn: {split['by']}.")
     return "\n".join([*lines, f"Written to {result['run']}"])

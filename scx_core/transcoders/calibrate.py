@@ -1,4 +1,4 @@
-"""Thresholds of the finished set: where training tokens have as many active features as were asked for.
+"""Thresholds of the finished set: where tokens have as many active features as were asked for.
 
 Legend: T tokens, F features, d width, N pre-activations.
 """
@@ -10,16 +10,17 @@ import torch
 from scx_core.transcoders.micro import slices
 from scx_core.transcoders.module import TranscoderSet
 from scx_core.transcoders.session import Session
-from scx_core.transcoders.tokens import cells_of_step
+from scx_core.transcoders.tokens import Texts, cells_of_step
 from scx_core.transcoders.trainee import Trainee
 
 NEAR = 0.005  # share of the active features that a calibrated level may be off, to lie in a gap
 
 
-def calibrated(session: Session) -> TranscoderSet | None:
-    """The final transcoders: BatchTopK gated where training tokens have k active features on average, and
-    JumpReLU that was held at a target with its thresholds moved together until they have as many. Where
-    several processes share out the layers, rank 0 gets them.
+def calibrated(session: Session, choosing: Texts | None = None) -> TranscoderSet | None:
+    """The final transcoders: BatchTopK gated where the tokens of the `choosing` cells (default: of the
+    training cells) have k active features on average, and JumpReLU that was held at a target with its
+    thresholds moved together until they have as many. Where several processes share out the layers, rank 0
+    gets them.
 
     Raises ScxError when not even one cell at a time fits into the memory.
     """
@@ -27,11 +28,12 @@ def calibrated(session: Session) -> TranscoderSet | None:
     if cfg.kind != "batchtopk" and not (cfg.kind == "jumprelu" and cfg.controlled):
         return session.coders()
     kept = [[torch.zeros(0, device=session.lm.device)] for _ in session.trainees]
-    cells = cells_of_step(0, session.texts.n_cells, train.calibration_cells, train.seed + 1)
+    texts = session.texts if choosing is None else choosing
+    cells = cells_of_step(0, texts.n_cells, train.calibration_cells, train.seed + 1)
     batches = [cells[at : at + train.cells_per_batch] for at in range(0, len(cells), train.cells_per_batch)]
     tokens = torch.zeros((), dtype=torch.int64)
     for some in batches[plan.partners.part(len(batches))]:
-        for layer, (x_Td, y_Td) in enumerate(session.read(some)):
+        for layer, (x_Td, y_Td) in enumerate(session.read(some, texts)):
             kept[layer].append(_largest(session, session.trainees[layer], x_Td, y_Td, len(some)))
         tokens += len(x_Td)
     wanted = round((cfg.wanted if cfg.controlled else cfg.k) * int(plan.partners.total(tokens)))

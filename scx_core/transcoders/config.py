@@ -137,7 +137,16 @@ class TrainConfig:
         40_000, "A feature is dead after so many tokens without firing", minimum=1, unit="tokens"
     )
     seed: int = option(0, "Seed of the split, the data order and the initial weights", minimum=0)
-    held_out: float = option(0.1, "Share of the cells kept for validation", minimum=0.01, maximum=0.9)
+    held_out: float = option(
+        0.1, "Share of the cells that test: figures come from them", minimum=0.01, maximum=0.9
+    )
+    choose: float = option(
+        0.05,
+        "Share of the cells that choose: thresholds are fitted on them, and the best checkpoint is found (0: "
+        "none; then the test cells choose, and thresholds are fitted on training cells)",
+        minimum=0.0,
+        maximum=0.8,
+    )
     split_by: Literal["model", "stratified", "random", "donor"] = option(
         "model",
         "How cells are held out; model: the language model's own split, where it states one for these cells",
@@ -146,7 +155,7 @@ class TrainConfig:
     evaluate_every: int = option(
         100, "Steps between two measurements with all MLPs replaced", minimum=1, unit="steps"
     )
-    evaluate_cells: int = option(16, "Held-out cells that are measured on", minimum=1)
+    evaluate_cells: int = option(16, "Choosing cells that are measured on while training", minimum=1)
     checkpoint_every: int = option(100, "Steps between two checkpoints", minimum=1, unit="steps")
     processes: int = option(
         1,
@@ -177,9 +186,11 @@ class TrainConfig:
     best_at_end: bool = option(
         False,
         "End with the layers of the lowest CE with all MLPs replaced, where the last ones are worse; the few "
-        "cells measured while training decide",
+        "choosing cells that are measured while training decide",
     )
-    calibration_cells: int = option(128, "Training cells that the saved thresholds are fitted on", minimum=1)
+    calibration_cells: int = option(
+        128, "Cells that the saved thresholds are fitted on, at most: of those that choose", minimum=1
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -32,11 +32,14 @@ SCORE = "ce_transcoder"  # of what is measured, what the best checkpoint has low
 
 
 class Around(NamedTuple):
-    """What a loop reads and writes besides the layers: where it keeps things, what it measures on, what it
-    has cost, who is told, and whether it is asked to stop."""
+    """What a loop reads and writes besides the layers: where it keeps things, the cells that it chooses on
+    and those that only the finished set is measured on, what it has cost, who is told, and whether it is
+    asked to stop. `fits` are the cells that thresholds are fitted on (None: those to train on)."""
 
     run: RunFolder
     rank: RankFile
+    choosing: Texts
+    fits: Texts | None
     held_out: Texts
     spent: Spent
     progress: Progress
@@ -59,7 +62,9 @@ def train_layers(session: Session, first: int, around: Around) -> bool:
         _say(run, done, session.plan.micro)
         evaluated = done % cfg.evaluate_every == 0 or done == cfg.steps
         if evaluated:
-            measured = _measured(session, calibrated(session), around.held_out)  # as the finished set
+            measured = _measured(
+                session, calibrated(session, around.fits), around.choosing
+            )  # as the finished set
             team.meet()  # where layers are shared out, rank 0 measures alone
         if evaluated or done % cfg.log_every == 0:
             run.log(_record(done, report, speed) | spent.state | measured)
@@ -98,7 +103,7 @@ def tune_together(
         around.spent.read(report.tokens)
         done, last = cfg.steps + step + 1, step + 1 == cfg.finetune_steps
         _say(run, done, micro)
-        measured = _measured(session, tune.finished(), around.held_out) if last else {}
+        measured = _measured(session, tune.finished(), around.choosing) if last else {}
         if (step + 1) % cfg.log_every == 0 or last:
             record = {"step": done, "tune_kl": report.kl, "tune_fvu": report.fvu}
             run.log(record | around.spent.state | measured)
@@ -163,10 +168,10 @@ def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:
     }
 
 
-def _measured(session: Session, coders: TranscoderSet | None, held_out: Texts) -> dict[str, float]:
-    """Losses with every MLP replaced."""
+def _measured(session: Session, coders: TranscoderSet | None, choosing: Texts) -> dict[str, float]:
+    """Losses with every MLP replaced, on some of the cells that choose."""
     if coders is None:  # rank 0 has them, and does it alone
         return {}
-    cells = range(min(session.train.evaluate_cells, held_out.n_cells))
-    found = spliced(session.lm, coders, held_out, cells, team=session.plan.partners)
+    cells = range(min(session.train.evaluate_cells, choosing.n_cells))
+    found = spliced(session.lm, coders, choosing, cells, team=session.plan.partners)
     return {**found._asdict(), "ce_recovered": found.ce_recovered}

@@ -140,9 +140,9 @@ class Session:
             return team.collected(tensors)
         return tensors if team.leads else {}
 
-    def read(self, cells: Cells) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """What each layer here is given and shall put out, [T, d]."""
-        return activations(self.lm, self.texts, cells, self.cfg.reads, self.plan)
+    def read(self, cells: Cells, texts: Texts | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What each layer here is given and shall put out, [T, d]; of `texts` that it does not train on."""
+        return activations(self.lm, self.texts if texts is None else texts, cells, self.cfg.reads, self.plan)
 
     def step(self, step: int) -> StepReport:
         """One optimisation step. Raises ScxError naming the layer when a loss is not a number; the weights

@@ -1,6 +1,6 @@
 """Train a transcoder set in a run folder: started, stopped, killed and resumed with the same result.
 
-run.json       the TrainingJob     split.json      cells trained on and held out
+run.json       the TrainingJob     split.json      cells that train, choose and test
 metrics.jsonl  a record every log_every steps      tokens/         the cells as the model reads them
 transcoders/   the finished set
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scx_core.cells import CellTable, Split, split_cells
+from scx_core.cells import CellTable, Split, split_cells, with_choosing
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.numbers import flushed_subnormals
@@ -39,7 +39,7 @@ from scx_core.transcoders.tokens import Texts, encode_texts
 
 OFF_TARGET = 0.1  # share of a wanted number of active features that a layer may be off it, unsaid
 UNTUNED = "finished without the steps of all layers together: not one cell at a time fitted with them"
-FINAL_CELLS = 512  # held-out cells that the figures beside the finished set are measured on
+FINAL_CELLS = 512  # cells that choose at most, and test cells of the figures beside the finished set
 
 
 def new_run(
@@ -63,14 +63,16 @@ def new_run(
 
 
 def training_split(lm: Language, table: CellTable, cfg: TrainConfig) -> Split:
-    """The cells to train on. "model" takes over the language model's own split when it was made on these
-    very cells, as a held-out cell must be new to both; otherwise it is stratified."""
+    """The cells to train on, to choose on and to test on. "model" takes over the language model's own split
+    when it was made on these very cells, as a test cell must be new to both; otherwise it is stratified.
+    Where the model's split knows no choosing cells, they are taken out of those to train on: they are new to
+    the transcoders then, not to the model."""
     own = lm.settings.get("split")
     cells = lm.settings.get("provenance", {}).get("data", {}).get("fingerprint")
     if cfg.split_by == "model" and own and cells == table.fingerprint:
-        return Split.from_json(own)
+        return with_choosing(table, Split.from_json(own), cfg.choose, cfg.seed)
     by = "stratified" if cfg.split_by == "model" else cfg.split_by
-    return split_cells(table, cfg.held_out, by, cfg.seed)
+    return split_cells(table, cfg.held_out, by, cfg.seed, cfg.choose)
 
 
 def train(
@@ -128,13 +130,17 @@ def _train(
     stop = stopping if team.size == 1 else None  # a team stops together, at a step
     with team.after_leader():  # it writes the tokens that the others read
         texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
-    held_out = encode_texts(lm, table, measured_cells(split), job.sentences)
+    held_out = encode_texts(lm, table, measured_cells(split.held_out, split.seed), job.sentences)
+    choosing, fits = held_out, None  # of a split of two parts
+    if len(split.choose):
+        some = measured_cells(split.choose, split.seed)
+        choosing = fits = encode_texts(lm, table, some, job.sentences, skip_prompt=skip)
     session, first, spent = _open_session(run, lm, texts, job, team)
-    around = Around(run, rank, held_out, spent, progress, stopping)
+    around = Around(run, rank, choosing, fits, held_out, spent, progress, stopping)
     if not train_layers(session, first, around):
         return None
     session = at_its_best(session, run)
-    coders = calibrated(session)
+    coders = calibrated(session, around.fits)
     before = session.tensors() if job.train.finetune_steps else {}
     if coders is None:
         return None  # what is left is the work of one process
@@ -152,7 +158,7 @@ def _train(
             return None
         if step_to_end_with(job.train, run) > job.train.steps:
             coders = tuned
-    return _finish(job, lm, coders, run.path / "transcoders", around, session.plan.partners, note)
+    return _finish(job, lm, coders, split, around, session.plan.partners, note)
 
 
 def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress:
@@ -166,9 +172,9 @@ def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress
     return show
 
 
-def measured_cells(split: Split) -> np.ndarray:
-    """Held-out rows that figures are measured on, in a fixed random order: a file may be sorted by type."""
-    return np.random.default_rng(split.seed).permutation(split.held_out)[:FINAL_CELLS]
+def measured_cells(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Rows that figures are measured on, in a fixed random order: a file may be sorted by type."""
+    return np.random.default_rng(seed).permutation(rows)[:FINAL_CELLS]
 
 
 def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
@@ -199,9 +205,9 @@ def _open_session(
 
 
 def _finish(
-    job: TrainingJob, lm: Language, coders: TranscoderSet, folder: Path, around: Around, team: Team, note: str
+    job: TrainingJob, lm: Language, coders: TranscoderSet, split: Split, around: Around, team: Team, note: str
 ) -> TranscoderSet | None:
-    """Measure on held-out cells with the team, and write the set (rank 0 does, and has it). Raises Stopped
+    """Measure on the test cells with the team, and write the set (rank 0 does, and has it). Raises Stopped
     when asked to stop before it is written: measuring takes minutes on a large model, and the last checkpoint
     is there to go on from."""
     run, steps, message = around.run, job.train.all_steps, "measuring on held-out cells"
@@ -218,6 +224,7 @@ def _finish(
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
+        "split": _counted(split),
         "metrics": (metrics := held_out_metrics(lm, coders, around.held_out, go_on, team)),
         "provenance": run.provenance,
     }
@@ -225,9 +232,15 @@ def _finish(
         meta["step"] = step_to_end_with(job.train, run)
     if not team.leads:
         return None
-    saved = save_set(folder, coders, meta)
+    saved = save_set(run.path / "transcoders", coders, meta)
     run.write_status("done", steps, steps, note or _off_target(job, metrics["per_layer"]) or "finished")
     return saved
+
+
+def _counted(split: Split) -> dict[str, Any]:
+    """What a set's record says of its three parts; the rows are made again from the settings."""
+    parts = {name: len(getattr(split, name)) for name in ("train", "choose", "held_out")}
+    return {"by": split.by, "choose_by": split.choose_by, "seed": split.seed, **parts}
 
 
 def _off_target(job: TrainingJob, per_layer: Sequence[Mapping[str, float]]) -> str:

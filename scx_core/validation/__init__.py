@@ -17,7 +17,7 @@ from scx_core.validation.compare import (
 )
 from scx_core.validation.intervals import Interval, bootstrap, wilson
 from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
-from scx_core.validation.rows import draw_rows, held_out_rows
+from scx_core.validation.rows import ValidationRows, draw_rows, held_out_rows, split_of, validation_rows
 from scx_core.validation.saved import validation_beside
 from scx_core.validation.ties import accuracy_by_tie_seed
 from scx_core.validation.validate import validate
@@ -37,6 +37,7 @@ __all__ = [
     "Thresholds",
     "TokenTable",
     "Validation",
+    "ValidationRows",
     "accuracy_by_tie_seed",
     "bootstrap",
     "cautions",
@@ -48,9 +49,11 @@ __all__ = [
     "name_of",
     "rivals",
     "setting",
+    "split_of",
     "trainings",
     "validate",
     "validation_beside",
+    "validation_rows",
     "verdict",
     "wilson",
 ]

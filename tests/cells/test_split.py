@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from scx_core.cells import CellChoices, Split, open_cells, split_cells
+from scx_core.cells import CellChoices, Split, open_cells, split_cells, with_choosing
 from scx_core.errors import ScxError
 from tests.cells.good_cells import good_cells
 
@@ -92,3 +92,72 @@ def test_damaged_json_is_rejected(adata, change: dict) -> None:
 def test_settings_that_cannot_work(adata, share: float, by: str) -> None:
     with pytest.raises(ScxError):
         split_cells(open_cells(adata), share, by)
+
+
+@pytest.mark.parametrize("by", ["stratified", "random", "donor"])
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_three_parts_are_disjoint_cover_all_cells_and_come_back(adata, by: str, share: float) -> None:
+    table = open_cells(adata)
+    split = split_cells(table, 0.2, by, seed=3, choose=share)
+    parts = (split.train, split.choose, split.held_out)
+    assert all(len(part) and (np.diff(part) > 0).all() for part in parts)
+    everyone = np.concatenate(parts)
+    assert len(set(everyone.tolist())) == len(everyone), "no cell twice"
+    np.testing.assert_array_equal(np.sort(everyone), np.flatnonzero(table.labels != ""))
+    again = split_cells(table, 0.2, by, seed=3, choose=share)
+    for part, same in zip(parts, (again.train, again.choose, again.held_out), strict=True):
+        np.testing.assert_array_equal(part, same)
+    other = split_cells(table, 0.2, by, seed=4, choose=share)
+    assert split.choose.tolist() != other.choose.tolist() or by == "donor"
+    np.testing.assert_array_equal(split.held_out, split_cells(table, 0.2, by, seed=3).held_out)
+    read = Split.from_json(json.loads(json.dumps(split.to_json())))
+    assert read.choose.tolist() == split.choose.tolist() and read.choose_by == by
+    if by != "donor":
+        assert len(split.choose) / len(everyone) == pytest.approx(share, abs=0.03)
+
+
+def test_choosing_cells_are_of_every_type_that_has_enough(adata) -> None:
+    table = open_cells(adata)
+    split = split_cells(table, 0.1, choose=0.1)
+    assert set(table.labels[split.choose]) == set(table.types) - {"rare", "single"}
+    assert set(table.labels[split.train]) == set(table.types)
+
+
+def test_donors_of_all_three_parts_are_kept_apart(adata) -> None:
+    adata.obs["donor"] = np.array(list("abcdef"))[np.arange(adata.n_obs) % 6]
+    table = open_cells(adata)
+    for seed in range(5):
+        split = split_cells(table, 0.2, "donor", seed, 0.2)
+        donors = [set(table.donors[part]) for part in (split.train, split.choose, split.held_out)]
+        assert sum(map(len, donors)) == len(set.union(*donors)) == 6 and all(donors)
+
+
+def test_where_one_donor_is_left_its_cells_are_divided_and_that_is_said(adata) -> None:
+    adata.obs["donor"] = ["a", "b"] * 60
+    table = open_cells(adata)
+    split = split_cells(table, 0.4, "donor", choose=0.1)
+    assert not set(table.donors[split.held_out]) & set(table.donors[np.r_[split.train, split.choose]])
+    assert split.choose_by == "stratified" and len(split.choose)
+    assert "too few for donors of their own" in split.words
+
+
+def test_a_split_of_two_parts_stays_as_it_was_and_says_who_chose(adata) -> None:
+    table = open_cells(adata)
+    old = split_cells(table, seed=2)
+    assert not len(old.choose) and "choose" not in old.to_json()
+    assert old.choosing.tolist() == old.held_out.tolist()
+    assert "the test cells" in old.words
+    new = with_choosing(table, Split.from_json(old.to_json()), 0.1)
+    assert set(new.choose) < set(old.train) and new.held_out.tolist() == old.held_out.tolist()
+    assert with_choosing(table, new, 0.3) is new
+    assert new.choosing.tolist() == new.choose.tolist() and "to choose on" in new.words
+
+
+def test_a_part_that_overlaps_or_a_share_too_large_is_refused(adata) -> None:
+    table = open_cells(adata)
+    record = split_cells(table, choose=0.1).to_json()
+    with pytest.raises(ScxError, match="two of its parts"):
+        Split.from_json(record | {"choose": record["train"][:1]})
+    for share in (-0.1, 1.0, 0.95):
+        with pytest.raises(ScxError, match="share"):
+            split_cells(table, 0.1, choose=share)

@@ -14,11 +14,13 @@ def test_the_result_says_what_was_found_and_the_folder_holds_split_and_sentences
 
     run = RunFolder.open(result["run"])
     split = json.loads((run.path / "split.json").read_text())
-    assert split["seed"] == 3 and sorted(split["train"] + split["held_out"]) == list(range(40))
+    parts = split["train"] + split["choose"] + split["held_out"]
+    assert split["seed"] == 3 and sorted(parts) == list(range(40))
     assert len(split["held_out"]) == result["split"]["held_out"]
     cells = read_jsonl(run.path / "sentences.jsonl")
     assert [cell["row"] for cell in cells] == list(range(40))
-    assert {cell["row"] for cell in cells if cell["part"] == "held_out"} == set(split["held_out"])
+    for part in ("held_out", "choose", "train"):
+        assert {cell["row"] for cell in cells if cell["part"] == part} == set(split[part])
     assert cells[7]["cell"] == "cell-7" and 1 <= len(cells[7]["sentence"].split()) <= 5
     assert run.kind == "prepare" and run.status().state == "done"
 
@@ -36,7 +38,8 @@ def test_the_text_is_a_check_list(files, tmp_path, capsys):
     assert main(["prepare", *files.data, "--runs", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "cells.h5ad: 40 cells × 32 genes" in shown
-    assert "label: cell_type" in shown and "CD19+ B" in shown and "35 cells to train on" in shown
+    assert "label: cell_type" in shown and "CD19+ B" in shown
+    assert "30 cells to train on, 5 to choose on, 5 to test on" in shown
 
 
 def test_a_choice_overrules_the_detection(files, tmp_path):

@@ -15,6 +15,7 @@ from scx_core.transcoders import TrainConfig, loops, train
 from scx_core.transcoders.calibrate import calibrated
 from scx_core.transcoders.session import Session, fast_attention
 from scx_core.transcoders.tokens import cells_of_step, encode_texts
+from scx_core.transcoders.train import measured_cells
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
 __all__ = ["model"]
@@ -74,8 +75,10 @@ def test_where_asked_for_it_ends_with_the_best(best, plain, tmp_path, model):
     lm, table = open_job(run)
     split = Split.from_json(read_json(run.path / "split.json"))
     texts = encode_texts(lm, table, split.train, lm.sentence_config)
+    choosing = encode_texts(lm, table, measured_cells(split.choose, split.seed), lm.sentence_config)
     with fast_attention(lm), flushed_subnormals():
-        wanted = calibrated(Session.restored(lm, texts, CODER, BEST, run.best_checkpoint().tensors))
+        restored = Session.restored(lm, texts, CODER, BEST, run.best_checkpoint().tensors)
+        wanted = calibrated(restored, choosing)
     assert same(made, wanted) and not same(made, plain[1]) and made.meta["step"] == 6
     _, last = trained(tmp_path, model, BEST, 5.0, 4.0, 3.0, 2.0)
     assert same(last, plain[1]) and last.meta["step"] == 12

@@ -24,7 +24,9 @@ from scx_core.transcoders import (
     train,
     training_split,
 )
+from scx_core.transcoders.quality import layer_sums, spliced
 from scx_core.transcoders.session import features_of_step, learning_rate
+from scx_core.transcoders.tokens import encode_texts
 from tests.tiny import save_tiny, tiny_table
 
 CODER = TranscoderConfig(expansion=4, k=4)
@@ -111,14 +113,12 @@ def test_training_learns_and_is_saved_with_its_figures(unbroken):
         assert layer["l0"] == pytest.approx(CODER.k, rel=0.15) and layer["fvu"] < 1
 
 
-def test_thresholds_let_k_features_through_on_training_cells(unbroken, model):
-    from scx_core.transcoders.quality import layer_sums
-    from scx_core.transcoders.tokens import encode_texts
-
+def test_thresholds_let_k_features_through_on_the_cells_that_choose(unbroken, model):
     run, made = unbroken
     lm, table = open_job(run)
     split = Split.from_json(read_json(run.path / "split.json"))
-    texts = encode_texts(lm, table, split.train, lm.sentence_config)
+    assert made.meta["split"]["choose"] == len(split.choose) > 0
+    texts = encode_texts(lm, table, split.choose, lm.sentence_config)
     for sums in layer_sums(lm, made, texts, range(texts.n_cells)):
         assert sums.l0 == pytest.approx(CODER.k, abs=0.05)
 
@@ -221,6 +221,12 @@ def test_the_models_own_split_is_taken_over_for_its_own_cells_only(model):
     taught = replace(lm, settings=lm.settings | facts)
     assert training_split(taught, table, TRAIN).held_out.tolist() == [27, 28, 29]
     assert training_split(taught, table, replace(TRAIN, split_by="random")).held_out.tolist() != [27, 28, 29]
+    carved = training_split(taught, table, TRAIN)  # the model's split is of two parts
+    assert len(carved.choose) and sorted([*carved.train, *carved.choose]) == list(range(27))
+    assert training_split(taught, table, replace(TRAIN, choose=0.0)).train.tolist() == list(range(27))
+    facts["split"] = Split.from_json(facts["split"] | {"train": range(20), "choose": range(20, 27)}).to_json()
+    taught = replace(lm, settings=lm.settings | facts)
+    assert training_split(taught, table, TRAIN).choose.tolist() == list(range(20, 27)), "as the model says"
     table.fingerprint = "other cells"
     assert len(training_split(taught, table, TRAIN).held_out) == 5  # one of each type
 
@@ -246,11 +252,17 @@ def test_estimate_grows_with_the_steps(model):
 def test_what_is_measured_while_training_is_what_the_finished_set_would_do(tmp_path, model):
     """A running mean of BatchTopK's cut lags behind weights that move: the last record would be worse than
     the set that follows from it."""
-    run = start(tmp_path, model, replace(CODER, kind="batchtopk"), replace(TRAIN, evaluate_cells=100))
-    train(run, *open_job(run))
-    last, made = run.metrics()[-1], read_json(run.path / "transcoders" / "scx.json")["metrics"]
-    assert last["ce_transcoder"] == pytest.approx(made["ce_transcoder"], rel=1e-6)
-    assert last["kl"] == pytest.approx(made["kl"], rel=1e-4)
+    for share in (0.2, 0.0):  # of the cells that choose; without them the test cells do
+        cfg = replace(TRAIN, evaluate_cells=100, choose=share)
+        run = start(tmp_path, model, replace(CODER, kind="batchtopk"), cfg, f"choose-{share}")
+        coders, (lm, table) = train(run, *open_job(run)), open_job(run)
+        split = Split.from_json(read_json(run.path / "split.json"))
+        texts = encode_texts(lm, table, split.choosing, lm.sentence_config)
+        found, last = spliced(lm, coders, texts, range(texts.n_cells)), run.metrics()[-1]
+        assert last["ce_transcoder"] == pytest.approx(found.ce_transcoder, rel=1e-6)
+        assert last["kl"] == pytest.approx(found.kl, rel=1e-4)
+        on_test = coders.meta["metrics"]["ce_transcoder"]
+        assert (last["ce_transcoder"] == pytest.approx(on_test, rel=1e-6)) == (share == 0.0)
 
 
 def test_estimate_counts_the_steps_at_the_end_and_says_what_does_not_fit(model, monkeypatch):

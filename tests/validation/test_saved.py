@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from scx_core.cells import split_cells
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.validation import cautions, verdict
-from scx_core.validation.rows import draw_rows, held_out_rows
+from scx_core.validation.rows import draw_rows, held_out_rows, validation_rows
 from scx_core.validation.saved import FILE, from_json, validation_beside
 from tests.tiny import tiny_language, tiny_table
 from tests.validation.sets import random_set
@@ -78,3 +79,31 @@ def test_rows_are_drawn_with_the_seed() -> None:
     assert len(some) == 10 == len(set(some.tolist())) and (np.diff(some) > 0).all() and set(some) <= set(rows)
     assert some.tolist() == draw_rows(rows, 10, seed=5).tolist() != draw_rows(rows, 10, seed=6).tolist()
     assert draw_rows(rows, 1000).tolist() == rows.tolist()
+
+
+def test_baselines_are_fitted_on_cells_that_do_not_test(tmp_path: Path) -> None:
+    table = tiny_table(20)
+    split = split_cells(table, 0.25, choose=0.2)
+    settings = {"provenance": {"data": {"fingerprint": table.fingerprint}}, "split": split.to_json()}
+    lm = tiny_language(tmp_path, settings=settings)
+    rows = validation_rows(lm, random_set(lm), table)
+    assert rows.test.tolist() == split.held_out.tolist() and rows.fit.tolist() == split.train.tolist()
+    assert "to choose on" in rows.words
+    assert len(validation_rows(lm, random_set(lm), table, cells=2).test) == 2
+
+    table.fingerprint = "new to both"
+    rows = validation_rows(lm, random_set(lm), table)
+    assert len(rows.fit) == 4 and sorted([*rows.fit, *rows.test]) == list(range(20))
+    assert "new to both" in rows.words
+
+
+def test_a_set_of_two_parts_keeps_its_cells_and_says_who_chose(tmp_path: Path) -> None:
+    table = tiny_table(30)
+    lm = tiny_language(tmp_path)
+    marks = {"provenance": {"data": {"fingerprint": table.fingerprint}}}
+    old = replace(random_set(lm), meta={"train": {"seed": 1}} | marks)
+    new = replace(random_set(lm), meta={"train": {"seed": 1, "choose": 0.2}, "split": {"choose": 6}} | marks)
+    two, three = (validation_rows(lm, coders, table) for coders in (old, new))
+    assert two.test.tolist() == three.test.tolist()
+    assert set(three.fit) < set(two.fit) and sorted([*two.fit, *two.test]) == list(range(30))
+    assert "the test cells" in two.words and "to choose on" in three.words

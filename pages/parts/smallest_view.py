@@ -13,7 +13,7 @@ from pages.parts.memory import Memory
 from pages.parts.messages import shown_errors
 from pages.parts.session import Context
 from pages.parts.tracing import Request
-from pages.parts.words import count, safe
+from pages.parts.words import count, percent, safe
 from scx_core.circuits.smallest import Smallest, SmallestConfig, smallest, smallest_in_cell
 from scx_core.runs import Progress
 
@@ -23,14 +23,20 @@ _SETS = {
     "greedy": "One by one, strongest first",
     "influence_cut": "Cut at 0.8 of the influence",
     "ours_as_cut": "Searched, for what that cut keeps",
+    "random": "Random, same layers and activation",
 }
 _COLUMNS = {
     "set": ("Features", None, "How the set was found."),
     "size": ("Size", "%d", "Features (layer and number) that stay as they are."),
-    "search": ("Kept here", "%.2f", "Share of the answer's score in the cells that the search saw."),
+    "search": ("Kept here", "%.2f", "Share of what features add, in the cells that the search saw."),
     "unseen": ("Kept in new cells", "%.2f", "The same in cells of the type that it did not see."),
     "low": ("from", "%.2f", "95% bootstrap interval over the new cells."),
     "high": ("to", "%.2f", "95% bootstrap interval over the new cells."),
+    "whole": (
+        "Of the whole score",
+        "%.2f",
+        "The score with these features alone over the score with all: what needs no feature counts too.",
+    ),
 }
 
 
@@ -41,7 +47,8 @@ def smallest_circuit(ctx: Context, request: Request) -> None:
     with st.expander("Smallest circuit: how few features are enough?"):
         st.caption(
             "All features but a few are held at their mean over cells of other types, in a real run of the "
-            "model. The search looks for the fewest that keep the wanted share of the answer's score."
+            "model. The search looks for the fewest that keep the wanted share of what the features add to "
+            "the answer's score."
         )
         names = ("wanted",) if request.row is not None else ("wanted", "search_cells", "unseen_cells")
         with shown_errors():
@@ -88,18 +95,28 @@ def _search(ctx: Context, request: Request, cfg: SmallestConfig) -> Smallest:
 
 
 def _show(found: Smallest) -> None:
-    ours = found.sets["ours"]
+    ours, added = found.sets["ours"], found.added
     kept = ours.search if ours.unseen is None else ours.unseen
     where = "in this cell" if ours.unseen is None else f"in {len(found.cells['unseen'])} new cells"
+    remain = "" if added.remains is None else f" ({percent(added.remains)})"
     st.markdown(
-        f"**{count(ours.size, 'feature')}** keep **{kept:.2f}** of {safe(found.target)} {where}: "
-        f"{found.logits['full']:.2f} logits with all features, {found.logits['empty']:.2f} with none."
+        f"Without any feature **{found.logits['empty']:.2f} of {found.logits['full']:.2f} logits** of "
+        f"{safe(found.target)} remain{remain}; the features add {added.mean:.2f}"
+        f"{_span(added.low, added.high)}."
+    )
+    whole = "" if ours.whole is None else f", {ours.whole:.2f} of the whole score"
+    st.markdown(
+        f"**{count(ours.size, 'feature')}** keep **{kept:.2f}**{_span(ours.low, ours.high)} of what the "
+        f"features add {where}{whole}."
+    )
+    ahead = found.ahead
+    st.markdown(
+        f"{count(int(ahead['draws'] or 0), 'random set')} of the same size, layers and activation keep "
+        f"{ahead['least']:.2f} to {ahead['most']:.2f}: the set found keeps {ahead['mean']:.2f}"
+        f"{_span(ahead['low'], ahead['high'])} more than their mean."
     )
     if found.faint:
-        st.warning(
-            "All features together change this score by little, or by less than it varies from cell to cell: "
-            "shares of so little say little about the type."
-        )
+        st.warning(f"Faint: {'; '.join(added.faint)}. Shares of so little say little about the type.")
     if not ours.reached:
         st.warning("No set of this circuit's features keeps the wanted share; this is the closest.")
     rows = [
@@ -121,6 +138,11 @@ def _show(found: Smallest) -> None:
         "application/json",
         on_click="ignore",
     )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    """The 95% interval, where there is one."""
+    return "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
 
 
 def _name(node: tuple[int, ...]) -> str:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scx_core.circuits.reference import InterventionConfig, Reference, prompts_of
+from scx_core.circuits.reference import InterventionConfig, Prompts, Reference, prompts_of
 from scx_core.circuits.target import TargetPlan
 from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io, positions, replaced_mlps
@@ -130,6 +130,11 @@ class Intervention:
     def length(self) -> int:
         """T: tokens of the longest prompt, its forced answer included."""
         return self._prompts.ids_BT.shape[1]
+
+    @property
+    def prompts(self) -> Prompts:
+        """The cells' prompts with their forced answers, padded on the left."""
+        return self._prompts
 
     def values(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """The target under each node set in each cell, float64 [N, B]."""

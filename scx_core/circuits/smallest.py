@@ -7,7 +7,8 @@ The phases, in order:
  3. set beside it, measured by the same interventions in the same cells: the influence cut, stricter and wider
     (baselines.py), the search's set for the share that each cut recovers, and plain greedy for all of these:
     the shortest prefix of an order by influence or by |total effect|, whichever is shorter;
- 4. measure every set once more in the cells that nothing above has seen.
+ 4. measure every set once more in the cells that nothing above has seen, and random sets of the same size,
+    layers and activation (matched.py) beside the search's.
 Legend: B cells.
 """
 
@@ -25,6 +26,8 @@ from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.groups import Groups, draw_groups, groups_of_cell
 from scx_core.circuits.intervention import Intervention
 from scx_core.circuits.kept import MEASURES, KeptProblem, kept, kept_interval
+from scx_core.circuits.matched import activation_mass, matched_sets
+from scx_core.circuits.measured import Added, Measured, added_by_features, ahead_of, whole_share
 from scx_core.circuits.reference import InterventionConfig, reference_of
 from scx_core.circuits.search import Found, Prefixes, SearchConfig, rank, solve
 from scx_core.circuits.target import TargetPlan
@@ -33,7 +36,6 @@ from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 
 NO_DIFFERENCE = 1e-9  # logits
-FAINT = 0.1  # logits
 GREEDY = 16  # plain greedy is followed up to so many times the size of the set that was searched
 # The kinds of baselines.influence_cut: names of the cut, and of the search and greedy for what it recovers.
 CUTS = {
@@ -67,6 +69,7 @@ class SmallestConfig:
     )
     nodes: int = option(4096, "Features a cell of the graphs behind the influence cut", minimum=1)
     compare: bool = option(True, "Measure the influence cut and plain greedy as well")
+    draws: int = option(10, "Random sets of the same size, layers and activation", minimum=1)
     seed: int = option(0, "Seed that draws the cells and the bootstrap", minimum=0)
 
 
@@ -74,28 +77,17 @@ TRACE, SMALLEST = TraceConfig(), SmallestConfig()
 INTERVENTION, SEARCH = InterventionConfig(), SearchConfig()
 
 
-class Measured(NamedTuple):
-    """One node set. `search` and `unseen` are the measure in these cells, `low` and `high` its 95% bootstrap
-    interval in the unseen ones, `closeness` is 1 − |circuit − full| / |empty − full| there (without unseen
-    cells: in those of the search). `reached`: it keeps what was asked of it in the cells of the search."""
-
-    size: int
-    reached: bool
-    search: float
-    unseen: float | None
-    low: float | None
-    high: float | None
-    closeness: float
-
-
 class Smallest(NamedTuple):
     """The smallest set found, `nodes`, and what it was compared with.
 
     A node is (layer, feature) at all positions, or (layer, position, feature) of one cell; the one that is
     missed most comes first. `sizes` and `sets` are by name: `ours`; `greedy` for the same share; the two cuts
-    of baselines.py and, asked for what each of them recovers, search and greedy again (CUTS). `curve`: (size,
-    measure) of the first nodes alone, in the unseen cells. `logits`: means of the target over those cells,
-    `full`, `empty`, and the sd of their difference. `cells`: rows of each group.
+    of baselines.py and, asked for what each of them recovers, search and greedy again (CUTS); `random`, the
+    mean over random sets of the same size, layers and activation. `curve`: (size, measure) of the first nodes
+    alone, in the unseen cells. `added`: what the features add to the target there, which all shares are of,
+    and what remains without any. `ahead`: measure of `ours` less that of `random`, with its interval, and how
+    many sets were drawn. `logits`: means of the target over those cells, `full`, `empty`, and the sd of their
+    difference. `cells`: rows of each group.
     """
 
     scope: str
@@ -111,21 +103,23 @@ class Smallest(NamedTuple):
     sets: dict[str, Measured]
     curve: tuple[tuple[int, float], ...]
     logits: dict[str, float]
+    added: Added
+    ahead: dict[str, float | None]
     unexplored: float | None
     cells: dict[str, tuple[int, ...]]
     provenance: dict[str, Any]
 
     @property
     def faint(self) -> bool:
-        """Whether the features make so little of the target that a share of it says little: less than
-        FAINT logits, or less than the difference varies from cell to cell."""
-        made, varies = self.logits["full"] - self.logits["empty"], self.logits.get("difference_sd", 0.0)
-        return abs(made) < FAINT or abs(made) < varies  # of one cell the sd is nan: never more
+        """Whether the features add so little to the target that a share of it says little."""
+        return bool(self.added.faint)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""
         sets = {name: one._asdict() for name, one in self.sets.items()}
-        return self._asdict() | {"sets": sets, "nodes": [list(node) for node in self.nodes]}
+        added = self.added._asdict() | {"faint": list(self.added.faint)}
+        nodes = [list(node) for node in self.nodes]
+        return self._asdict() | {"sets": sets, "nodes": nodes, "added": added, "faint": self.faint}
 
 
 class _Job(NamedTuple):
@@ -173,18 +167,35 @@ def _shortest_of(orders: Sequence[Prefixes], wanted: float, largest: int) -> Fou
     return min(found, key=lambda one: (not one.reached, len(one.kept) if one.reached else -one.score))
 
 
-def _measured(job: _Job, found: Found) -> Measured:
-    """Phase 4 for one set."""
+def _measured(job: _Job, found: Found, value_NB: np.ndarray | None = None) -> Measured:
+    """Phase 4 for one set; `value_NB`: the target under it, or under each of several whose mean counts."""
     problem = job.unseen or job.seen
-    tried = problem.tried
-    value_NB = problem.values([found.kept])
-    parts = (value_NB, tried.empty_B, tried.full_B)
+    tried, cfg = problem.tried, job.cfg
+    value_B = (problem.values([found.kept]) if value_NB is None else value_NB).mean(0)
+    parts = (value_B[None], tried.empty_B, tried.full_B)
     closeness = float(kept(*parts, measure="closeness")[0])
+    share = whole_share(value_B, tried.full_B, cfg.seed)
+    at = (len(found.kept), found.reached, found.score)
     if job.unseen is None:
-        return Measured(len(found.kept), found.reached, found.score, None, None, None, closeness)
-    low, high = kept_interval(value_NB[0], *parts[1:], job.cfg.seed, job.cfg.measure)
-    unseen = float(kept(*parts, measure=job.cfg.measure)[0])
-    return Measured(len(found.kept), found.reached, found.score, unseen, low, high, closeness)
+        return Measured(*at, None, None, None, closeness, *share)
+    low, high = kept_interval(value_B, *parts[1:], cfg.seed, cfg.measure)
+    return Measured(*at, float(kept(*parts, measure=cfg.measure)[0]), low, high, closeness, *share)
+
+
+def _random(job: _Job, ours: Found) -> tuple[Measured, dict[str, float | None]]:
+    """Random sets like the found one: their mean, and how far the found one is ahead of it."""
+    problem, cfg = job.unseen or job.seen, job.cfg
+    layers = len(job.seen.tried.coders.layers)
+    sets = matched_sets(ours.kept, activation_mass(job.seen), layers, cfg.draws, cfg.seed)
+    value_NB = problem.values(sets)
+    size = int(np.median([len(one) for one in sets]))
+    found = Found(np.zeros(size, dtype=np.int64), float(job.seen.scores(sets).mean()), True)
+    parts = (problem.tried.empty_B, problem.tried.full_B)
+    each_N = kept(value_NB, *parts, measure=cfg.measure)
+    own_B = problem.values([ours.kept])[0]
+    ahead = ahead_of(own_B, value_NB.mean(0), parts, cfg.measure, cfg.seed)
+    among = {"draws": float(len(sets)), "least": float(each_N.min()), "most": float(each_N.max())}
+    return _measured(job, found, value_NB), ahead | among
 
 
 def _finish(job: _Job, scope: str, label: str) -> Smallest:
@@ -196,6 +207,7 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
         others, unexplored = _compared(job, prefixes, ours)
         found |= others
     sets = {name: _measured(job, one) for name, one in found.items()}
+    sets["random"], ahead = _random(job, ours)
     problem, size = job.unseen or job.seen, len(ours.kept)
     order = ours.kept[np.argsort(-job.seen.gains(ours.kept)[ours.kept], kind="stable")]
     steps = sorted({*(2**k for k in range(size.bit_length())), size} - {0})
@@ -217,6 +229,8 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
         sets,
         tuple(zip(steps, curve, strict=True)),
         {name: float(value) for name, value in logits.items()},
+        added_by_features(full_B, empty_B, cfg.seed),
+        ahead,
         unexplored,
         {name: tuple(rows.tolist()) for name, rows in job.cells._asdict().items()},
         job.tracer.about({name: to_dict(one) for name, one in settings.items()}, seed=cfg.seed),

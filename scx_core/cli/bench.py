@@ -9,7 +9,7 @@ from typing import Any
 
 from scx_core.cli import common, pareto
 from scx_core.cli.parser import Subparsers
-from scx_core.cli.smallest import WORDS
+from scx_core.cli.smallest import WORDS, ahead, remains
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -44,6 +44,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--times", type=int, default=20, metavar="INT", help="kills (default: 20)")
     parser.add_argument("--type", help="cell type (default: the most frequent)")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="INT",
+        help="smallest: draws of cells to search in; from 2 on ratios of sizes are given, with their range",
+    )
     parser.add_argument(
         "--steps",
         type=int,
@@ -104,7 +111,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.what == "trace":
         return bench_trace(common.open_tracer(args))
     if args.what == "smallest":
-        return bench_smallest(common.open_tracer(args), args.type, progress=common.progress_of(args))
+        tracer = common.open_tracer(args)
+        return bench_smallest(tracer, args.type, seeds=args.seeds, progress=common.progress_of(args))
     table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
     device = "cuda" if args.device == "cuda" else "cpu"
     with tempfile.TemporaryDirectory() as folder:
@@ -234,22 +242,24 @@ def _atlas(result: dict[str, Any]) -> str:
 
 
 def _smallest(result: dict[str, Any]) -> str:
-    """For each type every node set, what it keeps in cells that the search did not see, and the ratios."""
-    keys = ("search", "unseen", "low", "high", "closeness")
+    """For each type what remains without features, every node set, and what it keeps in unseen cells."""
+    from scx_core.bench.smallest import smallest_table
+
+    keys = ("search", "unseen", "low", "high", "closeness", "whole")
     rows, notes = [], []
     for row in result["smallest"]:
-        ratios = {"ours_as_cut": row["ratio"], "ours_as_strict_cut": row["strict_ratio"]}
+        mark = " (faint)" if row["faint"] else ""
         for name, one in row["sets"].items():
-            ratio = f"{ratios[name]:.2f}" if name in ratios else ""
-            kept = [f"{one[key]:.3f}" for key in keys]
-            rows.append((f"{row['type']}: {WORDS[name]}", one["size"], *kept, ratio))
+            kept = ["–" if one[key] is None else f"{one[key]:.3f}" for key in keys]
+            rows.append((f"{row['type']}: {WORDS[name]}{mark}", one["size"], *kept))
+        about = {**row, "cells": {"unseen": range(row["verified"])}}
         notes.append(
-            f"{row['type']}: {row['logits']['full']:.2f} logits with all features, "
-            f"{row['logits']['empty']:.2f} with none; {row['searched']} cells searched, "
-            f"{row['verified']} others verified, {row['seconds']:.0f} s"
+            f"{row['type']}: {remains(about)}; {row['searched']} cells searched, {row['verified']} others "
+            f"verified, {row['seconds']:.0f} s. {ahead(row)}"
+            + (f" Faint: {'; '.join(row['added']['faint'])}." if mark else "")
         )
-    table = common.columns(rows, ("node set", "nodes", *keys, "cut / searched"))
-    return "\n".join([table, *notes, result["influence_cut"]])
+    table = common.columns(rows, ("node set", "nodes", *keys))
+    return "\n".join([table, *notes, result["influence_cut"], smallest_table(result)])
 
 
 def _graphs(result: dict[str, Any]) -> str:

@@ -7,22 +7,27 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from scx_core.bench.smallest import _row, smallest_table
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.baselines import GraphScores, graph_scores_of, greedy_orders, influence_cut
 from scx_core.circuits.groups import draw_groups
 from scx_core.circuits.intervention import Intervention
-from scx_core.circuits.kept import kept
+from scx_core.circuits.kept import KeptProblem, kept
+from scx_core.circuits.matched import activation_mass, matched_sets
+from scx_core.circuits.measured import added_by_features
 from scx_core.circuits.reference import InterventionConfig, reference_of
 from scx_core.circuits.smallest import CUTS, SmallestConfig, smallest, smallest_in_cell
 from scx_core.cli.smallest import summary
 from scx_core.errors import ScxError
+from scx_core.language import mlp_io
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table
 
 LABEL = "Dendritic"
 CFG = SmallestConfig(search_cells=4, unseen_cells=3, reference_cells=8, nodes=200, wanted=0.7)
-NAMES = {"ours", "greedy", *(name for names in CUTS.values() for name in names)}
+NAMES = {"ours", "greedy", "random", *(name for names in CUTS.values() for name in names)}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,7 @@ def test_what_was_asked_is_kept_in_the_cells_of_the_search(found):
         assert found.sets[greedy].search >= recovered or not found.sets[greedy].reached
     assert found.sizes["strict_cut"] <= found.sizes["influence_cut"]
     assert all(one.low <= one.unseen <= one.high for one in found.sets.values())
+    assert all(one.whole_low <= one.whole <= one.whole_high for one in found.sets.values())
 
 
 def test_no_cell_has_two_roles(tracer, found):
@@ -86,7 +92,7 @@ def test_the_same_inputs_give_the_same_result_and_it_is_json(tracer, found):
 def test_closeness_counts_what_goes_beyond_full(tracer):
     cfg = SmallestConfig(**{**CFG.__dict__, "measure": "closeness", "compare": False})
     one = smallest(tracer, LABEL, cfg=cfg)
-    assert set(one.sets) == {"ours"} and one.unexplored is None
+    assert set(one.sets) == {"ours", "random"} and one.unexplored is None
     assert one.reached_search >= 0.71 and one.reached_unseen == one.sets["ours"].closeness
 
 
@@ -152,9 +158,68 @@ def _few(tracer):
 
 
 @pytest.mark.parametrize(
-    ("full", "sd", "faint"),
-    [(1.0, 0.5, False), (-1.0, 0.5, False), (1.0, 1.5, True), (0.05, 0.0, True), (1.0, float("nan"), False)],
+    ("full", "empty", "sd", "words"),
+    [
+        (3.0, 2.0, 0.5, ""),
+        (1.0, 2.0, 0.5, ""),
+        (3.0, 2.0, 1.5, "varies"),
+        (0.25, 0.2, 0.0, "less than 0.1 logits"),
+        (3.64, 3.08, 0.3, "less than 20% of the target"),
+    ],
 )
-def test_a_share_of_next_to_nothing_is_called_faint(found, full, sd, faint):
-    logits = {"full": full + 2.0, "empty": 2.0, "difference_sd": sd}
-    assert found._replace(logits=logits).faint is faint
+def test_a_share_of_next_to_nothing_is_called_faint(found, full, empty, sd, words):
+    full_B = full + sd * np.array([-1.0, 1.0, -1.0, 1.0])
+    added = added_by_features(full_B, np.full(4, empty), 0)
+    assert " ".join(added.faint).count(words) and bool(added.faint) is bool(words)
+    assert added.mean == pytest.approx(full - empty) and added.low <= added.mean <= added.high
+    marked = found._replace(added=added)
+    assert marked.faint is bool(words)
+    record = json.loads(json.dumps(marked.to_json(), allow_nan=False))
+    assert record["faint"] is bool(words) and record["added"]["faint"] == list(added.faint)
+    assert ("(faint)" in summary(record)) is bool(words)
+    row = _row([marked, marked]) | {"seconds": 1.0}
+    table = smallest_table({"smallest": [row]}).splitlines()[-1]
+    assert table.count("(faint)") == (8 if words else 0), "the type, every share and the ratio are marked"
+    assert smallest_table({"smallest": [_row([marked]) | {"seconds": 1.0}]}).splitlines()[-1].endswith("– |")
+
+
+def test_what_remains_without_features_is_said_first_and_shares_are_of_the_whole_too(tracer, found):
+    """The share of the whole target is (empty + share × added) / full; the text opens with what remains."""
+    full, empty = found.logits["full"], found.logits["empty"]
+    assert found.added.mean == pytest.approx(full - empty) and found.added.remains == pytest.approx(
+        empty / full
+    )
+    for one in found.sets.values():
+        assert one.whole * full == pytest.approx(empty + one.unseen * (full - empty), abs=1e-9)
+    first = summary(found.to_json()).splitlines()[0]
+    assert f"without any feature {empty:.2f} of {full:.2f} logits remain" in first
+
+
+def test_random_sets_are_like_the_found_one_and_measured_in_the_same_cells(tracer, found):
+    coders, cfg = tracer.rep.transcoders, InterventionConfig()
+    plan, rows = tracer.plan(LABEL), found.cells
+    reference = reference_of(tracer.lm, coders, plan, tracer.encode(rows["reference"]), cfg)
+    seen, unseen = (
+        KeptProblem(Intervention(tracer.lm, coders, plan, tracer.encode(rows[group]), reference, cfg))
+        for group in ("search", "unseen")
+    )
+    mass_X, n_features = activation_mass(seen), coders.n_features
+    by_hand = np.zeros((2, n_features))
+    for cell in tracer.encode(rows["search"]):
+        ids = torch.tensor([plan.prompt_ids(cell)])
+        inputs = mlp_io(tracer.lm, ids, torch.ones_like(ids)).inputs
+        for layer, x_BTd in enumerate(inputs):
+            by_hand[layer] += coders.layers[layer].encode(x_BTd)[0].sum(0).numpy()
+    np.testing.assert_allclose(mass_X, by_hand.ravel(), atol=1e-5)
+    kept_X = np.ravel_multi_index(np.array(found.nodes).T, (2, n_features))
+    sets = matched_sets(np.sort(kept_X), mass_X, 2, CFG.draws, CFG.seed)
+    assert len(sets) == found.ahead["draws"] == CFG.draws
+    for one in sets:
+        assert not set(one) & set(kept_X) and len(set(one)) == len(one) and (mass_X[one] > 0).all()
+        per_layer = [np.bincount(part // n_features, minlength=2) for part in (one, kept_X)]
+        assert (per_layer[0] <= per_layer[1]).all()
+    each = unseen.scores(sets)
+    assert found.sets["random"].unseen == pytest.approx(each.mean())
+    assert (found.ahead["least"], found.ahead["most"]) == pytest.approx((each.min(), each.max()))
+    assert found.ahead["mean"] == pytest.approx(found.reached_unseen - each.mean())
+    assert found.ahead["low"] <= found.ahead["mean"] <= found.ahead["high"]

@@ -35,9 +35,13 @@ def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPa
     assert "new cells" not in said(app)
     button(app, "Search").click().run(timeout=240)
     line = next(line for line in said(well(app)).replace("**", "").splitlines() if "in 2 new cells" in line)
-    size, kept = re.match(r"([0-9,]+) features? keep ([0-9.]+) of", line).groups()
+    size, kept = re.match(r"([0-9,]+) features? keep ([0-9.]+) [^]]+] of", line).groups()
     assert int(size) > 0 and float(kept) > 0.3
     (table,) = [one.value for one in app.dataframe if "unseen" in one.value.columns]
-    assert table["size"].tolist() == [int(size)]
+    assert table["size"].tolist() == [int(size)] * 2, "with random features beside"
+    lines = said(app).replace("**", "").splitlines()
+    first = next(i for i, one in enumerate(lines) if one.startswith("Without any feature"))
+    assert first < lines.index(line) and re.search(r"[0-9.]+ of [0-9.]+ logits of .* remain", lines[first])
+    assert any("random sets of the same size, layers and activation keep" in one for one in lines)
     app.run()
     assert "in 2 new cells" in said(app), "what was found stays"

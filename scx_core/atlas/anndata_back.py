@@ -25,7 +25,7 @@ import torch
 from scx_core.atlas.common_cells import Side, activations, places, streams
 from scx_core.atlas.store import Atlas
 from scx_core.cells import CellTable
-from scx_core.cells.genes import gene_names
+from scx_core.cells.genes import named_genes
 from scx_core.errors import ScxError
 from scx_core.runs import Progress, provenance, silent
 from scx_core.runs.files import to_json_text
@@ -113,8 +113,8 @@ def _read(
 def _by_var(adata: ad.AnnData, table: CellTable, mass_GF: sp.csr_matrix) -> sp.csr_matrix:
     """Mass by variable of the object; variables that are one gene for us have the same, unknown ones 0."""
     place = table.choices.symbols or "index"
-    names, _ = gene_names(adata.var, place if place in adata.var.columns else "index")
-    at = pd.Index(table.symbols).get_indexer(names)
+    place = place if place in adata.var.columns else "index"
+    at = pd.Index(table.symbols).get_indexer(named_genes(adata.var, place, table.choices.genome).symbol)
     known = np.flatnonzero(at >= 0)
     pick = sp.csr_matrix((np.ones(len(known), np.float32), (known, at[known])), (adata.n_vars, table.n_genes))
     return (pick @ mass_GF).tocsr()

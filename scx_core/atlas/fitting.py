@@ -15,8 +15,8 @@ import scipy.sparse as sp
 from scx_core.atlas.aliases import current_name, name_lookup
 from scx_core.atlas.enrichment import indicator
 from scx_core.atlas.gene_sets import HUMAN, MOUSE, GeneSet, GeneSets, spelling_of
-from scx_core.cells.organism import HUMAN as HOMO
-from scx_core.cells.organism import MOUSE as MUS
+from scx_core.cells.species import HUMAN as HOMO
+from scx_core.cells.species import MOUSE as MUS
 from scx_core.errors import ScxError
 from scx_core.runs import option
 from scx_core.runs.config import check

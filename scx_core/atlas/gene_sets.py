@@ -1,7 +1,9 @@
 """Gene sets from GMT files, marker tables, the markers that ship with the project, or a library online.
 
-A GMT line is: name, description, genes, parted by tabs. Genes are kept in upper case, as a cell table keeps
-its symbols; how they were written is remembered in `GeneSets.spelling`, because it tells mouse from human.
+A GMT line is: name, description, genes, parted by tabs; a GMX file has a set in each column. Fields may be
+quoted, genes of one field parted by commas, and the description may be missing: then the second field is a
+gene. Genes are kept in upper case, as a cell table keeps its symbols; how they were written is remembered in
+`GeneSets.spelling`, because it tells mouse from human.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from scx_core.cells import all_markers
-from scx_core.cells.genes import kind_of_names
+from scx_core.cells.names import is_of_family, is_written_like_symbol, kind_of_names
 from scx_core.errors import ScxError
 
 MARKERS = "markers"  # the source that ships with the project
@@ -23,6 +26,8 @@ LARGEST_FILE = 1 << 28  # bytes of text, unpacked; all of MSigDB has a tenth of 
 _TITLE = re.compile(r"[A-Z][a-z][A-Za-z0-9]*(?:[-.]\w+)?")
 _OPEN_READING_FRAME = re.compile(r"C\d+orf\d+", re.IGNORECASE)
 _WEIGHT = re.compile(r",-?\d+(?:\.\d+)?$")
+_QUOTED = re.compile(r"^([\"'])(.*)\1$")
+_LISTED = re.compile(r"\s*[,;]\s*")
 _SAMPLE = 4000
 ENSEMBL, ENTREZ, OTHER, MOUSE, HUMAN = (
     "Ensembl ids",
@@ -63,18 +68,25 @@ def read_gmt(path: Path | str) -> GeneSets:
     Raises ScxError naming the line when it has no name, no tab or no gene, or repeats a name.
     """
     path = Path(path)
+    rows = [
+        (number, _parts(line))
+        for number, line in enumerate(lines_of_text(text_of(path)), start=1)
+        if line.strip()
+    ]
+    what = "line"
+    if _in_columns(path, [row for _, row in rows]):
+        rows, what = _turned([row for _, row in rows]), "column"
+    described = not _genes_come_second([row for _, row in rows])
     sets: list[GeneSet] = []
-    lines_of: dict[str, int] = {}
+    seen: dict[str, int] = {}
     written: list[str] = []
-    for number, line in enumerate(lines_of_text(text_of(path)), start=1):
-        if not line.strip():
-            continue
-        where = f"{path.name}, line {number}"
-        name, note, genes = _fields(line, where)
-        if name in lines_of:
-            problem = f"{where} repeats the set {name[:80]!r} of line {lines_of[name]}."
+    for number, row in rows:
+        where = f"{path.name}, {what} {number}"
+        name, note, genes = _fields(row, where, described)
+        if name in seen:
+            problem = f"{where} repeats the set {name[:80]!r} of {what} {seen[name]}."
             raise ScxError(problem, "Give each set a name of its own.")
-        lines_of[name] = number
+        seen[name] = number
         written += genes[: max(0, _SAMPLE - len(written))]
         sets.append(GeneSet(name, upper_case(genes), note, collection_name(path)))
     if not sets:
@@ -82,20 +94,71 @@ def read_gmt(path: Path | str) -> GeneSets:
     return GeneSets(collection_name(path), tuple(sets), spelling_of(written))
 
 
-def _fields(line: str, where: str) -> tuple[str, str, list[str]]:
-    """Name, description and genes of a line."""
-    name, *rest = (part.strip() for part in line.split("\t"))
+def _parts(line: str) -> list[str]:
+    """The fields of a line without their quotes; the list of genes in one field comes apart."""
+    parts = [_QUOTED.sub(r"\2", part.strip()).strip() for part in line.split("\t")]
+    if len(parts) == 3 and _LISTED.search(parts[2]) and not _WEIGHT.search(parts[2]):
+        parts[2:] = [gene.strip() for gene in _LISTED.split(parts[2])]
+    return parts
+
+
+def _in_columns(path: Path, rows: list[list[str]]) -> bool:
+    """Whether the sets lie in columns: by the file's ending, or because genes stand where names would."""
+    if path.name.lower().removesuffix(".gz").endswith(".gmx"):
+        return True
+    first = [row[0] for row in rows[2:] if row[0]]
+    wide = len(rows) > 3 and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    return wide and _gene_share(first) >= 0.5 and _gene_share(rows[0]) < 0.5
+
+
+def _turned(rows: list[list[str]]) -> list[tuple[int, list[str]]]:
+    """Columns as rows, with their numbers; empty columns and the empty ends of columns are left out."""
+    width = max(map(len, rows))
+    columns = [[row[k] if k < len(row) else "" for row in rows] for k in range(width)]
+    return [(k, [*one[:2], *filter(None, one[2:])]) for k, one in enumerate(columns, 1) if any(one)]
+
+
+def _genes_come_second(rows: list[list[str]]) -> bool:
+    """Whether the description is missing: the second fields differ, are written like genes, and many of them
+    are genes of other sets of the file, known markers, or of well-known families."""
+    second = [row[1] for row in rows if len(row) > 1 and row[1]]
+    if len(second) < max(1, len(rows) // 2) or len(set(second)) < 0.5 * len(second):
+        return False
+    if any(row[0] == row[1] for row in rows if len(row) > 1):
+        return False
+    like = sum(is_written_like_symbol(one) for one in second)
+    if like < 0.8 * len(second):
+        return False
+    genes = {gene.upper() for row in rows for gene in row[2:]}
+    known = sum(one.upper() in genes or _gene_share([one]) > 0 for one in second)
+    return known >= 0.3 * len(second)
+
+
+def _gene_share(words: Sequence[str]) -> float:
+    """Share of words that are well-known genes."""
+    known = [word.upper() in _marker_genes() or is_of_family(word) for word in words if word]
+    return sum(known) / len(known) if known else 0.0
+
+
+@cache
+def _marker_genes() -> frozenset[str]:
+    return frozenset(gene for found in all_markers() for gene in found.genes)
+
+
+def _fields(row: list[str], where: str, described: bool) -> tuple[str, str, list[str]]:
+    """Name, description and genes of a set."""
+    name, *rest = row
     if not rest:
-        problem = f"{where} has no tab: {line.strip()[:60]!r}."
+        problem = f"{where} has no tab: {name[:60]!r}."
         raise ScxError(problem, "A GMT line is: name, description, genes, parted by tabs.")
     if not name:
         raise ScxError(f"{where} has no name.", "A GMT line begins with the name of its set.")
-    genes = [_WEIGHT.sub("", gene).strip() for gene in rest[1:]]
+    genes = [_WEIGHT.sub("", gene).strip() for gene in (rest[1:] if described else rest)]
     genes = [gene for gene in genes if gene]
     if not genes:
         problem = f"{where}: the set {name[:80]!r} has no genes."
         raise ScxError(problem, "Genes begin in the third column; the second is the description.")
-    return name, rest[0], genes
+    return name, rest[0] if described else "", genes
 
 
 def text_of(path: Path) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from ..errors import ScxError
 from .choices import Finding, did_you_mean
-from .genes import clean_names
+from .names import clean_text
 
 # In order of preference. Names are compared in lower case with blanks, dots and dashes as underscores.
 LABEL_NAMES = (
@@ -43,12 +45,12 @@ def plain(name: str) -> str:
 
 
 def as_labels(column: pd.Series) -> np.ndarray:
-    """Text labels, blanks tidied, "" where missing (empty, NaN, "unknown", "unlabelled", …)."""
+    """Text labels, blanks and unicode tidied, "" where missing (empty, NaN, "unknown", "unlabelled", …)."""
     # Distinct values are few, cells many: only the distinct ones are turned into text.
     codes, distinct = pd.factorize(column)
     if column.dtype.kind == "f" and np.all(distinct % 1 == 0):
         distinct = pd.Index(distinct).astype(np.int64)
-    text = [" ".join(name.split()) for name in clean_names(pd.Index(distinct))]
+    text = [" ".join(name.split()) for name in clean_text(pd.Index(distinct))]
     table = np.array(["" if name.lower() in MISSING else name for name in text] + [""], dtype=object)
     return table[codes]
 
@@ -74,8 +76,18 @@ def label_problem(column: pd.Series) -> tuple[str, str]:
     return "", ""
 
 
-def find_labels(obs: pd.DataFrame, wanted: str | None, where: str) -> Finding:
-    """The label column. ScxError naming the file, the columns and the remedy when there is none."""
+def find_labels(
+    obs: pd.DataFrame, wanted: str | None, where: str, given: Sequence[str] = (), given_by: str = ""
+) -> Finding:
+    """The label column. `given`: columns that a labels file brought (`given_by`), which win over all others.
+    ScxError naming the file, the columns and the remedy when there is none."""
+    if wanted is None and given:
+        found = find_labels(obs[list(given)], None, given_by) if len(given) > 1 else None
+        name = found.choice if found else given[0]
+        problem, remedy = label_problem(obs[name])
+        if problem:
+            raise ScxError(f"{given_by}: the column '{name}' {problem}.", f"{remedy}.")
+        return _label_finding(obs, name, f"from {given_by}: ")
     if wanted is not None and wanted not in obs.columns:
         known = label_candidates(obs) or tuple(obs.columns)
         raise ScxError(f"{where} has no label column '{wanted}'.", did_you_mean(wanted, known))
@@ -151,7 +163,8 @@ def _label_finding(obs: pd.DataFrame, name: str, how: str) -> Finding:
 def _twins(types: np.ndarray) -> tuple[str, str] | None:
     seen: dict[str, str] = {}
     for name in types.tolist():
-        key = re.sub(r"[\W_]+", "", name.lower().replace("+", "pos"))
+        bare = unicodedata.normalize("NFKD", name.lower().replace("+", "pos"))
+        key = re.sub(r"[\W_]+", "", "".join(c for c in bare if not unicodedata.combining(c)))
         if key in seen:
             return seen[key], name
         seen[key] = name

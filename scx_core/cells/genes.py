@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -11,35 +12,34 @@ import scipy.sparse as sp
 
 from ..errors import ScxError
 from .choices import Finding, did_you_mean
+from .names import (
+    EMPTY,
+    ENSEMBL_ID,
+    JOINED,
+    KIND_WORDS,
+    NUMBER,
+    NUMBERED,
+    REPEATED,
+    SYMBOL,
+    Names,
+    ensembl_of,
+    family_share,
+    is_written_like_symbol,
+    kind_of_names,
+    read_names,
+    some,
+)  # fmt: skip
+from .species import known_species, species_of_id
 
 SYMBOL_COLUMNS = (
     "feature_name", "gene_symbols", "gene_symbol", "gene_name-new", "gene_name", "gene_names", "symbol",
     "symbols", "hgnc_symbol", "gene_short_name", "external_gene_name", "genesymbol", "genename", "gene",
     "name",
 )  # fmt: skip
-_ENSEMBL = re.compile(r"(?:ENS[A-Z]*G|FBGN|WBGENE)\d{6,}(?:\.\d+)?(?:_PAR_Y)?", re.IGNORECASE)
-_OTHER_ID = re.compile(
-    r"(?:[NX][MR]_\d+(?:\.\d+)?|\d+_(?:[a-z]_)?at|ILMN_\d+|[OPQ]\d[A-Z\d]{3}\d|ENS[A-Z]*T\d{6,}(?:\.\d+)?)"
-)
-_BARCODE = re.compile(r"(?:[\w.]*[_:#-])?[ACGT]{10,}(?:[-_.]\w+)*")
-_PATTERNS = {
-    "ensembl": _ENSEMBL,
-    "number": re.compile(r"\d+(?:\.0)?"),
-    "barcode": _BARCODE,
-    "other-id": _OTHER_ID,
-}
-# Families that every human or mouse gene list has: enough to tell gene names from cell names.
-_FAMILY = re.compile(
-    r"(?:RP[LS]\d+[AXLY]?\d*|MT-(?:ND|CO|ATP|CYB)\w*|HLA-\w+|CD\d+[A-Z]?|EIF\d\w+|PSM[A-D]\d+|NDUF[ABSV]\d+"
-    r"|COX\d\w+|UBE2\w+|ZNF\d+|SLC\d+A\d+|LINC\d+|TMEM\d+\w?|FAM\d+[A-Z]\w*|KRT\d+|COL\d+A\d+|IL\d+\w*|CCL\d+"
-    r"|CXCL\d+|S100A\d+|ATP\d\w+|DNAJ[ABC]\d+|HIST\d\w+|RAB\d+\w?|RBM\d+\w?|KIF\d+\w?|ACT[ABG]\d?|B2M|GAPDH|MALAT1)",
-    re.IGNORECASE,
-)
-_SAMPLE = 4000
-KIND_WORDS = {
-    "ensembl": "Ensembl ids", "number": "bare numbers", "other-id": "transcript, probe or protein ids",
-    "barcode": "cell barcodes", "empty": "mostly empty", "symbol": "gene symbols",
-}  # fmt: skip
+ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensembl", "feature_id", "geneid", "id")
+FEW_WRITTEN = 0.8  # fewer of the names written like symbols are worth a warning
+FEW_KNOWN = 0.02  # of many names, fewer of well-known families are worth one
+MANY = 500
 
 
 class GeneColumns(NamedTuple):
@@ -81,41 +81,6 @@ def unique_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distinct[order], place[inverse]
 
 
-def kind_of_names(names: pd.Index | pd.Series) -> str:
-    """What most of some names are: a key of `KIND_WORDS`."""
-    some = _some(names)
-    filled = [name for name in some if name]
-    if len(filled) < 0.5 * max(len(some), 1):
-        return "empty"
-    for kind, pattern in _PATTERNS.items():
-        if np.mean([bool(pattern.fullmatch(name)) for name in filled]) >= 0.5:
-            return kind
-    return "symbol"
-
-
-def family_share(names: pd.Index | pd.Series) -> float:
-    """Share of names of well-known gene families: about 0.1 to 0.3 for genes, 0 for cells."""
-    some = _some(names)
-    return float(np.mean([bool(_FAMILY.fullmatch(name)) for name in some])) if some else 0.0
-
-
-def _some(names: pd.Index | pd.Series) -> list[str]:
-    step = max(1, len(names) // _SAMPLE)
-    return clean_names(names[::step] if isinstance(names, pd.Index) else names.iloc[::step])
-
-
-def _mostly_distinct(names: pd.Series) -> bool:
-    some = _some(names)
-    return len(set(some)) > 0.5 * len(some)
-
-
-def clean_names(names: pd.Index | pd.Series) -> list[str]:
-    """Names as text without outer blanks; missing ones as ""."""
-    values = pd.Series(np.asarray(names, dtype=object))
-    text = values.astype(str).str.strip()
-    return text.mask(values.isna() | text.str.lower().isin({"nan", "none", "na", "n/a"}), "").tolist()
-
-
 def check_orientation(obs_names: pd.Index, var_names: pd.Index, name: str) -> None:
     """ScxError when the rows are genes and the columns cells."""
     rows, columns = kind_of_names(obs_names), kind_of_names(var_names)
@@ -128,13 +93,25 @@ def check_orientation(obs_names: pd.Index, var_names: pd.Index, name: str) -> No
         )
 
 
-def symbol_places(var: pd.DataFrame) -> dict[str, str]:
-    """The places where symbols could be ("index" and text columns of var), each with its kind of names."""
-    kinds = {"index": kind_of_names(var.index)}
-    for column in var.columns:
-        if var[column].dtype.kind not in "biufc" and _mostly_distinct(var[column]):
-            kinds[str(column)] = kind_of_names(var[column])
-    return kinds
+class Place(NamedTuple):
+    """A place where symbols could be: "index" or a column of var, and what its names are."""
+
+    name: str
+    read: Names
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """Less is better: pure symbols before those joined with ids, then the share of well-known ones."""
+        return (0 if self.read.kind == SYMBOL else 1, -self.read.known)
+
+
+def symbol_places(var: pd.DataFrame) -> dict[str, Place]:
+    """The places where symbols could be ("index" and text columns of var) by name, from a sample of names."""
+    places = {"index": Place("index", read_names(some(var.index)))}
+    for column in map(str, var.columns):
+        if var[column].dtype.kind not in "biufc":
+            places[column] = Place(column, read_names(some(var[column])))
+    return places
 
 
 def find_symbols(var: pd.DataFrame, wanted: str | None, where: str) -> Finding:
@@ -142,50 +119,75 @@ def find_symbols(var: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     if wanted is not None and wanted != "index" and wanted not in var.columns:
         known = ["index", *map(str, var.columns)]
         raise ScxError(f"{where} has no column '{wanted}' for gene symbols.", did_you_mean(wanted, known))
-    kinds = symbol_places(var)
-    good = [place for place, kind in kinds.items() if kind == "symbol"]
+    places = symbol_places(var)
+    good = [place for place in places.values() if place.read.kind in (SYMBOL, JOINED)]
     if wanted is None:
         wanted = _best_place(good)
     if wanted is None:
-        raise _no_symbols(kinds, var, where)
-    kind = kinds[wanted] if wanted in kinds else kind_of_names(var[wanted])
-    if kind in ("number", "empty"):
+        raise _no_symbols(places, good, var, where)
+    read = places[wanted].read if wanted in places else read_names(some(var[wanted]))
+    if read.kind in (NUMBER, EMPTY, REPEATED):
+        names = [place.name for place in good]
         raise ScxError(
-            f"{where}: '{wanted}' holds {KIND_WORDS[kind]}, not gene symbols.",
-            f"Choose {_listed(good)} as symbols."
-            if good
+            f"{where}: '{wanted}' holds {KIND_WORDS[read.kind]}, not gene symbols.",
+            f"Choose {_listed(names)} as symbols."
+            if names
             else "Add a column of gene symbols such as 'gene_symbol'.",
         )
-    example = ", ".join(
-        [name for name in clean_names(var.index if wanted == "index" else var[wanted]) if name][:3]
-    )
-    evidence = f"{KIND_WORDS[kind]} such as {example}"
+    evidence, level = _symbols_in_words(read)
     if wanted != "index":
-        evidence += f"; the index holds {KIND_WORDS[kinds['index']]}"
-    level = "ok" if kind == "symbol" else "warning"
-    if level == "warning":
-        evidence += ". A model that was trained on gene symbols does not know these names"
-    return Finding("symbols", wanted, evidence, tuple(place for place in good if place != wanted), level)
+        evidence += f"; the index holds {KIND_WORDS[places['index'].read.kind]}"
+    return Finding("symbols", wanted, evidence, tuple(p.name for p in good if p.name != wanted), level)
 
 
-def _best_place(good: list[str]) -> str | None:
-    """The index if it holds symbols, else the column with the best-known name, else the only candidate."""
-    if "index" in good:
+def _symbols_in_words(read: Names) -> tuple[str, str]:
+    """What a place holds, with the share that looks like symbols, and the finding's level."""
+    names = [name for name in read.symbol if name]
+    evidence = f"{KIND_WORDS[read.kind]} such as {', '.join(names[:3])}"
+    if read.kind not in (SYMBOL, JOINED):
+        return evidence + ". A model that was trained on gene symbols does not know these names", "warning"
+    evidence += f"; {read.written:.0%} are written like symbols, {read.known:.0%} are of well-known families"
+    if read.written < FEW_WRITTEN:
+        odd = ", ".join([name for name in names if not is_written_like_symbol(name)][:3])
+        return evidence + f". The others, such as {odd}, are names that a model hardly knows", "warning"
+    if len(names) >= MANY and read.known < FEW_KNOWN:
+        return (
+            evidence + ". Hardly any is a gene that every list has: check that these are gene symbols",
+            "warning",
+        )
+    return evidence, "note" if read.mends else "ok"
+
+
+def _best_place(good: list[Place]) -> str | None:
+    """Pure symbols before joined ones; the index before columns, unless a column under a known name holds
+    clearly more well-known genes; then the best-known column's name; else the only column of genes."""
+    order = {name: number for number, name in enumerate(SYMBOL_COLUMNS)}
+    best = min((place.rank[0] for place in good), default=0)
+    pure = [place for place in good if place.rank[0] == best]
+    named = sorted(
+        (place for place in pure if place.name.lower() in order), key=lambda place: order[place.name.lower()]
+    )
+    index = next((place for place in pure if place.name == "index"), None)
+    if index is not None and not any(_clearly_better(place.read, index.read) for place in named):
         return "index"
-    order = {name: place for place, name in enumerate(SYMBOL_COLUMNS)}
-    named = [place for place in good if place.lower() in order]
-    return min(named, key=lambda place: order[place.lower()]) if named else None
+    if named:
+        return named[0].name if index is None else max(named, key=lambda place: place.read.known).name
+    unnamed = [place for place in pure if place.read.known >= 0.08]
+    return unnamed[0].name if len(unnamed) == 1 else None
 
 
-def _no_symbols(kinds: dict[str, str], var: pd.DataFrame, where: str) -> ScxError:
-    others = [place for place, kind in kinds.items() if kind == "symbol"]
+def _clearly_better(one: Names, other: Names) -> bool:
+    return one.known > other.known + 0.05 or one.written > other.written + 0.2
+
+
+def _no_symbols(places: dict[str, Place], good: list[Place], var: pd.DataFrame, where: str) -> ScxError:
     remedy = (
-        f"Choose the column with the symbols: {_listed(others)}."
-        if others
+        f"Choose the column with the symbols: {_listed([place.name for place in good])}."
+        if good
         else "Add a column 'gene_symbol' to var with the gene symbols (such as CD19) and save the file again."
     )
     return ScxError(
-        f"{where}: no gene symbols found. The index holds {KIND_WORDS[kinds['index']]} such as "
+        f"{where}: no gene symbols found. The index holds {KIND_WORDS[places['index'].read.kind]} such as "
         f"'{var.index[0]}', and no column of var holds symbols under a known name.",
         remedy,
     )
@@ -195,18 +197,95 @@ def _listed(names: list[str]) -> str:
     return " or ".join(f"'{name}'" for name in names[:6])
 
 
-def gene_names(var: pd.DataFrame, place: str) -> tuple[np.ndarray, int]:
-    """Upper-case names [n_vars], and how many had no symbol and keep their id instead.
+class NamedGenes(NamedTuple):
+    """The columns of a matrix as genes. `symbol` [n]: upper case, "" for a column that is left out; `written`
+    [n]: as the file writes it; `n_by_id` genes have no symbol and keep their id; `genome`: the one that was
+    kept, "" where the file names none; `notes` and `warnings`: sentences about repairs and doubts."""
 
-    The version is cut off an Ensembl id (ENSG00000141510.18), but not off a symbol: AC012345.1 is one.
+    symbol: np.ndarray
+    written: list[str]
+    n_by_id: int
+    genome: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def named_genes(var: pd.DataFrame, place: str, genome: str | None = None, where: str = "var") -> NamedGenes:
+    """The gene of every row of var: mended names, ids where a name is missing, one genome of several.
+
+    Raises ScxError when there are genes of several genomes or species and none is chosen, or the chosen one
+    is not there.
     """
-    ids = [_without_version(name) for name in clean_names(var.index)]
-    if place == "index":
-        return np.array([name.upper() for name in ids], dtype=object), 0
-    names = [_without_version(name) for name in clean_names(var[place])]
-    filled = [(name or fallback).upper() for name, fallback in zip(names, ids, strict=True)]
-    return np.array(filled, dtype=object), sum(not name for name in names)
+    read = read_names(var.index if place == "index" else var[place])
+    ids, id_genome = _ids(var, place)
+    genomes = [own or other for own, other in zip(read.genome, id_genome, strict=True)]
+    kept, keep = _one_genome(genomes, ids, genome, where)
+    notes, warnings = list(read.mends), list(read.doubts)
+    names = ["" if spoilt else name for name, spoilt in zip(read.symbol, read.spoilt, strict=True)]
+    if n_spoilt := int((read.spoilt & keep).sum()):
+        examples = [name for name, spoilt in zip(read.symbol, read.spoilt & keep, strict=True) if spoilt][:3]
+        warnings.append(
+            f"{n_spoilt:,} names are dates or numbers that a spreadsheet made of gene names (such as "
+            f"{', '.join(examples)}): they cannot be turned back, give the table as it was before"
+        )
+    nameless = np.array([not name for name in names]) & keep
+    filled = [name or fallback for name, fallback in zip(names, ids, strict=True)]
+    left = nameless & np.array([not name for name in filled])
+    if left.any():
+        notes.append(f"{int(left.sum()):,} genes have neither name nor id and are left out")
+    if n_other := int((~keep).sum()):
+        notes.append(f"genes of {kept} are kept, {n_other:,} of other genomes left out")
+    symbol = np.array(
+        [_without_version(name).upper() if k else "" for name, k in zip(filled, keep, strict=True)]
+    )
+    written = [name for name, k in zip(filled, keep, strict=True) if k and name]
+    return NamedGenes(
+        symbol.astype(object), written, int((nameless & ~left).sum()), kept, tuple(notes), tuple(warnings)
+    )
+
+
+def _ids(var: pd.DataFrame, place: str) -> tuple[list[str], list[str]]:
+    """An id of each gene for where a name is missing, "" where there is none, and the genome in front of it:
+    from the index where that is not the place of the symbols, else from a column of ids."""
+    lower = {str(column).lower(): column for column in reversed(list(var.columns))}
+    columns = [var[lower[name]] for name in ID_COLUMNS if name in lower and lower[name] != place]
+    for values in ([] if place == "index" else [var.index]) + columns:
+        read = read_names(values)
+        if read.kind not in (REPEATED, EMPTY, NUMBER, NUMBERED):
+            return read.symbol, read.genome
+    return [""] * len(var), [""] * len(var)
+
+
+def _one_genome(genomes: list[str], ids: list[str], wanted: str | None, where: str) -> tuple[str, np.ndarray]:
+    """The genome to keep ("" when the names tell none) and which genes are of it, bool [n]."""
+    said = genomes if any(genomes) else [_species_of(one) for one in ids]
+    counts = Counter(name for name in said if name)
+    n = max(1, len(said))
+    several = [name for name, count in counts.items() if count >= 0.01 * n]
+    if wanted is None:
+        if len(several) > 1:
+            told = ", ".join(f"{name} ({counts[name]:,})" for name in sorted(several))
+            raise ScxError(
+                f"{where}: the genes are of several genomes: {told}.",
+                f"Choose one: genome = {' or '.join(sorted(several))} (on the command line --genome).",
+            )
+        return "", np.ones(len(said), dtype=bool)
+    match = {name.lower(): name for name in counts} | {known_species(name).lower(): name for name in counts}
+    name = match.get(wanted.lower(), match.get(known_species(wanted).lower()))
+    if name is None:
+        if not counts:
+            problem = f"{where} does not say of which genome its genes are, so '{wanted}' cannot be chosen."
+            raise ScxError(problem, "Leave the genome out.")
+        raise ScxError(f"{where} has no genome '{wanted}'.", did_you_mean(wanted, sorted(counts)))
+    return name, np.array([one == name or not one for one in said])
+
+
+def _species_of(name: str) -> str:
+    """The species of an Ensembl id, "" for any other name."""
+    found = re.match(r"ENS[A-Z]*?G(?=\d)", ensembl_of(name))
+    return species_of_id(found.group(0)) if found else ""
 
 
 def _without_version(name: str) -> str:
-    return name.split(".")[0] if _ENSEMBL.fullmatch(name) else name
+    """An id without its version (ENSG00000141510.18); a symbol keeps its own: AC012345.1 is one."""
+    return ensembl_of(name) if ENSEMBL_ID.fullmatch(name) else name

@@ -19,6 +19,8 @@ MAX_GAP = 16_384
 KEEP_CSC = 40_000_000
 # Values read at a time when scanning a matrix stored by genes.
 SCAN_BLOCK = 8_000_000
+# Up to this many values a matrix is read through to find its empty rows; above, rows of few values are read.
+READ_ALL, FEW_HELD, ROW_BLOCK = 20_000_000, 50, 2048
 
 
 class RowMatrix(Protocol):
@@ -48,6 +50,48 @@ def as_float32(values: Any, what: str = "The matrix") -> np.ndarray:
             "Write the expression as float32 or integers and save the file again.",
         )
     return values.astype(np.float32, copy=False)
+
+
+class SomeColumns:
+    """A view of a matrix that shows some columns only."""
+
+    def __init__(self, matrix: RowMatrix, columns: np.ndarray) -> None:
+        self._matrix, self._columns = matrix, columns
+        self.shape = (matrix.shape[0], len(columns))
+        self.storage = matrix.storage
+        self.scans = matrix.scans
+
+    @property
+    def n_stored(self) -> int:
+        """Values held, with those of the columns left out."""
+        return self._matrix.n_stored
+
+    def values_per_row(self) -> np.ndarray | None:
+        """Unknown without a reading."""
+        return None
+
+    def rows(self, indices: np.ndarray) -> sp.csr_matrix:
+        """The rows asked for."""
+        return self._matrix.rows(indices)[:, self._columns]
+
+
+def empty_rows(matrix: RowMatrix) -> np.ndarray:
+    """Rows without a value other than 0, bool [n_cells], however they are stored.
+
+    Up to `READ_ALL` values held, all rows are read. Above it, rows that hold few values are; where a storage
+    does not tell how many a row holds, none of such a big matrix counts as empty.
+    """
+    n, held = matrix.shape[0], matrix.values_per_row()
+    if matrix.n_stored <= READ_ALL:
+        asked = np.arange(n)
+    else:
+        asked = np.flatnonzero(held <= FEW_HELD) if held is not None else np.empty(0, dtype=np.int64)
+    empty = np.zeros(n, dtype=bool)
+    for start in range(0, len(asked), ROW_BLOCK):
+        at = asked[start : start + ROW_BLOCK]
+        block = matrix.rows(at)
+        empty[at] = np.bincount(block.nonzero()[0], minlength=len(at)) == 0
+    return empty
 
 
 class MemoryMatrix:

@@ -13,24 +13,27 @@ from ..errors import ScxError
 from .choices import CellChoices, Finding, did_you_mean
 from .columns import as_labels, find_donors, find_labels, label_candidates
 from .fingerprint import fingerprint
-from .genes import GeneColumns, check_orientation, clean_names, find_symbols, gene_names, unique_names
-from .labels_file import join_labels
-from .matrix import KEEP_CSC, RowMatrix
+from .genes import GeneColumns, check_orientation, find_symbols, named_genes, unique_names
+from .labels_file import Joined, join_labels
+from .matrix import KEEP_CSC, RowMatrix, SomeColumns
 from .organism import find_organism
 from .quality import cell_finding, gene_finding, unique_ids
 from .reading import reading
 from .sources import open_store
 from .store import Store
 from .table import CellTable
-from .values import USABLE, Values, describe_values, pick_values
+from .values import USABLE, Values, describe_values, parts_of, pick_values
 
 
 class Genes(NamedTuple):
-    """The genes of the chosen matrix: unique symbols, how columns become them, what was found."""
+    """The genes of the chosen matrix: unique symbols, the matrix of their columns, how columns become genes,
+    the names as the file writes them, other names of the same genes, what was found."""
 
     symbols: np.ndarray
+    matrix: RowMatrix
     columns: GeneColumns
     written: pd.Series
+    ids: pd.Index
     findings: tuple[Finding, Finding]
 
 
@@ -45,21 +48,24 @@ def open_cells(
     """
     choices = choices or CellChoices()
     store = open_store(source, choices.genome)
+    joined = None
     if choices.labels_file is not None:
-        store = replace(store, obs=join_labels(store.obs, choices.labels_file, store.name))
+        joined = join_labels(store.obs, choices.labels_file, store.name)
+        store = replace(store, obs=joined.obs)
     check_orientation(store.obs.index, store.var.index, store.name)
-    label = _labels(store, choices, require_labels)
+    label = _labels(store, choices, require_labels, joined)
     labels = (
         as_labels(store.obs[label.choice])
         if label.choice != "-"
         else np.full(len(store.obs), "", dtype=object)
     )
     values, kind = _values(store, choices.values, labels)
-    matrix = store.matrices[values.choice]
-    genes = _genes(store, values.choice, kind, choices.symbols)
+    genes = _genes(store, values.choice, kind, choices)
+    matrix = genes.matrix
     organism = find_organism(
-        store.obs, store.var_of(values.choice), genes.written, store.hints, choices.organism, store.name
-    )
+        store.obs, genes.ids, store.var_of(values.choice), genes.written, store.hints, choices.organism,
+        store.name,
+    )  # fmt: skip
     donor = find_donors(store.obs, choices.donor, store.name)
     obs, id_note = unique_ids(store.obs)
     cells, labels, unit = cell_finding(store, matrix, kind, labels, id_note)
@@ -94,14 +100,21 @@ def _none(choice: str) -> str | None:
     return None if choice == "-" else choice
 
 
-def _labels(store: Store, choices: CellChoices, required: bool) -> Finding:
+def _labels(store: Store, choices: CellChoices, required: bool, joined: Joined | None) -> Finding:
+    given = joined.columns if joined is not None else ()
+    file = Path(choices.labels_file).name if choices.labels_file else ""
     try:
-        return find_labels(store.obs, choices.label, store.name)
+        found = find_labels(store.obs, choices.label, store.name, given, file)
     except ScxError as error:
         if required or choices.label is not None:
             raise
         others = label_candidates(store.obs)
         return Finding("label", "-", f"{error.problem} {error.remedy}", others, "warning")
+    if joined is None:
+        return found
+    return found._replace(
+        evidence=f"{found.evidence}. {joined.note}", level="note" if found.level == "ok" else found.level
+    )
 
 
 def _values(store: Store, wanted: str | None, labels: np.ndarray) -> tuple[Finding, str]:
@@ -112,8 +125,9 @@ def _values(store: Store, wanted: str | None, labels: np.ndarray) -> tuple[Findi
     per_type = float(counts.median()) if len(counts) else None
     found: dict[str, Values] = {}
     for name, matrix in store.matrices.items():
-        with reading(f"{store.name}: the matrix {name}"):
-            found[name] = describe_values(matrix, per_type)
+        found[name] = _described(
+            store, name, matrix, per_type, needed=name == wanted or len(store.matrices) == 1
+        )
     if wanted is None:
         try:
             wanted = pick_values(found, {name: matrix.shape[1] for name, matrix in store.matrices.items()})
@@ -126,20 +140,46 @@ def _values(store: Store, wanted: str | None, labels: np.ndarray) -> tuple[Findi
         raise ScxError(f"{store.name}: the matrix {wanted} cannot be used: {chosen.problem}.", instead)
     others = [f"{name} is {values.kind}" for name, values in found.items() if name != wanted]
     evidence = f"{chosen.kind}: {chosen.evidence}" + (f". {', '.join(others)}" if others else "")
-    evidence += f". {chosen.warning}" if chosen.warning else ""
-    return Finding("values", wanted, evidence, usable, "warning" if chosen.warning else "ok"), chosen.kind
+    warning = chosen.warning
+    if len(found) > 1 and wanted in parts_of(found, [wanted, *usable]):
+        warning = f"{warning} {wanted} holds a part of the molecules of each cell only.".strip()
+    evidence += f". {warning}" if warning else ""
+    return Finding("values", wanted, evidence, usable, "warning" if warning else "ok"), chosen.kind
 
 
-def _genes(store: Store, values: str, kind: str, wanted: str | None) -> Genes:
+def _described(store: Store, name: str, matrix: RowMatrix, per_type: float | None, needed: bool) -> Values:
+    """What a matrix holds. One that cannot be read and is not needed is broken, and the others serve."""
+    try:
+        with reading(f"{store.name}: the matrix {name}"):
+            return describe_values(matrix, per_type)
+    except ScxError as error:
+        if needed:
+            raise
+        return Values(
+            "broken", f"it cannot be read: {error.problem}", error.problem, error.remedy.rstrip(".")
+        )
+
+
+def _genes(store: Store, values: str, kind: str, choices: CellChoices) -> Genes:
     """Symbols in upper case; columns that become equal are one gene from here on."""
-    var = store.var_of(values)
+    var, matrix = store.var_of(values), store.matrices[values]
     where = f"{store.name}, {'raw.var' if values == 'raw' else 'var'}"
-    place = find_symbols(var, wanted, where)
-    names, n_unnamed = gene_names(var, place.choice)
+    place = find_symbols(var, choices.symbols, where)
+    named = named_genes(var, place.choice, None if store.genome else choices.genome, where)
+    kept = np.flatnonzero(named.symbol != "")
+    if not len(kept):
+        raise ScxError(
+            f"{where}: no gene has a name.", "Add a column 'gene_symbol' to var and save it again."
+        )
+    if len(kept) < len(var):
+        matrix = SomeColumns(matrix, kept)
+    names = named.symbol[kept]
     symbols, target = unique_names(names)
     columns = GeneColumns(len(symbols), target, take_maximum=kind == "log-normalised")
-    written = pd.Series(clean_names(var.index if place.choice == "index" else var[place.choice]))
-    return Genes(symbols, columns, written, (place, gene_finding(names, columns, n_unnamed)))
+    return Genes(
+        symbols, matrix, columns, pd.Series(named.written, dtype=object), var.index[kept],
+        (place, gene_finding(names, columns, named)),
+    )  # fmt: skip
 
 
 def _fingerprint(store: Store, choices: CellChoices) -> tuple[str, str]:

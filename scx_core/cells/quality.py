@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from .choices import Finding
-from .genes import GeneColumns
-from .matrix import RowMatrix
+from .genes import GeneColumns, NamedGenes
+from .matrix import RowMatrix, empty_rows
 from .store import Store
 
 _POOLED = re.compile(r"n_?(?:cells|nuclei)(?:_?pooled)?|(?:cells|nuclei)_?pooled|psbulk_n_cells")
@@ -60,9 +60,9 @@ def cell_finding(
     drawn = np.unique(np.linspace(0, n - 1, n if n <= _READ_ALL else _SAMPLE).astype(int))
     genes = int(np.median(_genes_per_row(matrix, drawn)))
     notes = [id_note] if id_note else []
-    held = matrix.values_per_row()
-    if held is not None and (n_empty := int((held == 0).sum())):
-        labels = np.where(held == 0, "", labels)
+    empty = empty_rows(matrix)
+    if n_empty := int(empty.sum()):
+        labels = np.where(empty, "", labels)
         notes.append(f"{n_empty:,} cells have no gene above 0 and take no part")
     if genes < FEW_GENES and matrix.shape[1] > PANEL:
         notes.append(f"few genes a cell: the usual recipe leaves out cells with fewer than {FEW_GENES}")
@@ -95,9 +95,10 @@ def _pooled(obs: pd.DataFrame) -> _Pooled | None:
     return None
 
 
-def gene_finding(names: np.ndarray, columns: GeneColumns, n_unnamed: int) -> Finding:
-    """How many genes there are, and which were merged or have no symbol. `names` [n_vars], upper case."""
-    notes = []
+def gene_finding(names: np.ndarray, columns: GeneColumns, named: NamedGenes) -> Finding:
+    """How many genes there are, which were mended, merged, have no symbol or are in doubt. `names` [n_vars]
+    are those that are used, upper case."""
+    notes = [one + "." for one in named.warnings] + list(named.notes)
     counts = np.bincount(columns.target, minlength=columns.n_genes)
     if n_merged := int((counts > 1).sum()):
         first = names[np.flatnonzero(counts[columns.target] > 1)[0]]
@@ -109,9 +110,11 @@ def gene_finding(names: np.ndarray, columns: GeneColumns, n_unnamed: int) -> Fin
         notes.append(
             f"symbols that occur more than once after upper-casing: {n_merged:,} (such as {first}); {how}"
         )
-    if n_unnamed:
-        notes.append(f"{n_unnamed:,} genes have no symbol and keep their id")
+    if named.n_by_id:
+        notes.append(f"{named.n_by_id:,} genes have no symbol and keep their id")
     if columns.n_genes <= PANEL:
         notes.append("a panel or a selection of genes, not the whole transcriptome")
-    return Finding("genes", f"{columns.n_genes:,} genes", "; ".join(notes) or "all symbols are different", (),
-                   "note" if notes else "ok")  # fmt: skip
+    level = "warning" if named.warnings else "note" if notes else "ok"
+    return Finding(
+        "genes", f"{columns.n_genes:,} genes", "; ".join(notes) or "all symbols are different", (), level
+    )

@@ -10,10 +10,10 @@ from typing import Any
 from anndata import read_h5ad
 
 from ..errors import ScxError
-from .anndata_files import is_anndata, open_hdf5, read_h5ad_store, read_zarr_store
+from .anndata_files import is_anndata, is_mudata, open_hdf5, read_h5ad_store, read_mudata, read_zarr_store
 from .reading import reading
 from .store import Store, from_anndata
-from .tenx import find_mtx_parts, is_tenx, read_mtx_folder, read_tenx_h5
+from .tenx import MTX, find_mtx_parts, is_tenx, read_mtx_folder, read_tenx_h5
 
 EMBEDDED = "embedded"
 FORMATS = "an .h5ad file, a .zarr folder, a 10x .h5 file or a 10x folder with matrix.mtx"
@@ -68,9 +68,9 @@ def _open_path(path: Path, genome: str | None) -> Store:
     if path.stat().st_size == 0:
         raise ScxError(f"{path.name} is empty (0 bytes).", "Download or write the file again.")
     suffix = path.suffix.lower()
-    if path.name.lower().endswith((".mtx", ".mtx.gz")):
-        return _open_folder(path.parent, genome)
-    if suffix in (".h5ad", ".h5", ".hdf5"):
+    if MTX.fullmatch(path.name):
+        return read_mtx_folder(path.parent, find_mtx_parts(path.parent, path.name), genome)
+    if suffix in (".h5ad", ".h5", ".hdf5", ".h5mu"):
         return _open_hdf5(path, genome)
     raise ScxError(
         f"{path.name}: files that end in '{suffix}' cannot be opened as cells.",
@@ -80,6 +80,8 @@ def _open_path(path: Path, genome: str | None) -> Store:
 
 def _open_hdf5(path: Path, genome: str | None) -> Store:
     file = open_hdf5(path)
+    if is_mudata(file):
+        return read_mudata(path, file, "h5mu")
     if is_anndata(file):
         return read_h5ad_store(path, file)
     if is_tenx(file):
@@ -99,9 +101,8 @@ def _open_folder(path: Path, genome: str | None) -> Store:
         raise ScxError(f"The folder {path.name} is empty.", f"Give {FORMATS}.")
     if {".zgroup", "zarr.json", ".zattrs", ".zmetadata"} & set(names):
         return read_zarr_store(path)
-    parts = find_mtx_parts(path)
-    if parts is not None:
-        return read_mtx_folder(path, parts, genome)
+    if any(MTX.fullmatch(name) for name in names):
+        return read_mtx_folder(path, find_mtx_parts(path), genome)
     inside = [name for name in names if name.lower().endswith((".h5ad", ".h5", ".zarr"))]
     remedy = f"Give the path of one of its files: {', '.join(inside[:4])}." if inside else f"Give {FORMATS}."
     listed = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")

@@ -17,16 +17,28 @@ from scipy.io import mmread
 
 from ..errors import ScxError
 from .choices import did_you_mean
-from .matrix import CsrOnDisk, MemoryMatrix, RowMatrix
+from .matrix import CsrOnDisk, MemoryMatrix, RowMatrix, SomeColumns
 from .reading import reading
 from .store import Store, checked_store
 
 EXPRESSION = "Gene Expression"
-_MTX_PARTS = {
-    "matrix": re.compile(r"(.*?)matrix\.mtx(?:\.gz)?"),
-    "features": re.compile(r"(.*?)(?:features|genes)\.tsv(?:\.gz)?"),
-    "barcodes": re.compile(r"(.*?)barcodes\.tsv(?:\.gz)?"),
+MTX = re.compile(r"(.*)\.mtx(?:\.gz)?", re.IGNORECASE)
+_TABLE = r"(?:\.(?:tsv|txt|csv))(?:\.gz)?"
+# How the two tables beside a matrix are called: Cell Ranger's names first.
+_TABLES = {
+    "features": (r"(?:features|genes)", r"(?:.*(?:features?|genes?|var|rows?)(?:_?names|_?ids)?\d*)"),
+    "barcodes": (r"barcodes", r"(?:.*(?:barcodes?|cells?|obs|cols?|columns?)(?:_?names|_?ids)?\d*)"),
 }
+# The kinds of features that Cell Ranger writes; another third column (a biotype, "gene") is none of them.
+FEATURE_TYPES = (
+    EXPRESSION, "Antibody Capture", "CRISPR Guide Capture", "Custom", "Multiplexing Capture", "Peaks",
+    "Antigen Capture", "VDJ", "VDJ-T", "VDJ-B", "Cell Multiplexing Oligo", "Antibody", "Gene",
+)  # fmt: skip
+_HEADER = re.compile(
+    r"(?:gene|feature|ensembl|cell)?[_ .-]?(?:ids?|keys?|names?|symbols?|types?|barcodes?)"
+    r"|genes?|features?|cells?|x|v\d",
+    re.IGNORECASE,
+)
 
 
 class Kept(NamedTuple):
@@ -35,29 +47,6 @@ class Kept(NamedTuple):
     columns: np.ndarray
     genome: str
     notes: tuple[str, ...]
-
-
-class SomeColumns:
-    """A view of a matrix that shows some columns only."""
-
-    def __init__(self, matrix: RowMatrix, columns: np.ndarray) -> None:
-        self._matrix, self._columns = matrix, columns
-        self.shape = (matrix.shape[0], len(columns))
-        self.storage = matrix.storage
-        self.scans = matrix.scans
-
-    @property
-    def n_stored(self) -> int:
-        """Values held, with those of the columns left out."""
-        return self._matrix.n_stored
-
-    def values_per_row(self) -> np.ndarray | None:
-        """Unknown without a reading."""
-        return None
-
-    def rows(self, indices: np.ndarray) -> sp.csr_matrix:
-        """The rows asked for."""
-        return self._matrix.rows(indices)[:, self._columns]
 
 
 def is_tenx(file: h5py.File) -> bool:
@@ -84,7 +73,7 @@ def read_tenx_h5(path: Path, file: h5py.File, genome: str | None) -> Store:
         else:
             genome, notes = _choose_old_genome(path, file, genome)
             group = file[genome]
-            kinds, genomes = None, None
+            kinds, genomes = None, [genome] * len(group["genes"])
             var = pd.DataFrame({"gene_symbols": _text(group["gene_names"])}, index=_text(group["genes"]))
         n_genes, n_cells = (int(n) for n in group["shape"][:])
         obs = pd.DataFrame(index=_text(group["barcodes"]))
@@ -114,11 +103,11 @@ def _keep_genes(
     kept = choose_features(path.name, kinds, genomes, genome, len(var))
     if len(kept.columns) < len(var):
         var, matrix = var.iloc[kept.columns], SomeColumns(matrix, kept.columns)
-    name = kept.genome or genome
-    hints = {"genome of the 10x file": name} if name else {}
-    return checked_store(
-        Store(path.name, path, format_name, obs, var, {"X": matrix}, None, hints, notes + kept.notes)
+    hints = {"genome of the 10x file": kept.genome} if kept.genome else {}
+    store = Store(
+        path.name, path, format_name, obs, var, {"X": matrix}, None, hints, notes + kept.notes, kept.genome
     )
+    return checked_store(store)
 
 
 def choose_features(
@@ -126,6 +115,10 @@ def choose_features(
 ) -> Kept:
     """Keep the gene-expression features of one genome: the wanted, else the one with the most features."""
     keep, notes, genome = np.ones(n, dtype=bool), [], ""
+    if kinds is not None and not set(kinds) & set(FEATURE_TYPES):
+        told = ", ".join(sorted(set(kinds))[:4])
+        notes.append(f"The column of feature types holds {told}, none of 10x's types: all rows are genes.")
+        kinds = None
     if kinds is not None:
         keep = np.array(kinds) == EXPRESSION
         if not keep.any():
@@ -145,7 +138,9 @@ def choose_features(
             raise ScxError(
                 f"{name} has no genome '{wanted}'.", did_you_mean(wanted, list(map(str, counts.index)))
             )
-        genome = wanted or (str(counts.idxmax()) if len(counts) else "")
+        genome = str(counts.idxmax()) if len(counts) else ""
+        if wanted is not None and len(counts):
+            genome = wanted
         if len(counts) > 1:
             keep &= np.array(genomes) == genome
             others = ", ".join(str(key) for key in counts.index if key != genome)
@@ -153,47 +148,92 @@ def choose_features(
     return Kept(np.flatnonzero(keep), genome, tuple(notes))
 
 
-def find_mtx_parts(folder: Path) -> dict[str, Path] | None:
-    """The three files of a 10x folder; None when there is no matrix.mtx. ScxError names a missing part."""
+def find_mtx_parts(folder: Path, wanted: str | None = None) -> dict[str, Path]:
+    """The three files of a sample: matrix, features, barcodes. `wanted` is the matrix that was asked for.
+
+    ScxError when there are several samples and none was asked for, or a table is not there.
+    """
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    matrices = [match for name in names if (match := _MTX_PARTS["matrix"].fullmatch(name))]
-    if not matrices:
-        return None
-    prefixes = sorted({match.group(1) for match in matrices})
-    if len(prefixes) > 1:
+    matrices = [name for name in names if MTX.fullmatch(name)]
+    if wanted is None and len(matrices) > 1:
         raise ScxError(
-            f"{folder.name} holds several samples ({', '.join(prefixes[:5])}).",
-            "Put each sample in its own folder.",
+            f"{folder.name} holds several samples ({', '.join(matrices[:5])}).",
+            "Give the path of one .mtx file, or put each sample in its own folder.",
         )
-    parts = {}
-    for part, pattern in _MTX_PARTS.items():
-        fitting = [
-            name for name in names if (match := pattern.fullmatch(name)) and match.group(1) == prefixes[0]
-        ]
-        if not fitting:
+    matrix = wanted or matrices[0]
+    stem = _stem(matrix)
+    prefix = re.sub(r"matrix$|counts?$|dge$", "", stem, flags=re.IGNORECASE)
+    parts = {"matrix": folder / matrix}
+    for part, patterns in _TABLES.items():
+        found = _beside(names, prefix, patterns)
+        if not found:
             other = " (or genes.tsv)" if part == "features" else ""
             raise ScxError(
-                f"{folder.name} has {matrices[0].group(0)}, but no {prefixes[0]}{part}.tsv{other} beside it.",
+                f"{folder.name} has {matrix}, but no {prefix}{part}.tsv{other} beside it.",
                 "Copy the three files of the sample into one folder.",
             )
-        parts[part] = folder / fitting[0]
+        if len(found) > 1:
+            raise ScxError(
+                f"{folder.name}: several files could be the {part} of {matrix}: {', '.join(found[:4])}.",
+                f"Name the right one {prefix}{part}.tsv.",
+            )
+        parts[part] = folder / found[0]
     return parts
+
+
+def _stem(name: str) -> str:
+    found = MTX.fullmatch(name)
+    return found.group(1) if found else name
+
+
+def _beside(names: list[str], prefix: str, patterns: tuple[str, str]) -> list[str]:
+    """The tables that go with a matrix: of the sample's own prefix before any, Cell Ranger's names first."""
+    for start in dict.fromkeys((prefix, "")):
+        for pattern in patterns:
+            found = [
+                name for name in names
+                if re.fullmatch(re.escape(start) + pattern + _TABLE, name, re.IGNORECASE)
+            ]  # fmt: skip
+            if found:
+                return found
+    return []
+
+
+def _read_rows(path: Path, what: str) -> pd.DataFrame:
+    """A table without a header, all as text; commas part the fields of a .csv, tabs those of others."""
+    separator = "," if ".csv" in path.suffixes else "\t"
+    with reading(what):
+        return pd.read_csv(
+            path, sep=separator, header=None, dtype=str, keep_default_na=False,
+            quoting=0 if separator == "," else 3,
+            encoding="utf-8-sig",
+        )  # fmt: skip
+
+
+def _without_header(table: pd.DataFrame, n: int) -> tuple[pd.DataFrame, bool]:
+    """The table without its first line where that is a header: one line more than the matrix has."""
+    if len(table) == n + 1 and all(_HEADER.fullmatch(str(name)) for name in table.iloc[0] if str(name)):
+        return table.iloc[1:].reset_index(drop=True), True
+    return table, False
 
 
 def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) -> Store:
     """The store of a 10x folder, whose text matrix has to be read into memory."""
-    tables = {}
-    for part in ("features", "barcodes"):
-        with reading(f"{folder.name}: {parts[part].name}"):
-            tables[part] = pd.read_csv(
-                parts[part], sep="\t", header=None, dtype=str, keep_default_na=False, quoting=3
-            )
+    features, barcodes = (
+        _read_rows(parts[part], f"{folder.name}: {parts[part].name}") for part in ("features", "barcodes")
+    )
     with reading(f"{folder.name}: {parts['matrix'].name}"):
-        genes_by_cells = mmread(str(parts["matrix"]))
-    features, obs = tables["features"], pd.DataFrame(index=tables["barcodes"][0].to_numpy())
-    matrix = sp.csr_matrix(genes_by_cells.T)
-    if matrix.shape == (len(features), len(obs)) and len(features) != len(obs):
+        matrix = sp.csr_matrix(mmread(str(parts["matrix"])).T)
+    notes = []
+    if matrix.shape[0] in (len(features), len(features) - 1) and matrix.shape[0] != len(barcodes):
         matrix = sp.csr_matrix(matrix.T)
+    (features, first), (barcodes, second) = (
+        _without_header(features, matrix.shape[1]), _without_header(barcodes, matrix.shape[0])
+    )  # fmt: skip
+    for part, header in (("features", first), ("barcodes", second)):
+        if header:
+            notes.append(f"The first line of {parts[part].name} is a header.")
+    obs = pd.DataFrame(index=barcodes[0].to_numpy())
     columns = {"gene_symbols": features[1].to_numpy()} if features.shape[1] > 1 else {}
     var = pd.DataFrame(columns, index=features[0].to_numpy())
     if matrix.shape != (len(obs), len(var)):
@@ -204,4 +244,5 @@ def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) ->
             "The three files are of different samples, or one is cut short: copy them again.",
         )
     kinds = features[2].tolist() if features.shape[1] > 2 else None
-    return _keep_genes(folder, "10x mtx folder", obs, var, MemoryMatrix(matrix), kinds, None, genome)
+    format_name = "10x mtx folder"
+    return _keep_genes(folder, format_name, obs, var, MemoryMatrix(matrix), kinds, None, genome, tuple(notes))

@@ -6,7 +6,8 @@ cell, which is all that a cell sentence needs, is the same for counts and their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,14 +38,28 @@ KINDS = (
 USABLE = KINDS[:5]
 
 
+# Layers that hold some of the molecules only: of velocyto, STARsolo, kallisto, alevin, metabolic labelling.
+_PART = re.compile(
+    r"(?:un)?spliced|ambig(?:uous)?|nascent|mature|pre_?mrna|intron(?:ic|s)?|exon(?:ic|s)?|spanning|antisense"
+    r"|(?:new|old|labell?ed|unlabell?ed|total_new)(?:_rna)?|multi_?mapp\w*|M[us]|velocity|variance\w*"
+)
+# A layer in which a cell has fewer genes than this share of what it has in X is a part of it.
+WHOLE = 0.8
+
+
 class Values(NamedTuple):
-    """A matrix's kind with the evidence in plain words. `problem`: why it cannot be used, else ""."""
+    """A matrix's kind with the evidence in plain words. `problem`: why it cannot be used, else "".
+
+    `detected`: median number of genes above 0 a cell; `binary`: every value is 0 or 1, so nothing is ranked.
+    """
 
     kind: str
     evidence: str
     problem: str = ""
     remedy: str = ""
     warning: str = ""
+    detected: float = 0.0
+    binary: bool = False
 
 
 class Shape(NamedTuple):
@@ -104,7 +119,11 @@ def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> Va
             f"it holds negative values (smallest {low:.3g}), as after scaling, so it cannot rank genes",
             "Keep the counts or log-normalised values in raw or a layer",
         )
-    return _positive(sp.vstack(kept, format="csr"), high, fractions, scope, rows_per_type)
+    x = sp.vstack(kept, format="csr")
+    x.eliminate_zeros()
+    detected = float(np.median(np.diff(x.indptr)))
+    found = _positive(x, high, fractions, scope, rows_per_type)
+    return found._replace(detected=detected, binary=fractions == 0 and high <= 1)
 
 
 def _blocks(matrix: RowMatrix) -> Iterator[np.ndarray]:
@@ -223,7 +242,8 @@ def is_average(shape: Shape, high: float, rows_per_type: float | None) -> bool:
 
 
 def pick_values(found: dict[str, Values], n_genes: dict[str, int]) -> str:
-    """The matrix to use among usable ones: nearly as many genes as the largest, then the best kind."""
+    """The matrix to use among usable ones: nearly as many genes as the largest, a whole one before parts of
+    it, one that ranks genes before 0 and 1, then the best kind."""
     usable = [name for name, values in found.items() if values.kind in USABLE]
     if not usable:
         told = "; ".join(f"{name}: {values.problem}" for name, values in found.items())
@@ -231,4 +251,20 @@ def pick_values(found: dict[str, Values], n_genes: dict[str, int]) -> str:
         raise ScxError(f"No matrix can be used. {told}.", f"{remedy}.")
     most = max(n_genes[name] for name in usable)
     wide = [name for name in usable if n_genes[name] >= 0.8 * most]
-    return min(wide, key=lambda name: (USABLE.index(found[name].kind), list(found).index(name)))
+    parts = parts_of(found, wide)
+    order = list(found)
+
+    def preference(name: str) -> tuple[bool, bool, int, int]:
+        return name in parts, found[name].binary, USABLE.index(found[name].kind), order.index(name)
+
+    return min(wide, key=preference)
+
+
+def parts_of(found: dict[str, Values], names: Sequence[str]) -> set[str]:
+    """Which of some matrices hold a part of the molecules only: by their name (spliced, nascent, …), or since
+    a cell has far fewer genes in them than in X (else raw, else the fullest of the others)."""
+    named = {name for name in names if _PART.fullmatch(name.removeprefix("layers/").lower())}
+    whole = [name for name in names if name not in named and found[name].kind in USABLE] or list(names)
+    first = [name for name in ("X", "raw") if name in whole]
+    reference = max(found[name].detected for name in (first or whole))
+    return named | {name for name in names if found[name].detected < WHOLE * reference}

@@ -8,14 +8,21 @@ import streamlit as st
 
 from pages.parts.charts import BLUE, GREY
 from scx_core.atlas import VERDICTS
+from scx_core.atlas.compared import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
 from scx_core.figures.colours import COOL, MUTED, WARM
 
 _ROW, _AXIS = 21, 75  # pixels of a bar, and of the axis with its title below all bars
 _COLOURS = (
-    *("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#CC79A7"),
-    *("#8C6BB1", "#8D96A0", "#D55E00", "#D5DAE0", "#F1F3F5"),
+    *("#B23A6F", "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#CC79A7"),
+    *("#5B6B7A", "#8C6BB1", "#8D96A0", "#D55E00", "#D5DAE0", "#F1F3F5"),
 )
-DATA_COLOURS = {"real": BLUE, "activations shuffled": "#E3B23C", "genes shuffled": "#C98BB5", "neurons": GREY}
+DATA_COLOURS = {
+    "real": BLUE,
+    RANDOM_WORDS: "#D1495B",
+    EMBEDDING_WORDS: "#7CA982",
+    ONE_HOT_WORDS: "#A78A5B",
+    "neurons": GREY,
+}
 
 
 def shares_chart(rows: pd.DataFrame) -> None:

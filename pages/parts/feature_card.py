@@ -16,7 +16,14 @@ from scx_core.figures.text import plain
 GENES, PUSHED, SETS = 12, 6, 12
 CHART = 300  # pixels: three in a row beside the side bar, two in a narrow window
 KINDS = {"top": "Strongest, one a cell", "sample": "At random among all"}
-_BADGES = {"polysemantic": "orange", "rare": "gray", "dead": "gray", "prompt": "gray", "spelling": "violet"}
+_BADGES = {
+    "polysemantic": "orange",
+    "rare": "gray",
+    "dead": "gray",
+    "prompt": "gray",
+    "spelling": "violet",
+    "token": "gray",
+}
 
 
 def feature_heading(atlas: Atlas, found: Feature, label: str) -> None:

@@ -26,6 +26,8 @@ _SORTS = {
     "maximum": "Largest activation",
     "top5": "On five genes",
     "type_share": "In one cell type",
+    "token_share": "By the token",
+    "context_share": "By other genes",
     "layer": "Layer and number",
 }
 # Words, format of a number, width in pixels, help.

@@ -7,23 +7,37 @@ import streamlit as st
 
 from pages.parts.atlas_charts import layers_chart, shares_chart
 from pages.parts.words import count, percent
-from scx_core.atlas import NEURONS, Atlas
-from scx_core.atlas.compared import ALL_LAYERS, REAL, compared_shares
+from scx_core.atlas import NEURONS, Atlas, excess
+from scx_core.atlas.compared import (
+    ALL_LAYERS,
+    EMBEDDING_WORDS,
+    ONE_HOT_WORDS,
+    RANDOM_WORDS,
+    REAL,
+    compared_shares,
+)
+from scx_core.atlas.excess import points
+from scx_core.atlas.protocol import AT_GENES, BEYOND_TOKEN, BY_CONTEXT, BY_TOKEN, IN_TYPE
 from scx_core.atlas.reasons import MEANINGS
 from scx_core.figures import table_csv
 
 _DATA = {
     "real": "The features on the cells as they are.",
-    "activations shuffled": "A feature's activations dealt to other tokens: what chance gives.",
-    "genes shuffled": "Genes' names exchanged: what any list of genes gives.",
+    RANDOM_WORDS: "Directions drawn at random that fire as often as the features do (mean of the draws): "
+    "what anything that reads the model's state gives. The rival to beat.",
+    EMBEDDING_WORDS: "The tokens' own embeddings as directions, at the same firing rates.",
+    ONE_HOT_WORDS: "One unit a token of text, on where it stands: what the spelling of names alone gives.",
+    "activations shuffled": "Activations dealt to other tokens: no rival, whatever reads a token beats it.",
+    "genes shuffled": "Genes' names exchanged: no rival for the same reason.",
     NEURONS: "The raw neurons of the MLPs through the same protocol: the dense baseline.",
 }
 
 
 def verdict_view(atlas: Atlas) -> None:
     """One sentence, charts, table."""
-    rows = compared_shares(atlas)
-    st.markdown(_sentence(rows))
+    rows, held = compared_shares(atlas), excess(atlas)
+    st.markdown(_sentence(atlas, held))
+    _excess_table(held)
     left, right = st.columns([5, 4], gap="large")
     layers = [ALL_LAYERS, *range(int(atlas.meta["n_layers"]))]
     with left:
@@ -32,7 +46,7 @@ def verdict_view(atlas: Atlas) -> None:
             key="shares layer", width=200,
         )  # fmt: skip
         shown = rows[(rows["layer"] == layer) & (rows["verdict"] != "dead")]
-        shares_chart(shown)
+        shares_chart(shown[~shown["data"].str.endswith("shuffled")])
     with right:
         st.markdown("### By layer")
         real = rows[(rows["data"] == REAL) & (rows["layer"] >= 0) & (rows["verdict"] != "dead")]
@@ -48,16 +62,52 @@ def verdict_view(atlas: Atlas) -> None:
         )
 
 
-def _sentence(rows: pd.DataFrame) -> str:
-    """The share that the paper asked about, with its controls."""
-    gene = rows[(rows["layer"] == ALL_LAYERS) & (rows["verdict"] == "gene")].set_index("data")
-    live = int(gene.loc[REAL, "features"])
-    nulls = [float(gene.loc[name, "share"]) for name in gene.index if name.endswith("shuffled")]
-    dense = f", {percent(gene.loc[NEURONS, 'share'], 1)} of raw neurons" if NEURONS in gene.index else ""
+_MEASURE_WORDS = {
+    AT_GENES: "fire at a few genes (five hold most of the activation)",
+    BY_TOKEN: "are a table by token (it explains nearly all of their variance)",
+    BEYOND_TOKEN: "fire at a few genes, and are more than a table by token",
+    BY_CONTEXT: "read other genes than the one they stand at",
+    IN_TYPE: "fire in one cell type",
+}
+
+
+def _sentence(atlas: Atlas, held: pd.DataFrame) -> str:
+    """The share that the paper asked about, with what random directions reach."""
+    cells = count(int(atlas.meta.get("n_cells", 0)), "cell")
+    if held.empty:
+        return "This atlas was made without random directions: its shares stand beside no rival."
+    row = held[(held["layer"] == ALL_LAYERS) & (held["measure"] == AT_GENES)].iloc[0]
     return (
-        f"**{percent(gene.loc[REAL, 'share'], 1)}** of {count(live, 'live feature')} fire at a few genes. "
-        f"At most {percent(max(nulls, default=0.0), 1)} do on shuffled data{dense}."
+        f"Over {cells}, **{percent(row['share'], 1)}** of {count(int(row['features']), 'live feature')} fire "
+        f"at a few genes; of directions drawn at random, at the same firing rates, "
+        f"{percent(row['random'], 1)} do. The excess is **{points(row)}** points. The shares move with the "
+        "number of cells."
     )
+
+
+def _excess_table(held: pd.DataFrame) -> None:
+    """What is held against baselines: share, random directions, excess with interval, the other rivals."""
+    if held.empty:
+        return
+    rows = held[held["measure"].isin(_MEASURE_WORDS) & (held["layer"] == ALL_LAYERS)]
+    interval = [points(row) for _, row in rows.iterrows()]
+    others = [name for name in ("embedding", "onehot", NEURONS, "sae") if name in rows]
+    shown = rows.assign(
+        measure=[_MEASURE_WORDS[str(one)] for one in rows["measure"]], interval=interval
+    )[["measure", "share", "random", "interval", *others]]  # fmt: skip
+    number = st.column_config.NumberColumn
+    config = {
+        "measure": st.column_config.TextColumn("Features that …", width="large"),
+        "share": number("Features", format="percent"),
+        "random": number("Random directions", format="percent", help=_DATA[RANDOM_WORDS]),
+        "interval": st.column_config.TextColumn(
+            "Excess, points [95 %]", help="Features less the mean of the random draws; Welch's interval."
+        ),
+        "embedding": number("Embedding", format="percent", help=_DATA[EMBEDDING_WORDS]),
+        "onehot": number("Token one-hot", format="percent", help=_DATA[ONE_HOT_WORDS]),
+        NEURONS: number("Raw neurons", format="percent", help=_DATA[NEURONS]),
+    }
+    st.dataframe(shown, column_config=config, hide_index=True)
 
 
 def _table(rows: pd.DataFrame) -> None:

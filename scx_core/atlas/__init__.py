@@ -15,6 +15,7 @@ features.parquet   one row a feature:
                    prompt, gene, answer (share of mass by token class)
                    top_gene, genes (names, strongest first, blanks between), top5, n_half (genes that hold
                    half of the mass, -1: all of them do not)
+                   token_share (of the variance of its activations that the token alone explains)
                    family, family_share, piece, piece_share, top5_pieces, spelling, first_piece
                    cell_type, type_share, donor, donor_share, rank_bin, ranks, rank_share
                    gene_set, set_share (filled where there is enrichment)
@@ -37,6 +38,10 @@ writes.parquet     layer, feature, kind ("token", "answer"), token, text, weight
 shares.parquet     layer (-1: all), data ("real", "activations shuffled", "genes shuffled"; "other half": the
                    real data that the thresholds were chosen on; "gene names permuted": of gene sets only),
                    verdict, share, features (live ones)
+baselines.parquet  one row a unit of each baseline: source ("random1", …, "embedding", "onehot"), layer,
+                   feature, the figures that verdicts rest on, verdict, genes (ten strongest)
+curve.parquet      cells, source ("main", the baselines, what is held beside), layer (-1: all), measure
+                   (`protocol.MEASURES`), share, features (live ones): after so many cells of the pass
 slots.parquet      every place that a token stood in: class, gene, piece (0: the gene's first), token, text,
                    tokens (how many stood there)
 labels.jsonl       labels that people gave: layer, feature, label, author, time
@@ -51,6 +56,7 @@ from scx_core.atlas.anndata_back import annotate
 from scx_core.atlas.common_cells import Side
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.enrich import EnrichConfig, Enrichment, enrich
+from scx_core.atlas.excess import excess, self_excess
 from scx_core.atlas.families import families, stem
 from scx_core.atlas.find import FindConfig, find
 from scx_core.atlas.gene_sets import GeneSet, GeneSets, read_gmt, shipped_markers
@@ -91,6 +97,7 @@ __all__ = [
     "atlas_of",
     "collect",
     "enrich",
+    "excess",
     "families",
     "find",
     "match_sets",
@@ -98,6 +105,7 @@ __all__ = [
     "read_gmt",
     "read_marker_table",
     "saved_atlas",
+    "self_excess",
     "shipped_markers",
     "stem",
     "verdict_shares",

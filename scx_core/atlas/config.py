@@ -21,6 +21,10 @@ class AtlasConfig:
     genes: int = option(50, "Genes kept of each feature", minimum=5, maximum=10_000)
     pushed: int = option(10, "Output tokens kept of each feature", minimum=1, maximum=1000)
     baseline: bool = option(True, "Also collect the raw MLP neurons, the dense baseline")
+    random: int = option(
+        3, "Draws of random directions at the features' firing rates; with any of them also the embedding's "
+        "directions and the one-hot of the token", minimum=0, maximum=50,
+    )  # fmt: skip
     seed: int = option(0, "Seed of halves, shuffles and samples", minimum=0)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from scx_core.atlas.families import families
 from scx_core.atlas.passing import Passed
-from scx_core.atlas.places import ACTIVATIONS, DATA
+from scx_core.atlas.places import ACTIVATIONS
 from scx_core.atlas.tally import LayerTally
 from scx_core.sentences import GENE
 
@@ -27,6 +27,7 @@ PRIVATE = 0.9
 
 class Lexicon(NamedTuple):
     """The slots of gene tokens as matrices: `gene_GS`, `piece_PS` and `family_MG` are 0/1 and sparse.
+    `token_VS` has all slots, by token id.
 
     `slots` are the gene slots' numbers, `first_S` marks first pieces of genes; `owner_G` is the family of a
     gene, or the gene itself, as a number.
@@ -41,6 +42,7 @@ class Lexicon(NamedTuple):
     family_MG: sp.csr_matrix
     owner_G: np.ndarray
     first_S: np.ndarray
+    token_VS: sp.csr_matrix
 
 
 def lexicon(slots: pd.DataFrame) -> Lexicon:
@@ -63,7 +65,13 @@ def lexicon(slots: pd.DataFrame) -> Lexicon:
         sp.csr_matrix((np.ones(len(inside)), (family_G[inside], inside)), (len(named), len(genes))),
         owner_G,
         (here["piece"] == 0).to_numpy(),
+        _indicator(*_numbered(slots["token"])),
     )
+
+
+def _numbered(column: pd.Series) -> tuple[np.ndarray, int]:
+    number_S, names = pd.factorize(column, sort=True)
+    return number_S, len(names)
 
 
 def _indicator(number_S: np.ndarray, n: int) -> sp.csr_matrix:
@@ -72,20 +80,23 @@ def _indicator(number_S: np.ndarray, n: int) -> sp.csr_matrix:
 
 class Half(NamedTuple):
     """What is summed up of one layer in one half: mass by slot [S, F] and the tokens there [S]; mass by bin
-    of the small tallies, and the tokens there; how often units fire [F] among `n_tokens`."""
+    of the small tallies, and the tokens there; how often units fire [F] among `n_tokens`, and the sums of
+    their squared activations [F]."""
 
     slots_SF: np.ndarray
     count_S: np.ndarray
     bins: dict[str, np.ndarray]
     counts: dict[str, np.ndarray]
     fired_F: np.ndarray
+    square_F: np.ndarray
     n_tokens: int
 
 
 def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slice) -> Half:
-    """The sums of some units. With `data` ACTIVATIONS the shuffled tallies take the place of the real."""
+    """The sums of some units. With `data` ACTIVATIONS the shuffled tallies take the place of the real; of a
+    light tally there are only the real ones."""
     n_slots, n_bins = len(passed.slots), passed.layout.n_bins
-    rows = (torch.arange(n_slots, device=tally.bins.total_KF.device) * 2 + half) * len(DATA) + data
+    rows = (torch.arange(n_slots, device=tally.bins.total_KF.device) * 2 + half) * tally.n_data + data
     starts = passed.layout.starts()
     bins, counts = {}, {}
     for name in ("class", "rank", "type", "donor"):
@@ -99,6 +110,7 @@ def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slic
         bins,
         counts,
         tally.firing.tokens_2F[half, units].cpu().numpy(),
+        tally.firing.squares_2F[half, units].cpu().numpy(),
         int(counts["class"].sum()),
     )
 
@@ -119,12 +131,27 @@ def evidence(half: Half, words: Lexicon) -> pd.DataFrame:
         **_genes(genes_GF, share_F),
         **_largest("family", words.family_MG @ genes_GF, share_F),
         **_spelling(slots_SF, count_S, words, share_F),
+        "token_share": token_share(half, words),
         "first_piece": slots_SF[words.first_S].sum(0) / np.maximum(slots_SF.sum(0), 1e-30),
     }
     for name in ("type", "donor", "rank"):
         number_F, rate_F = _rates(half.bins[name][:-1], half.counts[name][:-1])
         found |= {f"{name}_number": number_F, f"{name}_share": rate_F}
     return pd.DataFrame(found)
+
+
+def token_share(half: Half, words: Lexicon) -> np.ndarray:
+    """Share of each unit's variance over tokens that the token alone explains, [F]: the variance of the
+    means by token id over the variance of all activations (correlation ratio, η²); 0 of a unit that never
+    varies."""
+    sum_VF = words.token_VS @ half.slots_SF
+    count_V = words.token_VS @ half.count_S
+    there_V = count_V > 0
+    common_F = half.slots_SF.sum(0) ** 2 / max(half.count_S.sum(), 1)
+    between_F = (sum_VF[there_V] ** 2 / count_V[there_V, None]).sum(0) - common_F
+    total_F = half.square_F - common_F
+    varies_F = total_F > 1e-12 * np.maximum(half.square_F, 1e-300)
+    return np.where(varies_F, np.clip(between_F / np.where(varies_F, total_F, 1.0), 0.0, 1.0), 0.0)
 
 
 def _genes(genes_GF: np.ndarray, share_F: np.ndarray) -> dict[str, np.ndarray]:

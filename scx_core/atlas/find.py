@@ -29,15 +29,15 @@ class FindConfig:
         "", "Text in the label, the strongest genes, family, cell type, gene set or tokens; or L2·513, or 513"
     )
     verdict: Literal[
-        "all", "gene", "family", "gene set", "cell type", "position", "spelling", "prompt", "polysemantic",
-        "rare", "dead",
+        "all", "context", "family", "gene", "gene set", "cell type", "position", "token", "spelling",
+        "prompt", "polysemantic", "rare", "dead",
     ] = option("all", "Only features with this verdict")  # fmt: skip
     layer: int | None = option(None, "Only this layer", minimum=0)
     cell_type: str = option("", "Only features whose strongest cell type is this")
     stable: bool = option(False, "Only features that get the same verdict on both halves of the cells")
-    sort: Literal["layer", "score", "mass", "frequency", "maximum", "top5", "type_share"] = option(
-        "score", "Sorted by this figure, the largest first; layer: by layer and number"
-    )
+    sort: Literal[
+        "layer", "score", "mass", "frequency", "maximum", "top5", "type_share", "token_share", "context_share"
+    ] = option("score", "Sorted by this figure, the largest first; layer: by layer and number")
     limit: int = option(50, "Rows at most; 0: all", minimum=0)
 
     def __post_init__(self) -> None:

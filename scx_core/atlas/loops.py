@@ -37,17 +37,22 @@ def add_rows(first, last, total_KF, bin_NJ, order_NJ, z_RF, row_N) -> None:
 
 
 @compiled
-def cells_of_rows(first, last, z_RF, row_N, start_B1, fired_BF, sum_BF, token_BF, value_BF) -> None:
-    """Of every cell, whose tokens begin at `start_B1`: in how many of them each unit fires, the sum of its
-    activations, the token where it fires most strongly, and how strongly."""
+def cells_of_rows(
+    first, last, z_RF, row_N, start_B1, fired_BF, sum_BF, square_BF, token_BF, value_BF
+) -> None:
+    """Of every cell, whose tokens begin at `start_B1`: in how many of them each unit fires, the sums of its
+    activations and of their squares, the token where it fires most strongly, and how strongly."""
     for b in range(len(start_B1) - 1):
         fired_F, sum_F = fired_BF[b, first:last], sum_BF[b, first:last]
+        square_F = square_BF[b, first:last]
         token_F, value_F = token_BF[b, first:last], value_BF[b, first:last]
         for n in range(start_B1[b], start_B1[b + 1]):
             z_F = z_RF[row_N[n], first:last]
             for f in range(len(z_F)):
                 fired_F[f] += np.int32(z_F[f] > 0)
-                sum_F[f] += max(z_F[f], np.float32(0.0))
+                z = max(z_F[f], np.float32(0.0))
+                sum_F[f] += z
+                square_F[f] += np.float64(z) * z
                 larger = z_F[f] > value_F[f]
                 token_F[f] = np.int32(n) if larger else token_F[f]
                 value_F[f] = z_F[f] if larger else value_F[f]

@@ -6,13 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.curve import Curve
+from scx_core.atlas.directions import (
+    EMBEDDING,
+    ONE_HOT,
+    RANDOM,
+    embedding_directions,
+    random_directions,
+    take_sample,
+    token_units,
+)
 from scx_core.atlas.evidence import lexicon
-from scx_core.atlas.passing import Passed, Stopwatch, pass_over
+from scx_core.atlas.passing import Passed, Plan, Stopwatch, make_plan, pass_over
+from scx_core.atlas.places import DATA, REAL
 from scx_core.atlas.protocol import Thresholds
-from scx_core.atlas.store import Atlas, as_arrow
-from scx_core.atlas.tables import judge, make_tables
+from scx_core.atlas.store import FORMAT, Atlas, as_arrow, narrowed
+from scx_core.atlas.tables import baseline_rows, judge, make_tables
 from scx_core.atlas.units import CoderUnits, NeuronUnits, UnitSource
 from scx_core.cells import CellTable
 from scx_core.language import Language
@@ -37,40 +49,71 @@ def collect(
     """Go over the cells once and give every feature of `transcoders` a verdict (docs/features.md).
 
     `rows` are the cells (default: all; `cfg.cells` draws among them). The raw neurons, unless
-    `cfg.baseline` is off, and the sets in `beside` are read in the same pass, and judged with the thresholds
-    of the first. The atlas is not saved. `seconds` is filled with the time that each step took (see
-    `Stopwatch`). Raises ScxError when a set does not fit the model, there are fewer than two cells, or a cell
-    has no genes.
+    `cfg.baseline` is off, the sets in `beside`, and the baselines (`baseline_sources`) are read in the same
+    pass, and judged with the thresholds of the first. The atlas is not saved. `seconds` is filled with the
+    time that each step took (see `Stopwatch`). Raises ScxError when a set does not fit the model, there are
+    fewer than two cells, or a cell has no genes.
     """
     cfg = cfg or AtlasConfig()
     rows = np.arange(table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
     rows = draw_rows(rows, cfg.cells, cfg.seed) if cfg.cells else rows
-    sources: dict[str, UnitSource] = {MAIN: CoderUnits(lm, transcoders)}
-    sources |= {name: CoderUnits(lm, other) for name, other in (beside or {}).items()}
-    if cfg.baseline:
-        sources[NEURONS] = NeuronUnits(lm)
-    passed = pass_over(lm, sources, table, rows, cfg, progress)
     watch = Stopwatch(lm.device)
-    made = _atlas(lm, sources, passed, table, cfg)
+    plan = make_plan(lm, table, rows, cfg.seed)
+    full: dict[str, UnitSource] = {MAIN: CoderUnits(lm, transcoders)}
+    full |= {name: CoderUnits(lm, other) for name, other in (beside or {}).items()}
+    if cfg.baseline:
+        full[NEURONS] = NeuronUnits(lm)
+    light = baseline_sources(lm, full[MAIN], table, plan, cfg) if cfg.random else {}
+    watch.lap("baselines' thresholds")
+    curve = Curve([MAIN, *(name for name in light if name.startswith(RANDOM))], len(rows))
+    sources = full | light
+    passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
+    watch.restart()
+    made = _atlas(lm, full, light, passed, table, cfg, curve)
     watch.lap("verdicts and tables")
     if seconds is not None:
         seconds.update(passed.seconds | watch.seconds)
     return made
 
 
+def baseline_sources(
+    lm: Language, units: UnitSource, table: CellTable, plan: Plan, cfg: AtlasConfig
+) -> dict[str, UnitSource]:
+    """What the features are held against in the same pass: `cfg.random` draws of random directions, the
+    embedding's directions, and the current token."""
+    sample = take_sample(lm, units, table, plan, cfg.batch)
+    found: dict[str, UnitSource] = {
+        f"{RANDOM}{draw}": random_directions(sample, cfg.seed + draw) for draw in range(1, cfg.random + 1)
+    }
+    found[EMBEDDING] = embedding_directions(lm, sample, cfg.seed)
+    found[ONE_HOT] = token_units(sample, len(lm.model.get_input_embeddings().weight))
+    return found
+
+
 def _atlas(
-    lm: Language, sources: Mapping[str, UnitSource], passed: Passed, table: CellTable, cfg: AtlasConfig
+    lm: Language,
+    full: Mapping[str, UnitSource],
+    light: Mapping[str, UnitSource],
+    passed: Passed,
+    table: CellTable,
+    cfg: AtlasConfig,
+    curve: Curve,
 ) -> Atlas:
     words = lexicon(passed.slots.table())
     limits: Thresholds | None = None
-    made = {}
-    for name, units in sources.items():
+    made, whole = {}, {}
+    for name, units in full.items():
         judged = judge(passed, name, words, limits)
-        limits = judged.limits
+        limits, whole[name] = judged.limits, judged.reported[DATA[REAL]]
         tables = make_tables(lm, units, passed, name, judged, table.cell_ids.tolist(), cfg)
         made[name] = Atlas(_meta(lm, units, passed, table, cfg, limits), as_arrow(tables))
+    assert limits is not None  # chosen with the first
+    rows = {name: baseline_rows(passed, name, words, limits) for name in light}
+    more = {"curve": curve.table(passed, whole | rows, limits)}
+    if rows:
+        more["baselines"] = pd.concat([one.assign(source=name) for name, one in rows.items()])
     main = made.pop(MAIN)
-    return Atlas(main.meta | {"beside": list(made)}, main.tables, made)
+    return Atlas(main.meta | {"beside": list(made)}, main.tables | narrowed(more), made)
 
 
 def _meta(
@@ -83,7 +126,7 @@ def _meta(
 ) -> dict[str, Any]:
     source = {"name": units.name, "kind": units.kind, "fingerprint": units.fingerprint}
     return {
-        "format": 1,
+        "format": FORMAT,
         "source": source,
         "n_layers": lm.facts.n_layers,
         "n_units": units.n_units,

@@ -6,7 +6,7 @@ Legend: B cells of a batch, T positions, N counted tokens, d width, F units.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -77,7 +77,9 @@ def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> Pl
     donor_of = {donor: number for number, donor in enumerate(donors)}
     donor_C = [donor_of.get(str(donor), len(donors)) for donor in known[rows]]
     dealt_C = rng.permutation(type_C)
-    who = tuple(map(Who, rows.tolist(), half.tolist(), type_C.tolist(), dealt_C.tolist(), donor_C))
+    who = list(map(Who, rows.tolist(), half.tolist(), type_C.tolist(), dealt_C.tolist(), donor_C))
+    # In a random order, so that the cells seen so far are a fair sample at any time.
+    who = tuple(who[place] for place in rng.permutation(len(who)))
     ranks = int(rank_bin(np.array([lm.sentence_config.n_genes]))[0]) + 1
     return Plan(who, types, donors, Layout(ranks, len(types), len(donors)))
 
@@ -97,6 +99,10 @@ class Stopwatch:
         torch.cuda.synchronize()
         return time.perf_counter()
 
+    def restart(self) -> None:
+        """Do not count what has passed since the last lap."""
+        self._last = self._now()
+
     def lap(self, name: str) -> None:
         """Add what has passed since the last lap."""
         now = self._now()
@@ -109,16 +115,20 @@ def pass_over(
     lm: Language,
     sources: Mapping[str, UnitSource],
     table: CellTable,
-    rows: np.ndarray,
+    plan: Plan,
     cfg: AtlasConfig,
     progress: Progress,
+    light: Collection[str] = (),
+    watched: Mapping[int, Callable[[Passed], None]] | None = None,
 ) -> Passed:
-    """Read every cell once. Raises ScxError when there are fewer than two cells or a cell has no genes."""
-    plan = make_plan(lm, table, rows, cfg.seed)
+    """Read every cell once, in the plan's order. Of the sources named in `light` only what shares need is
+    summed up; `watched` functions look at what was summed up after so many cells. Raises ScxError when a
+    cell has no genes.
+    """
     slots, watch = Slots(), Stopwatch(lm.device)
     tallies = {
         name: [
-            LayerTally(units, plan.layout, cfg, lm.device, lm.facts.n_layers, table.n_genes)
+            LayerTally(units, plan.layout, cfg, lm.device, lm.facts.n_layers, table.n_genes, name in light)
             for _ in range(lm.facts.n_layers)
         ]
         for name, units in sources.items()
@@ -145,19 +155,35 @@ def pass_over(
             neurons = stack.enter_context(captured_neurons(lm)) if wanted else []
             io = mlp_io(lm, ids_BT, mask_BT)
         watch.lap("forward")
-        row_N = (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
+        row_N = counted_rows(mask_BT)
         for name, units in sources.items():
             for layer, tally in enumerate(tallies[name]):
                 hidden = neurons[layer] if units.wants_neurons else None
-                active = units.read(layer, MlpAt(io.inputs[layer], io.outputs[layer], hidden, row_N))
+                at = MlpAt(io.inputs[layer], io.outputs[layer], hidden, row_N, batch.tokens.id_N)
+                active = units.read(layer, at)
                 watch.lap("reading")
                 tally.add(active, batch, len(slots))
                 watch.lap("summing")
         done += len(cells)
-        progress(done, len(rows), "Cells")
-    halves = sum(one.half == 0 for one in plan.who), sum(one.half == 1 for one in plan.who)
-    counts = Counts(bins, in_slots.reshape(-1, 2, N_DATA), halves)
-    return Passed(tallies, slots, counts, plan, watch.seconds)
+        seen_so_far = [one.half for one in plan.who[:done]]
+        counts = Counts(bins, in_slots.reshape(-1, 2, N_DATA), (seen_so_far.count(0), seen_so_far.count(1)))
+        passed = Passed(tallies, slots, counts, plan, watch.seconds)
+        for at_cells in [n for n in watched or {} if done - len(cells) < n <= done]:
+            (watched or {})[at_cells](passed)
+            watch.lap("shares by number of cells")
+        progress(done, len(plan.who), "Cells")
+    return passed
+
+
+def counted_rows(mask_BT: torch.Tensor) -> torch.Tensor:
+    """The tokens that count, as numbers of B · T places: all but padding and position 0."""
+    return (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
+
+
+def read_texts(lm: Language, table: CellTable, plan: Plan, size: int) -> Iterator[list[list[int]]]:
+    """The cells of a plan in its order as token ids, prompt and true answer, `size` at a time."""
+    for cells, answers, _ in _written(lm, table, plan, size):
+        yield [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
 
 
 def _written(
@@ -204,6 +230,9 @@ def _batch(lm: Language, placed: Sequence[Placed], ids: Sequence[list[int]], who
         torch.from_numpy(np.concatenate([np.array(text[1:], dtype=np.int64) for text in ids])).to(lm.device),
         torch.from_numpy(real_N).to(lm.device),
     )
-    bins, slots = (ordered(torch.from_numpy(part).to(lm.device)) for part in (bin_NJ, slot_NJ))
+    real_slot_NJ = real_N[:, None] * 2 + half_N[:, None]
+    bins, slots, real = (
+        ordered(torch.from_numpy(part).to(lm.device)) for part in (bin_NJ, slot_NJ, real_slot_NJ)
+    )
     rest = {name: torch.from_numpy(part).to(lm.device) for name, part in parts.items()}
-    return Batch(bins=bins, slots=slots, tokens=tokens, **rest)
+    return Batch(bins=bins, slots=slots, real=real, tokens=tokens, **rest)

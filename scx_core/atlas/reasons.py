@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from scx_core.atlas.protocol import (
+    CONTEXT,
     DEAD,
     FAMILY,
     FIGURES,
@@ -17,13 +18,16 @@ from scx_core.atlas.protocol import (
     RARE,
     SET,
     SPELLING,
+    TOKEN,
     TYPE,
     Thresholds,
     figures,
 )
 
 _MEASURES = {
+    CONTEXT: "of its activation is lost when the other genes are exchanged and its own token stays",
     PROMPT: "of its activation is on prompt and answer words",
+    TOKEN: "of its variance is explained by the token that stands there, whatever the rest",
     GENE: "of its activation is on its five strongest genes",
     FAMILY: "of its activation is on one family of genes",
     SET: "of its activation is on one gene set",
@@ -31,13 +35,15 @@ _MEASURES = {
     POSITION: "of its activation per token is in one range of ranks",
     SPELLING: "of its activation goes with the letters of a token, whatever the gene",
 }
-_NAMES = {FAMILY: "family", SET: "gene_set", TYPE: "cell_type", POSITION: "ranks"}
+_NAMES = {CONTEXT: "context_genes", FAMILY: "family", SET: "gene_set", TYPE: "cell_type", POSITION: "ranks"}
 MEANINGS = {
+    CONTEXT: "Reads other genes than the one it stands at: exchange them, and most of its activation goes.",
     GENE: "Fires at a few genes: the five strongest hold most of its activation.",
     FAMILY: "Fires at genes of one family (a common stem such as RPL, MT-, HLA-).",
     SET: "Fires at genes of one gene set.",
     TYPE: "Fires in cells of one type, whatever the gene.",
     POSITION: "Fires at one range of ranks of the cell sentence.",
+    TOKEN: "A table by token: what stands there explains nearly all of it, whatever the rest of the cell.",
     SPELLING: "Fires at a piece of text that stands in many genes.",
     PROMPT: "Fires at the words around the genes.",
     POLYSEMANTIC: "Fires often enough, and at no one thing.",

@@ -38,6 +38,8 @@ def shortened(atlas: Atlas) -> Atlas:
     tables["examples"] = pd.concat(kept).sort_index().reset_index(drop=True)
     by_gene = tables["genes"].astype({"gene": str})
     tables["readers"] = by_gene.sort_values(["gene", "layer", "feature"], kind="stable", ignore_index=True)
+    # Shares and their excess stay in the curve; the units of the baselines have no names to give.
+    tables["baselines"] = atlas.table("baselines").head(0)
     meta = atlas.meta | {"beside": [], "shortened": {**ROWS, **EXAMPLES}}
     whole = Atlas(meta, dict(atlas.tables), {}, atlas.folder)
     return whole.in_memory().with_tables(tables, meta, {})

@@ -22,12 +22,15 @@ from scx_core.runs import read_json, write_json
 from scx_core.runs.files import replace_atomic
 
 FILE = "atlas.json"
+FORMAT, FORMATS = 2, (1, 2)  # written; read. The first had no baselines, and no token or context
 TABLES = (
     *("features", "genes", "families", "pieces", "types", "donors", "ranks", "histogram", "examples"),
-    *("writes", "shares", "slots", "readers", "sets"),
+    *("writes", "shares", "slots", "readers", "sets", "baselines", "curve"),
 )
+ADDED = ("baselines", "curve")  # empty in an atlas of the first format
 ROW_GROUP = 16_384  # rows that are read at least
 WHOLE = 1 << 20  # of the table of features, which is read at once
+NOTHING = pa.table({"layer": pa.array([], pa.int32())})
 SET_COLUMNS = {
     **dict.fromkeys(("layer", "feature", "shared", "list", "size"), pa.int32()),
     **dict.fromkeys(("gene_set", "source", "genes"), pa.string()),
@@ -70,10 +73,10 @@ class Atlas:
         """The atlas in a folder. Raises ScxError when there is none, or a table is missing."""
         folder = Path(folder)
         meta = read_json(folder / FILE)
-        if not isinstance(meta, dict) or meta.get("format") != 1:
+        if not isinstance(meta, dict) or meta.get("format") not in FORMATS:
             raise ScxError(f"{folder / FILE} is no atlas of this version.", "Make it anew with `scx atlas`.")
         for name in TABLES:
-            if not (folder / f"{name}.parquet").is_file():
+            if name not in ADDED and not (folder / f"{name}.parquet").is_file():
                 problem = f"The atlas {folder} lacks {name}.parquet."
                 raise ScxError(problem, "Make it anew with `scx atlas`.")
         beside = {name: Atlas.open(folder / name) for name in meta.get("beside", [])}
@@ -99,9 +102,7 @@ class Atlas:
 
         Raises ScxError when the disk is full.
         """
-        stored = {
-            name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
-        }
+        stored = narrowed(tables)
         if self.folder is None:
             return Atlas(meta, {**self.tables, **stored}, beside)
         for name, table in stored.items():
@@ -243,9 +244,12 @@ class Atlas:
         self, name: str, where: pc.Expression | None = None, columns: list[str] | None = None
     ) -> pa.Table:
         if self.folder is None:
-            table = self.tables[name] if where is None else self.tables[name].filter(where)
+            table = self.tables.get(name, NOTHING) if name in ADDED else self.tables[name]
+            table = table if where is None else table.filter(where)
             return table.select(columns) if columns else table
         path = self.folder / f"{name}.parquet"
+        if name in ADDED and not path.is_file():
+            return NOTHING
         try:
             if where is None:  # without the detour by a data set, which costs more than a small table
                 with pq.ParquetFile(path) as file:
@@ -266,15 +270,22 @@ def _write(table: pa.Table, name: str, path: Path) -> None:
 def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
     """Tables as they are stored: 32-bit numbers, text by dictionary; `readers` is `genes` by gene, so that
     one gene's rows lie together."""
-    stored = {
-        name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
-    }
+    stored = narrowed(tables)
     # By name, so that the names that a group of rows runs from and to say whether a gene can be in it.
     genes = tables["genes"].astype({"gene": str})
     by_gene = genes.sort_values(["gene", "layer", "feature"], kind="stable")
     stored["sets"] = pa.schema(SET_COLUMNS.items()).empty_table()
+    for name in ADDED:  # of those that are held beside there are none
+        stored.setdefault(name, NOTHING)
     stored["readers"] = _narrow(pa.Table.from_pandas(by_gene, preserve_index=False))
     return stored
+
+
+def narrowed(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
+    """Tables in Arrow's columns, of 32 bits and with texts by dictionary."""
+    return {
+        name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
+    }
 
 
 def _narrow(table: pa.Table) -> pa.Table:

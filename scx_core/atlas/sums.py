@@ -80,18 +80,23 @@ def add_with_torch(total_KF: torch.Tensor, bin_NJ: torch.Tensor, active: Active)
 
 
 class Firing:
-    """How often and how strongly each unit fires: tokens and cells by half [2, F], histogram [bins, F]."""
+    """How often and how strongly each unit fires: tokens, cells and sums of squared activations by half
+    [2, F], histogram [bins, F]."""
 
     def __init__(self, n_units: int, device: torch.device) -> None:
         self.tokens_2F = torch.zeros(2, n_units, dtype=torch.int64, device=device)
         self.cells_2F = torch.zeros_like(self.tokens_2F)
+        self.squares_2F = torch.zeros(2, n_units, dtype=torch.float64, device=device)
         self.histogram_KF = torch.zeros(N_HISTOGRAM, n_units, dtype=torch.int64, device=device)
 
-    def add(self, fired_BF: torch.Tensor, half_B: torch.Tensor, pairs: Pairs) -> None:
-        """Take in one batch: in how many tokens of each cell each unit fires, and the pairs that go into the
-        histogram."""
+    def add(
+        self, fired_BF: torch.Tensor, square_BF: torch.Tensor, half_B: torch.Tensor, pairs: Pairs
+    ) -> None:
+        """Take in one batch: in how many tokens of each cell each unit fires, the sum of its squared
+        activations there, and the pairs that go into the histogram."""
         self.tokens_2F.index_add_(0, half_B, fired_BF)
         self.cells_2F.index_add_(0, half_B, (fired_BF > 0).long())
+        self.squares_2F.index_add_(0, half_B, square_BF)
         self.histogram_KF += counted(histogram_bin(pairs.value_E), pairs.unit_E, self.histogram_KF.shape)
 
 

@@ -28,6 +28,7 @@ CHOOSING, REPORTING = 0, 1  # the halves
 BLOCK = 1024  # units whose slots are dense at a time
 FEW = 10  # families and pieces kept of a feature
 NAMED_GENES = 5
+TESTED_GENES = 10  # of a baseline's unit: gene sets are tested on so many
 QUANTILES = {"q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
@@ -40,26 +41,68 @@ class Judged(NamedTuple):
     limits: Thresholds
 
 
-def judge(passed: Passed, name: str, words: Lexicon, limits: Thresholds | None = None) -> Judged:
-    """Apply the protocol to one source. Without `limits` they are chosen on this source's nulls."""
-    tallies = passed.tallies[name]
+def judge(
+    passed: Passed,
+    name: str,
+    words: Lexicon,
+    limits: Thresholds | None = None,
+    context: pd.DataFrame | None = None,
+) -> Judged:
+    """Apply the protocol to one source. Without `limits` they are chosen on this source's nulls. `context`
+    has what was found by exchanging genes (`context.py`), a row a unit."""
 
     def figures(half: int, data: int) -> pd.DataFrame:
-        parts = []
-        for layer, one in enumerate(tallies):
-            for units in _blocks(one):
-                part = evidence(half_of(passed, one, half, data, units), words)
-                part.insert(0, "layer", layer)
-                parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        return figures_of(passed, name, words, half, data)
 
     chosen = limits or choose_thresholds({data: figures(CHOOSING, data) for data in (1, 2)})
     reported = {}
     for number, data in enumerate(DATA):
         table = figures(REPORTING, number)
+        if context is not None and number == REAL:
+            table = table.join(context)
         reported[data] = table.join(verdicts(table, chosen))
     other = figures(CHOOSING, REAL)
+    other = other if context is None else other.join(context)
     return Judged(reported, other.join(verdicts(other, chosen)), chosen)
+
+
+def figures_of(
+    passed: Passed, name: str, words: Lexicon, half: int = REPORTING, data: int = REAL
+) -> pd.DataFrame:
+    """`evidence` of all layers of one source, with the layer."""
+    parts = []
+    for layer, one in enumerate(passed.tallies[name]):
+        for units in _blocks(one):
+            part = evidence(half_of(passed, one, half, data, units), words)
+            part.insert(0, "layer", layer)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def baseline_rows(
+    passed: Passed, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
+    table = figures_of(passed, name, words)
+    table.insert(1, "feature", table.groupby("layer").cumcount())
+    table = table if context is None else table.join(context)
+    table = table.join(verdicts(table, limits))
+    table["genes"] = [
+        names
+        for tally in passed.tallies[name]
+        for units in _blocks(tally)
+        for names in _strongest_genes(passed, tally, words, units)
+    ]
+    return table
+
+
+def _strongest_genes(passed: Passed, tally: LayerTally, words: Lexicon, units: slice) -> list[str]:
+    """Of all cells, as the features' are."""
+    slots_SF = sum(half_of(passed, tally, half, REAL, units).slots_SF for half in (CHOOSING, REPORTING))
+    genes_GF = words.gene_GS @ slots_SF[words.slots]
+    order_GF = np.argsort(-genes_GF, axis=0, kind="stable")[:TESTED_GENES]
+    names = np.array(words.genes, dtype=object)
+    return [" ".join(names[order_G[genes_GF[order_G, unit] > 0]]) for unit, order_G in enumerate(order_GF.T)]
 
 
 def _blocks(tally: LayerTally) -> Iterator[slice]:
@@ -235,15 +278,17 @@ def _features(
     joined = leading["gene"].astype(str).groupby([leading[k] for k in key]).agg(" ".join)
     pieces = tables["pieces"].groupby(key, sort=False).head(3)
     texts = pieces["text"].astype(str).groupby([pieces[k] for k in key]).agg(list)
+    named_share = pieces.groupby(key, sort=False)["share"].sum()
     first = tables["pieces"].groupby(key, sort=False)[["text", "share"]].first()
     first = first.rename(columns={"text": "piece", "share": "piece_share"})
     pushed_most = _strongest(tables["writes"])
     table = table.join(joined.rename("genes"), on=key).join(texts.rename("pieces"), on=key)
+    table = table.join(named_share.rename("pieces_share"), on=key)
     table = table.join(first, on=key).join(pushed_most, on=key)
     table["genes"] = table["genes"].fillna("")
     table["pieces"] = [one if isinstance(one, list) else [] for one in table["pieces"]]
     table["label"] = [automatic_label(row) for row in table.itertuples()]
-    return table.drop(columns="pieces").astype({"verdict": "category"})
+    return table.drop(columns=["pieces", "pieces_share"]).astype({"verdict": "category"})
 
 
 def _strongest(writes: pd.DataFrame) -> pd.DataFrame:

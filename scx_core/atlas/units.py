@@ -19,12 +19,13 @@ from scx_core.transcoders.sparse import select_tokens
 
 class MlpAt(NamedTuple):
     """One MLP in a batch: input and output [B, T, d]; the neurons [B, T, H] when a source wants them.
-    `row_N` are the tokens that count, as numbers of the batch's B · T places."""
+    `row_N` are the tokens that count, as numbers of the batch's B · T places, `id_N` their token ids."""
 
     input_BTd: torch.Tensor
     output_BTd: torch.Tensor
     neurons_BTH: torch.Tensor | None
     row_N: torch.Tensor
+    id_N: torch.Tensor
 
 
 class UnitSource(Protocol):
@@ -35,7 +36,7 @@ class UnitSource(Protocol):
 
     @property
     def kind(self) -> str:
-        """ "transcoder", "sae", "cross-layer" or "neurons"."""
+        """ "transcoder", "sae", "cross-layer", "neurons", or a baseline's."""
         ...
 
     @property

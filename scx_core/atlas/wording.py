@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from scx_core.atlas.protocol import DEAD, FAMILY, GENE, POSITION, PROMPT, RARE, SET, SPELLING, TYPE
+from scx_core.atlas.protocol import (
+    CONTEXT,
+    DEAD,
+    FAMILY,
+    GENE,
+    POSITION,
+    PROMPT,
+    RARE,
+    SET,
+    SPELLING,
+    TOKEN,
+    TYPE,
+)
 
 NAMED = 3  # genes or pieces that a label names
 
@@ -16,6 +28,8 @@ def automatic_label(row: Any) -> str:
     words = {
         DEAD: "dead",
         RARE: f"rare: {genes}" if genes else "rare",
+        CONTEXT: _context(row, genes),
+        TOKEN: _token(row, pieces),
         GENE: genes,
         FAMILY: f"{row.family} genes",
         SET: row.gene_set,
@@ -25,3 +39,20 @@ def automatic_label(row: Any) -> str:
         PROMPT: f"prompt {pieces}",
     }
     return words.get(row.verdict) or (f"mixed: {genes}" if genes else "mixed")
+
+
+def _token(row: Any, pieces: str) -> str:
+    """ "token “74” (CD74)"; tokens only where those named hold most, and so the gene."""
+    if row.pieces_share < 0.5:
+        return "many tokens"
+    words = f"token {pieces}" if len(row.pieces) == 1 else f"tokens {pieces}"
+    gene = str(row.top_gene or "")
+    return f"{words} ({gene})" if row.n_half == 1 and gene else words
+
+
+def _context(row: Any, genes: str) -> str:
+    """ "context: reads CD79A, at CD74, HLA-DRA"; without a gene that stands out, only where it fires."""
+    read = getattr(row, "context_genes", "") or ""
+    at = genes if row.gene >= 0.5 else "prompt and answer"
+    words = ", ".join(read.split(" ")[:NAMED])
+    return f"context: reads {words}, at {at}" if words else f"context: at {at}"

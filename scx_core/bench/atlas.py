@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect, find
-from scx_core.atlas.store import as_arrow
+from scx_core.atlas.store import FORMAT, as_arrow
 from scx_core.bench.machine import machine, peak_gib, timed
 from scx_core.cells import CellTable
 from scx_core.language import Language
@@ -108,7 +108,8 @@ def generated_atlas(folder: Path, layers: int, units: int, seed: int = 0) -> Atl
     tables["shares"] = pd.DataFrame(
         {"layer": [-1], "data": ["real"], "verdict": ["gene"], "share": [1.0], "features": [len(layer_N)]}
     )
-    meta = {"format": 1, "n_layers": layers, "n_units": units, "source": {"kind": "transcoder"}, "beside": []}
+    meta = {"format": FORMAT, "n_layers": layers, "n_units": units, "beside": []}
+    meta |= {"source": {"kind": "transcoder"}}
     return Atlas(meta, as_arrow(tables)).save(folder)
 
 
@@ -117,7 +118,7 @@ def _features(
 ) -> pd.DataFrame:
     n = len(layer_N)
     shares = "score frequency mass mean maximum q50 q90 q99 prompt gene answer top5 family_share piece_share"
-    more = "top5_pieces spelling first_piece type_share donor_share rank_share set_share"
+    more = "token_share top5_pieces spelling first_piece type_share donor_share rank_share set_share"
     types = [f"type {number}" for number in range(N_TYPES)]
     columns: dict[str, Any] = {
         "layer": layer_N,

@@ -1,4 +1,4 @@
-"""`scx atlas`: what every feature means, with verdicts, controls and the dense baseline."""
+"""`scx atlas`: what every feature means, with verdicts, and every share beside its baselines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make the atlas; where it lies, and its verdict shares."""
-    from scx_core.atlas import AtlasConfig, atlas_folder, collect
+    from scx_core.atlas import AtlasConfig, atlas_folder, collect, excess
     from scx_core.atlas.shipping import place_of, ship
 
     cfg = from_namespace(AtlasConfig, args)
@@ -61,7 +61,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lm, coders, table, cfg=cfg, beside=_beside(args.beside, lm), progress=common.progress_of(args)
     )
     saved = made.save(args.out or atlas_folder(lm, coders, table, cfg, args.runs))
-    result = {"atlas": str(saved.folder), **saved.meta, "shares": shares_of(saved)}
+    result = {
+        "atlas": str(saved.folder),
+        **saved.meta,
+        "shares": shares_of(saved),
+        "excess": excess(saved).to_dict("records"),
+        "curve": saved.table("curve").to_dict("records"),
+    }
     if args.install is not None:
         shipped = ship(saved, Path(args.install) if args.install else place_of(coders.folder))
         result["installed"] = str(shipped.folder)
@@ -87,14 +93,44 @@ def shares_of(atlas: Atlas) -> dict[str, list[dict[str, Any]]]:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Shares of live features over all layers: real, under both nulls, and beside."""
+    """Every share over all layers beside its baselines, by how much it exceeds random directions, and the
+    curve over cells."""
+    head = f"{result['n_cells']} cells, {result['n_tokens']:,} tokens; shares of live features, all layers"
+    parts = [head, *(_excess_table(result["excess"]) if result["excess"] else [_shares_table(result)])]
+    return "\n".join([*parts, *(result[key] for key in ("atlas", "installed") if key in result)])
+
+
+FIXED = ("measure", "layer", "share", "features", "random", "random_low", "random_high", "draws")
+MORE = ("excess", "low", "high")
+
+
+def _excess_table(records: list[dict[str, Any]]) -> list[str]:
+    from scx_core.atlas.excess import points
+
+    others = [name for name in records[0] if name not in (*FIXED, *MORE)]
+    rows = [
+        (
+            row["measure"],
+            f"{row['share']:.1%}",
+            f"{row['random']:.1%} ({row['random_low']:.1%} to {row['random_high']:.1%})",
+            points(row),
+            *(f"{row[name]:.1%}" for name in others),
+        )
+        for row in records
+        if row["layer"] == -1
+    ]
+    n, draws = records[0]["features"], records[0]["draws"]
+    names = ("", f"features (n {n:,})", f"random directions ({draws} draws)", "excess [95%], points")
+    return [common.columns(rows, (*names, *others))]
+
+
+def _shares_table(result: dict[str, Any]) -> str:
+    """Without random directions: real, under both nulls, and beside."""
     kinds: dict[str, dict[str, float]] = {}
     for name, rows in result["shares"].items():
         for row in rows:
             if row["layer"] == -1:
                 kinds.setdefault(str(row["verdict"]), {})[f"{name}: {row['data']}"] = row["share"]
     names = [name for name in next(iter(kinds.values())) if not name.endswith("other half")]
-    rows = [(verdict, *(f"{found[name]:.1%}" for name in names)) for verdict, found in kinds.items()]
-    head = f"{result['n_cells']} cells, {result['n_tokens']:,} tokens; shares of live features"
-    where = "\n".join(result[key] for key in ("atlas", "installed") if key in result)
-    return f"{head}\n{common.columns(rows, ('verdict', *names))}\n{where}"
+    shown = [(verdict, *(f"{found[name]:.1%}" for name in names)) for verdict, found in kinds.items()]
+    return str(common.columns(shown, ("verdict", *names)))

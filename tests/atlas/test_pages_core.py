@@ -3,7 +3,7 @@
 import pytest
 
 from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect, find
-from scx_core.atlas.compared import REAL, compared_shares
+from scx_core.atlas.compared import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS, REAL, compared_shares
 from scx_core.atlas.find import find_part, named
 from scx_core.atlas.naming import atlases_stamp, book_of, feature_names, name_book
 from scx_core.atlas.reasons import MEANINGS, measures, reason
@@ -57,7 +57,7 @@ def test_the_reason_agrees_with_the_verdict(atlas):
     for _, row in atlas.features.iterrows():
         met = [one for one in measures(row, limits) if one.met]
         words = reason(row, limits)
-        if row["verdict"] in ("gene", "prompt", "position"):
+        if row["verdict"] in ("token", "prompt", "position"):
             first = next(one for one in met if one.verdict == row["verdict"])
             assert f"{first.value:.0%} {first.words}" in words
         if row["verdict"] == "polysemantic":
@@ -68,10 +68,11 @@ def test_the_reason_agrees_with_the_verdict(atlas):
 def test_shares_stand_beside_their_controls(atlas):
     rows = compared_shares(atlas)
     assert list(dict.fromkeys(rows["data"])) == [
-        REAL, "activations shuffled", "genes shuffled", "neurons",
+        REAL, RANDOM_WORDS, EMBEDDING_WORDS, ONE_HOT_WORDS, "activations shuffled", "genes shuffled",
+        "neurons",
     ]  # fmt: skip
     whole = rows[(rows["layer"] == -1) & (rows["verdict"] != "dead")]
-    assert whole.groupby("data")["share"].sum().round(5).tolist() == [1.0] * 4
+    assert whole.groupby("data")["share"].sum().round(5).tolist() == [1.0] * 7
 
 
 def test_names_are_found_by_what_a_circuit_was_made_from(atlas, tmp_path):

@@ -102,19 +102,20 @@ def test_a_wrong_answer_is_refused(atlas, change, match):
 
 
 def test_agreement_with_the_verdicts_and_between_raters(atlas):
-    """One rater says what the protocol says; the other always yes."""
+    """One rater says what the protocol says, and that only tokens are understood; the other always yes."""
     units = draw_units(atlas, DrawConfig(units=12, seed=1))
     verdict = dict(zip(atlas.features["feature"], atlas.features["verdict"].astype(str), strict=True))
     judged = [unit for unit in units if verdict[unit.feature] != "rare"]
     for unit in judged:
         said = verdict[unit.feature]
-        rate(atlas, unit, interpretable(said), said, "", "copy")
+        rate(atlas, unit, said == "token", said, "", "copy")
         rate(atlas, unit, True, "gene", "", "yes")
     found = {(one.first, one.second, one.about): one for one in agreement(atlas)}
     same = found["copy", AUTOMATIC, "category"]
     assert (same.units, same.share, same.kappa) == (len(judged), 1.0, 1.0)
     other = found["copy", "yes", "interpretable"]
-    mean = sum(interpretable(verdict[unit.feature]) for unit in judged) / len(judged)
+    mean = sum(verdict[unit.feature] == "token" for unit in judged) / len(judged)
+    assert 0 < mean < 1
     assert other.share == pytest.approx(mean) and other.kappa == pytest.approx(0.0)
 
 

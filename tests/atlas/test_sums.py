@@ -79,6 +79,7 @@ def in_cells(sizes):
         ordered(none),
         none,
         ordered(none),
+        ordered(none),
         torch.ones(n),
         cell_N,
         torch.zeros(len(sizes), dtype=torch.int64),
@@ -92,20 +93,23 @@ def test_what_a_cell_does(batches):
     parts = z_NF[:4], z_NF[4:4], z_NF[4:]
     fired_BF = torch.stack([(part > 0).sum(0) for part in parts])
     sum_BF = torch.stack([part.sum(0) for part in parts]).double()
+    square_BF = torch.stack([part.double().square().sum(0) for part in parts])
     for found in (pairs_by_cell(pairs_above(z_NF, 0.0), batch), matrix_by_cell(matrix, batch)):
         assert torch.equal(found.fired_BF, fired_BF)
         torch.testing.assert_close(found.sum_BF, sum_BF)
+        torch.testing.assert_close(found.square_BF, square_BF)
     best = matrix_by_cell(matrix, batch).best
     wanted = [(part.max(0), start) for part, start in ((parts[0], 0), (parts[2], 4))]
     values = torch.cat([top.values for top, _ in wanted])
     tokens = torch.cat([top.indices + start for top, start in wanted])
     assert torch.equal(best.value_E, values[values > 0]) and torch.equal(best.token_E, tokens[values > 0])
-    kinds = (torch.int32, torch.float64, torch.int32, torch.float32)
+    kinds = (torch.int32, torch.float64, torch.float64, torch.int32, torch.float32)
     ways = [torch.zeros(3, N_UNITS, dtype=kind) for kind in kinds]
     cells_with_torch(matrix, [0, 4, 4, 9], *ways)
     assert torch.equal(ways[0].long(), fired_BF)
     torch.testing.assert_close(ways[1], sum_BF)
-    assert torch.equal(ways[3][values.new_tensor([0, 2]).long()].flatten(), values)
+    torch.testing.assert_close(ways[2], square_BF)
+    assert torch.equal(ways[4][values.new_tensor([0, 2]).long()].flatten(), values)
 
 
 @pytest.mark.parametrize("one_a_cell", [False, True])

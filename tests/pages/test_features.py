@@ -99,12 +99,13 @@ def test_a_gene_lists_its_features(kept_atlas: Path) -> None:
     assert "NOGENE stands in no sentence" in said(well(app))
 
 
-def test_shares_stand_beside_both_nulls_and_the_neurons(kept_atlas: Path) -> None:
+def test_shares_stand_beside_random_directions_and_other_rivals(kept_atlas: Path) -> None:
     app = page()
     app.button_group[0].set_value("Verdict shares").run()
-    columns = well(app).dataframe[0].value.columns
-    assert {"real", "activations shuffled", "genes shuffled", "neurons"} <= set(columns)
-    assert "fire at a few genes" in said(app)
+    held, shares = (frame.value for frame in well(app).dataframe[:2])
+    assert {"random", "interval", "embedding", "onehot", "neurons"} <= set(held)
+    assert {"real", "random directions", "token's one-hot", "neurons"} <= set(shares)
+    assert "fire at a few genes" in said(app) and "directions drawn at random" in said(app)
 
 
 def test_another_set_is_matched_on_the_page(kept_atlas: Path) -> None:

@@ -1,38 +1,37 @@
-"""Cells with genes taken out of their sentence, and what the real model answers to them (method §9)."""
+"""What the real model's answer loses when whole sets of genes are taken out of cells together (method §9)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from scx_core.circuits import Tracer
-from scx_core.language import score_labels
-from scx_core.sentences import EncodedCell, encode, gene_sentences
+from scx_core.evidence.knockouts import Measurer
 
 
-def encoded_without(
-    tracer: Tracer, rows: Sequence[int] | np.ndarray, genes: Collection[str]
-) -> list[EncodedCell]:
-    """Prompts of these rows without some genes; the next ones move up, also from beyond the last."""
-    cfg, lm = tracer.lm.sentence_config, tracer.lm
-    sentences = gene_sentences(tracer.table, rows, cfg.n_genes + len(genes), cfg.tie_seed)
-    return [
-        encode(
-            lm.tokenizer,
-            lm.prompt,
-            [gene for gene in sentence if gene not in genes][: cfg.n_genes],
-            organism=tracer.table.organism,
-            num_genes=cfg.n_genes,
-            max_tokens=lm.facts.context - 32,
-        )
-        for sentence in sentences
-    ]
+class Taken(NamedTuple):
+    """`before_C`: log-odds of the answer over whole answers, log p(answer) − log Σ p(others), in nats.
+    `drop_SC`: that less the same without the genes of each set. `held_SC`: how many the sentence held."""
+
+    before_C: np.ndarray
+    drop_SC: np.ndarray
+    held_SC: np.ndarray
 
 
-def label_log_odds(tracer: Tracer, cells: Sequence[EncodedCell], answer: str) -> np.ndarray:
-    """log p(answer) − log Σ p(other answers) of the real model, whole answers, float64 [C] (nats)."""
-    score_CK = score_labels(tracer.lm, cells, tracer.labels, tracer.lead)
-    own = tracer.labels.index(answer)
-    return score_CK[:, own] - logsumexp(np.delete(score_CK, own, axis=1), axis=1)
+def taken_together(
+    tracer: Tracer, rows: Sequence[int] | np.ndarray, answer: str, sets: Sequence[Sequence[str]]
+) -> Taken:
+    """Each set of genes out of the sentence at once, the next genes moving up, in every cell."""
+    measurer = Measurer(tracer, tracer.plan(answer))
+    most = max((len(genes) for genes in sets), default=0)
+    odds_C1S, held = [], []
+    for row in np.asarray(rows).tolist():
+        sentence = measurer.editor.sentence(row, extra=most)
+        own = set(sentence.cell.genes)
+        edited = [measurer.editor.together(sentence, tuple(genes), "text") for genes in sets]
+        odds_C1S.append(measurer.read(sentence, [sentence.cell.ids, *edited]).log_odds)
+        held.append([len(own & set(genes)) for genes in sets])
+    odds_1SC = np.array(odds_C1S).T
+    return Taken(odds_1SC[0], odds_1SC[0] - odds_1SC[1:], np.array(held, dtype=np.float64).T)

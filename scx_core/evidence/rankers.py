@@ -103,7 +103,7 @@ class Rankers:
             rows = np.concatenate(list(self.halves.rows.values()))
             rng = np.random.default_rng(self.seed)
             drawn = rng.choice(rows, min(LINEAR_CELLS, len(rows)), replace=False)
-            coders = linear_set(self.tracer.lm, self.tracer.encode(np.sort(drawn)))
+            coders = linear_set(self.tracer.lm, self.tracer.table, np.sort(drawn))
             rep = replacement(self.tracer.lm, coders)
             self._linear = replace(self.tracer, transcoders=coders, rep=rep)
         return self._linear

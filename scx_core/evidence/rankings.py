@@ -22,7 +22,7 @@ from scx_core.cells.differential import CELLS_A_TYPE, rows_by_type
 from scx_core.cells.markers import known_markers
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
-from scx_core.evidence.edited import encoded_without, label_log_odds
+from scx_core.evidence.edited import taken_together
 from scx_core.evidence.rankers import WORDS, Halves, Rankers, rank_matched
 from scx_core.evidence.resampling import Estimate, estimate, q_values, sign_flip_p, units_of
 from scx_core.runs.config import option, to_dict
@@ -189,36 +189,26 @@ def _type_rankings(
 ) -> TypeRankings:
     answer = tracer.answer_for(label)
     units = units_of(tracer.table.donors, rows)
-    cells = tracer.encode(rows)
-    before_C = label_log_odds(tracer, cells, answer)
-    held = [set(cell.genes) for cell in cells]
     known = known_markers(label)
-
-    def measured(genes: Sequence[str]) -> tuple[np.ndarray, float]:
-        drop_C = before_C - label_log_odds(tracer, encoded_without(tracer, rows, set(genes)), answer)
-        return drop_C, float(np.mean([len(own & set(genes)) for own in held]))
-
-    def ranked(name: str, genes: Sequence[str], drop_C: np.ndarray, present: float) -> Ranked:
-        markers = tuple(gene for gene in genes if gene in known.genes) if known and name != "random" else None
-        drop = estimate(drop_C, units, cfg.seed)
-        return Ranked(name, WORDS[name], tuple(genes), markers, present, drop)
-
     tops = {name: genes[: cfg.genes] for name, genes in rankers.all(label, answer).items()}
-    drops = {name: measured(genes) for name, genes in tops.items()}
     rng, places = np.random.default_rng(cfg.seed), rankers.places(label)
-    random = [measured(rank_matched(places, tops["circuit"], rng)) for _ in range(cfg.draws)]
-    tops["random"] = []
-    drops["random"] = (np.mean([drop_C for drop_C, _ in random], 0), float(np.mean([n for _, n in random])))
-    own_C = drops["circuit"][0]
-    rows_of = []
-    for name, (drop_C, present) in drops.items():
-        one = ranked(name, tops[name], drop_C, present)
+    random = [rank_matched(places, tops["circuit"], rng) for _ in range(cfg.draws)]
+    taken = taken_together(tracer, rows, answer, [*tops.values(), *random])
+    n = len(tops)
+    drop = dict(zip(tops, taken.drop_SC, strict=False)) | {"random": taken.drop_SC[n:].mean(0)}
+    held = dict(zip(tops, taken.held_SC, strict=False)) | {"random": taken.held_SC[n:].mean(0)}
+    ranked = []
+    for name, drop_C in drop.items():
+        genes = tuple(tops.get(name, ()))
+        markers = tuple(gene for gene in genes if known and gene in known.genes)
+        listed = known is not None and name != "random"
+        mean = estimate(drop_C, units, cfg.seed)
+        one = Ranked(name, WORDS[name], genes, markers if listed else None, float(held[name].mean()), mean)
         if name != "circuit":
-            ahead_C = own_C - drop_C
-            one = one._replace(
-                ahead=estimate(ahead_C, units, cfg.seed), p=sign_flip_p(ahead_C, units, cfg.seed)
-            )
-        rows_of.append(one)
+            ahead_C = drop["circuit"] - drop_C
+            ahead = estimate(ahead_C, units, cfg.seed)
+            one = one._replace(ahead=ahead, p=sign_flip_p(ahead_C, units, cfg.seed))
+        ranked.append(one)
     said = tracer.predict(rows)
     return TypeRankings(
         label,
@@ -228,10 +218,10 @@ def _type_rankings(
         len(rows),
         units.name,
         units.n,
-        estimate(before_C, units, cfg.seed),
+        estimate(taken.before_C, units, cfg.seed),
         said.count(answer) / len(said),
         len(known.genes) if known else None,
-        tuple(rows_of),
+        tuple(ranked),
     )
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control
 
+from scx_core.validation.intervals import bootstrap
+
 DRAWS = 2000
 SIGN_FLIPS = 10_000
 
@@ -47,11 +49,12 @@ def units_of(donors: np.ndarray | None, rows: np.ndarray) -> Units:
 
 def estimate(value_C: np.ndarray, units: Units, seed: int = 0, draws: int = DRAWS) -> Estimate:
     """Mean of one value a cell, and its interval by drawing units with replacement."""
-    n = units.n
-    times_KD = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
-    sum_D, size_D = np.bincount(units.unit_C, value_C, n), np.bincount(units.unit_C, minlength=n)
-    low, high = np.percentile((times_KD @ sum_D) / (times_KD @ size_D), [2.5, 97.5])
-    return Estimate(float(np.mean(value_C)), float(low), float(high))
+    sums_C2 = np.stack([value_C, np.ones_like(value_C)], 1)
+    groups = units.unit_C if units.name == "donors" else None
+    found = bootstrap(
+        sums_C2, lambda total_K2: total_K2[:, 0] / total_K2[:, 1], groups, resamples=draws, seed=seed
+    )
+    return Estimate(float(np.mean(value_C)), *found)
 
 
 def sign_flip_p(difference_C: np.ndarray, units: Units, seed: int = 0, flips: int = SIGN_FLIPS) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from scx_core.cells.differential import differential_genes, moments, t_scores, wilcoxon_scores
 from scx_core.circuits import make_tracer
+from scx_core.circuits.replacement import replacement
 from scx_core.errors import ScxError
 from scx_core.evidence.gradients import gradient_times_input
 from scx_core.evidence.linear import linear_set
@@ -17,7 +19,7 @@ from scx_core.evidence.rankers import mean_places, rank_matched
 from scx_core.evidence.rankings import RankingConfig, rank_genes_of, split_halves
 from scx_core.evidence.resampling import Units, estimate, q_values, sign_flip_p, units_of
 from scx_core.evidence.tables import ranking_tables
-from scx_core.language import mlp_io
+from scx_core.validation.baselines import linear_maps
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table
 
@@ -116,23 +118,19 @@ def test_gradient_times_input_is_the_derivative_along_each_genes_embedding(trace
         assert set(effects) == set(cell.genes)
 
 
-def test_linear_maps_are_least_squares(tracer):
-    """What they miss is orthogonal to what the MLPs read, and it is less than without a map."""
-    cells = tracer.encode(np.arange(12))
-    coders = linear_set(tracer.lm, cells)
-    xs, misses, ys = [[] for _ in range(2)], [[] for _ in range(2)], [[] for _ in range(2)]
-    for cell in cells:
-        ids = torch.tensor([cell.ids])
-        io = mlp_io(tracer.lm, ids, torch.ones_like(ids))
-        for layer, coder in enumerate(coders.layers):
-            xs[layer].append(io.inputs[layer][0])
-            ys[layer].append(io.outputs[layer][0])
-            misses[layer].append(io.outputs[layer][0] - coder(io.inputs[layer][0]))
-    for layer in range(2):
-        x, miss, y = (torch.cat(held[layer]) for held in (xs, misses, ys))
-        assert float((x.T @ miss).abs().max()) < 1e-3 * float((x.T @ y).abs().max())
-        assert float(miss.sum(0).abs().max()) < 1e-3 * float(y.abs().sum())
-        assert float((miss**2).sum()) < float(((y - y.mean(0)) ** 2).sum())
+def test_linear_maps_are_traced_as_transcoders_without_features(tracer):
+    """The set is the fitted maps, and frozen attribution through it has nothing but paths through them."""
+    rows = np.arange(12)
+    maps = linear_maps(tracer.lm, tracer.table, rows)
+    coders = linear_set(tracer.lm, tracer.table, rows)
+    x_Nd = torch.randn(5, coders.width, dtype=tracer.lm.dtype, generator=torch.Generator().manual_seed(0))
+    for coder, one in zip(coders.layers, maps, strict=True):
+        torch.testing.assert_close(coder(x_Nd), one(x_Nd))
+        assert not len(coder.active(x_Nd).value_N)
+    linear = replace(tracer, transcoders=coders, rep=replacement(tracer.lm, coders))
+    circuit = linear.cell(3, label=LABEL)
+    assert not [node for node in circuit.nodes if node.kind == "feature"]
+    assert circuit.accounting["max_relative_error"] < 1e-6
 
 
 def test_random_genes_stand_where_the_circuits_do():

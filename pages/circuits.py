@@ -64,6 +64,7 @@ def _show(circuit: Circuit, view: View, min_share: float) -> None:
     left, right = st.columns([73, 27])
     with right:
         circuit_view.genes(circuit)
+    circuit_view.tested(circuit)
     circuit = steps.with_steps(circuit, st.container())
     with left:
         circuit_view.network(steps.drawn(circuit, join), view)

@@ -11,7 +11,6 @@ from scx_core.figures.colours import COOL, MUTED, WARM
 
 BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
-_SIGNS = ["raises", "lowers"]  # the answer's score
 
 
 def gene_chart(table: pd.DataFrame) -> None:
@@ -19,8 +18,9 @@ def gene_chart(table: pd.DataFrame) -> None:
     known = table["known_marker"].str.startswith(("yes", "shared"))
     rows = table.assign(
         name=np.where(known, "★ " + table["gene"], table["gene"]),
-        sign=np.where(table["effect"] >= 0, *_SIGNS),
+        sign=table["direction"],
     )
+    signs = _colours_of(table)
     order = rows.sort_values("effect", ascending=False)["name"].tolist()
     y = alt.Y("name:N", sort=order, title=None, axis=_names(130))
     bars = (
@@ -31,12 +31,14 @@ def gene_chart(table: pd.DataFrame) -> None:
             y=y,
             color=alt.Color(
                 "sign:N",
-                scale=alt.Scale(domain=_SIGNS, range=[WARM, COOL]),
+                scale=alt.Scale(domain=list(signs), range=list(signs.values())),
                 legend=alt.Legend(title=None, orient="top"),
             ),
             tooltip=[
                 alt.Tooltip("gene", title="gene"),
                 alt.Tooltip("effect", title="effect, logits", format=".3f"),
+                alt.Tooltip("direction", title="tested"),
+                alt.Tooltip("q", title="q", format=".2g"),
                 alt.Tooltip("share_of_cells", title="share of cells", format=".0%"),
                 alt.Tooltip("rank", title="rank", format=".0f"),
                 alt.Tooltip("known_marker", title="known marker"),
@@ -47,6 +49,16 @@ def gene_chart(table: pd.DataFrame) -> None:
     spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color="#1B1F24", strokeWidth=1.2)
     layers = alt.layer(bars, spans.encode(x="low:Q", x2="high:Q", y=y))
     st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Gene effects")
+
+
+def _colours_of(table: pd.DataFrame) -> dict[str, str]:
+    """The directions of a gene table with their colours: grey for what is not told from nothing."""
+    nothing = ("no difference found", "not told from 0", "none")
+    words = table.sort_values("effect", ascending=False)[["direction", "effect"]].itertuples(index=False)
+    return {
+        direction: GREY if direction in nothing else WARM if effect > 0 else COOL
+        for direction, effect in words
+    }
 
 
 def counts_chart(counts: pd.Series, unit: str) -> None:

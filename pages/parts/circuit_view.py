@@ -12,6 +12,7 @@ from pages.parts.charts import gene_chart
 from pages.parts.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
+from scx_core.circuits.said import said
 from scx_core.figures import (
     DEFAULT_FORMATS,
     View,
@@ -64,11 +65,20 @@ def genes(circuit: Circuit) -> None:
     )
 
 
+def tested(circuit: Circuit) -> None:
+    """What the tests allow to be said, beside what the same rule finds where nothing differs."""
+    lines = said(circuit)
+    if lines:
+        st.caption(" ".join(safe(line) for line in lines), help=HELP["tested"])
+
+
 def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
     config, unit = st.column_config, circuit.target.unit.removeprefix("of ")
     columns = {
         "gene": config.TextColumn("Gene", pinned=True),
         "effect": config.NumberColumn(f"Effect, {unit}", format="%.3f", help=HELP["effect"]),
+        "direction": config.TextColumn("Tested", help=HELP["tested"]),
+        "q": config.NumberColumn("q", format="%.2g", help=HELP["q"]),
         "share_of_cells": config.NumberColumn("Cells", format="percent", help=HELP["share"]),
         "rank": config.NumberColumn("Rank", format="%.0f", help="Place in the cell sentence (mean)."),
         "known_marker": config.TextColumn("Known marker", help="On this type's list; shared: on others too."),
@@ -76,8 +86,8 @@ def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
             "Known in", help="Every type on whose list of known markers the gene is."
         ),
         "sd": config.NumberColumn("sd", format="%.3f", help=f"Standard deviation over the cells, in {unit}."),
-        "low": config.NumberColumn("low", format="%.3f", help="Lower end of the 95% bootstrap interval."),
-        "high": config.NumberColumn("high", format="%.3f", help="Upper end of the 95% bootstrap interval."),
+        "low": config.NumberColumn("low", format="%.3f", help="Lower end of the 95% interval."),
+        "high": config.NumberColumn("high", format="%.3f", help="Upper end of the 95% interval."),
         "n_cells": config.NumberColumn("n", help="Cells whose sentence holds the gene."),
     }
     if circuit.scope == "cell":

@@ -25,6 +25,10 @@ HELP = {
     "scope": "What the circuits of many cells of the type have in common, the circuit of one cell, or, "
     "against a type of this data set, how the circuits of the two types differ.",
     "effect": "Change of the answer's score in the frozen model, in logits.",
+    "tested": "Each mean is tested: in a difference, whether both sides are equal; else, whether it is 0. "
+    "Only what has q below 0.05 is called higher or lower; the rest may differ less than so many cells show. "
+    "Beside it: what the same rule finds between two random halves of one type, where nothing differs.",
+    "q": "Among all genes with a q as small as this one's, the share that chance alone is expected to give.",
     "share": "Share of the cells whose sentence holds the gene.",
     "against": "The score that is explained is the answer's logit minus the mean logit of these competitors.",
     "ce": "Cross-entropy: how surprised the model is by the next token, in nats. Lower is better.",

@@ -53,7 +53,7 @@ def _stepwise(n_X: int, p_of: Callable[[int, np.ndarray], np.ndarray]) -> np.nda
             break
         # Chance must not reach a column so often that BH over all would call it; with many columns left,
         # that is decided by fewer dealings.
-        n = (FIRST, SECOND, int(np.clip(800 * n_X / len(at), SECOND, LAST)))[step]
+        n = (FIRST, SECOND, int(np.clip(min(800 / len(at), 30) * n_X, SECOND, LAST)))[step]
         p_X[at] = p_of(n, at)
         at = at[p_X[at] <= _GO_ON[step]] if step < 2 else at[:0]
     return p_X
@@ -79,8 +79,9 @@ def _dealt(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.Gen
     bar_X = found_X * (1 - _TIE) - _TIE
     for part in blocks(n):
         size = min(n, part.stop) - part.start
-        order_PC = rng.random((size, len(z_CX))).argsort(1)
-        beyond_X += (_welch((order_PC < first_C.sum()).astype(float), z_CX) >= bar_X).sum(0)
+        key_PC, k = rng.random((size, len(z_CX))), int(first_C.sum()) - 1
+        dealt_PC = key_PC <= np.partition(key_PC, k, axis=1)[:, k : k + 1]
+        beyond_X += (_welch(dealt_PC.astype(float), z_CX) >= bar_X).sum(0)
     return np.where(constant_X, 1.0, (1 + beyond_X) / (1 + n))
 
 

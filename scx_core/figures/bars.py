@@ -27,6 +27,7 @@ def genes_figure(
 ) -> Figure:
     """The `n` strongest genes of either sign. Whiskers: the interval low–high, else ± one sd, else none."""
     groups = [(title, rows) for title, rows in _by_sign(circuit, n) if rows]
+    groups = groups or [("No difference found" if words.sides(circuit) else "No effects", [])]
     shown = [row for _, rows in groups for row in rows]
     room = WIDTHS[size] - 2 * _EDGE
     height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 92.0
@@ -87,9 +88,13 @@ def interval(row: GeneEffect) -> tuple[float, float] | None:
 
 def _by_sign(circuit: Circuit, n: int) -> list[tuple[str, list[GeneEffect]]]:
     rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
+    both = words.sides(circuit)
+    if both:  # what is not called different is no bar, however long
+        rows = [row for row in rows if words.called(circuit, row.effect, row.q)]
+    titles = [f"Higher in {plain(side, 28)}" for side in both or ()] or ["Raise the score", "Lower the score"]
     return [
-        ("Raise the score", [row for row in rows if row.effect > 0][:n]),
-        ("Lower the score", [row for row in rows if row.effect < 0][:n]),
+        (titles[0], [row for row in rows if row.effect > 0][:n]),
+        (titles[1], [row for row in rows if row.effect < 0][:n]),
     ]
 
 
@@ -159,6 +164,9 @@ def _foot(
     }
     words_of = {"cell": "one cell", "difference": "difference of means, {:,} cells"}
     parts = [words_of.get(circuit.scope, "mean over {:,} cells").format(circuit.n_cells)]
+    hidden = sum(not words.called(circuit, row.effect, row.q) for row in circuit.genes)
+    no_difference = f"{hidden:,} of {len(circuit.genes):,} genes: no difference found"
+    parts += [no_difference] if words.sides(circuit) else []
     parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
     parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []
     pen.text(_EDGE, y, fitted("; ".join(parts), room, 10.5), 10.5, colour=colours.MUTED)

@@ -71,13 +71,14 @@ class Boxes:
         return box._replace(width=side, height=side)
 
     def _gene(self, group: Group) -> Placed:
-        effect, row = self.gene_effect(group), self.effects.get(group.gene or "")
+        row = self.effects.get(group.gene or "")
+        effect = words.called(self.circuit, self.gene_effect(group), row.q if row else None)
         if self.view.colour_by == "share":
             fill = line = colours.share_colour(row.share if row else group.share)
         else:
             fill, line = colours.effect_colour(effect, self.limit), colours.sign_colour(effect)
         known = group.gene in self.markers
-        note = f"known marker of {words.title(self.circuit)}" if known else ""
+        note = f"known marker of {plain(self.circuit.target.answer, 60)}" if known else ""
         hover = words.gene_hover(group, row, self.circuit, note)
         label = plain(group.gene or "", 16) or "(no name)"
         return _box(
@@ -92,9 +93,8 @@ class Boxes:
         below = " · ".join(part for part in (words.driven_by(first), name if label != name else "") if part)
         font = 10.5 + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
         hover = words.feature_hover(group, given, self.circuit)
-        tint = (
-            colours.effect_colour(group.effect, 25.0 * abs(group.effect)) if group.effect else colours.PAPER
-        )
+        effect = words.called(self.circuit, group.effect, first.q if len(group.members) == 1 else None)
+        tint = colours.effect_colour(effect, 25.0 * abs(effect)) if effect else colours.PAPER
         return _box(
             group.id,
             "feature",
@@ -103,7 +103,7 @@ class Boxes:
             below=below,
             font=font,
             fill=tint,
-            line=colours.effect_colour(group.effect, 2.4 * abs(group.effect)),
+            line=colours.effect_colour(effect, 2.4 * abs(effect)) if effect else colours.FAINT,
             ink=colours.INK,
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 WARM, COOL = "#C2500A", "#2166AC"
 INK, MUTED, FAINT, PAPER = "#1B1F24", "#5F6872", "#D5DAE0", "#FFFFFF"
 ERROR_GREY, BIAS_GREY, PROMPT_FILL = "#B9C0C8", "#8D96A0", "#F1F3F5"
+LINES = {"warm": WARM, "cool": COOL, "grey": BIAS_GREY}
 MARKER_FILL, MARKER_LINE = "#F2B705", "#7A5C00"
 
 # The fullest fills stay light enough for dark text (WCAG contrast of 4.5 and more).
@@ -32,8 +33,8 @@ def share_colour(share: float) -> str:
 
 
 def sign_colour(weight: float) -> str:
-    """Warm for positive, cool for negative."""
-    return WARM if weight >= 0 else COOL
+    """Warm for positive, cool for negative, grey for what is nothing."""
+    return WARM if weight > 0 else COOL if weight < 0 else BIAS_GREY
 
 
 def ink_on(fill: str) -> str:

@@ -104,6 +104,7 @@ class Drawing(NamedTuple):
     """A circuit ready to be drawn; all renderers draw exactly this.
 
     `notes` say what is not shown; `effect_limit` is the effect at full colour, in `unit`.
+    `signs` say what warm, cool and grey lines mean.
     """
 
     width: float
@@ -121,3 +122,4 @@ class Drawing(NamedTuple):
     effect_limit: float
     unit: str
     colour_by: str
+    signs: tuple[str, str, str] = ("raises what it points to", "lowers it", "")

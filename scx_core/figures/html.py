@@ -159,6 +159,6 @@ def _sample(entry: Entry) -> str:
     if entry.kind in _SCALES:
         return f'<i class="scale" style="background: linear-gradient(90deg, {_SCALES[entry.kind]})"></i>'
     width = 28 if entry.kind in ("gene", "feature") else 14 if entry.kind in _SHAPES else 24
-    colour = {"warm": colours.WARM, "cool": colours.COOL}.get(entry.kind, colours.MUTED)
+    colour = colours.LINES.get(entry.kind, colours.MUTED)
     line = f'<path d="M0 7H24" stroke="{colour}" stroke-width="{entry.detail or 2.6:.1f}" opacity="0.85"/>'
     return f'<svg width="{width}" height="14" aria-hidden="true">{_SHAPES.get(entry.kind, line)}</svg>'

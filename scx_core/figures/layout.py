@@ -68,6 +68,7 @@ def simplify(
         effect_limit=maker.limit,
         unit=circuit.target.unit,
         colour_by=view.colour_by,
+        signs=words.signs(circuit),
     )
 
 
@@ -203,7 +204,7 @@ def _links(
                 flow.weight,
                 flow.strength,
                 LEAST_WIDTH + (MOST_WIDTH - LEAST_WIDTH) * part,
-                colours.sign_colour(flow.weight),
+                colours.sign_colour(words.called(circuit, flow.weight, flow.q)),
                 0.22 + 0.58 * part,
                 words.link_hover(flow, names, circuit),
             )

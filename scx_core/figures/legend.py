@@ -42,7 +42,11 @@ def entries(drawing: Drawing) -> tuple[list[Entry], list[Entry]]:
     ]
     if "gene" in kinds:
         rows.append(_scale(drawing))
-    lines = [Entry("warm", "raises what it points to", 24.0), Entry("cool", "lowers it", 24.0)]
+    lines = [
+        Entry(kind, words, 24.0)
+        for kind, words in zip(("warm", "cool", "grey"), drawing.signs, strict=True)
+        if words
+    ]
     widths = [Entry("width", sample.label, 24.0, sample.width) for sample in drawing.width_key]
     if widths:
         widths[-1] = widths[-1]._replace(words=widths[-1].words + " of the target's input")
@@ -97,7 +101,7 @@ def _swatch(pen: Pen, entry: Entry, x: float, y: float) -> None:
 
 
 def _line(pen: Pen, entry: Entry, x: float, y: float) -> None:
-    colour = {"warm": colours.WARM, "cool": colours.COOL}.get(entry.kind, colours.MUTED)
+    colour = colours.LINES.get(entry.kind, colours.MUTED)
     end = x + entry.swatch
     points = [(x, y), (x + entry.swatch / 3, y), (end - entry.swatch / 3, y), (end, y)]
     pen.curve(points, colour=colour, thickness=entry.detail or 2.6, alpha=0.85)

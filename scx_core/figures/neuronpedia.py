@@ -55,7 +55,7 @@ def neuronpedia_graph(circuit: Circuit, labels: Mapping[str, str] | None = None)
                     "Trace the circuit again.",
                 )
     return {
-        "metadata": _metadata(circuit, context.tokens),
+        "metadata": _with_tests(_metadata(circuit, context.tokens), circuit, ids),
         "qParams": _view(circuit, ids),
         "nodes": format_nodes(circuit, context, ids, labels or {}),
         "links": [
@@ -63,6 +63,15 @@ def neuronpedia_graph(circuit: Circuit, labels: Mapping[str, str] | None = None)
             for edge in circuit.edges
         ],
     }
+
+
+def _with_tests(metadata: dict[str, Any], circuit: Circuit, ids: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata with p and q, for which the format has no key: of nodes by id, of links in their order."""
+    nodes = {ids[node.id]: {"p": node.p, "q": node.q} for node in circuit.nodes if node.q is not None}
+    links = [{"p": edge.p, "q": edge.q} for edge in circuit.edges]
+    if not nodes and all(link["q"] is None for link in links):
+        return metadata
+    return metadata | {"scx": metadata["scx"] | {"tests": {"nodes": nodes, "links": links}}}
 
 
 def _view(circuit: Circuit, ids: Mapping[str, str]) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Group(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """The summed edge between two groups. `input_share`: of the target's absolute input without biases."""
+    """The summed edge between two groups. `input_share`: of the target's absolute input without biases. `q`:
+    that of the edge, None where it is the sum of several."""
 
     source: str
     target: str
@@ -45,6 +46,7 @@ class Flow(NamedTuple):
     strength: float
     share: float
     sd: float
+    q: float | None = None
 
 
 class Selection(NamedTuple):
@@ -129,6 +131,7 @@ def merge_edges(circuit: Circuit, groups: dict[str, Group], owner: dict[str, str
     weight: dict[Pair, float] = defaultdict(float)
     share: dict[Pair, float] = defaultdict(float)
     variance: dict[Pair, float] = defaultdict(float)
+    tested: dict[Pair, list[float | None]] = defaultdict(list)
     for edge in circuit.edges:
         for end in (edge.source, edge.target):
             if end not in owner:
@@ -140,11 +143,14 @@ def merge_edges(circuit: Circuit, groups: dict[str, Group], owner: dict[str, str
         weight[pair] += edge.weight
         share[pair] = max(share[pair], edge.share)
         variance[pair] += edge.sd**2
+        tested[pair].append(edge.q)
     total: dict[str, float] = defaultdict(float)
     for (source, target), value in weight.items():
         total[target] += 0.0 if groups[source].kind == "bias" else abs(value)
     return [
-        _flow(pair, value, total[pair[1]], groups[pair[1]], share[pair], variance[pair] ** 0.5)
+        _flow(pair, value, total[pair[1]], groups[pair[1]], share[pair], variance[pair] ** 0.5)._replace(
+            q=tested[pair][0] if len(tested[pair]) == 1 else None
+        )
         for pair, value in weight.items()
         if pair[0] != pair[1]
     ]

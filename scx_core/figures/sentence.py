@@ -6,7 +6,7 @@ import html
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 
-from . import colours
+from . import colours, words
 from .text import number, percent, plain, signed
 
 _FRAME = 'style="line-height:2.05;font-family:inherit;font-size:14px;overflow-wrap:anywhere"'
@@ -35,7 +35,8 @@ def sentence_html(
 
 
 def _gene(gene: str, effect: GeneEffect | None, limit: float, marker: bool, circuit: Circuit) -> str:
-    fill = colours.effect_colour(effect.effect, limit) if effect else colours.PAPER
+    shown = words.called(circuit, effect.effect, effect.q) if effect else 0.0
+    fill = colours.effect_colour(shown, limit) if effect else colours.PAPER
     style = (
         f"background:{fill};color:{colours.ink_on(fill)};padding:2px 6px;border-radius:6px;white-space:nowrap"
     )
@@ -54,6 +55,7 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
         plain(gene),
         f"effect {signed(effect.effect)} {circuit.target.unit}"
         + (f" (sd {number(effect.sd, 2)})" if effect.sd else ""),
+        *words.tested(circuit, effect.effect, effect.q),
     ]
     if circuit.scope != "cell":
         lines.append(

@@ -41,6 +41,19 @@ def direction(circuit: Circuit, effect: float, q: float | None) -> str:
     return f"higher in {both[0] if effect > 0 else both[1]}" + ("" if q is not None else " (not tested)")
 
 
+def called(circuit: Circuit, value: float, q: float | None) -> float:
+    """What a colour may show of a value: nothing (0) in a difference where no difference was found."""
+    return 0.0 if circuit.scope == "difference" and q is not None and q >= Q else value
+
+
+def signs(circuit: Circuit) -> tuple[str, str, str]:
+    """What warm and cool mean in this circuit, and grey: "" where nothing is grey."""
+    both = sides(circuit)
+    if both is None:
+        return "raises what it points to", "lowers it", ""
+    return f"higher in {both[0]}", f"higher in {both[1]}", "no difference found"
+
+
 def title(circuit: Circuit) -> str:
     """The cell type, or the target's wording when it has no answer; both sides of a difference."""
     both = sides(circuit)
@@ -175,6 +188,7 @@ def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known:
         plain(group.gene or ""),
         f"effect {signed(effect.effect if effect else group.effect)} {circuit.target.unit}"
         + _deviation(effect.sd if effect else 0.0),
+        *tested(circuit, effect.effect if effect else group.effect, effect.q if effect else None),
     ]
     if circuit.scope != "cell":
         if effect:
@@ -200,6 +214,7 @@ def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[st
         *name_grounds(first, circuit),
         driven_by(first, share=True),
         f"effect {signed(group.effect)} {circuit.target.unit}" + _deviation(first.sd),
+        *tested(circuit, group.effect, first.q if len(group.members) == 1 else None),
         f"{percent(group.influence)} of the target's input flows through it",
     ]
     activations = [node.activation for node in group.members if node.activation is not None]
@@ -290,6 +305,7 @@ def link_hover(flow: Flow, names: Mapping[str, str], circuit: Circuit) -> tuple[
     lines = [
         f"{names[flow.source]} → {names[flow.target]}",
         f"direct effect {signed(flow.weight)} {unit}" + _deviation(flow.sd),
+        *tested(circuit, flow.weight, flow.q),
         f"{percent(flow.input_share)} of the input of {names[flow.target]}",
         f"{percent(flow.strength)} of the target's input",
     ]
@@ -305,6 +321,11 @@ def feature_name(node: Node) -> str:
 
 def _measure(circuit: Circuit) -> str:
     return circuit.target.unit.removeprefix("of ")
+
+
+def tested(circuit: Circuit, value: float, q: float | None) -> list[str]:
+    """What the test of a mean allows to be said of it; nothing where there was none."""
+    return [] if q is None else [f"{direction(circuit, value, q)} (q {number(q, 2)})"]
 
 
 def _deviation(sd: float) -> str:

@@ -11,9 +11,10 @@ from pages.parts.memory import Memory
 from pages.parts.words import HELP, count, safe
 from scx_core.cells import CellTable, cell_map, genes_per_cell
 from scx_core.figures import table_csv
-from scx_core.sentences import SentenceConfig, gene_sentences
+from scx_core.sentences import SentenceConfig, Ties, gene_sentences, ties_of
 
 MOST_POINTS = 20_000
+_TIES: Memory[Ties] = Memory(8)
 _GENES: Memory[np.ndarray] = Memory(8)
 
 
@@ -82,6 +83,14 @@ def _one_cell(table: CellTable) -> None:
     label = table.labels[row] or "unlabelled"
     st.caption(f"{safe(table.cell_ids[row])}, {safe(label)}: {len(genes)} genes, highest expression first.")
     st.code(" ".join(genes), language=None, wrap_lines=True)
+    st.caption(_ties(table, most).words(table.unit), help=HELP["ties"])
+
+
+def _ties(table: CellTable, most: int) -> Ties:
+    """What ties decide in sentences of so many genes, over all cells."""
+    return _TIES.get(
+        (table.fingerprint, table.choices, most), lambda: ties_of(table, np.arange(table.n_cells), most)
+    )
 
 
 def _download(table: pd.DataFrame, name: str) -> None:

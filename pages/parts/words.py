@@ -29,6 +29,8 @@ HELP = {
     "Only what has q below 0.05 is called higher or lower; the rest may differ less than so many cells show. "
     "Beside it: what the same rule finds between two random halves of one type, where nothing differs.",
     "q": "Among all genes with a q as small as this one's, the share that chance alone is expected to give.",
+    "ties": "Genes of equal expression are ordered by a seed. Where they stand at the end of the sentence, "
+    "the seed also decides which of them are in it: another seed, another sentence of the same cell.",
     "share": "Share of the cells whose sentence holds the gene.",
     "against": "The score that is explained is the answer's logit minus the mean logit of these competitors.",
     "ce": "Cross-entropy: how surprised the model is by the next token, in nats. Lower is better.",

@@ -24,7 +24,7 @@ from scx_core.language import Language, find_lead, predicted, score_labels
 from scx_core.runs.config import to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
-from scx_core.sentences import EncodedCell, encode, gene_sentences
+from scx_core.sentences import EncodedCell, encode, gene_sentences, ties_of
 from scx_core.transcoders import TranscoderSet
 
 TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
@@ -179,9 +179,13 @@ class Tracer:
         merged = self.merged(rows, plan, trace, cfg, progress, label)
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
-        about |= {"cell_type": label}
+        about |= {"cell_type": label, "ties": self.ties(rows)}
         found = combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
         return with_names(found, self.names)
+
+    def ties(self, rows: np.ndarray) -> dict[str, float]:
+        """How much of these cells' sentences the order of ties decides, see `Ties`."""
+        return ties_of(self.table, rows, self.lm.sentence_config.n_genes)._asdict()
 
     def donors(self, rows: np.ndarray) -> list[str] | None:
         """The donor of each row, "" where it is not known; None where the table knows none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from scx_core.circuits.api import CONSENSUS, TRACE, Tracer
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.difference import Difference, difference, named_difference
@@ -47,6 +49,7 @@ def compare_types(
             {"trace": to_dict(trace), "consensus": to_dict(cfg)},
             cells={label: at.tolist() for at, label in zip(rows, (first, second), strict=True)},
             compared=[first, second],
+            ties=tracer.ties(np.concatenate(rows)),
         ),
         donors=_donors(*(tracer.donors(at) for at in rows)),
     )
@@ -94,6 +97,7 @@ def compare_models(
             cells=rows.tolist(),
             cell_type=label,
             compared=list(names),
+            ties=first.ties(rows),
             second={key: about.get(key) for key in ("model", "transcoders")},
         ),
         donors=_donors(first.donors(rows), second.donors(rows)),

@@ -1,6 +1,6 @@
 """How much of the target a node set keeps: two measures, their intervals, and the problem that is searched.
 
-Legend: B cells, N node sets, K bootstraps, X candidate nodes, L layers, T positions, F features.
+Legend: B cells, N node sets, X candidate nodes, L layers, T positions, F features.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from scx_core.circuits.intervention import Intervention
-from scx_core.circuits.resampling import one_group
+from scx_core.circuits.resampling import one_group, ratio_interval
 
 MEASURES = ("share", "closeness")
 
@@ -38,13 +38,17 @@ def kept(value_NB: np.ndarray, empty_B: np.ndarray, full_B: np.ndarray, measure:
 
 
 def kept_interval(
-    value_B: np.ndarray, empty_B: np.ndarray, full_B: np.ndarray, seed: int, measure: str = "share"
+    value_B: np.ndarray,
+    empty_B: np.ndarray,
+    full_B: np.ndarray,
+    seed: int,
+    measure: str = "share",
+    donors: Sequence[str] | None = None,
 ) -> tuple[float, float]:
-    """95% percentile bootstrap over cells of one node set's measure."""
+    """95% bootstrap-t interval of one node set's measure, over donors where two or more are known, else over
+    cells."""
     part_B, whole_B = kept_parts(value_B, empty_B, full_B, measure)
-    draw_KB = one_group(len(whole_B), seed).draw_BC
-    low, high = np.percentile((draw_KB @ part_B) / (draw_KB @ whole_B), [2.5, 97.5])
-    return float(low), float(high)
+    return ratio_interval(one_group(len(whole_B), seed, donors), part_B, whole_B)
 
 
 class KeptProblem:

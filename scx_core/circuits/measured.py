@@ -2,17 +2,19 @@
 
 The two differ where much of the target remains without any feature: 0.83 of what the features add can be 0.95
 of the target, of which 0.67 needs no feature at all.
-Legend: B cells, K bootstraps.
+Intervals are 95% bootstrap-t over donors where two or more are known, else over cells (resampling.py).
+Legend: B cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from scx_core.circuits.consensus import one_group
 from scx_core.circuits.kept import kept_parts
+from scx_core.circuits.resampling import one_group, ratio_interval
 
 FAINT = 0.1  # logits that the features add at least
 FAINT_SHARE = 0.2  # of the target that they add at least
@@ -51,12 +53,8 @@ class Added(NamedTuple):
     faint: tuple[str, ...]
 
 
-def _draws(n: int, seed: int) -> np.ndarray:
-    return one_group(n, seed).draw_BC
-
-
 def whole_share(
-    value_B: np.ndarray, full_B: np.ndarray, seed: int
+    value_B: np.ndarray, full_B: np.ndarray, seed: int, donors: Sequence[str] | None = None
 ) -> tuple[float | None, float | None, float | None]:
     """Σ value / Σ full over the cells with its 95% bootstrap interval (of one cell: none)."""
     if abs(full_B.mean()) < FAINT:
@@ -64,18 +62,18 @@ def whole_share(
     whole = float(value_B.sum() / full_B.sum())
     if len(full_B) < 2:
         return whole, None, None
-    draw_KB = _draws(len(full_B), seed)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.nanpercentile((draw_KB @ value_B) / (draw_KB @ full_B), [2.5, 97.5])
-    return whole, float(low), float(high)
+    return whole, *ratio_interval(one_group(len(full_B), seed, donors), value_B, full_B)
 
 
-def added_by_features(full_B: np.ndarray, empty_B: np.ndarray, seed: int) -> Added:
+def added_by_features(
+    full_B: np.ndarray, empty_B: np.ndarray, seed: int, donors: Sequence[str] | None = None
+) -> Added:
     """What features add to the target of some cells, and whether it is enough to speak of shares."""
     added_B = full_B - empty_B
     mean, low, high = float(added_B.mean()), None, None
     if len(added_B) > 1:
-        low, high = map(float, np.percentile(_draws(len(added_B), seed) @ added_B, [2.5, 97.5]))
+        found = one_group(len(added_B), seed, donors).of(added_B[:, None])
+        low, high = float(found.low[0]), float(found.high[0])
     remains = None if abs(full_B.mean()) < FAINT else float(empty_B.sum() / full_B.sum())
     whole, varies = abs(float(full_B.mean())), float(added_B.std())
     reasons = {
@@ -92,8 +90,9 @@ def ahead_of(
     parts: tuple[np.ndarray, np.ndarray],
     measure: str,
     seed: int,
+    donors: Sequence[str] | None = None,
 ) -> dict[str, float | None]:
-    """One set's measure less another's, both of the same cells, with a 95% bootstrap interval over cells.
+    """One set's measure less another's, both of the same cells, with its 95% interval.
 
     `parts` are empty_B and full_B.
     """
@@ -101,7 +100,6 @@ def ahead_of(
     gap_B = part_NB[0] - part_NB[1]
     found = {"mean": float(gap_B.sum() / whole_B.sum()), "low": None, "high": None}
     if len(whole_B) > 1:
-        draw_KB = _draws(len(whole_B), seed)
-        low, high = np.percentile((draw_KB @ gap_B) / (draw_KB @ whole_B), [2.5, 97.5])
-        found |= {"low": float(low), "high": float(high)}
+        low, high = ratio_interval(one_group(len(whole_B), seed, donors), gap_B, whole_B)
+        found |= {"low": low, "high": high}
     return found

@@ -160,6 +160,23 @@ class Sampling(NamedTuple):
         return gap_BX / error_BX
 
 
+def ratio_interval(sampling: Sampling, part_C: np.ndarray, whole_C: np.ndarray) -> tuple[float, float]:
+    """Bootstrap-t interval of Σ part / Σ whole of one group, over its units (linearised standard errors)."""
+    part_U, whole_U = sampling.sums(np.stack([part_C, whole_C], 1))[0][0].T
+    ratio, fixed_U = part_U.sum() / whole_U.sum(), sampling.correction_U()
+    error = np.sqrt((fixed_U * (part_U - ratio * whole_U) ** 2).sum()) / abs(whole_U.sum())
+    count_BU = sampling.count_BU.astype(float)
+    whole_B = count_BU @ whole_U
+    ratio_B = (count_BU @ part_U) / np.where(whole_B == 0, np.nan, whole_B)
+    rest_BU = part_U - ratio_B[:, None] * whole_U
+    error_B = np.sqrt((count_BU * fixed_U * rest_BU**2).sum(1)) / np.abs(whole_B)
+    t_B = (ratio_B - ratio) / np.maximum(error_B, max(LEAST_ERROR * error, 1e-300))
+    if error <= 1e-12 * max(1.0, abs(ratio)):
+        return float(ratio), float(ratio)
+    high, low = np.nanquantile(t_B, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
+    return float(ratio - max(high, 0.0) * error), float(ratio - min(low, 0.0) * error)
+
+
 def blocks(n: int, size: int = COLUMNS) -> Iterator[slice]:
     """Slices that cover n columns."""
     return (slice(start, start + size) for start in range(0, n, size))

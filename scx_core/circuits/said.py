@@ -9,6 +9,7 @@ import numpy as np
 
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.testing import Q
+from scx_core.sentences import Ties
 
 FAMILIES = ("genes", "features", "edges")
 
@@ -23,13 +24,23 @@ def said(circuit: Circuit) -> list[str]:
     record = circuit.provenance.get("statistics")
     if not isinstance(record, Mapping):
         return []
+    ties = tie_words(circuit)
     verb = "differ" if circuit.scope == "difference" else "are told from 0"
     try:
         lines = [
             _found(name, record["families"][name], verb) for name in FAMILIES if name in record["families"]
         ]
-        return [*lines, f"Tests and intervals: {record['note']}.", *_too_few(record)]
+        return [*lines, f"Tests and intervals: {record['note']}.", *_too_few(record), *ties]
     except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def tie_words(circuit: Circuit) -> list[str]:
+    """How much of the sentences the order of ties decides; nothing where the file does not say."""
+    stated = circuit.provenance.get("ties")
+    try:
+        return [Ties(**stated).words()] if isinstance(stated, Mapping) else []
+    except (TypeError, ValueError):
         return []
 
 

@@ -29,6 +29,7 @@ from scx_core.circuits.kept import MEASURES, KeptProblem, kept, kept_interval
 from scx_core.circuits.matched import activation_mass, matched_sets
 from scx_core.circuits.measured import Added, Measured, added_by_features, ahead_of, whole_share
 from scx_core.circuits.reference import InterventionConfig, reference_of
+from scx_core.circuits.resampling import one_group
 from scx_core.circuits.search import Found, Prefixes, SearchConfig, rank, solve
 from scx_core.circuits.target import TargetPlan
 from scx_core.errors import ScxError
@@ -174,12 +175,17 @@ def _measured(job: _Job, found: Found, value_NB: np.ndarray | None = None) -> Me
     value_B = (problem.values([found.kept]) if value_NB is None else value_NB).mean(0)
     parts = (value_B[None], tried.empty_B, tried.full_B)
     closeness = float(kept(*parts, measure="closeness")[0])
-    share = whole_share(value_B, tried.full_B, cfg.seed)
+    share = whole_share(value_B, tried.full_B, cfg.seed, _donors(job))
     at = (len(found.kept), found.reached, found.score)
     if job.unseen is None:
         return Measured(*at, None, None, None, closeness, *share)
-    low, high = kept_interval(value_B, *parts[1:], cfg.seed, cfg.measure)
+    low, high = kept_interval(value_B, *parts[1:], cfg.seed, cfg.measure, _donors(job))
     return Measured(*at, float(kept(*parts, measure=cfg.measure)[0]), low, high, closeness, *share)
+
+
+def _donors(job: _Job) -> list[str] | None:
+    """Those of the cells that sets are measured in."""
+    return job.tracer.donors(job.cells.search if job.unseen is None else job.cells.unseen)
 
 
 def _random(job: _Job, ours: Found) -> tuple[Measured, dict[str, float | None]]:
@@ -193,7 +199,7 @@ def _random(job: _Job, ours: Found) -> tuple[Measured, dict[str, float | None]]:
     parts = (problem.tried.empty_B, problem.tried.full_B)
     each_N = kept(value_NB, *parts, measure=cfg.measure)
     own_B = problem.values([ours.kept])[0]
-    ahead = ahead_of(own_B, value_NB.mean(0), parts, cfg.measure, cfg.seed)
+    ahead = ahead_of(own_B, value_NB.mean(0), parts, cfg.measure, cfg.seed, _donors(job))
     among = {"draws": float(len(sets)), "least": float(each_N.min()), "most": float(each_N.max())}
     return _measured(job, found, value_NB), ahead | among
 
@@ -212,6 +218,7 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
     order = ours.kept[np.argsort(-job.seen.gains(ours.kept)[ours.kept], kind="stable")]
     steps = sorted({*(2**k for k in range(size.bit_length())), size} - {0})
     curve = problem.scores([order[:step] for step in steps]).tolist()
+    donors = _donors(job)
     mine, full_B, empty_B = sets["ours"], problem.tried.full_B, problem.tried.empty_B
     logits = {"full": full_B.mean(), "empty": empty_B.mean(), "difference_sd": (full_B - empty_B).std()}
     settings = {"smallest": cfg, "search": job.search, "intervention": problem.tried.cfg, "trace": job.trace}
@@ -229,11 +236,15 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
         sets,
         tuple(zip(steps, curve, strict=True)),
         {name: float(value) for name, value in logits.items()},
-        added_by_features(full_B, empty_B, cfg.seed),
+        added_by_features(full_B, empty_B, cfg.seed, donors),
         ahead,
         unexplored,
         {name: tuple(rows.tolist()) for name, rows in job.cells._asdict().items()},
-        job.tracer.about({name: to_dict(one) for name, one in settings.items()}, seed=cfg.seed),
+        job.tracer.about(
+            {name: to_dict(one) for name, one in settings.items()},
+            seed=cfg.seed,
+            intervals=one_group(len(full_B), cfg.seed, donors).note,
+        ),
     )
 
 

@@ -55,7 +55,9 @@ def tie_stability(
         effects = _effects(_with_ties(tracer, seed), rows, answer, against)
         strongest[seed] = _ranked(effects)
         half = rng.permutation(len(rows)) < len(rows) // 2
-        parts = [[one for one, here in zip(effects, half, strict=True) if here == side] for side in (True, False)]
+        parts = [
+            [one for one, here in zip(effects, half, strict=True) if here == side] for side in (True, False)
+        ]
         if min(map(len, parts)):
             first, second = map(_ranked, parts)
             for top in tops:

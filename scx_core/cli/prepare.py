@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     write_json(folder.path / "split.json", split.to_json())
     n = _write_sentences(folder.path / "sentences.jsonl", table, split, sentences, common.progress_of(args))
     folder.write_status("done", n, n, "finished")
-    return _result(table, split, folder, record)
+    return _result(table, split, folder, record, sentences)
 
 
 def _write_sentences(
@@ -128,7 +128,14 @@ def _records(
         progress(start + len(part), len(rows), "cell sentences")
 
 
-def _result(table: CellTable, split: Any, folder: RunFolder, record: dict[str, Any]) -> dict[str, Any]:
+def _result(
+    table: CellTable, split: Any, folder: RunFolder, record: dict[str, Any], sentences: SentenceConfig
+) -> dict[str, Any]:
+    import numpy as np
+
+    from scx_core.sentences import ties_of
+
+    labelled = np.flatnonzero(table.labels != "")
     return {
         "data": table.name,
         "n_cells": table.n_cells,
@@ -147,13 +154,16 @@ def _result(table: CellTable, split: Any, folder: RunFolder, record: dict[str, A
             "held_out": len(split.held_out),
             "held_out_share": split.held_out_share,
         },
+        "ties": ties_of(table, labelled, sentences.n_genes)._asdict(),
         "run": str(folder.path),
         "provenance": record,
     }
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The findings as a check-list, the types, the split."""
+    """The findings as a check-list, the types, the split, and what ties decide."""
+    from scx_core.sentences import Ties
+
     findings = result["findings"]
     marks = {"ok": "✓", "note": "·", "warning": "!"}
     lines = [f"{result['data']}: {result['n_cells']:,} cells × {result['n_genes']:,} genes"]
@@ -163,4 +173,5 @@ def summary(result: dict[str, Any]) -> str:
     lines.append(common.columns(list(result["cells_per_type"].items()), ("cell type", "cells")))
     split = result["split"]
     lines.append(f"{split['words']} Drawn: {split['by']}.")
+    lines.append(Ties(**result["ties"]).words())
     return "\n".join([*lines, f"Written to {result['run']}"])

@@ -19,6 +19,7 @@ from scx_core.sentences.encode import (
 from scx_core.sentences.pieces import EncodedBlock, Wording, block_encoder, encode_one_by_one, gathered
 from scx_core.sentences.prompts import Prompt, SentenceConfig, make_prompt, prompts
 from scx_core.sentences.rank import gene_sentences, rank_genes, rank_matrix
+from scx_core.sentences.ties import Ties, tie_shares, ties_of
 
 __all__ = [
     "ANSWER",
@@ -31,6 +32,7 @@ __all__ = [
     "Padded",
     "Prompt",
     "SentenceConfig",
+    "Ties",
     "Wording",
     "answer_ids",
     "block_encoder",
@@ -43,4 +45,6 @@ __all__ = [
     "prompts",
     "rank_genes",
     "rank_matrix",
+    "tie_shares",
+    "ties_of",
 ]

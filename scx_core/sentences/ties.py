@@ -1,4 +1,4 @@
-"""How much of a cell sentence a tie decides: genes of equal expression are ordered by a seed, not by the cell.
+"""How much of a cell sentence a tie decides: genes of equal expression are ordered by a seed.
 
 Legend: C cells.
 """
@@ -32,15 +32,13 @@ class Ties(NamedTuple):
     def words(self, unit: str = "cell") -> str:
         """One sentence for people."""
         return (
-            f"A tie decides {self.member:.0%} [{self.low:.0%}, {self.high:.0%}] of a sentence's genes (others "
-            f"of the same expression stayed out, by a seed) and the place of {self.place:.0%}; "
+            f"A tie decides {self.member:.0%} [{self.low:.0%}, {self.high:.0%}] of a sentence's genes "
+            f"(others of the same expression stayed out, by a seed) and the place of {self.place:.0%}; "
             f"n = {self.n_cells:,} {unit}s."
         )
 
 
-def tie_shares(
-    table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def tie_shares(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
     """`member` and `place` of every cell, float [C] each; 0 where a cell has no gene."""
     rows = np.asarray(rows, dtype=np.int64)
     member_C, place_C = np.zeros(len(rows)), np.zeros(len(rows))

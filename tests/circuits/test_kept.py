@@ -40,6 +40,26 @@ def test_the_interval_holds_the_measure_and_is_the_seeds():
     assert kept_interval(value_B, empty_B, full_B, 3) == (low, high)
 
 
+def test_the_interval_is_over_donors_where_they_are_known_and_covers():
+    """Cells of a donor keep the same share; the truth is 0.8."""
+    wide, covered = [], {"donors": 0, "cells": 0}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        donor_B = np.repeat(np.arange(6), 5)
+        empty_B, full_B = np.zeros(30), rng.normal(5, 0.5, 30)
+        value_B = full_B * (0.8 + rng.normal(0, 0.1, 6)[donor_B] + rng.normal(0, 0.05, 30))
+        over = {
+            "donors": kept_interval(value_B, empty_B, full_B, 0, donors=[str(d) for d in donor_B]),
+            "cells": kept_interval(value_B, empty_B, full_B, 0),
+        }
+        wide.append(np.subtract(*over["donors"]) / np.subtract(*over["cells"]))
+        for name, (low, high) in over.items():
+            covered[name] += low <= 0.8 <= high
+    assert np.median(wide) > 1.5
+    assert covered["donors"] >= 52  # 57 of 60 are meant
+    assert covered["cells"] < 45
+
+
 @pytest.mark.parametrize("measure", ["share", "closeness"])
 def test_gains_are_derivatives_of_the_measure(measure):
     """A target that is linear in two gates, one cell below its full value and one beyond it."""

@@ -141,7 +141,7 @@ def test_q_is_scipys():
 
 
 def cells(n: int, seed: int, shift: float = 0.0, genes: int = 655) -> list[Merged]:
-    """Merged circuits of one type: genes that half of the cells hold, `shift` on the first thirty."""
+    """Merged circuits of one type: genes that most cells hold, `shift` on the first thirty."""
     rng = np.random.default_rng(seed)
     nodes = {name: merged(Node(name, "feature", 1, None, i)) for i, name in enumerate(["f:1:0", "f:1:1"])}
     nodes |= {"target": Node("target", "target"), "bias": Node("bias", "bias")}
@@ -150,7 +150,7 @@ def cells(n: int, seed: int, shift: float = 0.0, genes: int = 655) -> list[Merge
     out = []
     for _ in range(n):
         effect_G = rng.normal(0.2, 0.3, genes) + shift * (np.arange(genes) < 30)
-        held = {f"G{i}": (float(effect_G[i]), float(i)) for i in np.flatnonzero(rng.random(genes) < 0.5)}
+        held = {f"G{i}": (float(effect_G[i]), float(i)) for i in np.flatnonzero(rng.random(genes) < 0.8)}
         weight_MM = rng.normal(0.5, 0.2, (4, 4)) + shift
         value_M3 = rng.normal(0.5, 0.2, (4, 3)) + shift
         out.append(Merged(dict(nodes), value_M3, weight_MM, edge_MM, {}, held, 1.0, {"called": 1.0}, 1e-7))

@@ -10,6 +10,7 @@ from scx_core.circuits.circuit import Node, Target
 from scx_core.circuits.difference import difference
 from scx_core.circuits.merged import Merged
 from scx_core.circuits.merged import merged_node as merged
+from scx_core.circuits.names import ByPlace
 from scx_core.circuits.resampling import one_group, two_groups
 from scx_core.circuits.said import said
 from scx_core.circuits.testing import Q, null_split, p_values, q_values, smallest_p
@@ -153,7 +154,15 @@ def cells(n: int, seed: int, shift: float = 0.0, genes: int = 655) -> list[Merge
         held = {f"G{i}": (float(effect_G[i]), float(i)) for i in np.flatnonzero(rng.random(genes) < 0.8)}
         weight_MM = rng.normal(0.5, 0.2, (4, 4)) + shift
         value_M3 = rng.normal(0.5, 0.2, (4, 3)) + shift
-        out.append(Merged(dict(nodes), value_M3, weight_MM, edge_MM, {}, held, 1.0, {"called": 1.0}, 1e-7))
+        rest = {"value": 1.0, "scores": {"called": 1.0}, "max_relative_error": 1e-7}
+        nowhere = ByPlace(("f:1:0", "f:1:1"), (), np.ones((2, 2)))
+        places = dict.fromkeys(("active", "stands", "added"), nowhere)
+        out.append(
+            Merged(
+                nodes=dict(nodes), value_M3=value_M3, weight_MM=weight_MM, edge_MM=edge_MM, genes=held,
+                **places, **rest,
+            )
+        )  # fmt: skip
     return out
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scx_core.atlas.evidence import lexicon
 from scx_core.atlas.passing import Passed
 from scx_core.atlas.protocol import Thresholds, criterion_shares
-from scx_core.atlas.tables import figures_of
+from scx_core.atlas.tables import figures_of, with_context
 
 LOOKS = (60, 120, 240, 480, 960, 1920, 3840)  # cells, as far as there are more in the pass
 
@@ -31,10 +31,20 @@ class Curve:
         found = {name: figures_of(passed, name, words) for name in self._sources}
         self._seen[sum(passed.counts.cells)] = found
 
-    def table(self, passed: Passed, whole: Mapping[str, pd.DataFrame], limits: Thresholds) -> pd.DataFrame:
+    def table(
+        self,
+        passed: Passed,
+        whole: Mapping[str, pd.DataFrame],
+        limits: Thresholds,
+        contexts: Mapping[str, pd.DataFrame],
+    ) -> pd.DataFrame:
         """Rows cells, source, layer (−1: all), measure, share, features (live ones). `whole` are the figures
-        of every source after the last cell."""
-        seen = self._seen | {sum(passed.counts.cells): whole}
+        of every source after the last cell; `contexts` what was found by exchanging genes, once."""
+        early = {
+            cells: {name: with_context(figures, contexts.get(name)) for name, figures in by_source.items()}
+            for cells, by_source in self._seen.items()
+        }
+        seen = early | {sum(passed.counts.cells): whole}
         parts = [
             criterion_shares(figures, limits).assign(cells=cells, source=name)
             for cells, by_source in sorted(seen.items())

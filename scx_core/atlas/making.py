@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.context import measure_context
 from scx_core.atlas.curve import Curve
 from scx_core.atlas.directions import (
     EMBEDDING,
@@ -69,11 +70,30 @@ def collect(
     sources = full | light
     passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
     watch.restart()
-    made = _atlas(lm, full, light, passed, table, cfg, curve)
+    contexts = _contexts(lm, sources, table, plan, cfg, progress)
+    watch.lap("exchanging genes")
+    made = _atlas(lm, full, light, passed, table, cfg, curve, contexts)
     watch.lap("verdicts and tables")
     if seconds is not None:
         seconds.update(passed.seconds | watch.seconds)
     return made
+
+
+def _contexts(
+    lm: Language,
+    sources: Mapping[str, UnitSource],
+    table: CellTable,
+    plan: Plan,
+    cfg: AtlasConfig,
+    progress: Progress,
+) -> dict[str, pd.DataFrame]:
+    """What each source loses when genes are exchanged; the genes that it reads of the features, and of one
+    draw of random directions. The token's one-hot reads nothing else by its making."""
+    if not cfg.context:
+        return {}
+    read = {name: units for name, units in sources.items() if name != ONE_HOT}
+    named = (MAIN, f"{RANDOM}1")
+    return measure_context(lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress)
 
 
 def baseline_sources(
@@ -98,18 +118,19 @@ def _atlas(
     table: CellTable,
     cfg: AtlasConfig,
     curve: Curve,
+    contexts: Mapping[str, pd.DataFrame],
 ) -> Atlas:
     words = lexicon(passed.slots.table())
     limits: Thresholds | None = None
     made, whole = {}, {}
     for name, units in full.items():
-        judged = judge(passed, name, words, limits)
+        judged = judge(passed, name, words, limits, contexts.get(name))
         limits, whole[name] = judged.limits, judged.reported[DATA[REAL]]
         tables = make_tables(lm, units, passed, name, judged, table.cell_ids.tolist(), cfg)
         made[name] = Atlas(_meta(lm, units, passed, table, cfg, limits), as_arrow(tables))
     assert limits is not None  # chosen with the first
-    rows = {name: baseline_rows(passed, name, words, limits) for name in light}
-    more = {"curve": curve.table(passed, whole | rows, limits)}
+    rows = {name: baseline_rows(passed, name, words, limits, contexts.get(name)) for name in light}
+    more = {"curve": curve.table(passed, whole | rows, limits, contexts)}
     if rows:
         more["baselines"] = pd.concat([one.assign(source=name) for name, one in rows.items()])
     main = made.pop(MAIN)

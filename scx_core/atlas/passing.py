@@ -137,7 +137,7 @@ def pass_over(
     in_slots = np.zeros(0, dtype=np.int64)
     wanted = any(units.wants_neurons for units in sources.values())
     done = 0
-    for cells, answers, who in _written(lm, table, plan, cfg.batch):
+    for cells, answers, who in written(lm, table, plan, cfg.batch):
         placed = [
             place(cell, answer, one, slots, plan.layout, cfg.seed)
             for cell, answer, one in zip(cells, answers, who, strict=True)
@@ -182,11 +182,11 @@ def counted_rows(mask_BT: torch.Tensor) -> torch.Tensor:
 
 def read_texts(lm: Language, table: CellTable, plan: Plan, size: int) -> Iterator[list[list[int]]]:
     """The cells of a plan in its order as token ids, prompt and true answer, `size` at a time."""
-    for cells, answers, _ in _written(lm, table, plan, size):
+    for cells, answers, _ in written(lm, table, plan, size):
         yield [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
 
 
-def _written(
+def written(
     lm: Language, table: CellTable, plan: Plan, size: int
 ) -> Iterator[tuple[list[EncodedCell], list[tuple[int, ...]], tuple[Who, ...]]]:
     """Batches of cells as text with their true answers; a cell without a label has none."""

@@ -58,12 +58,16 @@ def judge(
     reported = {}
     for number, data in enumerate(DATA):
         table = figures(REPORTING, number)
-        if context is not None and number == REAL:
-            table = table.join(context)
+        if number == REAL:
+            table = with_context(table, context)
         reported[data] = table.join(verdicts(table, chosen))
-    other = figures(CHOOSING, REAL)
-    other = other if context is None else other.join(context)
+    other = with_context(figures(CHOOSING, REAL), context)
     return Judged(reported, other.join(verdicts(other, chosen)), chosen)
+
+
+def with_context(table: pd.DataFrame, context: pd.DataFrame | None) -> pd.DataFrame:
+    """Figures with those that came of exchanging genes, where that was done."""
+    return table if context is None else table.join(context)
 
 
 def figures_of(
@@ -85,7 +89,7 @@ def baseline_rows(
     """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
     table = figures_of(passed, name, words)
     table.insert(1, "feature", table.groupby("layer").cumcount())
-    table = table if context is None else table.join(context)
+    table = with_context(table, context)
     table = table.join(verdicts(table, limits))
     table["genes"] = [
         names

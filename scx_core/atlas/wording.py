@@ -53,6 +53,6 @@ def _token(row: Any, pieces: str) -> str:
 def _context(row: Any, genes: str) -> str:
     """ "context: reads CD79A, at CD74, HLA-DRA"; without a gene that stands out, only where it fires."""
     read = getattr(row, "context_genes", "") or ""
-    at = genes if row.gene >= 0.5 else "prompt and answer"
+    at = "prompt and answer" if row.gene < 0.5 else genes if row.top5 >= 0.5 else "many genes"
     words = ", ".join(read.split(" ")[:NAMED])
     return f"context: reads {words}, at {at}" if words else f"context: at {at}"

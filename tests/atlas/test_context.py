@@ -1,0 +1,64 @@
+"""Features that read other genes than the one they stand at are found, with the gene; others are not."""
+
+import numpy as np
+import pytest
+
+from scx_core.atlas import AtlasConfig, collect
+from scx_core.atlas.context import COIN_COPIES, GROUPS, gene_pool, make_copies
+from scx_core.atlas.reasons import reason
+from tests.atlas.planted_context import planted_context
+from tests.tiny import tiny_cells
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return planted_context(tmp_path_factory.mktemp("context"))
+
+
+@pytest.fixture(scope="module")
+def rows(case):
+    cfg = AtlasConfig(batch=16, baseline=False, random=1)
+    atlas = collect(case.lm, case.transcoders, case.table, cfg=cfg)
+    atlas.features["said"] = [reason(row, atlas.meta["thresholds"]) for _, row in atlas.features.iterrows()]
+    return atlas.features
+
+
+def test_context_features_are_found_with_the_gene_that_they_read(case, rows):
+    found = rows[rows["layer"] == 1].assign(reads=case.reads)
+    context = found[found["reads"] != ""]
+    assert (context["verdict"] == "context").all()
+    assert (context["context_genes"] == context["reads"]).all()
+    assert all(
+        label.startswith(f"context: reads {gene}, at")
+        for label, gene in zip(context["label"], context["reads"], strict=True)
+    )
+    assert (context["effect_low"] > context["effect_null"]).all() and (context["context_low"] > 0.5).all()
+    assert (context["context_effect"] > 0.9).all() and (context["token_share"] < 0.2).all()
+    assert context["said"].str.contains("lost when the other genes are exchanged").all()
+
+
+def test_features_of_a_token_read_no_context(case, rows):
+    token = rows[rows["layer"] == 1][np.array(case.reads) == ""]
+    assert token["verdict"].isin(["token", "spelling", "prompt"]).all()
+    assert (token["context_share"] < 0.05).all() and (token["context_genes"] == "").all()
+    # In a parallel block the first MLP cannot read anything else.
+    first = rows[(rows["layer"] == 0) & (rows["tokens"] > 0)]
+    assert (first["context_share"] < 1e-6).all() and (first["verdict"] != "context").all()
+
+
+def test_copies_keep_places_and_what_they_say_they_keep(case):
+    cells = tiny_cells(case.lm, case.table)[:20]
+    pool = gene_pool(cells)
+    for cell in cells:
+        copies = make_copies(cell, (7, 8), pool, np.random.default_rng(1))
+        n, K = copies.kept_VK.shape
+        assert n > GROUPS + COIN_COPIES and copies.ids_VT.shape == (n, len(cell.ids) + 2)
+        assert copies.ids_VT[0].tolist() == [*cell.ids, 7, 8]
+        free = ~copies.kept_VK[1 : 1 + GROUPS].all(0)
+        assert (copies.kept_VK[1 : 1 + GROUPS, free].sum(0) == 1).all()
+        for k in range(K):
+            here = copies.gene_T == k
+            changed = (copies.ids_VT[:, here] != copies.ids_VT[0, here]).any(1)
+            assert not changed[copies.kept_VK[:, k]].any() and changed[~copies.kept_VK[:, k]].all()
+        outside = copies.gene_T == K
+        assert (copies.ids_VT[:, outside] == copies.ids_VT[0, outside]).all()

@@ -54,6 +54,7 @@ class TinyTable:
     organism: str = "Homo sapiens"
     fingerprint: str = "tiny-cells"
     donors: np.ndarray | None = None
+    values_kind: str = "counts"
 
     @property
     def n_cells(self) -> int:

@@ -12,6 +12,7 @@ from pages.parts.charts import gene_chart
 from pages.parts.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
+from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.said import said
 from scx_core.figures import (
     DEFAULT_FORMATS,
@@ -50,6 +51,9 @@ def genes(circuit: Circuit) -> None:
         st.caption(
             f"The {min(CHART_GENES, len(table))} strongest of {len(table):,} genes, n = {n}. ★ known marker."
         )
+        counts = counts_of(circuit)
+        if counts is not None:
+            st.caption(f"{count_words(counts).capitalize()}.")
         gene_chart(table.head(CHART_GENES))
     with rows:
         _gene_rows(table, circuit)

@@ -7,6 +7,7 @@ Legend: C cells, G genes.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -93,14 +94,38 @@ def rows_by_type(table: CellTable, most: int = CELLS_A_TYPE, seed: int = 0) -> d
 def differential_genes(table: CellTable, label: str, n: int = 10, most: int = CELLS_A_TYPE) -> list[str]:
     """The `n` genes that tell a type from all other cells best (t-test, strongest first, raised ones only).
 
-    Of types with more than `most` cells so many are read. Empty when the table has no such type or no other.
+    Of types with more than `most` cells so many are read, once for a table. Empty when the table has no such
+    type or no other.
     """
-    rows = rows_by_type(table, most)
-    others = [held for name, held in rows.items() if name != label]
-    if label not in rows or not others:
+    found = _by_type(table, most)
+    others = [held for name, held in found.items() if name != label]
+    if label not in found or not others:
         return []
-    score_G = t_scores(moments(table, rows[label]), moments(table, np.concatenate(others)))
-    return strongest(table.symbols, score_G, n)
+    return strongest(table.symbols, t_scores(found[label], pooled(others)), n)
+
+
+def type_sizes(table: CellTable, most: int = CELLS_A_TYPE) -> dict[str, int]:
+    """How many cells of each type `differential_genes` reads."""
+    return {label: min(most, int((table.labels == label).sum())) for label in table.types}
+
+
+def pooled(parts: Sequence[Moments]) -> Moments:
+    """The moments of several groups of cells taken together."""
+    n = sum(one.n for one in parts)
+    mean_G = sum(one.n * one.mean_G for one in parts) / max(1, n)
+    square_G = sum((one.n - 1) * one.variance_G + one.n * (one.mean_G - mean_G) ** 2 for one in parts)
+    return Moments(n, mean_G, square_G / max(1, n - 1))
+
+
+_KEPT: weakref.WeakKeyDictionary[CellTable, dict[int, dict[str, Moments]]] = weakref.WeakKeyDictionary()
+
+
+def _by_type(table: CellTable, most: int) -> dict[str, Moments]:
+    """The moments of every type, read once as long as the table lives."""
+    kept = _KEPT.setdefault(table, {}) if isinstance(table, CellTable) else {}
+    if most not in kept:
+        kept[most] = {label: moments(table, rows) for label, rows in rows_by_type(table, most).items()}
+    return kept[most]
 
 
 def strongest(symbols: np.ndarray, score_G: np.ndarray, n: int | None = None) -> list[str]:

@@ -14,6 +14,7 @@ from scx_core.circuits.consensus import combine
 from scx_core.circuits.effects import span_effects, total_effects
 from scx_core.circuits.frozen import FrozenPrompt, freeze
 from scx_core.circuits.many import trace_many
+from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.merged import Merged
 from scx_core.circuits.names import NameBook, with_names
 from scx_core.circuits.replacement import Replacement, replacement
@@ -117,7 +118,7 @@ class Tracer:
             self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes, cfg.choice
         )
         found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
-        return with_names(found, self.names)
+        return self._with_markers(with_names(found, self.names), answer)
 
     def feature(
         self, row: int, layer: int, feature: int, position: int | None = None, cfg: TraceConfig = TRACE
@@ -181,7 +182,11 @@ class Tracer:
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
         about |= {"cell_type": label, "ties": self.ties(rows)}
         found = combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
-        return with_names(found, self.names)
+        return self._with_markers(with_names(found, self.names), label)
+
+    def _with_markers(self, circuit: Circuit, label: str) -> Circuit:
+        """Beside the circuit's count of known markers those of rankings that need no model."""
+        return with_marker_counts(circuit, self.table, label, self.lm.sentence_config.n_genes)
 
     def ties(self, rows: np.ndarray) -> dict[str, float]:
         """How much of these cells' sentences the order of ties decides, see `Ties`."""

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.cells.markers import foreign_markers, known_markers
     from scx_core.circuits import ConsensusConfig
+    from scx_core.circuits.marker_counts import counts_of
 
     config = from_namespace(ConsensusConfig, args)
     tracer = common.open_tracer(args)
@@ -76,9 +77,11 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         symbols = [gene.gene for gene in genes]
         known = known_markers(name)
         markers = [symbol for symbol in symbols if known and symbol in known.genes]
+        counts = counts_of(circuit)
         found[name] = {
             "genes": [gene._asdict() | {"marker": gene.gene in markers} for gene in genes],
             "markers": markers,
+            "marker_counts": counts and counts._asdict(),
             "markers_of_others": foreign_markers(symbols, name, tracer.table.types),
             "n_cells": circuit.n_cells,
             "max_relative_error": circuit.accounting["max_relative_error"],
@@ -131,15 +134,26 @@ def _config(args: argparse.Namespace) -> BuildConfig:
 def summary(result: dict[str, Any]) -> str:
     """The strongest genes of each type with their markers, or the figures of a build."""
     if "types" in result:
-        blocks = [f"{result['model']} on {result['data']}; known markers of the type stand in [brackets]"]
+        blocks = [
+            f"{result['model']} on {result['data']}; known markers of the type stand in [brackets]. Their "
+            "count says nothing alone: it stands beside those of two rankings without a model."
+        ]
         for name, found in result["types"].items():
             genes = [f"[{gene['gene']}]" if gene["marker"] else gene["gene"] for gene in found["genes"]]
             blocks.append(
                 f"{name} ({found['n_cells']} cells): {', '.join(genes)}\n"
-                f"  {len(found['markers'])} known markers, {len(found['markers_of_others'])} of other types"
+                f"  {_beside(found['marker_counts'])}; {len(found['markers_of_others'])} of the circuit's "
+                "mark other types"
             )
         return "\n\n".join(blocks)
     if "metrics" not in result:
         return f"{result['name']} is built in the background; its folder is {result['run']}"
     where = result.get("installed", [result["run"]])
     return "\n\n".join([result["table"], "Written to " + ", ".join(where)])
+
+
+def _beside(counts: dict[str, Any] | None) -> str:
+    """The three counts of known markers, or that there is no list."""
+    from scx_core.circuits.marker_counts import MarkerCounts, count_words
+
+    return "no list of known markers" if counts is None else count_words(MarkerCounts(**counts))

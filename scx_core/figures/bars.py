@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
+from scx_core.circuits.marker_counts import count_words, counts_of
 
 from . import colours, words
 from .drawing import WIDTHS
@@ -30,7 +31,7 @@ def genes_figure(
     groups = groups or [("No difference found" if words.sides(circuit) else "No effects", [])]
     shown = [row for _, rows in groups for row in rows]
     room = WIDTHS[size] - 2 * _EDGE
-    height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 92.0
+    height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 108.0
     pen = Pen(WIDTHS[size], height)
     pen.text(_EDGE, 20.0, fitted(words.title(circuit), room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(words.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
@@ -170,5 +171,10 @@ def _foot(
     parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
     parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []
     pen.text(_EDGE, y, fitted("; ".join(parts), room, 10.5), 10.5, colour=colours.MUTED)
+    counts = counts_of(circuit)
+    if counts is not None and any(row.gene in markers for row in shown):
+        beside, size = one_row(count_words(counts), room)
+        pen.text(_EDGE, y + 16.0, beside, size, colour=colours.MUTED)
+        y += 16.0
     line, size = one_row(words.provenance_line(circuit.provenance), room)
     pen.text(_EDGE, y + 20.0, line, size, colour=colours.MUTED)

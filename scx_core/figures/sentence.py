@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
+from scx_core.circuits.marker_counts import count_words, counts_of
 
 from . import colours, words
 from .text import number, percent, plain, signed
@@ -30,7 +31,9 @@ def sentence_html(
     spans = [_gene(gene, effects.get(gene), limit, gene in markers, circuit) for gene in shown]
     if len(shown) < len(genes):
         spans.append(f'<span style="color:{colours.MUTED}">and {len(genes) - len(shown):,} more</span>')
-    key = _colour_key(limit, bool(markers), circuit.target.unit)
+    counts = counts_of(circuit)
+    star = f"known marker; {count_words(counts)}" if counts else "known marker"
+    key = _colour_key(limit, star if markers else "", circuit.target.unit)
     return f"<div>{key}<div {_FRAME}>{' '.join(spans)}</div></div>"
 
 
@@ -66,10 +69,10 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
     return [*lines, "known marker"] if marker else lines
 
 
-def _colour_key(limit: float, markers: bool, unit: str) -> str:
+def _colour_key(limit: float, star: str, unit: str) -> str:
     stops = ", ".join(colours.effect_colour(step / 12, 1.0) for step in range(-12, 13))
     ground = f"background:linear-gradient(90deg, {stops})"
     bar = f'<span style="width:120px;height:10px;border-radius:3px;{ground}"></span>'
     ends = f"<span>−{number(limit, 2)}</span>{bar}<span>+{number(limit, 2)} {html.escape(unit)}</span>"
-    note = '<span style="margin-left:12px">★ known marker</span>' if markers else ""
+    note = f'<span style="margin-left:12px">★ {html.escape(star)}</span>' if star else ""
     return f"<div {_KEY.format(colours.MUTED)}><span>Effect on the answer's score:</span>{ends}{note}</div>"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
+from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.testing import Q
 
 from .select import Flow, Group, Selection
@@ -100,6 +101,9 @@ def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: 
         if key in circuit.scores:
             hidden = "" if shown else " (not drawn)"
             lines.append(f"{percent(circuit.scores[key])} of the input is {what}{hidden}")
+    counts = counts_of(circuit)
+    if counts is not None:
+        lines.append(count_words(counts))
     parts = ((selection.hidden_features, "feature"), (selection.hidden_edges, "weaker arrow"))
     left_out = [several(count, what) for count, what in parts if count > 0]
     if left_out:

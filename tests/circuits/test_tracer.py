@@ -24,9 +24,8 @@ def tracer(tmp_path_factory):
 def _table(names: dict[str, str] | None = None):
     table = tiny_table(30)
     labels = np.array([(names or {}).get(label, label) for label in table.labels], dtype=object)
-    fields = {
-        name: getattr(table, name) for name in ("name", "organism", "fingerprint", "n_cells", "symbols")
-    }
+    names_of = ("name", "organism", "fingerprint", "n_cells", "n_genes", "symbols", "values_kind")
+    fields = {name: getattr(table, name) for name in names_of}
     ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
     types = sorted(set(labels.tolist()))
     return SimpleNamespace(**fields, rows=table.rows, labels=labels, cell_ids=ids, types=types, donors=None)

@@ -141,7 +141,10 @@ def test_demo_holds_the_strongest_genes_against_the_marker_lists(files, tmp_path
     assert len(found["genes"]) <= 10 and all(gene["effect"] > 0 for gene in found["genes"])
     assert found["markers"] == [gene["gene"] for gene in found["genes"] if gene["marker"]]
     assert main(words) == 0
-    assert f"{len(found['markers'])} known markers" in capsys.readouterr().out
+    counts, said = found["marker_counts"], capsys.readouterr().out
+    assert counts["circuit"] == len(found["markers"]) and counts["cells"] == found["n_cells"]
+    assert f"{counts['circuit']} of the circuit, {counts['differential_expression']} by differential" in said
+    assert f"{counts['highest_expression']} of the highest expressed" in said, "never alone"
 
 
 def test_demo_build_makes_a_model_and_its_transcoders(files, tmp_path):

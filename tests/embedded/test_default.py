@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_ind
 
 from scx_core.cells import Split, foreign_markers, known_markers, open_cells
 from scx_core.circuits import ConsensusConfig, make_tracer
+from scx_core.circuits.marker_counts import counts_of
 from scx_core.language import EMBEDDED, load_language
 from scx_core.transcoders import EMBEDDED_SETS, load_set
 from scx_core.validation import validate
@@ -60,7 +63,8 @@ def test_accounting_on_real_cells(tracer, label):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("label", FOUR)
-def test_the_strongest_genes_are_known_markers(tracer, label):
+def test_marker_counts_stand_beside_those_of_rankings_without_a_model(tracer, label):
+    """Markers are found, and so they are without any model: the circuit carries all three counts."""
     found = tracer.consensus(label, cfg=ConsensusConfig(cells=25))
     top = [gene.gene for gene in found.genes[:10]]
     assert all(gene.effect > 0 for gene in found.genes[:10])
@@ -68,6 +72,14 @@ def test_the_strongest_genes_are_known_markers(tracer, label):
     foreign = foreign_markers(top, label, among=tracer.table.types)
     assert len(own) >= 4, top
     assert len(foreign) <= 1, (top, foreign)
+    counts = counts_of(found)
+    assert counts.circuit == len(own) and counts.cells == 25
+    x_CG = tracer.table.rows(np.arange(tracer.table.n_cells)).toarray()
+    mine = tracer.table.labels == label
+    score_G = np.nan_to_num(ttest_ind(x_CG[mine], x_CG[~mine], equal_var=False).statistic)
+    by_t = tracer.table.symbols[np.argsort(-score_G, kind="stable")[:10]]
+    assert counts.differential_expression == len(set(by_t) & known_markers(label).genes)
+    assert (counts.type_cells, counts.other_cells) == (mine.sum(), (~mine).sum())
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-paper"])

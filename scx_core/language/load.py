@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from scx_core.errors import ScxError
+from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.exact import compute_in_float64
 from scx_core.language.facts import Architecture, architecture
 from scx_core.language.products import speed_up
@@ -27,6 +28,10 @@ from scx_core.sentences import Prompt, SentenceConfig, make_prompt
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "models" / "embedded"
 SETTINGS_FILE = "scx.json"
+# A fast tokenizer, or what one is made from (SentencePiece); the first that is there counts.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+# A tokenizer with fewer tokens than this share of the embedding's rows is not the model's own.
+VOCABULARY = 0.9
 # Above this many parameters a CUDA model is held in bfloat16; below, float32 costs little and is exact.
 FLOAT32_LIMIT = 1_500_000_000
 
@@ -34,7 +39,8 @@ FLOAT32_LIMIT = 1_500_000_000
 @dataclass(frozen=True)
 class Language:
     """A model with its tokenizer and facts. `settings` is what `scx.json` beside the weights says
-    (labels, sentence config, split, metrics), empty for a model from elsewhere."""
+    (labels, sentence config, split, metrics), empty for a model from elsewhere. `contract` is what is known
+    of a released checkpoint; `wanted` is the text that a person asked for instead."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -42,6 +48,8 @@ class Language:
     source: str
     fingerprint: str
     settings: dict[str, Any] = field(default_factory=dict)
+    contract: Contract | None = None
+    wanted: SentenceConfig | None = None
 
     @property
     def name(self) -> str:
@@ -66,8 +74,23 @@ class Language:
 
     @property
     def eos_id(self) -> int:
-        """End-of-text token. Position 0 carries real prompt text: no BOS is ever added."""
+        """End-of-text token."""
         return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id is not None else 0
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token of beginning that stands in front of every prompt, None where there is none.
+
+        A checkpoint's contract decides; without one, whether the tokenizer itself adds it. Where there is
+        none (Pythia), position 0 carries real prompt text.
+        """
+        bos = self.tokenizer.bos_token_id
+        if self.contract is not None:
+            return bos if self.contract.bos else None
+        if bos is None or self.settings:
+            return None
+        ids = self.tokenizer("A")["input_ids"]
+        return bos if len(ids) > 1 and ids[0] == bos else None
 
     @property
     def labels(self) -> list[str]:
@@ -76,14 +99,37 @@ class Language:
 
     @property
     def sentence_config(self) -> SentenceConfig:
-        """How this model wants cells written (the settings', else 200 genes and the first C2S prompt)."""
-        saved = self.settings.get("sentences")
-        return from_dict(SentenceConfig, saved) if saved else SentenceConfig(n_genes=200)
+        """How cells are written for this model: as a person asked, else as its settings or its contract say,
+        else 200 genes and our own prompt."""
+        if self.wanted is not None:
+            return self.wanted
+        if saved := self.settings.get("sentences"):
+            return from_dict(SentenceConfig, saved)
+        if self.contract is not None:
+            return SentenceConfig(n_genes=self.contract.n_genes, prompt=self.contract.prompt)
+        return SentenceConfig(n_genes=200)
 
     @property
     def prompt(self) -> Prompt:
-        """The prompt template in force, with the lead before the answer when it is known."""
-        return make_prompt(self.sentence_config.prompt, self.settings.get("lead"))
+        """The prompt template in force, with the token of beginning, and with lead and end where known.
+
+        Raises ScxError when it is a template of a package that is not installed.
+        """
+        return self.prompt_for(self.sentence_config)
+
+    def prompt_for(self, sentences: SentenceConfig) -> Prompt:
+        """The prompt of another sentence configuration, for this model."""
+        found = make_prompt(sentences.prompt, self.settings.get("lead"))
+        return found._replace(bos=self.bos_id, end=self.settings.get("answer_end", found.end))
+
+    @property
+    def answer_ends(self) -> tuple[str, ...]:
+        """What may stand behind a label, as far as the tokenizer has the tokens; one where it is known."""
+        if "answer_end" in self.settings or self.contract is None:
+            return (self.prompt.end,)
+        known = self.tokenizer.get_vocab()
+        ends = [end for end in self.contract.ends if end == "." or end.removeprefix(".") in known]
+        return tuple(ends) or (".",)
 
     def text(self, token: int) -> str:
         """One token as text."""
@@ -131,13 +177,17 @@ def _check_folder(folder: Path) -> None:
             f"The model folder {folder} holds no .safetensors weights.",
             "Only safetensors are loaded; save the model again with save_pretrained().",
         )
-    if not (folder / "tokenizer.json").is_file():
-        raise ScxError(f"The model folder {folder} has no tokenizer.json.", "Add the model's fast tokenizer.")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ScxError(
+            f"The model folder {folder} has no tokenizer ({' or '.join(TOKENIZER_FILES)}).",
+            "Copy the tokenizer's files of the checkpoint into it.",
+        )
 
 
 def model_fingerprint(folder: Path) -> str:
     """sha256 over what decides the answers: weights, config, tokenizer. A changed card changes nothing."""
-    files = sorted([*folder.glob("*.safetensors"), folder / "config.json", folder / "tokenizer.json"])
+    tokenizers = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()][:1]
+    files = sorted([*folder.glob("*.safetensors"), folder / "config.json", *tokenizers])
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
 
 
@@ -189,14 +239,54 @@ def _read_model(
             "weights or have another shape than its config says.",
             "Copy the folder again, or save the model with save_pretrained().",
         )
+    _check_tokenizer(name, tokenizer, model.get_input_embeddings().weight.shape[0])
     return config, facts, tokenizer, model
 
 
-def load_language(source: str | Path = "embedded", device: str = "auto", dtype: str = "auto") -> Language:
+def _contract(name: str, settings: Path, local: bool) -> Contract | None:
+    """What is known of a released checkpoint; a model with settings of ours needs none."""
+    if local and settings.is_file():
+        return None
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+    except (OSError, ValueError, KeyError):
+        return None  # told when the model is read
+    return contract_of(name, config)
+
+
+def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Raise ScxError where the tokenizer is not the one that the model was trained with: a wrong vocabulary
+    gives a circuit all the same."""
+    size, probe = len(tokenizer), "CD79A HLA-DRA MT-CO1 C1orf43"
+    remedy = "Copy the tokenizer's files of the checkpoint again; reading tokenizer.model needs protobuf."
+    if not VOCABULARY * rows <= size <= rows:
+        raise ScxError(
+            f"The tokenizer of {name!r} has {size:,} tokens, the model's embedding {rows:,} rows: they do not "
+            "belong together.",
+            remedy,
+        )
+    ids = tokenizer(probe, add_special_tokens=False)["input_ids"]
+    back = tokenizer.decode(ids)
+    if "".join(back.split()) != "".join(probe.split()):
+        raise ScxError(
+            f"The tokenizer of {name!r} cannot write genes: {probe!r} comes back as {back[:40]!r}.",
+            remedy,
+        )
+
+
+def load_language(
+    source: str | Path = "embedded",
+    device: str = "auto",
+    dtype: str = "auto",
+    prompt: str | None = None,
+    n_genes: int | None = None,
+) -> Language:
     """Load a model by folder, hub id, or "embedded".
 
-    Attention is eager, because the tracer reads the attention patterns. Raises ScxError when the folder
-    lacks a file or a weight, the family is unknown, or the hub cannot be reached.
+    `prompt` (a template's name or text) and `n_genes` take the place of what the model or its contract says.
+    Attention is eager, because the tracer reads the attention patterns. Raises ScxError when the folder lacks
+    a file or a weight, the family is unknown, the tokenizer is another model's, the prompt of a Cell2Sentence
+    checkpoint is not installed, or the hub cannot be reached.
     """
     where = EMBEDDED if str(source) == "embedded" else Path(source)
     local = where.is_dir()
@@ -206,6 +296,9 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         raise ScxError(f"There is no model folder {where}.", "Check the path, or give a Hugging Face hub id.")
     name = str(where) if local else str(source)
     place = pick_device(device)
+    contract = _contract(name, where / SETTINGS_FILE, local)
+    if contract is not None and prompt is None:
+        make_prompt(contract.prompt)  # before gigabytes are read
     config, facts, tokenizer, model = _read_model(name, place, dtype, local)
     settings = where / SETTINGS_FILE
     lm = Language(
@@ -215,7 +308,13 @@ def load_language(source: str | Path = "embedded", device: str = "auto", dtype: 
         name,
         model_fingerprint(where) if local else f"hub:{getattr(config, '_commit_hash', None)}",
         read_json(settings) if local and settings.is_file() else {},
+        contract,
     )
+    if prompt is not None or n_genes is not None:
+        asked = {"prompt": prompt, "n_genes": n_genes}
+        given = {key: value for key, value in asked.items() if value is not None}
+        lm = replace(lm, wanted=replace(lm.sentence_config, **given))
+    _ = lm.prompt  # a template that is not installed, or cannot be read, shows here
     compute_in_float64(lm)
     speed_up(lm.model)
     return lm

@@ -6,8 +6,8 @@ Legend: B cells of a batch, T token positions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -115,7 +115,8 @@ def encode(
     """Tokenize one cell; the lowest genes are dropped until the prompt fits `max_tokens`.
 
     `num_genes` is the number that the prompt states (the requested one, even if the cell has fewer).
-    Works with any fast Hugging Face tokenizer; adds no BOS. Raises ScxError for a slow tokenizer, a cell
+    Works with any fast Hugging Face tokenizer; a token of beginning stands in front where the prompt has one
+    (`prompt.bos`), and counts as a token of the prompt. Raises ScxError for a slow tokenizer, a cell
     without genes, or a context that cannot hold one gene.
     """
     if not tokenizer.is_fast:
@@ -124,7 +125,7 @@ def encode(
     stated = num_genes if num_genes is not None else len(genes)
     while genes:
         text, gene_chars = _layout(prompt, genes, stated, organism)
-        found = tokenizer(text, return_offsets_mapping=True, **AS_TEXT)
+        found = with_bos(tokenizer(text, return_offsets_mapping=True, **AS_TEXT), prompt.bos)
         surplus = len(found["input_ids"]) - max_tokens if max_tokens is not None else 0
         if surplus <= 0:
             ranges, class_T = assign_tokens(found["offset_mapping"], gene_chars, text)
@@ -143,9 +144,25 @@ def encode(
     )
 
 
-def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str) -> tuple[int, ...]:
-    """Token ids of an answer: `lead`, the label and a full stop (the end-of-text token is not included)."""
-    return tuple(tokenizer(f"{lead}{label}.", **AS_TEXT)["input_ids"])
+def with_bos(found: Mapping[str, Any], bos: int | None) -> Mapping[str, Any]:
+    """A tokenizer's ids and offsets, with the token of beginning in front where there is one."""
+    if bos is None:
+        return found
+    return {
+        "input_ids": [bos, *found["input_ids"]],
+        "offset_mapping": [(0, 0), *found["offset_mapping"]],
+    }
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str, end: str = ".") -> tuple[int, ...]:
+    """Token ids of an answer: `lead`, the label and its `end` (the end-of-text token is not included).
+
+    The label is text, whatever it spells; of the end, what is a special token of the tokenizer is that token.
+    """
+    stop = "." if end.startswith(".") else ""
+    ids = tokenizer(f"{lead}{label}{stop}", **AS_TEXT)["input_ids"]
+    control = end.removeprefix(".")
+    return (*ids, *(tokenizer.convert_tokens_to_ids([control]) if control else ()))
 
 
 def pad_left(sequences: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> Padded:

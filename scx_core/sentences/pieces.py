@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from scx_core.sentences.encode import AS_TEXT, GENE, assign_tokens, encode
+from scx_core.sentences.encode import AS_TEXT, GENE, assign_tokens, encode, with_bos
 from scx_core.sentences.prompts import Prompt
 
 FIRST, MIDDLE, LAST, ONLY = range(4)  # places of a gene in a sentence; the outer ones carry the prompt
@@ -97,14 +97,22 @@ class Pieces:
             left = self.before if place in (FIRST, ONLY) else " "
             texts.append(left + symbol + (self.after if place in (LAST, ONLY) else ""))
             chars.append((len(left), len(left) + len(symbol)))
-        found = self.words.tokenizer(texts, return_offsets_mapping=True, **AS_TEXT)
+        read = self.words.tokenizer(texts, return_offsets_mapping=True, **AS_TEXT)
+        bos = self.words.prompt.bos
+        found = [
+            with_bos({"input_ids": ids, "offset_mapping": offsets}, bos if place in (FIRST, ONLY) else None)
+            for place, ids, offsets in zip(places, read["input_ids"], read["offset_mapping"], strict=True)
+        ]
         ranges = []
-        for place, text, span, offsets in zip(places, texts, chars, found["offset_mapping"], strict=True):
+        for place, text, span, piece in zip(places, texts, chars, found, strict=True):
+            offsets = piece["offset_mapping"]
             whole = (0, len(offsets))
             ranges.append(whole if place == MIDDLE else _gene_range(assign_tokens(offsets, [span], text)[1]))
-        lengths = [len(ids) for ids in found["input_ids"]]
+        lengths = [len(piece["input_ids"]) for piece in found]
         self._slot[codes] = len(self._genes_2) + np.arange(len(codes))
-        self._ids_N = np.concatenate([self._ids_N, *(np.array(ids, np.int32) for ids in found["input_ids"])])
+        self._ids_N = np.concatenate(
+            [self._ids_N, *(np.array(piece["input_ids"], np.int32) for piece in found)]
+        )
         self._start = np.concatenate([self._start, self._start[-1] + np.cumsum(lengths)])
         self._genes_2 = np.concatenate([self._genes_2, np.array(ranges, np.int32)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,13 @@ from typing import NamedTuple
 from scx_core.errors import ScxError
 from scx_core.runs.config import option
 
+C2S = re.compile(r"c2s-\d+")
+# How to get the templates of Cell2Sentence, and what the package says of its licence.
+INSTALL = "pip install --no-deps cell2sentence"
+LICENCE = (
+    "its package metadata state the licence BY-NC-ND, its source repository Apache-2.0; it is read where it "
+    "is installed and nothing of it is part of scX"
+)
 FIELDS = frozenset({"num_genes", "organism", "cell_sentence"})
 OWN_TEMPLATE = "{organism} cell, top {num_genes} genes: {cell_sentence}.\nCell type:"
 
@@ -20,12 +28,16 @@ class Prompt(NamedTuple):
     """A template with the fields {num_genes}, {organism}, {cell_sentence}; it ends with ':'.
 
     The answer that follows is the label, a full stop and the end-of-text token. `lead` is what stands
-    between the prompt and the label: a space, nothing, or None when the checkpoint has to be asked.
+    between the prompt and the label: a space, nothing, or None when the checkpoint has to be asked. `end` is
+    what stands behind the label: a full stop, tokens of the checkpoint's own, or both. `bos`: the token of
+    beginning in front of everything, None for a model that has none.
     """
 
     name: str
     template: str
     lead: str | None = None
+    end: str = "."
+    bos: int | None = None
 
     def parts(self, *, num_genes: int, organism: str) -> tuple[str, str]:
         """Text before and after the cell sentence."""
@@ -76,6 +88,11 @@ def make_prompt(text: str, lead: str | None = None) -> Prompt:
     known = prompts()
     if text in known:
         return known[text] if lead is None else known[text]._replace(lead=lead)
+    if C2S.fullmatch(text) and "c2s-1" not in known:
+        raise ScxError(
+            f"The prompt template {text} is part of the package cell2sentence, which is not installed.",
+            f"Run: {INSTALL} ({LICENCE}). Or give a template of your own with --prompt.",
+        )
     if "{" not in text:
         raise ScxError(f"There is no prompt template named {text!r}.", f"Known: {', '.join(known)}.")
     try:

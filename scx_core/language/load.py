@@ -179,7 +179,7 @@ def _check_folder(folder: Path) -> None:
         )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ScxError(
-            f"The model folder {folder} has no tokenizer ({' or '.join(TOKENIZER_FILES)}).",
+            f"The model folder {folder} has no {' or '.join(TOKENIZER_FILES)}.",
             "Copy the tokenizer's files of the checkpoint into it.",
         )
 
@@ -261,8 +261,8 @@ def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -
     remedy = "Copy the tokenizer's files of the checkpoint again; reading tokenizer.model needs protobuf."
     if not VOCABULARY * rows <= size <= rows:
         raise ScxError(
-            f"The tokenizer of {name!r} has {size:,} tokens, the model's embedding {rows:,} rows: they do not "
-            "belong together.",
+            f"The tokenizer of {name!r} has {size:,} tokens, the model's embedding {rows:,} rows: they do "
+            "not belong together.",
             remedy,
         )
     ids = tokenizer(probe, add_special_tokens=False)["input_ids"]

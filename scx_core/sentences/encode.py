@@ -160,9 +160,23 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str, end: s
     The label is text, whatever it spells; of the end, what is a special token of the tokenizer is that token.
     """
     stop = "." if end.startswith(".") else ""
-    ids = tokenizer(f"{lead}{label}{stop}", **AS_TEXT)["input_ids"]
     control = end.removeprefix(".")
+    ids = _text_ids(tokenizer, f"{lead}{label}{stop}")
     return (*ids, *(tokenizer.convert_tokens_to_ids([control]) if control else ()))
+
+
+def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of text. One that spells a control token, also one that the tokenizer does not call special, is cut
+    behind its first sign and so stays text."""
+    parts = [text]
+    for token in tokenizer.get_added_vocab():
+        parts = [piece for part in parts for piece in _cut(part, token)]
+    return [token for part in parts for token in tokenizer(part, **AS_TEXT)["input_ids"]]
+
+
+def _cut(text: str, token: str) -> list[str]:
+    at = text.find(token) if len(token) > 1 and token.strip() else -1
+    return [text] if at < 0 else [text[: at + 1], *_cut(text[at + 1 :], token)]
 
 
 def pad_left(sequences: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> Padded:

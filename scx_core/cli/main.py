@@ -14,6 +14,7 @@ from scx_core import __version__
 from scx_core.cli import (
     annotate,
     atlas,
+    attributions,
     bench,
     circuit,
     compare,
@@ -54,6 +55,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     difference,
     heads,
     knockouts,
+    attributions,
     paths,
     connections,
     smallest,

@@ -61,8 +61,9 @@ class Sentence(NamedTuple):
 class Editor:
     """Writes edited sentences of a tracer's cells; the tokens of each gene are cut once."""
 
-    def __init__(self, tracer: Tracer) -> None:
-        self.tracer = tracer
+    def __init__(self, tracer: Tracer, nearest: int = 0) -> None:
+        """`nearest`: which of the neutral genes stands in, counted from the nearest (0)."""
+        self.tracer, self.nearest = tracer, nearest
         cfg, table = tracer.lm.sentence_config, tracer.table
         self.n_genes = cfg.n_genes
         words = Wording(
@@ -143,18 +144,18 @@ class Editor:
                 ids[span.start : span.end] = self.neutral(span.end - span.start, sentence).ids
         return tuple(ids)
 
-    def neutral(self, n_tokens: int, sentence: Sentence, skip: int = 0) -> Neutral:
-        """The neutral gene of so many tokens for a cell; `skip` asks for the next nearest ones."""
+    def neutral(self, n_tokens: int, sentence: Sentence) -> Neutral:
+        """The neutral gene of so many tokens for a cell."""
         found = self._neutrals().get(n_tokens, [])
         held = set(sentence.cell.genes)
         free = [one for one in found if one.gene not in held]
         if free or found:
-            return (free or found)[min(skip, len(free or found) - 1)]
+            return (free or found)[min(self.nearest, len(free or found) - 1)]
         if n_tokens < 2:
             raise ScxError("No gene of this table is one token.", "Use a knock-out by text.")
         most = max(n for n in self._neutrals() if n < n_tokens)
-        first = self.neutral(most, sentence, skip)
-        second = self.neutral(n_tokens - most, sentence, skip)
+        first = self.neutral(most, sentence)
+        second = self.neutral(n_tokens - most, sentence)
         return Neutral(f"{first.gene} {second.gene}", first.ids + second.ids)
 
     def _neutrals(self) -> dict[int, list[Neutral]]:

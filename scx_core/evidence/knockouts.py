@@ -21,7 +21,7 @@ from scx_core.circuits.target import TargetPlan
 from scx_core.errors import ScxError
 from scx_core.evidence.answer_tree import AnswerTree, answer_tree
 from scx_core.evidence.edits import Editor, Sentence
-from scx_core.evidence.reading import Read, read_edited
+from scx_core.evidence.reading import Read, answer_scores, read_edited
 from scx_core.language import answers_of
 from scx_core.runs.progress import Progress, silent
 
@@ -78,12 +78,12 @@ class Measurer:
         self.tracer, self.plan = tracer, plan
         self.editor = editor or Editor(tracer)
         self.tree = answer_tree(answers_of(tracer.lm, tracer.labels, tracer.lead), [plan.forced])
-        self._take = _target_at(self.tree, plan)
+        self.value = target_at(self.tree, plan)
         self._own = tracer.labels.index(plan.answer) if plan.answer in tracer.labels else None
 
     def read(self, sentence: Sentence, edited: Sequence[Sequence[int]]) -> Values:
         """Both measures of each edited prompt (token ids) of a cell, [R]."""
-        found = read_edited(self.tracer.lm, sentence.cell.ids, edited, self.tree, self._take)
+        found = read_edited(self.tracer.lm, sentence.cell.ids, edited, self.tree, self.value)
         return Values(found.value_R, self._log_odds(found))
 
     def _log_odds(self, found: Read) -> np.ndarray:
@@ -134,8 +134,17 @@ class Measurer:
         )
 
 
-def _target_at(tree: AnswerTree, plan: TargetPlan) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The target of the plan from logits at the nodes of the tree, [R, M, V] → [R]."""
+def target_at(tree: AnswerTree, plan: TargetPlan) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The target of the plan from logits at the nodes of the tree, [R, M, V] → float64 [R]."""
+    if plan.kind == "answer":
+        own = tree.labels.index(plan.answer)
+        against = [k for k, label in enumerate(tree.labels) if label in plan.against]
+
+        def log_odds(logits_RMV: torch.Tensor) -> torch.Tensor:
+            score_RK = answer_scores(logits_RMV, tree)
+            return score_RK[:, own] - score_RK[:, against].logsumexp(1)
+
+        return log_odds
     node = tree.place[tuple(plan.forced)]
     return lambda logits_RMV: target_values(logits_RMV[:, node].double(), plan)
 

@@ -74,7 +74,7 @@ def read_edited(
             prompts = [edited[r] for r in rows]
             logits_RMV = _logits(lm, kept, int(shared_R[rows[0]]), prompts, tree)
             for part, logits in zip(*_parts(rows, logits_RMV), strict=True):
-                found_RK[part] = _answers(logits, tree).cpu().numpy()
+                found_RK[part] = answer_scores(logits, tree).cpu().numpy()
                 value_R[part] = take(logits).double().cpu().numpy()
     return Read(found_RK, value_R)
 
@@ -113,7 +113,7 @@ def _beginning(lm: Language, ids: Sequence[int], length: int) -> DynamicCache:
             lm.model.base_model(
                 input_ids=ids_1P,
                 position_ids=torch.arange(length, device=lm.device)[None],
-                attention_mask=_masks(lm, torch.ones(1, length, length, dtype=torch.bool).tril(), length),
+                attention_mask=_causal(lm, length),
                 past_key_values=cache,
                 use_cache=True,
             )
@@ -156,7 +156,7 @@ def _logits(
     hidden_RMd = lm.model.base_model(
         input_ids=ids_RQ.to(lm.device),
         position_ids=at_RQ.to(lm.device),
-        attention_mask=_masks(lm, sees_RQK, shared, at_RQ, at_RK),
+        attention_mask=masks(lm, sees_RQK, at_RQ, at_RK),
         past_key_values=_repeated(kept, shared, n_rows),
         use_cache=True,
     ).last_hidden_state[:, S:]
@@ -165,26 +165,26 @@ def _logits(
     return logits_RMV if cap is None else cap * torch.tanh(logits_RMV / cap)
 
 
-def _masks(
-    lm: Language,
-    sees_RQK: torch.Tensor,
-    shared: int,
-    at_RQ: torch.Tensor | None = None,
-    at_RK: torch.Tensor | None = None,
-) -> Any:
-    """What the model adds to its attention scores; where windows slide, one for each kind of layer."""
+def _causal(lm: Language, length: int) -> Any:
+    at_1T = torch.arange(length)[None]
+    return masks(lm, torch.ones(1, length, length, dtype=torch.bool).tril(), at_1T, at_1T)
+
+
+def masks(lm: Language, sees_RQK: torch.Tensor, at_RQ: torch.Tensor, at_RK: torch.Tensor) -> Any:
+    """What the model adds to its attention scores, from what sees what and where in the text both stand.
+
+    One for each kind of layer where windows slide.
+    """
     config = lm.model.config
     window = getattr(config, "sliding_window", None)
     full = _added(lm, sees_RQK)
     if not getattr(config, "layer_types", None):
         return full
-    if at_RQ is None or at_RK is None:
-        at_RK = at_RQ = torch.arange(shared)[None]
-    masks = {"full_attention": full}
+    found = {"full_attention": full}
     if window:
         near_RQK = at_RK[:, None, :] > at_RQ[:, :, None] - window
-        masks["sliding_attention"] = _added(lm, sees_RQK & near_RQK)
-    return masks
+        found["sliding_attention"] = _added(lm, sees_RQK & near_RQK)
+    return found
 
 
 def _added(lm: Language, sees_RQK: torch.Tensor) -> torch.Tensor:
@@ -193,7 +193,7 @@ def _added(lm: Language, sees_RQK: torch.Tensor) -> torch.Tensor:
     return mask[:, None].to(lm.device)
 
 
-def _answers(logits_RMV: torch.Tensor, tree: AnswerTree) -> torch.Tensor:
+def answer_scores(logits_RMV: torch.Tensor, tree: AnswerTree) -> torch.Tensor:
     """Log-probability of every whole answer, float64 [R, K]."""
     logits_RMV = logits_RMV.double()
     node_E = torch.from_numpy(tree.edge_node_E).to(logits_RMV.device)

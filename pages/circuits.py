@@ -111,7 +111,8 @@ _READING = """
   attention carries what a gene's tokens write to other tokens.
 - **Top**: the answer, and what it stands against.
 - **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
-  the numbers.
+  the numbers. In a difference, orange is higher in the first type, blue in the second, and grey is what was
+  tested without a difference found.
 - **Effect**: the change of the answer's score in the frozen model, in logits, over all paths.
 - An effect is evidence about what the model uses, not about the biology of the cell.
 """

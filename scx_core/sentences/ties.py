@@ -67,4 +67,5 @@ def ties_of(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, seed: i
         return Ties(0.0, 0.0, 0.0, 0.0, 0)
     mean, n = float(member_C.mean()), len(rows)
     reach = 1.96 * float(member_C.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
-    return Ties(mean, max(0.0, mean - reach), min(1.0, mean + reach), float(place_C.mean()), n)
+    low, high = max(0.0, float(mean - reach)), min(1.0, float(mean + reach))
+    return Ties(mean, low, high, float(place_C.mean()), n)

@@ -14,6 +14,7 @@ from .markers import (
 )
 from .opening import open_cells
 from .overview import cell_map, genes_per_cell
+from .planted import PLANTED, RULES, Rule, planted_cells, rule_of
 from .sources import EMBEDDED
 from .split import Split, split_cells, with_choosing
 from .table import CellTable
@@ -21,10 +22,13 @@ from .uploads import keep_upload
 
 __all__ = [
     "EMBEDDED",
+    "PLANTED",
+    "RULES",
     "CellChoices",
     "CellTable",
     "Finding",
     "Markers",
+    "Rule",
     "Split",
     "all_markers",
     "cell_map",
@@ -34,6 +38,8 @@ __all__ = [
     "known_markers",
     "open_cells",
     "own_markers",
+    "planted_cells",
+    "rule_of",
     "shared_markers",
     "split_cells",
     "types_with",

@@ -11,6 +11,7 @@ from anndata import read_h5ad
 
 from ..errors import ScxError
 from .anndata_files import is_anndata, is_mudata, open_hdf5, read_h5ad_store, read_mudata, read_zarr_store
+from .planted import PLANTED, planted_store
 from .reading import reading
 from .store import Store, from_anndata
 from .tenx import MTX, find_mtx_parts, is_tenx, read_mtx_folder, read_tenx_h5
@@ -38,6 +39,8 @@ def open_store(source: Any, genome: str | None = None) -> Store:
         raise ScxError(f"Cells cannot be opened from a {type(source).__name__}.", f"Give {FORMATS}.")
     if str(source).strip() == EMBEDDED:
         return embedded_store()
+    if str(source).strip() == PLANTED:
+        return planted_store()
     path = _existing(str(source))
     # Any look into a damaged file can fail, the first as well as the last.
     with reading(path.name):

@@ -27,6 +27,8 @@ from scx_core.runs.files import read_json, sha256_of
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "models" / "embedded"
+# Models that ship with the software, by the word that stands for them.
+SHIPPED = {"embedded": EMBEDDED, "planted": EMBEDDED.parent / "planted"}
 SETTINGS_FILE = "scx.json"
 # A fast tokenizer, or what one is made from (SentencePiece); the first that is there counts.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -281,18 +283,18 @@ def load_language(
     prompt: str | None = None,
     n_genes: int | None = None,
 ) -> Language:
-    """Load a model by folder, hub id, or "embedded".
+    """Load a model by folder, hub id, or "embedded" / "planted" (of simulated cells, with known rules).
 
     `prompt` (a template's name or text) and `n_genes` take the place of what the model or its contract says.
     Attention is eager, because the tracer reads the attention patterns. Raises ScxError when the folder lacks
     a file or a weight, the family is unknown, the tokenizer is another model's, the prompt of a Cell2Sentence
     checkpoint is not installed, or the hub cannot be reached.
     """
-    where = EMBEDDED if str(source) == "embedded" else Path(source)
+    where = SHIPPED.get(str(source), Path(source))
     local = where.is_dir()
     if local:
         _check_folder(where)
-    elif where.exists() or str(source).startswith((".", "/")) or str(source) == "embedded":
+    elif where.exists() or str(source).startswith((".", "/")) or str(source) in SHIPPED:
         raise ScxError(f"There is no model folder {where}.", "Check the path, or give a Hugging Face hub id.")
     name = str(where) if local else str(source)
     place = pick_device(device)

@@ -32,6 +32,25 @@ class RecipeConfig:
     width: int = option(128, "Width of the residual stream", minimum=16)
     layers: int = option(4, "Transformer blocks", minimum=1)
     heads: int = option(4, "Attention heads", minimum=1)
+    residual: str = option(
+        "parallel",
+        "Block form: parallel (the MLP reads what attention reads, as in Pythia) or sequential (the MLP reads "
+        "what attention wrote)",
+        choices=("parallel", "sequential"),
+    )
+    activation: str = option("gelu", "Activation of the MLPs", choices=("gelu", "relu"))
+    feedforward: int = option(4, "Neurons of an MLP per width of the residual stream", minimum=1)
+    attention: str = option(
+        "learned",
+        "Attention patterns: learned, or uniform (a plain mean of all tokens so far, so that whatever "
+        "combines genes lies in the MLPs)",
+        choices=("learned", "uniform"),
+    )
+    mlp_start: float = option(
+        1.0,
+        "Size of the MLPs' first weights at the start, over 0.02: small ones stay where GELU is all but a line",
+        minimum=0.0,
+    )
     vocabulary: int = option(
         0, "Tokens of the byte-pair encoding (0: 1,200, or 4,000 for more than 2,000 genes)", minimum=0
     )
@@ -39,7 +58,13 @@ class RecipeConfig:
     batch: int = option(16, "Cells in a step", minimum=1)
     learning_rate: float = option(1e-3, "Peak learning rate of AdamW", minimum=0.0)
     weight_decay: float = option(0.1, "Weight decay of the matrices", minimum=0.0)
+    attention_decay: float = option(
+        -1.0, "Weight decay of attention's matrices (below 0: as the others)", minimum=-1.0
+    )
     dropout: float = option(0.1, "Dropout of the residual branches while training", minimum=0.0, maximum=0.9)
+    attention_dropout: float = option(
+        0.0, "Dropout of attention patterns while training", minimum=0.0, maximum=0.9
+    )
     gene_dropout: float = option(
         0.35, "Share of genes left out of a sentence, anew at each reading", minimum=0.0, maximum=0.9
     )
@@ -76,22 +101,45 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCausalLM:
-    """A GPT-NeoX with Pythia's choices (parallel residual, rotary on a quarter of a head, untied)."""
+    """A GPT-NeoX with Pythia's choices (rotary on a quarter of a head, untied) and the recipe's block form."""
     torch.manual_seed(cfg.seed)
     config = GPTNeoXConfig(
         vocab_size=vocabulary,
         hidden_size=cfg.width,
-        intermediate_size=4 * cfg.width,
+        intermediate_size=cfg.feedforward * cfg.width,
         num_hidden_layers=cfg.layers,
         num_attention_heads=cfg.heads,
         max_position_embeddings=context,
-        use_parallel_residual=True,
+        use_parallel_residual=cfg.residual == "parallel",
+        hidden_act=cfg.activation,
         hidden_dropout=cfg.dropout,
+        attention_dropout=cfg.attention_dropout,
         tie_word_embeddings=False,
         bos_token_id=0,
         eos_token_id=0,
     )
-    return GPTNeoXForCausalLM(config)
+    model = GPTNeoXForCausalLM(config)
+    if cfg.mlp_start != 1.0:
+        with torch.no_grad():
+            for block in model.gpt_neox.layers:
+                block.mlp.dense_h_to_4h.weight.mul_(cfg.mlp_start)
+    if cfg.attention == "uniform":
+        _uniform_attention(model, cfg)
+    return model
+
+
+def _uniform_attention(model: GPTNeoXForCausalLM, cfg: RecipeConfig) -> None:
+    """Queries of zero, and no gradient for them: every score is 0, every pattern the mean so far."""
+    head = cfg.width // cfg.heads
+    for block in model.gpt_neox.layers:
+        packed = block.attention.query_key_value  # rows run over (head, q|k|v, k)
+        for parameter in (packed.weight, packed.bias):
+            kept = torch.ones_like(parameter).view(cfg.heads, 3, head, -1)
+            kept[:, 0] = 0
+            kept = kept.view_as(parameter)
+            with torch.no_grad():
+                parameter.mul_(kept)
+            parameter.register_hook(lambda gradient, kept=kept: gradient * kept.to(gradient.device))
 
 
 class Step(NamedTuple):
@@ -175,13 +223,17 @@ def weighted_loss(logits_BTV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor,
 
 
 def make_optimizer(model: torch.nn.Module, cfg: RecipeConfig) -> torch.optim.AdamW:
-    """AdamW with weight decay on the matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    """AdamW with weight decay on the matrices only; attention's can have one of their own."""
+    named = list(model.named_parameters())
+    own = cfg.attention_decay >= 0
+    attention = [p for name, p in named if p.ndim >= 2 and own and ".attention." in name]
+    matrices = [p for name, p in named if p.ndim >= 2 and not (own and ".attention." in name)]
     groups = [
         {"params": matrices, "weight_decay": cfg.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if attention:
+        groups.append({"params": attention, "weight_decay": cfg.attention_decay})
     return torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.98))
 
 

@@ -23,6 +23,7 @@ MODELS = Path(__file__).resolve().parents[2] / "models"
 EMBEDDED_SETS = {
     "embedded": MODELS / "embedded-transcoders",
     "embedded-paper": MODELS / "embedded-transcoders-paper",
+    "planted": MODELS / "planted-transcoders",
 }
 
 
@@ -42,7 +43,7 @@ def save_set(
 def load_set(
     source: Path | str = "embedded", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TranscoderSet:
-    """The set in a folder, or "embedded" / "embedded-paper". Also reads the layouts of circuit-tracer,
+    """The set in a folder, or "embedded" / "embedded-paper" / "planted". Also reads the layouts of circuit-tracer,
     sparsify and SAELens (no scx.json).
 
     Raises ScxError naming the file when a layer is missing, broken, or holds what is not known here.

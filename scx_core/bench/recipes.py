@@ -1,0 +1,231 @@
+"""Recipes for the embedded model, side by side: how much of what its MLPs do can linear maps do as well?
+
+A model whose MLPs are nearly linear cannot show that transcoder features matter. Here a recipe is trained,
+and judged on a *choosing* split carved from the training cells: the held-out cells of the default are never
+looked at, so that its figures stay honest after the choice.
+
+Legend: N counted positions, d residual width, B cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from scx_core.cells import CellTable, open_cells, split_cells
+from scx_core.language import Language, captured_mlps, load_language, predicted, replaced_mlps, score_labels
+from scx_core.language.recipe import RecipeConfig
+from scx_core.language.taps import Stand_in
+from scx_core.language.training import train_model
+from scx_core.runs import Progress, RunFolder, silent, to_dict, write_json
+from scx_core.sentences import SentenceConfig
+from scx_core.validation.losses import hidden_states, token_losses
+from scx_core.validation.texts import Texts, batches, lead_of
+
+# Of the training cells, the share that recipes are chosen on; seed of that split.
+CHOOSING, CHOOSING_SEED = 0.1, 1
+BATCH = 8
+
+
+class LinearMaps:
+    """The least-squares map with intercept of every MLP, from sums over the positions of any cells."""
+
+    def __init__(self, n_layers: int, width: int) -> None:
+        self.xx_Ldd = torch.zeros(n_layers, width + 1, width + 1, dtype=torch.float64)
+        self.xy_Ldd = torch.zeros(n_layers, width + 1, width, dtype=torch.float64)
+
+    def add(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
+        """Each [N, d], a layer an entry."""
+        for k, (x_Nd, y_Nd) in enumerate(zip(inputs, outputs, strict=True)):
+            x_Nd = torch.cat([x_Nd, torch.ones_like(x_Nd[:, :1])], 1).double()
+            self.xx_Ldd[k] += x_Nd.T @ x_Nd
+            self.xy_Ldd[k] += x_Nd.T @ y_Nd.double()
+
+    def stand_ins(self) -> dict[int, Stand_in]:
+        """One for each layer."""
+        found: dict[int, Stand_in] = {}
+        for k in range(len(self.xx_Ldd)):
+            w_dd = torch.linalg.lstsq(self.xx_Ldd[k], self.xy_Ldd[k], driver="gelsd").solution.float()
+            found[k] = lambda x_BTd, w_dd=w_dd: x_BTd @ w_dd[:-1] + w_dd[-1]
+        return found
+
+    def means(self) -> dict[int, Stand_in]:
+        """Every MLP's mean output, whatever it reads."""
+        n_L = self.xx_Ldd[:, -1, -1]
+        mean_Ld = (self.xy_Ldd[:, -1] / n_L[:, None]).float()
+        return {k: (lambda x_BTd, m_d=mean_Ld[k]: m_d.expand_as(x_BTd)) for k in range(len(mean_Ld))}
+
+
+class Judged(NamedTuple):
+    """One model on the choosing cells. CE in nats a token over all tokens; accuracies and agreements (with
+    the original model's own answers) as shares of `n` cells; `tokens` a cell with its answer."""
+
+    n: int
+    tokens: float
+    ce: dict[str, float]
+    recovered: dict[str, float]
+    accuracy: dict[str, float]
+    agreement: dict[str, float]
+    fvu: tuple[float, ...]
+
+
+@torch.no_grad()
+def fit_linear(lm: Language, table: CellTable, rows: np.ndarray) -> LinearMaps:
+    """Linear maps of all MLPs, fitted on all positions of the whole texts of `rows`."""
+    maps = LinearMaps(lm.facts.n_layers, lm.facts.width)
+    for texts in _texts(lm, table, rows):
+        with captured_mlps(lm) as io:
+            hidden_states(lm, texts)
+        real_BT = texts.real_BT.bool()
+        maps.add([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs])
+    return maps
+
+
+def _texts(lm: Language, table: CellTable, rows: np.ndarray):
+    lead = lead_of(lm, table, rows, lm.labels)
+    return batches(lm, table, rows, lm.labels, lead, BATCH)
+
+
+@torch.no_grad()
+def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray) -> Judged:
+    """Every MLP of `lm` replaced at once on the cells `rows`: by zero, its mean, its linear map."""
+    maps = fit_linear(lm, table, fit_rows)
+    linear = maps.stand_ins()
+    layers = range(lm.facts.n_layers)
+    ways: dict[str, dict[int, Stand_in]] = {
+        "original": {},
+        "linear": linear,
+        "mean": maps.means(),
+        "zero": dict.fromkeys(layers, torch.zeros_like),
+    }
+    sums, guesses = dict.fromkeys(ways, 0.0), {name: [] for name in ways}
+    truth: list[str] = []
+    n_tokens = 0
+    error_L, spread = np.zeros(len(layers)), [[] for _ in layers]
+    lead = lead_of(lm, table, rows, lm.labels)
+    for texts in _texts(lm, table, rows):
+        truth += texts.labels
+        n_tokens += len(texts.target_N)
+        for name, stand_ins in ways.items():
+            with captured_mlps(lm) as io:
+                hidden_Nd = hidden_states(lm, texts, stand_ins)
+            if name == "original":
+                _linear_error(io, texts, linear, error_L, spread)
+            sums[name] += float(token_losses(lm, hidden_Nd, texts.target_N)[0].sum())
+            with replaced_mlps(lm, stand_ins):
+                scores_BK = score_labels(lm, texts.cells, lm.labels, lead, batch=BATCH)
+            guesses[name] += predicted(scores_BK, lm.labels)
+    ce = {name: total / n_tokens for name, total in sums.items()}
+    whole = ce["zero"] - ce["original"]
+    said = {name: np.array(found) for name, found in guesses.items()}
+    spread_L = [float(torch.cat(part).var(0, correction=0).sum() * n_tokens) for part in spread]
+    return Judged(
+        n=len(truth),
+        tokens=n_tokens / len(truth),
+        ce=ce,
+        recovered={name: (ce["zero"] - value) / whole for name, value in ce.items()},
+        accuracy={name: float((found == np.array(truth)).mean()) for name, found in said.items()},
+        agreement={name: float((found == said["original"]).mean()) for name, found in said.items()},
+        fvu=tuple(float(e / s) for e, s in zip(error_L, spread_L, strict=True)),
+    )
+
+
+def _linear_error(io, texts: Texts, linear, error_L: np.ndarray, spread: list[list[torch.Tensor]]) -> None:
+    real_BT = texts.real_BT.bool()
+    for k, (x_BTd, y_BTd) in enumerate(zip(io.inputs, io.outputs, strict=True)):
+        y_Nd = y_BTd[real_BT].double()
+        error_L[k] += float((linear[k](x_BTd[real_BT]).double() - y_Nd).square().sum())
+        spread[k].append(y_Nd)
+
+
+def choosing_split(table: CellTable, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows to train on, rows to choose on), both from the training cells `train`; stratified."""
+    rng = np.random.default_rng(CHOOSING_SEED)
+    chosen: list[int] = []
+    for label in sorted(set(table.labels[train].tolist())):
+        mine = train[table.labels[train] == label]
+        chosen += rng.permutation(mine)[: max(1, round(CHOOSING * len(mine)))].tolist()
+    out = np.isin(train, chosen)
+    return train[~out], train[out]
+
+
+def try_recipe(
+    name: str,
+    recipe: RecipeConfig,
+    sentences: SentenceConfig,
+    folder: Path,
+    table: CellTable | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train a recipe without the choosing cells, judge it on them, and keep `judged.json` in `folder`/`name`.
+
+    A run that is there goes on from its last checkpoint.
+    """
+    table = table or open_cells("embedded")
+    fit, choose = choosing_split(table, split_cells(table).train)
+    since = time.process_time()
+    run = (
+        RunFolder.open(folder / name)
+        if (folder / name).exists()
+        else RunFolder.create(folder, "recipe", recipe, name)
+    )
+    model = run.path / "model"
+    if (model / "scx.json").exists():
+        lm = load_language(model, "cpu")
+    else:
+        trained = train_model(run, table, fit, model, recipe, sentences, name=name, progress=progress)
+        assert trained is not None  # nobody asks it to stop
+        lm = trained
+    minutes = (time.process_time() - since) / 60
+    judged = judge(lm, table, choose, fit)
+    found = {
+        "name": name,
+        "recipe": to_dict(recipe),
+        "sentences": to_dict(sentences),
+        "parameters": sum(p.numel() for p in lm.model.parameters()),
+        "cpu_minutes": minutes,
+        **judged._asdict(),
+    }
+    write_json(run.path / "judged.json", found)
+    return found
+
+
+def parse(settings: Sequence[str]) -> tuple[RecipeConfig, SentenceConfig]:
+    """Settings such as `vocabulary=400` or `n_genes=100` over the defaults."""
+    kinds = {"str": str, "int": int, "float": float}
+    recipe, sentences = RecipeConfig(), SentenceConfig()
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        holder = recipe if hasattr(recipe, key) else sentences
+        changed = {key: kinds[type(getattr(holder, key)).__name__](value)}
+        if holder is recipe:
+            recipe = dataclasses.replace(recipe, **changed)
+        else:
+            sentences = dataclasses.replace(sentences, **changed)
+    return recipe, sentences
+
+
+def row(found: dict[str, Any]) -> str:
+    """One line of the table."""
+    ce, part = found["ce"], found["recovered"]
+    return (
+        f"{found['name']}: acc {found['accuracy']['original']:.3f} n={found['n']} | linear CE "
+        f"{part['linear']:.3f} agree {found['agreement']['linear']:.3f} acc {found['accuracy']['linear']:.3f} | "
+        f"mean {part['mean']:.3f} {found['agreement']['mean']:.3f} | zero {found['agreement']['zero']:.3f} | ce "
+        f"{ce['original']:.3f} {ce['linear']:.3f} {ce['mean']:.3f} {ce['zero']:.3f} | fvu "
+        + " ".join(f"{f:.2f}" for f in found["fvu"])
+        + f" | {found['tokens']:.0f} tok, {found['cpu_minutes']:.1f} min"
+    )
+
+
+if __name__ == "__main__":
+    import sys
+
+    where, label, *given = sys.argv[1:]
+    print(row(try_recipe(label, *parse(given), Path(where))), flush=True)

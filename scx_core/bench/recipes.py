@@ -25,41 +25,14 @@ from scx_core.language.taps import Stand_in
 from scx_core.language.training import train_model
 from scx_core.runs import Progress, RunFolder, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
+from scx_core.validation.baselines import Affine, LinearSums
+from scx_core.validation.intervals import wilson
 from scx_core.validation.losses import hidden_states, token_losses
 from scx_core.validation.texts import Texts, batches, lead_of
 
 # Of the training cells, the share that recipes are chosen on; seed of that split.
 CHOOSING, CHOOSING_SEED = 0.1, 1
 BATCH = 8
-
-
-class LinearMaps:
-    """The least-squares map with intercept of every MLP, from sums over the positions of any cells."""
-
-    def __init__(self, n_layers: int, width: int) -> None:
-        self.xx_Ldd = torch.zeros(n_layers, width + 1, width + 1, dtype=torch.float64)
-        self.xy_Ldd = torch.zeros(n_layers, width + 1, width, dtype=torch.float64)
-
-    def add(self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]) -> None:
-        """Each [N, d], a layer an entry."""
-        for k, (x_Nd, y_Nd) in enumerate(zip(inputs, outputs, strict=True)):
-            x_Nd = torch.cat([x_Nd, torch.ones_like(x_Nd[:, :1])], 1).double()
-            self.xx_Ldd[k] += x_Nd.T @ x_Nd
-            self.xy_Ldd[k] += x_Nd.T @ y_Nd.double()
-
-    def stand_ins(self) -> dict[int, Stand_in]:
-        """One for each layer."""
-        found: dict[int, Stand_in] = {}
-        for k in range(len(self.xx_Ldd)):
-            w_dd = torch.linalg.lstsq(self.xx_Ldd[k], self.xy_Ldd[k], driver="gelsd").solution.float()
-            found[k] = lambda x_BTd, w_dd=w_dd: x_BTd @ w_dd[:-1] + w_dd[-1]
-        return found
-
-    def means(self) -> dict[int, Stand_in]:
-        """Every MLP's mean output, whatever it reads."""
-        n_L = self.xx_Ldd[:, -1, -1]
-        mean_Ld = (self.xy_Ldd[:, -1] / n_L[:, None]).float()
-        return {k: (lambda x_BTd, m_d=mean_Ld[k]: m_d.expand_as(x_BTd)) for k in range(len(mean_Ld))}
 
 
 class Judged(NamedTuple):
@@ -76,15 +49,16 @@ class Judged(NamedTuple):
 
 
 @torch.no_grad()
-def fit_linear(lm: Language, table: CellTable, rows: np.ndarray) -> LinearMaps:
-    """Linear maps of all MLPs, fitted on all positions of the whole texts of `rows`."""
-    maps = LinearMaps(lm.facts.n_layers, lm.facts.width)
+def fit_linear(lm: Language, table: CellTable, rows: np.ndarray) -> list[LinearSums]:
+    """The sums that give each MLP's linear map and mean, over all positions of the whole texts of `rows`."""
+    sums = [LinearSums() for _ in range(lm.facts.n_layers)]
     for texts in _texts(lm, table, rows):
         with captured_mlps(lm) as io:
             hidden_states(lm, texts)
         real_BT = texts.real_BT.bool()
-        maps.add([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs])
-    return maps
+        for layer, x_BTd, y_BTd in zip(sums, io.inputs, io.outputs, strict=True):
+            layer.add(x_BTd[real_BT], y_BTd[real_BT])
+    return sums
 
 
 def _texts(lm: Language, table: CellTable, rows: np.ndarray):
@@ -95,13 +69,13 @@ def _texts(lm: Language, table: CellTable, rows: np.ndarray):
 @torch.no_grad()
 def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray) -> Judged:
     """Every MLP of `lm` replaced at once on the cells `rows`: by zero, its mean, its linear map."""
-    maps = fit_linear(lm, table, fit_rows)
-    linear = maps.stand_ins()
+    sums_L = fit_linear(lm, table, fit_rows)
+    linear: dict[int, Stand_in] = {k: one.solved() for k, one in enumerate(sums_L)}
     layers = range(lm.facts.n_layers)
     ways: dict[str, dict[int, Stand_in]] = {
         "original": {},
         "linear": linear,
-        "mean": maps.means(),
+        "mean": {k: Affine(one.mean_y_d.float()) for k, one in enumerate(sums_L)},
         "zero": dict.fromkeys(layers, torch.zeros_like),
     }
     sums, guesses = dict.fromkeys(ways, 0.0), {name: [] for name in ways}
@@ -213,14 +187,20 @@ def parse(settings: Sequence[str]) -> tuple[RecipeConfig, SentenceConfig]:
 
 def row(found: dict[str, Any]) -> str:
     """One line of the table."""
-    ce, part = found["ce"], found["recovered"]
-    return (
-        f"{found['name']}: acc {found['accuracy']['original']:.3f} n={found['n']} | linear CE "
-        f"{part['linear']:.3f} agree {found['agreement']['linear']:.3f} acc {found['accuracy']['linear']:.3f} | "
-        f"mean {part['mean']:.3f} {found['agreement']['mean']:.3f} | zero {found['agreement']['zero']:.3f} | ce "
-        f"{ce['original']:.3f} {ce['linear']:.3f} {ce['mean']:.3f} {ce['zero']:.3f} | fvu "
-        + " ".join(f"{f:.2f}" for f in found["fvu"])
-        + f" | {found['tokens']:.0f} tok, {found['cpu_minutes']:.1f} min"
+    ce, part, same, right = (found[key] for key in ("ce", "recovered", "agreement", "accuracy"))
+    low, high = wilson(round(right["original"] * found["n"]), found["n"])
+    return " | ".join(
+        (
+            found["name"],
+            f"{right['original']:.3f} [{low:.2f}, {high:.2f}]",
+            *(f"{part[way]:.3f}" for way in ("linear", "mean")),
+            *(f"{same[way]:.3f}" for way in ("linear", "mean", "zero")),
+            *(f"{right[way]:.3f}" for way in ("linear", "mean", "zero")),
+            " ".join(f"{ce[way]:.2f}" for way in ("original", "linear", "mean", "zero")),
+            " ".join(f"{share:.2f}" for share in found["fvu"]),
+            f"{found['tokens']:.0f}",
+            f"{found['cpu_minutes']:.1f}",
+        )
     )
 
 

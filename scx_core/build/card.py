@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from scx_core.build.config import BuildConfig
-from scx_core.cells import CellTable, Split
+from scx_core.cells import PLANTED, RULES, CellTable, Split
 from scx_core.language import Language
 from scx_core.validation import PAPER
 
@@ -30,6 +30,14 @@ inside the scanpy package (BSD-3-Clause). The cells are a sample of the 68k PBMC
 (doi 10.1038/ncomms14049), published by 10x Genomics under CC BY 4.0. Labels: `obs.bulk_labels`, by
 correlation with sorted bulk populations; the T-cell subtypes are uncertain, so no model can be right about
 all of them."""
+_RULE_WORDS = "\n".join(f"- {rule.name}: {rule.words} ({', '.join(rule.genes)})" for rule in RULES)
+PLANTED_DATA = f"""Simulated cells, made by `scx_core/cells/planted.py` at each opening: nothing here is biology.
+Each cell belongs to one rule and is on or off by its truth table:
+
+{_RULE_WORDS}
+
+A passenger gene goes with each label in most cells and decides nothing; the other genes are noise. Attention
+patterns are a plain mean, so that whatever combines genes lies in the MLPs."""
 LICENCE_TAG = "license: bsd-3-clause\n"
 OWN_LICENCE = (
     "The code that trained it is BSD-3-Clause. What may be done with the weights depends on the cells."
@@ -58,13 +66,12 @@ def card(lm: Language, table: CellTable, split: Split, cfg: BuildConfig, figures
     """The README.md of a built model."""
     counts = ", ".join(f"{name} {count}" for name, count in table.cells_per_type().items())
     recipe, sentences = cfg.recipe, cfg.sentences
-    data = (
-        EMBEDDED_DATA
-        if cfg.data == "embedded"
-        else f"{table.name}: {table.n_cells:,} {table.unit}s × {table.n_genes:,} genes."
+    data = {"embedded": EMBEDDED_DATA, PLANTED: PLANTED_DATA}.get(
+        cfg.data, f"{table.name}: {table.n_cells:,} {table.unit}s × {table.n_genes:,} genes."
     )
-    own = cfg.data != "embedded"
-    rebuild = f"demo build --data {table.name}" if own else "demo build"
+    own = cfg.data not in ("embedded", PLANTED)
+    rebuild = f"demo build --data {table.name if own else cfg.data}"
+    rebuild = rebuild.removesuffix(" --data embedded")
     install = "" if own else " --install"
     source = "the same cells" if own else "the package data"
     parameters = sum(p.numel() for p in lm.model.parameters())
@@ -75,7 +82,7 @@ tags: [single-cell, cell2sentence, gpt_neox, transcoders]
 # {lm.name}
 
 A small model that reads a cell as its genes ranked by expression and answers with the cell type:
-GPT-NeoX with parallel residual, {recipe.layers} layers × {recipe.width}, {parameters:,} parameters,
+GPT-NeoX with {recipe.residual} residual, {recipe.layers} layers × {recipe.width}, {parameters:,} parameters,
 byte-level BPE of {len(lm.tokenizer)} tokens, the top {sentences.n_genes} genes of a cell. It exists so that
 circuits can be traced on a laptop; it is no tool for annotating cells.
 

@@ -30,7 +30,8 @@ PASSENGER = 0.8
 class Rule(NamedTuple):
     """A label's law: `active` says for the presence of `genes` (in order) whether a cell is on.
 
-    `marker` is in all cells of the rule and in no others; `passenger` goes with the label and decides nothing.
+    `marker` is in all cells of the rule and in no others; `passenger` goes with the label and decides
+    nothing.
     """
 
     name: str

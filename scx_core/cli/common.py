@@ -42,7 +42,8 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
         "--data",
         default="embedded",
         metavar="PATH",
-        help=".h5ad, .zarr, 10x .h5, or a folder with matrix.mtx (default: the embedded PBMCs)",
+        help=".h5ad, .zarr, 10x .h5, a folder with matrix.mtx, or planted: simulated "
+        "cells with known rules (default: the embedded PBMCs)",
     )
     add_arguments(group, CellChoices)
 
@@ -101,14 +102,19 @@ def open_language(args: argparse.Namespace) -> Language:
     from scx_core.language import load_language
 
     logging.disable_progress_bar()  # the environment's setting comes too late where it is imported already
-    return load_language(args.model, args.device)
+    return load_language(_of_data(args, args.model), args.device)
 
 
 def open_transcoders(args: argparse.Namespace, lm: Language) -> TranscoderSet:
     """The set of --transcoders, where the model is and in its precision."""
     from scx_core.transcoders import load_set
 
-    return load_set(args.transcoders, lm.device, lm.dtype)
+    return load_set(_of_data(args, args.transcoders), lm.device, lm.dtype)
+
+
+def _of_data(args: argparse.Namespace, source: str) -> str:
+    """The planted cells come with their own model and set, where no others are named."""
+    return "planted" if source == "embedded" and getattr(args, "data", None) == "planted" else source
 
 
 def open_tracer(args: argparse.Namespace) -> Tracer:

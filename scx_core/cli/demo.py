@@ -1,4 +1,5 @@
-"""`scx demo`: the embedded model's reasons for a few cell types; `scx demo build`: make such a model anew."""
+"""`scx demo`: the embedded model's reasons for a few cell types; `scx demo build`: make such a model anew;
+`scx demo planted`: methods scored on simulated cells whose rules are known."""
 
 from __future__ import annotations
 
@@ -19,17 +20,21 @@ STRONGEST = 10  # genes a type that are held against the marker lists
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
     """The command's parser."""
-    words = "show the strongest genes of each cell type; `demo build` trains a model and its transcoders"
+    words = (
+        "show the strongest genes of each cell type; `demo build` trains a model and its transcoders; "
+        "`demo planted` scores circuits, knock-outs and rivals on simulated cells whose rules are known"
+    )
     return subparsers.add_parser("demo", help=words, description=f"{words.capitalize()}.", fill=_options)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     from scx_core.build import BuildConfig
     from scx_core.circuits import ConsensusConfig
+    from scx_core.evidence.planted import PlantedConfig
     from scx_core.language.recipe import RecipeConfig
     from scx_core.sentences import SentenceConfig
 
-    parser.add_argument("action", nargs="?", choices=("show", "build"), default="show")
+    parser.add_argument("action", nargs="?", choices=("show", "build", "planted"), default="show")
     common.add_cells(parser)
     common.add_model(parser)
     common.add_transcoders(parser)
@@ -40,6 +45,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="cell type, may be given several times (default: all with known markers)",
     )
     add_arguments(show, ConsensusConfig, skip=("seed",))
+    add_arguments(parser.add_argument_group("planted"), PlantedConfig, skip=("cells", "seed"))
     build = parser.add_argument_group("build")
     build.add_argument("--run", metavar="FOLDER", help="begin or go on with the build in this folder")
     build.add_argument("--detach", action="store_true", help="build in the background and return at once")
@@ -58,8 +64,18 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Show or build."""
-    return _build(args) if args.action == "build" else _show(args)
+    """Show, build or score."""
+    return {"show": _show, "build": _build, "planted": _planted}[args.action](args)
+
+
+def _planted(args: argparse.Namespace) -> dict[str, Any]:
+    """Methods scored on the planted cells, whatever --data says: nowhere else is the truth known."""
+    from scx_core.cells import PLANTED
+    from scx_core.evidence.planted import PlantedConfig, score_planted
+
+    args.data = PLANTED
+    config = from_namespace(PlantedConfig, args)
+    return score_planted(common.open_tracer(args), config, common.progress_of(args))
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
@@ -93,6 +109,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.build import BuildConfig, build, install, new_build
     from scx_core.build.card import metrics_table
     from scx_core.build.pipeline import MODELS
+    from scx_core.cells import PLANTED
 
     folder = RunFolder.open(args.run) if args.run else new_build(_config(args), args.name, args.runs)
     if args.detach:
@@ -107,7 +124,8 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
         "table": metrics_table(figures, config.preset_names),
     }
     if args.install is not None:
-        name = "embedded" if config.data == "embedded" else config.name or Path(config.data).stem
+        shipped = config.data in ("embedded", PLANTED)
+        name = config.data if shipped else config.name or Path(config.data).stem
         target = Path(args.install) if args.install else MODELS
         result["installed"] = [str(path) for path in install(folder, target, name)]
     return result
@@ -116,23 +134,27 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
 def _config(args: argparse.Namespace) -> BuildConfig:
     """What the options ask for; the embedded model comes with the paper's preset beside its own."""
     from scx_core.build import BuildConfig
-    from scx_core.cells import CellChoices
+    from scx_core.build.planted import planted_config
+    from scx_core.cells import PLANTED, CellChoices
     from scx_core.language.recipe import RecipeConfig
     from scx_core.sentences import SentenceConfig
 
     given = argparse.Namespace(**{key: value for key, value in vars(args).items() if value is not None})
     base = BuildConfig(presets="recommended,paper") if args.data == "embedded" else BuildConfig()
+    base = planted_config() if args.data == PLANTED else base
     return dataclasses.replace(
         from_namespace(BuildConfig, given, base),
         data=common.absolute(args.data),
         cells=from_namespace(CellChoices, args),
-        sentences=from_namespace(SentenceConfig, args),
-        recipe=from_namespace(RecipeConfig, args),
+        sentences=from_namespace(SentenceConfig, args, base.sentences),
+        recipe=from_namespace(RecipeConfig, args, base.recipe),
     )
 
 
 def summary(result: dict[str, Any]) -> str:
     """The strongest genes of each type with their markers, or the figures of a build."""
+    if "rules" in result:
+        return _scores(result)
     if "types" in result:
         blocks = [
             f"{result['model']} on {result['data']}; known markers of the type stand in [brackets]. Their "
@@ -157,3 +179,38 @@ def _beside(counts: dict[str, Any] | None) -> str:
     from scx_core.circuits.marker_counts import MarkerCounts, count_words
 
     return "no list of known markers" if counts is None else count_words(MarkerCounts(**counts))
+
+
+def _scores(result: dict[str, Any]) -> str:
+    """The model's answers, then what each method finds of every rule, with intervals."""
+    from scx_core.evidence.planted import WORDS
+
+    answers = result["answers"]
+    lines = ["Simulated cells with known rules (nothing here is biology)"]
+    for name, found in answers["accuracy"].items():
+        same = answers["agreement"][name]
+        lines.append(f"label accuracy, {name}: {_share(found)}; agrees with the model in {_share(same)}")
+    worst = min(answers["truth_table"].items(), key=lambda item: item[1]["share"])
+    lines.append(f"worst row of a truth table, {worst[0]}: {_share(worst[1])}; guessing has 0.500")
+    rows: list[tuple[Any, ...]] = []
+    for rule in result["rules"].values():
+        for name, score in rule["scores"].items():
+            flips = "–" if score["flips"] is None else _interval(score["flips"])
+            rows.append((rule["words"], WORDS[name], _interval(score["recovered"]), flips, score["n"]))
+    for name, mean in result["mean"].items():
+        flips = "–" if mean["flips"] is None else f"{mean['flips']:.2f}"
+        rows.append(("mean of the rules", WORDS[name], f"{mean['recovered']:.2f}", flips, "–"))
+    table = common.columns(rows, ("rule", "method", "recovered", "flips (AUROC)", "cells"))
+    follows = ", ".join(
+        f"{rule['words']} {_share(rule['model_follows'])}" for rule in result["rules"].values()
+    )
+    return "\n".join([*lines, "", table, "", f"the model follows the rule without one gene: {follows}"])
+
+
+def _share(found: dict[str, float]) -> str:
+    return f"{found['share']:.3f} [{found['low']:.3f}, {found['high']:.3f}] of {found['n']}"
+
+
+def _interval(found: Any) -> str:
+    middle, low, high = found
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"

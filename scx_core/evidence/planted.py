@@ -133,8 +133,8 @@ def _linear_tracer(tracer: Tracer, rows: np.ndarray) -> Tracer:
 
 
 def _answers(tracer: Tracer, linear: Tracer, rows: np.ndarray) -> dict[str, Any]:
-    """Whole-answer accuracy of the model, and with linear maps, transcoders or nothing as its MLPs; the rows of
-    the truth tables one by one; with guesses among a rule's two labels as the baseline."""
+    """Whole-answer accuracy of the model, and with linear maps, transcoders or nothing as its MLPs; the rows
+    of the truth tables one by one; with guesses among a rule's two labels as the baseline."""
     cells, truth = tracer.encode(rows), tracer.table.labels[rows]
     ways = {
         "model": {},
@@ -242,9 +242,7 @@ class _Knocked(NamedTuple):
     flipped: list[bool]
 
 
-def _knocked(
-    tracer: Tracer, plan: TargetPlan, cell: EncodedCell, out: Sequence[tuple[str, ...]]
-) -> _Knocked:
+def _knocked(tracer: Tracer, plan: TargetPlan, cell: EncodedCell, out: Sequence[tuple[str, ...]]) -> _Knocked:
     """The real model's target with genes taken out of the sentence (the next ones move up)."""
     lm, cfg = tracer.lm, tracer.lm.sentence_config
     sentences = [cell.genes, *([g for g in cell.genes if g not in gone] for gone in out)]
@@ -265,9 +263,7 @@ def _knocked(
     return _Knocked([whole - value for value in values[1:]], [whole * value < 0 for value in values[1:]])
 
 
-def _joint(
-    tracer: Tracer, plan: TargetPlan, cell: EncodedCell, alone: dict[str, float]
-) -> dict[str, float]:
+def _joint(tracer: Tracer, plan: TargetPlan, cell: EncodedCell, alone: dict[str, float]) -> dict[str, float]:
     """The most that a gene changes the target by, alone or with one other gene out already."""
     pairs = list(itertools.combinations(cell.genes, 2))
     both = _knocked(tracer, plan, cell, pairs).lost

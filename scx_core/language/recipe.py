@@ -34,8 +34,8 @@ class RecipeConfig:
     heads: int = option(4, "Attention heads", minimum=1)
     residual: str = option(
         "parallel",
-        "Block form: parallel (the MLP reads what attention reads, as in Pythia) or sequential (the MLP reads "
-        "what attention wrote)",
+        "Block form: parallel (the MLP reads what attention reads, as in Pythia) or sequential (the MLP "
+        "reads what attention wrote)",
         choices=("parallel", "sequential"),
     )
     activation: str = option("gelu", "Activation of the MLPs", choices=("gelu", "relu"))
@@ -48,7 +48,7 @@ class RecipeConfig:
     )
     mlp_start: float = option(
         1.0,
-        "Size of the MLPs' first weights at the start, over 0.02: small ones stay where GELU is all but a line",
+        "Size of the MLPs' first weights at the start, over 0.02: small ones stay where GELU is nearly a line",
         minimum=0.0,
     )
     vocabulary: int = option(
@@ -101,7 +101,7 @@ def train_tokenizer(texts: Iterator[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCausalLM:
-    """A GPT-NeoX with Pythia's choices (rotary on a quarter of a head, untied) and the recipe's block form."""
+    """A GPT-NeoX with Pythia's choices (rotary on a quarter of a head, untied) and the recipe's blocks."""
     torch.manual_seed(cfg.seed)
     config = GPTNeoXConfig(
         vocab_size=vocabulary,

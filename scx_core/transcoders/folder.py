@@ -43,8 +43,8 @@ def save_set(
 def load_set(
     source: Path | str = "embedded", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> TranscoderSet:
-    """The set in a folder, or "embedded" / "embedded-paper" / "planted". Also reads the layouts of circuit-tracer,
-    sparsify and SAELens (no scx.json).
+    """The set in a folder, or "embedded" / "embedded-paper" / "planted". Also reads the layouts of
+    circuit-tracer, sparsify and SAELens (no scx.json).
 
     Raises ScxError naming the file when a layer is missing, broken, or holds what is not known here.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import loaders
+from pages.parts import loaders, sources
 from pages.parts.cell_source import cell_source
 from pages.parts.cell_views import cell_views
 from pages.parts.findings import check_list, draft, say_where, start_again
@@ -66,7 +66,7 @@ def _use(place: DeltaGenerator, table: CellTable, source: str, choices: CellChoi
     if place.button(
         "Use these cells", type="primary", width="stretch", disabled=not table.types, help=without
     ):
-        use(data=source, cells=choices)
+        use(cells=choices, **sources.with_cells(source, ctx))
         st.toast(f"{safe(table.name)} is in use now.")
         st.rerun()
 

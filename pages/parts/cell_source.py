@@ -1,28 +1,36 @@
-"""Where cells come from: embedded, a path on this computer, or an upload."""
+"""Where cells come from: embedded, simulated with known rules, a path on this computer, or an upload."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from pages.parts.session import context
-from scx_core.cells import EMBEDDED, keep_upload
+from scx_core.cells import EMBEDDED, PLANTED, keep_upload
 from scx_core.runs import runs_root
 
-EMBEDDED_WORDS, PATH_WORDS, UPLOAD_WORDS = "Embedded", "A path on this computer", "Upload"
+EMBEDDED_WORDS, PLANTED_WORDS = "Embedded", "Simulated"
+PATH_WORDS, UPLOAD_WORDS = "A path on this computer", "Upload"
+_SHIPPED = {EMBEDDED_WORDS: EMBEDDED, PLANTED_WORDS: PLANTED}
 _FORMATS = "h5ad, zarr, 10x h5, or a folder with matrix.mtx"
 
 
 def cell_source() -> str | None:
     """The source that is chosen, or None while there is none."""
-    ways = [EMBEDDED_WORDS, PATH_WORDS, UPLOAD_WORDS]
+    ways = [*_SHIPPED, PATH_WORDS, UPLOAD_WORDS]
     now = context().data
-    first = EMBEDDED_WORDS if now == EMBEDDED else PATH_WORDS
+    first = next((words for words, source in _SHIPPED.items() if source == now), PATH_WORDS)
     way = st.segmented_control("Where are the cells?", ways, default=first, required=True, key="cells way")
     if way == PATH_WORDS:
-        return _path("" if now == EMBEDDED else now)
+        return _path("" if now in _SHIPPED.values() else now)
     if way == UPLOAD_WORDS:
         return _upload()
-    return EMBEDDED
+    if way == PLANTED_WORDS:
+        st.info(
+            "Simulated cells whose labels follow rules that are known (A and B; A or B; A unless B; two of "
+            "three; A or B, not both), with a small model of their own. Nothing in them is biology: they "
+            "show whether a method finds what is there."
+        )
+    return _SHIPPED[way]
 
 
 def _path(now: str) -> str | None:

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from pages.parts.jobs import jobs
-from pages.parts.session import Context
+from pages.parts.session import Context, context
 from pages.parts.words import short
 from scx_core.cells import CellChoices
 from scx_core.runs import RunFolder, from_dict, runs_root
 
-_CELLS = {"embedded": "700 blood cells, embedded"}
-_MODELS = {"embedded": "embedded"}
-_SETS = {"embedded": "embedded", "embedded-paper": "embedded, paper preset"}
+_CELLS = {"embedded": "700 blood cells, embedded", "planted": "simulated cells, rules known"}
+_MODELS = {"embedded": "embedded", "planted": "of the simulated cells"}
+_SETS = {
+    "embedded": "embedded",
+    "embedded-paper": "embedded, paper preset",
+    "planted": "of the simulated cells",
+}
 
 
 def cells_name(source: str) -> str:
@@ -51,14 +55,14 @@ def device_name(wish: str) -> str:
 
 
 def models(ctx: Context) -> tuple[str, ...]:
-    """The embedded model, the models of finished builds, and the one in use."""
+    """The shipped models, those of finished builds, and the one in use."""
     built = [str(run.path / "model") for run in _done("build")]
-    return tuple(dict.fromkeys(("embedded", *built, ctx.model)))
+    return tuple(dict.fromkeys((*_MODELS, *built, ctx.model)))
 
 
 def sets(ctx: Context) -> tuple[str, ...]:
     """The sets that belong to the model in use."""
-    own = ("embedded", "embedded-paper") if ctx.model == "embedded" else ()
+    own = tuple(name for name in _SETS if name.split("-")[0] == ctx.model)
     built = [run for run in _done("build") if str(run.path / "model") == ctx.model]
     trained = [run for run in _done("train") if run.config.get("model") == ctx.model]
     folders = [str(run.path / "transcoders") for run in (*built, *trained)]
@@ -72,7 +76,16 @@ def following(name: str, source: str) -> dict[str, Any]:
     for run in _done("build"):
         if str(run.path / "model") == source:
             return built(run)
+    if source == "planted" or (source == "embedded" and context().data == "planted"):
+        return {"data": source, "cells": CellChoices(), "model": source, "transcoders": source}
     return {"model": source, "transcoders": "embedded"} if source == "embedded" else {"model": source}
+
+
+def with_cells(source: str, ctx: Context) -> dict[str, str]:
+    """The changes that come with other cells: the simulated ones have a model and a set of their own."""
+    if source == "planted" or (source == "embedded" and ctx.model == "planted"):
+        return {"data": source, "model": source, "transcoders": source}
+    return {"data": source}
 
 
 def built(run: RunFolder) -> dict[str, Any]:

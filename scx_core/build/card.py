@@ -31,7 +31,7 @@ inside the scanpy package (BSD-3-Clause). The cells are a sample of the 68k PBMC
 correlation with sorted bulk populations; the T-cell subtypes are uncertain, so no model can be right about
 all of them."""
 _RULE_WORDS = "\n".join(f"- {rule.name}: {rule.words} ({', '.join(rule.genes)})" for rule in RULES)
-PLANTED_DATA = f"""Simulated cells, made by `scx_core/cells/planted.py` at each opening: nothing here is biology.
+PLANTED_DATA = f"""Simulated cells, made by `scx_core/cells/planted.py` at each opening: no biology in them.
 Each cell belongs to one rule and is on or off by its truth table:
 
 {_RULE_WORDS}

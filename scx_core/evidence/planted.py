@@ -22,22 +22,20 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from scx_core.cells import PLANTED, RULES, CellTable, Rule, rule_of
 from scx_core.cells.differential import log_expression
 from scx_core.circuits import Tracer
-from scx_core.circuits.intervention import target_values
 from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import TargetPlan
 from scx_core.errors import ScxError
 from scx_core.evidence.gradients import gradient_times_input
+from scx_core.evidence.knockouts import Measurer
 from scx_core.evidence.linear import linear_set
-from scx_core.language import forward, predicted, replaced_mlps, score_labels
+from scx_core.language import predicted, replaced_mlps, score_labels
 from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
-from scx_core.sentences import EncodedCell, encode, pad_left
+from scx_core.sentences import EncodedCell
 from scx_core.validation.intervals import wilson
 from scx_core.validation.rows import draw_rows, held_out_rows
 
@@ -51,7 +49,6 @@ WORDS = {
 }
 LINEAR_CELLS = 300
 RESAMPLES = 500
-BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -170,15 +167,13 @@ def _score_rule(
     on, off = rule.labels
     cells, plan = tracer.encode(rows), tracer.plan(on, [off])
     flips = [_flips(rule, cell.genes) for cell in cells]
-    single = [_knocked(tracer, plan, cell, [(gene,) for gene in cell.genes]) for cell in cells]
+    measurer = Measurer(tracer, plan)
+    single = [_single(measurer, int(row)) for row in rows]
     strengths: dict[str, list[dict[str, float]]] = {
         "circuit": [_frozen(tracer, int(row), rule) for row in rows],
         "gradient": gradient_times_input(tracer.lm, plan, cells),
         "linear": [_frozen(linear, int(row), rule) for row in rows],
-        "knock-out": [
-            {gene: value for (gene,), value in zip([(g,) for g in cell.genes], one.lost, strict=True)}
-            for cell, one in zip(cells, single, strict=True)
-        ],
+        "knock-out": [lost for lost, _ in single],
     }
     strengths = {
         name: [{gene: abs(value) for gene, value in cell.items()} for cell in found]
@@ -187,22 +182,16 @@ def _score_rule(
     scores = [_score(name, found, rule, flips, cfg.seed) for name, found in strengths.items()]
     rng = np.random.default_rng(cfg.seed)
     some = np.sort(rng.permutation(len(cells))[: 2 * cfg.joint_cells])
-    joint = [
-        _joint(tracer, plan, cells[c], dict(zip(cells[c].genes, single[c].lost, strict=True))) for c in some
-    ]
+    joint = [_joint(measurer, int(rows[c]), single[c][0]) for c in some]
     scores.append(_score("joint", joint, rule, None, cfg.seed))
     scores.insert(3, _score_t_test(tracer.table, rule, train, cells, flips, cfg.seed))
-    right = [
-        flipped == truth[gene]
-        for truth, one, cell in zip(flips, single, cells, strict=True)
-        for gene, flipped in zip(cell.genes, one.flipped, strict=True)
+    both = [
+        (truth[gene], flipped)
+        for truth, (_, found) in zip(flips, single, strict=True)
+        for gene, flipped in found.items()
     ]
-    needed = [
-        flipped
-        for truth, one, cell in zip(flips, single, cells, strict=True)
-        for gene, flipped in zip(cell.genes, one.flipped, strict=True)
-        if truth[gene]
-    ]
+    right = [truth == flipped for truth, flipped in both]
+    needed = [flipped for truth, flipped in both if truth]
     return {
         "words": rule.words,
         "genes": rule.genes,
@@ -235,40 +224,21 @@ def _frozen(tracer: Tracer, row: int, rule: Rule) -> dict[str, float]:
     return {gene.gene: gene.effect for gene in tracer.gene_effects(row, on, [off])}
 
 
-class _Knocked(NamedTuple):
-    """For each set of genes taken out: what the target loses, and whether its sign changes."""
-
-    lost: list[float]
-    flipped: list[bool]
-
-
-def _knocked(tracer: Tracer, plan: TargetPlan, cell: EncodedCell, out: Sequence[tuple[str, ...]]) -> _Knocked:
-    """The real model's target with genes taken out of the sentence (the next ones move up)."""
-    lm, cfg = tracer.lm, tracer.lm.sentence_config
-    sentences = [cell.genes, *([g for g in cell.genes if g not in gone] for gone in out)]
-    values: list[float] = []
-    for start in range(0, len(sentences), BATCH):
-        prompts = [
-            plan.prompt_ids(
-                encode(lm.tokenizer, lm.prompt, genes, organism=tracer.table.organism, num_genes=cfg.n_genes)
-            )
-            for genes in sentences[start : start + BATCH]
-        ]
-        padded = pad_left(prompts, lm.pad_id)
-        ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
-        with torch.no_grad():
-            logits_BV = forward(lm, ids_BT, mask_BT, logits_to_keep=1)[:, -1]
-            values += target_values(logits_BV, plan).double().tolist()
-    whole = values[0]
-    return _Knocked([whole - value for value in values[1:]], [whole * value < 0 for value in values[1:]])
+def _single(measurer: Measurer, row: int) -> tuple[dict[str, float], dict[str, bool]]:
+    """What the real model's target loses without each gene, and whether its sign changes."""
+    found = measurer.singles(row, ways=("text",))
+    lost = {one.gene: float(one.text or 0.0) for one in found.genes}
+    return lost, {gene: found.target * (found.target - value) < 0 for gene, value in lost.items()}
 
 
-def _joint(tracer: Tracer, plan: TargetPlan, cell: EncodedCell, alone: dict[str, float]) -> dict[str, float]:
+def _joint(measurer: Measurer, row: int, alone: dict[str, float]) -> dict[str, float]:
     """The most that a gene changes the target by, alone or with one other gene out already."""
-    pairs = list(itertools.combinations(cell.genes, 2))
-    both = _knocked(tracer, plan, cell, pairs).lost
+    sentence = measurer.editor.sentence(row, extra=2)
+    pairs = list(itertools.combinations(alone, 2))
+    edited = [measurer.editor.together(sentence, pair, "text") for pair in pairs]
+    value_R = measurer.read(sentence, [sentence.cell.ids, *edited]).target
     found = {gene: abs(value) for gene, value in alone.items()}
-    for (a, b), value in zip(pairs, both, strict=True):
+    for (a, b), value in zip(pairs, (value_R[0] - value_R[1:]).tolist(), strict=True):
         found[a] = max(found[a], abs(value - alone[b]))
         found[b] = max(found[b], abs(value - alone[a]))
     return found

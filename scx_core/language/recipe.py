@@ -48,7 +48,7 @@ class RecipeConfig:
     )
     mlp_start: float = option(
         1.0,
-        "Size of the MLPs' first weights at the start, over 0.02: small ones stay where GELU is nearly a line",
+        "Size of the MLPs' first weights at the start, over 0.02: small ones keep GELU nearly a line",
         minimum=0.0,
     )
     vocabulary: int = option(

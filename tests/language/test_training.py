@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from scx_core.language.recipe import RecipeConfig, cells_of_step, training_batch
+from scx_core.language.recipe import (
+    RecipeConfig,
+    cells_of_step,
+    make_optimizer,
+    new_model,
+    training_batch,
+)
 from scx_core.language.training import train_model
 from scx_core.runs import RunFolder, read_jsonl
 from scx_core.sentences import SentenceConfig, make_prompt
@@ -80,3 +86,42 @@ def test_stopped_and_resumed_training_ends_with_the_same_bits(tmp_path):
     assert run.metrics() == other.metrics()
     assert resumed.labels == whole.labels == tiny_table(20).types
     assert resumed.sentence_config == SENTENCES
+
+
+def test_the_block_form_activation_and_start_are_as_asked():
+    plain, other = (
+        new_model(cfg, 330, 64)
+        for cfg in (TINY, replace(TINY, residual="sequential", activation="relu", mlp_start=3.0))
+    )
+    assert plain.config.use_parallel_residual and not other.config.use_parallel_residual
+    assert plain.config.hidden_act == "gelu" and other.config.hidden_act == "relu"
+    one, two = (model.gpt_neox.layers[0].mlp.dense_h_to_4h.weight for model in (plain, other))
+    assert torch.allclose(3 * one, two)
+
+
+def test_uniform_attention_stays_uniform_while_the_rest_is_trained():
+    cfg = replace(TINY, attention="uniform", layers=2)
+    model = new_model(cfg, 330, 64).train()
+    optimizer = make_optimizer(model, cfg)
+    before = model.gpt_neox.layers[1].attention.query_key_value.weight.detach().clone()
+    ids_BT = torch.randint(330, (2, 12), generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(ids_BT, labels=ids_BT).loss.backward()
+        optimizer.step()
+    assert not torch.equal(before, model.gpt_neox.layers[1].attention.query_key_value.weight)
+    model.set_attn_implementation("eager")
+    patterns = model.eval()(ids_BT, output_attentions=True).attentions
+    even_TT = torch.tril(torch.ones(12, 12)) / torch.arange(1, 13)[:, None]
+    assert all(torch.allclose(pattern, even_TT.expand_as(pattern), atol=1e-6) for pattern in patterns)
+
+
+def test_attention_can_have_a_weight_decay_of_its_own():
+    model = new_model(TINY, 330, 64)
+    assert {group["weight_decay"] for group in make_optimizer(model, TINY).param_groups} == {0.1, 0.0}
+    groups = make_optimizer(model, replace(TINY, attention_decay=0.5)).param_groups
+    sizes = {group["weight_decay"]: sum(p.numel() for p in group["params"]) for group in groups}
+    assert sizes[0.5] == sum(
+        p.numel() for name, p in model.named_parameters() if ".attention." in name and p.ndim >= 2
+    )
+    assert sum(sizes.values()) == sum(p.numel() for p in model.parameters())

@@ -134,14 +134,15 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
 def _config(args: argparse.Namespace) -> BuildConfig:
     """What the options ask for; the embedded model comes with the paper's preset beside its own."""
     from scx_core.build import BuildConfig
+    from scx_core.build.embedded import embedded_config
     from scx_core.build.planted import planted_config
     from scx_core.cells import PLANTED, CellChoices
     from scx_core.language.recipe import RecipeConfig
     from scx_core.sentences import SentenceConfig
 
     given = argparse.Namespace(**{key: value for key, value in vars(args).items() if value is not None})
-    base = BuildConfig(presets="recommended,paper") if args.data == "embedded" else BuildConfig()
-    base = planted_config() if args.data == PLANTED else base
+    shipped = {"embedded": embedded_config, PLANTED: planted_config}
+    base = shipped.get(args.data, BuildConfig)()
     return dataclasses.replace(
         from_namespace(BuildConfig, given, base),
         data=common.absolute(args.data),

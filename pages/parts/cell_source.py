@@ -27,8 +27,8 @@ def cell_source() -> str | None:
     if way == PLANTED_WORDS:
         st.info(
             "Simulated cells whose labels follow rules that are known (A and B; A or B; A unless B; two of "
-            "three; A or B, not both), with a small model of their own. Nothing in them is biology: they "
-            "show whether a method finds what is there."
+            "three), with a small model of their own. Nothing in them is biology: they show whether a method "
+            "finds what is there."
         )
     return _SHIPPED[way]
 

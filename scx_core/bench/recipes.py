@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from scx_core.bench.machine import machine
 from scx_core.cells import CellTable, open_cells, split_cells
+from scx_core.errors import ScxError
 from scx_core.language import Language, captured_mlps, load_language, predicted, replaced_mlps, score_labels
 from scx_core.language.recipe import RecipeConfig
 from scx_core.language.taps import Stand_in
 from scx_core.language.training import train_model
-from scx_core.runs import Progress, RunFolder, silent, to_dict, write_json
+from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.validation.baselines import Affine, LinearSums
 from scx_core.validation.intervals import wilson
@@ -33,6 +35,20 @@ from scx_core.validation.texts import Texts, batches, lead_of
 # Of the training cells, the share that recipes are chosen on; seed of that split.
 CHOOSING, CHOOSING_SEED = 0.1, 1
 BATCH = 8
+# What was tried, as changes of the defaults; `docs/recipes.md` has the table.
+_SPELLED = "vocabulary=400 residual=sequential"
+_TABLES = f"{_SPELLED} activation=relu mlp_start=4"
+_QUICK = "readings=4400"
+_SMALL = "batch=8 answer_weight=12 learning_rate=0.0015"
+VARIANTS: dict[str, str] = {
+    "base-q": _QUICK,
+    "v400-seq-100": f"{_QUICK} {_SPELLED} n_genes=100",
+    "v400-seq-100-start4": f"{_QUICK} {_SPELLED} n_genes=100 mlp_start=4",
+    "A-v400-80-seq-relu4-1h-3x128": f"{_QUICK} {_SMALL} {_TABLES} n_genes=80 heads=1 layers=3",
+    "B-v320-80-seq-relu4-4h-2x128": f"{_QUICK} {_SMALL} {_TABLES} vocabulary=320 n_genes=80 layers=2",
+    "C-1h-80-12k": f"readings=12000 {_SMALL} {_TABLES} n_genes=80 heads=1 layers=3",
+    "D-2h-100-12k": f"readings=12000 {_SMALL} {_TABLES} n_genes=100 heads=2 layers=3",
+}
 
 
 class Judged(NamedTuple):
@@ -204,8 +220,26 @@ def row(found: dict[str, Any]) -> str:
     )
 
 
-if __name__ == "__main__":
-    import sys
+def table_of(rows: Sequence[dict[str, Any]]) -> str:
+    """The table as Markdown."""
+    header = (
+        "recipe", "accuracy", "CE: linear", "CE: mean", "same: linear", "same: mean", "same: zero",
+        "right: linear", "right: mean", "right: zero", "CE of each", "FVU of linear", "tokens", "minutes",
+    )  # fmt: skip
+    return "\n".join(
+        [f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {row(found)} |" for found in rows)]
+    )
 
-    where, label, *given = sys.argv[1:]
-    print(row(try_recipe(label, *parse(given), Path(where))), flush=True)
+
+def bench_recipes(folder: Path, only: Sequence[str] = (), progress: Progress = silent) -> dict[str, Any]:
+    """Train and judge the variants of `only` (default: all) that `folder` does not have; the table of all
+    that it has. Raises ScxError for a name that is no variant."""
+    unknown = [name for name in only if name not in VARIANTS]
+    if unknown:
+        raise ScxError(f"There is no recipe {unknown[0]!r}.", f"Known: {', '.join(VARIANTS)}.")
+    for name in only or VARIANTS:
+        if not (folder / name / "judged.json").exists():
+            recipe, sentences = parse(VARIANTS[name].split())
+            try_recipe(name, recipe, sentences, folder, progress=progress)
+    done = [folder / name / "judged.json" for name in VARIANTS]
+    return {"machine": machine(), "recipes": [read_json(path) for path in done if path.exists()]}

@@ -1,10 +1,10 @@
 """Simulated cells whose labels follow known rules: the data set on which a circuit's truth is known.
 
-Every cell belongs to one of five rules, which a gene of its own marks, and is on or off by that rule's truth
-table over two or three genes that are there or not. The rules need non-linearity: a sum of single genes
-cannot tell them. Beside them stand distractors: rule genes of the other rules, noise genes, and for each rule
-a *passenger* that goes with the label in most cells and decides nothing, which a test for differential
-expression cannot tell from a rule gene.
+Every cell belongs to one of four rules, which a gene of its own marks, and is on or off by that rule's truth
+table over two or three genes that are there or not. What a gene means depends on the rule of its cell and on
+the rule's other genes, so no sum over single genes gives the labels. Beside them stand distractors: rule
+genes of the other rules, noise genes, and for each rule a *passenger* that goes with the label in most cells
+and decides nothing, which a test for differential expression cannot tell from a rule gene.
 
 Nothing here is biology, and the cells say so: their organism is "simulated".
 """
@@ -22,7 +22,7 @@ from .store import Store, from_anndata
 PLANTED = "planted"
 N_CELLS, SEED = 5000, 0
 ON, OFF = "on", "off"
-NOISE_GENES = tuple(f"NOISE{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWX")
+NOISE_GENES = tuple(f"NOISE{letter}" for letter in "ABCDEFGHIJKLMNOP")
 # Share of a rule's cells in which its passenger agrees with the label.
 PASSENGER = 0.8
 
@@ -70,7 +70,6 @@ RULES: tuple[Rule, ...] = (
     _rule("either", "A or B", 2, lambda a, b: a or b),
     _rule("unless", "A unless B", 2, lambda a, b: a and not b),
     _rule("twoof", "two of A, B, C", 3, lambda a, b, c: a + b + c >= 2),
-    _rule("xor", "A or B, not both", 2, lambda a, b: a != b),
 )
 
 

@@ -40,6 +40,8 @@ _WORDS = {
         f"{name[0].lower()}. {name.split(maxsplit=1)[1].lower()}",
     )
 }  # fmt: skip
+SIMULATED = "simulated"  # no species: cells that were made up, such as those of planted.py
+_WORDS[SIMULATED] = SIMULATED
 _IDS = {prefix: name for name, _, _, prefix in _SPECIES if prefix}
 _ASSEMBLIES = (
     (r"grch\d\d|hg(?:18|19|38)|t2t-chm13|chm13", HUMAN), (r"grcm\d\d|mm(?:9|10|39)", MOUSE),

@@ -10,6 +10,7 @@ from typing import Any
 from scx_core.cli import common, pareto
 from scx_core.cli.parser import Subparsers
 from scx_core.cli.smallest import WORDS, ahead, remains
+from scx_core.runs import runs_root
 
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
@@ -32,6 +33,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
             "kills",
             "atlas",
             "pareto",
+            "recipes",
         ),
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
@@ -40,7 +42,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes; "
         "kills: a training that is killed at random moments and resumed, held against the unbroken one; "
         "atlas: making a feature atlas by steps, and reading a generated one of 24 × 8,192 features; "
-        "pareto: every kind of set at several sparsities, trained and measured",
+        "pareto: every kind of set at several sparsities, trained and measured; recipes: small models by "
+        "how much of what their MLPs do linear maps do as well (--only NAME, --runs)",
     )
     parser.add_argument("--times", type=int, default=20, metavar="INT", help="kills (default: 20)")
     parser.add_argument("--type", help="cell type (default: the most frequent)")
@@ -94,6 +97,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.what == "pareto":
         return pareto.run(args)
+    if args.what == "recipes":
+        from scx_core.bench.recipes import bench_recipes
+
+        return bench_recipes(args.runs or runs_root() / "recipes", args.only, common.progress_of(args))
     if args.what == "kills":
         return _kills(args)
     if args.what == "circuits":
@@ -141,6 +148,10 @@ def _kills(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    if "recipes" in result:
+        from scx_core.bench.recipes import table_of
+
+        return f"{where}\n{table_of(result['recipes'])}"
     if "pareto" in result:
         return f"{where}\n{pareto.summary(result)}"
     if "tokens_per_second" in result:

@@ -125,7 +125,7 @@ def _check(tracer: Tracer) -> None:
 
 
 def _linear_tracer(tracer: Tracer, rows: np.ndarray) -> Tracer:
-    coders = linear_set(tracer.lm, tracer.encode(rows))
+    coders = linear_set(tracer.lm, tracer.table, rows)
     return replace(tracer, transcoders=coders, rep=replacement(tracer.lm, coders))
 
 

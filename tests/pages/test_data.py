@@ -126,3 +126,17 @@ def test_a_bad_file_gives_its_message_and_no_traceback(name: str, runs: Path, tm
     if bad.outcome == "rejected":
         usable = [found for found in app.button if found.label == "Use these cells" and not found.disabled]
         assert not usable
+
+
+def test_simulated_cells_bring_their_own_model_and_go_with_it(runs: Path) -> None:
+    app = open_page("data")
+    app.button_group[0].set_value("Simulated").run()
+    assert "Nothing in them is biology" in said(well(app))
+    assert "planted (simulated)" in said(app)
+    button(app, "Use these cells").click().run()
+    ctx = well(app).session_state[KEY]
+    assert (ctx.data, ctx.model, ctx.transcoders) == ("planted",) * 3
+    app.button_group[0].set_value("Embedded").run()
+    button(app, "Use these cells").click().run()
+    ctx = well(app).session_state[KEY]
+    assert (ctx.data, ctx.model, ctx.transcoders) == ("embedded",) * 3

@@ -204,17 +204,25 @@ def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> li
     if not (run.path / "metrics.json").exists():
         raise ScxError(f"The build {run.name} is not finished.", "Resume it first.")
     out = [models / name]
-    shutil.copytree(run.path / "model", out[0], dirs_exist_ok=True)
+    _replace(run.path / "model", out[0])
     shutil.copy(run.path / "card.md", out[0] / "README.md")
     for preset in cfg.preset_names:
         folder = set_folder(run, preset, cfg.preset_names[0])
         target = models / f"{name}-{folder.name}"
-        shutil.copytree(folder, target, dirs_exist_ok=True)
+        _replace(folder, target)
         _name_model(target / "scx.json", str(run.path / "model"), name)
         out.append(target)
     out.append(models / f"{name}-atlas")
-    shutil.copytree(run.path / ATLAS, out[-1], dirs_exist_ok=True)
+    _replace(run.path / ATLAS, out[-1])
     return out
+
+
+def _replace(folder: Path, target: Path) -> None:
+    """Copy a folder where an earlier build's may be: nothing of that stays, such as a layer that the new one
+    does not have."""
+    if any((target / name).exists() for name in ("scx.json", "atlas.json")):
+        shutil.rmtree(target)
+    shutil.copytree(folder, target, dirs_exist_ok=True)
 
 
 def _name_model(path: Path, folder: str, name: str) -> None:

@@ -10,6 +10,7 @@ figures hold it against the truth:
   figure is the chance that such a gene has a larger strength than one whose removal changes nothing (area
   under the ROC curve; 0.5 is chance), over all genes of all cells of the rule.
 
+The gene that marks a rule is left out of both: the law says nothing of a cell without it.
 Intervals: 95% bootstrap over cells.
 Legend: C cells, G genes of the table, K resamples.
 """
@@ -189,6 +190,7 @@ def _score_rule(
         (truth[gene], flipped)
         for truth, (_, found) in zip(flips, single, strict=True)
         for gene, flipped in found.items()
+        if gene in truth
     ]
     right = [truth == flipped for truth, flipped in both]
     needed = [flipped for truth, flipped in both if truth]
@@ -214,9 +216,9 @@ def _right_rows(tracer: Tracer, label: str, held_out: np.ndarray, cfg: PlantedCo
 
 
 def _flips(rule: Rule, genes: Sequence[str]) -> dict[str, bool]:
-    """Whether the rule gives another label without each gene."""
+    """Whether the rule gives another label without each gene but the one that marks it."""
     own = rule.label(set(genes))
-    return {gene: rule.label(set(genes) - {gene}) != own for gene in genes}
+    return {gene: rule.label(set(genes) - {gene}) != own for gene in genes if gene != rule.marker}
 
 
 def _frozen(tracer: Tracer, row: int, rule: Rule) -> dict[str, float]:
@@ -252,7 +254,7 @@ def _score(
     seed: int,
 ) -> Score:
     """Both figures of a method that has a strength for each gene of each cell."""
-    genes = sorted({gene for cell in cells for gene in cell})
+    genes = sorted({gene for cell in cells for gene in cell} - {rule.marker})
     strength_CG = np.array([[cell.get(gene, 0.0) for gene in genes] for cell in cells])
     n = len(cells)
     drawn_KC = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
@@ -313,7 +315,9 @@ def _score_t_test(
         log_expression(table, train[table.labels[train] == label]).toarray().astype(np.float64)
         for label in rule.labels
     ]
-    genes = [str(gene) for gene in table.symbols]
+    genes = [str(gene) for gene in table.symbols if gene != rule.marker]
+    kept_G = np.array([gene != rule.marker for gene in table.symbols])
+    groups = [group_CG[:, kept_G] for group_CG in groups]
     t_G = np.abs(_welch(*groups))
     rng = np.random.default_rng(seed)
     redrawn = [

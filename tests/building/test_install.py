@@ -26,15 +26,19 @@ def finished(root) -> RunFolder:
         (run.path / folder).mkdir()
         write_json(run.path / folder / "scx.json", record)
         write_json(run.path / folder / "validation.json", {"kl": 0.1})
+    (run.path / "atlas").mkdir()
+    write_json(run.path / "atlas" / "atlas.json", {})
     write_json(run.path / "metrics.json", {})
     return run
 
 
 def test_model_sets_card_and_tables_are_copied(tmp_path):
     places = install(finished(tmp_path / "runs"), tmp_path / "models", "mine")
-    assert [place.name for place in places] == ["mine", "mine-transcoders", "mine-transcoders-paper"]
+    assert [place.name for place in places] == [
+        "mine", "mine-transcoders", "mine-transcoders-paper", "mine-atlas",
+    ]  # fmt: skip
     assert (tmp_path / "models/mine/README.md").read_text() == "# card\n"
-    for place in places[1:]:
+    for place in places[1:3]:
         assert json.loads((place / "validation.json").read_text()) == {"kl": 0.1}
         record = json.loads((place / "scx.json").read_text())
         assert record == {"provenance": {"config": {"model": "mine", "steps": [3]}}}
@@ -48,6 +52,17 @@ def test_no_shipped_file_names_a_folder_of_a_computer():
     for path in files:
         text = path.read_text()
         assert "/runs/" not in text and "/home/" not in text and "/tmp/" not in text, path
+
+
+def test_nothing_of_an_earlier_build_stays(tmp_path):
+    run = finished(tmp_path / "runs")
+    places = install(run, tmp_path / "models", "mine")
+    for place in places:
+        (place / "layer_3.safetensors").write_bytes(b"of a model with more layers")
+    kept = tmp_path / "models" / "other"
+    kept.mkdir()
+    install(run, tmp_path / "models", "mine")
+    assert not list((tmp_path / "models").rglob("layer_3*")) and kept.exists()
 
 
 def test_an_unfinished_build_is_not_installed(tmp_path):

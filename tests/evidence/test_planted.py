@@ -19,6 +19,7 @@ BY_NAME = {rule.name: rule for rule in RULES}
 
 def test_which_removal_changes_the_label():
     noise = {"NOISEA": False}
+    assert _flips(BY_NAME["both"], ["BOTHA", "BOTHM"]) == {"BOTHA": False}  # no law without the marker
     assert _flips(BY_NAME["both"], ["BOTHA", "BOTHB", "NOISEA"]) == {"BOTHA": True, "BOTHB": True} | noise
     assert _flips(BY_NAME["either"], ["EITHERA", "EITHERB"]) == {"EITHERA": False, "EITHERB": False}
     assert _flips(BY_NAME["unless"], ["UNLESSA", "UNLESSB"]) == {"UNLESSA": False, "UNLESSB": True}
@@ -80,4 +81,4 @@ def test_measured_knock_outs_follow_the_rules(scored):
     for rule in scored["rules"].values():
         assert rule["model_follows"]["share"] >= 0.95
         assert rule["scores"]["knock-out"]["flips"][0] >= 0.95
-    assert scored["mean"]["joint"]["recovered"] >= 0.95
+    assert scored["mean"]["knock-out"]["recovered"] >= 0.9

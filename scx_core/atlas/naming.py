@@ -2,7 +2,8 @@
 is.
 
 A name is the atlas' label, with the figure that it rests on. Where the label would say more than that figure,
-it says less here: a feature of many genes is called that, not by its first three.
+it says less here: a feature of many genes is called that, not by its first three, and one of the prompt's words
+not by pieces of text that stand in genes too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from scx_core.atlas.human import FILE as LABELS_FILE
 from scx_core.atlas.human import current
-from scx_core.atlas.protocol import DEAD, GENE, POLYSEMANTIC, RARE
+from scx_core.atlas.protocol import DEAD, GENE, POLYSEMANTIC, PROMPT, RARE
 from scx_core.atlas.saved import FOLDER, shipped_root
 from scx_core.atlas.store import FILE, Atlas
 from scx_core.atlas.wording import NAMED
@@ -34,12 +35,16 @@ def feature_names(atlas: Atlas) -> dict[tuple[int, int], FeatureName]:
     that the name holds. A mixed feature is called after its genes only as "many genes", a rare one after a
     gene that holds a quarter of its activation. Dead features have no name.
     """
-    table = atlas.features[["layer", "feature", "verdict", "score", "label", "gene"]]
+    table = atlas.features[["layer", "feature", "verdict", "score", "label", "gene", "prompt", "answer"]]
     leading = atlas.table("genes").groupby(["layer", "feature"], sort=False).head(NAMED)
     first = leading.groupby(["layer", "feature"], sort=False)["share"].first()
     named = leading.groupby(["layer", "feature"], sort=False)["share"].sum()
     table = table.join(first.rename("first"), on=["layer", "feature"])
     table = table.join(named.rename("named"), on=["layer", "feature"]).fillna({"first": 0.0, "named": 0.0})
+    pieces = atlas.table("pieces")
+    pieces = pieces[pieces["genes"].astype(str) == "0"]  # stored as text
+    pieces = pieces.groupby(["layer", "feature"], sort=False)["text"].agg(list)
+    table = table.join(pieces.rename("words"), on=["layer", "feature"])
     found = {
         (int(row.layer), int(row.feature)): _name(row) for row in table[table["verdict"] != DEAD].itertuples()
     }
@@ -57,7 +62,18 @@ def _name(row: Any) -> FeatureName:
     if verdict == POLYSEMANTIC:
         text = MANY_GENES if row.gene >= MOSTLY else GENES_AND_PROMPT
         return FeatureName(text, MANY, float(row.gene) if row.gene >= MOSTLY else 1.0, ATLAS)
+    if verdict == PROMPT:
+        return FeatureName(_prompt_words(row), verdict, score, ATLAS)
     return FeatureName(label, verdict, score, ATLAS)
+
+
+def _prompt_words(row: Any) -> str:
+    """Which words around the genes: the prompt's, the answer's or both, and pieces of them that no gene has."""
+    where = "prompt" if row.prompt >= 2 * row.answer else "prompt and answer"
+    where = "answer" if row.answer >= 2 * row.prompt else where
+    words = [str(one).strip() for one in row.words][:NAMED] if isinstance(row.words, list) else []
+    said = ", ".join(f"“{word}”" for word in words if word)
+    return f"{where} words {said}".rstrip()
 
 
 def book_of(atlas: Atlas, name: str) -> NameBook:

@@ -135,6 +135,7 @@ def caption(circuit: Circuit) -> str:
         for key, label in (("data", "Cells:"), ("model", "Model:"), ("transcoders", "Transcoders:"))
         if (name := _name(circuit.provenance.get(key)))
     ]
+    made += [plain(circuit.provenance["names"], 90)] if circuit.provenance.get("names") else []
     sentences = [
         what,
         f"Target: {target}" if target not in ("", f"{title(circuit)} {rivals}") else "",

@@ -14,6 +14,7 @@ from pages.parts import (
     smallest_view,
     steps,
 )
+from pages.parts.atlas_job import atlas_under_way
 from pages.parts.circuit_controls import circuit_controls, drawing_controls
 from pages.parts.last_circuit import remember
 from pages.parts.messages import heading
@@ -44,6 +45,8 @@ def page() -> None:
     st.markdown(_what_is_shown(ctx, request, circuit))
     highlight.note(circuit)
     _show(circuit, view, request.consensus.min_share)
+    if tracer.names is None:
+        st.caption(atlas_under_way(ctx))
     edge_heads.edge_heads(ctx, circuit)
     paths_view.paths(ctx, request)
     smallest_view.smallest_circuit(ctx, request)

@@ -21,7 +21,7 @@ _OPEN: Memory[Atlas] = Memory(4)
 
 def atlas_in_use(ctx: Context) -> Atlas | None:
     """The atlas, or None after drawing what makes it. Raises ScxError."""
-    found = known(ctx, _config(ctx))
+    found = known(ctx, config(ctx))
     if found is None:
         with st.container(border=True):
             _maker(ctx)
@@ -30,7 +30,7 @@ def atlas_in_use(ctx: Context) -> Atlas | None:
 
 def known(ctx: Context, cfg: AtlasConfig | None = None) -> Atlas | None:
     """The atlas if it was made already, read once for all sessions. Raises ScxError."""
-    cfg = cfg or _config(ctx)
+    cfg = cfg or config(ctx)
     parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
     key = _key(ctx, cfg)
     found = _OPEN.peek(key)
@@ -47,7 +47,8 @@ def again(ctx: Context) -> None:
         _cells(table.n_cells, table.unit)
 
 
-def _config(ctx: Context) -> AtlasConfig:
+def config(ctx: Context) -> AtlasConfig:
+    """The size of the atlas that is asked for on the Features page."""
     n = loaders.cells(ctx).n_cells
     chosen = int(kept.last(f"atlas {n}", min(n, MANY)))
     return AtlasConfig(cells=0 if chosen >= n else chosen)
@@ -87,7 +88,7 @@ def _make(ctx: Context, place: DeltaGenerator) -> None:
     place.progress(0.0, text="Writing the cells as sentences …")  # seconds before the first is read
     try:
         with loaders.MODEL_LOCK:
-            atlas_of(*parts, _config(ctx), progress=tell)
+            atlas_of(*parts, config(ctx), progress=tell)
     finally:
         place.empty()
 

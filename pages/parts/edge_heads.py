@@ -7,6 +7,7 @@ import streamlit as st
 from pages.parts import loaders
 from pages.parts.memory import Memory
 from pages.parts.messages import shown_errors
+from pages.parts.naming import source_of
 from pages.parts.session import Context
 from pages.parts.words import safe
 from scx_core.circuits import Circuit
@@ -60,7 +61,7 @@ def _split(ctx: Context, circuit: Circuit, edge: tuple[str, str]) -> EdgeHeads:
         with loaders.MODEL_LOCK:
             return circuit_edge_heads(tracer, circuit, [edge], HEADS)[0]
 
-    what = (circuit.token_ids, repr(circuit.target), edge)
+    what = (circuit.token_ids, repr(circuit.target), edge, source_of(tracer))
     return _FOUND.get((tracer.lm.fingerprint, tracer.transcoders.fingerprint, *what), split)
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 from pages.parts import feature_list, highlight, kept, loaders, saved_circuit
 from pages.parts.memory import Memory
 from pages.parts.messages import shown_errors
+from pages.parts.naming import source_of
 from pages.parts.session import Context
 from pages.parts.words import safe
 from scx_core.atlas import Atlas, Feature
@@ -52,7 +53,8 @@ def feature_links_view(ctx: Context, atlas: Atlas, found: Feature) -> None:
 
 def _links(ctx: Context, layer: int, feature: int) -> FeatureLinks:
     tracer = loaders.tracer(ctx)
-    key = (tracer.lm.fingerprint, tracer.transcoders.fingerprint, tracer.table.fingerprint, layer, feature)
+    fixed = (tracer.lm.fingerprint, tracer.transcoders.fingerprint, tracer.table.fingerprint)
+    key = (*fixed, layer, feature, source_of(tracer))
 
     def make() -> FeatureLinks:
         with loaders.MODEL_LOCK, st.spinner("Multiplying weights …"):

@@ -44,9 +44,14 @@ def transcoders(ctx: Context) -> TranscoderSet:
 
 
 def tracer(ctx: Context) -> Tracer:
-    """All three put together. Raises ScxError when they do not fit."""
+    """All three put together, with the names of the atlas that is there now. Raises ScxError when they do not
+    fit."""
+    from pages.parts.naming import book
+
     stamps = (_stamp(ctx.data), _stamp(ctx.model), _stamp(ctx.transcoders))
-    return _tracer(ctx.data, ctx.cells, ctx.model, ctx.transcoders, ctx.device, stamps, ctx)
+    found = _tracer(ctx.data, ctx.cells, ctx.model, ctx.transcoders, ctx.device, stamps, ctx)
+    found.names = book({"data": found.table, "model": found.lm, "transcoders": found.transcoders})
+    return found
 
 
 @st.cache_resource(show_spinner="Opening the cells …", max_entries=3)

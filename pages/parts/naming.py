@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pages.parts.memory import Memory
 from pages.parts.words import safe
 from scx_core.atlas.naming import atlases_stamp, name_book
-from scx_core.circuits import Circuit
+from scx_core.circuits import Circuit, Tracer
 from scx_core.circuits.names import FROM_CIRCUIT, NameBook, names_of, with_names
 
 _BOOKS: Memory[tuple[NameBook | None]] = Memory(4)
 _NAMED: Memory[tuple[Circuit, Circuit]] = Memory(24)
 
 
-def book(made_from: dict) -> NameBook | None:
-    """The names of the fittest atlas of these features, read again when there is a new one."""
-    key = (*(repr(made_from.get(part)) for part in ("data", "model", "transcoders")), atlases_stamp())
+def book(made_from: Mapping[str, Any]) -> NameBook | None:
+    """The names of the fittest atlas of these features, read again when there is a new one.
+
+    `made_from` is a provenance, or holds things with a fingerprint.
+    """
+    parts = (made_from.get(part) for part in ("data", "model", "transcoders"))
+    key = (*(getattr(part, "fingerprint", None) or repr(part) for part in parts), atlases_stamp())
     return _BOOKS.get(key, lambda: (name_book(made_from),))[0]
 
 
@@ -27,11 +34,16 @@ def named(circuit: Circuit) -> Circuit:
     return _NAMED.get((id(circuit), found.source), lambda: (circuit, with_names(circuit, found)))[1]
 
 
+def source_of(tracer: Tracer) -> str:
+    """Where a tracer's names are from: a part of the key of what is kept with names in it."""
+    return tracer.names.source if tracer.names is not None else ""
+
+
 def says(circuit: Circuit) -> str:
     """Where the names of the features are from, in words for the page."""
     source = names_of(circuit.provenance)
     if not source:
         return "This file does not say what its features are active at."
     if source == FROM_CIRCUIT:
-        return "Features are called after where they are active in these cells; no atlas describes them yet."
+        return "Features are called after where they are active in these cells: no atlas describes them yet."
     return f"Features: {safe(source)}."

@@ -8,6 +8,7 @@ import streamlit as st
 from pages.parts import loaders
 from pages.parts.memory import Memory
 from pages.parts.messages import shown_errors
+from pages.parts.naming import source_of
 from pages.parts.session import Context
 from pages.parts.tracing import Request
 from pages.parts.words import safe
@@ -52,7 +53,7 @@ def _traced(ctx: Context, request: Request) -> Paths:
 
     fixed = (tracer.table.fingerprint, tracer.lm.fingerprint, tracer.transcoders.fingerprint)
     what = (request.row, request.answer, request.against, request.trace.target, request.trace.token)
-    return _FOUND.get((*fixed, *what), trace)
+    return _FOUND.get((*fixed, *what, source_of(tracer)), trace)
 
 
 def _show(found: Paths) -> None:

@@ -11,10 +11,12 @@ from pages.parts import loaders
 from pages.parts.forms import config_form
 from pages.parts.memory import Memory
 from pages.parts.messages import shown_errors
+from pages.parts.naming import source_of
 from pages.parts.session import Context
 from pages.parts.tracing import Request
 from pages.parts.words import count, percent, safe
 from scx_core.circuits.smallest import Smallest, SmallestConfig, smallest, smallest_in_cell
+from scx_core.figures.text import plain
 from scx_core.runs import Progress
 
 _FOUND: Memory[Smallest] = Memory(16)
@@ -63,7 +65,8 @@ def smallest_circuit(ctx: Context, request: Request) -> None:
 def _key(ctx: Context, request: Request, cfg: SmallestConfig) -> tuple[object, ...]:
     tracer = loaders.tracer(ctx)
     fixed = (tracer.table.fingerprint, tracer.lm.fingerprint, tracer.transcoders.fingerprint)
-    return (*fixed, request.label, request.answer, request.against, request.row, request.trace, cfg)
+    asked = (request.label, request.answer, request.against, request.row, request.trace, cfg)
+    return (*fixed, *asked, source_of(tracer))
 
 
 def _search(ctx: Context, request: Request, cfg: SmallestConfig) -> Smallest:
@@ -130,7 +133,7 @@ def _show(found: Smallest) -> None:
     }
     shown = [key for key in _COLUMNS if rows[0][key] is not None]
     st.dataframe(pd.DataFrame(rows), column_config=config, column_order=shown, hide_index=True)
-    st.markdown(f"The features, most needed first: {', '.join(map(_name, found.nodes))}.")
+    st.markdown(f"The features, most needed first: {_names(found)}.")
     st.download_button(
         "Download as JSON",
         json.dumps(found.to_json(), indent=1),
@@ -143,6 +146,11 @@ def _show(found: Smallest) -> None:
 def _span(low: float | None, high: float | None) -> str:
     """The 95% interval, where there is one."""
     return "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+
+
+def _names(found: Smallest) -> str:
+    called = [f" ({safe(plain(name, 40))})" if name else "" for name in found.names]
+    return ", ".join(f"{_name(node)}{name}" for node, name in zip(found.nodes, called, strict=True))
 
 
 def _name(node: tuple[int, ...]) -> str:

@@ -2,8 +2,8 @@
 is.
 
 A name is the atlas' label, with the figure that it rests on. Where the label would say more than that figure,
-it says less here: a feature of many genes is called that, not by its first three, and one of the prompt's words
-not by pieces of text that stand in genes too.
+it says less here: a feature of many genes is called that, not by its first three, and one of the prompt's
+words not by pieces of text that stand in genes too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _name(row: Any) -> FeatureName:
 
 
 def _prompt_words(row: Any) -> str:
-    """Which words around the genes: the prompt's, the answer's or both, and pieces of them that no gene has."""
+    """Which words around the genes: the prompt's, the answer's or both, with pieces that no gene has."""
     where = "prompt" if row.prompt >= 2 * row.answer else "prompt and answer"
     where = "answer" if row.answer >= 2 * row.prompt else where
     words = [str(one).strip() for one in row.words][:NAMED] if isinstance(row.words, list) else []

@@ -16,6 +16,7 @@ from scx_core.circuits.ends import attention_top
 from scx_core.circuits.heads import Pair, Split, edge_weights, head_totals, look, split_edges
 from scx_core.circuits.ids import parse_ref, place_of
 from scx_core.circuits.last_heads import last_heads
+from scx_core.circuits.names import name_in
 from scx_core.circuits.scene import Scene, scene_of_circuit, scene_of_row
 from scx_core.errors import ScxError
 
@@ -61,7 +62,8 @@ class EdgeHeads(NamedTuple):
 
     `direct`: through residual stream and skip terms alone. `one_head`: Σ contributions of all heads, of
     which `heads` holds those with the largest |last|. `more`: through two heads and more. In units of the
-    target: pre-activation of a feature, logits of the trace's target. Genes are those of the ends' positions.
+    target: pre-activation of a feature, logits of the trace's target. Genes are those of the ends'
+    positions, names those that an atlas gives ends that are features.
     """
 
     source: str
@@ -73,6 +75,8 @@ class EdgeHeads(NamedTuple):
     heads: tuple[HeadPart, ...]
     source_gene: str | None = None
     target_gene: str | None = None
+    source_name: str | None = None
+    target_name: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`."""
@@ -207,7 +211,12 @@ def _named_edge(
     whole, direct, more = (float(tensor[e]) for tensor in (split.weight_E, split.direct_E, split.more_E))
     one_head = float(head_LH.sum())
     genes = (scene.genes[pair.source.position], scene.genes[target.position])
-    return EdgeHeads(pair.source.id, pair.target.id, whole, direct, one_head, more, tuple(parts), *genes)
+    names = (
+        name_in(scene.names, end.layer, end.feature) if end.kind == "feature" else None
+        for end in (pair.source, target)
+    )
+    ends = (pair.source.id, pair.target.id)
+    return EdgeHeads(*ends, whole, direct, one_head, more, tuple(parts), *genes, *names)
 
 
 def _pairs(scene: Scene, edges: Sequence[tuple[str, str]]) -> list[Pair]:

@@ -20,6 +20,7 @@ from scx_core.circuits.connections import (
     token_inputs,
     token_outputs,
 )
+from scx_core.circuits.names import NameBook, name_in, sourced
 from scx_core.language import Language
 from scx_core.runs.config import check, option, to_dict
 from scx_core.sentences.encode import AS_TEXT
@@ -40,8 +41,9 @@ class LinkConfig:
 class Link(NamedTuple):
     """One connection: `weight` has no unit, as every 1/σ is left out.
 
-    Its other end is a feature (`layer`, `feature`) or a token (`token`, `text`), which starts `n_genes` of
-    the table's genes, the first of them named. `head_layer` and `head` are None for a direct one.
+    Its other end is a feature (`layer`, `feature`, `name` where an atlas has one) or a token (`token`,
+    `text`), which starts `n_genes` of the table's genes, the first of them named. `head_layer` and `head` are
+    None for a direct one.
     """
 
     weight: float
@@ -53,6 +55,7 @@ class Link(NamedTuple):
     n_genes: int = 0
     head_layer: int | None = None
     head: int | None = None
+    name: str | None = None
 
 
 class FeatureLinks(NamedTuple):
@@ -95,7 +98,7 @@ LINKS = LinkConfig()
 
 def feature_links(tracer: Tracer, layer: int, feature: int, cfg: LinkConfig = LINKS) -> FeatureLinks:
     """The connection tables of a feature. Raises ScxError when the set has no such feature."""
-    rep, n = tracer.rep, cfg.top
+    rep, n, book = tracer.rep, cfg.top, tracer.names
     check_feature(rep, layer, feature)
     heads, width = heads_into(rep, layer, feature), rep.transcoders.n_features
     names = _Names(tracer.lm, gene_starts(tracer.lm, tracer.table.symbols.tolist()))
@@ -107,16 +110,16 @@ def feature_links(tracer: Tracer, layer: int, feature: int, cfg: LinkConfig = LI
     return FeatureLinks(
         layer,
         feature,
-        _features(earlier.direct, width),
-        _features(earlier.by_head, width, heads),
+        _features(earlier.direct, width, book),
+        _features(earlier.by_head, width, book, heads),
         names.links(tokens.direct, vocabulary),
         names.links(tokens.by_head, vocabulary, heads),
         names.links(genes.direct, starts),
         names.links(genes.by_head, starts, heads),
-        _features(later.direct, width),
-        _features(later.by_head, width, heads_from(rep, layer, feature)),
+        _features(later.direct, width, book),
+        _features(later.by_head, width, book, heads_from(rep, layer, feature)),
         names.links(token_outputs(rep, layer, feature, n), range(len(tracer.lm.unembedding))),
-        tracer.about({"links": to_dict(cfg)}),
+        sourced(tracer.about({"links": to_dict(cfg)}), book),
     )
 
 
@@ -131,12 +134,13 @@ def gene_starts(lm: Language, symbols: Sequence[str]) -> dict[int, tuple[str, ..
     return {token: tuple(genes) for token, genes in starts.items()}
 
 
-def _features(top: Top, width: int, heads: Heads | None = None) -> tuple[Link, ...]:
-    rows = zip(*(column.tolist() for column in top), strict=True)
-    return tuple(
-        _through(Link(weight, layer=row // width, feature=row % width), heads, column)
-        for weight, row, column in rows
-    )
+def _features(top: Top, width: int, book: NameBook | None, heads: Heads | None = None) -> tuple[Link, ...]:
+    out = []
+    for weight, row, column in zip(*(part.tolist() for part in top), strict=True):
+        layer, feature = divmod(row, width)
+        link = Link(weight, layer=layer, feature=feature, name=name_in(book, layer, feature))
+        out.append(_through(link, heads, column))
+    return tuple(out)
 
 
 def _through(link: Link, heads: Heads | None, column: int) -> Link:

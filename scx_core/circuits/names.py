@@ -44,6 +44,17 @@ class NameBook(NamedTuple):
     names: Mapping[tuple[int, int], FeatureName]
 
 
+def name_in(book: NameBook | None, layer: int, feature: int) -> str | None:
+    """What a book calls a feature; None without a book, or where it has no name for it."""
+    found = book.names.get((layer, feature)) if book is not None else None
+    return found.text if found is not None else None
+
+
+def sourced(provenance: dict[str, Any], book: NameBook | None) -> dict[str, Any]:
+    """The provenance of a result that names features by a book."""
+    return provenance if book is None else provenance | {"names": book.source}
+
+
 class ByPlace(NamedTuple):
     """Amounts by place, `sum_RP`: a row each of `rows` (ids of merged nodes), a column a gene, then the
     prompt's words, then the answer's place."""

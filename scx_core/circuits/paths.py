@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from scx_core.circuits.ids import Ref, place_of
+from scx_core.circuits.names import name_in
 from scx_core.circuits.path_steps import (
     EMBEDDING,
     FEATURE,
@@ -81,14 +82,15 @@ class Step(NamedTuple):
     error: float = 0.0
     bias: float = 0.0
     open: bool = False
+    name: str | None = None
 
     @property
     def words(self) -> str:
-        """What it is, for people: "L3·512 CD79A", "head 2.1 CD74", "CD74"."""
+        """What it is, for people: "L3·512 HLA- genes at CD74", "head 2.1 CD74", "CD74"."""
         where = self.gene or repr((self.token or "").strip())
         names = {
             "target": "target",
-            "feature": f"L{self.layer}·{self.feature} {where}",
+            "feature": f"L{self.layer}·{self.feature} {f'{self.name} ' if self.name else ''}at {where}",
             "head": f"head {self.layer}.{self.head} {where}",
             "skip": f"skip {self.layer} {where}",
         }
@@ -230,6 +232,7 @@ def _steps(
             number, value = int(f.feature_N[item]), float(f.value_N[item])
             name = f"f:{layer}:{position}:{number}"
             step = Step(name, "feature", layer=layer, feature=number, activation=value, **common)
+            step = step._replace(name=name_in(scene.names, layer, number))
         elif kind == HEAD:
             at = at_P[path]
             weight = float(frozen.layers[layer].pattern_HTT[item, at, position])
@@ -251,6 +254,7 @@ def _start_step(scene: Scene, ref: Ref) -> Step:
     value = float(layer.value_N[place_of(scene.frozen, ref)])
     step = Step(ref.id, "feature", -1, 0, value, activation=value, open=True)
     step = step._replace(layer=ref.layer, position=ref.position, feature=ref.feature)
+    step = step._replace(name=name_in(scene.names, ref.layer, ref.feature))
     return step._replace(token=scene.tokens[ref.position], gene=scene.genes[ref.position])
 
 

@@ -14,6 +14,7 @@ from scx_core.circuits.api import TRACE, Tracer
 from scx_core.circuits.circuit import Circuit, Target
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.frozen import FrozenPrompt, freeze
+from scx_core.circuits.names import NameBook, sourced
 from scx_core.circuits.sources import Rows
 from scx_core.circuits.target import TargetPlan, target_row
 from scx_core.errors import ScxError
@@ -22,8 +23,8 @@ from scx_core.errors import ScxError
 class Scene(NamedTuple):
     """`target` is the one row that is explained; read there, with `read_bias` added, it has `value`.
 
-    `label` says in words what it is, `unit` what it is measured in. `tokens` and `genes` name the positions.
-    `provenance` says which cell, model and transcoders these are.
+    `label` says in words what it is, `unit` what it is measured in. `tokens` and `genes` name the positions,
+    `names` the features where an atlas does. `provenance` says which cell, model and transcoders these are.
     """
 
     frozen: FrozenPrompt
@@ -35,6 +36,7 @@ class Scene(NamedTuple):
     tokens: tuple[str, ...]
     genes: tuple[str | None, ...]
     provenance: dict[str, Any]
+    names: NameBook | None = None
 
 
 @torch.no_grad()
@@ -119,4 +121,5 @@ def _scene(
     row, read_bias, value = target_row(frozen, plan)
     tokens = tuple(tracer.lm.text(token) for token in frozen.ids)
     unit = Target(plan.label, plan.answer, None, {}, kind=plan.kind).unit
-    return Scene(frozen, row, read_bias, value, plan.label, unit, tokens, tuple(genes), provenance)
+    about = sourced(provenance, tracer.names)
+    return Scene(frozen, row, read_bias, value, plan.label, unit, tokens, tuple(genes), about, tracer.names)

@@ -28,6 +28,7 @@ from scx_core.circuits.intervention import Intervention
 from scx_core.circuits.kept import MEASURES, KeptProblem, kept, kept_interval
 from scx_core.circuits.matched import activation_mass, matched_sets
 from scx_core.circuits.measured import Added, Measured, added_by_features, ahead_of, whole_share
+from scx_core.circuits.names import name_in, sourced
 from scx_core.circuits.reference import InterventionConfig, reference_of
 from scx_core.circuits.resampling import one_group
 from scx_core.circuits.search import Found, Prefixes, SearchConfig, rank, solve
@@ -88,7 +89,7 @@ class Smallest(NamedTuple):
     alone, in the unseen cells. `added`: what the features add to the target there, which all shares are of,
     and what remains without any. `ahead`: measure of `ours` less that of `random`, with its interval, and how
     many sets were drawn. `logits`: means of the target over those cells, `full`, `empty`, and the sd of their
-    difference. `cells`: rows of each group.
+    difference. `cells`: rows of each group. `names`: what an atlas calls the features of `nodes`.
     """
 
     scope: str
@@ -109,6 +110,7 @@ class Smallest(NamedTuple):
     unexplored: float | None
     cells: dict[str, tuple[int, ...]]
     provenance: dict[str, Any]
+    names: tuple[str | None, ...] = ()
 
     @property
     def faint(self) -> bool:
@@ -222,11 +224,17 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
     mine, full_B, empty_B = sets["ours"], problem.tried.full_B, problem.tried.empty_B
     logits = {"full": full_B.mean(), "empty": empty_B.mean(), "difference_sd": (full_B - empty_B).std()}
     settings = {"smallest": cfg, "search": job.search, "intervention": problem.tried.cfg, "trace": job.trace}
+    nodes, book = job.seen.nodes(order).tolist(), job.tracer.names
+    about = job.tracer.about(
+        {name: to_dict(one) for name, one in settings.items()},
+        seed=cfg.seed,
+        intervals=one_group(len(full_B), cfg.seed, donors).note,
+    )
     return Smallest(
         scope,
         label,
         job.plan.label,
-        tuple(map(tuple, job.seen.nodes(order).tolist())),
+        tuple(map(tuple, nodes)),
         cfg.wanted,
         cfg.measure,
         ours.score,
@@ -240,11 +248,8 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
         ahead,
         unexplored,
         {name: tuple(rows.tolist()) for name, rows in job.cells._asdict().items()},
-        job.tracer.about(
-            {name: to_dict(one) for name, one in settings.items()},
-            seed=cfg.seed,
-            intervals=one_group(len(full_B), cfg.seed, donors).note,
-        ),
+        sourced(about, book),
+        tuple(name_in(book, int(node[0]), int(node[-1])) for node in nodes),
     )
 
 

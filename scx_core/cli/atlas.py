@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scx_core.cli import common
 from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
-from scx_core.runs import add_arguments, from_namespace
+from scx_core.runs import RunFolder, add_arguments, from_namespace
 
 if TYPE_CHECKING:
     from scx_core.atlas import Atlas
@@ -37,6 +37,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where to write (default: the runs folder)"
     )
+    parser.add_argument("--run", metavar="FOLDER", help="do the job in this folder (as the app starts it)")
     parser.add_argument(
         "--install",
         nargs="?",
@@ -52,8 +53,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make the atlas; where it lies, and its verdict shares."""
     from scx_core.atlas import AtlasConfig, atlas_folder, collect, excess
+    from scx_core.atlas.job import run_job
     from scx_core.atlas.shipping import place_of, ship
 
+    if args.run:
+        made = run_job(RunFolder.open(args.run), common.progress_of(args))
+        return {"atlas": str(made.folder), **made.meta, "shares": shares_of(made)}
     cfg = from_namespace(AtlasConfig, args)
     table, lm = common.open_table(args), common.open_language(args)
     coders = common.open_transcoders(args, lm)

@@ -66,7 +66,8 @@ def summary(result: dict[str, Any]) -> str:
 def _row(link: dict[str, Any]) -> tuple[str, float, str]:
     head = "" if link["head"] is None else f"{link['head_layer']}.{link['head']}"
     if link["feature"] is not None:
-        return f"L{link['layer']}·{link['feature']}", link["weight"], head
+        name = f" {link['name']}" if link["name"] else ""
+        return f"L{link['layer']}·{link['feature']}{name}", link["weight"], head
     more = link["n_genes"] - len(link["genes"])
     genes = f" {', '.join(link['genes'])}{f' and {more} more' if more else ''}" if link["genes"] else ""
     return f"{link['text'].strip()!r}{genes}", link["weight"], head

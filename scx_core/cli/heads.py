@@ -110,10 +110,11 @@ _LENGTHS = (("direct", "through no head"), ("one_head", "through one"), ("more",
 
 
 def _edge_text(edge: dict[str, Any]) -> str:
-    ends = [
-        f"{edge[end]} ({edge[f'{end}_gene']})" if edge[f"{end}_gene"] else edge[end]
-        for end in ("source", "target")
-    ]
+    ends = []
+    for end in ("source", "target"):
+        gene, name = edge[f"{end}_gene"], edge[f"{end}_name"]
+        about = ", ".join(part for part in (name, f"at {gene}" if name and gene else gene) if part)
+        ends.append(f"{edge[end]} ({about})" if about else edge[end])
     head = (
         f"{' → '.join(ends)}: {edge['weight']:+.3g} = {edge['direct']:+.3g} direct "
         f"{edge['one_head']:+.3g} through one head {edge['more']:+.3g} through more"

@@ -83,7 +83,9 @@ def summary(result: dict[str, Any]) -> str:
     faint = " (faint)" if result["faint"] else ""
     rows = [(WORDS[name] + faint, *(one[key] for key in keys)) for name, one in result["sets"].items()]
     cells = result["cells"]
-    nodes = ["·".join(map(str, node)) for node in result["nodes"][:SHOWN]]
+    called = [f" {name}" if name else "" for name in result["names"]]
+    ids = ["L" + "·".join(map(str, node)) for node in result["nodes"]]
+    nodes = [node + name for node, name in zip(ids, called, strict=True)][:SHOWN]
     more = len(result["nodes"]) - len(nodes)
     missed = [WORDS[name] for name, one in result["sets"].items() if not one["reached"]]
     parts = [
@@ -94,7 +96,7 @@ def summary(result: dict[str, Any]) -> str:
         ahead(result),
         f"{len(cells['search'])} cells searched, {len(cells['unseen'])} others verified, "
         f"{len(cells['reference'])} for the reference.",
-        f"L{' L'.join(nodes)}{f' and {more} more' if more else ''}",
+        f"{'; '.join(nodes)}{f' and {more} more' if more else ''}",
     ]
     if missed:
         parts.insert(3, f"Not reached: {', '.join(missed)}.")

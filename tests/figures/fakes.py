@@ -163,6 +163,22 @@ def consensus_circuit(seed: int = 1, n_cells: int = 30, n_layers: int = 4, n_fea
     )
 
 
+def named(circuit: Circuit, name: str = "HLA- genes", driver: str = "MZB1") -> Circuit:
+    """The circuit with features that are called after one thing and driven by another."""
+    nodes = (
+        node._replace(
+            name=name, name_kind="family", name_share=0.62, name_source="atlas",
+            active_at="answer position", active_share=0.9, driven_by=driver, driven_share=0.06,
+        )
+        if node.kind == "feature"
+        else node
+        for node in circuit.nodes
+    )  # fmt: skip
+    return circuit._replace(
+        nodes=tuple(nodes), provenance=circuit.provenance | {"names": "names from atlas pbmc@0123456789ab"}
+    )
+
+
 HOSTILE_GENE = "<img src=x onerror=alert(1)>"
 HOSTILE_LABEL = "</script><script>alert(2)</script>"
 HOSTILE_TEXTS = (
@@ -180,8 +196,17 @@ HOSTILE_TEXTS = (
 
 
 def hostile_circuit(scope: str = "cell") -> Circuit:
-    """A circuit whose genes, tokens, target and provenance are all attacks on some renderer."""
+    """A circuit whose genes, names, tokens, target and provenance are all attacks on some renderer."""
     circuit = cell_circuit(3) if scope == "cell" else consensus_circuit(3)
+    texts = iter(HOSTILE_TEXTS * 100)
+    circuit = circuit._replace(
+        nodes=tuple(
+            n._replace(name=next(texts), driven_by=next(texts), active_at=HOSTILE_GENE, name_source="x\n<b>")
+            if n.kind == "feature" and i % 2
+            else n
+            for i, n in enumerate(circuit.nodes)
+        )
+    )
     strongest = [row.gene for row in circuit.genes[: len(HOSTILE_TEXTS)]]
     swap = dict(zip(strongest, HOSTILE_TEXTS, strict=True))
     return circuit._replace(
@@ -201,6 +226,7 @@ def hostile_circuit(scope: str = "cell") -> Circuit:
             "data": HOSTILE_LABEL,
             "model": {"name": "a\nb\x00", "fingerprint": HOSTILE_LABEL},
             "seed": "</script>",
+            "names": HOSTILE_LABEL,
         },
     )
 

@@ -101,8 +101,7 @@ def test_hostile_names_stay_text(scope):
         assert not set("<>") & set(row["clerp"])
     graph = nx.read_graphml(io.BytesIO(to_graphml(circuit)))
     assert graph.number_of_nodes() == len(circuit.nodes)
-    for file_format in ("svg", "png"):
-        assert b"<img" not in export_bytes(circuit, file_format)
+    assert b"<img" not in export_bytes(circuit, "svg")
 
 
 def test_a_step_is_named_after_what_its_features_are_active_at():

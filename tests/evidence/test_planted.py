@@ -62,7 +62,7 @@ def test_other_cells_are_refused(tmp_path):
 @pytest.fixture(scope="module")
 def scored():
     tracer = make_tracer(load_language("planted", "cpu"), load_set("planted"), open_cells("planted"))
-    return score_planted(tracer, PlantedConfig(cells=6, joint_cells=1, accuracy_cells=200))
+    return score_planted(tracer, PlantedConfig(cells=12, joint_cells=1, accuracy_cells=200))
 
 
 def test_the_shipped_model_knows_its_rules_in_every_corner(scored):
@@ -81,4 +81,4 @@ def test_measured_knock_outs_follow_the_rules(scored):
     for rule in scored["rules"].values():
         assert rule["model_follows"]["share"] >= 0.95
         assert rule["scores"]["knock-out"]["flips"][0] >= 0.95
-    assert scored["mean"]["knock-out"]["recovered"] >= 0.9
+    assert scored["mean"]["knock-out"]["recovered"] >= 0.85

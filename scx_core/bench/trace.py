@@ -119,7 +119,7 @@ def bench_reference(tracer: Tracer, nodes: tuple[int, ...] = NODES, runs: int = 
     own = Tracer(tracer.lm, rep.transcoders, tracer.table, rep, tracer.labels)
     label = tracer.labels[0]
     row = int((tracer.table.labels != "").argmax())
-    plan = own.plan(label)
+    plan = own.plan(label, kind="contrast")
     ids = plan.prompt_ids(own.encode([row])[0])[:TOKENS]
     out = []
     for even in (False, True):

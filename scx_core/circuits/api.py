@@ -12,16 +12,23 @@ from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.consensus import combine
 from scx_core.circuits.effects import span_effects, total_effects
-from scx_core.circuits.frozen import FrozenPrompt, freeze
+from scx_core.circuits.frozen import FrozenPrompt
 from scx_core.circuits.many import trace_many
 from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.merged import Merged
 from scx_core.circuits.names import NameBook, with_names
 from scx_core.circuits.replacement import Replacement, replacement
-from scx_core.circuits.target import TargetPlan, finished_target, plan_feature, plan_target, target_row
+from scx_core.circuits.target import (
+    TargetPlan,
+    finished_target,
+    frozen_for,
+    plan_feature,
+    plan_target,
+    target_row,
+)
 from scx_core.circuits.trace import finish, graph_of, merged_graph, trace_graph
 from scx_core.errors import ScxError
-from scx_core.language import Language, find_lead, predicted, score_labels
+from scx_core.language import Language, answers_of, find_lead, predicted, score_answers, score_labels
 from scx_core.runs.config import to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
@@ -81,7 +88,7 @@ class Tracer:
         self,
         label: str,
         against: Sequence[str] | None = None,
-        kind: str = "contrast",
+        kind: str = "auto",
         token: int | str | None = None,
     ) -> TargetPlan:
         """The target of a label; see `plan_target`."""
@@ -89,13 +96,31 @@ class Tracer:
             self.lm, self.labels, label, lead=self.lead, against=against, kind=kind, token=token
         )
 
+    def asked(
+        self, cells: Sequence[EncodedCell], plan: TargetPlan, answer: str | None = None
+    ) -> list[tuple[TargetPlan, bool | None]]:
+        """The plan in each cell, and whether the model gives the cell this answer (default: the plan's): the
+        whole answer, the likeliest of all labels, as `predict` and `validate` count. None without an answer.
+        """
+        answer = answer or plan.answer
+        if answer not in self.labels:
+            return [(plan, None)] * len(cells)
+        answers = list(answers_of(self.lm, self.labels, self.lead).values())
+        score_BKW = score_answers(self.lm, [cell.ids for cell in cells], answers)
+        said = predicted(score_BKW.sum(-1), self.labels)
+        rivals = [self.labels.index(name) for name in plan.against]
+        return [
+            (plan.in_cell(score_KW[rivals]), name == answer)
+            for score_KW, name in zip(score_BKW, said, strict=True)
+        ]
+
     def gene_effects(
-        self, row: int, label: str, against: Sequence[str] | None = None, kind: str = "contrast"
+        self, row: int, label: str, against: Sequence[str] | None = None, kind: str = "auto"
     ) -> list[GeneEffect]:
         """The genes of one cell in the order of its sentence: one forward and one backward pass, no edges."""
         self._check_row(row)
         cell, plan = self.encode([row])[0], self.plan(label, against, kind)
-        frozen = freeze(self.rep, plan.prompt_ids(cell))
+        frozen = frozen_for(self.rep, cell, plan)
         target, read_bias, _ = target_row(frozen, plan)
         return span_effects(total_effects(frozen, target, read_bias).token_T, cell.spans)
 
@@ -114,9 +139,8 @@ class Tracer:
         self._check_row(row)
         cell = self.encode([row])[0]
         answer = label if label is not None else self.predict([row])[0]
-        graph = trace_graph(
-            self.rep, cell, self.plan(answer, against, cfg.target, cfg.token), cfg.nodes, cfg.choice
-        )
+        (plan, called), *_ = self.asked([cell], self.plan(answer, against, cfg.target, cfg.token), answer)
+        graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice, called)
         found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
         return self._with_markers(with_names(found, self.names), answer)
 
@@ -207,13 +231,15 @@ class Tracer:
     ) -> list[Merged]:
         """The circuits of many cells with their positions merged, the prompts run in batches."""
         cells = self.encode(rows)
-        found: list[Merged] = []
+        asked, found = self.asked(cells, plan), list[Merged]()
 
         def one(number: int, frozen: FrozenPrompt) -> Merged:
-            graph = graph_of(frozen, plan, cfg.nodes, cfg.choice)
+            in_cell, called = asked[number]
+            graph = graph_of(frozen, in_cell, cfg.nodes, cfg.choice, called)
             return merged_graph(graph, cells[number], trace)
 
-        for merged in trace_many(self.rep, [plan.prompt_ids(cell) for cell in cells], one):
+        prompts = [plan.prompt_ids(cell) for cell in cells]
+        for merged in trace_many(self.rep, prompts, one, plan.n_logits):
             found.append(merged)
             progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
         return found

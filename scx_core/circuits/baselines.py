@@ -19,7 +19,7 @@ import numpy as np
 from scx_core.circuits.frozen import freeze_many
 from scx_core.circuits.influence import smallest_set
 from scx_core.circuits.replacement import Replacement
-from scx_core.circuits.target import TargetPlan
+from scx_core.circuits.target import TargetPlan, plans_in
 from scx_core.circuits.trace import Graph, graph_of
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell
@@ -47,9 +47,10 @@ def graph_scores_of(
     influence_X, effect_X = np.zeros(shape), np.zeros(shape)
     others: dict[str, float] = {}
     unexplored, n = 0.0, len(cells)
-    frozen = freeze_many(rep, [plan.prompt_ids(cell) for cell in cells])
-    for done, (cell, prompt) in enumerate(zip(cells, frozen, strict=True)):
-        graph = graph_of(prompt, plan, n_nodes)
+    plans = plans_in(rep.lm, plan, cells)
+    frozen = freeze_many(rep, [plan.prompt_ids(cell) for cell in cells], plan.n_logits)
+    for done, (cell, prompt, in_cell) in enumerate(zip(cells, frozen, plans, strict=True)):
+        graph = graph_of(prompt, in_cell, n_nodes)
         chosen, score_S = graph.chosen, graph.scores.column_S
         at = (
             chosen.layer_C.numpy(force=True),

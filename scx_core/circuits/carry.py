@@ -228,6 +228,21 @@ def all_edges(sources: Sources, rows: Rows) -> BatchEdges:
     return out._replace(token_RP=_token_edges(frozen, state, inside=False))
 
 
+def target_edges(sources: Sources, rows: Rows) -> BatchEdges:
+    """Every direct edge into a target that reads at one position or several: its rows added up to one."""
+    found = all_edges(sources, rows)
+    if len(rows.position_R) == 1:
+        return found
+    features = []
+    for part in found.features:
+        if part.row_X is None:
+            features.append(part._replace(edge=part.edge.sum(1, keepdim=True)))
+        else:  # rows read at different positions, so no feature is twice among them
+            features.append(part._replace(row_X=torch.zeros_like(part.row_X)))
+    sums = (x.sum(0, keepdim=True) for x in (found.error_RLP, found.token_RP, found.constant_R))
+    return BatchEdges(features, *sums)
+
+
 def _own_edges(sources: Sources, rows: Rows, k: int, out: BatchEdges) -> None:
     """Edges of rows that still read at their own position only."""
     slots, end = sources.slots[k], sources.rows_up_to(k, int(rows.position_R[-1]) + 1)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import BatchEdges, all_edges
+from scx_core.circuits.carry import BatchEdges, all_edges, target_edges
 from scx_core.circuits.frozen import FrozenPrompt
 from scx_core.circuits.sources import Rows, Sources
 
@@ -87,7 +87,7 @@ def absolute_input(found: BatchEdges) -> torch.Tensor:
     return total_R
 
 
-def _pass_on(found: BatchEdges, rows: Rows, influence_R: torch.Tensor, flow: list[torch.Tensor]) -> None:
+def _pass_on(found: BatchEdges, influence_R: torch.Tensor, flow: list[torch.Tensor]) -> None:
     """Add what the features below get of the rows' influence to `flow`, one [Q, K] per layer."""
     share_R = influence_R / absolute_input(found).clamp(min=torch.finfo(influence_R.dtype).tiny)
     for part in found.features:
@@ -105,12 +105,12 @@ def all_influences(sources: Sources, pilot: Chosen, target: Rows) -> tuple[torch
     frozen, n_layers = sources.frozen, len(sources.frozen.layers)
     flow = [target.read_Rd.new_zeros(len(at.position_Q), at.width) for at in sources.slots]
     starts = layer_starts(pilot, n_layers)
-    _pass_on(all_edges(sources, target), target, target.read_Rd.new_ones(1), flow)
+    _pass_on(target_edges(sources, target), target.read_Rd.new_ones(1), flow)
     for layer in range(min(target.layer, n_layers) - 1, 0, -1):
         for batch in batches(frozen, pilot, layer, starts):
             at, index_R = sources.slots[layer], pilot.index_C[batch.first : batch.last]
             influence_R = flow[layer][at.row_N[index_R], at.slot_N[index_R]]
-            _pass_on(all_edges(sources, batch.rows), batch.rows, influence_R, flow)
+            _pass_on(all_edges(sources, batch.rows), influence_R, flow)
     return tuple(flow_QK[at.row_N, at.slot_N] for flow_QK, at in zip(flow, sources.slots, strict=True))
 
 

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 from scx_core.circuits.strict import Misfit, read_row
 from scx_core.errors import ScxError
 
-SCHEMA_VERSION = 2  # 2: a feature has a name and a driver; its gene is the one that it is active at
+# 2: a feature has a name and a driver, its gene is where it is active; a target names who is left out
+SCHEMA_VERSION = 2
 REMEDY = "Give the JSON that `scx trace`, `scx circuit` or the export button wrote."
 Scope = Literal["cell", "consensus", "difference"]
 NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
@@ -21,18 +22,35 @@ NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
 
 def unit_of(kind: str) -> str:
     """The unit of the value of a target of this kind."""
-    return {"logprob": "nats", "feature": "of pre-activation"}.get(kind, "logits")
+    return {"answer": "nats", "logprob": "nats", "feature": "of pre-activation"}.get(kind, "logits")
+
+
+class Branch(NamedTuple):
+    """What a whole answer's target reads at one position: a weighted sum of the logits there.
+
+    `coefficients` maps a token id to its weight; `expected` is the weight of the model's own expectation of
+    the logits, Σ p_v · logit_v with p the softmax at this position, which is taken off (target.py).
+    """
+
+    position: int
+    coefficients: dict[int, float]
+    expected: float = 0.0
 
 
 class Target(NamedTuple):
-    """What is explained: a weighted sum of logits at one position, or a feature's pre-activation (method §4).
+    """What is explained: a weighted sum of logits, or a feature's pre-activation (method §4).
 
-    `coefficients` maps a token id to its weight. `label` is the wording for people, `answer` the cell
-    type, `against` the competitors that the contrast covers at this decision token, `teacher_forced`
-    the answer tokens that stand in the prompt before it. `value` is the target's value in logits.
-    `vocabulary_mean` is the weight of the mean logit over the whole vocabulary (−1 for a centred logit).
-    `kind` is contrast, logit, logprob, token or feature; `answer` is empty for the last two. A `logprob` has
-    weights of its own at each prompt beside its coefficient (target.py); a feature has `layer` and `feature`.
+    `kind` is answer, contrast, logit, logprob, token or feature. `label` is the wording for people, `answer`
+    the cell type (empty for token and feature), `teacher_forced` the answer tokens that stand in the prompt.
+    `against`: the competitors that the target sets the answer against; `left_out`: the model's other answers,
+    which it says nothing about (None in files of format 1, which did not tell); `same_target`: those of them
+    whose target would be this very one, so that nothing here is about this answer rather than theirs.
+    `rival_shares`: of an answer, how much each of `against` counts, as a share of their joint probability at
+    this prompt (in a consensus the mean over cells). `value` is the target's value in its unit.
+    `coefficients` maps a token id to its weight at `position`, the last one; `vocabulary_mean` is the weight
+    of the mean logit over the whole vocabulary (−1 for a centred logit). A `logprob` has its own weights at
+    each prompt beside its coefficient (target.py). An `answer` has none of these but `branches`, one a
+    position that it reads, in the circuit of one cell. A feature has `layer` and `feature`.
     """
 
     label: str
@@ -46,6 +64,10 @@ class Target(NamedTuple):
     vocabulary_mean: float = 0.0
     layer: int | None = None
     feature: int | None = None
+    left_out: tuple[str, ...] | None = None
+    same_target: tuple[str, ...] = ()
+    rival_shares: tuple[float, ...] = ()
+    branches: tuple[Branch, ...] = ()
 
     @property
     def unit(self) -> str:
@@ -177,9 +199,8 @@ class Circuit(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`; `from_json` gives back an equal circuit."""
         out: dict[str, Any] = {"schema_version": SCHEMA_VERSION} | self._asdict()
-        out["target"] = self.target._asdict() | {
-            "coefficients": {str(token): weight for token, weight in self.target.coefficients.items()}
-        }
+        branches = [_by_text(branch._asdict()) for branch in self.target.branches]
+        out["target"] = _by_text(self.target._asdict()) | {"branches": branches}
         for key in ("genes", "nodes", "edges", "supernodes"):
             out[key] = [row._asdict() for row in out[key]]
         return out
@@ -199,6 +220,11 @@ class Circuit(NamedTuple):
         except Misfit as found:
             raise ScxError(f"{name} holds no circuit that can be read: {found}.", REMEDY) from found
         return circuit
+
+
+def _by_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose token ids are texts, as keys are in JSON."""
+    return row | {"coefficients": {str(token): weight for token, weight in row["coefficients"].items()}}
 
 
 def _without_version(data: Any, name: str) -> dict[str, Any]:

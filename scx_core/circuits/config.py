@@ -12,10 +12,12 @@ class TraceConfig:
     """How one cell is traced."""
 
     target: str = option(
-        "contrast",
-        "Explain the label against its competitors, its logit or log-probability alone, or the logit of "
-        "any one token at the same place",
-        choices=("contrast", "logit", "logprob", "token"),
+        "auto",
+        "Explain the log-odds of the whole answer against its competitors (answer), its decision token "
+        "against theirs (contrast), that token's logit or log-probability alone, or the logit of any one "
+        "token at the same place; auto: contrast where one token parts the answer from all competitors and "
+        "is no other label's, else answer",
+        choices=("auto", "answer", "contrast", "logit", "logprob", "token"),
     )
     token: str = option("", "With the target token: its text, or its number in the vocabulary")
     nodes: int = option(384, "Features that may become nodes, chosen before the cut", minimum=1)

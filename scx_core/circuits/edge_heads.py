@@ -159,9 +159,11 @@ def strongest_edges(circuit: Circuit, n: int) -> list[tuple[str, str]]:
     the edge ends at.
     """
     nodes, found = {node.id: node for node in circuit.nodes}, []
+    reads = {branch.position for branch in circuit.target.branches}  # none but of a whole answer
     for edge in circuit.edges:
         source, target = nodes[edge.source], nodes[edge.target]
-        if source.position is not None and source.position != target.position:
+        here = {target.position} | (reads if target.kind == "target" else set())
+        if source.position is not None and source.position not in here:
             slope = 1.0 if target.kind == "target" else target.effect / (target.activation or 1.0)
             found.append((-abs(edge.weight * slope), edge.source, edge.target))
     return [(source, target) for _, source, target in sorted(found)[:n]]
@@ -193,7 +195,7 @@ def _named_edge(
 ) -> EdgeHeads:
     frozen, head_LH, target = scene.frozen, split.head_ELH[e], pair.target
     if target.kind == "target":
-        target = target._replace(layer=scene.target.layer, position=int(scene.target.position_R[0]))
+        target = target._replace(layer=scene.target.layer, position=_reads_most(scene, pair.source.position))
     top = attention_top(frozen.replacement, target.layer)
     order = torch.argsort(last_LH.abs().flatten(), descending=True, stable=True).tolist()
     places = [divmod(i, head_LH.shape[1]) for i in order]
@@ -217,6 +219,12 @@ def _named_edge(
     )
     ends = (pair.source.id, pair.target.id)
     return EdgeHeads(*ends, whole, direct, one_head, more, tuple(parts), *genes, *names)
+
+
+def _reads_most(scene: Scene, source: int) -> int:
+    """The position at which the target reads most, of those that can see position `source`."""
+    seen = (scene.target.position_R >= source).nonzero()[:, 0]
+    return int(scene.target.position_R[seen[scene.target.read_Rd[seen].norm(dim=1).argmax()]])
 
 
 def _pairs(scene: Scene, edges: Sequence[tuple[str, str]]) -> list[Pair]:

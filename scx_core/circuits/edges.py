@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.circuits.carry import BatchEdges, LayerEdges, all_edges
+from scx_core.circuits.carry import BatchEdges, LayerEdges, all_edges, target_edges
 from scx_core.circuits.chosen import Batch, Chosen, batches, layer_starts
 from scx_core.circuits.sources import Rows, Sources
 
@@ -67,25 +67,26 @@ def _columns(sources: Sources, chosen: Chosen, starts: list[int]) -> list[_Colum
     return out
 
 
-def _picked(part: LayerEdges, rows: Rows, columns: _Columns) -> torch.Tensor:
+def _picked(part: LayerEdges, n_rows: int, columns: _Columns) -> torch.Tensor:
     """Edges from the chosen features of one layer that these rows can see, [R, C]."""
     if part.row_X is None or part.slot_row_X is None:
         seen = int(torch.searchsorted(columns.row_C, len(part.edge)))
         return part.edge[columns.row_C[:seen], :, columns.slot_C[:seen]].T
-    picked_RC = part.edge.new_zeros(len(rows.position_R), len(columns.row_C))
+    picked_RC = part.edge.new_zeros(n_rows, len(columns.row_C))
     x, c = (part.slot_row_X[:, None] == columns.row_C[None, :]).nonzero(as_tuple=True)
     picked_RC[part.row_X[x], c] = part.edge[x, columns.slot_C[c]]
     return picked_RC
 
 
-def _fill(table: EdgeTable, found: BatchEdges, rows: Rows, columns: list[_Columns], first: int) -> None:
-    last, P = first + len(rows.position_R), found.token_RP.shape[1]
+def _fill(table: EdgeTable, found: BatchEdges, columns: list[_Columns], first: int) -> None:
+    n_rows, P = found.token_RP.shape
+    last = first + n_rows
     for part in found.features:
-        picked_RC = _picked(part, rows, columns[part.layer])
+        picked_RC = _picked(part, n_rows, columns[part.layer])
         start = columns[part.layer].first
         table.feature_RC[first:last, start : start + picked_RC.shape[1]] = picked_RC
-        table.rest_R[first:last] += part.over_features(part.edge, last - first) - picked_RC.sum(1)
-        rest_R = part.over_features(part.edge.abs(), last - first) - picked_RC.abs().sum(1)
+        table.rest_R[first:last] += part.over_features(part.edge, n_rows) - picked_RC.sum(1)
+        rest_R = part.over_features(part.edge.abs(), n_rows) - picked_RC.abs().sum(1)
         table.rest_abs_R[first:last] += rest_R.clamp(min=0)
     table.error_RLT[first:last, :, :P] = found.error_RLP
     table.token_RT[first:last, :P] = found.token_RP
@@ -120,7 +121,7 @@ def edge_table(
     starts = layer_starts(chosen, n_layers)
     columns = _columns(sources, chosen, starts)
     table.bias_R[n], table.value_R[n] = read_bias, value
-    _fill(table, all_edges(sources, target), target, columns, n)
+    _fill(table, target_edges(sources, target), columns, n)
     todo = [batch for layer in range(n_layers) for batch in batches(frozen, chosen, layer, starts)]
     for batch in todo if only is None else todo[only // 2 :: -(-len(todo) // only)]:
         _feature_rows(table, sources, chosen, batch, columns)
@@ -135,4 +136,4 @@ def _feature_rows(
     maps, f = sources.frozen.replacement.layers[layer], sources.frozen.layers[layer]
     table.bias_R[part] = maps.enc_bias_F[chosen.feature_C[part]]
     table.value_R[part] = f.value_N[chosen.index_C[part]]
-    _fill(table, all_edges(sources, batch.rows), batch.rows, columns, batch.first)
+    _fill(table, all_edges(sources, batch.rows), columns, batch.first)

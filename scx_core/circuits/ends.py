@@ -40,13 +40,16 @@ class Writes(NamedTuple):
 
 
 def reads_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: Rows) -> Reads:
-    """Read vectors of features (of their pre-activation) and of the trace's target."""
+    """Read vectors of features (of their pre-activation) and of the trace's target: of its row number
+    `ref.row`, where it reads at several positions."""
     rep, rows = frozen.replacement, []
-    target_at = (target.layer, int(target.position_R[0]))
-    places = [target_at if ref.kind == "target" else (ref.layer, ref.position) for ref in refs]
+    at_R = target.position_R.tolist()
+    places = [
+        (target.layer, at_R[ref.row]) if ref.kind == "target" else (ref.layer, ref.position) for ref in refs
+    ]
     for ref in refs:
         if ref.kind == "target":
-            rows.append(target.read_Rd[0])
+            rows.append(target.read_Rd[ref.row])
         else:
             maps, layer = rep.layers[ref.layer], frozen.layers[ref.layer]
             rows.append(maps.enc_Fd[ref.feature] * layer.mlp_scale_T[ref.position])

@@ -3,7 +3,7 @@
 After freezing, every pre-activation and every logit is an affine function of the sources (method §5).
 This file holds the one forward pass that reads the constants, and the transpose of attention.
 Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
-R rows (read vectors carried down together), B prompts of a batch.
+R rows (read vectors carried down together), B prompts of a batch, J last positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class FrozenLayer(NamedTuple):
 class FrozenPrompt(NamedTuple):
     """Everything that a trace of one prompt needs. `final_scale_T` is the 1/σ of the last norm.
 
-    `logit_factor_V`: softcap(x)/x of every logit at the last position, frozen; None without a cap.
+    `logits_JV`: the logits at the last J positions, which a target may weigh. `logit_factor_JV`: softcap(x)/x
+    of each of them, frozen; None without a cap.
     """
 
     replacement: Replacement
@@ -54,8 +55,18 @@ class FrozenPrompt(NamedTuple):
     embedding_Td: torch.Tensor
     layers: tuple[FrozenLayer, ...]
     final_scale_T: torch.Tensor
-    logits_V: torch.Tensor
-    logit_factor_V: torch.Tensor | None = None
+    logits_JV: torch.Tensor
+    logit_factor_JV: torch.Tensor | None = None
+
+    @property
+    def logits_V(self) -> torch.Tensor:
+        """The logits at the last position."""
+        return self.logits_JV[-1]
+
+    @property
+    def logit_factor_V(self) -> torch.Tensor | None:
+        """softcap(x)/x at the last position."""
+        return None if self.logit_factor_JV is None else self.logit_factor_JV[-1]
 
     @property
     def n_positions(self) -> int:
@@ -135,17 +146,22 @@ def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, b: int, pattern_HTT:
     )
 
 
-def _cap_factor(logits_V: torch.Tensor, uncapped_V: torch.Tensor) -> torch.Tensor:
+def _cap_factor(logits: torch.Tensor, uncapped: torch.Tensor) -> torch.Tensor:
     """softcap(x)/x, which tends to 1 at x = 0."""
-    return torch.where(uncapped_V == 0, 1.0, logits_V / uncapped_V)
+    return torch.where(uncapped == 0, 1.0, logits / uncapped)
 
 
-def freeze(rep: Replacement, ids: Sequence[int]) -> FrozenPrompt:
-    """Run the original model once on a prompt (no padding, no BOS) and freeze what depends on it."""
-    return _freeze_batch(rep, [ids])[0]
+def freeze(rep: Replacement, ids: Sequence[int], logits: int = 1) -> FrozenPrompt:
+    """Run the original model once on a prompt (no padding, no BOS) and freeze what depends on it.
+
+    `logits`: at how many of the last positions the logits are kept.
+    """
+    return _freeze_batch(rep, [ids], logits)[0]
 
 
-def freeze_many(rep: Replacement, prompts: Sequence[Sequence[int]]) -> Iterator[FrozenPrompt]:
+def freeze_many(
+    rep: Replacement, prompts: Sequence[Sequence[int]], logits: int = 1
+) -> Iterator[FrozenPrompt]:
     """`freeze` of each prompt, run in batches that the patterns' memory bounds; in the order given."""
     facts = rep.lm.facts
     first = 0
@@ -153,17 +169,17 @@ def freeze_many(rep: Replacement, prompts: Sequence[Sequence[int]]) -> Iterator[
         length = max(len(ids) for ids in prompts[first : first + MOST_PROMPTS])
         patterns = facts.n_layers * facts.n_heads * length**2
         size = max(1, min(MOST_PROMPTS, PATTERN_NUMBERS // patterns))
-        yield from _freeze_batch(rep, prompts[first : first + size])
+        yield from _freeze_batch(rep, prompts[first : first + size], logits)
         first += size
 
 
 @torch.no_grad()
-def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]]) -> list[FrozenPrompt]:
+def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: int) -> list[FrozenPrompt]:
     """Shorter prompts are padded at the end, with any token: a causal model never looks there."""
     lm, lengths = rep.lm, [len(ids) for ids in prompts]
     rows = [[*ids, *[0] * (max(lengths) - len(ids))] for ids in prompts]
     ids_BT = torch.tensor(rows, device=lm.device)
-    ends = sorted({length - 1 for length in lengths})
+    ends = sorted({end for length in lengths for end in range(max(0, length - logits), length)})
     keep = torch.tensor(ends, device=lm.device)
     with _recording(rep) as tape:
         out = lm.model(input_ids=ids_BT, use_cache=False, output_attentions=True, logits_to_keep=keep)
@@ -173,11 +189,12 @@ def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]]) -> list[Fr
             _freeze_layer(maps, tape, layer, b, out.attentions[layer][b, :, :T, :T].to(lm.dtype))
             for layer, maps in enumerate(rep.layers)
         )
-        logits_V, uncapped_V = out.logits[b, ends.index(T - 1)], tape.uncapped_BEV[b, ends.index(T - 1)]
-        factor_V = None if lm.facts.logit_cap is None else _cap_factor(logits_V, uncapped_V)
+        at_J = [ends.index(end) for end in range(max(0, T - logits), T)]
+        logits_JV, uncapped_JV = out.logits[b, at_J], tape.uncapped_BEV[b, at_J]
+        factor_JV = None if lm.facts.logit_cap is None else _cap_factor(logits_JV, uncapped_JV)
         scale_T = rep.final_norm.scale(tape.final_in[b, :T])
         embedding_Td = tape.attn_in[0][b, :T]
-        found.append(FrozenPrompt(rep, tuple(ids), embedding_Td, layers, scale_T, logits_V, factor_V))
+        found.append(FrozenPrompt(rep, tuple(ids), embedding_Td, layers, scale_T, logits_JV, factor_JV))
     return found
 
 

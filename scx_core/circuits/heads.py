@@ -66,7 +66,7 @@ class Split(NamedTuple):
 def check_pairs(pairs: Sequence[Pair], target_row: Rows) -> None:
     """Raise ScxError for a pair that can have no edge: an error or token as target, a target as source, or a
     source that does not lie below and at or before its target."""
-    explained = Ref("target", target_row.layer, int(target_row.position_R[0]))
+    explained = Ref("target", target_row.layer, int(target_row.position_R[-1]))
     for source, target in pairs:
         end = explained if target.kind == "target" else target
         if source.kind == "target" or target.kind not in ("feature", "target"):
@@ -81,6 +81,31 @@ def check_pairs(pairs: Sequence[Pair], target_row: Rows) -> None:
             )
 
 
+class Parts(NamedTuple):
+    """Edges, one for each row of a target that reads at several positions; `edge_P`: whose part each is."""
+
+    pairs: list[Pair]
+    edge_P: torch.Tensor
+
+    def summed(self, part_P: torch.Tensor, n_edges: int) -> torch.Tensor:
+        """The parts of each edge added up, [E, …]."""
+        return part_P.new_zeros(n_edges, *part_P.shape[1:]).index_add_(0, self.edge_P, part_P)
+
+
+def parts_of(pairs: Sequence[Pair], target: Rows) -> Parts:
+    """The edges into features, and those into each row of the target that can see the source."""
+    found: list[tuple[int, Pair]] = []
+    at_R = target.position_R.tolist()
+    for e, pair in enumerate(pairs):
+        if pair.target.kind != "target":
+            found.append((e, pair))
+            continue
+        rows = [row for row, at in enumerate(at_R) if at >= pair.source.position]
+        found += [(e, pair._replace(target=pair.target._replace(row=row))) for row in rows]
+    edge_P = torch.tensor([e for e, _ in found], device=target.read_Rd.device)
+    return Parts([pair for _, pair in found], edge_P)
+
+
 @torch.no_grad()
 def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> torch.Tensor:
     """The whole edges, [E], of any pairs, whether or not a graph was traced. `target` is the trace's.
@@ -88,8 +113,9 @@ def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> t
     Raises ScxError for a pair that can have no edge or a source that is not active.
     """
     check_pairs(pairs, target)
-    reads, writes, row_E, column_E = ends_of(frozen, pairs, target)
-    weight_E = target.read_Rd.new_zeros(len(pairs))
+    parts = parts_of(pairs, target)
+    reads, writes, row_E, column_E = ends_of(frozen, parts.pairs, target)
+    weight_E = target.read_Rd.new_zeros(len(parts.pairs))
     for level in reads.level_R.unique().tolist():
         for rows in (reads.level_R == level).nonzero()[:, 0].split(ROWS):
             for k, G_RPd in _carried(frozen, reads, rows, level):
@@ -97,7 +123,7 @@ def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> t
                 place, column = torch.searchsorted(rows, row_E[here]), column_E[here]
                 at_source_Ed = G_RPd[place, writes.position_S[column]]
                 weight_E[here] = (at_source_Ed * writes.write_Sd[column]).sum(-1)
-    return weight_E
+    return parts.summed(weight_E, len(pairs))
 
 
 def _carried(
@@ -124,15 +150,34 @@ def split_edges(frozen: FrozenPrompt, pairs: Sequence[Pair], weight_E: torch.Ten
     Raises ScxError for a pair that can have no edge or a source that is not active.
     """
     check_pairs(pairs, target)
-    # Edges of one target together, so that a part needs few read vectors.
-    order = sorted(range(len(pairs)), key=lambda e: pairs[e].target)
-    parts = [
-        _split(frozen, [pairs[e] for e in order[start : start + EDGES]], target)
+    parts = parts_of(pairs, target)
+    # Edges of one target together, so that a batch needs few read vectors.
+    order = sorted(range(len(parts.pairs)), key=lambda p: parts.pairs[p].target)
+    batches = [
+        _split(frozen, [parts.pairs[p] for p in order[start : start + EDGES]], target)
         for start in range(0, len(order), EDGES)
     ]
     back = torch.tensor(order, device=weight_E.device).argsort()
-    direct_E, attention_ELH, ov_ELH = (torch.cat(part)[back] for part in zip(*parts, strict=True))
-    return Split(weight_E, direct_E, attention_ELH, ov_ELH)
+    direct_P, attention_PLH, ov_PLH = (torch.cat(batch)[back] for batch in zip(*batches, strict=True))
+    if len(parts.pairs) == len(pairs):
+        return Split(weight_E, direct_P, attention_PLH, ov_PLH)
+    rows = _of_rows(parts, attention_PLH, ov_PLH, len(pairs))
+    return Split(weight_E, parts.summed(direct_P, len(pairs)), *rows)
+
+
+def _of_rows(
+    parts: Parts, attention_PLH: torch.Tensor, ov_PLH: torch.Tensor, n_edges: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention and OV of edges whose target reads at several positions, [E, L, H] each: the mean attention
+    over its rows, weighed by the size of what each would carry, and what makes up the head's part with it."""
+    carried_ELH = parts.summed(attention_PLH * ov_PLH, n_edges)
+    size_ELH = parts.summed(ov_PLH.abs(), n_edges)
+    attention_ELH = parts.summed(attention_PLH * ov_PLH.abs(), n_edges) / size_ELH
+    rows_E = parts.summed(torch.ones_like(ov_PLH), n_edges)
+    plain_ELH = parts.summed(attention_PLH, n_edges) / rows_E  # of heads that carry nothing
+    attention_ELH = torch.where(size_ELH > 0, attention_ELH, plain_ELH)
+    ov_ELH = torch.where(attention_ELH > 0, carried_ELH / attention_ELH, 0.0)
+    return attention_ELH, ov_ELH
 
 
 class Ends(NamedTuple):

@@ -15,12 +15,14 @@ REMEDY = (
 
 
 class Ref(NamedTuple):
-    """One node of a prompt's graph. A feature has a layer, position and number; the target has none."""
+    """One node of a prompt's graph. A feature has a layer, position and number; the target has none, but may
+    stand for one of its rows (see `Rows`)."""
 
     kind: RefKind
     layer: int = -1
     position: int = -1
     feature: int = -1
+    row: int = 0
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ stays alive. Many node sets × many cells go through few passes, in which only k
 y = reference of all features, decoded + Σ over kept features (z − its reference) W_dec + skip (+ error).
 Legend: B cells, T positions, L layers, F features, S places of a prompt, N node sets, R rows of a pass (a
 node set in a cell), U features of a layer that some row keeps, P pairs of a row and a kept node, d residual
-width, V vocabulary.
+width, V vocabulary, J last positions, K competitors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from scx_core.circuits.reference import InterventionConfig, Prompts, Reference, prompts_of
-from scx_core.circuits.target import TargetPlan
+from scx_core.circuits.target import TargetPlan, plans_in
+from scx_core.circuits.whole_answer import rivals_log_probability
 from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io, positions, replaced_mlps
 from scx_core.language.taps import Stand_in
@@ -45,18 +46,36 @@ def idle_mlps(lm: Language, layers: Iterable[int]) -> Iterator[None]:
             del mlp.forward
 
 
-def target_values(logits_RV: torch.Tensor, plan: TargetPlan) -> torch.Tensor:
-    """The target at the logits of each row, [R] (method §4): a sum of logits, or a log-probability.
+def target_values(
+    logits_RJV: torch.Tensor, plan: TargetPlan, rest_RK: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The target at the last J logits of each row, [R] (method §4): a sum of logits, a log-probability, or
+    the log-odds of a whole answer. `rest_RK`: log r_k in each row's cell (whole_answer.py), held at what they
+    are in the untouched model.
 
     Raises ScxError for a feature as target, which is no logit.
     """
     if plan.kind == "feature":
         raise ScxError("An intervention reads logits; a feature is none.", "Choose an answer as the target.")
+    if plan.whole is not None:
+        whole = plan.whole._replace(rest_K=rest_RK)  # type: ignore[arg-type]
+        own_R, rival_RK = rivals_log_probability(logits_RJV.log_softmax(-1), whole)
+        return own_R - rival_RK.logsumexp(-1)
+    logits_RV = logits_RJV[:, -1]
     if plan.kind == "logprob":
         logits_RV = logits_RV.log_softmax(-1)
     tokens = torch.tensor(list(plan.coefficients), device=logits_RV.device)
     weights = logits_RV.new_tensor(list(plan.coefficients.values()))
     return logits_RV[:, tokens] @ weights + plan.vocabulary_mean * logits_RV.mean(-1)
+
+
+def rest_of(lm: Language, plan: TargetPlan, cells: Sequence[EncodedCell]) -> torch.Tensor | None:
+    """Of a whole answer: how likely each competitor goes on where it has left, log r_k [B, K] in these cells.
+    None for other kinds."""
+    if plan.whole is None:
+        return None
+    rest = [in_cell.whole.rest_K for in_cell in plans_in(lm, plan, cells) if in_cell.whole]
+    return torch.tensor(rest, device=lm.device, dtype=lm.dtype)
 
 
 class Gains(NamedTuple):
@@ -118,6 +137,7 @@ class Intervention:
         self._prompts = prompts_of(lm, plan, cells, reference.places)
         self._base_LSd = [c.decode(m) for c, m in zip(coders.layers, reference.mean_LSF, strict=True)]
         self._errors = self._missed() if cfg.keep_errors else None
+        self._rest_BK = rest_of(lm, plan, cells)
         self.full_B = self._all_kept()
         self.empty_B = self.values([NO_NODES])[0]
 
@@ -212,8 +232,12 @@ class Intervention:
         coder, encode = self.coders.layers[layer], _encoder(self.coders.layers[layer], kept.feature_U)
         mean_SU = self.reference.mean_LSF[layer][:, kept.feature_U]
         decoder_Ud = coder.W_dec_Fd[kept.feature_U]
-        # After the last MLP nothing moves between positions any more, and the target is read at the last one.
-        seen = slice(-1, None) if layer == len(self.coders.layers) - 1 and tape is None else slice(None)
+        # After the last MLP nothing moves between positions any more; the target is read at the last ones.
+        seen = (
+            slice(-self.plan.n_logits, None)
+            if layer == len(self.coders.layers) - 1 and tape is None
+            else slice(None)
+        )
         place_RT = self._prompts.place_BT[cell_R][:, seen]
         gate_RTU = kept.gate_RTU[:, seen]
 
@@ -237,14 +261,15 @@ class Intervention:
         """The target of these cells, [R]."""
         mask_RT = self._prompts.mask_BT[cell_R]
         with replaced_mlps(self.lm, stand_ins), idle_mlps(self.lm, stand_ins):
-            logits_RV = self.lm.model(
+            logits_RJV = self.lm.model(
                 input_ids=self._prompts.ids_BT[cell_R],
                 attention_mask=mask_RT,
                 position_ids=positions(mask_RT),
                 use_cache=False,
-                logits_to_keep=1,
-            ).logits[:, -1]
-        return target_values(logits_RV, self.plan)
+                logits_to_keep=self.plan.n_logits,
+            ).logits
+        rest_RK = None if self._rest_BK is None else self._rest_BK[cell_R]
+        return target_values(logits_RJV, self.plan, rest_RK)
 
     @torch.no_grad()
     def _missed(self) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ import torch
 
 from scx_core.circuits.ends import Writes, attention_top, reads_by_layer
 from scx_core.circuits.frozen import FrozenPrompt, attn_read
-from scx_core.circuits.heads import Ends, Pair, check_pairs, ends_of
+from scx_core.circuits.heads import Ends, Pair, check_pairs, ends_of, parts_of
 from scx_core.circuits.sources import Rows
 from scx_core.circuits.stream import attention_forward, skip_forward
 
@@ -29,16 +29,17 @@ def last_heads(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> tor
     source that is not active.
     """
     check_pairs(pairs, target)
-    ends = ends_of(frozen, pairs, target)
+    parts = parts_of(pairs, target)
+    ends = ends_of(frozen, parts.pairs, target)
     n_heads = len(frozen.layers[0].pattern_HTT)
-    out_ELH = target.read_Rd.new_zeros(len(pairs), len(frozen.layers), n_heads)
+    out_ELH = target.read_Rd.new_zeros(len(parts.pairs), len(frozen.layers), n_heads)
     for columns in torch.arange(len(ends.writes.level_S), device=out_ELH.device).split(SOURCES):
         here = torch.isin(ends.column_E, columns).nonzero()[:, 0]
         writes = Writes(*(part[columns] for part in ends.writes))
         place_E = torch.searchsorted(columns, ends.column_E[here])
         part = ends._replace(writes=writes, row_E=ends.row_E[here], column_E=place_E)
         out_ELH[here] = _carried_up(frozen, part)
-    return out_ELH
+    return parts.summed(out_ELH, len(pairs))
 
 
 def _carried_up(frozen: FrozenPrompt, ends: Ends) -> torch.Tensor:

@@ -32,18 +32,21 @@ def _one_core_each() -> Iterator[int]:
 
 
 def trace_many(
-    rep: Replacement, prompts: Sequence[Sequence[int]], trace: Callable[[int, FrozenPrompt], Found]
+    rep: Replacement,
+    prompts: Sequence[Sequence[int]],
+    trace: Callable[[int, FrozenPrompt], Found],
+    logits: int = 1,
 ) -> Iterator[Found]:
-    """`trace(number, frozen)` of every prompt, in order. On a GPU, one after another."""
+    """`trace(number, frozen)` of every prompt, in order. On a GPU, one by one. `logits`: see freeze."""
     if rep.lm.device.type != "cpu":
-        yield from (trace(i, frozen) for i, frozen in enumerate(freeze_many(rep, prompts)))
+        yield from (trace(i, frozen) for i, frozen in enumerate(freeze_many(rep, prompts, logits)))
         return
     model = threading.Lock()  # the model's insides are read by hooks, which would hear every thread
 
     def some(first: int) -> list[Found]:
         torch.set_num_threads(1)  # OpenMP keeps this number for each thread
         with model:
-            frozen = list(freeze_many(rep, prompts[first : first + AT_ONCE]))
+            frozen = list(freeze_many(rep, prompts[first : first + AT_ONCE], logits))
         return [trace(i, one) for i, one in enumerate(frozen, first)]
 
     with _one_core_each() as workers, ThreadPoolExecutor(workers) as pool:

@@ -21,7 +21,7 @@ class Merged(NamedTuple):
     effect, summed over positions. `weight_MM[target, source]` are signed edges, `edge_MM` where there is one.
     `active`: each feature's activation by place, at every token of the prompt; `stands`: the part of it that
     is in the circuit; `added`: what the tokens of each place add to that over all paths. `genes`: gene →
-    (effect, rank in the sentence)."""
+    (effect, rank in the sentence). `rival_shares`: as in `Target`."""
 
     nodes: dict[str, Node]
     value_M3: np.ndarray
@@ -34,6 +34,7 @@ class Merged(NamedTuple):
     value: float
     scores: dict[str, float]
     max_relative_error: float
+    rival_shares: tuple[float, ...] = ()
 
 
 def merged_node(node: Node) -> Node:
@@ -89,6 +90,7 @@ def merged_circuit(circuit: Circuit) -> Merged:
         value=circuit.target.value,
         scores=circuit.scores,
         max_relative_error=circuit.accounting["max_relative_error"],
+        rival_shares=circuit.target.rival_shares,
     )
 
 

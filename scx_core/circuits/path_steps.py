@@ -190,12 +190,14 @@ def _through_head(
 
 
 def start_at(frozen: FrozenPrompt, ref: Ref, target: Rows, target_bias: float) -> Live:
-    """The one live path of the trace's target, or of a feature's pre-activation."""
-    reads = reads_of(frozen, [ref], target)
+    """The one live path of a feature's pre-activation, or those of the trace's target, one a row."""
+    rows = range(len(target.position_R)) if ref.kind == "target" else range(1)
+    reads = reads_of(frozen, [ref._replace(row=row) for row in rows], target)
     bias = (
         target_bias if ref.kind == "target" else frozen.replacement.layers[ref.layer].enc_bias_F[ref.feature]
     )
-    bias_1 = reads.read_Rd.new_tensor([float(bias)])
+    bias_P = reads.read_Rd.new_zeros(len(rows))
+    bias_P[0] = float(bias)
     attns = attention_top(frozen.replacement, reads.level_R)
     step = torch.zeros_like(reads.level_R)
-    return Live(step, reads.level_R, attns, reads.position_R, reads.read_Rd, bias_1)
+    return Live(step, reads.level_R, attns, reads.position_R, reads.read_Rd, bias_P)

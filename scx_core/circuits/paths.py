@@ -248,7 +248,7 @@ def _steps(
 
 def _start_step(scene: Scene, ref: Ref) -> Step:
     if ref.kind == "target":
-        at = int(scene.target.position_R[0])
+        at = int(scene.target.position_R[-1])
         return Step("target", "target", -1, 0, scene.value, position=at, token=scene.tokens[at], open=True)
     layer = scene.frozen.layers[ref.layer]
     value = float(layer.value_N[place_of(scene.frozen, ref)])
@@ -256,6 +256,14 @@ def _start_step(scene: Scene, ref: Ref) -> Step:
     step = step._replace(layer=ref.layer, position=ref.position, feature=ref.feature)
     step = step._replace(name=name_in(scene.names, ref.layer, ref.feature))
     return step._replace(token=scene.tokens[ref.position], gene=scene.genes[ref.position])
+
+
+def _read(step: Step, parts: Sequence[float]) -> Step:
+    """The step with what one live path of it reads added: kept, pruned, error, bias. A target that reads at
+    several positions has a path for each."""
+    names = ("kept", *UNEXPLAINED)
+    sums = {name: getattr(step, name) + part for name, part in zip(names, parts, strict=True)}
+    return step._replace(open=False, **sums)
 
 
 @torch.no_grad()
@@ -273,8 +281,7 @@ def trace_paths(scene: Scene, start: Ref = TARGET, cfg: PathConfig = CONFIG) -> 
         parents = live.step_P.tolist()
         sums = (kept_P, found.offered_P - kept_P, found.error_P, found.bias_P)
         for step, *parts in zip(parents, *(column.tolist() for column in sums), strict=True):
-            names = dict(zip(("kept", *UNEXPLAINED), parts, strict=True))
-            steps[step] = steps[step]._replace(open=False, **names)
+            steps[step] = _read(steps[step], parts)
         numbers = torch.arange(len(kept.path_M), device=live.step_P.device) + len(steps)
         steps += _steps(scene, kept, live.position_P.tolist(), parents, depth)
         live = continued(scene.frozen, live, kept, numbers)

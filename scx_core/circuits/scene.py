@@ -16,7 +16,7 @@ from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.frozen import FrozenPrompt, freeze
 from scx_core.circuits.names import NameBook, sourced
 from scx_core.circuits.sources import Rows
-from scx_core.circuits.target import TargetPlan, target_row
+from scx_core.circuits.target import TargetPlan, frozen_for, target_row
 from scx_core.errors import ScxError
 
 
@@ -58,7 +58,8 @@ def scene_of_row(
     cell = tracer.encode([row])[0]
     answer = label if label is not None else tracer.predict([row])[0]
     plan = tracer.plan(answer, against, trace.target, trace.token)
-    frozen = freeze(tracer.rep, plan.prompt_ids(cell))
+    plan = tracer.asked([cell], plan)[0][0]
+    frozen = frozen_for(tracer.rep, cell, plan)
     about = {"row": int(row), "cell_id": str(table.cell_ids[row]), "cell_label": str(table.labels[row])}
     genes = cell.gene_at() + [None] * (frozen.n_positions - len(cell.ids))
     config = {"target": trace.target, "token": trace.token}
@@ -74,9 +75,14 @@ def scene_of_circuit(tracer: Tracer, circuit: Circuit) -> Scene:
     """
     if circuit.scope != "cell":
         raise ScxError("This is the circuit of many cells.", "Heads are told apart in the circuit of one.")
-    if max(*circuit.token_ids, *circuit.target.coefficients) >= len(tracer.lm.unembedding):
+    weighed = (circuit.target.coefficients, *(branch.coefficients for branch in circuit.target.branches))
+    if max(*circuit.token_ids, *(max(row, default=0) for row in weighed)) >= len(tracer.lm.unembedding):
         raise ScxError("This circuit was traced on another model.", "Open the model that its file names.")
-    frozen = freeze(tracer.rep, circuit.token_ids)
+    length = len(circuit.token_ids)
+    logits = length - min((branch.position for branch in circuit.target.branches), default=length - 1)
+    if not 1 <= logits <= length:
+        raise ScxError("This circuit's target reads behind its prompt.", "Trace the cell again.")
+    frozen = freeze(tracer.rep, circuit.token_ids, logits)
     return _scene(tracer, frozen, _plan(circuit.target), _genes_of(tracer, circuit), circuit.provenance)
 
 
@@ -108,6 +114,10 @@ def _plan(target: Target) -> TargetPlan:
         target.layer,
         position,
         target.feature,
+        target.left_out,
+        target.same_target,
+        branches=target.branches,
+        value=target.value,
     )
 
 

@@ -20,6 +20,8 @@ KEPT_BYTES = 400_000_000
 class Rows(NamedTuple):
     """Read vectors [R, d] on the stream that enters block `layer`, at one position each, sorted by it.
 
+    Rows of a batch stand for themselves; a target that reads at several positions is the sum of its rows, no
+    two of which share a position (carry.target_edges).
     `inside`: they read behind the attention of block `layer` (the MLP of a sequential block).
     """
 

@@ -23,7 +23,7 @@ from scx_core.circuits.circuit import Circuit, Edge, Node
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.edges import EdgeTable, edge_table
 from scx_core.circuits.effects import TotalEffects, span_effects, total_effects
-from scx_core.circuits.frozen import FrozenPrompt, freeze
+from scx_core.circuits.frozen import FrozenPrompt
 from scx_core.circuits.influence import (
     Cut,
     Influence,
@@ -49,14 +49,23 @@ from scx_core.circuits.names import (
 )
 from scx_core.circuits.replacement import Replacement
 from scx_core.circuits.sources import Rows, Sources
-from scx_core.circuits.target import TargetPlan, finished_target, is_called, probability_score, target_row
+from scx_core.circuits.target import (
+    TargetPlan,
+    answer_form,
+    finished_target,
+    frozen_for,
+    probability_score,
+    target_row,
+)
+from scx_core.circuits.whole_answer import AnswerForm
 from scx_core.sentences import EncodedCell
 
 
 class Graph(NamedTuple):
     """A traced prompt before anything is cut.
 
-    `weight_RS` are all signed edges but the bias; `called`: see `is_called`.
+    `weight_RS` are all signed edges but the bias; `form` is that of a whole answer. `called`: whether the
+    model gives this prompt the explained label, the whole answer of all its answers (None: not asked).
     """
 
     frozen: FrozenPrompt
@@ -69,7 +78,8 @@ class Graph(NamedTuple):
     share_RS: np.ndarray
     scores: Influence
     value: float
-    called: bool
+    form: AnswerForm | None
+    called: bool | None
 
 
 def shares(table: EdgeTable) -> tuple[np.ndarray, np.ndarray]:
@@ -80,15 +90,27 @@ def shares(table: EdgeTable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def trace_graph(
-    rep: Replacement, cell: EncodedCell, plan: TargetPlan, n_nodes: int, choice: str = "influence"
+    rep: Replacement,
+    cell: EncodedCell,
+    plan: TargetPlan,
+    n_nodes: int,
+    choice: str = "influence",
+    called: bool | None = None,
 ) -> Graph:
     """Phases 1 to 5 for one prompt."""
-    return graph_of(freeze(rep, plan.prompt_ids(cell)), plan, n_nodes, choice)
+    return graph_of(frozen_for(rep, cell, plan), plan, n_nodes, choice, called)
 
 
-def graph_of(frozen: FrozenPrompt, plan: TargetPlan, n_nodes: int, choice: str = "influence") -> Graph:
+def graph_of(
+    frozen: FrozenPrompt,
+    plan: TargetPlan,
+    n_nodes: int,
+    choice: str = "influence",
+    called: bool | None = None,
+) -> Graph:
     """Phases 2 to 5 for a frozen prompt. `choice` is `influence` or `effect`."""
-    target, read_bias, value = target_row(frozen, plan)
+    form = answer_form(frozen, plan)
+    target, read_bias, value = target_row(frozen, plan, form)
     effects = total_effects(frozen, target, read_bias)
     sources = Sources(frozen)
     if choice == "influence":
@@ -98,18 +120,18 @@ def graph_of(frozen: FrozenPrompt, plan: TargetPlan, n_nodes: int, choice: str =
     table = edge_table(sources, chosen, target, read_bias, value)
     weight_RS, share_RS = shares(table)
     scores = influence(share_RS)
-    called = is_called(frozen, plan)
-    return Graph(frozen, plan, target, effects, chosen, table, weight_RS, share_RS, scores, value, called)
+    parts = (frozen, plan, target, effects, chosen, table, weight_RS, share_RS, scores, value)
+    return Graph(*parts, form, called)
 
 
 def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
-    """Scores of the graph before the cut (method §6), and the accounting of the target in logits."""
+    """Scores of the graph before the cut (method §6), and the accounting of the target in its unit."""
     n, errors = len(graph.chosen.layer_C), graph.table.error_RLT[0].numel()
     column_S, row_R = graph.scores
     bias_R = graph.table.bias_R.abs().double().cpu().numpy()
     rest_R = graph.table.rest_abs_R.double().cpu().numpy()
     total_R = np.abs(graph.weight_RS).sum(1) + rest_R + bias_R
-    return {
+    found = {
         "value": graph.value,
         "gene_effect": gene_effect,
         "prompt_effect": float(graph.effects.token_T.double().sum()) - gene_effect,
@@ -121,8 +143,10 @@ def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
         "token_share": float(column_S[n + errors :].sum()),
         "unexplored_share": float((row_R * (1 - graph.share_RS.sum(1))).sum()),
         "bias_share": float((row_R * bias_R / np.maximum(total_R, 1e-30)).sum() / row_R.sum()),
-        "called": float(graph.called),
-    } | probability_score(graph.frozen, graph.plan)
+    }
+    if graph.called is not None:
+        found["called"] = float(graph.called)
+    return found | probability_score(graph.frozen, graph.plan, graph.form)
 
 
 class _Names(NamedTuple):
@@ -273,7 +297,7 @@ def _nodes(
             t = s - n - n_layers * length
             out.append(Node(name, "embedding", None, t, None, gene_T[t], tokens[t], None, score, token_T[t]))
     out.append(Node("bias", "bias", effect=graph.effects.bias))
-    value, at = graph.value, int(graph.target.position_R)
+    value, at = graph.value, int(graph.target.position_R[-1])
     out.append(Node("target", "target", position=at, activation=value, influence=1.0, effect=value))
     return out
 
@@ -318,6 +342,7 @@ def merged_graph(graph: Graph, cell: EncodedCell, cfg: TraceConfig) -> Merged:
         value=graph.value,
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         max_relative_error=graph.table.max_relative_error(),
+        rival_shares=graph.form.share_K if graph.form else (),
     )
 
 
@@ -351,7 +376,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
     edges = zip(*(part.tolist() for part in _edges(graph, kept)), strict=True)
     return Circuit(
         scope="cell",
-        target=finished_target(lm, graph.plan, int(graph.target.position_R), graph.value),
+        target=finished_target(lm, graph.plan, int(graph.target.position_R[-1]), graph.value, graph.form),
         genes=tuple(genes),
         nodes=tuple(nodes),
         edges=tuple(Edge(nodes[s].id, nodes[t].id, weight) for t, s, weight in edges),

@@ -146,7 +146,7 @@ def target_at(tree: AnswerTree, plan: TargetPlan) -> Callable[[torch.Tensor], to
 
         return log_odds
     node = tree.place[tuple(plan.forced)]
-    return lambda logits_RMV: target_values(logits_RMV[:, node].double(), plan)
+    return lambda logits_RMV: target_values(logits_RMV[:, [node]].double(), plan)
 
 
 def _absent(genes: Sequence[str], rows: Sequence[int]) -> tuple[str, str]:

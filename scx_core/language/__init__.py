@@ -4,7 +4,17 @@ In comes a model folder or hub id; out comes a `Language` that one can read from
 answer scores) and write into (replaced MLPs). `facts.py` is the one table of architecture quirks.
 """
 
-from scx_core.language.answers import Decision, answers_of, decision, find_lead, predicted, score_labels
+from scx_core.language.answers import (
+    Decision,
+    Parting,
+    answers_of,
+    decision,
+    find_lead,
+    partings,
+    predicted,
+    score_answers,
+    score_labels,
+)
 from scx_core.language.facts import FAMILIES, Architecture, architecture
 from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
 from scx_core.language.products import linear
@@ -29,6 +39,7 @@ __all__ = [
     "MlpIO",
     "OnOutput",
     "OnTokens",
+    "Parting",
     "answers_of",
     "architecture",
     "captured_mlps",
@@ -39,9 +50,11 @@ __all__ = [
     "linear",
     "load_language",
     "mlp_io",
+    "partings",
     "pick_device",
     "positions",
     "predicted",
     "replaced_mlps",
+    "score_answers",
     "score_labels",
 ]

@@ -46,7 +46,7 @@ def traced(request, tmp_path_factory):
     model, skip = MODELS[request.param]
     lm = tiny_language(tmp_path_factory.mktemp("model"), layers=3, dtype="float64", **model)
     coders = random_set(lm, "jumprelu", skip=skip)
-    plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ")
+    plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="contrast")
     graph = trace_graph(replacement(lm, coders), tiny_cells(lm)[0], plan, 40)
     naive = Frozen(lm.model, coders.layers, graph.frozen.ids)
     weight_V = torch.zeros_like(naive.logits_V)

@@ -27,7 +27,7 @@ class Made:
         self.coders = random_set(self.lm, kind, skip).to(self.lm.device, self.lm.dtype)
         cells = tiny_cells(self.lm, tiny_table(7))
         self.cells, self.others = cells[:3], cells[3:]
-        self.plan = plan_target(self.lm, LABELS, "CD4+/CD25 T Reg", lead=" ")
+        self.plan = plan_target(self.lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="contrast")
         self.cfg = InterventionConfig(rows=2, **options)
         five = (self.lm, self.coders, self.plan)
         self.reference = reference_of(*five, self.others, self.cfg)

@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 import torch
 
-from scx_core.circuits import make_tracer
+from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.ids import Ref, parse_ref
 from scx_core.circuits.paths import PathConfig, trace_paths
 from scx_core.circuits.scene import scene_of_row
@@ -37,7 +37,7 @@ def tracer(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scene(tracer):
-    return scene_of_row(tracer, 2, LABEL)
+    return scene_of_row(tracer, 2, LABEL, trace=TraceConfig(target="contrast"))
 
 
 def a_feature(scene, layer: int = 2, nth: int = 20) -> Ref:
@@ -59,9 +59,11 @@ def test_the_stream_of_the_frozen_model_is_the_models_own(tracer, scene):
 
 
 @pytest.mark.parametrize("cfg", [PathConfig(1, 1), PathConfig(5, 3), PathConfig(40, 12)], ids=str)
-def test_every_step_and_the_whole_add_up(scene, cfg):
-    for start in (Ref("target"), a_feature(scene)):
-        found = trace_paths(scene, start, cfg)
+def test_every_step_and_the_whole_add_up(tracer, scene, cfg):
+    several = scene_of_row(tracer, 2, LABEL, trace=TraceConfig(target="answer"))
+    assert len(several.target.position_R) > 2
+    for at, start in ((scene, Ref("target")), (scene, a_feature(scene)), (several, Ref("target"))):
+        found = trace_paths(at, start, cfg)
         account = found.account()
         assert account.max_relative_error <= 1e-9
         parts = account.explained + account.pruned + account.error + account.bias
@@ -78,7 +80,7 @@ def test_every_step_and_the_whole_add_up(scene, cfg):
 
 def test_the_start_is_the_models_own_number(tracer, scene):
     plain = Plain(tracer.lm, tracer.transcoders, scene.frozen.ids)
-    plan = tracer.plan(LABEL)
+    plan = tracer.plan(LABEL, kind="contrast")
     value = sum(weight * float(plain.logits_TV[-1, token]) for token, weight in plan.coefficients.items())
     assert trace_paths(scene).account().value == pytest.approx(value, rel=1e-9)
     feature = a_feature(scene)

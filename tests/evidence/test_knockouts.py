@@ -40,6 +40,8 @@ def plain(tracer, plan, ids) -> tuple[float, float]:
         whole = torch.tensor([[*ids, *plan.forced]])
         logits_V = tracer.lm.model(input_ids=whole, use_cache=False).logits[0, -1].double()
     target = sum(weight * float(logits_V[token]) for token, weight in plan.coefficients.items())
+    if plan.kind == "answer":
+        target = scores[plan.answer] - float(np.logaddexp.reduce([scores[name] for name in plan.against]))
     rivals = [score for label, score in scores.items() if label != plan.answer]
     return target, scores[plan.answer] - float(np.logaddexp.reduce(rivals))
 

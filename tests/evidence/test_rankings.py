@@ -97,12 +97,13 @@ def test_whole_donors_are_drawn():
     assert q_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04]) and q_values([]) == []
 
 
-def test_gradient_times_input_is_the_derivative_along_each_genes_embedding(tracer):
+@pytest.mark.parametrize("kind", ["contrast", "answer"])
+def test_gradient_times_input_is_the_derivative_along_each_genes_embedding(tracer, kind):
     """Against a finite difference: the embeddings of one gene's tokens, 1% longer and 1% shorter."""
-    lm, plan = tracer.lm, tracer.plan(LABEL)
+    lm, plan = tracer.lm, tracer.plan(LABEL, kind=kind)
     cells = tracer.encode([0, 3])
     found = gradient_times_input(lm, plan, cells)
-    from scx_core.circuits.intervention import target_values
+    from scx_core.circuits.intervention import rest_of, target_values
 
     for cell, effects in zip(cells, found, strict=True):
         ids = torch.tensor([plan.prompt_ids(cell)])
@@ -113,7 +114,8 @@ def test_gradient_times_input_is_the_derivative_along_each_genes_embedding(trace
             moved = x_Td.clone()
             moved[:, span.start : span.end] *= 1 + step
             with torch.no_grad():
-                values.append(float(target_values(lm.model(inputs_embeds=moved).logits[:, -1], plan)[0]))
+                logits_1JV = lm.model(inputs_embeds=moved).logits[:, -plan.n_logits :]
+            values.append(float(target_values(logits_1JV, plan, rest_of(lm, plan, [cell]))[0]))
         assert effects[span.gene] == pytest.approx((values[0] - values[1]) / 2e-2, rel=2e-3, abs=1e-4)
         assert set(effects) == set(cell.genes)
 

@@ -117,8 +117,9 @@ class Frozen:
                 hooks.enter_context(_hook(module.register_forward_hook(keep)))
             hooks.enter_context(_hook(self.first.register_forward_pre_hook(keep_start, with_kwargs=True)))
             out = self.model(self.ids, output_attentions=True, use_cache=False)
-        self.logits_V, self.patterns = out.logits[0, -1], out.attentions
-        self.cap_V = self.logits_V / seen[self.head][1][-1]
+        self.logits_TV, self.patterns = out.logits[0], out.attentions
+        self.logits_V = self.logits_TV[-1]
+        self.cap_TV = self.logits_TV / seen[self.head][1]
         self.spread = {m: _spread(m, seen[m][0]) for m in self.norms}
         z, error, self.gates = [], [], []
         for mlp, coder in zip(self.mlps, self.coders, strict=True):
@@ -166,20 +167,28 @@ class Frozen:
         self, leaves: Leaves, responses: list | None = None, grad: bool = False
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Pre-activations [T, F] of each layer and the logits [V] at the last position, caps frozen."""
+        pres, logits_TV = self.run_everywhere(leaves, responses, grad)
+        return pres, logits_TV[-1]
+
+    def run_everywhere(
+        self, leaves: Leaves, responses: list | None = None, grad: bool = False
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """`run` with the logits at every position, [T, V]."""
         pres: list[torch.Tensor] = []
         found: list[torch.Tensor] = []
-        taken = self.head.register_forward_hook(lambda _m, _args, output: found.append(output[0, -1]))
+        taken = self.head.register_forward_hook(lambda _m, _args, output: found.append(output[0]))
         with _hook(taken), self._replaced(leaves, pres, responses), torch.set_grad_enabled(grad):
             self.model(self.ids, use_cache=False)
-        return pres, found[0] * self.cap_V
+        return pres, found[0] * self.cap_TV
 
-    def rows(self, wanted: Sequence[tuple[int, int, int]], weight_V: torch.Tensor) -> Iterator[Rows]:
-        """Edges into the pre-activations (layer, position, feature) `wanted`, then into weight · logits."""
+    def rows(self, wanted: Sequence[tuple[int, int, int]], weight: torch.Tensor) -> Iterator[Rows]:
+        """Edges into the pre-activations (layer, position, feature) `wanted`, then into weight · logits:
+        `weight` is [V] for the last position, [J, V] for the last J."""
         leaves = self.leaves.copy()
-        pres, logits_V = self.run(leaves, grad=True)
-        bare_pres, bare_V = self.run(self.leaves.emptied())
+        pres, logits_TV = self.run_everywhere(leaves, grad=True)
+        bare_pres, bare_TV = self.run_everywhere(self.leaves.emptied())
         values = [(pres[k][t, i], bare_pres[k][t, i]) for k, t, i in wanted]
-        values.append((weight_V @ logits_V, weight_V @ bare_V))
+        values.append((weighed(weight, logits_TV), weighed(weight, bare_TV)))
         flat = leaves.flat()
         n = len(leaves.z)
         for value, bias in values:
@@ -190,10 +199,10 @@ class Frozen:
             error_LT = torch.stack(edge[n : 2 * n]).sum(-1)
             yield Rows(torch.stack(edge[:n]), error_LT, edge[-1].sum(-1), float(bias), float(value))
 
-    def total_effects(self, weight_V: torch.Tensor) -> Rows:
+    def total_effects(self, weight: torch.Tensor) -> Rows:
         """Effects on weight · logits over all paths, features following their pre-activations."""
         leaves, responses = self.leaves.copy(), []
-        value = weight_V @ self.run(leaves, responses, grad=True)[1]
+        value = weighed(weight, self.run_everywhere(leaves, responses, grad=True)[1])
         n = len(leaves.z)
         flat = [*responses, *leaves.error, leaves.embedding]
         grads = torch.autograd.grad(value, flat)
@@ -202,6 +211,12 @@ class Frozen:
         value = value.detach()
         bias = float(value - error_LT.sum() - token_T.sum())
         return Rows(torch.stack(edge[:n]), error_LT, token_T, bias, float(value))
+
+
+def weighed(weight: torch.Tensor, logits_TV: torch.Tensor) -> torch.Tensor:
+    """weight · logits at the last position ([V]) or at the last J ([J, V])."""
+    weight_JV = weight.reshape(-1, weight.shape[-1])
+    return (weight_JV * logits_TV[len(logits_TV) - len(weight_JV) :]).sum()
 
 
 def _decode(coder, z_TF, x_Td):

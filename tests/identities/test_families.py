@@ -71,7 +71,7 @@ def traced(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     lm = tiny_language(folder, layers=3, dtype=dtype, **model)
     coders = random_set(lm, kind, skip).to(dtype=lm.dtype)
-    cell, plan = tiny_cells(lm)[0], plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ")
+    cell, plan = tiny_cells(lm)[0], plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="contrast")
     graph = trace_graph(replacement(lm, coders), cell, plan, NODES)
     other = Frozen(lm.model, coders.layers, graph.frozen.ids)
     weight_V = torch.zeros_like(other.logits_V)

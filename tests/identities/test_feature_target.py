@@ -21,7 +21,7 @@ def test_a_features_row_and_its_graph_agree(tmp_path, parallel, skip):
     lm = tiny_language(tmp_path, parallel=parallel, layers=3, dtype="float64")
     rep = replacement(lm, random_set(lm, "jumprelu", skip))
     cell = tiny_cells(lm)[0]
-    whole = trace_graph(rep, cell, plan_target(lm, LABELS, "Dendritic", lead=" "), 10_000)
+    whole = trace_graph(rep, cell, plan_target(lm, LABELS, "Dendritic", lead=" ", kind="contrast"), 10_000)
     place = {
         key: c
         for c, key in enumerate(

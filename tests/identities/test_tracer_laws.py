@@ -53,7 +53,7 @@ def make(folder, *, parallel, kind, skip, dtype, layers=3):
     lm = tiny_language(folder, parallel=parallel, layers=layers, dtype=dtype)
     coders = random_set(lm, kind, skip)
     cell = tiny_cells(lm)[0]
-    plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ")
+    plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="contrast")
     return lm, coders, cell, plan, trace_graph(replacement(lm, coders), cell, plan, 40)
 
 

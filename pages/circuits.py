@@ -13,6 +13,7 @@ from pages.parts import (
     saved_circuit,
     smallest_view,
     steps,
+    whose_view,
 )
 from pages.parts.atlas_job import atlas_under_way
 from pages.parts.circuit_controls import circuit_controls, drawing_controls
@@ -22,8 +23,9 @@ from pages.parts.naming import named, says
 from pages.parts.page import run_page
 from pages.parts.session import Context, context
 from pages.parts.tracing import Request, called, tell, traced
-from pages.parts.words import percent, safe
+from pages.parts.words import safe
 from scx_core.circuits import Circuit
+from scx_core.circuits.whose import how_often
 from scx_core.figures import View, markers_of
 
 
@@ -43,6 +45,8 @@ def page() -> None:
     circuit = named(traced(ctx, request, tell(place)))
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
+    whose_view.whose(circuit)
+    whose_view.useful_pair(circuit)
     highlight.note(circuit)
     _show(circuit, view, request.consensus.min_share)
     if tracer.names is None:
@@ -56,6 +60,7 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
     """A circuit from a file, drawn as if it were traced here; the model is loaded after that, to compare."""
     saved_circuit.heading(found)
     place = st.empty()
+    whose_view.whose(found.circuit, how_often_too=True)
     view = drawing_controls()
     _show(found.circuit, view, saved_circuit.min_share(found.circuit))
     place.markdown(saved_circuit.note(ctx, found))
@@ -86,16 +91,10 @@ def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
             f"**{safe(circuit.target.label)}**, {circuit.n_cells} cells of both types: every number is the "
             "mean over cells of the first type less that over cells of the second."
         )
-    what = safe(request.answer if request.trace.target == "contrast" else circuit.target.label)
+    ours = circuit.target.kind in ("answer", "contrast")
+    what = safe(request.answer if ours else circuit.target.label)
     if request.row is None:
-        gives = percent(circuit.scores.get("called"))
-        wins = (
-            "this answer beats its competitors" if circuit.target.against else "this is the likeliest token"
-        )
-        return (
-            f"**{what}** over {circuit.n_cells} cells of the type. "
-            f"In {gives} of them {wins} where the answer is decided."
-        )
+        return f"**{what}** over {circuit.n_cells} cells of the type. {safe(how_often(circuit))}"
     table = loaders.tracer(ctx).table
     answer = called(ctx, request.row)
     says = "so does the model" if answer == request.label else f"the model says **{safe(answer)}**"

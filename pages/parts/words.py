@@ -24,7 +24,7 @@ HELP = {
     "consensus": "What the circuits of many cells of one type have in common.",
     "scope": "What the circuits of many cells of the type have in common, the circuit of one cell, or, "
     "against a type of this data set, how the circuits of the two types differ.",
-    "effect": "Change of the answer's score in the frozen model, in logits.",
+    "effect": "Change of the answer's score in the frozen model, in logits or nats.",
     "tested": "Each mean is tested: in a difference, whether both sides are equal; else, whether it is 0. "
     "Only what has q below 0.05 is called higher or lower; the rest may differ less than so many cells show. "
     "Beside it: what the same rule finds between two random halves of one type, where nothing differs.",
@@ -32,7 +32,8 @@ HELP = {
     "ties": "Genes of equal expression are ordered by a seed. Where they stand at the end of the sentence, "
     "the seed also decides which of them are in it: another seed, another sentence of the same cell.",
     "share": "Share of the cells whose sentence holds the gene.",
-    "against": "The score that is explained is the answer's logit minus the mean logit of these competitors.",
+    "against": "The score that is explained is how much more likely the answer is than these competitors: "
+    "the log-odds of whole answers, or the difference of two tokens' scores where one token parts them.",
     "ce": "Cross-entropy: how surprised the model is by the next token, in nats. Lower is better.",
     "ce_recovered": "Share of the loss that the stand-ins win back, between no MLPs (0) and the model (1).",
     "kl": "How far the predictions with stand-ins are from the model's own, in nats a token. 0 is equal.",

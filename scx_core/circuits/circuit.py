@@ -15,6 +15,7 @@ from scx_core.errors import ScxError
 
 # 2: a feature has a name and a driver, its gene is where it is active; a target names who is left out
 SCHEMA_VERSION = 2
+NOTHING = 0.1  # logits or nats: a target, or the genes' part of it, below this leaves nothing to explain
 REMEDY = "Give the JSON that `scx trace`, `scx circuit` or the export button wrote."
 Scope = Literal["cell", "consensus", "difference"]
 NodeKind = Literal["embedding", "feature", "error", "bias", "target"]
@@ -189,6 +190,13 @@ class Circuit(NamedTuple):
     sentence: tuple[str, ...] = ()
     supernodes: tuple[Supernode, ...] = ()
 
+    @property
+    def faint(self) -> bool:
+        """Whether there is next to nothing to explain: the target's value, or what all genes together add to
+        it, is less than NOTHING. Of a feature's target this is not asked: it has units of its own."""
+        sizes = (self.target.value, self.scores.get("gene_effect", NOTHING))
+        return self.target.kind != "feature" and min(map(abs, sizes)) < NOTHING
+
     def node(self, node_id: str) -> Node:
         """The node with this id. Raises KeyError when there is none."""
         for node in self.nodes:
@@ -237,7 +245,12 @@ def _without_version(data: Any, name: str) -> dict[str, Any]:
             f"{name} has the circuit format {version}; this version of scX reads up to {SCHEMA_VERSION}.",
             "Update scX, or export the circuit again with this version.",
         )
-    return {key: value for key, value in data.items() if key != "schema_version"}
+    found = {key: value for key, value in data.items() if key != "schema_version"}
+    scores = found.get("scores")
+    if version == 1 and isinstance(scores, Mapping):
+        # In format 1 it said that one token was preferred, which is not that the answer was given.
+        found["scores"] = {"token_preferred" if key == "called" else key: x for key, x in scores.items()}
+    return found
 
 
 def _since_1(circuit: Circuit) -> Circuit:

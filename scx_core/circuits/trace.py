@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from scx_core.circuits.chosen import Chosen, by_influence, largest
-from scx_core.circuits.circuit import Circuit, Edge, Node
+from scx_core.circuits.circuit import NOTHING, Circuit, Edge, Node
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.edges import EdgeTable, edge_table
 from scx_core.circuits.effects import TotalEffects, span_effects, total_effects
@@ -144,6 +144,8 @@ def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
         "unexplored_share": float((row_R * (1 - graph.share_RS.sum(1))).sum()),
         "bias_share": float((row_R * bias_R / np.maximum(total_R, 1e-30)).sum() / row_R.sum()),
     }
+    if graph.plan.kind != "feature":
+        found["faint"] = float(min(abs(graph.value), abs(gene_effect)) < NOTHING)
     if graph.called is not None:
         found["called"] = float(graph.called)
     return found | probability_score(graph.frozen, graph.plan, graph.form)

@@ -80,6 +80,7 @@ def summary(result: dict[str, Any]) -> str:
     """What differs on which side, strongest first, beside what random halves of the first side give."""
     from scx_core.circuits import Circuit
     from scx_core.circuits.said import said
+    from scx_core.circuits.whose import against_whom, how_often, nothing
     from scx_core.figures.words import direction
 
     found, (first, second) = result["difference"], result["names"]
@@ -95,11 +96,15 @@ def summary(result: dict[str, Any]) -> str:
         )
         for g in strongest
     ]
+    both = zip(result["names"], (Circuit.from_json(result[side]) for side in ("first", "second")), strict=True)
+    whose = [f"{name}: {how_often(one)}" for name, one in both if how_often(one)]
+    whose += [text for text in (nothing(circuit), *against_whom(circuit.target)) if text]
     header = ("gene", "first", "second", "difference", "low", "high", "q", "")
     values = " and ".join(f"{result[side]['target']['value']:.3f}" for side in ("first", "second"))
     return "\n\n".join(
         [
             f"{found['target']['label']}\nfirst: {first}; second: {second}; targets {values}",
+            "\n".join(whose),
             common.columns(rows, header),
             "\n".join(said(circuit)),
         ]

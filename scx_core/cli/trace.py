@@ -92,7 +92,8 @@ def find_row(table: CellTable, cell: str | None) -> int:
 
 def summary(result: dict[str, Any]) -> str:
     """What is explained, the strongest genes, how much is accounted for."""
-    from scx_core.circuits.circuit import unit_of
+    from scx_core.circuits.circuit import Circuit, unit_of
+    from scx_core.circuits.whose import all_said
 
     target, scores = result["target"], result["scores"]
     genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]
@@ -100,16 +101,13 @@ def summary(result: dict[str, Any]) -> str:
     header = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "q", "share", "rank")
     kinds = [node["kind"] for node in result["nodes"]]
     of = "one cell" if one else f"{result['n_cells']} cells"
-    called = (
-        f"The model prefers this answer in {scores['called']:.0%} of the cells. "
-        if scores["called"] < 1
-        else ""
-    )
+    circuit = Circuit.from_json(result)
     return "\n\n".join(
         [
             f"{target['label']}: {target['value']:.3f} {unit_of(target['kind'])} ({of})",
             common.columns([tuple(gene[key] for key in header) for gene in genes], header),
-            f"{called}{kinds.count('feature')} features, {len(result['edges'])} edges; replacement score "
+            "\n".join(all_said(circuit)),
+            f"{kinds.count('feature')} features, {len(result['edges'])} edges; replacement score "
             f"{scores['replacement']:.2f}, completeness {scores['completeness']:.2f}; accounting error "
             f"{result['accounting']['max_relative_error']:.1e}",
         ]

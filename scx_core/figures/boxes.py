@@ -12,6 +12,7 @@ from .select import Group, Selection
 from .text import plain, text_width
 
 TARGET_HEIGHT = 36.0
+_TAKEN_OFF = ("the competitors' mean score is taken off", "the log-odds against their joint probability")
 _PADDING = {"gene": 8.0, "feature": 8.0, "target": 18.0, "against": 12.0}
 
 
@@ -149,7 +150,7 @@ class Boxes:
                     "against",
                     "against",
                     rivals,
-                    ("the competitors' mean score is taken off", *names),
+                    (_TAKEN_OFF[self.circuit.target.kind == "answer"], *names),
                     font=12.0,
                     height=26.0,
                     fill=colours.PAPER,

@@ -121,6 +121,9 @@ def _target_number(target: Target) -> int:
     """The explained token, or the number of an explained feature."""
     if target.layer is not None and target.feature is not None:
         return cantor(target.layer, target.feature)
+    if target.branches:  # a whole answer: the token at which most of the competitors' probability leaves
+        first = max(target.branches, key=lambda branch: max(branch.coefficients.values()) - branch.expected)
+        return max(first.coefficients, key=lambda token: first.coefficients[token])
     return max(target.coefficients, key=lambda token: target.coefficients[token], default=0)
 
 

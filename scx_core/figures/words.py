@@ -11,6 +11,7 @@ from typing import Any
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.testing import Q
+from scx_core.circuits.whose import all_said, how_often, nothing
 
 from .select import Flow, Group, Selection
 from .text import number, percent, plain, several, signed
@@ -92,8 +93,8 @@ def scores(circuit: Circuit) -> str:
 
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
-    called = circuit.scores.get("called", 1.0)
-    lines = [_called(circuit)] if called < 1.0 and circuit.scope != "difference" else []
+    lines = [plain(text, 400).rstrip(".") for text in (nothing(circuit), how_often(circuit)) if text]
+    lines += [f"not compared: {rest}" for rest in [_left_out(circuit.target)] if rest]
     for key, shown, what in (
         ("error_share", show_errors, "reconstruction error"),
         ("bias_share", show_bias, "bias"),
@@ -111,11 +112,13 @@ def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: 
     return tuple(lines)
 
 
-def _called(circuit: Circuit) -> str:
-    """That the model itself does not, or not always, give the answer that is explained."""
-    if circuit.scope == "cell":
-        return "the model does not give this answer for this cell"
-    return f"the model gives this answer for {percent(circuit.scores['called'])} of the cells"
+def _left_out(target: Target, most: int = 4) -> str:
+    """The answers that the target does not set this one against, where some are in and some are out."""
+    if not (target.against and target.left_out):
+        return ""
+    some = [plain(name, 28) for name in target.left_out[:most]]
+    rest = len(target.left_out) - len(some)
+    return ", ".join(some) + (f" and {rest} more" if rest else "")
 
 
 def caption(circuit: Circuit) -> str:
@@ -139,6 +142,7 @@ def caption(circuit: Circuit) -> str:
     sentences = [
         what,
         f"Target: {target}" if target not in ("", f"{title(circuit)} {rivals}") else "",
+        *(plain(text, 900).rstrip(".") for text in all_said(circuit)),
         "; ".join(made),
         scores(circuit).capitalize(),
         "Bottom: genes in the order of the cell sentence"

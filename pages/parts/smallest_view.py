@@ -16,6 +16,7 @@ from pages.parts.session import Context
 from pages.parts.tracing import Request
 from pages.parts.words import count, percent, safe
 from scx_core.circuits.smallest import Smallest, SmallestConfig, smallest, smallest_in_cell
+from scx_core.circuits.whose import given_to
 from scx_core.figures.text import plain
 from scx_core.runs import Progress
 
@@ -102,11 +103,13 @@ def _show(found: Smallest) -> None:
     kept = ours.search if ours.unseen is None else ours.unseen
     where = "in this cell" if ours.unseen is None else f"in {len(found.cells['unseen'])} new cells"
     remain = "" if added.remains is None else f" ({percent(added.remains)})"
+    unit = found.whose["unit"]
     st.markdown(
-        f"Without any feature **{found.logits['empty']:.2f} of {found.logits['full']:.2f} logits** of "
+        f"Without any feature **{found.logits['empty']:.2f} of {found.logits['full']:.2f} {unit}** of "
         f"{safe(found.target)} remain{remain}; the features add {added.mean:.2f}"
         f"{_span(added.low, added.high)}."
     )
+    st.caption(given_to(found.whose["called"], found.whose["of"]))
     whole = "" if ours.whole is None else f", {ours.whole:.2f} of the whole score"
     st.markdown(
         f"**{count(ours.size, 'feature')}** keep **{kept:.2f}**{_span(ours.low, ours.high)} of what the "

@@ -9,7 +9,7 @@ from pages.parts.words import safe
 from scx_core.circuits import Circuit
 from scx_core.circuits.whose import against_whom, how_often, nothing
 
-PAIR = 0.5  # a competitor with this share of the competitors' probability is offered as the one to set against
+PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
 
 
 def whose(circuit: Circuit, how_often_too: bool = False) -> None:

@@ -32,7 +32,7 @@ from scx_core.circuits.names import name_in, sourced
 from scx_core.circuits.reference import InterventionConfig, reference_of
 from scx_core.circuits.resampling import one_group
 from scx_core.circuits.search import Found, Prefixes, SearchConfig, rank, solve
-from scx_core.circuits.target import TargetPlan
+from scx_core.circuits.target import TargetPlan, finished_target
 from scx_core.errors import ScxError
 from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
@@ -89,7 +89,10 @@ class Smallest(NamedTuple):
     alone, in the unseen cells. `added`: what the features add to the target there, which all shares are of,
     and what remains without any. `ahead`: measure of `ours` less that of `random`, with its interval, and how
     many sets were drawn. `logits`: means of the target over those cells, `full`, `empty`, and the sd of their
-    difference. `cells`: rows of each group. `names`: what an atlas calls the features of `nodes`.
+    difference. `cells`: rows of each group. `whose`: `unit`, `kind`, `answer`, `against`, `left_out` and
+    `same_target` of the target as in `Target`, and how many (`called`) of the cells that the figures are of
+    (`of`) the model gives this answer. `names`: what an atlas
+    calls the features of `nodes`.
     """
 
     scope: str
@@ -109,6 +112,7 @@ class Smallest(NamedTuple):
     ahead: dict[str, float | None]
     unexplored: float | None
     cells: dict[str, tuple[int, ...]]
+    whose: dict[str, Any]
     provenance: dict[str, Any]
     names: tuple[str | None, ...] = ()
 
@@ -248,9 +252,22 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
         ahead,
         unexplored,
         {name: tuple(rows.tolist()) for name, rows in job.cells._asdict().items()},
+        _whose(job),
         sourced(about, book),
         tuple(name_in(book, int(node[0]), int(node[-1])) for node in nodes),
     )
+
+
+def _whose(job: _Job) -> dict[str, Any]:
+    """Whose answer it is, against whom, and how often the model gives it in the cells of the figures."""
+    tracer, plan = job.tracer, job.plan
+    rows = job.cells.search if job.unseen is None else job.cells.unseen
+    said = [called for _, called in tracer.asked(tracer.encode(rows), plan)]
+    target = finished_target(tracer.lm, plan, None, 0.0)
+    kept = {name: getattr(target, name) for name in ("unit", "kind", "answer", "against")}
+    kept |= {"left_out": list(plan.left_out or ()), "same_target": list(plan.same_target)}
+    counts = {"called": None if None in said else sum(map(bool, said)), "of": len(said)}
+    return kept | {"against": list(target.against)} | counts
 
 
 def _set_up(

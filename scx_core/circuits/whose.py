@@ -28,9 +28,16 @@ def how_often(circuit: Circuit) -> str:
     if circuit.scope == "cell":
         return f"The model {'gives' if called else 'does not give'} this answer for this cell."
     n = circuit.n_cells
-    k = round(called * n)
-    low, high = wilson(min(max(k, 0), n), n)
-    return f"The model gives this answer for {k} of the {n} cells ({low:.0%} to {high:.0%})."
+    return given_to(min(max(round(called * n), 0), n), n)
+
+
+def given_to(k: int | None, n: int) -> str:
+    """For how many of how many cells the model gives the answer, with a 95% interval; empty if not asked."""
+    if k is None:
+        return ""
+    low, high = wilson(k, n)
+    cells = "the cell" if n == 1 else f"{k} of the {n} cells ({low:.0%} to {high:.0%})"
+    return f"The model {'does not give' if n == 1 and not k else 'gives'} this answer for {cells}."
 
 
 def against_whom(target: Target) -> list[str]:
@@ -66,6 +73,4 @@ def nothing(circuit: Circuit) -> str:
 
 def all_said(circuit: Circuit) -> list[str]:
     """Every sentence about whose circuit this is, those that matter most first."""
-    return [
-        text for text in (nothing(circuit), how_often(circuit), *against_whom(circuit.target)) if text
-    ]
+    return [text for text in (nothing(circuit), how_often(circuit), *against_whom(circuit.target)) if text]

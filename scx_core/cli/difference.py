@@ -96,7 +96,8 @@ def summary(result: dict[str, Any]) -> str:
         )
         for g in strongest
     ]
-    both = zip(result["names"], (Circuit.from_json(result[side]) for side in ("first", "second")), strict=True)
+    traced = (Circuit.from_json(result[side]) for side in ("first", "second"))
+    both = zip(result["names"], traced, strict=True)
     whose = [f"{name}: {how_often(one)}" for name, one in both if how_often(one)]
     whose += [text for text in (nothing(circuit), *against_whom(circuit.target)) if text]
     header = ("gene", "first", "second", "difference", "low", "high", "q", "")

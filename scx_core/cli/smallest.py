@@ -79,6 +79,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def summary(result: dict[str, Any]) -> str:
     """What remains without any feature, then the sizes side by side, and the first nodes."""
+    from scx_core.circuits import Target
+    from scx_core.circuits.whose import against_whom, given_to
+
     keys = ("size", "search", "unseen", "low", "high", "closeness", "whole")
     faint = " (faint)" if result["faint"] else ""
     rows = [(WORDS[name] + faint, *(one[key] for key in keys)) for name, one in result["sets"].items()]
@@ -100,6 +103,10 @@ def summary(result: dict[str, Any]) -> str:
     ]
     if missed:
         parts.insert(3, f"Not reached: {', '.join(missed)}.")
+    whose = result["whose"]
+    target = Target(result["target"], "", None, {}, **{key: whose[key] for key in ("kind", "against")})
+    target = target._replace(left_out=tuple(whose["left_out"]), same_target=tuple(whose["same_target"]))
+    parts.insert(1, " ".join([given_to(whose["called"], whose["of"]), *against_whom(target)]).strip())
     if result["faint"]:
         parts.insert(1, f"Faint: {'; '.join(result['added']['faint'])}. Shares of so little say little.")
     return "\n\n".join(parts)
@@ -110,8 +117,9 @@ def remains(result: dict[str, Any]) -> str:
     added, logits, cells = result["added"], result["logits"], result["cells"]
     share = "" if added["remains"] is None else f" ({added['remains']:.0%})"
     span = "" if added["low"] is None else f" [{added['low']:.2f}, {added['high']:.2f}]"
+    unit = result["whose"]["unit"]
     return (
-        f"without any feature {logits['empty']:.2f} of {logits['full']:.2f} logits remain{share}; "
+        f"without any feature {logits['empty']:.2f} of {logits['full']:.2f} {unit} remain{share}; "
         f"the features add {added['mean']:.2f}{span}, n = {len(cells['unseen']) or 1}"
     )
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from scx_core.cells import open_cells
-from scx_core.circuits import make_tracer
+from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.trace import Graph, trace_graph
-from scx_core.language import load_language
+from scx_core.language import load_language, predicted, score_labels
 from scx_core.transcoders import load_set
 from tests.identities.autograd import Frozen
 
@@ -23,7 +23,7 @@ def tracer():
 
 def graph_of(tracer, row: int, nodes: int) -> Graph:
     """One cell against all other types, explained as what it is labelled."""
-    plan = tracer.plan(str(tracer.table.labels[row]))
+    plan = tracer.plan(str(tracer.table.labels[row]), kind="contrast")
     return trace_graph(tracer.rep, tracer.encode([row])[0], plan, nodes)
 
 
@@ -75,3 +75,17 @@ def test_edges_agree_with_autograd_on_real_cells(tracer, at):
         assert float((found - own).abs().max()) <= 1e-4 * float(against.abs().max())
     effects, total = graph.effects, other.total_effects(weight_V)
     assert float((effects.token_T - total.token).abs().max()) <= 1e-4 * float(total.token.abs().max())
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_called_is_what_validation_counts_for_all_types(tracer, part):
+    """The consensus of each type says how many of its cells the model calls so: as `validate` scores them."""
+    assert len(tracer.labels) == 10
+    trace, cfg = TraceConfig(nodes=8), ConsensusConfig(cells=4, nodes=8)
+    for label in tracer.labels[part::2]:
+        rows = tracer.draw(label, cfg)
+        scores_BK = score_labels(tracer.lm, tracer.encode(rows), tracer.labels, tracer.lead)
+        share = predicted(scores_BK, tracer.labels).count(label) / len(rows)
+        found = tracer.consensus(label, trace=trace, cfg=cfg)
+        assert found.scores["called"] == share
+        assert set(found.target.against) == set(tracer.labels) - {label} and found.target.left_out == ()

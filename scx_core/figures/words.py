@@ -93,7 +93,8 @@ def scores(circuit: Circuit) -> str:
 
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
-    lines = [plain(text, 400).rstrip(".") for text in (nothing(circuit), how_often(circuit)) if text]
+    given = "" if circuit.scope == "cell" and circuit.scores.get("called") else how_often(circuit)
+    lines = [plain(text[0].lower() + text[1:], 400).rstrip(".") for text in (nothing(circuit), given) if text]
     lines += [f"not compared: {rest}" for rest in [_left_out(circuit.target)] if rest]
     for key, shown, what in (
         ("error_share", show_errors, "reconstruction error"),

@@ -33,7 +33,7 @@ def test_any_token(files, tmp_path):
         (["--target", "token"], "no token is given"),
         (["--target", "token", "--token", "99999"], "no token 99999"),
         (["--target", "token", "--token", "XYZXYZ"], "tokens of this model"),
-        (["--target", "feature"], "one of contrast, logit, logprob, token"),
+        (["--target", "feature"], "one of auto, answer, contrast, logit, logprob, token"),
     ],
 )
 def test_a_target_that_is_none_is_named(files, words, part, capsys):

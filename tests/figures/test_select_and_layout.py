@@ -115,7 +115,7 @@ def test_words_colours_and_badges():
 @pytest.mark.parametrize(
     ("circuit", "called", "note"),
     [
-        (CIRCUITS["consensus"], 0.8, "the model gives this answer for 80% of the cells"),
+        (CIRCUITS["consensus"], 0.8, "the model gives this answer for 24 of the 30 cells (63% to 90%)"),
         (CIRCUITS["cell"], 0.0, "the model does not give this answer for this cell"),
         (CIRCUITS["cell"], 1.0, "12% of the input is reconstruction error (not drawn)"),
     ],

@@ -35,8 +35,7 @@ import numpy as np
 import torch
 
 from scx_core.circuits.effects import total_effects
-from scx_core.circuits.frozen import freeze
-from scx_core.circuits.target import target_row
+from scx_core.circuits.target import frozen_for, target_row
 from scx_core.evidence.edits import Sentence
 from scx_core.evidence.knockouts import Measurer
 from scx_core.evidence.slopes import slopes
@@ -109,7 +108,7 @@ class Attributor:
 
     def _frozen(self, write_Td: torch.Tensor) -> np.ndarray:
         tracer, plan = self.measurer.tracer, self.measurer.plan
-        frozen = freeze(tracer.rep, plan.prompt_ids(self.cell.sentence.cell))
+        frozen = frozen_for(tracer.rep, self.cell.sentence.cell, plan)
         longer_Td = frozen.embedding_Td.clone()
         longer_Td[: len(write_Td)] = write_Td
         target, bias, _ = target_row(frozen, plan)

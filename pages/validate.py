@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -13,14 +12,16 @@ from pages.parts.page import run_page
 from pages.parts.session import Context, context
 from pages.parts.validation_view import validation_view
 from pages.parts.words import count
-from scx_core.validation import draw_rows
+from scx_core.validation import ValidationRows, draw_rows
 
 FEW = 100
 
 
 def page() -> None:
     """The set in use; below it, the trainings side by side."""
-    heading("Validate", "May I trust the stand-ins? Every MLP is replaced, on cells that were held out.")
+    heading(
+        "Validate", "May I trust the stand-ins? Every MLP is replaced, on cells that nothing was trained on."
+    )
     with shown_errors():
         _in_use()
     compare_view()
@@ -47,23 +48,25 @@ def _in_use() -> None:
     validation_view(found)
 
 
-def _ask(rows: np.ndarray, again: bool, left: DeltaGenerator, right: DeltaGenerator) -> np.ndarray | None:
+def _ask(
+    rows: ValidationRows, again: bool, left: DeltaGenerator, right: DeltaGenerator
+) -> ValidationRows | None:
     """The cells to measure on, once the button is pressed."""
-    most = len(rows)
+    most = len(rows.test)
     n = int(
         left.number_input(
-            "Held-out cells",
+            "Test cells",
             min(2, most), most, min(most, max(FEW, 2)), step=10,
-            help=f"Of {count(most, 'held-out cell')}, drawn with a seed. More cells, surer figures.",
+            help=f"Of {count(most, 'test cell')}, drawn with a seed. More cells, surer figures.",
         )
     )  # fmt: skip
     label, kind = ("Measure again", "secondary") if again else ("Measure", "primary")
     if not right.button(label, type=kind, width="stretch"):
         return None
-    return draw_rows(rows, n)
+    return rows._replace(test=draw_rows(rows.test, n))
 
 
-def _measured(ctx: Context, rows: np.ndarray) -> None:
+def _measured(ctx: Context, rows: ValidationRows) -> None:
     place = st.empty()
     measure(ctx, rows, place)
     place.empty()

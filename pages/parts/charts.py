@@ -144,6 +144,30 @@ def loss_chart(rows: pd.DataFrame) -> None:
     st.altair_chart(chart.properties(height=44 * len(order) + 80), alt="Losses")
 
 
+def stand_in_chart(rows: pd.DataFrame) -> None:
+    """What may stand in for the MLPs, side by side with 95% intervals (columns name, figure, value, low,
+    high; the first name is the transcoders)."""
+    names = list(dict.fromkeys(rows["name"]))
+    y = alt.Y("name:N", sort=names, title=None, axis=_names(300))
+    colour = alt.condition(
+        alt.FieldEqualPredicate(field="name", equal=names[0]), alt.value(BLUE), alt.value(GREY)
+    )
+    x = alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format=".2f"))
+    tips = [
+        "name",
+        "figure",
+        *(alt.Tooltip(key, format=".4f") for key in ("value", "low", "high")),
+    ]
+    base = alt.Chart()
+    bars = base.mark_bar(height=12).encode(x=x, y=y, color=colour, tooltip=tips)
+    spans = base.mark_rule(color="#1B1F24", strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y)
+    panel = alt.layer(bars, spans, data=rows).properties(height=_ROW * len(names), width=210)
+    figures = list(dict.fromkeys(rows["figure"]))
+    column = alt.Column("figure:N", sort=figures, title=None, header=alt.Header(labelFontWeight="bold"))
+    chart = panel.facet(column=column).resolve_scale(x="independent")
+    st.altair_chart(chart, alt="Stand-ins with and without features", width="content")
+
+
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
     """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
     x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted())

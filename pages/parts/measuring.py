@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts import loaders
 from pages.parts.memory import Memory
 from pages.parts.session import Context
-from scx_core.validation import Validation, held_out_rows, validate, validation_beside
+from scx_core.validation import Validation, ValidationRows, validate, validation_beside, validation_rows
 
 _MEASURED: Memory[Validation] = Memory(12)
 
 
-def rows_to_measure(ctx: Context) -> np.ndarray:
-    """Held-out cells of the table in use."""
-    return held_out_rows(loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx))
+def rows_to_measure(ctx: Context) -> ValidationRows:
+    """Test cells of the table in use, and those that the baselines are fitted on."""
+    return validation_rows(loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx))
 
 
 def known(ctx: Context) -> tuple[Validation | None, bool]:
@@ -28,7 +27,7 @@ def known(ctx: Context) -> tuple[Validation | None, bool]:
     return validation_beside(coders.folder, marks), False
 
 
-def measure(ctx: Context, rows: np.ndarray, place: DeltaGenerator) -> Validation:
+def measure(ctx: Context, rows: ValidationRows, place: DeltaGenerator) -> Validation:
     """Measure now, with a progress bar in `place`. Raises ScxError."""
     lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
 
@@ -37,7 +36,9 @@ def measure(ctx: Context, rows: np.ndarray, place: DeltaGenerator) -> Validation
 
     def make() -> Validation:
         with loaders.MODEL_LOCK:
-            return validate(lm, coders, table, rows, progress=tell)
+            return validate(
+                lm, coders, table, rows.test, train_rows=rows.train, split=rows.words, progress=tell
+            )
 
     _MEASURED.forget(_key(ctx))
     return _MEASURED.get(_key(ctx), make)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from pages.parts.charts import confusion_chart, loss_chart
+from pages.parts.charts import confusion_chart, loss_chart, stand_in_chart
 from pages.parts.words import FORMS, HELP, number, percent, safe
 from scx_core.figures import table_csv
 from scx_core.runs.files import to_json_text
-from scx_core.validation import PAPER, Validation, verdict
+from scx_core.validation import PAPER, Interval, Validation, verdict
 
 _LOSSES = (
     ("original", "ce_orig"),
@@ -19,6 +19,7 @@ _LOSSES = (
     ("MLPs at their mean", "ce_mean"),
     ("no MLPs", "ce_zero"),
 )
+_SPANS = {"ce_recovered": "ce_recovered", "kl": "kl", "agreement": "label_agreement"}
 _FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
 _COLUMNS = {
     "layer": ("Layer", "%d", None),
@@ -58,19 +59,23 @@ def validation_view(found: Validation) -> None:
         st.markdown("### Figures")
         what = "" if found.form == "transcoder" else f"{FORMS[found.form]}. "
         st.caption(
-            f"{what}All MLPs replaced at once, n = {found.n_cells:,} cells, {found.n_tokens:,} tokens."
+            f"{what}All MLPs replaced at once, n = {found.n_cells:,} test cells, {found.n_tokens:,} tokens. "
+            + (f"95% intervals over {found.drawn_over}; shares: Wilson's. " if found.intervals else "")
+            + safe(found.split)
         )
         figures(found)
     with right:
         st.markdown("### Losses", help=HELP["ce"])
         st.caption("Seed paper: C2S-Pythia-410m on the heart atlas, arXiv 2509.14723.")
         loss_chart(_losses(found))
+    beside(found)
     _tables(found)
     labels(found)
 
 
 def figures(found: Validation) -> None:
     """The headline figures, the paper's beside where it gives them."""
+    spans = found.intervals
     rows: Sequence[tuple[str, str, str, float | None, int]] = (
         ("CE recovered", number(found.ce_recovered, 4), "ce_recovered", PAPER["ce_recovered"], 3),
         ("KL, nats a token", number(found.kl, 4), "kl", PAPER["kl"], 3),
@@ -81,8 +86,79 @@ def figures(found: Validation) -> None:
     )
     with st.container(horizontal=True):
         for name, value, term, paper, digits in rows:
-            beside = f"paper {number(paper, digits)}" if paper is not None else None
-            st.metric(name, value, beside, "off", help=HELP[term], delta_arrow="off", width=_FIGURE)
+            parts = [f"paper {number(paper, digits)}"] if paper is not None else []
+            parts += [span(spans[_SPANS[term]])] if _SPANS.get(term) in spans else []
+            st.metric(
+                name, value, " ".join(parts) or None, "off", help=HELP[term], delta_arrow="off", width=_FIGURE
+            )
+
+
+def span(found: Interval, digits: int = 3) -> str:
+    """A 95% interval in brackets."""
+    return f"[{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def stand_ins(found: Validation) -> pd.DataFrame:
+    """Transcoders and what has no features: name, figure, value, low, high, one row a bar."""
+    names = {
+        "ce_recovered": "CE recovered",
+        "label_agreement": "Label agreement",
+        "label_accuracy": "Label accuracy",
+    }
+    own = (found.ce_recovered, found.label_agreement, found.label_accuracy_transcoder)
+    spans = found.intervals | {"label_accuracy": found.intervals["label_accuracy_transcoder"]}
+    rows = [
+        (FORMS[found.form], title, value, *spans[key])
+        for (key, title), value in zip(names.items(), own, strict=True)
+    ]
+    for row in found.baselines:
+        rows += [(row.name, title, getattr(row, key), *row.intervals[key]) for key, title in names.items()]
+    return pd.DataFrame(rows, columns=["name", "figure", "value", "low", "high"])
+
+
+def beside(found: Validation) -> None:
+    """What could do as well without features, and what features add."""
+    st.markdown("### Are the features needed?", help=HELP["baselines"])
+    added = found.added
+    if added is None:
+        st.caption(
+            "Nothing without features was held beside them: measured before there were such rows, or there "
+            "are no cells to fit them on. Measure again, with 50 cells or more."
+        )
+        return
+    names = {row.key: row.name for row in found.baselines}
+    st.caption(
+        f"Of the loss that {names[added.best]} leaves, the features win back "
+        f"{percent(added.won_back, 1)} {span(added.won_back_interval)}; they keep the label of "
+        f"{percent(added.agreement_gain, 1)} more cells {span(added.agreement_gain_interval)} than "
+        f"{names[added.labels_by]} does. With every feature at its mean "
+        f"{percent(added.accuracy_at_mean, 1)} of the cells are named rightly, with the features "
+        f"{percent(found.label_accuracy_transcoder, 1)}."
+    )
+    rows = stand_ins(found)
+    stand_in_chart(rows)
+    _button("CSV", table_csv(rows), "stand_ins.csv", "text/csv")
+
+
+def _accuracies(found: Validation) -> str:
+    """The model's accuracy with its interval, balanced, and beside logistic regression."""
+    spans = found.intervals
+    if not spans:
+        return ""
+    words = (
+        f"The model: {span(spans['label_accuracy_orig'], 2)}; balanced accuracy "
+        f"{percent(found.balanced_accuracy_orig, 1)} {span(spans['balanced_accuracy_orig'], 2)}. "
+    )
+    made = found.logistic
+    if made is None:
+        return words
+    low, high = made.ahead_interval
+    who = "the model is ahead" if low > 0 else "the regression is ahead" if high < 0 else "a tie"
+    return words + (
+        f"Logistic regression on the same {made.n_genes:,} genes, fitted on {made.n_train:,} training cells: "
+        f"{percent(made.accuracy, 1)} {span(made.accuracy_interval, 2)}, balanced "
+        f"{percent(made.balanced_accuracy, 1)}: {who}."
+    )
 
 
 def _losses(found: Validation) -> pd.DataFrame:
@@ -119,7 +195,9 @@ def labels(found: Validation) -> None:
     st.caption(
         f"Label accuracy {percent(found.label_accuracy_orig, 1)} with the original model, "
         f"{percent(found.label_accuracy_transcoder, 1)} with every MLP replaced; "
-        f"{percent(found.label_agreement, 1)} of {found.n_cells:,} held-out cells keep their label."
+        f"{percent(found.label_agreement, 1)} of {found.n_cells:,} test cells keep their label. "
+        + _accuracies(found),
+        help=f"{HELP['balanced']} {HELP['logistic']}",
     )
     table = found.confusion
     parts = (("Original model", table.original), ("Every MLP replaced", table.transcoder))

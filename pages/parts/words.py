@@ -41,6 +41,12 @@ HELP = {
     "l0": "Features that are active at a token, mean. Fewer are easier to read.",
     "dead": "Share of the features that never fire.",
     "agreement": "Share of cells whose predicted label survives when every MLP is replaced.",
+    "baselines": "What could do as well as the transcoders, without any feature. A linear map of each MLP "
+    "and the table by token are fitted on training cells; with features at their mean or without them the "
+    "transcoders' own affine path is left. Features are worth reading as far as transcoders better these.",
+    "balanced": "Mean over the cell types of the share that is named rightly: each type counts the same.",
+    "logistic": "Multinomial logistic regression on the log-normalised expression of the same genes, fitted "
+    "on training cells and asked about the same test cells.",
     "sentence": "The cell's genes by falling expression: this text is what the model reads.",
     "values": "The matrix that genes are ranked by. Counts and their logarithm give the same order.",
     "symbols": "Where the gene symbols are. The model reads symbols, not Ensembl ids.",

@@ -8,7 +8,9 @@ from typing import Any
 from scx_core.build.config import BuildConfig
 from scx_core.cells import PLANTED, RULES, CellTable, Split
 from scx_core.language import Language
-from scx_core.validation import PAPER
+from scx_core.validation import BASELINES, PAPER, validation_claims
+from scx_core.validation.baselines import LINEAR, TOKEN_LINEAR
+from scx_core.validation.saved import from_json
 
 ROWS = (
     ("CE, original model (nats a token)", "ce_orig", 4),
@@ -22,8 +24,11 @@ ROWS = (
     ("Dead features (share)", "dead", 4),
     ("Label accuracy, original", "label_accuracy_orig", 3),
     ("Label accuracy, transcoders", "label_accuracy_transcoder", 3),
+    ("Balanced accuracy, original", "balanced_accuracy_orig", 3),
+    ("Balanced accuracy, transcoders", "balanced_accuracy_transcoder", 3),
     ("Label agreement", "label_agreement", 3),
 )
+BESIDE = ("ce_recovered", "kl", "label_accuracy", "label_agreement")
 EMBEDDED_DATA = """700 peripheral blood cells × 765 genes, `scanpy.datasets.pbmc68k_reduced()`, which ships
 inside the scanpy package (BSD-3-Clause). The cells are a sample of the 68k PBMC data of Zheng et al. 2017,
 *Massively parallel digital transcriptional profiling of single cells*, Nat Commun 8:14049
@@ -47,17 +52,58 @@ OWN_LICENCE = (
 def metrics_table(figures: dict[str, Any], presets: tuple[str, ...]) -> str:
     """The figures of each preset side by side, the seed paper's beside them, as Markdown."""
     lines = [
-        f"| held-out cells | {' | '.join(presets)} | seed paper (C2S-Pythia-410m, heart) |",
+        f"| test cells | {' | '.join(presets)} | seed paper (C2S-Pythia-410m, heart) |",
         "|" + "---|" * (len(presets) + 2),
     ]
     for words, key, digits in ROWS:
-        values = [f"{figures[preset][key]:.{digits}f}" for preset in presets]
+        values = [
+            f"{figures[preset][key]:.{digits}f}{_span(figures[preset].get('intervals', {}).get(key), digits)}"
+            for preset in presets
+        ]
         paper = PAPER.get(key)
         lines.append(f"| {words} | {' | '.join(values)} | {'–' if paper is None else paper} |")
     return "\n".join(lines)
 
 
-def _span(shares: Iterable[float]) -> str:
+def baselines_table(figures: dict[str, Any], presets: tuple[str, ...]) -> str:
+    """Every set beside what could do as well without features, as Markdown, and which sentences hold."""
+    lines = [
+        "| in place of the MLPs | CE recovered | KL | label accuracy | label agreement |",
+        "|" + "---|" * 5,
+    ]
+    for preset in presets:
+        found = figures[preset]
+        spans = found["intervals"] | {"label_accuracy": found["intervals"]["label_accuracy_transcoder"]}
+        own = found | {"label_accuracy": found["label_accuracy_transcoder"]}
+        lines.append(f"| {preset} | {_cells(own, spans)} |")
+        for row in found["baselines"]:
+            whose = "" if row["key"] in (LINEAR, TOKEN_LINEAR) else f" ({preset})"
+            line = f"| {BASELINES[row['key']]}{whose} | {_cells(row, row['intervals'])} |"
+            if line not in lines:  # what is fitted to the model alone is the same beside every set
+                lines.append(line)
+    first = from_json(figures[presets[0]])
+    lines += ["", f"Claims ({presets[0]}, n = {first.n_cells}):", ""]
+    for claim in validation_claims(first):
+        lines.append(
+            f"- {claim.sentence} {'Holds' if claim.holds else 'Does not hold'}: {claim.figure:.3f}"
+            f"{_span(claim.interval, 3)}, {claim.beside} {claim.baseline:.3f}."
+        )
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any], spans: dict[str, Any]) -> str:
+    return " | ".join(f"{row[key]:.4f}{_span(spans.get(key), 3)}" for key in BESIDE)
+
+
+def _span(interval: Any, digits: int) -> str:
+    """An interval in brackets, with a space in front; "" for none."""
+    if interval is None:
+        return ""
+    low, high = interval.values() if isinstance(interval, dict) else interval
+    return "" if low is None or low != low else f" [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _range(shares: Iterable[float]) -> str:
     found = sorted(shares)
     return f"{found[0]:.1%} to {found[-1]:.1%} (mean {sum(found) / len(found):.1%})"
 
@@ -98,12 +144,18 @@ Figures come from the test cells ({split.held_out_share:.1%} of all) alone. Reci
 {sentences.tie_seed}. The split is kept in `scx.json`. Transcoders are trained on the same training cells.
 
 ## Metrics
-All over the {figures["n_held_out"]} held-out cells, every MLP replaced at once.
+All over the {figures["n_held_out"]} test cells, every MLP replaced at once, with 95% intervals: shares by
+Wilson, others by bootstrap over {figures[cfg.preset_names[0]]["drawn_over"]}.
 
 {metrics_table(figures, cfg.preset_names)}
 
+### What could do as well without features
+Linear maps and the table by token are fitted on training cells.
+
+{baselines_table(figures, cfg.preset_names)}
+
 Genes of equal expression have no order of their own. With five other tie seeds the model is right for
-{_span(figures["tie_seeds"].values())} of the cells.
+{_range(figures["tie_seeds"].values())} of the cells.
 
 ## Rebuild
 `python -m scx_core {rebuild} --presets {cfg.presets}{install}` makes this folder and its transcoders

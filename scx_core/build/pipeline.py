@@ -171,7 +171,15 @@ def _transcoders(
         shutil.copytree(inner / "transcoders", folder, dirs_exist_ok=True)
     report = run.path / f"validation-{preset}.json"
     if not report.exists():
-        found = validate(lm, load_set(folder), table, split.held_out, progress=_named(progress, "validation"))
+        found = validate(
+            lm,
+            load_set(folder),
+            table,
+            split.held_out,
+            train_rows=split.train,
+            split=split.words,
+            progress=_named(progress, "validation"),
+        )
         write_json(report, found.to_json())
     shutil.copy(report, folder / VALIDATION_FILE)  # beside the set, where the app looks for it
     return read_json(report)

@@ -11,14 +11,25 @@ from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace, option
 
 LOSSES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "ce_recovered", "kl")
-OTHERS = ("l0", "fvu", "dead", "label_accuracy_orig", "label_accuracy_transcoder", "label_agreement")
+OTHERS = (
+    "l0",
+    "fvu",
+    "dead",
+    "label_accuracy_orig",
+    "label_accuracy_transcoder",
+    "balanced_accuracy_orig",
+    "balanced_accuracy_transcoder",
+    "label_agreement",
+)
 
 
 @dataclass(frozen=True)
 class ValidateConfig:
     """How much is measured."""
 
-    cells: int = option(0, "Held-out cells, drawn with the seed; 0 takes all", minimum=0)
+    baselines: bool = option(True, "Also measure stand-ins without features, and logistic regression")
+
+    cells: int = option(0, "Test cells, drawn with the seed; 0 takes all", minimum=0)
     batch: int = option(8, "Cells at a time", minimum=1)
     per_layer: bool = option(True, "Also replace each layer alone (two more passes a layer)")
     seed: int = option(0, "Seed that draws the cells", minimum=0)
@@ -40,35 +51,41 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The validation table with its warnings."""
-    from scx_core.validation import PAPER, draw_rows, held_out_rows, validate, verdict
+    from scx_core.validation import PAPER, validate, validation_claims, validation_rows, verdict
 
     config = from_namespace(ValidateConfig, args)
     table = common.open_table(args)
     lm = common.open_language(args)
     transcoders = common.open_transcoders(args, lm)
-    rows = held_out_rows(lm, transcoders, table)
-    if config.cells:
-        rows = draw_rows(rows, config.cells, config.seed)
+    rows = validation_rows(lm, transcoders, table, config.cells, config.seed)
     found = validate(
         lm,
         transcoders,
         table,
-        rows,
+        rows.test,
+        train_rows=rows.train if config.baselines else None,
+        split=rows.words,
         batch=config.batch,
         per_layer=config.per_layer,
         progress=common.progress_of(args),
     )
-    return found.to_json() | {"verdict": verdict(found), "paper": dict(PAPER)}
+    claims = [claim.to_json() for claim in validation_claims(found)]
+    return found.to_json() | {"verdict": verdict(found), "claims": claims, "paper": dict(PAPER)}
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The table beside the seed paper's figures, by layer and token class, the warnings, the verdict."""
-    paper = result["paper"]
-    rows = [(name, result[name], paper.get(name)) for name in (*LOSSES, *OTHERS)]
+    """The table with its intervals beside the seed paper's figures, what could do as well, by layer and token
+    class, the warnings, the verdict."""
+    paper, spans = result["paper"], result["intervals"]
+    rows = [(name, result[name], _span(spans.get(name)), paper.get(name)) for name in (*LOSSES, *OTHERS)]
     lines = [
-        f"{result['n_cells']} held-out cells, {result['n_tokens']} tokens, every MLP replaced at once",
-        common.columns(rows, ("", "here", "seed paper")),
+        f"{result['n_cells']} test cells, {result['n_tokens']} tokens, every MLP replaced at once. "
+        f"95% intervals: shares by Wilson, others by bootstrap over {result['drawn_over']}.",
+        result["split"],
+        common.columns(rows, ("", "here", "95% interval", "seed paper")),
     ]
+    if result["baselines"]:
+        lines.append(_beside(result))
     layers = result["per_layer"]
     lines.append(common.columns([tuple(layer.values()) for layer in layers], tuple(layers[0])))
     classes = result["by_token_class"]
@@ -76,3 +93,39 @@ def summary(result: dict[str, Any]) -> str:
     lines.append(common.columns([(name, *row.values()) for name, row in classes.items()], header))
     lines += [f"! {caution['text']} {caution['remedy']}" for caution in result["warnings"]]
     return "\n\n".join([*lines, result["verdict"]])
+
+
+def _beside(result: dict[str, Any]) -> str:
+    """What could do as well: stand-ins without features, and logistic regression."""
+    names = ("ce_recovered", "kl", "label_accuracy", "label_agreement")
+    own = {
+        "name": "transcoders",
+        **{name: result[name] for name in names[:2]},
+        "label_accuracy": result["label_accuracy_transcoder"],
+        "label_agreement": result["label_agreement"],
+        "intervals": result["intervals"]
+        | {"label_accuracy": result["intervals"]["label_accuracy_transcoder"]},
+    }
+    rows = [
+        (row["name"], *(f"{row[name]:.3f} {_span(row['intervals'][name])}" for name in names))
+        for row in (own, *result["baselines"])
+    ]
+    lines = [common.columns(rows, ("in place of the MLPs", "CE recovered", "KL", "accuracy", "agreement"))]
+    if logistic := result["logistic"]:
+        ahead, span = logistic["ahead"], logistic["ahead_interval"]
+        who = "neither is ahead for certain"
+        if span["low"] is not None and (span["low"] > 0 or span["high"] < 0):
+            who = "the model is ahead" if ahead > 0 else "the regression is ahead"
+        lines.append(
+            f"Logistic regression on {logistic['n_genes']} genes, fitted on {logistic['n_train']} training "
+            f"cells: accuracy {logistic['accuracy']:.3f} {_span(logistic['accuracy_interval'])}, balanced "
+            f"{logistic['balanced_accuracy']:.3f}; model less regression {ahead:+.3f} {_span(span)}: {who}."
+        )
+    return "\n".join(lines)
+
+
+def _span(interval: dict[str, float | None] | None) -> str:
+    """An interval in brackets; "" for none."""
+    if not interval or interval["low"] is None:
+        return ""
+    return f"[{interval['low']:.3f}, {interval['high']:.3f}]"

@@ -7,6 +7,7 @@ runs side by side.
 """
 
 from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
+from scx_core.validation.claims import Claim, validation_claims
 from scx_core.validation.compare import (
     RunRow,
     compare_runs,
@@ -16,7 +17,16 @@ from scx_core.validation.compare import (
     trainings,
 )
 from scx_core.validation.intervals import Interval, bootstrap, wilson
-from scx_core.validation.result import Caution, ClassRow, Confusion, LayerRow, Validation
+from scx_core.validation.result import (
+    Added,
+    BaselineRow,
+    Caution,
+    ClassRow,
+    Confusion,
+    LayerRow,
+    Logistic,
+    Validation,
+)
 from scx_core.validation.rows import ValidationRows, draw_rows, held_out_rows, split_of, validation_rows
 from scx_core.validation.saved import validation_beside
 from scx_core.validation.ties import accuracy_by_tie_seed
@@ -26,12 +36,16 @@ from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
 __all__ = [
     "BASELINES",
     "PAPER",
+    "Added",
     "Affine",
+    "BaselineRow",
     "Caution",
+    "Claim",
     "ClassRow",
     "Confusion",
     "Interval",
     "LayerRow",
+    "Logistic",
     "Rival",
     "RunRow",
     "Thresholds",
@@ -53,6 +67,7 @@ __all__ = [
     "trainings",
     "validate",
     "validation_beside",
+    "validation_claims",
     "validation_rows",
     "verdict",
     "wilson",

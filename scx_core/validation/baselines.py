@@ -28,7 +28,7 @@ FIT_CELLS, FIT_SEED = 200, 0  # training cells that are read, drawn with the see
 LINEAR, TOKEN_LINEAR, FEATURES_MEAN, SKIP = "linear", "token_linear", "features_mean", "skip"
 BASELINES: Mapping[str, str] = {
     LINEAR: "a linear map of each MLP",
-    TOKEN_LINEAR: "a table by token for MLP 0, linear maps for the rest",
+    TOKEN_LINEAR: "a table by token for MLP 0 (linear maps for the rest)",
     FEATURES_MEAN: "every feature held at its mean",
     SKIP: "the affine path alone",
 }

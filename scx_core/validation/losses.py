@@ -1,11 +1,11 @@
 """Cross-entropy and KL of next-token predictions, the vocabulary's logits never held for more than a chunk.
 
-Legend: B cells, T positions, N counted positions, d residual width, V vocabulary.
+Legend: B cells, T positions, N counted positions, d residual width, V vocabulary, K conditions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -40,21 +40,23 @@ def _log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def token_losses(
-    lm: Language, hidden_Nd: torch.Tensor, target_N: torch.Tensor, reference_Nd: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy and KL(p_reference ‖ p) of every predicted token, two float64 [N] (nats; method §3).
+    lm: Language, hidden_KNd: Sequence[torch.Tensor], target_N: torch.Tensor, reference_Nd: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Cross-entropy and KL(p_reference ‖ p) of every predicted token, two float64 [N] (nats; method §3), for
+    each of several hidden states.
 
-    The KL is 0 when there is no reference. The reference's logits are made anew for each call: one matrix
-    product is cheaper than the memory that keeps them.
+    The reference's logits are made once for all of them, a chunk of tokens at a time.
     """
-    ce_N = torch.zeros(len(target_N), dtype=torch.float64, device=target_N.device)
-    kl_N = torch.zeros_like(ce_N)
+    shape = (len(hidden_KNd), len(target_N))
+    ce_KN = torch.zeros(shape, dtype=torch.float64, device=target_N.device)
+    kl_KN = torch.zeros_like(ce_KN)
     step = max(1, CHUNK_LOGITS // lm.unembedding.shape[0])
     for start in range(0, len(target_N), step):
         chunk = slice(start, start + step)
-        own_NV = _log_probs(lm, hidden_Nd[chunk])
-        ce_N[chunk] = -own_NV.gather(1, target_N[chunk, None])[:, 0].double()
-        if reference_Nd is not None:
-            other_NV = _log_probs(lm, reference_Nd[chunk])
-            kl_N[chunk] = (other_NV.exp() * (other_NV - own_NV)).sum(-1).double()
-    return ce_N, kl_N
+        other_NV = _log_probs(lm, reference_Nd[chunk])
+        weight_NV = other_NV.exp()
+        for k, hidden_Nd in enumerate(hidden_KNd):
+            own_NV = _log_probs(lm, hidden_Nd[chunk])
+            ce_KN[k, chunk] = -own_NV.gather(1, target_N[chunk, None])[:, 0].double()
+            kl_KN[k, chunk] = torch.sub(other_NV, own_NV, out=own_NV).mul_(weight_NV).sum(-1).double()
+    return zip(ce_KN, kl_KN, strict=True)

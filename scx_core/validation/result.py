@@ -6,6 +6,9 @@ import math
 from typing import Any, NamedTuple
 
 from scx_core.transcoders import Form
+from scx_core.validation.intervals import Interval
+
+FORMAT = 2  # of validation.json: 1 had no baselines and no intervals
 
 
 class LayerRow(NamedTuple):
@@ -49,6 +52,65 @@ class Confusion(NamedTuple):
     transcoder: tuple[tuple[int, ...], ...]
 
 
+class BaselineRow(NamedTuple):
+    """A stand-in without features (`baselines.BASELINES`), measured as the transcoders are.
+
+    `intervals` are 95%, by the name of the figure: Wilson's for shares of cells, else a bootstrap over cells
+    (or donors).
+    """
+
+    key: str
+    name: str
+    ce: float
+    ce_recovered: float
+    kl: float
+    label_accuracy: float
+    label_agreement: float
+    balanced_accuracy: float
+    intervals: dict[str, Interval]
+
+
+class Added(NamedTuple):
+    """What the features add over the best stand-in without features: that of the highest CE recovered.
+
+    `won_back` is the share of the loss that this baseline leaves which the transcoders win back, (CE baseline
+    − CE transcoders) / (CE baseline − CE original). `agreement_gain` is the transcoders' label agreement
+    less the highest of any baseline (`labels_by`); `accuracy_gain` their label accuracy less that with every
+    feature at its mean. Intervals are 95%, paired over the same cells. `needed` is the rule's answer
+    (`warnings.Thresholds`): "yes", "partly" or "no".
+    """
+
+    best: str
+    ce_recovered: float
+    won_back: float
+    won_back_interval: Interval
+    labels_by: str
+    agreement: float
+    agreement_gain: float
+    agreement_gain_interval: Interval
+    accuracy_at_mean: float
+    accuracy_gain: float
+    accuracy_gain_interval: Interval
+    needed: str
+
+
+class Logistic(NamedTuple):
+    """Logistic regression on the table's genes, fitted on `n_train` training cells, on the same test cells.
+
+    `ahead` is the model's accuracy less that of the regression, with its paired interval: the model wins only
+    where all of it is above 0.
+    """
+
+    n_train: int
+    n_genes: int
+    accuracy: float
+    accuracy_interval: Interval
+    balanced_accuracy: float
+    balanced_interval: Interval
+    ahead: float
+    ahead_interval: Interval
+
+
 class Caution(NamedTuple):
     """A warning in plain words: which sign was seen, in which layers, and what to do about it."""
 
@@ -67,6 +129,11 @@ class Validation(NamedTuple):
     `n_tokens`, `live_share` of those that fire more often than once in 10,000 tokens; these four are taken on
     the original model's activations, the ones that a trace freezes. `form` says what stands in: transcoders,
     SAEs (given each MLP's output) or cross-layer transcoders. Undefined ratios are nan (null in JSON).
+
+    `intervals` are 95%, by the figure's name: Wilson's for accuracies and the agreement, else a bootstrap
+    over the test cells, or over whole donors where there are (`drawn_over`). Balanced accuracies count each
+    type the same. `baselines`, `added` and `logistic` need training cells and are empty without; `split` says
+    which cells were trained, chosen and tested on. `format` is that of the JSON.
     """
 
     n_cells: int
@@ -91,24 +158,34 @@ class Validation(NamedTuple):
     warnings: tuple[Caution, ...]
     provenance: dict[str, Any]
     form: Form = "transcoder"
+    balanced_accuracy_orig: float = math.nan
+    balanced_accuracy_transcoder: float = math.nan
+    intervals: dict[str, Interval] = {}  # noqa: RUF012 (never written to)
+    drawn_over: str = ""
+    baselines: tuple[BaselineRow, ...] = ()
+    added: Added | None = None
+    logistic: Logistic | None = None
+    split: str = ""
+    format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and numbers; nan becomes None, because JSON has no nan."""
-        return _plain(self)
+        return plain(self)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Named tuples become dicts, tuples lists, nan None: what JSON can hold."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def recovered(ce_zero: float, ce_transcoder: float, ce_orig: float) -> float:
-    """Share of the loss that the transcoders win back, `(zero − transcoder) / (zero − original)` (method §3).
+    """Share of the loss that a stand-in wins back, `(zero − transcoder) / (zero − original)` (method §3).
 
     1 is perfect, 0 as bad as no MLP, negative worse; nan when removing the MLPs changes nothing.
     """

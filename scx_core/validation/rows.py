@@ -13,15 +13,15 @@ from scx_core.transcoders import TrainConfig, TranscoderSet, training_split
 from scx_core.validation.baselines import FIT_CELLS, FIT_SEED
 
 ASIDE = 0.2  # of cells that neither model nor set has seen, at most so many are kept to fit baselines on
-ENOUGH = 10  # with fewer such cells all of them test
+ENOUGH = 50  # with fewer such cells all of them test, and no baseline is fitted
 UNSEEN = "Neither the model nor the set was trained on these cells: all of them are new to both."
 
 
 class ValidationRows(NamedTuple):
-    """Rows to measure on, rows to fit the baselines on (none of the former), and a sentence on the split."""
+    """Rows to measure on, rows to fit baselines on (none of the former), and a sentence on the split."""
 
     test: np.ndarray
-    fit: np.ndarray
+    train: np.ndarray
     words: str
 
 
@@ -61,7 +61,7 @@ def validation_rows(
         test = np.setdiff1d(every, fit)
     if cells:
         test = draw_rows(test, cells, seed)
-    return ValidationRows(test, draw_rows(fit, FIT_CELLS, FIT_SEED), words)
+    return ValidationRows(test, fit, words)
 
 
 def draw_rows(rows: np.ndarray, n: int, seed: int = 0) -> np.ndarray:

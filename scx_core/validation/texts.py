@@ -26,7 +26,7 @@ class Texts(NamedTuple):
 
     `real_BT` marks them (it is the attention mask as well). `target_N` is the token that each predicts and
     `target_class_N` that token's class; `read_class_N` is the class of the token that stands there.
-    `first_N` marks position 0 of each text.
+    `first_N` marks position 0 of each text, `cell_N` is the text's number in the batch.
     """
 
     cells: tuple[EncodedCell, ...]
@@ -37,6 +37,7 @@ class Texts(NamedTuple):
     target_class_N: torch.Tensor
     read_class_N: torch.Tensor
     first_N: torch.Tensor
+    cell_N: torch.Tensor
 
 
 def check_rows(table: CellTable, rows: np.ndarray) -> None:
@@ -119,4 +120,5 @@ def _pad(
         target_class_N=flat([kinds[1:] for kinds in classes]),
         read_class_N=flat([kinds[:-1] for kinds in classes]),
         first_N=flat([np.arange(len(ids) - 1) == 0 for ids in whole]).bool(),
+        cell_N=flat([np.full(len(ids) - 1, b) for b, ids in enumerate(whole)]),
     )

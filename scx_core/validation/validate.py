@@ -13,8 +13,13 @@ from scx_core.language import Language
 from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.measure import Answers, Losses, add_batch, add_mean_batch
-from scx_core.validation.result import ClassRow, LayerRow, Validation, recovered
+from scx_core.validation.added import added_by_features, baseline_row, groups_of, intervals_of
+from scx_core.validation.baselines import FIT_CELLS, FIT_SEED, Rival, rivals
+from scx_core.validation.labels import ORIGINAL, TRANSCODER, Answers, balanced, difference, share
+from scx_core.validation.logistic import logistic_labels
+from scx_core.validation.measure import Losses, add_batch, add_mean_batch
+from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation, recovered
+from scx_core.validation.rows import draw_rows
 from scx_core.validation.streams import LayerStream
 from scx_core.validation.texts import batches, candidates_of, check_rows, lead_of
 from scx_core.validation.warnings import cautions
@@ -27,41 +32,124 @@ def validate(
     table: CellTable,
     rows: Sequence[int] | np.ndarray,
     *,
+    train_rows: Sequence[int] | np.ndarray | None = None,
+    split: str = "",
     batch: int = 8,
     per_layer: bool = True,
     progress: Progress = silent,
 ) -> Validation:
-    """Measure `transcoders` on the held-out cells `rows` of `table` (method §3).
+    """Measure `transcoders` on the test cells `rows` of `table` (method §3), in the order of the table.
 
-    Goes over the cells twice (the second time for the mean baseline) and keeps only sums, so memory grows
-    with `batch` and not with the cells. `per_layer` costs two more forward passes a layer. Raises ScxError
-    when there is no cell, a cell has no label, or the transcoders do not fit the model.
+    Beside them, where `train_rows` are given, what could do as well without features: linear maps and their
+    like, fitted on at most `FIT_CELLS` of these cells, and logistic regression on the genes. `split` is a
+    sentence on which cells trained, chose and test (`validation_rows` makes all three).
+
+    Goes over the cells twice (the second time for the mean baseline) and keeps only sums and a few numbers a
+    cell, so memory hardly grows with the cells. `per_layer` costs two more forward passes a layer. Raises
+    ScxError when there is no cell, a cell has no label, or the transcoders do not fit the model.
     """
-    rows = np.asarray(rows, dtype=np.int64)
+    rows = np.sort(np.asarray(rows, dtype=np.int64))
     check_rows(table, rows)
     _check_fit(lm, transcoders)
     transcoders = transcoders.to(lm.device)
+    beside = _fitted(lm, transcoders, table, rows, train_rows, batch, progress)
     candidates = candidates_of(lm, table, rows)
     lead = lead_of(lm, table, rows, candidates)
-    answers, losses = Answers(candidates, lead), Losses(lm.facts.n_layers)
+    answers = Answers(candidates, lead)
+    losses = Losses(lm.facts.n_layers, [rival.key for rival in beside])
+    swaps = {TRANSCODER: transcoders.stand_ins()} | {rival.key: rival.stand_ins for rival in beside}
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
     done = 0
     for texts in batches(lm, table, rows, candidates, lead, batch):
-        add_batch(lm, transcoders, texts, losses, layers, per_layer)
-        answers.add(lm, transcoders, texts)
+        add_batch(lm, transcoders, texts, losses, layers, per_layer, beside)
+        answers.add(lm, texts, swaps)
         done += len(texts.cells)
-        progress(done, len(rows), "Held-out cells")
+        progress(done, len(rows), "Test cells")
     means, done = [torch.as_tensor(stream.spread.mean_d) for stream in layers], 0
     for texts in batches(lm, table, rows, candidates, lead, batch):
         add_mean_batch(lm, texts, losses, means)
         done += len(texts.cells)
         progress(done, len(rows), "Mean baseline")
     found = _table(len(rows), losses, layers, answers)
+    found = _with_rivals(found, table, rows, losses, answers, beside, train_rows)
     record = provenance(
         config=lm.sentence_config, data=table, model=lm, transcoders=transcoders, lead=lead, n_cells=len(rows)
     )
-    found = found._replace(form=transcoders.form)
+    found = found._replace(form=transcoders.form, split=split)
     return found._replace(warnings=cautions(found), provenance=record)
+
+
+def _fitted(
+    lm: Language,
+    transcoders: TranscoderSet,
+    table: CellTable,
+    rows: np.ndarray,
+    train_rows: Sequence[int] | np.ndarray | None,
+    batch: int,
+    progress: Progress,
+) -> list[Rival]:
+    """The baselines, fitted on some of the training cells; none without. Raises ScxError for a training cell
+    that tests."""
+    fit = np.asarray([] if train_rows is None else train_rows, dtype=np.int64)
+    if not len(fit):
+        return []
+    if len(np.intersect1d(fit, rows)):
+        raise ScxError("The baselines would be fitted on cells that test.", "Give training cells only.")
+    some = draw_rows(np.sort(fit), FIT_CELLS, FIT_SEED)
+    return rivals(lm, transcoders, table, some, batch=batch, progress=progress)
+
+
+def _with_rivals(
+    found: Validation,
+    table: CellTable,
+    rows: np.ndarray,
+    losses: Losses,
+    answers: Answers,
+    beside: Sequence[Rival],
+    train_rows: Sequence[int] | np.ndarray | None,
+) -> Validation:
+    """The table with intervals, balanced accuracies, the baselines and what features add over them."""
+    groups_C, words = groups_of(table, rows)
+    truth_C = answers.truth_C
+    intervals = intervals_of(losses, answers, TRANSCODER, groups_C)
+    intervals["label_accuracy_transcoder"] = intervals.pop("label_accuracy")
+    intervals["label_accuracy_orig"] = share(answers.right_C(ORIGINAL))[1]
+    figures = {}
+    for name, whose in (("orig", ORIGINAL), ("transcoder", TRANSCODER)):
+        figure, interval = balanced(truth_C, answers.right_C(whose), groups_C)
+        figures[f"balanced_accuracy_{name}"], intervals[f"balanced_accuracy_{name}"] = figure, interval
+    table_of = tuple(baseline_row(rival.key, losses, answers, groups_C) for rival in beside)
+    return found._replace(
+        **figures,
+        intervals=intervals,
+        drawn_over=words,
+        baselines=table_of,
+        added=added_by_features(table_of, losses, answers, groups_C) if table_of else None,
+        logistic=_logistic(table, rows, answers, groups_C, train_rows),
+    )
+
+
+def _logistic(
+    table: CellTable,
+    rows: np.ndarray,
+    answers: Answers,
+    groups_C: np.ndarray | None,
+    train_rows: Sequence[int] | np.ndarray | None,
+) -> Logistic | None:
+    if train_rows is None or not len(train_rows):
+        return None
+    made = logistic_labels(table, np.asarray(train_rows), rows)
+    if made is None:
+        return None
+    said, n_train = made
+    right_C = said == table.labels[rows].astype(str)
+    return Logistic(
+        n_train,
+        table.n_genes,
+        *share(right_C),
+        *balanced(answers.truth_C, right_C, groups_C),
+        *difference(answers.right_C(ORIGINAL), right_C, groups_C),
+    )
 
 
 def _check_fit(lm: Language, transcoders: TranscoderSet) -> None:
@@ -80,21 +168,21 @@ def _table(n_cells: int, losses: Losses, layers: list[LayerStream], answers: Ans
     live_LF = np.stack([stream.live_F for stream in layers])
     return Validation(
         n_cells=n_cells,
-        n_tokens=int(losses.kl.count_C.sum()),
+        n_tokens=int(losses.kl["transcoder"].count_C.sum()),
         ce_orig=ce["orig"],
         ce_transcoder=ce["transcoder"],
         ce_zero=ce["zero"],
         ce_mean=ce["mean"],
         ce_recovered=recovered(ce["zero"], ce["transcoder"], ce["orig"]),
-        kl=losses.kl.total,
+        kl=losses.kl["transcoder"].total,
         l0=float(np.mean([stream.l0.total for stream in layers])),
         fvu=float(np.mean([stream.fvu for stream in layers])),
         dead=float(dead_LF.mean()),
         live_share=float(live_LF.mean()),
         n_features=dead_LF.shape[1],
-        label_accuracy_orig=float(answers.original_KK.trace() / n_cells),
-        label_accuracy_transcoder=float(answers.replaced_KK.trace() / n_cells),
-        label_agreement=answers.same / n_cells,
+        label_accuracy_orig=float(answers.right_C(ORIGINAL).mean()),
+        label_accuracy_transcoder=float(answers.right_C(TRANSCODER).mean()),
+        label_agreement=float(answers.kept_C(TRANSCODER).mean()),
         per_layer=tuple(_layer_row(k, losses, stream) for k, stream in enumerate(layers)),
         by_token_class={name: _class_row(kind, losses, layers) for kind, name in enumerate(TOKEN_CLASSES)},
         confusion=answers.confusion,
@@ -122,12 +210,12 @@ def _layer_row(k: int, losses: Losses, stream: LayerStream) -> LayerRow:
 def _class_row(kind: int, losses: Losses, layers: list[LayerStream]) -> ClassRow:
     ce = {name: means.of(kind) for name, means in losses.ce.items()}
     return ClassRow(
-        n_tokens=int(losses.kl.count_C[kind]),
+        n_tokens=int(losses.kl["transcoder"].count_C[kind]),
         ce_orig=ce["orig"],
         ce_transcoder=ce["transcoder"],
         ce_zero=ce["zero"],
         ce_mean=ce["mean"],
         ce_recovered=recovered(ce["zero"], ce["transcoder"], ce["orig"]),
-        kl=losses.kl.of(kind),
+        kl=losses.kl["transcoder"].of(kind),
         l0=float(np.mean([stream.l0.of(kind) for stream in layers])),
     )

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from scx_core.validation.added import NO, YES
+from scx_core.validation.baselines import BASELINES
+from scx_core.validation.intervals import Interval
 from scx_core.validation.result import Caution, LayerRow, Validation
 
 # The seed paper's own figures (arXiv 2509.14723, C2S-Pythia-410m on the heart atlas), to show beside ours.
@@ -53,7 +56,11 @@ def cautions(found: Validation, limits: Thresholds = DEFAULT) -> tuple[Caution, 
 
 
 def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
-    """One sentence for a biologist: may circuits of these transcoders be read as the model's reasons?"""
+    """One or two sentences for a biologist: may circuits of these transcoders be read as the model's reasons?
+
+    They may only where features are needed: where no stand-in without features does nearly as well
+    (`added.needed`, whose rule and thresholds are in `added.py`).
+    """
     share = f"{found.label_agreement:.0%} of {found.n_cells} held-out cells keep their label"
     signs = {caution.sign for caution in cautions(found, limits)}
     if "mlps" in signs:
@@ -73,12 +80,47 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
             f"The transcoders follow the model ({share}), but the model names only "
             f"{found.label_accuracy_orig:.0%} of the cells rightly: its circuits explain many mistakes."
         )
-    if signs - {"cells"}:
-        return f"The transcoders follow the model ({share}), but read its circuits with the warnings in mind."
-    return (
+    faithful = (
         f"The transcoders stand in for the model faithfully ({share}, {found.ce_recovered:.1%} of the loss "
-        "recovered): its circuits can be read as what the model computes."
+        "recovered)"
     )
+    if found.added is None:
+        return (
+            f"{faithful}. Whether their features are needed was not measured: nothing without features was "
+            "held beside them. Until it is, do not take circuits for what the model computes."
+        )
+    if found.added.needed == NO:
+        return f"{faithful}, but {_without_features(found)}"
+    if signs - {"cells", "logistic"}:
+        return f"The transcoders follow the model ({share}), but read its circuits with the warnings in mind."
+    if found.added.needed == YES:
+        return (
+            f"{faithful}, and their features are needed: the best stand-in without features "
+            f"({BASELINES[found.added.best]}) recovers {found.added.ce_recovered:.1%}. Its circuits can be "
+            "read as what the model computes."
+        )
+    return (
+        f"{faithful}. Part of what the model does needs no feature: {BASELINES[found.added.best]} "
+        f"recovers {found.added.ce_recovered:.1%} of the loss and {BASELINES[found.added.labels_by]} keeps "
+        f"{found.added.agreement:.0%} of the labels. Circuits show how features add to that."
+    )
+
+
+def _without_features(found: Validation) -> str:
+    """Why features are not needed, in a clause and a sentence."""
+    added = found.added
+    assert added is not None  # asked for where it is there
+    row = next(row for row in found.baselines if row.key == added.best)
+    return (
+        f"{BASELINES[added.best]} does nearly as well ({row.label_agreement:.0%} keep their label, "
+        f"{row.ce_recovered:.1%} recovered): features are not needed to explain this model. A circuit shows "
+        "how the transcoders follow it, not steps that the model has to take."
+    )
+
+
+def interval(found: Interval, digits: int = 2) -> str:
+    """An interval in brackets; "" where it is unknown."""
+    return "" if found.low != found.low else f"[{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
 def _whole_model(found: Validation, limits: Thresholds) -> Iterator[Caution]:
@@ -99,6 +141,17 @@ def _whole_model(found: Validation, limits: Thresholds) -> Iterator[Caution]:
             f"(wanted ≥ {limits.ce_recovered}; the seed paper had {PAPER['ce_recovered']}). Circuits "
             "describe the transcoders more than the model.",
             "Train longer, with more features, or allow more active features a token.",
+        )
+    if found.added is not None and found.added.needed == NO:
+        held = "nor do the labels" if found.added.accuracy_gain_interval.low <= 0 else "but the labels do"
+        yield Caution(
+            "features",
+            (),
+            f"The loss hardly depends on features, {held}: {_without_features(found)} With every feature at "
+            f"its mean the model names {found.added.accuracy_at_mean:.0%} of the cells rightly, with the "
+            f"transcoders {found.label_accuracy_transcoder:.0%}.",
+            "Read gene effects and measured knock-outs, not features. For features that matter, take a model "
+            "whose MLPs are not nearly linear.",
         )
     if found.dead > limits.dead:
         yield Caution(
@@ -175,6 +228,15 @@ def _labels(found: Validation, limits: Thresholds) -> Iterator[Caution]:
             f"the commonest type: {largest:.0%}); its circuits explain its answers, right or wrong.",
             "Check that labels, organism and prompt are those the model was trained with. Train a model on "
             "these cells; one that was trained on them needs more steps, or more cells of each type.",
+        )
+    if found.logistic is not None and found.logistic.ahead_interval.high < 0:
+        yield Caution(
+            "logistic",
+            (),
+            f"Logistic regression on the same genes names more cells rightly "
+            f"({found.logistic.accuracy:.0%} {interval(found.logistic.accuracy_interval)}) than the model "
+            f"({found.label_accuracy_orig:.0%}).",
+            "To name cells, use the regression; this model's circuits explain its own answers only.",
         )
     if len(found.confusion.labels) < 2:
         yield Caution(

@@ -68,7 +68,12 @@ def test_validate_gives_the_keys_that_programs_read(files, tmp_path, capsys):
     assert set(result["by_token_class"]) == {"prompt", "gene", "answer"} and len(result["per_layer"]) == 2
     assert main(["validate", *files.all, "--cells", "2", "--no-per-layer"]) == 0
     shown = capsys.readouterr().out
-    assert "2 held-out cells" in shown and "seed paper" in shown and "0.789" in shown
+    assert (
+        "2 test cells" in shown
+        and "a linear map of each MLP" in shown
+        and "seed paper" in shown
+        and "0.789" in shown
+    )
 
 
 def test_cells_that_a_set_has_never_seen_are_all_held_out(files, tmp_path):

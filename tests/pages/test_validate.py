@@ -23,6 +23,6 @@ def test_measuring_takes_its_place_and_is_kept(runs: Path) -> None:
     button(app, "Measure again").click().run()
     words = said(well(app))
     assert "Measured when the set was made" not in words
-    assert "n = 3 cells" in words
+    assert "n = 3 test cells" in words
     app = well(open_page("validate", open_page("start", app)))
-    assert "n = 3 cells" in said(app)
+    assert "n = 3 test cells" in said(app)

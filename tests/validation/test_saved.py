@@ -14,7 +14,7 @@ import pytest
 from scx_core.cells import split_cells
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
-from scx_core.validation import cautions, verdict
+from scx_core.validation import Interval, cautions, verdict
 from scx_core.validation.rows import draw_rows, held_out_rows, validation_rows
 from scx_core.validation.saved import FILE, from_json, validation_beside
 from tests.tiny import tiny_language, tiny_table
@@ -35,6 +35,20 @@ def test_a_table_survives_its_file() -> None:
     assert math.isnan(again.kl)
     assert again._replace(kl=0.0) == found._replace(kl=0.0)
     assert verdict(again) == verdict(found)
+
+
+def test_baselines_and_intervals_survive_and_an_older_table_has_none() -> None:
+    found = FOUND._replace(
+        intervals={"kl": Interval(0.1, math.nan)}, kl=0.1, split="as it is said", drawn_over="70 cells"
+    )
+    again = from_json(json.loads(json.dumps(found.to_json())))
+    assert again.added == found.added and again.baselines == found.baselines and again.format == 2
+    assert again.intervals["kl"].low == 0.1 and math.isnan(again.intervals["kl"].high)
+    assert (again.split, again.drawn_over) == ("as it is said", "70 cells")
+    new = {"added", "baselines", "logistic", "intervals", "drawn_over", "split", "format"}
+    old = {key: value for key, value in found.to_json().items() if key not in new}
+    first = from_json(json.loads(json.dumps(old)))
+    assert (first.format, first.added, first.baselines) == (1, None, ())
 
 
 def test_keys_that_a_later_version_adds_are_left_out() -> None:
@@ -87,13 +101,17 @@ def test_baselines_are_fitted_on_cells_that_do_not_test(tmp_path: Path) -> None:
     settings = {"provenance": {"data": {"fingerprint": table.fingerprint}}, "split": split.to_json()}
     lm = tiny_language(tmp_path, settings=settings)
     rows = validation_rows(lm, random_set(lm), table)
-    assert rows.test.tolist() == split.held_out.tolist() and rows.fit.tolist() == split.train.tolist()
+    assert rows.test.tolist() == split.held_out.tolist() and rows.train.tolist() == split.train.tolist()
     assert "to choose on" in rows.words
     assert len(validation_rows(lm, random_set(lm), table, cells=2).test) == 2
 
     table.fingerprint = "new to both"
     rows = validation_rows(lm, random_set(lm), table)
-    assert len(rows.fit) == 4 and sorted([*rows.fit, *rows.test]) == list(range(20))
+    assert not len(rows.train) and rows.test.tolist() == list(range(20)), "too few to keep some aside"
+    more = tiny_table(60)
+    more.fingerprint = "new to both"
+    rows = validation_rows(lm, random_set(lm), more)
+    assert len(rows.train) == 12 and sorted([*rows.train, *rows.test]) == list(range(60))
     assert "new to both" in rows.words
 
 
@@ -105,5 +123,5 @@ def test_a_set_of_two_parts_keeps_its_cells_and_says_who_chose(tmp_path: Path) -
     new = replace(random_set(lm), meta={"train": {"seed": 1, "choose": 0.2}, "split": {"choose": 6}} | marks)
     two, three = (validation_rows(lm, coders, table) for coders in (old, new))
     assert two.test.tolist() == three.test.tolist()
-    assert set(three.fit) < set(two.fit) and sorted([*two.fit, *two.test]) == list(range(30))
+    assert set(three.train) < set(two.train) and sorted([*two.train, *two.test]) == list(range(30))
     assert "the test cells" in two.words and "to choose on" in three.words

@@ -85,6 +85,8 @@ def test_kl_and_cross_entropy_by_hand():
         model = type("M", (), {"get_output_embeddings": staticmethod(torch.nn.Identity)})
 
     own, other = torch.tensor([[np.log(0.25), np.log(0.75)]]), torch.tensor([[np.log(0.5), np.log(0.5)]])
-    ce_N, kl_N = token_losses(Two, own, torch.tensor([1]), other)
+    found = list(token_losses(Two, [own, other], torch.tensor([1]), other))
+    (ce_N, kl_N), (other_ce_N, other_kl_N) = found
     assert float(ce_N) == pytest.approx(-np.log(0.75))
     assert float(kl_N) == pytest.approx(0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75))
+    assert float(other_ce_N) == pytest.approx(-np.log(0.5)) and float(other_kl_N) == 0

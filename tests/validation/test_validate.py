@@ -12,7 +12,9 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.transcoders import Transcoder, TranscoderSet
-from scx_core.validation import validate, verdict
+from scx_core.validation import BASELINES, linear_maps, validate, verdict, wilson
+from scx_core.validation.logistic import expression, logistic_labels
+from scx_core.validation.texts import encoded_cells
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import constant_set, exact_set, random_set
@@ -271,3 +273,98 @@ def test_saes_are_given_the_outputs_and_named(lm):
     assert exact.kl == pytest.approx(0, abs=1e-9) and exact.fvu < 1e-12
     assert "SAEs" in verdict(exact) and "transcoders of one MLP" in verdict(exact)
     assert all(abs(row.kl) < 1e-9 for row in exact.per_layer)
+
+
+TRAIN = np.array([1, 2, 6, 10])
+
+
+@pytest.fixture(scope="module")
+def beside(lm):
+    return validate(lm, random_set(lm), TABLE, ROWS, train_rows=TRAIN, split="as it is", batch=4)
+
+
+def test_baselines_equal_the_slow_reference(lm, beside, texts):
+    """CE, KL and labels of the linear maps, each text and each answer read on its own."""
+    maps = dict(enumerate(linear_maps(lm, TABLE, TRAIN)))
+    row = next(row for row in beside.baselines if row.key == "linear")
+    ce, kl, _ = reference.losses(lm, texts, maps)
+    assert row.ce == pytest.approx(ce.mean(), abs=NEAR) and row.kl == pytest.approx(kl.mean(), abs=NEAR)
+    zero = (beside.ce_zero - row.ce) / (beside.ce_zero - beside.ce_orig)
+    assert row.ce_recovered == pytest.approx(zero, abs=NEAR)
+    cells = encoded_cells(lm, TABLE, ROWS, 20)
+    said = [
+        [reference.best_label(lm, list(cell.ids), lm.labels, functions) for cell in cells]
+        for functions in (None, maps)
+    ]
+    assert row.label_agreement == np.mean([a == b for a, b in zip(*said, strict=True)])
+    assert row.label_accuracy == np.mean(np.array(said[1]) == TABLE.labels[ROWS])
+    assert row.intervals["label_accuracy"] == wilson(round(row.label_accuracy * 9), 9)
+
+
+def test_the_other_figures_do_not_move_when_baselines_stand_beside(found, beside):
+    assert beside.baselines and not found.baselines and found.added is None
+    for key in KEYS - {"per_layer", "by_token_class"}:
+        assert getattr(beside, key) == pytest.approx(getattr(found, key), abs=1e-12)
+    assert beside.split == "as it is" and "no donors" in beside.drawn_over
+
+
+def test_intervals_hold_their_figures_and_balanced_accuracy_is_the_mean_recall(beside):
+    for name, interval in beside.intervals.items():
+        assert interval.low <= getattr(beside, name) <= interval.high, name
+    table = np.array(beside.confusion.original)
+    there = table.sum(1) > 0
+    assert beside.balanced_accuracy_orig == pytest.approx(
+        (table.diagonal() / table.sum(1).clip(1))[there].mean()
+    )
+
+
+def test_a_set_that_is_the_linear_maps_adds_nothing(lm):
+    """Transcoders whose affine path is the least-squares map and whose features are silent."""
+    maps = linear_maps(lm, TABLE, TRAIN)
+    layers = [
+        dataclasses.replace(coder, b_dec_d=fitted.b_d, W_skip_dd=fitted.W_dd)
+        for coder, fitted in zip(constant_set(lm, [fitted.b_d for fitted in maps]).layers, maps, strict=True)
+    ]
+    same = validate(lm, TranscoderSet(tuple(layers)), TABLE, ROWS, train_rows=TRAIN, per_layer=False)
+    rows = {row.key: row for row in same.baselines}
+    assert set(rows) == set(BASELINES)
+    for key in ("linear", "skip", "features_mean"):
+        assert rows[key].ce == pytest.approx(same.ce_transcoder, abs=NEAR)
+        assert rows[key].label_agreement == same.label_agreement
+    assert not same.added.won_back > NEAR and same.added.accuracy_gain == 0
+    assert same.added.needed != "yes" and "can be read" not in verdict(same)
+
+
+def test_an_exact_set_wins_all_back(lm):
+    exact = validate(lm, exact_set(lm), TABLE, ROWS, train_rows=TRAIN, per_layer=False)
+    best = min(exact.baselines, key=lambda row: row.ce)
+    assert exact.added.best == best.key
+    if best.ce > exact.ce_orig:
+        assert exact.added.won_back == pytest.approx(1, abs=NEAR)
+    else:  # an untrained model may predict better with other MLPs: then nothing is left to win
+        assert math.isnan(exact.added.won_back)
+    assert exact.added.agreement_gain == 1 - max(row.label_agreement for row in exact.baselines)
+
+
+def test_cells_that_test_are_never_fitted_on(lm):
+    with pytest.raises(ScxError, match="cells that test"):
+        validate(lm, random_set(lm), TABLE, ROWS, train_rows=ROWS[:1])
+
+
+def test_donors_are_drawn_where_they_are_known(lm, beside):
+    table = dataclasses.replace(TABLE, donors=np.array(list("aabbccddeeffg"), dtype=object))
+    found = validate(lm, random_set(lm), table, ROWS, train_rows=TRAIN, per_layer=False)
+    assert found.drawn_over == "7 donors" and "9 cells" in beside.drawn_over
+    assert found.kl == pytest.approx(beside.kl, abs=1e-12)
+    assert found.intervals["kl"] != beside.intervals["kl"]
+
+
+def test_logistic_regression_is_scikit_learns_and_learns_what_is_linear(beside):
+    table = tiny_table(60, seed=1)
+    said, n = logistic_labels(table, np.arange(40), np.arange(40, 60))
+    assert n == 40 and np.mean(said == table.labels[40:60]) > 0.8
+    assert logistic_labels(table, np.array([0, 5]), np.arange(3)) is None, "one label only"
+    assert beside.logistic.n_train == 4 and beside.logistic.n_genes == TABLE.n_genes
+    counts = table.rows([0, 1]).toarray()
+    wanted = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
+    np.testing.assert_allclose(expression(table, [0, 1]).toarray(), wanted, rtol=1e-6)

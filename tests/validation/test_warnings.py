@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from scx_core.validation import PAPER, ClassRow, Confusion, LayerRow, Validation, cautions, verdict
+from scx_core.validation import (
+    PAPER,
+    Added,
+    BaselineRow,
+    ClassRow,
+    Confusion,
+    Interval,
+    LayerRow,
+    Logistic,
+    Validation,
+    cautions,
+    validation_claims,
+    verdict,
+)
+from scx_core.validation.added import needed
 
 ROW = LayerRow(0, 2.0, 3.0, 0.01, 0.99, 0.02, 15.0, 0.02, 0.2, 0.8)
 CLASS = ClassRow(1000, 2.0, 2.1, 12.0, 9.0, 0.99, 0.01, 15.0)
+SURE, UNSURE = Interval(0.1, 0.3), Interval(-0.1, 0.3)
+# A stand-in without features that leaves much: features win back nearly all of it.
+ADDED = Added("linear", 0.6, 0.99, SURE, "token_linear", 0.7, 0.28, SURE, 0.4, 0.37, SURE, "yes")
+BASELINE = BaselineRow("linear", "a linear map of each MLP", 5.0, 0.6, 2.0, 0.5, 0.7, 0.5, {})
 GOOD = Validation(
     n_cells=70,
     n_tokens=20_000,
@@ -30,6 +48,14 @@ GOOD = Validation(
     confusion=Confusion(("a", "b"), ((30, 5), (10, 25)), ((30, 5), (11, 24))),
     warnings=(),
     provenance={},
+    baselines=(BASELINE,),
+    added=ADDED,
+)
+LINEAR = GOOD._replace(
+    added=ADDED._replace(
+        ce_recovered=0.985, agreement=0.95, agreement_gain=0.03, accuracy_gain_interval=UNSURE, needed="no"
+    ),
+    baselines=(BASELINE._replace(ce_recovered=0.985, label_agreement=0.94),),
 )
 
 
@@ -107,3 +133,60 @@ def test_verdict_grows_graver_with_the_figures():
 
 def test_one_label_says_nothing():
     assert "labels" in signs(GOOD._replace(confusion=Confusion(("a",), ((70,),), ((70,),))))
+
+
+def test_nothing_can_be_read_where_a_linear_map_does_as_well():
+    assert signs(LINEAR) == ["features"]
+    said = verdict(LINEAR)
+    assert "a linear map of each MLP does nearly as well" in said
+    assert "features are not needed to explain this model" in said and "can be read" not in said
+    assert "nor do the labels" in cautions(LINEAR)[0].text
+    sure = LINEAR._replace(added=LINEAR.added._replace(accuracy_gain_interval=SURE))
+    assert "but the labels do" in cautions(sure)[0].text
+
+
+def test_between_the_two_it_says_what_needs_no_feature():
+    partly = GOOD._replace(added=ADDED._replace(ce_recovered=0.92, needed="partly"))
+    assert "Part of what the model does needs no feature" in verdict(partly) and signs(partly) == []
+    assert "can be read" not in verdict(partly)
+
+
+def test_without_baselines_nothing_is_claimed():
+    old = GOOD._replace(added=None, baselines=())
+    assert "was not measured" in verdict(old) and "can be read" not in verdict(old)
+    assert len(validation_claims(old)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({}, "yes"),
+        ({"ce_recovered": 0.9}, "yes"),
+        ({"ce_recovered": 0.91}, "partly"),
+        ({"won_back": 0.49}, "partly"),
+        ({"won_back": float("nan")}, "partly"),
+        ({"agreement_gain_interval": UNSURE}, "partly"),
+        ({"won_back_interval": UNSURE}, "partly"),
+        ({"ce_recovered": 0.95}, "partly"),  # the labels need them
+        ({"ce_recovered": 0.95, "agreement_gain": 0.1}, "no"),
+        ({"ce_recovered": 0.949, "agreement_gain": 0.0}, "partly"),
+    ],
+)
+def test_the_rule_at_both_sides_of_its_thresholds(change, answer):
+    assert needed(ADDED._replace(**change)) == answer
+
+
+def test_claims_hold_by_their_intervals():
+    better = Logistic(630, 765, 0.7, Interval(0.6, 0.8), 0.7, Interval(0.6, 0.8), 0.08, SURE)
+    claims = {claim.sentence: claim for claim in validation_claims(GOOD._replace(logistic=better))}
+    assert len(claims) == 6 and all(claim.holds for claim in claims.values())
+    assert all(claim.n == 70 for claim in claims.values())
+    worse = better._replace(accuracy=0.9, ahead=-0.12, ahead_interval=Interval(-0.2, -0.02))
+    held = [claim.holds for claim in validation_claims(LINEAR._replace(logistic=worse))]
+    assert held == [True, False, True, True, False, False]
+    assert "logistic" in signs(GOOD._replace(logistic=worse))
+    assert "logistic" not in signs(GOOD._replace(logistic=better))
+    assert (
+        validation_claims(GOOD._replace(confusion=Confusion(("a", "b"), ((60, 0), (10, 0)), ())))[0].holds
+        is False
+    )

@@ -177,6 +177,40 @@ def ratio_interval(sampling: Sampling, part_C: np.ndarray, whole_C: np.ndarray) 
     return float(ratio - max(high, 0.0) * error), float(ratio - min(low, 0.0) * error)
 
 
+def held_intervals(sampling: Sampling, value_CX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of each column over the cells in which it is not NaN, and its bootstrap-t interval over units; of
+    two groups without a common unit, first less second. NaN where a group has no such cell, and for the
+    interval where it has fewer than two units with one. Raises ValueError for groups that share units."""
+    if sampling.crossed:
+        raise ValueError("means over held cells are of one group, or of two without common units")
+    held_CX = ~np.isnan(value_CX)
+    sum_GUX, _ = sampling.sums(np.where(held_CX, value_CX, 0.0))
+    n_GUX, _ = sampling.sums(held_CX.astype(float))
+    count_BU = sampling.count_BU.astype(float)
+    shape_BX = (len(count_BU), value_CX.shape[1])
+    mean_X, variance_X = np.zeros(shape_BX[1]), np.zeros(shape_BX[1])
+    mean_BX, variance_BX = np.zeros(shape_BX), np.zeros(shape_BX)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for g, (sum_UX, n_UX) in enumerate(zip(sum_GUX, n_GUX, strict=True)):
+            units_X, m_X = (n_UX > 0).sum(0), sum_UX.sum(0) / n_UX.sum(0)
+            fixed_X = np.where(units_X > 1, units_X / (units_X - 1.0), np.nan)
+            mean_X += (-1) ** g * m_X
+            variance_X += fixed_X * ((sum_UX - n_UX * m_X) ** 2).sum(0) / n_UX.sum(0) ** 2
+            total_BX = count_BU @ n_UX
+            m_BX = count_BU @ sum_UX / total_BX
+            square_BX = count_BU @ sum_UX**2 - 2 * m_BX * (count_BU @ (sum_UX * n_UX))
+            square_BX += m_BX**2 * (count_BU @ n_UX**2)
+            mean_BX += (-1) ** g * m_BX
+            variance_BX += fixed_X * np.maximum(square_BX, 0.0) / total_BX**2
+        error_X = np.sqrt(variance_X)
+        least_X = np.maximum(LEAST_ERROR * error_X, 1e-300)
+        t_BX = (mean_BX - mean_X) / np.fmax(np.sqrt(variance_BX), least_X)
+        t_BX[:, error_X <= 1e-12 * np.abs(mean_X)] = 0.0
+    t_BX[:, np.isnan(error_X)] = 0.0  # all NaN would warn; the error makes the interval NaN
+    high_X, low_X = np.nanquantile(t_BX, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0)
+    return mean_X, mean_X - np.maximum(high_X, 0.0) * error_X, mean_X - np.minimum(low_X, 0.0) * error_X
+
+
 def blocks(n: int, size: int = COLUMNS) -> Iterator[slice]:
     """Slices that cover n columns."""
     return (slice(start, start + size) for start in range(0, n, size))

@@ -54,7 +54,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Single knock-outs with their intervals, the values of every cell, and the joint edit of `--genes`."""
     from scx_core.circuits import ConsensusConfig, TraceConfig
-    from scx_core.circuits.consensus import one_group
+    from scx_core.circuits.resampling import one_group
     from scx_core.evidence import Editor, knock_out_all, knock_out_together, over_cells
     from scx_core.evidence.knockouts import to_rows
 
@@ -68,17 +68,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rows = [int(row) for row in tracer.draw(label, cfg)]
         answer = args.answer or tracer.answer_for(label)
     plan = tracer.plan(answer, args.against, target.target, target.token)
-    editor = Editor(tracer)
+    editor, donors = Editor(tracer), tracer.donors(rows)
     told: dict[str, Any] = {"editor": editor, "progress": common.progress_of(args)}
     result: dict[str, Any] = {"target": plan.label, "kind": plan.kind, "answer": answer, "n_cells": len(rows)}
     if args.genes:
         joint = knock_out_together(tracer, rows, plan, args.genes, way=args.way or "text", **told)
-        result["together"] = {"way": args.way or "text", "genes": args.genes} | _joint(joint, cfg.seed)
+        result["together"] = {"way": args.way or "text", "genes": args.genes} | _joint(
+            joint, cfg.seed, donors
+        )
         result["joint_cells"] = [one._asdict() for one in joint]
         if (args.way or "text") == "front" and not any(one.held for one in joint):
             return result | {"genes": [], "cells": []}
     found = knock_out_all(tracer, rows, plan, genes=args.genes, **told)
-    genes = over_cells(found, one_group(len(found), cfg.seed))
+    genes = over_cells(found, one_group(len(found), cfg.seed, donors))
     result["genes"] = [_plain(gene) for gene in genes]
     result["cells"] = to_rows(found)
     return result
@@ -89,15 +91,15 @@ def _plain(gene: Any) -> dict[str, Any]:
     return {key: value._asdict() if isinstance(value, tuple) else value for key, value in row.items()}
 
 
-def _joint(joint: list[Any], seed: int) -> dict[str, Any]:
+def _joint(joint: list[Any], seed: int, donors: list[str] | None) -> dict[str, Any]:
     import numpy as np
 
-    from scx_core.circuits.consensus import one_group
+    from scx_core.circuits.resampling import one_group
     from scx_core.evidence.over_cells import held_means
 
     values = np.array([[one.target, one.log_odds] for one in joint])
     names = sorted({name for one in joint for name in one.held})
-    target, log_odds = held_means(values, one_group(len(joint), seed))
+    target, log_odds = held_means(values, one_group(len(joint), seed, donors))
     return {
         "target": target._asdict() if target else None,
         "log_odds": log_odds._asdict() if log_odds else None,

@@ -1,8 +1,8 @@
 """Knock-outs of many cells as a table of genes: the mean over the cells that hold a gene, with its interval.
 
-A bootstrap draws cells (donors, where the consensus does), and takes the mean over those of them that hold
+A bootstrap-t draws cells (donors, where the consensus does), and takes the mean over those of them that hold
 the gene; of two groups, the mean of the first less that of the second.
-Legend: C cells, G genes, X columns, B bootstraps.
+Legend: C cells, G genes, X columns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scx_core.circuits.consensus import Sampling
+from scx_core.circuits.resampling import Sampling, held_intervals
 from scx_core.evidence.knockouts import CellKnockouts
 
 MEASURES = ("text", "gap", "text_log_odds", "gap_log_odds")
@@ -41,24 +41,14 @@ class GeneOverCells(NamedTuple):
 
 def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[Interval | None]:
     """Mean and interval of each column over the cells in which it is not NaN; None where there is none."""
-    held_CX = ~np.isnan(value_CX)
-    filled_CX = np.where(held_CX, value_CX, 0.0)
-    groups = np.unique(sampling.group_C)
-    mean_X, draw_BX = np.zeros(value_CX.shape[1]), np.zeros((len(sampling.draw_BC), value_CX.shape[1]))
-    for group in groups.tolist():
-        mine = sampling.group_C == group
-        sign = 1.0 if group == groups[0] else -1.0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean_X += sign * filled_CX[mine].sum(0) / held_CX[mine].sum(0)
-            weight_BC = np.abs(sampling.draw_BC[:, mine])
-            draw_BX += sign * (weight_BC @ filled_CX[mine]) / (weight_BC @ held_CX[mine].astype(float))
-    n_X = held_CX.sum(0)
+    mean_X, low_X, high_X = held_intervals(sampling, value_CX)
+    n_X = (~np.isnan(value_CX)).sum(0)
     out: list[Interval | None] = []
-    for x, mean in enumerate(mean_X.tolist()):
-        draws = draw_BX[~np.isnan(draw_BX[:, x]), x]
-        few = any(held_CX[sampling.group_C == group, x].sum() < 2 for group in groups)
-        low, high = (None, None) if few or not len(draws) else np.percentile(draws, [2.5, 97.5]).tolist()
-        out.append(None if np.isnan(mean) else Interval(mean, low, high, int(n_X[x])))
+    for mean, low, high, n in zip(
+        mean_X.tolist(), low_X.tolist(), high_X.tolist(), n_X.tolist(), strict=True
+    ):
+        ends = (None, None) if np.isnan(low) else (low, high)
+        out.append(None if np.isnan(mean) else Interval(mean, *ends, n))
     return out
 
 

@@ -11,7 +11,7 @@ from scx_core.circuits.difference import difference
 from scx_core.circuits.merged import Merged
 from scx_core.circuits.merged import merged_node as merged
 from scx_core.circuits.names import ByPlace
-from scx_core.circuits.resampling import one_group, two_groups
+from scx_core.circuits.resampling import held_intervals, one_group, two_groups
 from scx_core.circuits.said import said
 from scx_core.circuits.testing import Q, null_split, p_values, q_values, smallest_p
 
@@ -75,6 +75,23 @@ def test_donors_are_resampled_and_so_the_interval_covers(n_donors):
     assert width["donors"] > 1.5 * width["cells"]
     assert covered(found["donors"]) >= 0.93
     assert covered(found["cells"]) < 0.85
+
+
+def test_means_over_held_cells_cover_and_widen_with_donors():
+    donor_C = np.repeat(np.arange(8), 5)
+    value_CX = values("normal", 40) + np.random.default_rng(2).normal(0, 1.0, (8, COLUMNS))[donor_C]
+    value_CX[np.random.default_rng(3).random(value_CX.shape) < 0.4] = np.nan
+    mean_X, low_X, high_X = held_intervals(one_group(40, 0, donor_C), value_CX)
+    assert mean_X == pytest.approx(np.nanmean(value_CX, 0))
+    assert ((low_X <= 0) & (high_X >= 0)).mean() >= 0.92
+    _, low, high = held_intervals(one_group(40, 0), value_CX)
+    assert ((low <= 0) & (high >= 0)).mean() < 0.85
+    value_CX[:, 0], value_CX[1:, 1], value_CX[:, 2] = np.nan, np.nan, 3.0
+    mean_X, low_X, high_X = held_intervals(one_group(40, 0), value_CX[:, :3])
+    assert np.isnan([mean_X[0], low_X[0], low_X[1], high_X[1]]).all()
+    assert (mean_X[2], low_X[2], high_X[2]) == (3.0, 3.0, 3.0)
+    two = held_intervals(two_groups(20, 20, 0), values("normal", 40))
+    assert ((two[1] <= 0) & (two[2] >= 0)).mean() >= 0.93
 
 
 def test_one_donor_is_no_sample_of_donors():

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from scx_core.circuits.api import Tracer
-from scx_core.runs.config import to_dict
 from scx_core.runs.progress import Progress, silent
 
 SEEDS, TOPS = (0, 1, 2, 3, 4), (10, 20)
@@ -85,8 +84,7 @@ def _mean_least(values: Sequence[float]) -> tuple[float, float]:
 
 def _with_ties(tracer: Tracer, seed: int) -> Tracer:
     """The tracer, with another order of ties and the same lead before the answer."""
-    sentences: dict[str, Any] = to_dict(tracer.lm.sentence_config) | {"tie_seed": seed}
-    lm = replace(tracer.lm, settings=tracer.lm.settings | {"sentences": sentences})
+    lm = replace(tracer.lm, wanted=replace(tracer.lm.sentence_config, tie_seed=seed))
     return replace(tracer, lm=lm, _lead=tracer.lead)
 
 

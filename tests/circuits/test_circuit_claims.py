@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from scx_core.circuits.claims import consensus_claims, difference_claims, tie_claims
 from scx_core.circuits.difference import difference
-from scx_core.circuits.ties import TieStability, jaccard, tie_stability
+from scx_core.circuits.ties import TieStability, _with_ties, jaccard, tie_stability
 from scx_core.sentences import Ties
 from tests.circuits.test_resampling import TARGET, cells
 from tests.circuits.test_tracer import _table, tracer  # noqa: F401
@@ -55,6 +56,7 @@ def test_tie_orders_are_traced(tracer):  # noqa: F811
     rows = np.flatnonzero(tracer.table.labels == "CD19+ B")[:3]
     found = tie_stability(tracer, "CD19+ B", rows, seeds=(0, 1), tops=(5,))
     assert found.n_cells == len(rows)
+    assert _with_ties(tracer, 7).lm.sentence_config == replace(tracer.lm.sentence_config, tie_seed=7)
     assert 0 <= found.jaccard[5][1] <= found.jaccard[5][0] <= 1
     again = tie_stability(tracer, "CD19+ B", rows, seeds=(0, 0), tops=(5,))
     assert again.jaccard[5] == (1.0, 1.0)

@@ -30,7 +30,7 @@ def all_markers() -> tuple[Markers, ...]:
 
 def known_markers(label: str) -> Markers | None:
     """The list for a dataset's label ("CD56+ NK", "NK cells", "natural killer cell"), or None."""
-    name = _by_spelling().get(_spelling(label))
+    name = _by_spelling().get(spelling(label))
     return _by_type()[name] if name is not None else None
 
 
@@ -63,7 +63,7 @@ def _genes_of_others(mine: Markers | None, among: Iterable[str] | None) -> froze
     return frozenset().union(*(found.genes for found in lists if found is not mine))
 
 
-def _spelling(label: str) -> str:
+def spelling(label: str) -> str:
     """A label without case, signs, plural and the word "cell": "CD14+ Monocytes" is "cd14 monocyte"."""
     words = re.findall(r"[a-z0-9]+", re.sub(r"[-\s]positive\b", "", str(label).lower()))
     singular = [word[:-1] if len(word) > 2 and word.endswith("s") else word for word in words]
@@ -98,7 +98,7 @@ def _by_type() -> dict[str, Markers]:
 @cache
 def _by_spelling() -> dict[str, str]:
     return {
-        _spelling(name): entry["cell_type"]
+        spelling(name): entry["cell_type"]
         for entry in _file()["types"]
         for name in (entry["cell_type"], *entry["aliases"])
     }

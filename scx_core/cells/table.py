@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class CellTable:
     `symbols` [n_genes] upper-case and unique; `labels` [n_cells], "" where unlabelled; `donors`
     [n_cells] or None, "" where unknown; `cell_ids` [n_cells] unique; `obs` all columns of the file;
     `values_kind` what the numbers are; `choices` with every detected field filled in; `fingerprint`
-    the sha256 of the data, whatever the choices; `unit` what a row is: "cell", "pool" or "profile".
+    the sha256 of the data, whatever the choices; `unit` what a row is: "cell", "pool" or "profile";
+    `answer_of` what a model calls each type ("" for a type without an answer), None before a model is known.
     """
 
     name: str
@@ -40,6 +42,16 @@ class CellTable:
     matrix: RowMatrix
     columns: GeneColumns
     unit: str = "cell"
+    answer_of: Mapping[str, str] | None = None
+
+    @property
+    def answers(self) -> np.ndarray:
+        """The model's answer for the type of each cell [n_cells], "" where there is none; the labels
+        themselves while no mapping stands between the two vocabularies."""
+        if self.answer_of is None:
+            return self.labels
+        named = {label: self.answer_of.get(label, "") for label in self.types}
+        return np.array([named.get(label, "") for label in self.labels.tolist()], dtype=object)
 
     @property
     def n_cells(self) -> int:

@@ -42,7 +42,8 @@ FLOAT32_LIMIT = 1_500_000_000
 class Language:
     """A model with its tokenizer and facts. `settings` is what `scx.json` beside the weights says
     (labels, sentence config, split, metrics), empty for a model from elsewhere. `contract` is what is known
-    of a released checkpoint; `wanted` is the text that a person asked for instead."""
+    of a released checkpoint; `wanted` is the text that a person asked for instead; `asked` keeps what
+    the checkpoint itself was asked: `lead` and `end` of its answers."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -52,6 +53,7 @@ class Language:
     settings: dict[str, Any] = field(default_factory=dict)
     contract: Contract | None = None
     wanted: SentenceConfig | None = None
+    asked: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -121,8 +123,10 @@ class Language:
 
     def prompt_for(self, sentences: SentenceConfig) -> Prompt:
         """The prompt of another sentence configuration, for this model."""
-        found = make_prompt(sentences.prompt, self.settings.get("lead"))
-        return found._replace(bos=self.bos_id, end=self.settings.get("answer_end", found.end))
+        lead = self.settings.get("lead", self.asked.get("lead"))
+        found = make_prompt(sentences.prompt, lead)
+        end = self.settings.get("answer_end", self.asked.get("end", found.end))
+        return found._replace(bos=self.bos_id, end=end)
 
     @property
     def answer_ends(self) -> tuple[str, ...]:

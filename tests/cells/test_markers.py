@@ -14,7 +14,7 @@ from scx_core.cells import (
     shared_markers,
     types_with,
 )  # fmt: skip
-from scx_core.cells.markers import _file, _spelling
+from scx_core.cells.markers import _file, spelling
 
 SPELLINGS = {
     "B cell": ["CD19+ B", "B", "B cells", "bcells", "naive B cell"],
@@ -55,7 +55,7 @@ def test_unknown_labels_have_no_list(label: str) -> None:
 def test_no_spelling_means_two_types() -> None:
     seen: dict[str, str] = {}
     for entry in _file()["types"]:
-        for name in {_spelling(name) for name in (entry["cell_type"], *entry["aliases"])}:
+        for name in {spelling(name) for name in (entry["cell_type"], *entry["aliases"])}:
             assert seen.setdefault(name, entry["cell_type"]) == entry["cell_type"]
 
 

@@ -10,6 +10,7 @@ from pages.parts import (
     highlight,
     loaders,
     paths_view,
+    rivals_view,
     saved_circuit,
     smallest_view,
     steps,
@@ -54,6 +55,7 @@ def page() -> None:
     edge_heads.edge_heads(ctx, circuit)
     paths_view.paths(ctx, request)
     smallest_view.smallest_circuit(ctx, request)
+    rivals_view.rivals(ctx, request)
 
 
 def _saved(ctx: Context, found: saved_circuit.Opened) -> None:

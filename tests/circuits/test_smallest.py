@@ -21,6 +21,7 @@ from scx_core.circuits.reference import InterventionConfig, reference_of
 from scx_core.circuits.smallest import CUTS, SmallestConfig, smallest, smallest_in_cell
 from scx_core.cli.smallest import summary
 from scx_core.errors import ScxError
+from scx_core.evidence.claims import smallest_claims
 from scx_core.language import mlp_io
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table
@@ -224,3 +225,16 @@ def test_random_sets_are_like_the_found_one_and_measured_in_the_same_cells(trace
     assert (found.ahead["least"], found.ahead["most"]) == pytest.approx((each.min(), each.max()))
     assert found.ahead["mean"] == pytest.approx(found.reached_unseen - each.mean())
     assert found.ahead["low"] <= found.ahead["mean"] <= found.ahead["high"]
+
+
+def test_claims_of_a_smallest_circuit_stand_beside_their_rivals(found):
+    enough, keeps, ahead = smallest_claims(found)
+    assert (enough.figure, enough.holds) == (found.added.mean, not found.faint)
+    assert keeps.baseline == found.wanted and keeps.figure == found.reached_unseen
+    assert ahead.baseline == found.sets["random"].unseen
+    sure = found._replace(added=found.added._replace(faint=()))
+    for low, holds in ((0.1, True), (-0.1, False)):
+        claims = smallest_claims(sure._replace(ahead=sure.ahead | {"low": low}))
+        assert claims[2].holds is holds
+    faint = found._replace(added=found.added._replace(faint=("too little",)))
+    assert not any(claim.holds for claim in smallest_claims(faint)), "shares of next to nothing say nothing"

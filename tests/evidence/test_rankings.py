@@ -13,11 +13,12 @@ from scx_core.cells.differential import differential_genes, moments, t_scores, w
 from scx_core.circuits import make_tracer
 from scx_core.circuits.replacement import replacement
 from scx_core.errors import ScxError
+from scx_core.evidence.claims import ranking_claims
 from scx_core.evidence.gradients import gradient_times_input
 from scx_core.evidence.linear import linear_set
 from scx_core.evidence.rankers import mean_places, rank_matched
-from scx_core.evidence.rankings import RankingConfig, rank_genes_of, split_halves
-from scx_core.evidence.resampling import Units, estimate, q_values, sign_flip_p, units_of
+from scx_core.evidence.rankings import Ranked, RankingConfig, rank_genes_of, split_halves
+from scx_core.evidence.resampling import Estimate, Units, estimate, q_values, sign_flip_p, units_of
 from scx_core.evidence.tables import ranking_tables
 from scx_core.validation.baselines import linear_maps
 from tests.identities.test_tracer_laws import random_set
@@ -209,3 +210,20 @@ def test_what_cannot_be_ranked_is_said(tracer):
         rank_genes_of(tracer, [LABEL], RankingConfig(least=13))
     with pytest.raises(ScxError, match="no cell of the type 'Neutrophil'"):
         rank_genes_of(tracer, ["Neutrophil"], CFG)
+
+
+def test_every_claim_has_its_rival_and_holds_only_where_the_circuit_is_ahead(found):
+    claims = ranking_claims(found)
+    knocked = [claim for claim in claims if claim.interval is not None]
+    assert len(knocked) == sum(len(held.rankings) - 1 for held in found.types)
+    for claim in knocked:
+        held = next(one for one in found.types if one.answer in claim.sentence)
+        rival = next(one for one in held.rankings if one.words == claim.beside)
+        assert (claim.figure, claim.baseline) == (held.of("circuit").drop.mean, rival.drop.mean)
+        assert claim.holds == (rival.q < 0.05 and rival.ahead.mean > 0) and claim.n == held.n
+    counted = [claim for claim in claims if claim.interval is None]
+    assert len(counted) == 4 and all(claim.holds == (claim.figure > claim.baseline) for claim in counted)
+    certain = Estimate(1.0, 0.9, 1.1)
+    ahead = Ranked("t-test", "DE", (), None, 0.0, certain, certain, 0.001, 0.01)
+    assert (ahead.verdict, ahead._replace(q=0.2).verdict) == ("circuit", "same")
+    assert ahead._replace(ahead=Estimate(-1.0, -1.1, -0.9)).verdict == "rival"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import pages.parts.rivals_view as rivals_part
 import pages.parts.smallest_view as part
 from scx_core.circuits.smallest import SmallestConfig
+from scx_core.evidence.rankings import RankingConfig
 from tests.pages.running import button, open_page, pick, runs, said, well
 
 __all__ = ["runs"]
@@ -45,3 +47,18 @@ def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPa
     assert any("random sets of the same size, layers and activation keep" in one for one in lines)
     app.run()
     assert "in 2 new cells" in said(app), "what was found stays"
+
+
+def test_who_else_could_have_named_the_genes(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = RankingConfig(genes=5, cells=2, measured=3, draws=1)
+    monkeypatch.setattr(rivals_part, "RankingConfig", lambda: few)
+    app = well(open_page("circuits"))
+    assert not [one for one in app.dataframe if "ranking" in one.value.columns]
+    button(app, "Measure").click().run(timeout=240)
+    (table,) = [one.value for one in well(app).dataframe if "ranking" in one.value.columns]
+    assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == 8
+    assert (table["low"] <= table["drop"]).all() and (table["drop"] <= table["high"]).all()
+    assert set(table["verdict"][1:]) <= set(rivals_part._VERDICTS.values())
+    assert "3 cells measured" in said(app)
+    app.run()
+    assert "3 cells measured" in said(app), "what was measured stays"

@@ -4,6 +4,7 @@
 |---|---|
 | circuit | their frozen attribution in the replacement model, mean over the cells (what a circuit shows) |
 | gradient | gradient × input of the real model, the same target and cells |
+| estimated | their estimated knock-out in the real model: the slope half-way to a neutral gene |
 | linear | their frozen attribution where a linear map stands in for each MLP: no features |
 | t-test, wilcoxon | differential expression, the type's cells against those of the other types |
 | expression | their mean place in the cell sentence (absent: behind the last) |
@@ -23,7 +24,9 @@ import numpy as np
 from scx_core.cells.differential import log_expression, moments, strongest, t_scores, wilcoxon_scores
 from scx_core.circuits import Tracer
 from scx_core.circuits.replacement import replacement
+from scx_core.evidence.attributions import estimated
 from scx_core.evidence.gradients import gradient_times_input
+from scx_core.evidence.knockouts import Measurer
 from scx_core.evidence.linear import linear_set
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import gene_sentences
@@ -31,6 +34,7 @@ from scx_core.sentences import gene_sentences
 WORDS = {
     "circuit": "circuit (frozen attribution)",
     "gradient": "gradient × input, real model",
+    "estimated": "estimated knock-out, real model",
     "linear": "frozen attribution, linear maps for MLPs",
     "t-test": "differential expression (t-test)",
     "wilcoxon": "differential expression (Wilcoxon)",
@@ -72,6 +76,7 @@ class Rankers:
         made: dict[str, Callable[[], list[str]]] = {
             "circuit": lambda: self.frozen(self.tracer, label, answer),
             "gradient": lambda: self.gradient(label, answer),
+            "estimated": lambda: self.estimated(label, answer),
             "linear": lambda: self.frozen(self.linear, label, answer),
             "t-test": lambda: self.t_test(label),
             "wilcoxon": lambda: self.wilcoxon(label),
@@ -95,6 +100,16 @@ class Rankers:
         """By gradient × input of the real model."""
         cells = self.tracer.encode(self.traced_rows(label))
         return by_mean(gradient_times_input(self.tracer.lm, self.tracer.plan(answer), cells))
+
+    def estimated(self, label: str, answer: str) -> list[str]:
+        """By the estimated knock-out of each gene."""
+        measurer = Measurer(self.tracer, self.tracer.plan(answer))
+        cells = []
+        for row in self.traced_rows(label):
+            sentence = measurer.editor.sentence(int(row))
+            values_G = estimated(measurer, sentence)
+            cells.append(dict(zip(sentence.cell.genes, values_G.tolist(), strict=True)))
+        return by_mean(cells)
 
     @property
     def linear(self) -> Tracer:

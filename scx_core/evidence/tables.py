@@ -12,12 +12,13 @@ SHORT = {
     "random": "random, rank-matched",
     "linear": "linear maps",
     "gradient": "gradient × input",
+    "estimated": "estimated knock-out",
     "t-test": "DE, t-test",
     "wilcoxon": "DE, Wilcoxon",
     "expression": "most expressed",
     "logistic": "logistic × expression",
 }
-MARKED = ("circuit", "t-test", "wilcoxon", "expression", "gradient", "linear", "logistic")
+MARKED = ("circuit", "t-test", "wilcoxon", "expression", "gradient", "estimated", "linear", "logistic")
 SIGNS = {"circuit": " −", "rival": " +", "same": ""}
 
 

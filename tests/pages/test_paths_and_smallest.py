@@ -56,7 +56,7 @@ def test_who_else_could_have_named_the_genes(runs: Path, monkeypatch: pytest.Mon
     assert not [one for one in app.dataframe if "ranking" in one.value.columns]
     button(app, "Measure").click().run(timeout=240)
     (table,) = [one.value for one in well(app).dataframe if "ranking" in one.value.columns]
-    assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == 8
+    assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == 9
     assert (table["low"] <= table["drop"]).all() and (table["drop"] <= table["high"]).all()
     assert set(table["verdict"][1:]) <= set(rivals_part._VERDICTS.values())
     assert "3 cells measured" in said(app)

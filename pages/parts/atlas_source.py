@@ -67,13 +67,14 @@ def _maker(ctx: Context) -> None:
     st.markdown(
         f"One pass over the cells collects, for each of the {coders.n_features * len(coders.layers):,} "
         f"features of **{safe(set_name(ctx.transcoders))}**, where it fires, at which genes and in which "
-        "cells, and gives it a verdict. Shuffled data and the raw MLP neurons go through the same protocol, "
-        "so that the shares can be believed. It is kept with the runs, and opens at once the next time."
+        "cells, and gives it a verdict. Directions drawn at random and the raw MLP neurons go through the "
+        "same protocol: a share counts by what it has over them. It is kept with the runs, and opens at "
+        "once the next time."
     )
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:
         _cells(table.n_cells, table.unit)
-    st.caption("About twenty seconds for 700 cells of the embedded default. Keep this page open meanwhile.")
+    st.caption("One to two minutes for 700 cells of the embedded default. Keep this page open meanwhile.")
     if not go.button("Make the atlas", type="primary", width="stretch"):
         return
     _make(ctx, st.empty())

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.parts.messages import show_error
 from pages.parts.words import count, percent, safe
 from scx_core.atlas import Atlas, open_gene_sets, with_gene_sets
+from scx_core.atlas.excess import points
 from scx_core.atlas.gene_sets import MARKERS
 from scx_core.cells import keep_upload
 from scx_core.errors import ScxError
@@ -61,10 +62,17 @@ def _tested(record: dict[str, Any]) -> None:
         f"**{safe(record['sets'])}**: {count(record['tested_sets'], 'set')} × "
         f"{count(record['tested_features'], 'feature')} tested. "
         f"**{percent(record['enriched'], 1)}** of {count(record['live_features'], 'live feature')} have a "
-        f"significant set, {percent(record['enriched_by_chance'], 2)} when the names are permuted.",
+        f"significant set, {percent(record['enriched_by_chance'], 2)} with names permuted (a weak rival).",
         help="Fisher's exact test of each feature's strongest genes, upper tail, Benjamini–Hochberg over all "
         "tests. The sets are on each feature's card, in the list's column and in the search.",
     )
+    random = [row for row in record.get("rule", ()) if row["rival"] == "random directions"]
+    for row in random:
+        st.caption(
+            f"Rule of the field (3 of 10 genes in one set), {safe(row['of'])}: {percent(row['share'], 1)} of "
+            f"{count(row['features'], 'feature')}, {percent(row['rival_share'], 1)} of random directions; "
+            f"excess {points(row)} points."
+        )
     for note in (*record["notes"], record["warning"]):
         if note:
             st.caption(safe(note))

@@ -66,7 +66,9 @@ from scx_core.atlas.marker_tables import MarkerColumns, read_marker_table
 from scx_core.atlas.matching import Match, MatchConfig, match_sets
 from scx_core.atlas.opening_sets import open_gene_sets, write_gmt
 from scx_core.atlas.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
+from scx_core.atlas.report import atlas_claims, report
 from scx_core.atlas.saved import atlas_folder, atlas_of, saved_atlas
+from scx_core.atlas.set_rule import RuleConfig, set_rule
 from scx_core.atlas.set_verdicts import with_gene_sets
 from scx_core.atlas.store import Atlas, Feature
 from scx_core.atlas.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
@@ -89,10 +91,12 @@ __all__ = [
     "MatchConfig",
     "MlpAt",
     "NeuronUnits",
+    "RuleConfig",
     "Side",
     "Thresholds",
     "UnitSource",
     "annotate",
+    "atlas_claims",
     "atlas_folder",
     "atlas_of",
     "collect",
@@ -104,8 +108,10 @@ __all__ = [
     "open_gene_sets",
     "read_gmt",
     "read_marker_table",
+    "report",
     "saved_atlas",
     "self_excess",
+    "set_rule",
     "shipped_markers",
     "stem",
     "verdict_shares",

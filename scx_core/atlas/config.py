@@ -26,7 +26,7 @@ class AtlasConfig:
         "directions and the one-hot of the token", minimum=0, maximum=50,
     )  # fmt: skip
     context: int = option(
-        40, "Cells whose genes are exchanged, to find features that read other genes than the one they stand "
+        28, "Cells whose genes are exchanged, to find features that read other genes than the one they stand "
         "at; 0: none", minimum=0,
     )  # fmt: skip
     seed: int = option(0, "Seed of halves, shuffles and samples", minimum=0)

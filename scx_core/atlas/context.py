@@ -17,13 +17,14 @@ D chosen genes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from scx_core.atlas.active import Matrix, Pairs
+from scx_core.atlas.active import Pairs
 from scx_core.atlas.passing import Plan, written
 from scx_core.atlas.units import MlpAt, UnitSource
 from scx_core.cells import CellTable
@@ -36,6 +37,8 @@ CHOSEN = 3  # genes of a feature that are chosen on one half and measured on the
 LEAST = 20  # active tokens that a share rests on
 DRAWS = 200  # bootstrap over cells
 NULL = 0.975  # quantile of the other genes' effects that a named gene must exceed
+OTHERS, FEWEST_OTHERS = 20, 5  # genes that were not chosen, for a null
+SMALLEST, FEWEST = 0.1, 3  # effect of a gene that is named, and cells that have it
 NAMED_BYTES = 2**31
 GroupOfTokens = Mapping[int, list[tuple[str, tuple[int, ...]]]]
 
@@ -101,16 +104,18 @@ def measure_context(
                     one.choose()
         copies = make_copies(cell, answer, pool, rng)
         ids_VT = torch.from_numpy(copies.ids_VT).to(lm.device)
-        with captured_neurons(lm) as neurons:
+        with ExitStack() as stack:
+            neurons = stack.enter_context(captured_neurons(lm)) if wanted else []
             io = mlp_io(lm, ids_VT, torch.ones_like(ids_VT))
         where = np.array([number[gene] for gene in copies.genes], dtype=np.int64)
         for name, units in sources.items():
             many = len(ids_VT) if name in named else 1 + GROUPS
             for layer, one in enumerate(sums[name]):
-                hidden = neurons[layer][:many] if wanted and units.wants_neurons else None
-                fired = _fired(
-                    units, layer, io.inputs[layer][:many], io.outputs[layer][:many], hidden, ids_VT
-                )
+                hidden = neurons[layer][:many] if units.wants_neurons else None
+                if hidden is not None:
+                    one.add_dense(c, hidden, copies)
+                    continue
+                fired = _fired(units, layer, io.inputs[layer][:many], io.outputs[layer][:many], ids_VT)
                 one.add(c, fired, copies, where)
         progress(c + 1, len(cells), "Genes exchanged")
     return {
@@ -166,15 +171,12 @@ def _fired(
     layer: int,
     x_VTd: torch.Tensor,
     y_VTd: torch.Tensor,
-    hidden_VTH: torch.Tensor | None,
     ids_VT: torch.Tensor,
 ) -> Fired:
     n, T = x_VTd.shape[:2]
     row_N = torch.arange(n * T, device=x_VTd.device).view(n, T)[:, 1:].flatten()
-    active = units.read(layer, MlpAt(x_VTd, y_VTd, hidden_VTH, row_N, ids_VT[:n, 1:].flatten()))
-    if isinstance(active, Matrix):
-        active = active.pairs(torch.arange(len(row_N), device=row_N.device))
-    assert isinstance(active, Pairs)
+    active = units.read(layer, MlpAt(x_VTd, y_VTd, None, row_N, ids_VT[:n, 1:].flatten()))
+    assert isinstance(active, Pairs)  # neurons go another way
     token, unit, value = (
         part.cpu().numpy() for part in (active.token_E, active.unit_E, active.value_E.double())
     )
@@ -233,6 +235,17 @@ class _Sums:
             units = np.arange(F)
             self.chosen_4CDF[:, c] = np.where(slot_DF >= 0, later_4KF[:, np.maximum(slot_DF, 0), units], 0)
 
+    def add_dense(self, c: int, z_VTF: torch.Tensor, copies: Copies) -> None:
+        """Take in one cell's units that are active nearly everywhere, as a matrix: their positive part."""
+        z_VTF = z_VTF[:, 1:].relu().double()
+        kept_VK = np.concatenate([copies.kept_VK, np.ones((len(copies.kept_VK), 1), dtype=bool)], 1)
+        kept_VT = torch.from_numpy(kept_VK[1 : 1 + GROUPS, copies.gene_T[1:]]).to(z_VTF)
+        first_TF, times_T = z_VTF[0], kept_VT.sum(0)
+        self.before_CF[c] = (first_TF * times_T[:, None]).sum(0).cpu().numpy()
+        there_VTF = z_VTF[1 : 1 + GROUPS] * (first_TF > 0)
+        self.after_CF[c] = torch.einsum("vtf,vt->f", there_VTF, kept_VT).cpu().numpy()
+        self.tokens_F += ((first_TF > 0) & (times_T > 0)[:, None]).sum(0).cpu().numpy()
+
     def _later(self, fired: Fired, copies: Copies, kept_VE: np.ndarray, K: int) -> np.ndarray:
         """For each gene the activation at kept tokens of later genes and words: in the copies that keep the
         gene and as it was there, then of those in which it is gone, [4, K, F]."""
@@ -282,19 +295,14 @@ class _Sums:
     def _genes(self, genes: Sequence[str], draws_BC: np.ndarray) -> dict[str, np.ndarray | list[str]]:
         """Chosen genes with their effects on the other half of the cells, those that stand out by name."""
         assert self.chosen_DF is not None
-        other_GF, weight_GF = _effects(self.half_24GF[1])
-        null_GF = np.where(weight_GF > 0, other_GF, np.nan)
-        np.put_along_axis(null_GF, self.chosen_DF, np.nan, 0)
-        some_F = np.isfinite(null_GF).sum(0) >= 10
-        null_F = np.full(self.n_units, np.nan)
-        null_F[some_F] = np.nanquantile(null_GF[:, some_F], NULL, axis=0)
+        null_F = self._null()
         effect_DF, _ = _effects(self.chosen_4CDF.sum(1))
         drawn = [_effects(np.einsum("c,icdf->idf", draw_C, self.chosen_4CDF))[0] for draw_C in draws_BC]
         low_DF, high_DF = np.quantile(np.stack(drawn), (0.025, 0.975), axis=0)
-        clear_DF = (low_DF > 0) & (effect_DF > null_F)
+        cells_DF = (self.chosen_4CDF[[1, 3]].sum(0) > 0).sum(0)
+        clear_DF = (low_DF > 0) & (effect_DF > null_F) & (effect_DF >= SMALLEST) & (cells_DF >= FEWEST)
         names, units = np.array(genes, dtype=object), np.arange(self.n_units)
         first_F = np.where(clear_DF.any(0), clear_DF.argmax(0), 0)
-        cells_DF = (self.chosen_4CDF[[1, 3]].sum(0) > 0).sum(0)
         return {
             "context_genes": [
                 " ".join(dict.fromkeys(names[self.chosen_DF[clear_DF[:, f], f]])) for f in range(self.n_units)
@@ -305,6 +313,20 @@ class _Sums:
             "effect_null": null_F,
             "effect_cells": cells_DF[first_F, units],
         }
+
+    def _null(self) -> np.ndarray:
+        """What the effects of genes that were not chosen seldom exceed, [F]: of the `OTHERS` of each feature
+        that are measured best; nan where there are fewer than five."""
+        assert self.chosen_DF is not None
+        other_GF, weight_GF = _effects(self.half_24GF[1])
+        np.put_along_axis(weight_GF, self.chosen_DF, 0, 0)
+        best_OF = np.argsort(-weight_GF, axis=0, kind="stable")[:OTHERS]
+        there_OF = np.take_along_axis(weight_GF, best_OF, 0) > 0
+        null_OF = np.where(there_OF, np.take_along_axis(other_GF, best_OF, 0), np.nan)
+        found_F = np.full(self.n_units, np.nan)
+        some_F = there_OF.sum(0) >= FEWEST_OTHERS
+        found_F[some_F] = np.nanquantile(null_OF[:, some_F], NULL, axis=0)
+        return found_F
 
 
 def _lost(before: np.ndarray, after: np.ndarray) -> np.ndarray:

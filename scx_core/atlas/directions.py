@@ -21,7 +21,7 @@ from scx_core.language import Language, mlp_io
 from scx_core.sentences import pad_left
 
 RANDOM, EMBEDDING, ONE_HOT = "random", "embedding", "onehot"
-SAMPLE_CELLS = 64
+SAMPLE_CELLS = 128
 SAMPLE_BYTES = 2**29  # inputs of all MLPs of the sample
 TIE = 1e-5  # relative: what rounding leaves between equal activations
 MOST_TOKENS = 4096  # units of the one-hot: the commonest tokens of the sample

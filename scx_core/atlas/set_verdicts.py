@@ -8,7 +8,7 @@ Legend: F features, P permutations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from scx_core.atlas.protocol import (
     Thresholds,
     verdict_shares,
 )
+from scx_core.atlas.set_rule import set_rule
 from scx_core.atlas.store import Atlas
 from scx_core.atlas.wording import automatic_label
 
@@ -38,6 +39,7 @@ LATER = (SET, TYPE, POSITION, POLYSEMANTIC)  # verdicts that a gene set comes be
 def with_gene_sets(atlas: Atlas, collection: GeneSets, cfg: EnrichConfig | None = None) -> Atlas:
     """The atlas, and those beside it, with gene sets: `sets`, verdicts, scores, labels and shares.
 
+    The record of what was found also has the field's rule beside random directions (`set_rule`).
     The threshold is chosen on the first one's null, as all others are. A saved atlas is changed on disk.
     Sets of an earlier call are replaced. Raises ScxError where `enrich` does.
     """
@@ -48,7 +50,8 @@ def with_gene_sets(atlas: Atlas, collection: GeneSets, cfg: EnrichConfig | None 
     beside = {}
     for name, other in atlas.beside.items():  # raw neurons may prefer no genes: then none has a set
         beside[name] = _judged(other, enrich(other, collection, cfg, must_test=False), limits, {})
-    return _judged(atlas, found, limits, beside)
+    rule = set_rule(atlas, collection).to_dict("records") if len(atlas.table("baselines")) else []
+    return _judged(atlas, found, limits, beside, rule)
 
 
 def _threshold(null_share_PF: np.ndarray) -> float:
@@ -56,14 +59,21 @@ def _threshold(null_share_PF: np.ndarray) -> float:
     return round(max(MAJORITY, min(reached, HIGHEST)), 3)
 
 
-def _judged(atlas: Atlas, found: Enrichment, limits: Thresholds, beside: Mapping[str, Atlas]) -> Atlas:
+def _judged(
+    atlas: Atlas,
+    found: Enrichment,
+    limits: Thresholds,
+    beside: Mapping[str, Atlas],
+    rule: Sequence[Mapping[str, Any]] = (),
+) -> Atlas:
     features = judged_features(atlas.features, found, limits)
     null = [_null_shares(atlas.features, share_F, limits) for share_F in found.null_share_PF]
     by_layer = pd.concat(null).groupby("layer", as_index=False)[["share", "features"]].mean()
     by_layer = by_layer.assign(data=PERMUTED, verdict=SET)
     kept = atlas.shares[~atlas.shares["data"].isin(["real", PERMUTED])]
     shares = pd.concat([verdict_shares({"real": features}), kept, by_layer], ignore_index=True)
-    meta: dict[str, Any] = atlas.meta | {"thresholds": limits._asdict(), "gene_sets": found.record}
+    record = found.record | {"rule": rule}
+    meta: dict[str, Any] = atlas.meta | {"thresholds": limits._asdict(), "gene_sets": record}
     tables = {"features": features, "shares": shares[atlas.shares.columns], "sets": found.table}
     return atlas.with_tables(tables, meta, beside)
 
@@ -94,7 +104,7 @@ def judged_features(features: pd.DataFrame, found: Enrichment, limits: Threshold
     table.loc[now, "verdict"] = SET
     table["score"] = _scores(table, features["score"].to_numpy(dtype=float))
     for row in np.flatnonzero(was | now):
-        words = table.iloc[row].to_dict() | {"pieces": []}
+        words = table.iloc[row].to_dict() | {"pieces": [], "pieces_share": 0.0}
         table.loc[table.index[row], "label"] = automatic_label(pd.Series(words))
     return table.astype({"verdict": "category", "gene_set": "category"})
 

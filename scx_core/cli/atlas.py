@@ -10,6 +10,7 @@ from scx_core.cli import common
 from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, add_arguments, from_namespace
+from scx_core.runs.files import write_atomic
 
 if TYPE_CHECKING:
     from scx_core.atlas import Atlas
@@ -45,6 +46,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="also write the short form that ships with an installed set (default: models/NAME-atlas)",
     )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write the shares beside their rivals as Markdown"
+    )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs (default: $SCX_RUNS)")
     add_arguments(parser.add_argument_group("atlas"), AtlasConfig, skip=("seed",))
     common.add_output(parser)
@@ -52,13 +56,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make the atlas; where it lies, and its verdict shares."""
-    from scx_core.atlas import AtlasConfig, atlas_folder, collect, excess
+    from scx_core.atlas import AtlasConfig, atlas_folder, collect, report
     from scx_core.atlas.job import run_job
     from scx_core.atlas.shipping import place_of, ship
 
     if args.run:
         made = run_job(RunFolder.open(args.run), common.progress_of(args))
-        return {"atlas": str(made.folder), **made.meta, "shares": shares_of(made)}
+        return _said(made)
     cfg = from_namespace(AtlasConfig, args)
     table, lm = common.open_table(args), common.open_language(args)
     coders = common.open_transcoders(args, lm)
@@ -66,17 +70,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lm, coders, table, cfg=cfg, beside=_beside(args.beside, lm), progress=common.progress_of(args)
     )
     saved = made.save(args.out or atlas_folder(lm, coders, table, cfg, args.runs))
-    result = {
-        "atlas": str(saved.folder),
-        **saved.meta,
-        "shares": shares_of(saved),
-        "excess": excess(saved).to_dict("records"),
-        "curve": saved.table("curve").to_dict("records"),
-    }
+    result = _said(saved)
+    if args.report is not None:
+        write_atomic(args.report, f"{report(saved)}\n")
     if args.install is not None:
         shipped = ship(saved, Path(args.install) if args.install else place_of(coders.folder))
         result["installed"] = str(shipped.folder)
     return result
+
+
+def _said(saved: Atlas) -> dict[str, Any]:
+    """Where an atlas lies, its shares, what they have over their rivals, and what may be said of them."""
+    from scx_core.atlas import atlas_claims, excess
+
+    return {
+        "atlas": str(saved.folder),
+        **saved.meta,
+        "shares": shares_of(saved),
+        "excess": excess(saved).to_dict("records"),
+        "claims": [one.to_json() for one in atlas_claims(saved)],
+        "curve": saved.table("curve").to_dict("records"),
+    }
 
 
 def _beside(words: list[str], lm: Any) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def summary(result: dict[str, Any]) -> str:
         f"{result['tested_features']} features × {result['tested_sets']} sets; with a significant set "
         f"{result['enriched']:.1%} of the live features, {chance} {result['enriched_by_chance']:.2%}"
     )
+    lines += _rule(result.get("rule") or [])
     lines += [f"verdict gene set, {data}: {share:.2%}" for data, share in result["verdicts"].items()]
     for name, other in result["beside"].items():
         said = ", ".join(f"{data} {share:.2%}" for data, share in other["verdicts"].items())
@@ -90,6 +91,28 @@ def summary(result: dict[str, Any]) -> str:
     rows = [(_name(row), row["gene_set"][:50], row["q"], row["share"], row["genes"][:60]) for row in best]
     table = common.columns(rows, ("feature", "set", "q", "share", "genes"))
     return "\n".join([*lines, "", table] if rows else lines)
+
+
+def _rule(rows: list[dict[str, Any]]) -> list[str]:
+    """The field's rule beside its rivals."""
+    if not rows:
+        return []
+    from scx_core.atlas.excess import points
+
+    head = "Rule of the field (3 of the 10 strongest genes in one set of at most 200 genes, BH):"
+    shown = [
+        (
+            row["of"],
+            f"{row['share']:.1%}",
+            str(row["features"]),
+            row["rival"],
+            f"{row['rival_share']:.1%}",
+            points(row),
+        )
+        for row in rows
+    ]
+    names = ("features", "share", "n", "rival", "its share", "excess [95%], points")
+    return ["", head, str(common.columns(shown, names)), ""]
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(case):
-    cfg = AtlasConfig(batch=16, baseline=False, random=1)
+    cfg = AtlasConfig(batch=16, baseline=False, random=1, context=40)
     atlas = collect(case.lm, case.transcoders, case.table, cfg=cfg)
     atlas.features["said"] = [reason(row, atlas.meta["thresholds"]) for _, row in atlas.features.iterrows()]
     return atlas.features

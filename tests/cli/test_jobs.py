@@ -159,9 +159,11 @@ def test_demo_build_makes_a_model_and_its_transcoders(files, tmp_path):
     result = call(*words, "--install", tmp_path / "models", tmp_path)
     assert 0 <= result["metrics"]["quick"]["label_accuracy_orig"] <= 1
     assert "CE recovered" in result["table"]
-    assert {Path(path).name for path in result["installed"]} == {"mine", "mine-transcoders"}
+    assert {Path(path).name for path in result["installed"]} == {"mine", "mine-transcoders", "mine-atlas"}
     text = (tmp_path / "models" / "mine" / "README.md").read_text()
-    assert text.count("CE recovered") == 1
+    assert text.count("CE recovered") == 2, "the sets, and what could do as well without features"
+    for part in ("to choose on", "| a linear map of each MLP |", "\nClaims (quick, n = "):
+        assert part in text
     assert "demo build --data" in text and "bsd-3-clause" not in text, "cells and weights are the user's"
     lm, made = load_language(Path(result["run"]) / "model"), load_set(Path(result["run"]) / "transcoders")
     marks = {"model": lm.fingerprint, "transcoders": made.fingerprint}

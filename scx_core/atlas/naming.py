@@ -69,7 +69,7 @@ def _name(row: Any) -> FeatureName:
 
 def _prompt_words(row: Any) -> str:
     """Which words around the genes: the prompt's, the answer's or both, with pieces that no gene has."""
-    where = "prompt" if row.prompt >= 2 * row.answer else "prompt and answer"
+    where = "prompt" if row.prompt >= 2 * row.answer else "prompt/answer"
     where = "answer" if row.answer >= 2 * row.prompt else where
     words = [str(one).strip() for one in row.words][:NAMED] if isinstance(row.words, list) else []
     said = ", ".join(f"“{word}”" for word in words if word)

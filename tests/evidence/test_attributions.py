@@ -23,15 +23,16 @@ def embedded():
     return make_tracer(load_language("embedded", "cpu"), load_set("embedded"), open_cells("embedded"))
 
 
-def attributor(tracer, row, label) -> Attributor:
-    measurer = Measurer(tracer, tracer.plan(label))
+def attributor(tracer, row, label, kind="auto") -> Attributor:
+    measurer = Measurer(tracer, tracer.plan(label, kind=kind))
     return Attributor(measurer, measurer.editor.sentence(row))
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_slopes_are_those_of_the_plain_model(tmp_path, model):
     tracer = tiny_tracer(tmp_path, **model)
-    one, plan = attributor(tracer, 3, LABELS[0]), tracer.plan(LABELS[0], kind="contrast")
+    plan = tracer.plan(LABELS[0], kind="contrast")
+    one = attributor(tracer, 3, LABELS[0], "contrast")
     ids = torch.tensor([[*one.cell.sentence.cell.ids, *plan.forced]])
     x_BTd = tracer.lm.model.get_input_embeddings()(ids).detach().requires_grad_(True)
     logits_V = tracer.lm.model(inputs_embeds=x_BTd, use_cache=False).logits[0, -1]

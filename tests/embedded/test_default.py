@@ -35,15 +35,28 @@ def test_only_safetensors_json_and_text_under_25_mb():
 def test_the_stand_ins_measure_as_the_card_says(tracer):
     split = Split.from_json(tracer.lm.settings["split"])
     found = validate(tracer.lm, tracer.transcoders, tracer.table, split.held_out, per_layer=False)
-    assert found.label_accuracy_orig >= 0.75
-    assert found.ce_recovered >= 0.997
-    assert found.kl <= 0.01
+    assert found.label_accuracy_orig >= 0.74
+    assert found.ce_recovered >= 0.99
+    assert found.kl <= 0.03
     assert found.l0 <= 16
-    assert found.dead <= 0.10
-    assert found.label_agreement >= 0.97
+    assert found.dead <= 0.05
+    assert found.label_agreement >= 0.95
     shipped = json.loads((EMBEDDED_SETS["embedded"] / "validation.json").read_text())
     for key in ("ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "l0", "fvu", "dead"):
         assert getattr(found, key) == pytest.approx(shipped[key], rel=0.01, abs=1e-3), key
+
+
+def test_its_features_are_needed():
+    """Linear maps and the set without its features fail where the set does not: what the recipe was chosen
+    for (docs/recipes.md)."""
+    shipped = json.loads((EMBEDDED_SETS["embedded"] / "validation.json").read_text())
+    rows = {row["key"]: row for row in shipped["baselines"]}
+    assert set(rows) == {"linear", "token_linear", "features_mean", "skip"}
+    for row in rows.values():
+        assert row["ce_recovered"] <= 0.9
+        assert row["label_agreement"] <= 0.85
+    assert rows["features_mean"]["intervals"]["label_accuracy"]["high"] < shipped["label_accuracy_transcoder"]
+    assert shipped["ce_recovered"] >= 0.99 and shipped["label_agreement"] >= 0.95
 
 
 def test_the_paper_preset_is_there_with_its_own_figures():
@@ -71,7 +84,7 @@ def test_marker_counts_stand_beside_those_of_rankings_without_a_model(tracer, la
     own = [gene for gene in top if gene in known_markers(label).genes]
     foreign = foreign_markers(top, label, among=tracer.table.types)
     assert len(own) >= 4, top
-    assert len(foreign) <= 1, (top, foreign)
+    assert len(foreign) <= 2, (top, foreign)
     counts = counts_of(found)
     assert counts.circuit == len(own) and counts.cells == 25
     x_CG = tracer.table.rows(np.arange(tracer.table.n_cells)).toarray()

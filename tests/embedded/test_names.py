@@ -122,5 +122,5 @@ def test_one_cell_names_features_after_their_tokens(tracer):
         )
         answer = node.name.startswith("answer position")
         assert answer == (at is None and node.position >= len(cell.ids) - 1)
-    last = [n for n in circuit.nodes if n.kind == "feature" and n.layer == 3]
+    last = [n for n in circuit.nodes if n.kind == "feature" and n.layer == tracer.lm.facts.n_layers - 1]
     assert {n.driven_by for n in last} - {None}

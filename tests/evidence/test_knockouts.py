@@ -96,25 +96,25 @@ def test_the_model_is_left_as_it_was(tmp_path):
 
 def test_the_embedded_model_agrees_to_the_fifth_digit(embedded):
     row = int(np.flatnonzero(embedded.table.labels == "CD4+/CD25 T Reg")[0])
-    check(embedded, row, "CD4+/CD25 T Reg", (0, 1, 60, 148, 149), 1e-5)
+    check(embedded, row, "CD4+/CD25 T Reg", (0, 1, 60, 78, 79), 1e-5)
 
 
 def test_other_edits_are_those_of_the_table(embedded):
     plan, editor = embedded.plan("CD19+ B"), Editor(embedded)
     row = int(np.flatnonzero(embedded.table.labels == "CD19+ B")[0])
     sentence, genes = editor.sentence(row, extra=3), ranking(embedded, row)
-    held, absent = [genes[4], genes[90], genes[2]], genes[-1]
+    held, absent = [genes[4], genes[60], genes[2]], genes[-1]
     assert absent not in sentence.cell.genes
     rest = [gene for gene in genes if gene not in held]
     assert editor.together(sentence, held, "text") == written(embedded, rest)
     assert editor.together(sentence, held, "front") == written(embedded, held + rest)
     # What is moved to the end keeps its order.
-    last = [gene for gene in genes[:150] if gene not in held] + [genes[2], genes[4], genes[90]]
+    last = [gene for gene in genes[:80] if gene not in held] + [genes[2], genes[4], genes[60]]
     assert editor.together(sentence, held, "end") == written(embedded, last)
     assert editor.together(sentence, [absent], "text") == sentence.cell.ids
     assert editor.together(sentence, [absent], "front") == written(embedded, [absent, *genes])
     joint = knock_out_together(embedded, [row], plan, [*held, absent])[0]
-    assert joint.held == (genes[4], genes[90], genes[2])
+    assert joint.held == (genes[4], genes[60], genes[2])
     before, after = plain(embedded, plan, sentence.cell.ids), plain(embedded, plan, written(embedded, rest))
     assert (joint.target, joint.log_odds) == pytest.approx(np.subtract(before, after), abs=1e-5)
 
@@ -124,8 +124,8 @@ def test_the_gene_that_moves_up_is_the_next_of_the_ranking(embedded):
     sentence, genes = editor.sentence(row), ranking(embedded, row)
     edited = editor.singles(sentence, [genes[10]], "text")[0]
     text = embedded.lm.tokenizer.decode(edited)
-    assert "top 150 genes" in text
-    assert text.split(": ")[1].split(".\n")[0].split(" ") == [g for g in genes[:151] if g != genes[10]]
+    assert "top 80 genes" in text
+    assert text.split(": ")[1].split(".\n")[0].split(" ") == [g for g in genes[:81] if g != genes[10]]
 
 
 def test_a_gene_that_is_not_there_is_said_to_be(embedded):

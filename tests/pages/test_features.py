@@ -48,7 +48,7 @@ def test_an_atlas_is_made_when_it_is_asked_for(runs: Path, monkeypatch: pytest.M
     app = page()
     assert "The atlas is not made yet" in said(app)
     app = well(button(app, "Make the atlas").click().run())
-    assert "4,096 features" in said(app)
+    assert "3,072 features" in said(app)
     assert list((runs_root() / "atlases").iterdir())
 
 

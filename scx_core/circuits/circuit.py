@@ -139,8 +139,24 @@ class Edge(NamedTuple):
     q: float | None = None
 
 
+class Measured(NamedTuple):
+    """A mean over the `n` cells that hold a gene, with its 95% bootstrap interval over cells or donors (None
+    below two cells)."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 1
+
+
 class GeneEffect(NamedTuple):
-    """Total effect of a gene on the target, in logits, summed over the tokens of its span (method §8).
+    """The frozen attribution of a gene, `effect`: its total effect on the target in the frozen model, in the
+    target's unit, summed over the tokens of its span (method §8). It is not what the model loses without it.
+
+    What it does lose, where that was measured in the real model (scx_core/evidence), before less after: `gap`
+    (a neutral gene in its place) and `text` (taken out, the rest moves up), in the target's unit; the same of
+    the label's log-odds over whole answers in `gap_log_odds`, `text_log_odds` (nats). `estimate`: the fast
+    attribution that predicts `gap` best. All three are means over the cells that hold the gene.
 
     `rank` is the place in the cell sentence (1 = highest; the mean over the cells that hold the gene in a
     consensus), `n_cells` the cells whose sentence holds the gene, `share` the same as a share. In a
@@ -159,6 +175,11 @@ class GeneEffect(NamedTuple):
     high: float | None = None
     p: float | None = None
     q: float | None = None
+    gap: Measured | None = None
+    text: Measured | None = None
+    gap_log_odds: Measured | None = None
+    text_log_odds: Measured | None = None
+    estimate: Measured | None = None
 
 
 class Supernode(NamedTuple):
@@ -211,6 +232,8 @@ class Circuit(NamedTuple):
         out["target"] = _by_text(self.target._asdict()) | {"branches": branches}
         for key in ("genes", "nodes", "edges", "supernodes"):
             out[key] = [row._asdict() for row in out[key]]
+        for gene in out["genes"]:
+            gene.update({key: part._asdict() for key, part in gene.items() if isinstance(part, Measured)})
         return out
 
     @classmethod

@@ -13,7 +13,8 @@ from scx_core.evidence.knockouts import (
     knock_out_all,
     knock_out_together,
 )
-from scx_core.evidence.over_cells import GeneOverCells, Interval, over_cells
+from scx_core.evidence.measured import seconds_for, with_knockouts
+from scx_core.evidence.over_cells import GeneOverCells, over_cells
 
 __all__ = [
     "WAYS",
@@ -21,10 +22,11 @@ __all__ = [
     "Editor",
     "GeneKnockout",
     "GeneOverCells",
-    "Interval",
     "Joint",
     "Measurer",
     "knock_out_all",
     "knock_out_together",
     "over_cells",
+    "seconds_for",
+    "with_knockouts",
 ]

@@ -12,19 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scx_core.circuits.circuit import Measured
 from scx_core.circuits.resampling import Sampling, held_intervals
 from scx_core.evidence.knockouts import CellKnockouts
 
 MEASURES = ("text", "gap", "text_log_odds", "gap_log_odds")
-
-
-class Interval(NamedTuple):
-    """A mean over `n` cells and its 95% bootstrap interval; None where fewer than two cells have a value."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 class GeneOverCells(NamedTuple):
@@ -33,22 +25,22 @@ class GeneOverCells(NamedTuple):
     gene: str
     n_cells: int
     rank: float
-    text: Interval | None
-    gap: Interval | None
-    text_log_odds: Interval | None
-    gap_log_odds: Interval | None
+    text: Measured | None
+    gap: Measured | None
+    text_log_odds: Measured | None
+    gap_log_odds: Measured | None
 
 
-def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[Interval | None]:
+def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[Measured | None]:
     """Mean and interval of each column over the cells in which it is not NaN; None where there is none."""
     mean_X, low_X, high_X = held_intervals(sampling, value_CX)
     n_X = (~np.isnan(value_CX)).sum(0)
-    out: list[Interval | None] = []
+    out: list[Measured | None] = []
     for mean, low, high, n in zip(
         mean_X.tolist(), low_X.tolist(), high_X.tolist(), n_X.tolist(), strict=True
     ):
         ends = (None, None) if np.isnan(low) else (low, high)
-        out.append(None if np.isnan(mean) else Interval(mean, *ends, n))
+        out.append(None if np.isnan(mean) else Measured(mean, *ends, n))
     return out
 
 

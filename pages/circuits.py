@@ -8,6 +8,7 @@ from pages.parts import (
     circuit_view,
     edge_heads,
     highlight,
+    knockouts_view,
     loaders,
     paths_view,
     rivals_view,
@@ -48,6 +49,7 @@ def page() -> None:
     st.markdown(_what_is_shown(ctx, request, circuit))
     whose_view.whose(circuit)
     whose_view.useful_pair(circuit)
+    circuit = knockouts_view.with_measured(ctx, request, circuit)
     highlight.note(circuit)
     _show(circuit, view, request.consensus.min_share)
     if tracer.names is None:
@@ -117,8 +119,11 @@ _READING = """
 - **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
   the numbers. In a difference, orange is higher in the first type, blue in the second, and grey is what was
   tested without a difference found.
-- **Effect**: the change of the answer's score in the frozen model, in logits, over all paths.
-- An effect is evidence about what the model uses, not about the biology of the cell.
+- **Frozen attribution**: what a gene or feature adds to the answer's score in the frozen model, over all
+  paths. It is an exact account of that model, not what the answer would lose without the gene.
+- **Lost without the gene**: measured in the real model, nothing frozen: a neutral gene in its place, or the
+  gene taken out and the rest moved up. Measured, it leads the table; positive speaks for the answer.
+- All of these are evidence about what the model uses, not about the biology of the cell.
 """
 
 run_page("pages/circuits.py", page)

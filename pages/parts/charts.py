@@ -13,8 +13,21 @@ BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
 
 
+LEADING = {
+    "knockout_gap": "lost without the gene (a neutral one in its place)",
+    "knockout_text": "lost without the gene (the rest moved up)",
+    "estimated_knockout": "estimated loss without the gene",
+}
+
+
 def gene_chart(table: pd.DataFrame) -> None:
-    """Effects as bars, strongest raise on top, with their intervals; a star at known markers."""
+    """The leading column of the genes as bars, strongest raise on top, with intervals; a star at markers."""
+    by = next((name for name in LEADING if name in table), "frozen_attribution")
+    ends = {"low": f"{by}_low", "high": f"{by}_high"} if by != "frozen_attribution" else {}
+    table = table.dropna(subset=[by])
+    table = table.assign(effect=table[by], **{name: table[column] for name, column in ends.items()})
+    if ends:
+        table["direction"] = np.where(table["effect"] > 0, "raises", "lowers")
     known = table["known_marker"].str.startswith(("yes", "shared"))
     rows = table.assign(
         name=np.where(known, "★ " + table["gene"], table["gene"]),
@@ -27,7 +40,7 @@ def gene_chart(table: pd.DataFrame) -> None:
         alt.Chart(rows)
         .mark_bar(height=13)
         .encode(
-            x=alt.X("effect:Q", title="effect, logits", axis=alt.Axis(tickCount=4)),
+            x=alt.X("effect:Q", title=LEADING.get(by, "frozen attribution"), axis=alt.Axis(tickCount=4)),
             y=y,
             color=alt.Color(
                 "sign:N",
@@ -36,7 +49,8 @@ def gene_chart(table: pd.DataFrame) -> None:
             ),
             tooltip=[
                 alt.Tooltip("gene", title="gene"),
-                alt.Tooltip("effect", title="effect, logits", format=".3f"),
+                alt.Tooltip("effect", title=LEADING.get(by, "frozen attribution"), format=".3f"),
+                alt.Tooltip("frozen_attribution", title="frozen attribution", format=".3f"),
                 alt.Tooltip("direction", title="tested"),
                 alt.Tooltip("q", title="q", format=".2g"),
                 alt.Tooltip("share_of_cells", title="share of cells", format=".0%"),
@@ -48,7 +62,7 @@ def gene_chart(table: pd.DataFrame) -> None:
     )
     spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color="#1B1F24", strokeWidth=1.2)
     layers = alt.layer(bars, spans.encode(x="low:Q", x2="high:Q", y=y))
-    st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Gene effects")
+    st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Genes")
 
 
 def _colours_of(table: pd.DataFrame) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -80,7 +81,10 @@ def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
     config, unit = st.column_config, circuit.target.unit.removeprefix("of ")
     columns = {
         "gene": config.TextColumn("Gene", pinned=True),
-        "effect": config.NumberColumn(f"Effect, {unit}", format="%.3f", help=HELP["effect"]),
+        **_measured_columns(table, unit),
+        "frozen_attribution": config.NumberColumn(
+            f"Frozen attribution, {unit}", format="%.3f", help=HELP["effect"]
+        ),
         "direction": config.TextColumn("Tested", help=HELP["tested"]),
         "q": config.NumberColumn("q", format="%.2g", help=HELP["q"]),
         "share_of_cells": config.NumberColumn("Cells", format="percent", help=HELP["share"]),
@@ -95,8 +99,29 @@ def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
         "n_cells": config.NumberColumn("n", help="Cells whose sentence holds the gene."),
     }
     if circuit.scope == "cell":
-        columns = {key: columns[key] for key in ("gene", "effect", "rank", "known_marker", "marker_of")}
+        dropped = ("direction", "q", "share_of_cells", "sd", "low", "high", "n_cells")
+        columns = {key: column for key, column in columns.items() if key not in dropped}
     st.dataframe(table, column_config=columns, column_order=list(columns), hide_index=True, height=510)
+
+
+def _measured_columns(table: pd.DataFrame, unit: str) -> dict[str, Any]:
+    """Columns of what was measured, each with its interval and the cells behind it."""
+    config, out = st.column_config, {}
+    words = {
+        "knockout_gap": f"Lost without it (neutral gene), {unit}",
+        "knockout_text": f"Lost without it (rest moved up), {unit}",
+        "estimated_knockout": f"Estimated loss, {unit}",
+    }
+    for name, title in words.items():
+        if name in table:
+            out[name] = config.NumberColumn(title, format="%.3f", help=HELP["knockout"])
+            if table[f"{name}_low"].notna().any():
+                out[f"{name}_low"] = config.NumberColumn("from", format="%.3f", help="95% interval.")
+                out[f"{name}_high"] = config.NumberColumn("to", format="%.3f", help="95% interval.")
+                out[f"{name}_n"] = config.NumberColumn(
+                    "cells", format="%.0f", help="Cells that hold the gene."
+                )
+    return out
 
 
 def sentence(circuit: Circuit, min_share: float) -> None:
@@ -106,7 +131,7 @@ def sentence(circuit: Circuit, min_share: float) -> None:
         circuit = circuit._replace(genes=tuple(row for row in circuit.genes if row.share >= min_share))
         scope = f"Genes in the sentence of at least {percent(min_share)} of the cells, by their mean rank"
     st.markdown("### Cell sentence", help=HELP["sentence"])
-    st.caption(f"{scope}; the colour is the effect on the answer's score.")
+    st.caption(f"{scope}; the colour is the frozen attribution.")
     markers, _ = markers_of(circuit)
     st.html(sentence_html(circuit, markers=markers or frozenset(), max_genes=200))
 

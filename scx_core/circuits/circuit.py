@@ -181,6 +181,11 @@ class GeneEffect(NamedTuple):
     text_log_odds: Measured | None = None
     estimate: Measured | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for `json.dump`."""
+        row = self._asdict()
+        return {key: part._asdict() if isinstance(part, Measured) else part for key, part in row.items()}
+
 
 class Supernode(NamedTuple):
     """Features that a person or a proposal takes as one step: its name, and the ids of its nodes."""
@@ -232,8 +237,7 @@ class Circuit(NamedTuple):
         out["target"] = _by_text(self.target._asdict()) | {"branches": branches}
         for key in ("genes", "nodes", "edges", "supernodes"):
             out[key] = [row._asdict() for row in out[key]]
-        for gene in out["genes"]:
-            gene.update({key: part._asdict() for key, part in gene.items() if isinstance(part, Measured)})
+        out["genes"] = [row.to_json() for row in self.genes]
         return out
 
     @classmethod

@@ -36,6 +36,7 @@ def add_consensus(parser: argparse.ArgumentParser) -> None:
         "--steps", action="store_true", help="propose groups of features that act as one step"
     )
     trace.add_against(parser)
+    trace.add_knockouts(parser)
     common.add_cells(parser)
     common.add_model(parser)
     common.add_transcoders(parser)
@@ -63,4 +64,8 @@ def consensus(args: argparse.Namespace) -> Circuit:
         cfg=config,
         progress=common.progress_of(args),
     )
+    if getattr(args, "knockouts", False):
+        from scx_core.evidence import with_knockouts
+
+        found = with_knockouts(tracer, found, progress=common.progress_of(args))
     return found._replace(supernodes=propose(found)) if args.steps else found

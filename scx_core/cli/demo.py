@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scx_core.cli import common
+from scx_core.cli import common, trace
 from scx_core.cli.parser import Subparsers
 from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
 
@@ -44,6 +44,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="cell type, may be given several times (default: all with known markers)",
     )
+    trace.add_knockouts(show)
     add_arguments(show, ConsensusConfig, skip=("seed",))
     add_arguments(parser.add_argument_group("planted"), PlantedConfig, skip=("cells", "seed"))
     build = parser.add_argument_group("build")
@@ -82,6 +83,8 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.cells.markers import foreign_markers, known_markers
     from scx_core.circuits import ConsensusConfig
     from scx_core.circuits.marker_counts import counts_of
+    from scx_core.evidence import with_knockouts
+    from scx_core.figures.leading import leading, led
 
     config = from_namespace(ConsensusConfig, args)
     tracer = common.open_tracer(args)
@@ -89,13 +92,18 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in types:
         circuit = tracer.consensus(name, cfg=config, progress=common.progress_of(args))
-        genes = [gene for gene in circuit.genes if gene.effect > 0][:STRONGEST]
+        if args.knockouts:
+            circuit = with_knockouts(tracer, circuit, progress=common.progress_of(args))
+        by = leading(circuit)
+        shown = {gene.gene: one.effect for gene in circuit.genes if (one := led(gene, by))}
+        raising = [gene for gene in circuit.genes if shown.get(gene.gene, 0.0) > 0]
+        genes = sorted(raising, key=lambda gene: (-shown[gene.gene], gene.gene))[:STRONGEST]
         symbols = [gene.gene for gene in genes]
         known = known_markers(name)
         markers = [symbol for symbol in symbols if known and symbol in known.genes]
         counts = counts_of(circuit)
         found[name] = {
-            "genes": [gene._asdict() | {"marker": gene.gene in markers} for gene in genes],
+            "genes": [gene.to_json() | {"marker": gene.gene in markers} for gene in genes],
             "markers": markers,
             "marker_counts": counts and counts._asdict(),
             "markers_of_others": foreign_markers(symbols, name, tracer.table.types),

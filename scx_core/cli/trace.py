@@ -35,11 +35,29 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="explain a transcoder feature instead (without a token, at the last where it is active)",
     )
     add_against(parser)
+    add_knockouts(parser)
     common.add_cells(parser)
     common.add_model(parser)
     common.add_transcoders(parser)
     add_arguments(parser.add_argument_group("trace"), TraceConfig)
     common.add_output(parser)
+
+
+def add_knockouts(parser: argparse._ActionsContainer) -> None:
+    """--knockouts."""
+    parser.add_argument(
+        "--knockouts",
+        action="store_true",
+        help="measure what the real model loses without each gene, both ways (see `scx knockouts`)",
+    )
+
+
+def _shown(value: Any) -> Any:
+    """A measured value with its interval in one cell of the table."""
+    if not isinstance(value, dict):
+        return value
+    span = "" if value["low"] is None else f" [{value['low']:.2f}, {value['high']:.2f}]"
+    return f"{value['mean']:.2f}{span}"
 
 
 def add_against(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +80,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.feature is not None:
         layer, number, position = _feature(args.feature)
         return tracer.feature(row, layer, number, position, config).to_json()
-    return tracer.cell(row, label=args.type, against=args.against, cfg=config).to_json()
+    found = tracer.cell(row, label=args.type, against=args.against, cfg=config)
+    if args.knockouts:
+        from scx_core.evidence import with_knockouts
+
+        found = with_knockouts(tracer, found, progress=common.progress_of(args))
+    return found.to_json()
 
 
 def _feature(text: str) -> tuple[int, int, int | None]:
@@ -98,14 +121,24 @@ def summary(result: dict[str, Any]) -> str:
     target, scores = result["target"], result["scores"]
     genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]
     one = result["scope"] == "cell"
-    header = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "q", "share", "rank")
+    keys = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "q", "share", "rank")
+    names = {"effect": "frozen attribution", "gap": "lost: neutral gene", "text": "lost: rest moved up"}
+    measured = [key for key in ("gap", "text", "estimate") if any(gene.get(key) for gene in genes)]
+    header = (keys[0], *measured, *keys[1:])
+    if measured:
+        by = measured[0]
+        known = [gene for gene in result["genes"] if gene.get(by)]
+        genes = sorted(known, key=lambda gene: (-abs(gene[by]["mean"]), gene["gene"]))[:STRONGEST]
     kinds = [node["kind"] for node in result["nodes"]]
     of = "one cell" if one else f"{result['n_cells']} cells"
     circuit = Circuit.from_json(result)
     return "\n\n".join(
         [
             f"{target['label']}: {target['value']:.3f} {unit_of(target['kind'])} ({of})",
-            common.columns([tuple(gene[key] for key in header) for gene in genes], header),
+            common.columns(
+                [tuple(_shown(gene[key]) for key in header) for gene in genes],
+                tuple(names.get(key, key) for key in header),
+            ),
             "\n".join(all_said(circuit)),
             f"{kinds.count('feature')} features, {len(result['edges'])} edges; replacement score "
             f"{scores['replacement']:.2f}, completeness {scores['completeness']:.2f}; accounting error "

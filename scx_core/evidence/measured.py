@@ -45,7 +45,9 @@ def plan_of(tracer: Tracer, circuit: Circuit) -> TargetPlan:
         )
     if target.kind == "token":
         label = circuit.provenance.get("cell_type") or tracer.predict(rows_of(circuit)[:1])[0]
-        return tracer.plan(label, None, "token", max(target.coefficients, key=target.coefficients.__getitem__))
+        return tracer.plan(
+            label, None, "token", max(target.coefficients, key=target.coefficients.__getitem__)
+        )
     return tracer.plan(target.answer, list(target.against) or None, target.kind)
 
 

@@ -1,4 +1,7 @@
-"""The gene effects as a ranked bar chart: what raises the score and what lowers it apart, with intervals."""
+"""The genes as a ranked bar chart: what raises the score and what lowers it apart, with intervals.
+
+Bars are what was measured or estimated, where it was, the frozen attribution a diamond; else the latter.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from scx_core.circuits.marker_counts import count_words, counts_of
 
 from . import colours, words
 from .drawing import WIDTHS
+from .leading import TITLES, leading, led
 from .pen import Pen, picture_bytes, star
 from .text import fitted, number, one_row, plain, text_width
 
@@ -28,7 +32,7 @@ def genes_figure(
 ) -> Figure:
     """The `n` strongest genes of either sign. Whiskers: the interval low–high, else ± one sd, else none."""
     groups = [(title, rows) for title, rows in _by_sign(circuit, n) if rows]
-    groups = groups or [("No difference found" if words.sides(circuit) else "No effects", [])]
+    groups = groups or [("No difference found" if words.sides(circuit) else "No genes", [])]
     shown = [row for _, rows in groups for row in rows]
     room = WIDTHS[size] - 2 * _EDGE
     height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 108.0
@@ -36,15 +40,19 @@ def genes_figure(
     pen.text(_EDGE, 20.0, fitted(words.title(circuit), room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(words.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
     names = max((text_width(_name(row), _SIZE, bold=True) for row in shown), default=0.0) + 24.0
-    scale = _Scale(shown, _EDGE + names, WIDTHS[size] - _EDGE - 52.0)
+    by, frozen = leading(circuit), {row.gene: row.effect for row in circuit.genes}
+    rings = [frozen[row.gene] for row in shown] if by != "frozen" else []
+    scale = _Scale(shown, _EDGE + names, WIDTHS[size] - _EDGE - 52.0, rings)
     y = _HEAD
     for title, rows in groups:
         pen.text(_EDGE, y + 12.0, title, 11.0, colour=colours.MUTED)
         y += _GROUP
         for row in rows:
             _bar(pen, row, y, scale, row.gene in markers)
+            if by != "frozen":
+                _ring(pen, scale(frozen[row.gene]), y)
             y += _ROW
-    _axis(pen, scale, _HEAD + _GROUP - 15.0, y, circuit.target.unit)
+    _axis(pen, scale, _HEAD + _GROUP - 15.0, y, f"{TITLES[by]}, {circuit.target.unit.removeprefix('of ')}")
     _foot(pen, circuit, shown, markers, y + 50.0, room)
     return pen.figure
 
@@ -62,7 +70,7 @@ def genes_picture(
     return picture_bytes(
         figure,
         file_format,
-        title=f"Gene effects, {words.title(circuit)}",
+        title=f"Genes: {TITLES[leading(circuit)]}, {words.title(circuit)}",
         description=words.provenance_line(circuit.provenance),
     )
 
@@ -70,8 +78,8 @@ def genes_picture(
 class _Scale:
     """Logits to units: room for the longest whisker on both sides, 0 always in it."""
 
-    def __init__(self, rows: list[GeneEffect], left: float, right: float) -> None:
-        reach = [end for row in rows for end in (row.effect, *(interval(row) or ()))]
+    def __init__(self, rows: list[GeneEffect], left: float, right: float, rings: list[float]) -> None:
+        reach = rings + [end for row in rows for end in (row.effect, *(interval(row) or ()))]
         self.low, self.high = min([0.0, *reach]), max([0.0, *reach])
         self.left, self.right = left, right
         self.span = (self.high - self.low) or 1.0
@@ -88,7 +96,9 @@ def interval(row: GeneEffect) -> tuple[float, float] | None:
 
 
 def _by_sign(circuit: Circuit, n: int) -> list[tuple[str, list[GeneEffect]]]:
-    rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
+    by = leading(circuit)
+    rows = [shown for row in circuit.genes if (shown := led(row, by))]
+    rows.sort(key=lambda row: (-abs(row.effect), row.gene))
     both = words.sides(circuit)
     if both:  # what is not called different is no bar, however long
         rows = [row for row in rows if words.called(circuit, row.effect, row.q)]
@@ -130,7 +140,13 @@ def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> No
     pen.text(max(reach, zero) + 6.0, y, number(row.effect, 2), 10.5, colour=colours.MUTED)
 
 
-def _axis(pen: Pen, scale: _Scale, top: float, bottom: float, unit: str) -> None:
+def _ring(pen: Pen, x: float, y: float) -> None:
+    """The frozen attribution, beside what was measured."""
+    corners = [(x - 4.5, y), (x, y - 4.5), (x + 4.5, y), (x, y + 4.5)]
+    pen.polygon(corners, fill=colours.PAPER, line=colours.INK, order=5)
+
+
+def _axis(pen: Pen, scale: _Scale, top: float, bottom: float, title: str) -> None:
     for value in MaxNLocator(nbins=5).tick_values(scale.low, scale.high):
         if not scale.low <= value <= scale.high:
             continue
@@ -148,7 +164,7 @@ def _axis(pen: Pen, scale: _Scale, top: float, bottom: float, unit: str) -> None
     pen.text(
         middle,
         bottom + 26.0,
-        f"effect on the answer's score, {unit.removeprefix('of ')}",
+        title,
         11.0,
         colour=colours.MUTED,
         align="center",
@@ -165,6 +181,7 @@ def _foot(
     }
     words_of = {"cell": "one cell", "difference": "difference of means, {:,} cells"}
     parts = [words_of.get(circuit.scope, "mean over {:,} cells").format(circuit.n_cells)]
+    parts += ["diamond: frozen attribution"] if leading(circuit) != "frozen" else []
     hidden = sum(not words.called(circuit, row.effect, row.q) for row in circuit.genes)
     no_difference = f"{hidden:,} of {len(circuit.genes):,} genes: no difference found"
     parts += [no_difference] if words.sides(circuit) else []

@@ -56,7 +56,8 @@ def entries(drawing: Drawing) -> tuple[list[Entry], list[Entry]]:
 def _scale(drawing: Drawing) -> Entry:
     if drawing.colour_by == "share":
         return Entry("share scale", "share of cells, 0 to 100%", 70.0)
-    return Entry("effect scale", f"gene's effect, ±{number(drawing.effect_limit, 2)} {drawing.unit}", 70.0)
+    limit = number(drawing.effect_limit, 2)
+    return Entry("effect scale", f"frozen attribution, ±{limit} {drawing.unit}", 70.0)
 
 
 def in_rows(drawing: Drawing, room: float) -> list[list[Entry]]:

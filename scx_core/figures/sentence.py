@@ -1,4 +1,4 @@
-"""The cell sentence as HTML: every gene on a ground coloured by its effect, with a key."""
+"""The cell sentence as HTML: every gene on a ground coloured by its frozen attribution, with a key."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def _gene(gene: str, effect: GeneEffect | None, limit: float, marker: bool, circ
 
 def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit) -> list[str]:
     if effect is None:
-        return [plain(gene), "no effect was computed"]
+        return [plain(gene), "no attribution was computed"]
     lines = [
         plain(gene),
-        f"effect {signed(effect.effect)} {circuit.target.unit}"
+        f"frozen attribution {signed(effect.effect)} {circuit.target.unit}"
         + (f" (sd {number(effect.sd, 2)})" if effect.sd else ""),
         *words.tested(circuit, effect.effect, effect.q),
     ]

@@ -9,11 +9,19 @@ from __future__ import annotations
 import pandas as pd
 
 from scx_core.cells.markers import known_markers, shared_markers
-from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.circuit import Circuit, GeneEffect
 
 from . import words
+from .leading import Leading, leading, led
 from .text import plain
 
+_MEASURED = {
+    "gap": "knockout_gap",
+    "text": "knockout_text",
+    "gap_log_odds": "knockout_gap_log_odds",
+    "text_log_odds": "knockout_text_log_odds",
+    "estimate": "estimated_knockout",
+}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -22,18 +30,23 @@ def gene_table(
     markers: frozenset[str] | None = None,
     shared: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
-    """One row a gene, strongest absolute effect first.
+    """One row a gene, strongest first, by the column that leads (leading.py).
 
-    Columns: gene, effect (logits), direction (`words.direction`: only what has q < 0.05 differs),
+    Columns: gene; where it was measured, what the real model loses without it (knockout_gap, knockout_text,
+    and of the label's log-odds knockout_gap_log_odds, knockout_text_log_odds) or estimated_knockout, each
+    with _low, _high and _n; frozen_attribution (in the target's unit) with its direction (`words.direction`:
+    only what has q < 0.05 differs),
     share_of_cells, n_cells, sd, low, high, p, q, rank (in the sentence; mean in a consensus), known_marker.
     p and q are empty for one cell. `markers` are those of the cell type, None when there
     is no list for it; `shared` are those of them that mark another type as well.
     """
-    rows = sorted(circuit.genes, key=lambda row: (-abs(row.effect), row.gene))
+    by = leading(circuit)
+    rows = sorted(circuit.genes, key=lambda row: (-_strength(row, by), row.gene))
     return pd.DataFrame(
-        {
-            "gene": pd.Series([row.gene for row in rows], dtype=object),
-            "effect": pd.Series([row.effect for row in rows], dtype=float),
+        {"gene": pd.Series([row.gene for row in rows], dtype=object)}
+        | _measured(rows)
+        | {
+            "frozen_attribution": pd.Series([row.effect for row in rows], dtype=float),
             "direction": pd.Series(
                 [words.direction(circuit, row.effect, row.q) for row in rows], dtype=object
             ),
@@ -50,6 +63,23 @@ def gene_table(
             ),
         }
     )
+
+
+def _strength(row: GeneEffect, by: Leading) -> float:
+    shown = led(row, by)
+    return abs(shown.effect) if shown else -1.0
+
+
+def _measured(rows: list[GeneEffect]) -> dict[str, pd.Series]:
+    """The columns of what was measured or estimated; none for what no gene has."""
+    out = {}
+    for field, name in _MEASURED.items():
+        found = [getattr(row, field) for row in rows]
+        if any(one is not None for one in found):
+            for part, end in (("mean", ""), ("low", "_low"), ("high", "_high"), ("n", "_n")):
+                values = [None if one is None else getattr(one, part) for one in found]
+                out[name + end] = pd.Series(values, dtype=float)
+    return out
 
 
 def markers_of(circuit: Circuit) -> tuple[frozenset[str] | None, frozenset[str]]:

@@ -1,6 +1,7 @@
 """Every sentence around a drawing: heading, hover lines, what is hidden, caption, provenance line.
 
-"Effect" is the change of the answer's score in the frozen model, in logits; "share" is a share of cells.
+"Frozen attribution" is what a gene or feature adds to the answer's score in the frozen model, over all paths;
+"lost without it" is what the real model loses; "share" is a share of cells.
 """
 
 from __future__ import annotations
@@ -192,11 +193,29 @@ def _fingerprint(thing: Any) -> str:
     return plain(thing.get("fingerprint") or "")[:8] if isinstance(thing, Mapping) else ""
 
 
+def measured(gene: GeneEffect | None, circuit: Circuit) -> list[str]:
+    """What the real model loses without a gene, one line a way; nothing where it was not measured."""
+    ways = {
+        "gap": "lost without it (a neutral gene in its place)",
+        "text": "lost without it (the rest moved up)",
+        "estimate": "estimated loss without it",
+    }
+    lines = []
+    for key, name in ways.items():
+        found = getattr(gene, key, None)
+        if found is not None:
+            bounded = found.low is not None and found.high is not None
+            span = f" [{number(found.low, 2)}, {number(found.high, 2)}], n = {found.n}" if bounded else ""
+            lines.append(f"{name} {signed(found.mean)} {circuit.target.unit}{span}")
+    return lines
+
+
 def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known: str) -> tuple[str, ...]:
-    """Lines for a gene: effect, cells, rank, tokens, marker."""
+    """Lines for a gene: what is lost without it, frozen attribution, cells, rank, tokens, marker."""
     lines = [
         plain(group.gene or ""),
-        f"effect {signed(effect.effect if effect else group.effect)} {circuit.target.unit}"
+        *measured(effect, circuit),
+        f"frozen attribution {signed(effect.effect if effect else group.effect)} {circuit.target.unit}"
         + _deviation(effect.sd if effect else 0.0),
         *tested(circuit, effect.effect if effect else group.effect, effect.q if effect else None),
     ]
@@ -214,7 +233,7 @@ def gene_hover(group: Group, effect: GeneEffect | None, circuit: Circuit, known:
 
 
 def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[str, ...]:
-    """Lines for a feature: name and what it rests on, driver, effect, influence, activation, cells."""
+    """Lines for a feature: name and what it rests on, driver, frozen attribution, influence, cells."""
     first = leading(group)
     lines = [
         feature_title(first, label),
@@ -223,7 +242,7 @@ def feature_hover(group: Group, label: str | None, circuit: Circuit) -> tuple[st
         else f"layer {first.layer}, feature {first.feature}",
         *name_grounds(first, circuit),
         driven_by(first, share=True),
-        f"effect {signed(group.effect)} {circuit.target.unit}" + _deviation(first.sd),
+        f"frozen attribution {signed(group.effect)} {circuit.target.unit}" + _deviation(first.sd),
         *tested(circuit, group.effect, first.q if len(group.members) == 1 else None),
         f"{percent(group.influence)} of the target's input flows through it",
     ]
@@ -304,7 +323,7 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
     }[group.kind]
     return (
         heading,
-        f"effect {signed(group.effect)} {circuit.target.unit}",
+        f"frozen attribution {signed(group.effect)} {circuit.target.unit}",
         f"{percent(group.influence)} of the target's input",
     )
 

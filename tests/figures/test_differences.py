@@ -38,7 +38,7 @@ def circuit() -> Circuit:
 
 def test_the_table_says_higher_where(circuit):
     for row in gene_table(circuit).itertuples():
-        side = NAMES[0] if row.effect > 0 else NAMES[1]
+        side = NAMES[0] if row.frozen_attribution > 0 else NAMES[1]
         assert row.direction == (f"higher in {side}" if row.q < 0.05 else "no difference found")
 
 

@@ -31,7 +31,7 @@ SHARED = frozenset({"HLA-DRA", "CD74"})
 def test_table_is_ranked_and_says_what_is_known():
     circuit = consensus_circuit()
     table = gene_table(circuit, MARKERS, SHARED).set_index("gene")
-    assert table["effect"].abs().is_monotonic_decreasing
+    assert table["frozen_attribution"].abs().is_monotonic_decreasing
     assert len(table) == 100
     assert table.loc["CD79A", "known_marker"] == "yes — CD19+ B"
     assert table.loc["HLA-DRA", "known_marker"] == "shared"

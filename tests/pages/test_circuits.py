@@ -43,7 +43,8 @@ def test_the_default_is_the_consensus_of_b_cells(runs: Path) -> None:
     frame = app.get("iframe")[0].proto
     assert "vis-network" in frame.srcdoc and "CD79A" in frame.srcdoc
     table = app.dataframe[0].value
-    assert {"gene", "effect", "share_of_cells", "rank", "known_marker", "marker_of"} <= set(table.columns)
+    columns = {"gene", "frozen_attribution", "share_of_cells", "rank", "known_marker", "marker_of"}
+    assert columns <= set(table.columns)
     assert "B cell" in table.set_index("gene").loc["CD79A", "marker_of"]
 
 

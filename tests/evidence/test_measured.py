@@ -1,0 +1,84 @@
+"""Circuits whose genes carry measured knock-outs: means over the cells that hold a gene, and who leads."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from scx_core.circuits import Circuit, ConsensusConfig
+from scx_core.circuits.circuit import Measured
+from scx_core.errors import ScxError
+from scx_core.evidence import knock_out_all, with_knockouts
+from scx_core.evidence.measured import plan_of
+from scx_core.figures import gene_table
+from scx_core.figures.bars import genes_figure
+from scx_core.figures.leading import leading
+from tests.evidence.test_knockouts import tiny_tracer
+from tests.tiny import LABELS
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    tracer = tiny_tracer(tmp_path_factory.mktemp("model"))
+    circuit = tracer.consensus(LABELS[0], answer=LABELS[0], cfg=ConsensusConfig(cells=4))
+    return tracer, circuit, with_knockouts(tracer, circuit, estimate=True)
+
+
+def test_means_are_over_the_cells_that_hold_the_gene(traced):
+    tracer, circuit, found = traced
+    rows = found.provenance["knockouts"]["cells"]
+    cells = knock_out_all(tracer, rows, plan_of(tracer, circuit))
+    assert [gene.effect for gene in found.genes] == [gene.effect for gene in circuit.genes]
+    partly = 0
+    for gene in found.genes:
+        held = [one for cell in cells for one in cell.genes if one.gene == gene.gene]
+        assert gene.gap.n == len(held) == gene.n_cells
+        partly += len(held) < len(cells)
+        for way in ("gap", "text", "gap_log_odds", "text_log_odds"):
+            values = [getattr(one, way) for one in held]
+            mean, low, high, _ = getattr(gene, way)
+            assert mean == pytest.approx(np.mean(values), abs=1e-9)
+            assert (low is None) == (high is None)
+            if low is not None:
+                assert low <= mean + 1e-9 and mean - 1e-9 <= high
+    assert partly  # some genes are absent from some cells, and no zero is counted for them
+
+
+def test_the_record_is_read_back_as_it_was(traced):
+    _, _, found = traced
+    assert Circuit.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_what_was_measured_leads_table_and_chart(traced):
+    _, circuit, found = traced
+    assert (leading(circuit), leading(found)) == ("frozen", "gap")
+    table = gene_table(found)
+    assert list(table.columns[:5]) == [
+        "gene",
+        "knockout_gap",
+        "knockout_gap_low",
+        "knockout_gap_high",
+        "knockout_gap_n",
+    ]
+    assert table["knockout_gap"].abs().is_monotonic_decreasing
+    assert not [name for name in gene_table(circuit) if "knockout" in name]
+    texts = [text.get_text() for text in genes_figure(found).axes[0].texts]
+    assert any("lost without the gene" in text for text in texts)
+    assert any("diamond: frozen attribution" in text for text in texts)
+    texts = [text.get_text() for text in genes_figure(circuit).axes[0].texts]
+    assert any("frozen attribution" in text for text in texts) and not any("lost" in text for text in texts)
+
+
+def test_a_difference_is_measured_by_its_sides(traced):
+    tracer, circuit, _ = traced
+    with pytest.raises(ScxError, match="of a cell or of a type"):
+        with_knockouts(tracer, circuit._replace(scope="difference"))
+
+
+def test_a_gene_without_a_value_stands_last(traced):
+    _, circuit, _ = traced
+    first, *rest = circuit.genes
+    genes = (first, *(gene._replace(gap=Measured(0.1, 0.0, 0.2, 3)) for gene in rest))
+    assert gene_table(circuit._replace(genes=genes))["gene"].iloc[-1] == first.gene

@@ -143,7 +143,7 @@ def test_what_is_explained_is_chosen_in_plain_words(runs: Path, monkeypatch: pyt
     app = well(open_page("circuits"))
     app.number_input(key="kept cells").set_value(3).run()
     pick(app, "What is explained").set_value("logprob").run()
-    assert asked[-1] == ("logprob", "") and "In 50% of them this is the likeliest token" in said(well(app))
+    assert asked[-1] == ("logprob", "") and "gives this answer for 15 of the 30 cells" in said(well(app))
     assert "nats" in said(app)
     pick(app, "What is explained").set_value("token").run()
     app.text_input(key="kept token").set_value(" FOX").run()

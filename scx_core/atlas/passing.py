@@ -235,4 +235,7 @@ def _batch(lm: Language, placed: Sequence[Placed], ids: Sequence[list[int]], who
         ordered(torch.from_numpy(part).to(lm.device)) for part in (bin_NJ, slot_NJ, real_slot_NJ)
     )
     rest = {name: torch.from_numpy(part).to(lm.device) for name, part in parts.items()}
-    return Batch(bins=bins, slots=slots, real=real, tokens=tokens, **rest)
+    real_bins = ordered(
+        torch.from_numpy(bin_NJ[:, ::2].copy()).to(lm.device)
+    )  # `place` alternates with nulls
+    return Batch(bins=bins, slots=slots, real=real, real_bins=real_bins, tokens=tokens, **rest)

@@ -34,7 +34,8 @@ class Batch(NamedTuple):
     a cell share [B, J], slots by data, the random number that decides about samples [N], the
     cell within the batch [N], and the half of each cell [B].
 
-    Slots are numbered with half and data: slot · 6 + half · 3 + data; `real` without data: slot · 2 + half.
+    Slots are numbered with half and data: slot · 6 + half · 3 + data; `real` without data: slot · 2 + half;
+    `real_bins` are `bins` without those of the nulls.
     """
 
     bins: Bins
@@ -45,6 +46,7 @@ class Batch(NamedTuple):
     cell_N: torch.Tensor
     half_B: torch.Tensor
     tokens: Tokens
+    real_bins: Bins | None = None
 
 
 class LayerTally:
@@ -77,7 +79,8 @@ class LayerTally:
     def add(self, active: Active, batch: Batch, n_slots: int) -> None:
         """Take in the activations of a batch."""
         self.slots.reserve(2 * self.n_data * n_slots)
-        self.bins.add(batch.bins, active)
+        own = batch.real_bins if self.light and batch.real_bins is not None else batch.bins
+        self.bins.add(own, active)
         self.slots.add(batch.real if self.light else batch.slots, active)
         cells = pairs_by_cell(active, batch) if isinstance(active, Pairs) else matrix_by_cell(active, batch)
         self.bins.add_cells(batch.bin_BJ, cells.sum_BF)

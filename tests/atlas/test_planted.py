@@ -64,6 +64,7 @@ def test_planted_genes_exceed_random_directions_which_do_not_exceed_themselves(a
         assert one.low <= 0 <= one.high and abs(one.excess) < 0.1
 
 
-def test_shuffled_data_hold_no_gene_features(atlas):
+def test_shuffled_data_hold_next_to_no_gene_features(atlas):
+    """Thresholds let 1 % of the units of the other half through: one feature of these few, at most two."""
     shares = atlas.shares.query("verdict == 'gene' and layer == -1").set_index("data")["share"]
-    assert shares["activations shuffled"] == shares["genes shuffled"] == 0
+    assert shares["activations shuffled"] <= 0.025 and shares["genes shuffled"] <= 0.025

@@ -80,7 +80,7 @@ def _editor(table: pd.DataFrame) -> pd.DataFrame:
             "feature": config.TextColumn("Feature"),
             "name": config.TextColumn("Active at"),
             "driven_by": config.TextColumn("Driven by"),
-            "effect": config.NumberColumn("Effect", format="%.3f"),
+            "effect": config.NumberColumn("Frozen attribution", format="%.3f"),
             "step": config.TextColumn(
                 "Step", max_chars=60, help="The same name joins features of one layer."
             ),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from scx_core.cells.table import answers_to
 from scx_core.language import Language, load_language
 from scx_core.language.recipe import train_tokenizer
 from scx_core.runs import write_json
@@ -37,7 +39,7 @@ from scx_core.sentences import EncodedCell, encode, gene_sentences
 LABELS = ("CD19+ B", "CD14+ Monocyte", "CD4+/CD25 T Reg", "CD4+/CD45RO+ Memory", "Dendritic")
 GENES = (
     "CD79A CD79B MS4A1 HLA-DRA CD74 LYZ S100A8 S100A9 CST3 FCN1 IL7R CD3D CD3E LTB IL32 FOXP3 MT-CO1 RPL13 "
-    "RPS27 B2M MALAT1 TMSB4X HLA-DPB1 C19ORF43 AC012345.1 ACTB FTL FTH1 EEF1A1 TPT1 NKX2-5 T"
+    "RPS27 B2M MALAT1 TMSB4X HLA-DPB1 C19ORF43 AC012345.1 ACTB FTL FTH1 EEF1A1 TPT1 1-MAB T"
 )
 SYMBOLS = tuple(GENES.split())
 N_GENES = 12
@@ -55,6 +57,12 @@ class TinyTable:
     fingerprint: str = "tiny-cells"
     donors: np.ndarray | None = None
     values_kind: str = "counts"
+    answer_of: Mapping[str, str] | None = None
+    told_answers: Mapping[str, str] | None = None
+
+    @property
+    def answers(self) -> np.ndarray:
+        return answers_to(self.labels, self.answer_of)
 
     @property
     def n_cells(self) -> int:

@@ -27,9 +27,9 @@ from scx_core.atlas.store import Atlas
 from scx_core.cells import CellTable
 from scx_core.cells.genes import named_genes
 from scx_core.errors import ScxError
+from scx_core.language import encode_cells
 from scx_core.runs import Progress, provenance, silent
 from scx_core.runs.files import to_json_text
-from scx_core.validation.texts import encoded_cells
 
 MEAN, MAXIMUM, MASS, RECORD = "scx_features", "scx_features_max", "scx_feature_mass", "scx"
 FeatureId = tuple[int, int]  # layer and number
@@ -92,7 +92,7 @@ def _read(
         there = np.flatnonzero(table.rows(rows).getnnz(axis=1) > 0)
         mean, most = (sp.csr_matrix((len(rows), n_all), dtype=np.float32) for _ in range(2))
         if len(there):
-            cells = encoded_cells(side.lm, table, rows[there], 0)
+            cells = encode_cells(side.lm, table, rows[there])
             io, (_, gene_GN) = streams(side.lm, cells), places(cells, number, True)
             z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
             ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])

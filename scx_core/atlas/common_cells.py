@@ -18,11 +18,10 @@ import torch
 from scx_core.atlas.similarity import Moments
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language import Language, mlp_io
+from scx_core.language import Language, encode_cells, mlp_io
 from scx_core.runs import Progress
 from scx_core.sentences import EncodedCell, pad_left
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.texts import encoded_cells
 
 
 class Side(NamedTuple):
@@ -102,7 +101,7 @@ def read_common(
     number = {str(gene): place for place, gene in enumerate(table.symbols)}
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
-        written = [encoded_cells(side.lm, table, some, 0) for side in (first, second)]
+        written = [encode_cells(side.lm, table, some) for side in (first, second)]
         if not by_token:
             written = _same_genes(*written)
         kinds, gene_GN = places(written[0], number, by_token)

@@ -30,6 +30,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import Progress, option, provenance, silent
 from scx_core.runs.config import check
 from scx_core.transcoders import Transcoder
+from scx_core.transcoders.fit import check_set
 from scx_core.validation import draw_rows
 
 WEIGHTS, ACTIVATION, GENES = "weights", "activation", "genes"
@@ -121,12 +122,7 @@ class _Way(NamedTuple):
 
 def _check(first: Side, second: Side) -> None:
     for lm, coders in (first, second):
-        if (len(coders.layers), coders.width) != (lm.facts.n_layers, lm.facts.width):
-            raise ScxError(
-                f"The set {coders.name} has {len(coders.layers)} layers of width {coders.width}, the model "
-                f"{lm.name} {lm.facts.n_layers} of width {lm.facts.width}.",
-                "Choose a set that was trained on this model.",
-            )
+        check_set(lm, coders)
     layers = [len(side.transcoders.layers) for side in (first, second)]
     if layers[0] != layers[1]:
         problem = f"The first set has {layers[0]} layers, the second {layers[1]}."

@@ -21,10 +21,9 @@ from scx_core.atlas.tally import N_DATA, Batch, LayerTally
 from scx_core.atlas.units import MlpAt, UnitSource
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language import Language, answers_of, captured_neurons, mlp_io
+from scx_core.language import Language, captured_neurons, encode_cells, mlp_io, whole_answers, with_answers
 from scx_core.runs import Progress
 from scx_core.sentences import EncodedCell, pad_left
-from scx_core.validation.texts import encoded_cells, lead_of
 
 
 class Counts(NamedTuple):
@@ -189,18 +188,17 @@ def read_texts(lm: Language, table: CellTable, plan: Plan, size: int) -> Iterato
 def written(
     lm: Language, table: CellTable, plan: Plan, size: int
 ) -> Iterator[tuple[list[EncodedCell], list[tuple[int, ...]], tuple[Who, ...]]]:
-    """Batches of cells as text with their true answers; a cell without a label has none."""
+    """Batches of cells as text with their true answers; a cell without one has none."""
+    table = with_answers(lm, table)
     labelled = np.array([one.row for one in plan.who if one.type < len(plan.types)], dtype=np.int64)
     answers = {}
     if len(labelled):
-        candidates = lm.labels if set(plan.types) <= set(lm.labels) else list(plan.types)
-        answers = answers_of(lm, plan.types, lead_of(lm, table, labelled, candidates))
-    room = max(map(len, answers.values()), default=0)
+        answers = whole_answers(lm, table, sorted(set(table.answers[labelled].tolist()) - {""}))
     for start in range(0, len(plan.who), size):
         who = plan.who[start : start + size]
         rows = np.array([one.row for one in who], dtype=np.int64)
-        cells = encoded_cells(lm, table, rows, room)
-        yield cells, [answers.get(str(table.labels[row]), ()) for row in rows], who
+        cells = encode_cells(lm, table, rows)
+        yield cells, [answers.get(str(table.answers[row]), ()) for row in rows], who
 
 
 def _bin_counts(batch: Batch, n_bins: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.weights import neuron_writes
 from scx_core.transcoders import CrossLayerSet, TranscoderSet
+from scx_core.transcoders.fit import check_set
 from scx_core.transcoders.sparse import select_tokens
 
 
@@ -75,13 +76,7 @@ class CoderUnits:
     wants_neurons = False
 
     def __init__(self, lm: Language, transcoders: TranscoderSet) -> None:
-        theirs, ours = (len(transcoders.layers), transcoders.width), (lm.facts.n_layers, lm.facts.width)
-        if theirs != ours:
-            raise ScxError(
-                f"The set is for {theirs[0]} layers of width {theirs[1]}, the model {lm.name} has {ours[0]} "
-                f"of width {ours[1]}.",
-                "Choose a set that was trained on this model.",
-            )
+        check_set(lm, transcoders)
         if transcoders.form == "cross-layer" and lm.facts.family.mlp_post_norm:
             raise ScxError(
                 f"The model {lm.name} has a norm behind each MLP: what a cross-layer feature writes to "

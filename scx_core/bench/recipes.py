@@ -21,7 +21,15 @@ import torch
 from scx_core.bench.machine import machine
 from scx_core.cells import CellTable, open_cells, split_cells
 from scx_core.errors import ScxError
-from scx_core.language import Language, captured_mlps, load_language, predicted, replaced_mlps, score_labels
+from scx_core.language import (
+    Language,
+    answer_form,
+    captured_mlps,
+    load_language,
+    predicted,
+    replaced_mlps,
+    score_labels,
+)
 from scx_core.language.recipe import RecipeConfig
 from scx_core.language.taps import Stand_in
 from scx_core.language.training import train_model
@@ -30,7 +38,7 @@ from scx_core.sentences import SentenceConfig
 from scx_core.validation.baselines import Affine, LinearSums
 from scx_core.validation.intervals import wilson
 from scx_core.validation.losses import hidden_states, token_losses
-from scx_core.validation.texts import Texts, batches, lead_of
+from scx_core.validation.texts import Texts, batches
 
 # Of the training cells, the share that recipes are chosen on; seed of that split.
 CHOOSING, CHOOSING_SEED = 0.1, 1
@@ -78,7 +86,7 @@ def fit_linear(lm: Language, table: CellTable, rows: np.ndarray) -> list[LinearS
 
 
 def _texts(lm: Language, table: CellTable, rows: np.ndarray):
-    lead = lead_of(lm, table, rows, lm.labels)
+    lead = answer_form(lm, table).lead
     return batches(lm, table, rows, lm.labels, lead, BATCH)
 
 
@@ -98,7 +106,7 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
     truth: list[str] = []
     n_tokens = 0
     error_L, spread = np.zeros(len(layers)), [[] for _ in layers]
-    lead = lead_of(lm, table, rows, lm.labels)
+    lead = answer_form(lm, table).lead
     for texts in _texts(lm, table, rows):
         truth += texts.labels
         n_tokens += len(texts.target_N)

@@ -23,6 +23,9 @@ class CellChoices:
     labels_file: str | None = option(
         None, "CSV or TSV to join to the cells: cell ids, then columns such as labels"
     )
+    answers: str | None = option(
+        None, "JSON or two columns that map cell types to the model's answers (an empty one: none)"
+    )
 
 
 class Finding(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ScxError
+from .answers_file import read_mapping
 from .choices import CellChoices, Finding, did_you_mean
 from .columns import as_labels, find_donors, find_labels, label_candidates
 from .fingerprint import fingerprint
@@ -74,6 +75,7 @@ def open_cells(
             f"{store.name}: only cells of one type have a gene above 0 ('{label.choice}', {values.choice}).",
             "Check that the right matrix was saved.",
         )
+    told = None if choices.answers is None else read_mapping(choices.answers)
     digest, how = _fingerprint(store, choices)
     return CellTable(
         name=store.name,
@@ -93,6 +95,7 @@ def open_cells(
         matrix=matrix,
         columns=genes.columns,
         unit=unit,
+        told_answers=told,
     )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ class CellTable:
     [n_cells] or None, "" where unknown; `cell_ids` [n_cells] unique; `obs` all columns of the file;
     `values_kind` what the numbers are; `choices` with every detected field filled in; `fingerprint`
     the sha256 of the data, whatever the choices; `unit` what a row is: "cell", "pool" or "profile";
-    `answer_of` what a model calls each type ("" for a type without an answer), None before a model is known.
+    `answer_of` what a model calls each type ("" for a type without an answer), None before a model is known;
+    `told_answers` what a person said of that.
     """
 
     name: str
@@ -43,15 +44,13 @@ class CellTable:
     columns: GeneColumns
     unit: str = "cell"
     answer_of: Mapping[str, str] | None = None
+    told_answers: Mapping[str, str] | None = None
 
     @property
     def answers(self) -> np.ndarray:
         """The model's answer for the type of each cell [n_cells], "" where there is none; the labels
         themselves while no mapping stands between the two vocabularies."""
-        if self.answer_of is None:
-            return self.labels
-        named = {label: self.answer_of.get(label, "") for label in self.types}
-        return np.array([named.get(label, "") for label in self.labels.tolist()], dtype=object)
+        return answers_to(self.labels, self.answer_of)
 
     @property
     def n_cells(self) -> int:
@@ -107,3 +106,10 @@ class CellTable:
             f"{self.symbols[found.indices[bad[0]]]} in {self.choices.values}.",
             "Remove such cells or genes, or choose another matrix as values.",
         )
+
+
+def answers_to(labels: np.ndarray, answer_of: Mapping[str, str] | None) -> np.ndarray:
+    """A model's answer for each label, "" where there is none; the labels themselves without a mapping."""
+    if answer_of is None:
+        return labels
+    return np.array([answer_of.get(label, "") if label else "" for label in labels.tolist()], dtype=object)

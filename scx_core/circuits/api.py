@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,11 +28,21 @@ from scx_core.circuits.target import (
 )
 from scx_core.circuits.trace import finish, graph_of, merged_graph, trace_graph
 from scx_core.errors import ScxError
-from scx_core.language import Language, answers_of, find_lead, predicted, score_answers, score_labels
+from scx_core.language import (
+    Language,
+    answer_form,
+    answer_labels,
+    answers_of,
+    encode_cells,
+    predicted,
+    score_answers,
+    score_labels,
+    with_answers,
+)
 from scx_core.runs.config import to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
-from scx_core.sentences import EncodedCell, encode, gene_sentences, ties_of
+from scx_core.sentences import EncodedCell, ties_of
 from scx_core.transcoders import TranscoderSet
 
 TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
@@ -53,32 +63,15 @@ class Tracer:
     rep: Replacement
     labels: list[str]
     names: NameBook | None = None
-    _lead: str | None = field(default=None, repr=False)
 
     @property
     def lead(self) -> str:
         """The text between the prompt and an answer."""
-        if self._lead is None:
-            rows = np.flatnonzero(self.table.labels != "")[:4]
-            self._lead = find_lead(self.lm, self.encode(rows if len(rows) else [0]), self.labels)
-        return self._lead
+        return answer_form(self.lm, self.table).lead
 
     def encode(self, rows: Sequence[int] | np.ndarray) -> list[EncodedCell]:
         """Prompts of these rows, as this model wants them, within its context."""
-        cfg = self.lm.sentence_config
-        sentences = gene_sentences(self.table, rows, cfg.n_genes, cfg.tie_seed)
-        room = self.lm.facts.context - 32
-        return [
-            encode(
-                self.lm.tokenizer,
-                self.lm.prompt,
-                genes,
-                organism=self.table.organism,
-                num_genes=cfg.n_genes,
-                max_tokens=room,
-            )
-            for genes in sentences
-        ]
+        return encode_cells(self.lm, self.table, rows)
 
     def predict(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The label that the original model finds likeliest for each row."""
@@ -167,12 +160,15 @@ class Tracer:
         }
 
     def answer_for(self, label: str, cells: int = 12) -> str:
-        """The model's answer for a type of the table: its own name, else what most of its cells are called.
+        """The model's answer for a type of the table: as the mapping of labels says, its own name included;
+        for a type that the mapping gives no answer, what most of its cells are called.
 
-        Data sets name the same cells differently ("NK" and "CD56+ NK"); the model is asked, not a table.
+        Data sets name the same cells differently ("NK" and "CD56+ NK").
         """
         if label in self.labels:
             return label
+        if mapped := (self.table.answer_of or {}).get(label, ""):
+            return mapped
         said = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
         return max(sorted(set(said)), key=said.count)
 
@@ -270,7 +266,8 @@ def make_tracer(
 
     Raises ScxError when they do not fit.
     """
-    labels = lm.labels or table.types
+    table = with_answers(lm, table)
+    labels = answer_labels(lm, table)
     if len(labels) < 2:
         raise ScxError(
             f"{table.name} has fewer than two cell types to tell apart.", "Choose another label column."

@@ -15,6 +15,7 @@ from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.weights import NormWeights, head_weights, norm_weights
 from scx_core.transcoders import Transcoder, TranscoderSet
+from scx_core.transcoders.fit import check_set
 
 FORMS = {"sae": "a set of SAEs", "cross-layer": "a cross-layer set"}
 
@@ -104,14 +105,8 @@ def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
             f"{transcoders.name} is {FORMS[transcoders.form]}: circuits are traced through transcoders.",
             "Choose a set of transcoders that read their own layer's MLP input.",
         )
-    facts, n = lm.facts, len(transcoders.layers)
-    width = transcoders.layers[0].W_enc_Fd.shape[1] if n else 0
-    if n != facts.n_layers or width != facts.width:
-        raise ScxError(
-            f"The transcoder set has {n} layers of width {width}, "
-            f"the model {facts.n_layers} of width {facts.width}.",
-            "Choose the transcoders that were trained on this model.",
-        )
+    check_set(lm, transcoders)
+    facts = lm.facts
     moved = transcoders.to(lm.device, lm.dtype)
     layers = tuple(_layer(lm, layer, coder) for layer, coder in enumerate(moved.layers))
     return Replacement(lm, moved, layers, norm_weights(facts.family.norm, lm.final_norm))

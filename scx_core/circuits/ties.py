@@ -85,7 +85,7 @@ def _mean_least(values: Sequence[float]) -> tuple[float, float]:
 def _with_ties(tracer: Tracer, seed: int) -> Tracer:
     """The tracer, with another order of ties and the same lead before the answer."""
     lm = replace(tracer.lm, wanted=replace(tracer.lm.sentence_config, tie_seed=seed))
-    return replace(tracer, lm=lm, _lead=tracer.lead)
+    return replace(tracer, lm=lm)
 
 
 def _effects(

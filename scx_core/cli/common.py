@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,8 @@ def add_cells(parser: argparse.ArgumentParser) -> None:
     add_arguments(group, CellChoices)
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """--model and --device."""
+def add_model(parser: argparse.ArgumentParser, sentences: bool = True) -> None:
+    """--model and --device; with `sentences`, how cells are written for it."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -58,6 +59,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="model folder or Hugging Face hub id (default: the embedded model)",
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    if sentences:
+        from scx_core.sentences import SentenceConfig
+
+        title = "sentences (default: as the model wants them)"
+        add_arguments(parser.add_argument_group(title), SentenceConfig)
 
 
 def add_transcoders(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +73,9 @@ def add_transcoders(parser: argparse.ArgumentParser) -> None:
         default="embedded",
         metavar="FOLDER",
         help="folder of a trained set, or embedded-paper (default: the embedded set)",
+    )
+    parser.add_argument(
+        "--as-is", action="store_true", help="use the set also on another text than it was trained on"
     )
 
 
@@ -100,16 +109,21 @@ def open_language(args: argparse.Namespace) -> Language:
     from transformers.utils import logging
 
     from scx_core.language import load_language
+    from scx_core.sentences import SentenceConfig
 
     logging.disable_progress_bar()  # the environment's setting comes too late where it is imported already
-    return load_language(_of_data(args, args.model), args.device)
+    lm = load_language(_of_data(args, args.model), args.device, prompt=getattr(args, "prompt", None))
+    wanted = from_namespace(SentenceConfig, args, lm.sentence_config)
+    return lm if wanted == lm.sentence_config else replace(lm, wanted=wanted)
 
 
 def open_transcoders(args: argparse.Namespace, lm: Language) -> TranscoderSet:
     """The set of --transcoders, where the model is and in its precision."""
     from scx_core.transcoders import load_set
+    from scx_core.transcoders.fit import opened_as_is
 
-    return load_set(_of_data(args, args.transcoders), lm.device, lm.dtype)
+    found = load_set(_of_data(args, args.transcoders), lm.device, lm.dtype)
+    return opened_as_is(lm, found) if getattr(args, "as_is", False) else found
 
 
 def _of_data(args: argparse.Namespace, source: str) -> str:

@@ -36,7 +36,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("action", nargs="?", choices=("show", "build", "planted"), default="show")
     common.add_cells(parser)
-    common.add_model(parser)
+    common.add_model(parser, sentences=False)
     common.add_transcoders(parser)
     show = parser.add_argument_group("show")
     show.add_argument(

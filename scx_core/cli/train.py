@@ -31,7 +31,6 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    from scx_core.sentences import SentenceConfig
     from scx_core.transcoders import PRESETS, TrainConfig, TranscoderConfig
 
     presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
@@ -52,7 +51,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     common.add_cells(parser)
     common.add_model(parser)
-    add_arguments(parser.add_argument_group("sentences (default: as the model wants them)"), SentenceConfig)
     base, whose = PRESETS[PRESET], f"(defaults: those of the preset {PRESET})"
     group = parser.add_argument_group(f"transcoders {whose}")
     add_arguments(group, TranscoderConfig, base=base.transcoder)

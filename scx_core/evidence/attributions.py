@@ -29,6 +29,7 @@ Legend: G genes of the sentence, T positions, d residual width, N points of a pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,8 @@ from scx_core.circuits.target import frozen_for, target_row
 from scx_core.evidence.edits import Sentence
 from scx_core.evidence.knockouts import Measurer
 from scx_core.evidence.slopes import slopes
-from scx_core.sentences import GeneSpan, encode, gene_sentences
+from scx_core.language import encode_cells
+from scx_core.sentences import GeneSpan
 
 SIGNS, TIE_ORDERS, STEP = 8, 4, 0.25
 BEST = "own_way_16"
@@ -190,9 +192,8 @@ class Attributor:
         name_G = sentence.cell.genes
         total = {gene: [value] for gene, value in zip(name_G, self.neutral(), strict=True)}
         for seed in range(cfg.tie_seed + 1, cfg.tie_seed + orders):
-            genes = gene_sentences(tracer.table, [sentence.row], cfg.n_genes, seed)[0]
-            words = {"organism": tracer.table.organism, "num_genes": cfg.n_genes}
-            cell = encode(lm.tokenizer, lm.prompt, genes, max_tokens=lm.facts.context - 32, **words)
+            other_order = replace(cfg, tie_seed=seed)
+            cell = encode_cells(lm, tracer.table, [sentence.row], sentences=other_order)[0]
             other = Attributor(self.measurer, sentence._replace(cell=cell))
             for gene, value in zip(cell.genes, other.neutral(), strict=True):
                 if gene in total:

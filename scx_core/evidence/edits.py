@@ -32,12 +32,12 @@ import torch
 
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
+from scx_core.language import text_limit
 from scx_core.sentences import EncodedCell, rank_matrix
 from scx_core.sentences.encode import AS_TEXT
 from scx_core.sentences.pieces import Encoder, Wording, block_encoder
 
 WAYS = ("text", "gap", "end", "front")
-CONTEXT_LEFT = 32  # tokens of the context that `Tracer.encode` leaves for an answer
 _ENCODER_CELLS = 4
 
 
@@ -72,7 +72,7 @@ class Editor:
             table.symbols,
             table.organism,
             cfg.n_genes,
-            tracer.lm.facts.context - CONTEXT_LEFT,
+            text_limit(tracer.lm, table),
         )
         rows = np.arange(min(_ENCODER_CELLS, table.n_cells))
         self._encode: Encoder = block_encoder(

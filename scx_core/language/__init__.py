@@ -9,13 +9,13 @@ from scx_core.language.answers import (
     Parting,
     answers_of,
     decision,
-    find_lead,
     partings,
     predicted,
     score_answers,
     score_labels,
 )
 from scx_core.language.facts import FAMILIES, Architecture, architecture
+from scx_core.language.label_map import Mapped, map_labels, with_answers
 from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
 from scx_core.language.products import linear
 from scx_core.language.taps import (
@@ -29,26 +29,39 @@ from scx_core.language.taps import (
     positions,
     replaced_mlps,
 )
+from scx_core.language.texts import (
+    AnswerForm,
+    answer_form,
+    answer_labels,
+    encode_cells,
+    text_limit,
+    whole_answers,
+)
 
 __all__ = [
     "EMBEDDED",
     "FAMILIES",
+    "AnswerForm",
     "Architecture",
     "Decision",
     "Language",
+    "Mapped",
     "MlpIO",
     "OnOutput",
     "OnTokens",
     "Parting",
+    "answer_form",
+    "answer_labels",
     "answers_of",
     "architecture",
     "captured_mlps",
     "captured_neurons",
     "decision",
-    "find_lead",
+    "encode_cells",
     "forward",
     "linear",
     "load_language",
+    "map_labels",
     "mlp_io",
     "partings",
     "pick_device",
@@ -57,4 +70,7 @@ __all__ = [
     "replaced_mlps",
     "score_answers",
     "score_labels",
+    "text_limit",
+    "whole_answers",
+    "with_answers",
 ]

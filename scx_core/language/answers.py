@@ -116,8 +116,9 @@ def partings(
 
 
 def answers_of(lm: Language, labels: Sequence[str], lead: str) -> dict[str, tuple[int, ...]]:
-    """Token ids of every candidate answer."""
-    return {label: answer_ids(lm.tokenizer, label, lead) for label in labels}
+    """Token ids of every candidate answer, with the end that the checkpoint puts behind it."""
+    end = lm.prompt.end
+    return {label: answer_ids(lm.tokenizer, label, lead, end) for label in labels}
 
 
 def _expand(cache, rows: int, times: int):
@@ -210,17 +211,6 @@ def score_labels(
     """Sequence log-probability of each whole answer for each cell, float64 [B, K] (nats)."""
     answers = list(answers_of(lm, labels, lead).values())
     return score_answers(lm, [cell.ids for cell in cells], answers, batch).sum(-1)
-
-
-def find_lead(lm: Language, cells: Sequence[EncodedCell], labels: Sequence[str]) -> str:
-    """Whether this checkpoint expects a space before the answer: the likelier of the two on these cells.
-
-    A property of the checkpoint that its files do not state, so it is asked (method §4).
-    """
-    if lm.prompt.lead is not None:
-        return lm.prompt.lead
-    best = {lead: score_labels(lm, cells, labels, lead).max(1).mean() for lead in (" ", "")}
-    return max(best, key=lambda lead: best[lead])
 
 
 def predicted(scores_BK: np.ndarray, labels: Sequence[str]) -> list[str]:

@@ -43,7 +43,7 @@ class Language:
     """A model with its tokenizer and facts. `settings` is what `scx.json` beside the weights says
     (labels, sentence config, split, metrics), empty for a model from elsewhere. `contract` is what is known
     of a released checkpoint; `wanted` is the text that a person asked for instead; `asked` keeps what
-    the checkpoint itself was asked: `lead` and `end` of its answers."""
+    the checkpoint itself was asked: lead and end of its answers, by prompt."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ class Language:
     settings: dict[str, Any] = field(default_factory=dict)
     contract: Contract | None = None
     wanted: SentenceConfig | None = None
-    asked: dict[str, str] = field(default_factory=dict, compare=False)
+    asked: dict[str, tuple[str, str]] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -123,9 +123,10 @@ class Language:
 
     def prompt_for(self, sentences: SentenceConfig) -> Prompt:
         """The prompt of another sentence configuration, for this model."""
-        lead = self.settings.get("lead", self.asked.get("lead"))
-        found = make_prompt(sentences.prompt, lead)
-        end = self.settings.get("answer_end", self.asked.get("end", found.end))
+        asked_lead, asked_end = self.asked.get(sentences.prompt, (None, None))
+        lead = self.settings.get("lead")
+        found = make_prompt(sentences.prompt, asked_lead if lead is None else lead)
+        end = self.settings.get("answer_end") or asked_end or found.end
         return found._replace(bos=self.bos_id, end=end)
 
     @property

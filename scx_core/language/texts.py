@@ -15,6 +15,7 @@ import numpy as np
 
 from scx_core.cells import CellTable
 from scx_core.language.answers import answers_of, score_answers
+from scx_core.language.label_map import with_answers
 from scx_core.language.load import Language
 from scx_core.sentences import EncodedCell, SentenceConfig, answer_ids, encode, gene_sentences
 
@@ -32,15 +33,15 @@ class AnswerForm(NamedTuple):
 
 def answer_labels(lm: Language, table: CellTable) -> list[str]:
     """The candidate answers: the model's own labels where it states them, else the types of the table."""
-    return lm.labels or table.types
+    return lm.labels or sorted(set(with_answers(lm, table).answers.tolist()) - {""})
 
 
 def text_limit(lm: Language, table: CellTable) -> int:
     """Tokens that a prompt may have: the context less the longest answer and the end of text."""
-    labels = sorted({*answer_labels(lm, table), *table.types})
+    labels = {*answer_labels(lm, table), *set(with_answers(lm, table).answers.tolist())} - {""}
     end = max(lm.answer_ends, key=len)
-    longest = max((len(answer_ids(lm.tokenizer, label, _UNKNOWN_LEAD, end)) for label in labels), default=0)
-    return lm.facts.context - longest - 1
+    lengths = [len(answer_ids(lm.tokenizer, label, _UNKNOWN_LEAD, end)) for label in sorted(labels)]
+    return lm.facts.context - max(lengths, default=0) - 1
 
 
 def encode_cells(
@@ -78,8 +79,9 @@ def answer_form(lm: Language, table: CellTable) -> AnswerForm:
     possible, the pair is taken under which the likeliest label of each cell is likeliest, mean over cells; an
     end without a control token is followed by the end of text. Asked once: the model keeps the answer.
     """
-    if lm.asked:
-        return AnswerForm(lm.asked["lead"], lm.asked["end"])
+    prompt = lm.sentence_config.prompt
+    if prompt in lm.asked:
+        return AnswerForm(*lm.asked[prompt])
     ends, known = lm.answer_ends, lm.prompt.lead
     leads = LEADS if known is None else (known,)
     forms = [AnswerForm(lead, end) for lead in leads for end in ends]
@@ -88,7 +90,7 @@ def answer_form(lm: Language, table: CellTable) -> AnswerForm:
         rows = np.flatnonzero(table.labels != "")[:ASKED_CELLS]
         cells = encode_cells(lm, table, rows if len(rows) else [0])
         best = max(forms, key=lambda form: _likelihood(lm, cells, answer_labels(lm, table), form))
-    lm.asked.update(best._asdict())
+        lm.asked[prompt] = tuple(best)
     return best
 
 

@@ -94,10 +94,12 @@ def _made_from(lm: Language, table: CellTable, rows: np.ndarray, sentences: Sent
         "model": lm.fingerprint,
         "tokenizer": _digest(lm.tokenizer.backend_tokenizer.to_str()),
         "lead": lm.settings.get("lead"),
+        "contract": None if lm.contract is None else lm.contract.checkpoint,
+        "bos": lm.bos_id,
         "sentences": to_dict(sentences),
         "organism": table.organism,
         "symbols": _digest("\0".join(table.symbols.tolist())),
-        "labels": _digest("\0".join(table.labels[rows].tolist())),
+        "labels": _digest("\0".join(table.answers[rows].tolist())),
         "rows": _digest(np.ascontiguousarray(rows, dtype="<i8").tobytes()),
     }
 

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, find_lead
+from scx_core.language import Language, text_limit, whole_answers, with_answers
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import (
     EncodedBlock,
-    Prompt,
     SentenceConfig,
     Wording,
-    answer_ids,
     block_encoder,
-    encode,
     encode_one_by_one,
     gathered,
-    gene_sentences,
-    make_prompt,
     pad_left,
     rank_matrix,
 )
@@ -36,7 +31,6 @@ Cells = Sequence[int] | np.ndarray
 ROWS = 1024  # cells that are read and encoded at a time
 BY_PIECES = 256  # cells from which on it is worth cutting every gene of the table on its own
 SAMPLE = 16  # cells on which the fast way is compared with the slow one
-LEAD_CELLS = 8  # cells that a checkpoint is asked on, when its files do not say how answers begin
 
 
 class Batch(NamedTuple):
@@ -147,13 +141,14 @@ def text_blocks(
     lm: Language, table: CellTable, rows: np.ndarray, sentences: SentenceConfig, progress: Progress = silent
 ) -> Iterator[TextBlock]:
     """The texts of `rows` in order, `ROWS` cells at a time; what was handed out is not kept."""
-    prompt = make_prompt(sentences.prompt, lm.settings.get("lead"))
-    labels = sorted(set(table.labels[rows].tolist()))
-    room = max(len(answer_ids(lm.tokenizer, label, " ")) for label in labels)
-    limit = lm.facts.context - room - 1
+    table = with_answers(lm, table)
+    prompt, limit = lm.prompt_for(sentences), text_limit(lm, table)
+    labels = sorted(set(table.answers[rows].tolist()))
     words = Wording(lm.tokenizer, prompt, table.symbols, table.organism, sentences.n_genes, limit)
-    lead, encoder = prompt.lead, None
-    answers: list[list[int]] = []
+    encoder = None
+    known = whole_answers(lm, table, [label for label in labels if label])
+    # A cell whose type the model has no answer for is read without one.
+    answers = [[*known[label], lm.eos_id] if label else [] for label in labels]
     for start in range(0, len(rows), ROWS):
         progress(start, len(rows), "writing cell sentences")
         part = np.asarray(rows[start : start + ROWS], dtype=np.int64)
@@ -163,11 +158,7 @@ def text_blocks(
             few = len(rows) < BY_PIECES
             encoder = partial(encode_one_by_one, words) if few else block_encoder(words, some_CR)
         block = encoder(ranked_CR)
-        if lead is None:
-            fixed = {"organism": table.organism, "num_genes": sentences.n_genes, "max_tokens": limit}
-            lead = _ask_lead(lm, table, rows, sentences, prompt, fixed)
-        answers = answers or [[*answer_ids(lm.tokenizer, label, lead), lm.eos_id] for label in labels]
-        yield _with_answers(block, answers, np.searchsorted(labels, table.labels[part].tolist()))
+        yield _with_answers(block, answers, np.searchsorted(labels, table.answers[part].tolist()))
     progress(len(rows), len(rows), "writing cell sentences")
 
 
@@ -181,20 +172,6 @@ def _with_answers(block: EncodedBlock, answers: list[list[int]], label_C: np.nda
     length_C = np.diff(end_2C[1::2], prepend=0)
     answer_C = np.array([len(ids) + 1 for ids in answers], np.int32)[label_C]
     return TextBlock(ids_N, length_C, answer_C, block.genes_C2)
-
-
-def _ask_lead(
-    lm: Language,
-    table: CellTable,
-    rows: np.ndarray,
-    sentences: SentenceConfig,
-    prompt: Prompt,
-    fixed: dict[str, Any],
-) -> str:
-    """Whether the checkpoint wants a space before the answer (a property that its files do not state)."""
-    some = gene_sentences(table, rows[:LEAD_CELLS], sentences.n_genes, sentences.tie_seed)
-    cells = [encode(lm.tokenizer, prompt, genes, **fixed) for genes in some]
-    return find_lead(lm, cells, sorted(set(table.labels.tolist()) - {""}))
 
 
 @lru_cache(maxsize=2)

@@ -88,6 +88,7 @@ def train(
     finished = run.path / "transcoders"
     if (finished / "scx.json").exists():
         return load_set(finished, lm.device)
+    lm = replace(lm, wanted=job.sentences)  # the text of this run, also where it is measured
     run = run if team.leads else Onlooker.of(run)
     rank = RankFile(run, team.rank, team.size, str(lm.device))
     with (

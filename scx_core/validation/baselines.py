@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, OnTokens, mlp_io
+from scx_core.language import Language, OnTokens, answer_form, mlp_io, with_answers
 from scx_core.language.taps import Stand_in
 from scx_core.runs import Progress, silent
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.texts import Texts, batches, candidates_of, check_rows, lead_of
+from scx_core.validation.texts import Texts, batches, candidates_of, check_rows
 
 RIDGE = 1e-6  # of the mean variance of the inputs: a norm's output has one direction without any
 FIT_CELLS, FIT_SEED = 200, 0  # training cells that are read, drawn with the seed
@@ -229,10 +229,10 @@ def _without_features(
 
 def _read(lm: Language, table: CellTable, rows: Sequence[int] | np.ndarray, batch: int, progress: Progress):
     """Batches of whole texts of the rows, with progress."""
-    rows, done = np.asarray(rows, dtype=np.int64), 0
+    rows, done, table = np.asarray(rows, dtype=np.int64), 0, with_answers(lm, table)
     check_rows(table, rows)
     candidates = candidates_of(lm, table, rows)
-    lead = lead_of(lm, table, rows, candidates)
+    lead = answer_form(lm, table).lead
     for texts in batches(lm, table, rows, candidates, lead, batch):
         yield texts
         done += len(texts.cells)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scx_core.cells import CellTable, Split
-from scx_core.language import Language
+from scx_core.language import Language, with_answers
 from scx_core.runs import from_dict
 from scx_core.transcoders import TrainConfig, TranscoderSet, training_split
 from scx_core.validation.baselines import FIT_CELLS, FIT_SEED
@@ -42,8 +42,8 @@ def split_of(lm: Language, transcoders: TranscoderSet, table: CellTable) -> Spli
 def held_out_rows(lm: Language, transcoders: TranscoderSet, table: CellTable) -> np.ndarray:
     """The test cells: rows that neither the set nor, where it says so, the model was trained on, and that
     nothing was chosen on where the split has three parts. Cells that neither has seen all test."""
-    split = split_of(lm, transcoders, table)
-    return np.flatnonzero(table.labels != "") if split is None else split.held_out
+    split, table = split_of(lm, transcoders, table), with_answers(lm, table)
+    return np.flatnonzero(table.answers != "") if split is None else split.held_out
 
 
 def validation_rows(
@@ -51,11 +51,11 @@ def validation_rows(
 ) -> ValidationRows:
     """The cells of a validation: `cells` of the test cells (0: all), drawn with the seed; the baselines are
     fitted on training cells, where these cells are new to model and set on a part of them kept aside."""
-    split = split_of(lm, transcoders, table)
+    split, table = split_of(lm, transcoders, table), with_answers(lm, table)
     if split is not None:
         test, fit, words = split.held_out, split.train, split.words
     else:
-        every, words = np.flatnonzero(table.labels != ""), UNSEEN
+        every, words = np.flatnonzero(table.answers != ""), UNSEEN
         aside = min(FIT_CELLS, int(ASIDE * len(every))) if len(every) >= ENOUGH else 0
         fit = draw_rows(every, aside, FIT_SEED)
         test = np.setdiff1d(every, fit)

@@ -13,11 +13,8 @@ import torch
 
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language import Language, answers_of, find_lead
-from scx_core.sentences import ANSWER, EncodedCell, encode, gene_sentences, pad_left
-
-# Cells that are asked whether the checkpoint wants a space before its answer.
-LEAD_CELLS = 8
+from scx_core.language import Language, answers_of, encode_cells
+from scx_core.sentences import ANSWER, EncodedCell, pad_left
 
 
 class Texts(NamedTuple):
@@ -42,57 +39,39 @@ class Texts(NamedTuple):
 
 def check_rows(table: CellTable, rows: np.ndarray) -> None:
     """ScxError when there is nothing to validate on, or a cell has no label to compare with."""
+    if len(rows) == 0 and table.types and not set(table.answers.tolist()) - {""}:
+        raise ScxError(
+            f"The model has no answer for any type of {table.name} ({', '.join(table.types[:6])}).",
+            "Map the types to its answers (--answers FILE), or use a model that was trained on such cells.",
+        )
     if len(rows) == 0:
         raise ScxError("There are no held-out cells to validate on.", "Hold out a share such as 0.1.")
-    blank = np.flatnonzero(table.labels[rows] == "")
+    blank = np.flatnonzero(table.answers[rows] == "")
     if len(blank):
+        label = str(table.labels[rows[blank[0]]])
+        of = f": the model has no answer for {label!r}" if label else ""
         raise ScxError(
-            f"{table.name}: {len(blank)} of {len(rows)} held-out cells have no label, such as row "
-            f"{rows[blank[0]]}.",
-            "Validate on labelled cells only.",
+            f"{table.name}: {len(blank)} of {len(rows)} held-out cells have no label, such as "
+            f"row {rows[blank[0]]}{of}.",
+            "Validate on labelled cells only, or map their types to the model's answers.",
         )
 
 
 def candidates_of(lm: Language, table: CellTable, rows: np.ndarray) -> list[str]:
-    """The model's own labels; where cells have others, those of the table (a model from elsewhere)."""
-    truth = {str(label) for label in table.labels[rows]}
-    return lm.labels if truth <= set(lm.labels) else sorted(truth | set(table.types))
-
-
-def encoded_cells(lm: Language, table: CellTable, rows: np.ndarray, room: int) -> list[EncodedCell]:
-    """The prompts of some rows as the model wants them, with `room` tokens of context left for an answer."""
-    cfg, prompt = lm.sentence_config, lm.prompt
-    return [
-        encode(
-            lm.tokenizer,
-            prompt,
-            genes,
-            organism=table.organism,
-            num_genes=cfg.n_genes,
-            max_tokens=lm.facts.context - room,
-        )
-        for genes in gene_sentences(table, rows, cfg.n_genes, cfg.tie_seed)
-    ]
-
-
-def lead_of(lm: Language, table: CellTable, rows: np.ndarray, candidates: Sequence[str]) -> str:
-    """What this checkpoint expects before its answer: as its settings say, else asked on a few cells."""
-    if lm.prompt.lead is not None:
-        return lm.prompt.lead
-    longest = max(len(ids) for ids in answers_of(lm, candidates, " ").values())
-    return find_lead(lm, encoded_cells(lm, table, rows[:LEAD_CELLS], longest + 1), candidates)
+    """The model's own labels; where cells have other answers, those of the table."""
+    truth = {str(label) for label in table.answers[rows]}
+    return lm.labels if truth <= set(lm.labels) else sorted(truth | set(table.answers.tolist()) - {""})
 
 
 def batches(
     lm: Language, table: CellTable, rows: np.ndarray, candidates: Sequence[str], lead: str, batch: int
 ) -> Iterator[Texts]:
     """Texts of `batch` cells at a time; only these rows are read, so memory does not grow with the cells."""
-    answers = answers_of(lm, sorted({*candidates, *table.labels[rows].tolist()}), lead)
-    room = max(map(len, answers.values()))
+    answers = answers_of(lm, sorted({*candidates, *table.answers[rows].tolist()}), lead)
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        labels = [str(label) for label in table.labels[part]]
-        cells = encoded_cells(lm, table, part, room)
+        labels = [str(label) for label in table.answers[part]]
+        cells = encode_cells(lm, table, part)
         yield _pad(lm, cells, labels, [answers[label] for label in labels])
 
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, predicted, score_labels
-from scx_core.sentences import encode, gene_sentences
-from scx_core.validation.texts import lead_of
+from scx_core.language import (
+    Language,
+    answer_form,
+    answer_labels,
+    encode_cells,
+    predicted,
+    score_labels,
+    with_answers,
+)
 
 
 def accuracy_by_tie_seed(
     lm: Language, table: CellTable, rows: np.ndarray, seeds: Sequence[int]
 ) -> dict[int, float]:
     """Label accuracy of the original model on `rows`, with the ties of every cell ordered by each seed."""
-    labels, cfg = lm.labels or table.types, lm.sentence_config
-    lead, found = lead_of(lm, table, rows, labels), {}
+    table = with_answers(lm, table)
+    labels, found = answer_labels(lm, table), {}
+    lead = answer_form(lm, table).lead
     for seed in seeds:
-        cells = [
-            encode(lm.tokenizer, lm.prompt, genes, organism=table.organism, num_genes=cfg.n_genes)
-            for genes in gene_sentences(table, rows, cfg.n_genes, seed)
-        ]
+        cells = encode_cells(lm, table, rows, sentences=replace(lm.sentence_config, tie_seed=seed))
         said = predicted(score_labels(lm, cells, labels, lead), labels)
-        found[seed] = float(np.mean(np.array(said) == table.labels[rows]))
+        found[seed] = float(np.mean(np.array(said) == table.answers[rows]))
     return found

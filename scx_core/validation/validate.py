@@ -9,10 +9,11 @@ import torch
 
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language import Language
+from scx_core.language import Language, answer_form, with_answers
 from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
+from scx_core.transcoders.fit import check_set
 from scx_core.validation.added import added_by_features, baseline_row, groups_of, intervals_of
 from scx_core.validation.baselines import FIT_CELLS, FIT_SEED, Rival, rivals
 from scx_core.validation.labels import ORIGINAL, TRANSCODER, Answers, balanced, difference, share
@@ -21,7 +22,7 @@ from scx_core.validation.measure import Losses, add_batch, add_mean_batch
 from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation, recovered
 from scx_core.validation.rows import draw_rows
 from scx_core.validation.streams import LayerStream
-from scx_core.validation.texts import batches, candidates_of, check_rows, lead_of
+from scx_core.validation.texts import batches, candidates_of, check_rows
 from scx_core.validation.warnings import cautions
 
 
@@ -48,13 +49,13 @@ def validate(
     cell, so memory hardly grows with the cells. `per_layer` costs two more forward passes a layer. Raises
     ScxError when there is no cell, a cell has no label, or the transcoders do not fit the model.
     """
-    rows = np.sort(np.asarray(rows, dtype=np.int64))
+    rows, table = np.sort(np.asarray(rows, dtype=np.int64)), with_answers(lm, table)
     check_rows(table, rows)
-    _check_fit(lm, transcoders)
+    check_set(lm, transcoders)
     transcoders = transcoders.to(lm.device)
     beside = _fitted(lm, transcoders, table, rows, train_rows, batch, progress)
     candidates = candidates_of(lm, table, rows)
-    lead = lead_of(lm, table, rows, candidates)
+    lead = answer_form(lm, table).lead
     answers = Answers(candidates, lead)
     losses = Losses(lm.facts.n_layers, [rival.key for rival in beside])
     swaps = {TRANSCODER: transcoders.stand_ins()} | {rival.key: rival.stand_ins for rival in beside}
@@ -150,16 +151,6 @@ def _logistic(
         *balanced(answers.truth_C, right_C, groups_C),
         *difference(answers.right_C(ORIGINAL), right_C, groups_C),
     )
-
-
-def _check_fit(lm: Language, transcoders: TranscoderSet) -> None:
-    theirs, ours = (len(transcoders.layers), transcoders.width), (lm.facts.n_layers, lm.facts.width)
-    if theirs != ours:
-        raise ScxError(
-            f"The transcoders are for {theirs[0]} layers of width {theirs[1]}, the model {lm.name} has "
-            f"{ours[0]} of width {ours[1]}.",
-            "Choose transcoders that were trained on this model.",
-        )
 
 
 def _table(n_cells: int, losses: Losses, layers: list[LayerStream], answers: Answers) -> Validation:

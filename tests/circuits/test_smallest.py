@@ -34,13 +34,7 @@ NAMES = {"ours", "greedy", "random", *(name for names in CUTS.values() for name 
 @pytest.fixture(scope="module")
 def tracer(tmp_path_factory):
     lm = tiny_language(tmp_path_factory.mktemp("model"))
-    table = tiny_table(40)
-    names = ("name", "organism", "fingerprint", "n_cells", "symbols", "labels", "types", "rows", "donors")
-    names += ("values_kind", "n_genes")
-    fields = {name: getattr(table, name) for name in names}
-    ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
-    coders = random_set(lm, "jumprelu", skip=True)
-    return make_tracer(lm, coders, SimpleNamespace(**fields, cell_ids=ids))
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=True), tiny_table(40))
 
 
 @pytest.fixture(scope="module")

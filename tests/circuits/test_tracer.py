@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,11 +24,7 @@ def tracer(tmp_path_factory):
 def _table(names: dict[str, str] | None = None):
     table = tiny_table(30)
     labels = np.array([(names or {}).get(label, label) for label in table.labels], dtype=object)
-    names_of = ("name", "organism", "fingerprint", "n_cells", "n_genes", "symbols", "values_kind")
-    fields = {name: getattr(table, name) for name in names_of}
-    ids = np.array([f"cell{i}" for i in range(table.n_cells)], dtype=object)
-    types = sorted(set(labels.tolist()))
-    return SimpleNamespace(**fields, rows=table.rows, labels=labels, cell_ids=ids, types=types, donors=None)
+    return replace(table, labels=labels)
 
 
 def test_one_cell(tracer):

@@ -12,9 +12,8 @@ from scx_core.atlas.anndata_back import annotate
 from scx_core.cells import open_cells
 from scx_core.cli import main
 from scx_core.errors import ScxError
-from scx_core.language import load_language, mlp_io
+from scx_core.language import encode_cells, load_language, mlp_io
 from scx_core.transcoders import load_set
-from scx_core.validation.texts import encoded_cells
 from tests.cli.conftest import call
 
 
@@ -51,7 +50,7 @@ def test_activations_are_those_of_the_model(files, written):
     names = new.uns["scx"]["names"].tolist()
     mass = np.zeros((table.n_genes, len(names)))
     for row in range(table.n_cells):
-        cell = encoded_cells(lm, table, np.array([row]), 0)[0]
+        cell = encode_cells(lm, table, np.array([row]))[0]
         ids = torch.tensor([cell.ids])
         x = mlp_io(lm, ids, torch.ones_like(ids)).inputs
         z = np.stack(

@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scx_core.errors import ScxError
-from scx_core.language import answers, answers_of, decision, find_lead, predicted, score_labels
-from tests.tiny import LABELS, OTHER_FAMILIES, tiny_cells, tiny_language
+from scx_core.language import (
+    answer_form,
+    answers,
+    answers_of,
+    decision,
+    encode_cells,
+    predicted,
+    score_labels,
+)
+from scx_core.sentences import answer_ids
+from tests.tiny import LABELS, OTHER_FAMILIES, tiny_cells, tiny_language, tiny_table
 
 NAMES = st.dictionaries(
     st.sampled_from("abcdefgh"), st.lists(st.integers(0, 2), min_size=1, max_size=5).map(tuple), min_size=2
@@ -80,14 +89,19 @@ def test_predicted_is_the_likeliest():
 
 
 def test_lead_is_the_settings_or_the_likelier_one(lm, cells):
-    assert find_lead(lm, cells, LABELS) == " "
+    assert answer_form(lm, tiny_table()).lead == " "
     sentences = {**lm.settings["sentences"], "prompt": "{cell_sentence}\nType:"}
     for lead in (" ", ""):
         told = dataclasses.replace(lm, settings={**lm.settings, "sentences": sentences, "lead": lead})
-        assert find_lead(told, cells, LABELS) == lead
+        assert answer_form(told, tiny_table()).lead == lead
     asked = dataclasses.replace(lm, settings={**lm.settings, "sentences": sentences, "lead": None})
-    best = {lead: slow_scores(lm, cells, LABELS, lead).max(1).mean() for lead in (" ", "")}
-    assert find_lead(asked, cells, LABELS) == max(best, key=lambda lead: best[lead])
+    table = tiny_table()
+    eight = encode_cells(asked, table, range(8))
+    best = {}
+    for lead in (" ", ""):  # the whole answer and the end of text
+        ids = [[*answer_ids(lm.tokenizer, label, lead), lm.eos_id] for label in LABELS]
+        best[lead] = answers.score_answers(lm, [cell.ids for cell in eight], ids).sum(-1).max(1).mean()
+    assert answer_form(asked, table).lead == max(best, key=lambda lead: best[lead])
 
 
 def test_the_settings_lead_wins_over_a_named_templates_own(lm):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from scx_core.cells import open_cells
+from scx_core.cells.answers_file import read_mapping
 from scx_core.errors import ScxError
 from scx_core.language import load_language
 from scx_core.language.contracts import CONTRACTS
-from scx_core.language.label_map import map_labels, ontology_names, propose, read_mapping, with_answers
+from scx_core.language.label_map import map_labels, ontology_names, propose, with_answers
 
 PBMC3K = ["B", "CD14+ Mono", "CD8 T", "DC", "FCGR3A+ Mono", "Memory CD4 T", "NK", "Naive CD4 T", "Platelet"]
 

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language import OnTokens, forward, replaced_mlps, score_labels
+from scx_core.language import OnTokens, encode_cells, forward, replaced_mlps, score_labels
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.validation import BASELINES, linear_maps, rivals
 from scx_core.validation.baselines import FEATURES_MEAN, LINEAR, SKIP, TOKEN_LINEAR, Affine, LinearSums
-from scx_core.validation.texts import encoded_cells
 from tests.tiny import tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import random_set
@@ -95,7 +94,7 @@ def test_the_table_of_mlp_0_is_the_mean_by_token_and_in_a_parallel_block_the_mlp
 
 def test_a_token_table_knows_the_tokens_in_cached_passes_too(lm, found):
     table = found[TOKEN_LINEAR]
-    cells = encoded_cells(lm, TABLE, TRAIN[:2], 20)
+    cells = encode_cells(lm, TABLE, TRAIN[:2])
     with replaced_mlps(lm, table):
         scores_BK = score_labels(lm, cells, lm.labels[:2], " ")
     for b, cell in enumerate(cells):

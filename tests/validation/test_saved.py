@@ -6,7 +6,6 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from scx_core.runs import write_json
 from scx_core.validation import Interval, cautions, verdict
 from scx_core.validation.rows import draw_rows, held_out_rows, validation_rows
 from scx_core.validation.saved import FILE, from_json, validation_beside
-from tests.tiny import tiny_language, tiny_table
+from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation.sets import random_set
 from tests.validation.test_warnings import GOOD
 
@@ -83,7 +82,9 @@ def test_held_out_rows_are_new_to_model_and_set(tmp_path: Path) -> None:
     lm = tiny_language(tmp_path, settings=settings)
     coders = replace(random_set(lm), meta={"train": {"seed": 1, "a setting of another version": 2}})
     assert held_out_rows(lm, coders, table).tolist() == [16, 17, 18, 19]
-    strange = SimpleNamespace(labels=np.array(["a", "", "b"], dtype=object), fingerprint="never seen")
+    strange = replace(
+        tiny_table(3), labels=np.array([LABELS[0], "", LABELS[1]], dtype=object), fingerprint="never seen"
+    )
     assert held_out_rows(lm, coders, strange).tolist() == [0, 2]
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from scx_core.errors import ScxError
+from scx_core.language import encode_cells
 from scx_core.transcoders import Transcoder, TranscoderSet
+from scx_core.transcoders.fit import opened_as_is
 from scx_core.validation import BASELINES, linear_maps, validate, verdict, wilson
 from scx_core.validation.logistic import expression, logistic_labels
-from scx_core.validation.texts import encoded_cells
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import constant_set, exact_set, random_set
@@ -252,16 +254,29 @@ def test_mistakes_are_named(lm, tmp_path):
     blank.labels[1] = ""
     with pytest.raises(ScxError, match="have no label, such as row 1"):
         validate(lm, coders, blank, [0, 1])
-    with pytest.raises(ScxError, match="for 1 layers of width 16"):
+    with pytest.raises(ScxError, match="has 1 layers of width 16"):
         validate(lm, dataclasses.replace(coders, layers=coders.layers[:1]), TABLE, ROWS)
 
 
-def test_labels_that_the_model_does_not_know_become_the_candidates(lm):
+def test_types_without_an_answer_are_told_and_not_scored(lm):
     strange = tiny_table(6)
     strange.labels[:] = [f"Type {c % 2}" for c in range(6)]
+    with pytest.raises(ScxError, match="no answer for 'Type 0'"):
+        validate(lm, random_set(lm), strange, np.arange(6), per_layer=False)
+    strange.told_answers = {"Type 0": LABELS[0], "Type 1": LABELS[2]}
     found = validate(lm, random_set(lm), strange, np.arange(6), per_layer=False)
-    assert found.confusion.labels == ("Type 0", "Type 1")
-    assert np.sum(found.confusion.original) == 6
+    assert found.confusion.labels == tuple(lm.labels)
+    assert np.sum(found.confusion.original) == 6 and sum(found.confusion.original[0]) == 3
+
+
+def test_a_set_of_another_text_is_refused_or_marked(lm):
+    coders = random_set(lm)
+    other = replace(coders, meta={**coders.meta, "sentences": {"n_genes": 5, "tie_seed": 1, "prompt": "scx"}})
+    with pytest.raises(ScxError, match="another text .*n_genes 5 there, 12 here"):
+        validate(lm, other, TABLE, ROWS, per_layer=False)
+    marked = opened_as_is(lm, other)
+    assert marked.meta["as_is"] == {"n_genes": {"trained": 5, "used": 12}}
+    assert validate(lm, marked, TABLE, ROWS, per_layer=False).n_cells == len(ROWS)
 
 
 def test_saes_are_given_the_outputs_and_named(lm):
@@ -291,7 +306,7 @@ def test_baselines_equal_the_slow_reference(lm, beside, texts):
     assert row.ce == pytest.approx(ce.mean(), abs=NEAR) and row.kl == pytest.approx(kl.mean(), abs=NEAR)
     zero = (beside.ce_zero - row.ce) / (beside.ce_zero - beside.ce_orig)
     assert row.ce_recovered == pytest.approx(zero, abs=NEAR)
-    cells = encoded_cells(lm, TABLE, ROWS, 20)
+    cells = encode_cells(lm, TABLE, ROWS)
     said = [
         [reference.best_label(lm, list(cell.ids), lm.labels, functions) for cell in cells]
         for functions in (None, maps)

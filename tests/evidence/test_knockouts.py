@@ -10,7 +10,7 @@ from scx_core.cells import open_cells
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence import Editor, Measurer, knock_out_all, knock_out_together
-from scx_core.language import answers_of, load_language
+from scx_core.language import answers_of, load_language, text_limit
 from scx_core.sentences import encode, gene_sentences
 from scx_core.transcoders import load_set
 from tests.identities.test_tracer_laws import random_set
@@ -49,7 +49,7 @@ def plain(tracer, plan, ids) -> tuple[float, float]:
 def written(tracer, genes) -> tuple[int, ...]:
     """A sentence of these genes as `encode` writes it."""
     cfg, table = tracer.lm.sentence_config, tracer.table
-    room = tracer.lm.facts.context - 32
+    room = text_limit(tracer.lm, tracer.table)
     words = {"organism": table.organism, "num_genes": cfg.n_genes, "max_tokens": room}
     return encode(tracer.lm.tokenizer, tracer.lm.prompt, genes[: cfg.n_genes], **words).ids
 

@@ -148,7 +148,10 @@ def _config(args: argparse.Namespace) -> BuildConfig:
     from scx_core.language.recipe import RecipeConfig
     from scx_core.sentences import SentenceConfig
 
-    given = argparse.Namespace(**{key: value for key, value in vars(args).items() if value is not None})
+    typed = {key: value for key, value in vars(args).items() if value is not None}
+    if args.data in ("embedded", PLANTED):
+        typed.pop("name", None)  # of the run's folder; what ships has a name
+    given = argparse.Namespace(**typed)
     shipped = {"embedded": embedded_config, PLANTED: planted_config}
     base = shipped.get(args.data, BuildConfig)()
     return dataclasses.replace(

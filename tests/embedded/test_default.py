@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
+from scx_core.build.pipeline import EMBEDDED_NAME
 from scx_core.cells import Split, foreign_markers, known_markers, open_cells
 from scx_core.circuits import ConsensusConfig, make_tracer
 from scx_core.circuits.marker_counts import counts_of
+from scx_core.cli import demo
 from scx_core.language import EMBEDDED, load_language
+from scx_core.language.recipe import RecipeConfig
+from scx_core.runs import from_dict
 from scx_core.transcoders import EMBEDDED_SETS, load_set
 from scx_core.validation import validate
 from scx_core.validation.saved import validation_beside
@@ -100,3 +105,16 @@ def test_the_shipped_validation_is_about_the_shipped_files(tracer, name):
     coders = load_set(name)
     marks = {"data": tracer.table, "model": tracer.lm, "transcoders": coders}
     assert validation_beside(coders.folder, {key: thing.fingerprint for key, thing in marks.items()})
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [("embedded", "scX embedded PBMC"), ("planted", "scX planted (simulated)")]
+)
+def test_what_ships_is_called_by_its_name_whatever_its_build_was(data, name):
+    assert load_language(data, "cpu").name == name
+    assert load_set(data).meta["model_name"] == name
+    config = demo._config(Namespace(data=data, name="build-7"))
+    assert (config.name or EMBEDDED_NAME) == name
+    assert config.recipe == from_dict(
+        RecipeConfig, json.loads((MODELS / data / "scx.json").read_text())["recipe"]
+    )

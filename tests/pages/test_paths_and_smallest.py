@@ -43,7 +43,9 @@ def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPa
     assert table["size"].tolist() == [int(size)] * 2, "with random features beside"
     lines = said(app).replace("**", "").splitlines()
     first = next(i for i, one in enumerate(lines) if one.startswith("Without any feature"))
-    assert first < lines.index(line) and re.search(r"[0-9.]+ of [0-9.]+ logits of .* remain", lines[first])
+    assert first < lines.index(line) and re.search(
+        r"[0-9.]+ of [0-9.]+ (logits|nats) of .* remain", lines[first]
+    )
     assert any("random sets of the same size, layers and activation keep" in one for one in lines)
     app.run()
     assert "in 2 new cells" in said(app), "what was found stays"

@@ -23,17 +23,17 @@ def _answer(app, means: str, category: str | None, words: str = ""):
 def test_two_units_are_rated_blind(kept_atlas: Path) -> None:
     app = well(open_page("rate"))
     assert "Give your name to begin" in said(app)
-    assert "the middle one, layer 2" in said(app)
+    assert "the middle one, layer 1" in said(app)
     app.text_input(key="kept rater").set_value("A. B.").run()
     words = said(well(app))
-    assert "Unit 1" in words and "L2·" not in words and "transcoder" not in words
+    assert "Unit 1" in words and "L1·" not in words and "transcoder" not in words
     assert "Activations: strongest 1%" in words or "Activations: weaker half" in words
     app = _answer(app, "Yes", None)
     assert "with a yes the second" in said(app)
     app = _answer(app, "Yes", "gene", "<i>HLA</i>")
     assert "Unit 2" in said(app)
     app = _answer(app, "No", None)
-    assert "Unit 3" in said(app) and "L2·" not in said(app)
+    assert "Unit 3" in said(app) and "L1·" not in said(app)
     kept = ratings(Atlas.open(kept_atlas))
     assert [(one.interpretable, one.category, one.rater) for one in kept] == [
         (True, "gene", "A. B."),

@@ -117,8 +117,8 @@ _READING = """
   attention carries what a gene's tokens write to other tokens.
 - **Top**: the answer, and what it stands against.
 - **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
-  the numbers. In a difference, orange is higher in the first type, blue in the second, and grey is what was
-  tested without a difference found.
+  the numbers. In a difference of two types, orange is an effect that is higher in the first type, blue in the
+  second, and grey is what was tested without a difference found: effects on the answer, not expression.
 - **Frozen attribution**: what a gene or feature adds to the answer's score in the frozen model, over all
   paths. It is an exact account of that model, not what the answer would lose without the gene.
 - **Lost without the gene**: measured in the real model, nothing frozen: a neutral gene in its place, or the

@@ -20,7 +20,8 @@ HELP = {
     "so that one can follow what each of them does.",
     "form": "Transcoders read an MLP's input and stand in for it. SAEs read its output: for comparison, they "
     "cannot be traced. Cross-layer transcoders write to the outputs of all later MLPs too.",
-    "circuit": "The genes and features that the model uses for its answer, and how they feed each other.",
+    "circuit": "The genes and features that add to the answer's score in the frozen model, and how they feed "
+    "each other.",
     "consensus": "What the circuits of many cells of one type have in common.",
     "scope": "What the circuits of many cells of the type have in common, the circuit of one cell, or, "
     "against a type of this data set, how the circuits of the two types differ.",

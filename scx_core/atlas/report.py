@@ -22,7 +22,7 @@ from scx_core.atlas.protocol import (
     VERDICTS,
 )
 from scx_core.atlas.store import Atlas
-from scx_core.circuits.claims import Claim
+from scx_core.validation.claim import Claim
 
 ALL = -1
 SENTENCES = {

@@ -4,7 +4,7 @@ could embarrass it, its interval, and whether it holds."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.difference import Difference
@@ -12,25 +12,9 @@ from scx_core.circuits.said import FAMILIES
 from scx_core.circuits.testing import Q
 from scx_core.circuits.ties import TieStability
 from scx_core.sentences import Ties
+from scx_core.validation.claim import Claim
 
 STRONGEST = 10
-
-
-class Claim(NamedTuple):
-    """A sentence, the figure that it stands on, the figure that could embarrass it (`beside` says whose), the
-    figure's 95% interval (None where there is none), the number of cells, and whether it holds."""
-
-    sentence: str
-    figure: float
-    baseline: float | None
-    beside: str
-    interval: tuple[float, float] | None
-    n: int
-    holds: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers and words."""
-        return self._asdict()
 
 
 def consensus_claims(circuit: Circuit) -> list[Claim]:
@@ -87,7 +71,7 @@ def difference_claims(found: Difference) -> list[Claim]:
                 f"{one['found']} of {one['tested']} {name} differ between {first} and {second} (q < {Q}).",
                 one["found"] / one["tested"],
                 split["mean"] / split["tested"] if split else None,
-                f"random halves of {first}",
+                f"random halves of {first} (mean; interval: their range)",
                 (split["least"] / split["tested"], split["most"] / split["tested"]) if split else None,
                 circuit.n_cells,
                 bool(split) and one["found"] / one["tested"] > split["most"] / split["tested"],
@@ -95,7 +79,7 @@ def difference_claims(found: Difference) -> list[Claim]:
         )
     for gene in _strongest(circuit.genes):
         higher, lower = (first, second) if gene.effect > 0 else (second, first)
-        sentence = f"The effect of {gene.gene} is higher in {higher} than in {lower}."
+        sentence = f"In the frozen model {gene.gene} adds more to the answer in {higher} than in {lower}."
         claims.append(
             Claim(
                 sentence,

@@ -37,7 +37,7 @@ class ValidateConfig:
 
 def add(subparsers: Subparsers) -> argparse.ArgumentParser:
     """The command's parser."""
-    words = "measure how faithfully transcoders stand in for the MLPs"
+    words = "measure how well transcoders stand in for the MLPs, beside what has no features"
     return subparsers.add_parser("validate", help=words, description=f"{words.capitalize()}.", fill=_options)
 
 

@@ -102,7 +102,8 @@ def _by_sign(circuit: Circuit, n: int) -> list[tuple[str, list[GeneEffect]]]:
     both = words.sides(circuit)
     if both:  # what is not called different is no bar, however long
         rows = [row for row in rows if words.called(circuit, row.effect, row.q)]
-    titles = [f"Higher in {plain(side, 28)}" for side in both or ()] or ["Raise the score", "Lower the score"]
+    titles = [f"Effect higher in {plain(side, 28)}" for side in both or ()]
+    titles = titles or ["Raise the score", "Lower the score"]
     return [
         (titles[0], [row for row in rows if row.effect > 0][:n]),
         (titles[1], [row for row in rows if row.effect < 0][:n]),

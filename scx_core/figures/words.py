@@ -31,9 +31,9 @@ def sides(circuit: Circuit) -> tuple[str, str] | None:
 
 
 def direction(circuit: Circuit, effect: float, q: float | None) -> str:
-    """What may be said of an effect: "higher in NK" or "no difference found" in a difference; "raises",
-    "lowers" or "not told from 0" else. Without q (one cell, an older file) the sign decides, and a difference
-    says that it was not tested."""
+    """What may be said of an effect: "effect higher in NK" or "no difference found" in a difference;
+    "raises", "lowers" or "not told from 0" else. Without q (one cell, an older file) the sign decides, and a
+    difference says that it was not tested."""
     both = sides(circuit)
     if effect == 0:
         return "no difference found" if both else "none"
@@ -41,7 +41,8 @@ def direction(circuit: Circuit, effect: float, q: float | None) -> str:
         return "not told from 0" if q is not None and q >= Q else "raises" if effect > 0 else "lowers"
     if q is not None and q >= Q:
         return "no difference found"
-    return f"higher in {both[0] if effect > 0 else both[1]}" + ("" if q is not None else " (not tested)")
+    untested = "" if q is not None else " (not tested)"
+    return f"effect higher in {both[0] if effect > 0 else both[1]}{untested}"
 
 
 def called(circuit: Circuit, value: float, q: float | None) -> float:
@@ -54,7 +55,7 @@ def signs(circuit: Circuit) -> tuple[str, str, str]:
     both = sides(circuit)
     if both is None:
         return "raises what it points to", "lowers it", ""
-    return f"higher in {both[0]}", f"higher in {both[1]}", "no difference found"
+    return f"effect higher in {both[0]}", f"effect higher in {both[1]}", "no difference found"
 
 
 def title(circuit: Circuit) -> str:

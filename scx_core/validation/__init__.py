@@ -1,4 +1,4 @@
-"""How faithfully transcoders stand in for a model's MLPs, measured on held-out cells.
+"""How well transcoders stand in for a model's MLPs, measured on held-out cells.
 
 In come a language model, a transcoder set and rows of a cell table; out goes a `Validation`: losses, KL,
 sparsity, dead features and label agreement, whole, by layer and by token class, with warnings in plain
@@ -7,7 +7,8 @@ runs side by side.
 """
 
 from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
-from scx_core.validation.claims import Claim, validation_claims
+from scx_core.validation.claim import Claim
+from scx_core.validation.claims import validation_claims
 from scx_core.validation.compare import (
     RunRow,
     compare_runs,

@@ -3,29 +3,11 @@ holds."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from scx_core.validation.added import YES
 from scx_core.validation.baselines import BASELINES
-from scx_core.validation.intervals import UNKNOWN, Interval, wilson
-from scx_core.validation.result import Validation, plain
-
-
-class Claim(NamedTuple):
-    """A sentence, the figure that it stands on, the figure that could embarrass it (`beside` says whose; nan
-    for none), the figure's 95% interval, the number of cells, and whether it holds."""
-
-    sentence: str
-    figure: float
-    baseline: float
-    beside: str
-    interval: Interval
-    n: int
-    holds: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain numbers and words; nan becomes None."""
-        return plain(self)
+from scx_core.validation.claim import Claim
+from scx_core.validation.intervals import UNKNOWN, wilson
+from scx_core.validation.result import Validation
 
 
 def validation_claims(found: Validation) -> list[Claim]:

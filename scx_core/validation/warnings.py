@@ -80,27 +80,27 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
             f"The transcoders follow the model ({share}), but the model names only "
             f"{found.label_accuracy_orig:.0%} of the cells rightly: its circuits explain many mistakes."
         )
-    faithful = (
-        f"The transcoders stand in for the model faithfully ({share}, {found.ce_recovered:.1%} of the loss "
+    close = (
+        f"The transcoders stand in closely for the model ({share}, {found.ce_recovered:.1%} of the loss "
         "recovered)"
     )
     if found.added is None:
         return (
-            f"{faithful}. Whether their features are needed was not measured: nothing without features was "
+            f"{close}. Whether their features are needed was not measured: nothing without features was "
             "held beside them. Until it is, do not take circuits for what the model computes."
         )
     if found.added.needed == NO:
-        return f"{faithful}, but {_without_features(found)}"
+        return f"{close}, but {_without_features(found)}"
     if signs - {"cells", "logistic"}:
         return f"The transcoders follow the model ({share}), but read its circuits with the warnings in mind."
     if found.added.needed == YES:
         return (
-            f"{faithful}, and their features are needed: the best stand-in without features "
+            f"{close}, and their features are needed: the best stand-in without features "
             f"({BASELINES[found.added.best]}) recovers {found.added.ce_recovered:.1%}. Its circuits can be "
             "read as what the model computes."
         )
     return (
-        f"{faithful}. Part of what the model does needs no feature: {BASELINES[found.added.best]} "
+        f"{close}. Part of what the model does needs no feature: {BASELINES[found.added.best]} "
         f"recovers {found.added.ce_recovered:.1%} of the loss and {BASELINES[found.added.labels_by]} keeps "
         f"{found.added.agreement:.0%} of the labels. Circuits show how features add to that."
     )

@@ -25,7 +25,7 @@ def test_a_difference_that_is_there_holds_and_one_that_is_not_does_not():
     claims = difference_claims(found_between(3.0))
     assert [claim.holds for claim in claims[:13]] == [True] * 13
     assert claims[0].baseline < 0.05 < claims[0].figure
-    assert all("higher in NK than in B" in claim.sentence for claim in claims[3:13])
+    assert all("more to the answer in NK than in B" in claim.sentence for claim in claims[3:13])
     for claim in claims[3:13]:
         assert claim.interval[0] <= claim.figure <= claim.interval[1]
     nothing = difference_claims(found_between(0.0))

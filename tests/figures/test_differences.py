@@ -39,11 +39,11 @@ def circuit() -> Circuit:
 def test_the_table_says_higher_where(circuit):
     for row in gene_table(circuit).itertuples():
         side = NAMES[0] if row.frozen_attribution > 0 else NAMES[1]
-        assert row.direction == (f"higher in {side}" if row.q < 0.05 else "no difference found")
+        assert row.direction == (f"effect higher in {side}" if row.q < 0.05 else "no difference found")
 
 
 def test_words_without_tests_and_of_one_type(circuit):
-    assert direction(circuit, -1.0, None) == "higher in <b>Dendritic (not tested)"
+    assert direction(circuit, -1.0, None) == "effect higher in <b>Dendritic (not tested)"
     consensus = circuit._replace(scope="consensus")
     assert [direction(consensus, x, q) for x, q in ((1.0, None), (-1.0, 0.01), (1.0, 0.2))] == [
         "raises",
@@ -61,7 +61,8 @@ def test_title_file_name_and_caption_name_both_sides(circuit):
 def test_what_is_not_called_different_is_grey(circuit):
     drawing = simplify(circuit, View(max_genes=40, max_features=40, max_edges=200))
     q = {(edge.source, edge.target): edge.q for edge in circuit.edges}
-    assert drawing.signs == ("higher in CD19+ B", "higher in <b>Dendritic", "no difference found")
+    sides = ("effect higher in CD19+ B", "effect higher in <b>Dendritic")
+    assert drawing.signs == (*sides, "no difference found")
     colours = {link.colour for link in drawing.links}
     assert colours == {WARM, COOL, BIAS_GREY}
     grey = sum(link.colour == BIAS_GREY for link in drawing.links)
@@ -72,7 +73,7 @@ def test_what_is_not_called_different_is_grey(circuit):
 
 def test_bars_stand_only_where_a_difference_was_found(circuit):
     groups = dict(_by_sign(circuit, 50))
-    assert list(groups) == ["Higher in CD19+ B", "Higher in <b>Dendritic"]
+    assert list(groups) == ["Effect higher in CD19+ B", "Effect higher in <b>Dendritic"]
     shown = {row.gene for rows in groups.values() for row in rows}
     assert shown == {row.gene for row in circuit.genes if row.q < 0.05 and row.effect}
     nothing = circuit._replace(genes=tuple(row._replace(q=0.9) for row in circuit.genes))
@@ -93,7 +94,7 @@ def test_q_is_in_every_export(circuit):
     text = export_bytes(circuit, "graphml").decode()
     assert 'attr.name="q"' in text
     page = export_bytes(circuit, "html").decode()
-    assert "higher in &lt;b&gt;Dendritic" in page
+    assert "effect higher in &lt;b&gt;Dendritic" in page
     assert "<b>Dendritic" not in page
     graph = json.loads(export_bytes(circuit, "neuronpedia"))
     tests = graph["metadata"]["scx"]["tests"]

@@ -1,0 +1,101 @@
+"""Whose answer a circuit explains: whether the model gives it, and whether everyone it is set against is
+named."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scx_core.circuits import Tracer
+from scx_core.language import answers_of, decision, score_answers
+from scx_core.validation.claim import Claim
+from scx_core.validation.intervals import wilson
+
+
+def answer_claims(tracer: Tracer, cells: int, seed: int) -> list[Claim]:
+    """For every answer of the model: that its cells are called so more often than other cells are; that a
+    circuit's "called" is the answer that `predict` gives, beside what one token would say; and that each
+    other answer is named as a competitor or as left out.
+
+    `cells`: at most so many of each type, drawn with the seed.
+    """
+    labels = tracer.table.labels
+    rows = np.concatenate(
+        [_drawn(np.flatnonzero(labels == name), cells, seed) for name in tracer.table.types]
+    )
+    encoded = tracer.encode(rows)
+    said = np.array(tracer.predict(rows))
+    known = [label for label in tracer.labels if (labels[rows] == label).any()]
+    found, called, by_token = [], [], []
+    answers = answers_of(tracer.lm, tracer.labels, tracer.lead)
+    score_BKW = score_answers(tracer.lm, [cell.ids for cell in encoded], list(answers.values()), batch=8)
+    for label in known:
+        own = labels[rows] == label
+        found.append(_given(label, said == label, own))
+        plan = tracer.plan(label)
+        at = np.flatnonzero(own)
+        asked = tracer.asked([encoded[i] for i in at], plan)
+        called += [bool(one) == (said[i] == label) for (_, one), i in zip(asked, at, strict=True)]
+        first = _first_token(answers, label, tracer.labels, score_BKW[at])
+        by_token += (first == (said[at] == label)).tolist()
+    share, n = float(np.mean(called)), len(called)
+    found.append(
+        Claim(
+            "A circuit says of a cell that the model gives the answer exactly where the whole answer is the "
+            "likeliest of all, as validate counts.",
+            share,
+            float(np.mean(by_token)),
+            "the decision token alone, asked against its competitors",
+            tuple(wilson(sum(called), n)),
+            n,
+            share == 1.0,
+        )
+    )
+    return [*found, _named(tracer)]
+
+
+def _drawn(rows: np.ndarray, cells: int, seed: int) -> np.ndarray:
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:cells])
+
+
+def _given(label: str, said: np.ndarray, own: np.ndarray) -> Claim:
+    """That the model gives the answer to most cells of the type, and more often than to others."""
+    k, n = int(said[own].sum()), int(own.sum())
+    interval, others = wilson(k, n), float(said[~own].mean()) if (~own).any() else 0.0
+    return Claim(
+        f"The model calls more than half of the cells of {label} so, by its whole answer.",
+        k / n,
+        max(0.5, others),
+        f"a half (of other types' cells {others:.2f} are called so)",
+        tuple(interval),
+        n,
+        interval.low > max(0.5, others),
+    )
+
+
+def _first_token(
+    answers: dict[str, tuple[int, ...]], label: str, labels: list[str], score_BKW: np.ndarray
+) -> np.ndarray:
+    """Whether the label's decision token beats each of its competitors' tokens there, [B]: what one token
+    would call the answer."""
+    at = decision(answers, label, None)
+    place, own = len(at.forced), labels.index(label)
+    rivals = [labels.index(name) for name in at.covered]
+    return score_BKW[:, own, place] > score_BKW[:, rivals, place].max(1)
+
+
+def _named(tracer: Tracer) -> Claim:
+    """That no answer of the model is left unnamed by any target."""
+    named = []
+    for label in tracer.labels:
+        plan = tracer.plan(label)
+        named.append({label, *plan.against, *(plan.left_out or ())} == set(tracer.labels))
+    n = len(named)
+    return Claim(
+        "A circuit names every other answer of the model, as one it is read against or as left out.",
+        sum(named) / n,
+        1.0,
+        "all answers named",
+        tuple(wilson(sum(named), n)),
+        n,
+        all(named),
+    )

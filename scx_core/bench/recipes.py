@@ -115,7 +115,8 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
                 hidden_Nd = hidden_states(lm, texts, stand_ins)
             if name == "original":
                 _linear_error(io, texts, linear, error_L, spread)
-            sums[name] += float(token_losses(lm, hidden_Nd, texts.target_N)[0].sum())
+            ((ce_N, _),) = token_losses(lm, [hidden_Nd], texts.target_N, hidden_Nd)
+            sums[name] += float(ce_N.sum())
             with replaced_mlps(lm, stand_ins):
                 scores_BK = score_labels(lm, texts.cells, lm.labels, lead, batch=BATCH)
             guesses[name] += predicted(scores_BK, lm.labels)

@@ -18,9 +18,9 @@ def test_linear_maps_are_exact_for_linear_mlps_only(tmp_path, act):
     assert found.n == 6
     assert found.recovered["original"] == 1.0 and found.recovered["zero"] == 0.0
     if act == "linear":
-        assert found.recovered["linear"] == pytest.approx(1.0, abs=1e-5)
+        assert found.recovered["linear"] == pytest.approx(1.0, abs=1e-4)  # the ridge
         assert found.agreement["linear"] == 1.0
-        assert max(found.fvu) < 1e-8
+        assert max(found.fvu) < 1e-6
     else:
         assert abs(found.recovered["linear"] - 1.0) > 1e-3
         assert min(found.fvu) > 0.01

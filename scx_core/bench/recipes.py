@@ -21,6 +21,7 @@ import torch
 from scx_core.bench.machine import machine
 from scx_core.cells import CellTable, open_cells, split_cells
 from scx_core.errors import ScxError
+from scx_core.intervals import wilson
 from scx_core.language import (
     Language,
     answer_form,
@@ -36,7 +37,6 @@ from scx_core.language.training import train_model
 from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.validation.baselines import Affine, LinearSums
-from scx_core.validation.intervals import wilson
 from scx_core.validation.losses import hidden_states, token_losses
 from scx_core.validation.texts import Texts, batches
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scx_core.circuits.circuit import NOTHING, Circuit, Target
-from scx_core.validation.intervals import wilson
+from scx_core.intervals import wilson
 
 COUNTS = 0.05  # a competitor's share of the competitors' probability that is worth a name
 

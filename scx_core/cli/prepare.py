@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from scx_core.cells import CellTable
+    from scx_core.language import Language
     from scx_core.sentences import SentenceConfig
 
+SHOWN = 5  # raw answers in the text
 BLOCK = 2048  # cells that are read and written at a time
 
 
@@ -52,11 +54,10 @@ def add(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    from scx_core.sentences import SentenceConfig
-
     common.add_cells(parser)
+    common.add_model(parser)
+    parser.set_defaults(model=None)  # without one nothing is asked, and no model is loaded
     add_arguments(parser.add_argument_group("split"), SplitConfig, skip=("seed",))
-    add_arguments(parser.add_argument_group("sentences"), SentenceConfig)
     common.add_run(parser)
     common.add_output(parser)
 
@@ -67,9 +68,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.sentences import SentenceConfig, make_prompt
 
     split_config = from_namespace(SplitConfig, args)
-    sentences = from_namespace(SentenceConfig, args)
+    lm = None if args.model is None else common.open_language(args)
+    sentences = from_namespace(SentenceConfig, args) if lm is None else lm.sentence_config
     make_prompt(sentences.prompt)  # a wrong template shows before the file is read
     table = common.open_table(args)
+    read = None if lm is None else _reading(lm, table)
     how = split_config
     split = split_cells(table, how.held_out, how.split_by, how.seed, how.choose)
     config = {
@@ -78,12 +81,33 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "split": to_dict(split_config),
         "sentences": to_dict(sentences),
     }
-    record = provenance(config=config, data=table, seed=split_config.seed)
+    record = provenance(config=config, data=table, model=lm, seed=split_config.seed)
     folder = RunFolder.create(args.runs, "prepare", config, args.name, provenance=record)
     write_json(folder.path / "split.json", split.to_json())
     n = _write_sentences(folder.path / "sentences.jsonl", table, split, sentences, common.progress_of(args))
     folder.write_status("done", n, n, "finished")
-    return _result(table, split, folder, record, sentences)
+    return _result(table, split, folder, record, sentences) | ({} if read is None else {"reading": read})
+
+
+def _reading(lm: Language, table: CellTable) -> dict[str, Any]:
+    """What the model reads and answers: its terms, the prompt as sent, raw answers, the mapping of labels."""
+    from scx_core.language import map_labels, raw_answers, terms_of, text_warnings
+
+    raw = raw_answers(lm, table)
+    low, high = raw.interval
+    return {
+        "terms": dict(terms_of(lm)),
+        "warnings": [*text_warnings(lm), *([raw.warning] if raw.warning else [])],
+        "prompt": raw.prompt,
+        "prompt_tokens": raw.tokens,
+        "lead": raw.form.lead,
+        "end": raw.form.end,
+        "form": raw.form_words,
+        "raw_answers": [one._asdict() for one in raw.answers],
+        "parsed": {"k": raw.k, "n": raw.n, "low": low, "high": high, "words": raw.words},
+        "right": raw.right_words,
+        "mapping": [one._asdict() for one in map_labels(lm, table, table.told_answers)],
+    }
 
 
 def _write_sentences(
@@ -174,4 +198,37 @@ def summary(result: dict[str, Any]) -> str:
     split = result["split"]
     lines.append(f"{split['words']} Drawn: {split['by']}.")
     lines.append(Ties(**result["ties"]).words())
+    if "reading" in result:
+        lines.append(reading_words(result["reading"]))
     return "\n".join([*lines, f"Written to {result['run']}"])
+
+
+def reading_words(read: dict[str, Any]) -> str:
+    """What the model reads and answers, as text."""
+    from scx_core.language import shortened
+
+    lines = ["", "What the model reads and answers"]
+    lines += [f"  {what}: {value}" for what, value in read["terms"].items()]
+    lines += [f"  ! {warning}" for warning in read["warnings"]]
+    lines += [f"Prompt as sent ({read['prompt_tokens']:,} tokens):", shortened(read["prompt"]), read["form"]]
+    rows = [
+        (
+            one["cell"],
+            one["label"],
+            repr(one["text"]),
+            one["ended"] or "not ended",
+            one["parsed"] or "no label",
+        )
+        for one in read["raw_answers"][:SHOWN]
+    ]
+    lines.append(common.columns(rows, ("cell", "its type", "raw answer", "ended by", "read as")))
+    lines += [read["parsed"]["words"], read["right"]]
+    mapped = [(one["label"], one["answer"] or "none", one["why"]) for one in read["mapping"]]
+    lines.append(common.columns(mapped, ("cell type", "answer of the model", "why")))
+    without = [one["label"] for one in read["mapping"] if not one["answer"]]
+    if without:
+        lines.append(
+            f"{len(without)} of {len(mapped)} types have no answer and are not scored: {', '.join(without)}. "
+            "Give a mapping with --answers FILE."
+        )
+    return "\n".join(lines)

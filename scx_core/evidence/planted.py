@@ -32,12 +32,12 @@ from scx_core.errors import ScxError
 from scx_core.evidence.gradients import gradient_times_input
 from scx_core.evidence.knockouts import Measurer
 from scx_core.evidence.linear import linear_set
+from scx_core.intervals import wilson
 from scx_core.language import predicted, replaced_mlps, score_labels
 from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell
-from scx_core.validation.intervals import wilson
 from scx_core.validation.rows import draw_rows, held_out_rows
 
 WORDS = {

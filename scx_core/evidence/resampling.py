@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from scx_core.validation.intervals import bootstrap
+from scx_core.intervals import bootstrap
 
 DRAWS = 2000
 SIGN_FLIPS = 10_000

@@ -18,6 +18,7 @@ from scx_core.language.facts import FAMILIES, Architecture, architecture
 from scx_core.language.label_map import Mapped, map_labels, with_answers
 from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
 from scx_core.language.products import linear
+from scx_core.language.raw_answers import RawAnswer, RawAnswers, raw_answers, shortened
 from scx_core.language.taps import (
     MlpIO,
     OnOutput,
@@ -29,6 +30,7 @@ from scx_core.language.taps import (
     positions,
     replaced_mlps,
 )
+from scx_core.language.terms import Term, terms_of, text_warnings
 from scx_core.language.texts import (
     AnswerForm,
     answer_form,
@@ -50,6 +52,9 @@ __all__ = [
     "OnOutput",
     "OnTokens",
     "Parting",
+    "RawAnswer",
+    "RawAnswers",
+    "Term",
     "answer_form",
     "answer_labels",
     "answers_of",
@@ -67,10 +72,14 @@ __all__ = [
     "pick_device",
     "positions",
     "predicted",
+    "raw_answers",
     "replaced_mlps",
     "score_answers",
     "score_labels",
+    "shortened",
+    "terms_of",
     "text_limit",
+    "text_warnings",
     "whole_answers",
     "with_answers",
 ]

@@ -6,6 +6,7 @@ words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_ru
 runs side by side.
 """
 
+from scx_core.intervals import Interval, bootstrap, wilson
 from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
 from scx_core.validation.claim import Claim
 from scx_core.validation.claims import validation_claims
@@ -17,7 +18,6 @@ from scx_core.validation.compare import (
     setting,
     trainings,
 )
-from scx_core.validation.intervals import Interval, bootstrap, wilson
 from scx_core.validation.result import (
     Added,
     BaselineRow,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from scx_core.cells import CellTable
+from scx_core.intervals import UNKNOWN, Interval, bootstrap
 from scx_core.validation.baselines import BASELINES, FEATURES_MEAN
-from scx_core.validation.intervals import UNKNOWN, Interval, bootstrap
 from scx_core.validation.labels import TRANSCODER, Answers, balanced, difference, share
 from scx_core.validation.measure import Losses
 from scx_core.validation.result import Added, BaselineRow, recovered

@@ -3,10 +3,10 @@ holds."""
 
 from __future__ import annotations
 
+from scx_core.intervals import UNKNOWN, wilson
 from scx_core.validation.added import YES
 from scx_core.validation.baselines import BASELINES
 from scx_core.validation.claim import Claim
-from scx_core.validation.intervals import UNKNOWN, wilson
 from scx_core.validation.result import Validation
 
 

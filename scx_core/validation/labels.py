@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from scx_core.intervals import Interval, bootstrap, wilson
 from scx_core.language import Language, predicted, replaced_mlps, score_labels
 from scx_core.language.taps import Stand_in
-from scx_core.validation.intervals import Interval, bootstrap, wilson
 from scx_core.validation.result import Confusion
 from scx_core.validation.texts import Texts
 

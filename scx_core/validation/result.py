@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from scx_core.intervals import Interval
 from scx_core.transcoders import Form
-from scx_core.validation.intervals import Interval
 
 FORMAT = 2  # of validation.json: 1 had no baselines and no intervals
 

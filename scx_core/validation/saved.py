@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.errors import ScxError
+from scx_core.intervals import Interval
 from scx_core.runs import read_json
-from scx_core.validation.intervals import Interval
 from scx_core.validation.result import (
     Added,
     BaselineRow,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from scx_core.intervals import Interval
 from scx_core.validation.added import NO, YES
 from scx_core.validation.baselines import BASELINES
-from scx_core.validation.intervals import Interval
 from scx_core.validation.result import Caution, LayerRow, Validation
 
 # The seed paper's own figures (arXiv 2509.14723, C2S-Pythia-410m on the heart atlas), to show beside ours.

@@ -2,7 +2,7 @@
 
 Its attention patterns are a plain mean, so whatever combines genes lies in the MLPs: a model that may learn
 its patterns does these rules in them, and linear maps then stand in for its MLPs without a loss (measured:
-0.998 of the CE, all labels the same). A fifth rule, A or B but not both, was not learned within 56,000
+0.998 of the CE, all labels the same). A fifth rule, A or B but not both, was not learned within 48,000
 readings of 8,000 cells: the model took the passenger's 80%.
 """
 

@@ -68,7 +68,7 @@ Active = Pairs | Matrix
 
 
 def pairs_above(pre_NF: torch.Tensor, level: float | torch.Tensor) -> Pairs:
-    """The entries above a level ≥ 0, or above one of each unit [F]."""
+    """The entries above a level, or above one of each unit [F]."""
     place_E, value_E = above(pre_NF, level)
     token_E = place_E // pre_NF.shape[1]
     return Pairs(token_E, place_E - token_E * pre_NF.shape[1], value_E, *pre_NF.shape)

@@ -49,7 +49,7 @@ class _Sums:
 
     def __init__(self, n_a: int, n_b: int, n_genes: int) -> None:
         self.cross = [np.zeros((n_a, n_b), dtype=np.float32) for _ in range(3)]
-        self.sides = [[np.zeros(n) for _ in range(3)] for n in (n_a, n_b)]  # Σ z, Σ z², places where z > 0
+        self.sides = [[np.zeros(n) for _ in range(3)] for n in (n_a, n_b)]  # Σ z, Σ z², places where z ≠ 0
         self.genes = [np.zeros((n, n_genes), dtype=np.float32) for n in (n_a, n_b)]
         self.tokens_G = np.zeros(n_genes)
         self.n = 0

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from scx_core.atlas.places import ACTIVATIONS, GENES
-from scx_core.validation.streams import LIVE_LOG10
+from scx_core.metrics import LIVE_LOG10
 
 DEAD, PROMPT, GENE, SPELLING, FAMILY = "dead", "prompt", "gene", "spelling", "family"
 SET, TYPE, POSITION, POLYSEMANTIC = "gene set", "cell type", "position", "polysemantic"

@@ -13,6 +13,7 @@ from scx_core.atlas.active import Active, Matrix, Pairs, pairs_above
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.weights import neuron_writes
+from scx_core.metrics import active
 from scx_core.transcoders import CrossLayerSet, TranscoderSet
 from scx_core.transcoders.fit import check_set
 from scx_core.transcoders.sparse import select_tokens
@@ -30,7 +31,7 @@ class MlpAt(NamedTuple):
 
 
 class UnitSource(Protocol):
-    """What the atlas needs to know of its units. Activations are ≥ 0; 0 is "not active".
+    """What the atlas needs to know of its units. Activations are sizes, |z|; 0 is "not active".
 
     `wants_neurons`: `read` needs `neurons_BTH`. `fingerprint` identifies the weights.
     """
@@ -97,13 +98,25 @@ class CoderUnits:
         if coder.kind == "topk":
             found = select_tokens(pre_NF, min(coder.k or 0, self.n_units))
             return Pairs(found.pattern.token_N, found.pattern.feature_N, found.value_N, *pre_NF.shape)
-        return pairs_above(pre_NF, 0.0 if coder.threshold_F is None else coder.threshold_F.clamp(min=0))
+        if coder.threshold_F is None:
+            return pairs_above(pre_NF, 0.0)
+        found = pairs_above(pre_NF, coder.threshold_F)
+        return found if bool((coder.threshold_F >= 0).all()) else _sizes(found)
 
     def writes(self, layer: int) -> torch.Tensor:
         """W_dec [F, d]; of a cross-layer set the sum over the layers written to, as the residual stream has
         it in the end."""
         W_Fd = self._set.layers[layer].W_dec_Fd
         return W_Fd + self._set.cross[layer].sum(0) if isinstance(self._set, CrossLayerSet) else W_Fd
+
+
+def _sizes(found: Pairs) -> Pairs:
+    """The active pairs and how large they are. A threshold below 0 lets negative activations through; what
+    is exactly 0 is not active."""
+    on_E = active(found.value_E)
+    return Pairs(
+        found.token_E[on_E], found.unit_E[on_E], found.value_E[on_E].abs(), found.n_tokens, found.n_units
+    )
 
 
 class NeuronUnits:

@@ -34,6 +34,7 @@ from scx_core.language import (
 from scx_core.language.recipe import RecipeConfig
 from scx_core.language.taps import Stand_in
 from scx_core.language.training import train_model
+from scx_core.metrics import Spread, agreement, ce_recovered, fvu
 from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.validation.baselines import Affine, LinearSums
@@ -105,7 +106,7 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
     sums, guesses = dict.fromkeys(ways, 0.0), {name: [] for name in ways}
     truth: list[str] = []
     n_tokens = 0
-    error_L, spread = np.zeros(len(layers)), [[] for _ in layers]
+    error_L, spread_L = np.zeros(len(layers)), [Spread() for _ in layers]
     lead = answer_form(lm, table).lead
     for texts in _texts(lm, table, rows):
         truth += texts.labels
@@ -114,33 +115,31 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
             with captured_mlps(lm) as io:
                 hidden_Nd = hidden_states(lm, texts, stand_ins)
             if name == "original":
-                _linear_error(io, texts, linear, error_L, spread)
+                _linear_error(io, texts, linear, error_L, spread_L)
             ((ce_N, _),) = token_losses(lm, [hidden_Nd], texts.target_N, hidden_Nd)
             sums[name] += float(ce_N.sum())
             with replaced_mlps(lm, stand_ins):
                 scores_BK = score_labels(lm, texts.cells, lm.labels, lead, batch=BATCH)
             guesses[name] += predicted(scores_BK, lm.labels)
     ce = {name: total / n_tokens for name, total in sums.items()}
-    whole = ce["zero"] - ce["original"]
     said = {name: np.array(found) for name, found in guesses.items()}
-    spread_L = [float(torch.cat(part).var(0, correction=0).sum() * n_tokens) for part in spread]
     return Judged(
         n=len(truth),
         tokens=n_tokens / len(truth),
         ce=ce,
-        recovered={name: (ce["zero"] - value) / whole for name, value in ce.items()},
-        accuracy={name: float((found == np.array(truth)).mean()) for name, found in said.items()},
-        agreement={name: float((found == said["original"]).mean()) for name, found in said.items()},
-        fvu=tuple(float(e / s) for e, s in zip(error_L, spread_L, strict=True)),
+        recovered={name: ce_recovered(ce["zero"], value, ce["original"]) for name, value in ce.items()},
+        accuracy={name: agreement(found, truth) for name, found in said.items()},
+        agreement={name: agreement(found, said["original"]) for name, found in said.items()},
+        fvu=tuple(float(fvu(e, s.squares)) for e, s in zip(error_L, spread_L, strict=True)),
     )
 
 
-def _linear_error(io, texts: Texts, linear, error_L: np.ndarray, spread: list[list[torch.Tensor]]) -> None:
+def _linear_error(io, texts: Texts, linear, error_L: np.ndarray, spread_L: Sequence[Spread]) -> None:
     real_BT = texts.real_BT.bool()
     for k, (x_BTd, y_BTd) in enumerate(zip(io.inputs, io.outputs, strict=True)):
         y_Nd = y_BTd[real_BT].double()
         error_L[k] += float((linear[k](x_BTd[real_BT]).double() - y_Nd).square().sum())
-        spread[k].append(y_Nd)
+        spread_L[k].add(y_Nd)
 
 
 def choosing_split(table: CellTable, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ NEAR = 20  # so many of the nearest by mass are drawn from
 
 @torch.no_grad()
 def activation_mass(problem: KeptProblem) -> np.ndarray:
-    """Sum of every candidate's activation over the cells of a problem in the original model, float64 [X]."""
+    """Sum over a problem's cells of each candidate's |activation| in the original model, float64 [X]."""
     tried = problem.tried
     ids_BT, mask_BT = tried.prompts.ids_BT, tried.prompts.mask_BT
     mass = np.zeros(problem.shape)
@@ -28,7 +28,7 @@ def activation_mass(problem: KeptProblem) -> np.ndarray:
         inputs = mlp_io(tried.lm, ids_BT[some], mask_BT[some]).inputs
         for layer, (coder, x_BTd) in enumerate(zip(tried.coders.layers, inputs, strict=True)):
             z_BTF = coder.encode(x_BTd) * mask_BT[some, :, None]
-            mass[layer] += z_BTF.sum(0 if len(problem.shape) == 3 else (0, 1)).double().cpu().numpy()
+            mass[layer] += z_BTF.abs().sum(0 if len(problem.shape) == 3 else (0, 1)).double().cpu().numpy()
     return mass.ravel()
 
 

@@ -16,6 +16,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language
+from scx_core.metrics import fvu, l0, squares_about_mean
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.distributed import ALONE
@@ -174,9 +175,9 @@ class CrossSession(Session):
         if trainee.cfg.kind != "relu" and level is None:
             level = sums.cut
         trainee.remember(sums.fires_F, step.n, level, k)
-        variance = (y_Td - y_Td.mean(0)).square().sum()
-        fvu, l0 = missing[0].square().sum() / variance, float(sums.fires_F.sum()) / step.n
-        return Report(torch.tensor(sums.loss), sums.loss, float(fvu), l0, float(dead_F.float().mean()))
+        unexplained = float(fvu(missing[0].square().sum(), squares_about_mean(y_Td)))
+        l0_here, dead = l0(sums.fires_F, step.n), float(dead_F.float().mean())
+        return Report(torch.tensor(sums.loss), sums.loss, unexplained, l0_here, dead)
 
     def coders(self, cuts: Sequence[float | None] | None = None) -> CrossLayerSet:
         """The set as it is now, for raw activations, gated as `Trainee.folded` says."""

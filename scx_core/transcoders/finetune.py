@@ -17,6 +17,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
+from scx_core.metrics import fvu, kl_divergence, squares_about_mean, squares_from_sums
 from scx_core.transcoders.cross_layer import CROSS
 from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.micro import Micro
@@ -183,17 +184,16 @@ class FineTune:
         target_NV = io.logits_BTV[:, :-1][keep_BT].float().log_softmax(-1)
         weight_N = _weights_of_next(real_BT, weight_T)[keep_BT]
         inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
-        squares = [_squares(y_Td) for y_Td in outputs] if whole is None else whole.squares
+        squares = [squares_about_mean(y_Td) for y_Td in outputs] if whole is None else whole.squares
         weight = weight_N.sum() if whole is None else whole.weight
         with torch.enable_grad():
             coders = self.coders()
             with replaced_mlps(self.lm, coders.stand_ins()):
                 coded_NV = forward(self.lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
-            kl_N = (target_NV.exp() * (target_NV - coded_NV)).sum(-1)
-            kl = (weight_N * kl_N).sum() / weight
+            kl = (weight_N * kl_divergence(target_NV, coded_NV)).sum() / weight
             coded = zip(coders.coded(inputs, outputs), outputs, squares, strict=True)
-            fvu = torch.stack([(y_Td - guess_Td).square().sum() / of for (_, guess_Td), y_Td, of in coded])
-            return _Losses(kl, fvu.mean(), int(real_BT.sum()))
+            each = [fvu((y_Td - guess_Td).square().sum(), of) for (_, guess_Td), y_Td, of in coded]
+            return _Losses(kl, torch.stack(each).mean(), int(real_BT.sum()))
 
     def _in_parts(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> TuneReport:
         """Gradients of the whole batch, `size` cells at a time."""
@@ -258,7 +258,7 @@ def _whole(sums: torch.Tensor, layers: int) -> _Whole:
     """From the sums of a whole batch."""
     weight, tokens = sums[0].float(), sums[1]
     per_layer = sums[2:].view(layers, -1)
-    squares = per_layer[:, -1] - per_layer[:, :-1].square().sum(1) / tokens
+    squares = squares_from_sums(tokens, per_layer[:, :-1], per_layer[:, -1])
     return _Whole(weight, list(squares.float()))
 
 
@@ -271,10 +271,6 @@ def _weights_of_next(real_BT: torch.Tensor, weight_T: torch.Tensor) -> torch.Ten
     weight_BT = torch.zeros(real_BT.shape, device=real_BT.device)
     weight_BT[real_BT] = weight_T
     return weight_BT[:, :-1]
-
-
-def _squares(y_Td: torch.Tensor) -> torch.Tensor:
-    return (y_Td - y_Td.mean(0)).square().sum()
 
 
 def _balanced(kl: torch.Tensor, fvu: torch.Tensor) -> torch.Tensor:

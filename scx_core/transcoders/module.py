@@ -15,6 +15,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language.products import linear
 from scx_core.language.taps import OnOutput, Stand_in
+from scx_core.metrics import active
 
 Kind = Literal["relu", "topk", "jumprelu"]
 Reads = Literal["input", "output"]
@@ -24,7 +25,7 @@ FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, 
 
 
 class Active(NamedTuple):
-    """The active features of some tokens, sorted by position, then feature. Values are > 0."""
+    """The active features of some tokens, sorted by position, then feature. Values are ≠ 0."""
 
     position_N: torch.Tensor
     feature_N: torch.Tensor
@@ -107,11 +108,12 @@ class Transcoder:
         return torch.zeros_like(pre_TF).scatter(-1, top.indices, top.values.relu())
 
     def fires(self, pre_TF: torch.Tensor) -> torch.Tensor:
-        """Which features are active at these pre-activations, bool [..., F]."""
+        """Which features are active at these pre-activations, bool [..., F]: `active(gate(pre))`, without the
+        product where that is all that the gate does."""
         if self.kind == "jumprelu":
             assert self.threshold_F is not None  # checked when it was made
             return (pre_TF > self.threshold_F) & (pre_TF != 0)
-        return (pre_TF if self.kind == "relu" else self.gate(pre_TF)) > 0
+        return pre_TF > 0 if self.kind == "relu" else active(self.gate(pre_TF))
 
     def encode(self, x_Td: torch.Tensor) -> torch.Tensor:
         """Feature activations z [..., F], most of them 0."""

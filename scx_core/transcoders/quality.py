@@ -14,6 +14,16 @@ import torch
 
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.language.taps import Stand_in
+from scx_core.metrics import (
+    active,
+    ce_recovered,
+    cross_entropy,
+    dead,
+    fvu,
+    kl_divergence,
+    l0,
+    squares_from_sums,
+)
 from scx_core.transcoders.distributed import ALONE, Team
 from scx_core.transcoders.micro import Micro
 from scx_core.transcoders.module import TranscoderSet
@@ -37,7 +47,7 @@ class Spliced(NamedTuple):
     @property
     def ce_recovered(self) -> float:
         """(CE_zero − CE_transcoder) / (CE_zero − CE_orig), never clipped."""
-        return (self.ce_zero - self.ce_transcoder) / (self.ce_zero - self.ce_orig)
+        return float(ce_recovered(self.ce_zero, self.ce_transcoder, self.ce_orig))
 
 
 class LayerSums(NamedTuple):
@@ -77,14 +87,14 @@ def spliced(
         batch = texts.batch(lm, mine[part])
         # With padding on the left, a real token always has a real next one.
         keep_BT = batch.mask_BT[:, :-1].bool()
-        next_N = batch.ids_BT[:, 1:][keep_BT][:, None]
+        next_N = batch.ids_BT[:, 1:][keep_BT]
         orig_NV = _log_probs(lm, batch, keep_BT, {})
-        sums = [-orig_NV.gather(1, next_N).sum()]
+        sums = [cross_entropy(orig_NV, next_N).sum()]
         coded_NV = _log_probs(lm, batch, keep_BT, stand_ins)
-        sums.append(-coded_NV.gather(1, next_N).sum())
-        kl = (orig_NV.exp() * (orig_NV - coded_NV)).sum()
+        sums.append(cross_entropy(coded_NV, next_N).sum())
+        kl = kl_divergence(orig_NV, coded_NV).sum()
         del orig_NV, coded_NV
-        sums.append(-_log_probs(lm, batch, keep_BT, zeros).gather(1, next_N).sum())
+        sums.append(cross_entropy(_log_probs(lm, batch, keep_BT, zeros), next_N).sum())
         return torch.tensor([*torch.stack([*sums, kl]).tolist(), len(next_N)], dtype=torch.float64)
 
     for mine in team.rounds(list(cells), CELLS_AT_ONCE):
@@ -107,9 +117,9 @@ def layer_sums(
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
     and `team` as in `spliced`."""
     n, micro = len(coders.layers), Micro()
-    error, square, active = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
-    mean = torch.zeros(n, coders.width, dtype=torch.float64)
-    fired = torch.zeros(n, coders.n_features, dtype=torch.bool)
+    error, square = (torch.zeros(n, dtype=torch.float64) for _ in range(2))
+    total = torch.zeros(n, coders.width, dtype=torch.float64)
+    fires = torch.zeros(n, coders.n_features, dtype=torch.int64)
     count = torch.zeros((), dtype=torch.int64)
 
     def measured(mine: Cells, part: slice) -> tuple[list[list[torch.Tensor]], int]:
@@ -119,25 +129,25 @@ def layer_sums(
         rows = []
         for (z_TF, guess_Td), y_Td in zip(coders.coded(inputs, outputs), outputs, strict=True):
             squares = [(y_Td - guess_Td).double().square().sum(), y_Td.double().square().sum()]
-            on_TF = z_TF > 0
-            rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), on_TF.sum(), on_TF.any(0))])
+            rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), active(z_TF).sum(0))])
         return rows, int(real.sum())
 
     for mine in team.rounds(list(cells), CELLS_AT_ONCE):
         for rows, tokens in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
-            for i, (error_here, square_here, sum_d, active_here, fired_F) in enumerate(rows):
+            for i, (error_here, square_here, sum_d, fires_F) in enumerate(rows):
                 error[i] += error_here
                 square[i] += square_here
-                mean[i] += sum_d
-                active[i] += active_here
-                fired[i] |= fired_F
+                total[i] += sum_d
+                fires[i] += fires_F
             count += tokens
         between()
-    for sums in (error, square, active, mean, count):
+    for sums in (error, square, total, fires, count):
         team.total(sums)
-    variance = square - mean.square().sum(1) / count
-    dead = 1 - (team.total(fired.int()) > 0).double().mean(1)
-    return [LayerSums(*row) for row in torch.stack([error / variance, active / count, dead], 1).tolist()]
+    unexplained = fvu(error, squares_from_sums(count, total, square)).tolist()
+    return [
+        LayerSums(share, l0(fires_F, count), float(dead(fires_F).double().mean()))
+        for share, fires_F in zip(unexplained, fires, strict=True)
+    ]
 
 
 def held_out_metrics(

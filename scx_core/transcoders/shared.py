@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from scx_core.language import linear
+from scx_core.metrics import fvu, l0, squares_from_sums
 from scx_core.transcoders.distributed import Team
 from scx_core.transcoders.micro import Micro, slices
 from scx_core.transcoders.phases import phase
@@ -91,9 +92,8 @@ class SharedStep:
         if trainee.cfg.kind != "relu":  # it has none
             level = cut if level is None else level
         trainee.remember(fires_F, n, level, k)
-        variance = y_square - float(y_sum_d.square().sum()) / n
-        l0 = float(fires_F.sum()) / n
-        return Report(torch.tensor(loss), loss, square / variance, l0, float(dead_F.float().mean()))
+        unexplained = float(fvu(square, squares_from_sums(n, y_sum_d, y_square)))
+        return Report(torch.tensor(loss), loss, unexplained, l0(fires_F, n), float(dead_F.float().mean()))
 
     def _gradients(
         self,

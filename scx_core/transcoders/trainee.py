@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from scx_core.language import linear
+from scx_core.metrics import active, fvu, l0, squares_about_mean
 from scx_core.transcoders.config import TrainConfig, TranscoderConfig
 from scx_core.transcoders.first import first_weights, normalised
 from scx_core.transcoders.jump import Count, Jump, follow
@@ -139,11 +140,9 @@ class Trainee:
             objective = loss + self.train.revive * revival_loss(x_Td, missing_TD, *rows)
         self.remember(fires_F, len(x_Td), cut, k)
         with torch.no_grad():
-            fvu = _sum_of_squares(error_Td) / (
-                _sum_of_squares(y_Td) - len(y_Td) * _sum_of_squares(y_Td.mean(0))
-            )
+            unexplained = float(fvu(_sum_of_squares(error_Td), squares_about_mean(y_Td)))
         return Report(
-            objective, loss.item(), float(fvu), float(fires_F.sum()) / len(x_Td), float(dead_F.float().mean())
+            objective, loss.item(), unexplained, l0(fires_F, len(x_Td)), float(dead_F.float().mean())
         )
 
     def coded(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, level: float | None = None) -> Coded:
@@ -166,7 +165,7 @@ class Trainee:
             with phase("decode"):
                 code_Td = z_TF @ w["W_dec"]
             penalty = self.memory.get("penalty", self.cfg.penalty) * amount
-            fires_F = (z_TF.detach() > 0).sum(0)
+            fires_F = active(z_TF.detach()).sum(0)
         else:
             with phase("select"):
                 chosen = self.select(pre_TF, k) if level is None else select_above(pre_TF, level)
@@ -193,7 +192,7 @@ class Trainee:
                 before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut
             )
         if self.cfg.controlled:
-            follow(self.memory, float(fires_F.sum()) / n_tokens, k, self.weights.get("log_threshold"))
+            follow(self.memory, l0(fires_F, n_tokens), k, self.weights.get("log_threshold"))
 
     def _penalised(self, pre_TF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float | None]:
         """Activations; what is penalised of them: their sum a token (relu) or their number (jumprelu); the

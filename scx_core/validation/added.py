@@ -11,10 +11,11 @@ import numpy as np
 
 from scx_core.cells import CellTable
 from scx_core.intervals import UNKNOWN, Interval, bootstrap
+from scx_core.metrics import ce_recovered
 from scx_core.validation.baselines import BASELINES, FEATURES_MEAN
 from scx_core.validation.labels import TRANSCODER, Answers, balanced, difference, share
 from scx_core.validation.measure import Losses
-from scx_core.validation.result import Added, BaselineRow, recovered
+from scx_core.validation.result import Added, BaselineRow
 
 # When features are needed. Judgements, as thresholds are; what is measured stands beside them.
 WELL = 0.95  # a stand-in without features that recovers this share of the loss does nearly as well, ...
@@ -44,7 +45,7 @@ def intervals_of(
     spent = np.stack([zero_C, own_C, orig_C], 1)
     kl = np.stack([losses.cells_C(f"{name} kl"), tokens_C], 1)
     return {
-        "ce_recovered": bootstrap(spent, lambda t: (t[:, 0] - t[:, 1]) / (t[:, 0] - t[:, 2]), groups_C),
+        "ce_recovered": bootstrap(spent, lambda t: ce_recovered(*t.T), groups_C),
         "kl": bootstrap(kl, lambda t: t[:, 0] / t[:, 1], groups_C),
         "label_accuracy": share(answers.right_C(name))[1],
         "label_agreement": share(answers.kept_C(name))[1],
@@ -60,10 +61,10 @@ def baseline_row(key: str, losses: Losses, answers: Answers, groups_C: np.ndarra
         key=key,
         name=BASELINES[key],
         ce=ce,
-        ce_recovered=recovered(losses.ce["zero"].total, ce, losses.ce["orig"].total),
+        ce_recovered=ce_recovered(losses.ce["zero"].total, ce, losses.ce["orig"].total),
         kl=losses.kl[key].total,
-        label_accuracy=float(answers.right_C(key).mean()),
-        label_agreement=float(answers.kept_C(key).mean()),
+        label_accuracy=answers.accuracy(key),
+        label_agreement=answers.agreement(key),
         balanced_accuracy=figure,
         intervals=intervals,
     )
@@ -76,22 +77,20 @@ def added_by_features(
     best = min(rows, key=lambda row: row.ce)
     by_labels = max(rows, key=lambda row: row.label_agreement)
     left = losses.ce[best.key].total - losses.ce["orig"].total
-    won = losses.ce[best.key].total - losses.ce["transcoder"].total
+    won = ce_recovered(*(losses.ce[key].total for key in (best.key, "transcoder", "orig")))
     spent = np.stack([losses.cells_C(key) for key in (best.key, "transcoder", "orig")], 1)
     gain, gain_interval = difference(answers.kept_C(TRANSCODER), answers.kept_C(by_labels.key), groups_C)
     lost, lost_interval = difference(answers.right_C(TRANSCODER), answers.right_C(FEATURES_MEAN), groups_C)
     found = Added(
         best=best.key,
         ce_recovered=best.ce_recovered,
-        won_back=won / left if left > 0 else float("nan"),
-        won_back_interval=bootstrap(spent, lambda t: (t[:, 0] - t[:, 1]) / (t[:, 0] - t[:, 2]), groups_C)
-        if left > 0
-        else UNKNOWN,
+        won_back=won if left > 0 else float("nan"),
+        won_back_interval=bootstrap(spent, lambda t: ce_recovered(*t.T), groups_C) if left > 0 else UNKNOWN,
         labels_by=by_labels.key,
         agreement=by_labels.label_agreement,
         agreement_gain=gain,
         agreement_gain_interval=gain_interval,
-        accuracy_at_mean=float(answers.right_C(FEATURES_MEAN).mean()),
+        accuracy_at_mean=answers.accuracy(FEATURES_MEAN),
         accuracy_gain=lost,
         accuracy_gain_interval=lost_interval,
         needed="",

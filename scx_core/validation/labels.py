@@ -12,6 +12,7 @@ import numpy as np
 from scx_core.intervals import Interval, bootstrap, wilson
 from scx_core.language import Language, predicted, replaced_mlps, score_labels
 from scx_core.language.taps import Stand_in
+from scx_core.metrics import agreement
 from scx_core.validation.result import Confusion
 from scx_core.validation.texts import Texts
 
@@ -52,6 +53,14 @@ class Answers:
     def kept_C(self, name: str) -> np.ndarray:
         """Whether each cell has the label that the original model gives it."""
         return self.said_C(name) == self.said_C(ORIGINAL)
+
+    def accuracy(self, name: str) -> float:
+        """Share of the cells that are named rightly."""
+        return agreement(self.said_C(name), self.truth_C)
+
+    def agreement(self, name: str) -> float:
+        """Share of the cells that keep the original model's label."""
+        return agreement(self.said_C(name), self.said_C(ORIGINAL))
 
     @property
     def confusion(self) -> Confusion:

@@ -11,6 +11,7 @@ import torch
 
 from scx_core.language import Language, positions, replaced_mlps
 from scx_core.language.taps import Stand_in
+from scx_core.metrics import cross_entropy, kl_divergence
 from scx_core.validation.texts import Texts
 
 # Logits that exist at a time: 32 MB in float32, in up to four copies.
@@ -57,6 +58,6 @@ def token_losses(
         weight_NV = other_NV.exp()
         for k, hidden_Nd in enumerate(hidden_KNd):
             own_NV = _log_probs(lm, hidden_Nd[chunk])
-            ce_KN[k, chunk] = -own_NV.gather(1, target_N[chunk, None])[:, 0].double()
-            kl_KN[k, chunk] = torch.sub(other_NV, own_NV, out=own_NV).mul_(weight_NV).sum(-1).double()
+            ce_KN[k, chunk] = cross_entropy(own_NV, target_N[chunk]).double()
+            kl_KN[k, chunk] = kl_divergence(other_NV, own_NV, weight_NV, out=own_NV).double()
     return zip(ce_KN, kl_KN, strict=True)

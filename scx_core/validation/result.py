@@ -182,11 +182,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def recovered(ce_zero: float, ce_transcoder: float, ce_orig: float) -> float:
-    """Share of the loss that a stand-in wins back, `(zero − transcoder) / (zero − original)` (method §3).
-
-    1 is perfect, 0 as bad as no MLP, negative worse; nan when removing the MLPs changes nothing.
-    """
-    return (ce_zero - ce_transcoder) / (ce_zero - ce_orig) if ce_zero != ce_orig else float("nan")

@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from scx_core.metrics import Spread, active, dead, fvu, live
 from scx_core.sentences import GENE, PROMPT, TOKEN_CLASSES
-
-# The ancestor's rule: a feature lives when log10 of its firing frequency is above this.
-LIVE_LOG10 = -4.0
 
 
 class ClassMeans:
@@ -36,29 +34,6 @@ class ClassMeans:
     def of(self, kind: int) -> float:
         """Mean over one class; nan when it is empty."""
         return float(self.sum_C[kind] / self.count_C[kind]) if self.count_C[kind] else float("nan")
-
-
-class Spread:
-    """Mean vector and summed squared distance from it, by merging batches (Chan et al. 1983).
-
-    Sums of squares minus squared sums would lose all digits where the mean is far from 0.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean_d: torch.Tensor | float = 0.0
-        self.squares = 0.0
-
-    def add(self, y_Nd: torch.Tensor) -> None:
-        """Take in one batch."""
-        y_Nd = y_Nd.double()
-        n, mean_d = len(y_Nd), y_Nd.mean(0)
-        total = self.count + n
-        apart_d = mean_d - self.mean_d
-        self.squares += float((y_Nd - mean_d).square().sum())
-        self.squares += float(apart_d.square().sum()) * self.count * n / total
-        self.mean_d = self.mean_d + apart_d * (n / total)
-        self.count = total
 
 
 class LayerStream:
@@ -86,7 +61,7 @@ class LayerStream:
         """
         self.spread.add(y_Nd)
         self.error += float((y_Nd.double() - guess_Nd.double()).square().sum())
-        active_NF = z_NF != 0
+        active_NF = active(z_NF)
         self.l0.add(active_NF.sum(1), class_N)
         self.fired_F = self.fired_F + active_NF.sum(0)
         kinds_NC = torch.nn.functional.one_hot(class_N, len(TOKEN_CLASSES)).to(z_NF.dtype) * ~first_N[:, None]
@@ -95,17 +70,17 @@ class LayerStream:
     @property
     def fvu(self) -> float:
         """Σ‖y−ŷ‖² / Σ‖y−ȳ‖² over the whole set; nan when the outputs never vary."""
-        return self.error / self.spread.squares if self.spread.squares > 0 else float("nan")
+        return float(fvu(self.error, self.spread.squares))
 
     @property
     def dead_F(self) -> np.ndarray:
         """Features that were never active, bool [F]."""
-        return (torch.as_tensor(self.fired_F) == 0).cpu().numpy()
+        return dead(torch.as_tensor(self.fired_F)).cpu().numpy()
 
     @property
     def live_F(self) -> np.ndarray:
-        """Features whose firing frequency is above 10^`LIVE_LOG10`, bool [F]."""
-        return (torch.as_tensor(self.fired_F) > 10.0**LIVE_LOG10 * self.spread.count).cpu().numpy()
+        """Features that are active more often than once in 10,000 tokens, bool [F]."""
+        return live(torch.as_tensor(self.fired_F), self.spread.count).cpu().numpy()
 
     @property
     def prompt_mass(self) -> float:

@@ -10,6 +10,7 @@ import torch
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language, answer_form, with_answers
+from scx_core.metrics import ce_recovered
 from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
@@ -19,7 +20,7 @@ from scx_core.validation.baselines import FIT_CELLS, FIT_SEED, Rival, rivals
 from scx_core.validation.labels import ORIGINAL, TRANSCODER, Answers, balanced, difference, share
 from scx_core.validation.logistic import logistic_labels
 from scx_core.validation.measure import Losses, add_batch, add_mean_batch
-from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation, recovered
+from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation
 from scx_core.validation.rows import draw_rows
 from scx_core.validation.streams import LayerStream
 from scx_core.validation.texts import batches, candidates_of, check_rows
@@ -164,16 +165,16 @@ def _table(n_cells: int, losses: Losses, layers: list[LayerStream], answers: Ans
         ce_transcoder=ce["transcoder"],
         ce_zero=ce["zero"],
         ce_mean=ce["mean"],
-        ce_recovered=recovered(ce["zero"], ce["transcoder"], ce["orig"]),
+        ce_recovered=ce_recovered(ce["zero"], ce["transcoder"], ce["orig"]),
         kl=losses.kl["transcoder"].total,
         l0=float(np.mean([stream.l0.total for stream in layers])),
         fvu=float(np.mean([stream.fvu for stream in layers])),
         dead=float(dead_LF.mean()),
         live_share=float(live_LF.mean()),
         n_features=dead_LF.shape[1],
-        label_accuracy_orig=float(answers.right_C(ORIGINAL).mean()),
-        label_accuracy_transcoder=float(answers.right_C(TRANSCODER).mean()),
-        label_agreement=float(answers.kept_C(TRANSCODER).mean()),
+        label_accuracy_orig=answers.accuracy(ORIGINAL),
+        label_accuracy_transcoder=answers.accuracy(TRANSCODER),
+        label_agreement=answers.agreement(TRANSCODER),
         per_layer=tuple(_layer_row(k, losses, stream) for k, stream in enumerate(layers)),
         by_token_class={name: _class_row(kind, losses, layers) for kind, name in enumerate(TOKEN_CLASSES)},
         confusion=answers.confusion,
@@ -189,7 +190,7 @@ def _layer_row(k: int, losses: Losses, stream: LayerStream) -> LayerRow:
         ce=ce,
         ce_zero=zero,
         kl=losses.layer_kl[k].total,
-        ce_recovered=recovered(zero, ce, losses.ce["orig"].total),
+        ce_recovered=ce_recovered(zero, ce, losses.ce["orig"].total),
         fvu=stream.fvu,
         l0=stream.l0.total,
         dead=float(stream.dead_F.mean()),
@@ -206,7 +207,7 @@ def _class_row(kind: int, losses: Losses, layers: list[LayerStream]) -> ClassRow
         ce_transcoder=ce["transcoder"],
         ce_zero=ce["zero"],
         ce_mean=ce["mean"],
-        ce_recovered=recovered(ce["zero"], ce["transcoder"], ce["orig"]),
+        ce_recovered=ce_recovered(ce["zero"], ce["transcoder"], ce["orig"]),
         kl=losses.kl["transcoder"].of(kind),
         l0=float(np.mean([stream.l0.of(kind) for stream in layers])),
     )

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scx_core.metrics import Spread
 from scx_core.sentences import ANSWER, GENE, PROMPT
 from scx_core.validation.losses import token_losses
-from scx_core.validation.streams import ClassMeans, LayerStream, Spread
+from scx_core.validation.streams import ClassMeans, LayerStream
 
 
 @given(

@@ -112,8 +112,8 @@ def type_sizes(table: CellTable, most: int = CELLS_A_TYPE) -> dict[str, int]:
 def pooled(parts: Sequence[Moments]) -> Moments:
     """The moments of several groups of cells taken together."""
     n = sum(one.n for one in parts)
-    mean_G = sum(one.n * one.mean_G for one in parts) / max(1, n)
-    square_G = sum((one.n - 1) * one.variance_G + one.n * (one.mean_G - mean_G) ** 2 for one in parts)
+    mean_G = np.sum([one.n * one.mean_G for one in parts], 0) / max(1, n)
+    square_G = np.sum([(one.n - 1) * one.variance_G + one.n * (one.mean_G - mean_G) ** 2 for one in parts], 0)
     return Moments(n, mean_G, square_G / max(1, n - 1))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -36,7 +36,6 @@ from scx_core.language import (
     encode_cells,
     predicted,
     score_answers,
-    score_labels,
     with_answers,
 )
 from scx_core.runs.config import to_dict
@@ -63,6 +62,7 @@ class Tracer:
     rep: Replacement
     labels: list[str]
     names: NameBook | None = None
+    _scores: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def lead(self) -> str:
@@ -75,7 +75,16 @@ class Tracer:
 
     def predict(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The label that the original model finds likeliest for each row."""
-        return predicted(score_labels(self.lm, self.encode(rows), self.labels, self.lead), self.labels)
+        return predicted(self.scores(self.encode(rows)).sum(-1), self.labels)
+
+    def scores(self, cells: Sequence[EncodedCell]) -> np.ndarray:
+        """Log-probability of each token of each label's answer in each cell, [B, K, W] (nats), 0 behind an
+        answer's end; kept, so that a cell is asked once."""
+        new = {cell.ids: cell for cell in cells if cell.ids not in self._scores}
+        if new:
+            answers = list(answers_of(self.lm, self.labels, self.lead).values())
+            self._scores.update(zip(new, score_answers(self.lm, list(new), answers), strict=True))
+        return np.stack([self._scores[cell.ids] for cell in cells])
 
     def plan(
         self,
@@ -98,9 +107,7 @@ class Tracer:
         answer = answer or plan.answer
         if answer not in self.labels:
             return [(plan, None)] * len(cells)
-        answers = list(answers_of(self.lm, self.labels, self.lead).values())
-        # Copies of larger batches' caches fall out of the processor's own cache: half the speed, measured.
-        score_BKW = score_answers(self.lm, [cell.ids for cell in cells], answers, batch=8)
+        score_BKW = self.scores(cells)
         said = predicted(score_BKW.sum(-1), self.labels)
         rivals = [self.labels.index(name) for name in plan.against]
         return [

@@ -69,8 +69,8 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling, tests:
     value_CM3 = np.zeros((len(cells), len(names), 3))
     held_CM = np.zeros((len(cells), len(names)), dtype=bool)
     for c, cell in enumerate(cells):
-        at = [column[name] for name in cell.nodes]
-        value_CM3[c, at], held_CM[c, at] = cell.value_M3, True
+        own = [column[name] for name in cell.nodes]
+        value_CM3[c, own], held_CM[c, own] = cell.value_M3, True
     share_M, mean_M3 = sampling.share(held_CM), np.tensordot(sampling.weight_C, value_CM3, 1)
     effect = sampling.of(value_CM3[:, :, 2])
     p_M, q_M = np.full(len(names), np.nan), np.full(len(names), np.nan)

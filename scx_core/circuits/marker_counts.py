@@ -58,10 +58,10 @@ def marker_counts(
         differential_genes(table, label, n),
         highest_expressed(circuit, n_genes, n),
     )
-    counts = [sum(gene in known.genes for gene in genes) for genes in rankings]
+    own, de, expressed = (sum(gene in known.genes for gene in genes) for genes in rankings)
     sizes = type_sizes(table)
-    own = sizes.pop(label)
-    return MarkerCounts(label, n, len(known.genes), *counts, circuit.n_cells, own, sum(sizes.values()))
+    of_type, others = sizes.pop(label), sum(sizes.values())
+    return MarkerCounts(label, n, len(known.genes), own, de, expressed, circuit.n_cells, of_type, others)
 
 
 def with_marker_counts(circuit: Circuit, table: CellTable, label: str, n_genes: int) -> Circuit:

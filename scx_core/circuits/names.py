@@ -125,7 +125,7 @@ def added_up(tables: Sequence[ByPlace], rows: Sequence[str]) -> ByPlace:
         here = [(r, number[name]) for r, name in enumerate(table.rows) if name in number]
         columns = [*(place[gene] for gene in table.genes), len(genes), len(genes) + 1]
         own, common = np.array(here, dtype=np.int64).reshape(-1, 2).T
-        sum_RP[np.ix_(common, columns)] += table.sum_RP[own]
+        sum_RP[np.ix_(common, np.array(columns))] += table.sum_RP[own]
     return ByPlace(tuple(rows), tuple(genes), sum_RP)
 
 

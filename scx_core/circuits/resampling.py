@@ -62,7 +62,10 @@ class Sampling(NamedTuple):
     @property
     def crossed(self) -> bool:
         """Whether some unit has cells in both groups."""
-        return self.n_groups == 2 and bool(np.intersect1d(*self._units()).size)
+        if self.n_groups != 2:
+            return False
+        first, second = self._units()
+        return bool(np.intersect1d(first, second).size)
 
     def _units(self) -> list[np.ndarray]:
         return [np.unique(self.unit_C[self.group_C == g]) for g in range(self.n_groups)]

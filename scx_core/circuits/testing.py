@@ -167,7 +167,7 @@ def null_split(
     rng, found = np.random.default_rng([seed, 29]), []
     names = np.unique(donors) if donors is not None and any(donors) else np.arange(0)
     for _ in range(splits):
-        if len(names) >= 4:
+        if donors is not None and len(names) >= 4:
             half_C = np.isin(donors, rng.permutation(names)[: len(names) // 2])
         else:
             half_C = np.isin(np.arange(n), rng.permutation(n)[: n // 2])

@@ -19,10 +19,10 @@ from scx_core.circuits import Tracer
 from scx_core.circuits.intervention import target_values
 from scx_core.circuits.target import TargetPlan
 from scx_core.errors import ScxError
-from scx_core.evidence.answer_tree import AnswerTree, answer_tree
 from scx_core.evidence.edits import Editor, Sentence
-from scx_core.evidence.reading import Read, answer_scores, read_edited
+from scx_core.evidence.reading import Read, read_edited
 from scx_core.language import answers_of
+from scx_core.language.answer_tree import AnswerTree, answer_scores, answer_tree
 from scx_core.runs.progress import Progress, silent
 
 SINGLE_WAYS = ("text", "gap")

@@ -23,12 +23,11 @@ import torch
 from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from scx_core.evidence.answer_tree import AnswerTree
 from scx_core.language import Language
+from scx_core.language.answer_tree import VOCABULARY_NUMBERS, AnswerTree, answer_scores, capped, masks
 
 TOKENS = 8192  # of a batch
 ROWS = 64
-VOCABULARY_NUMBERS = 32_000_000  # logits that are held at once
 _WAY = "scx_tree"
 _READ: ContextVar[tuple[int, int] | None] = ContextVar("scx_tree_read", default=None)
 
@@ -160,46 +159,12 @@ def _logits(
         past_key_values=_repeated(kept, shared, n_rows),
         use_cache=True,
     ).last_hidden_state[:, S:]
-    logits_RMV = lm.model.get_output_embeddings()(hidden_RMd)
-    cap = lm.facts.logit_cap
-    return logits_RMV if cap is None else cap * torch.tanh(logits_RMV / cap)
+    return capped(lm, lm.model.get_output_embeddings()(hidden_RMd))
 
 
 def _causal(lm: Language, length: int) -> Any:
     at_1T = torch.arange(length)[None]
     return masks(lm, torch.ones(1, length, length, dtype=torch.bool).tril(), at_1T, at_1T)
-
-
-def masks(lm: Language, sees_RQK: torch.Tensor, at_RQ: torch.Tensor, at_RK: torch.Tensor) -> Any:
-    """What the model adds to its attention scores, from what sees what and where in the text both stand.
-
-    One for each kind of layer where windows slide.
-    """
-    config = lm.model.config
-    window = getattr(config, "sliding_window", None)
-    full = _added(lm, sees_RQK)
-    if not getattr(config, "layer_types", None):
-        return full
-    found = {"full_attention": full}
-    if window:
-        near_RQK = at_RK[:, None, :] > at_RQ[:, :, None] - window
-        found["sliding_attention"] = _added(lm, sees_RQK & near_RQK)
-    return found
-
-
-def _added(lm: Language, sees_RQK: torch.Tensor) -> torch.Tensor:
-    lowest = torch.finfo(torch.float32 if lm.dtype == torch.float64 else lm.dtype).min
-    mask = torch.zeros(sees_RQK.shape, dtype=lm.dtype).masked_fill_(~sees_RQK, lowest)
-    return mask[:, None].to(lm.device)
-
-
-def answer_scores(logits_RMV: torch.Tensor, tree: AnswerTree) -> torch.Tensor:
-    """Log-probability of every whole answer, float64 [R, K]."""
-    logits_RMV = logits_RMV.double()
-    node_E = torch.from_numpy(tree.edge_node_E).to(logits_RMV.device)
-    token_E = torch.from_numpy(tree.edge_token_E).to(logits_RMV.device)
-    step_RE = logits_RMV[:, node_E, token_E] - logits_RMV.logsumexp(-1)[:, node_E]
-    return step_RE @ torch.from_numpy(tree.used_KE).to(logits_RMV.device).T
 
 
 @contextmanager

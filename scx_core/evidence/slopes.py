@@ -16,9 +16,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from scx_core.evidence.answer_tree import AnswerTree
-from scx_core.evidence.reading import masks
 from scx_core.language import Language
+from scx_core.language.answer_tree import AnswerTree, capped, masks
 
 TOKENS = 4096  # of a batch
 _WAY = "scx_held"
@@ -64,9 +63,7 @@ def _tree_logits(lm: Language, x_NTd: torch.Tensor, tree: AnswerTree) -> torch.T
         attention_mask=masks(lm, sees_QQ[None].expand(n, -1, -1), at_Q[None], at_Q[None]),
         use_cache=False,
     ).last_hidden_state[:, T - 1 :]
-    logits_NMV = lm.model.get_output_embeddings()(hidden_NMd)
-    cap = lm.facts.logit_cap
-    return logits_NMV if cap is None else cap * torch.tanh(logits_NMV / cap)
+    return capped(lm, lm.model.get_output_embeddings()(hidden_NMd))
 
 
 @contextmanager

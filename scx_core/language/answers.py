@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from transformers import DynamicCache
 
 from scx_core.errors import ScxError
+from scx_core.language.answer_tree import answer_tree, read_tree, token_scores, tree_batch
 from scx_core.language.load import Language
-from scx_core.language.taps import positions
-from scx_core.sentences import EncodedCell, answer_ids, pad_left
+from scx_core.sentences import EncodedCell, answer_ids
 
-# Upper bound on the key/value cache that is copied for the candidates of a batch.
-CACHE_BYTES = 1_000_000_000
+NODES = 512  # tokens of all answers that stand behind a prompt at once
 
 
 class Decision(NamedTuple):
@@ -121,92 +118,42 @@ def answers_of(lm: Language, labels: Sequence[str], lead: str) -> dict[str, tupl
     return {label: answer_ids(lm.tokenizer, label, lead, end) for label in labels}
 
 
-def _expand(cache, rows: int, times: int):
-    """A copy of a key/value cache with every row repeated `times` times."""
-    new = type(cache)()
-    for i, layer in enumerate(cache.layers):
-        new.update(
-            layer.keys[:rows].repeat_interleave(times, 0), layer.values[:rows].repeat_interleave(times, 0), i
-        )
-    return new
-
-
-@torch.no_grad()
-def _score_batch(
-    lm: Language, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-) -> torch.Tensor:
-    """Log-probability of every token of every answer after every prompt of one batch, [B, K, W]; 0 behind an
-    answer's end. The prompt is read once."""
-    padded = pad_left(prompts, lm.pad_id)
-    ids_BT = torch.from_numpy(padded.ids_BT).to(lm.device)
-    mask_BT = torch.from_numpy(padded.mask_BT).to(lm.device)
-    out = lm.model(
-        input_ids=ids_BT,
-        attention_mask=mask_BT,
-        position_ids=positions(mask_BT),
-        # A cache that the model makes itself forgets what lies outside its sliding windows, and with it the
-        # length that the masks of the candidates need.
-        past_key_values=DynamicCache(),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    first_B = _log_softmax(out.logits[:, -1])
-    n_cells, n_labels, width = len(prompts), len(answers), max(len(a) for a in answers)
-    table_KW = torch.zeros(n_labels, width, dtype=torch.int64, device=lm.device)
-    real_KW = torch.zeros_like(table_KW)
-    for k, answer in enumerate(answers):
-        table_KW[k, : len(answer)] = torch.tensor(answer, device=lm.device)
-        real_KW[k, : len(answer)] = 1
-    ids = table_KW.repeat(n_cells, 1)
-    real = real_KW.repeat(n_cells, 1)
-    mask = torch.cat([mask_BT.repeat_interleave(n_labels, 0), real], 1)
-    later = _log_softmax(
-        lm.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions(mask)[:, -width:],
-            past_key_values=_expand(out.past_key_values, n_cells, n_labels),
-            use_cache=True,
-        ).logits
-    )
-    score = first_B.repeat_interleave(n_labels, 0).gather(1, ids[:, :1])
-    rest = later[:, :-1].gather(2, ids[:, 1:, None])[..., 0] * real[:, 1:]
-    return torch.cat([score, rest], 1).view(n_cells, n_labels, width)
-
-
-def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    """In float32 at least."""
-    return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
-
-
 def score_answers(
-    lm: Language, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], batch: int = 16
+    lm: Language, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], batch: int = 8
 ) -> np.ndarray:
     """Log-probability of each token of each answer after each prompt, float64 [B, K, W] (nats); 0 behind an
     answer's end.
 
-    The prompts of a batch and then the answers are cut into parts so that the copied cache stays below
-    `CACHE_BYTES`.
+    Every prompt is read once with the tree of all answers behind it (answer_tree.py). Many answers are cut
+    into trees of about `NODES` tokens, and each of them reads the prompts anew.
     """
-    width = max(map(len, answers))
-    out = np.zeros((len(prompts), len(answers), width))
-    longest = max(map(len, prompts))
-    facts = lm.facts
-    a_token = 2 * facts.n_layers * facts.n_value_heads * facts.head_width * lm.unembedding.element_size()
-    a_row = a_token * (longest + width)
-    at_once = max(1, CACHE_BYTES // a_row)
-    per_batch = max(1, min(batch, at_once // min(len(answers), at_once)))
-    for start in range(0, len(prompts), per_batch):
-        part = prompts[start : start + per_batch]
-        for k in range(0, len(answers), at_once):
-            found_BKW = _score_batch(lm, part, answers[k : k + at_once]).cpu().numpy()
-            cells, labels, tokens = found_BKW.shape
-            out[start : start + cells, k : k + labels, :tokens] = found_BKW
+    out = np.zeros((len(prompts), len(answers), max(map(len, answers))))
+    for ks in _trees(answers):
+        tree = answer_tree({str(k): answers[k] for k in ks})
+        for start in range(0, len(prompts), batch):
+            read = tree_batch(lm, prompts[start : start + batch], tree)
+            hidden_RMd = read_tree(lm, read)[:, -len(tree.token_M) :]
+            found_RKW = token_scores(lm, hidden_RMd, tree)
+            out[start : start + batch, ks, : found_RKW.shape[2]] = found_RKW
     return out
 
 
+def _trees(answers: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Which answers (numbers) go into a tree together: in their tokens' order, as they share prefixes."""
+    parts: list[list[int]] = [[]]
+    nodes = 0
+    for k in sorted(range(len(answers)), key=lambda k: tuple(answers[k])):
+        shared = _shared_prefix(answers[k], answers[parts[-1][-1]]) if parts[-1] else 0
+        if parts[-1] and nodes + len(answers[k]) - shared > NODES:
+            parts.append([])
+            nodes = shared = 0
+        parts[-1].append(k)
+        nodes += len(answers[k]) - shared
+    return parts
+
+
 def score_labels(
-    lm: Language, cells: Sequence[EncodedCell], labels: Sequence[str], lead: str, batch: int = 16
+    lm: Language, cells: Sequence[EncodedCell], labels: Sequence[str], lead: str, batch: int = 8
 ) -> np.ndarray:
     """Sequence log-probability of each whole answer for each cell, float64 [B, K] (nats)."""
     answers = list(answers_of(lm, labels, lead).values())

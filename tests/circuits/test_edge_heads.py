@@ -61,9 +61,7 @@ def test_the_strongest_edges_are_those_that_heads_carried(tracer, circuit):
     edges, nodes = strongest_edges(circuit, 10_000), {node.id: node for node in circuit.nodes}
     reads = {"target": {branch.position for branch in circuit.target.branches}}
     apart = {
-        (a, b)
-        for a, b in kept_edges(circuit)
-        if nodes[a].position not in reads.get(b, {nodes[b].position})
+        (a, b) for a, b in kept_edges(circuit) if nodes[a].position not in reads.get(b, {nodes[b].position})
     }
     assert edges and set(edges) == apart
     sizes = []

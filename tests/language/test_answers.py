@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scx_core.errors import ScxError
 from scx_core.language import (
     answer_form,
+    answer_tree,
     answers,
     answers_of,
     decision,
@@ -67,9 +68,13 @@ def test_scores_equal_a_slow_direct_computation(tmp_path, model, dtype):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 16])
-@pytest.mark.parametrize("room", [1, 100_000, 10**9])
-def test_batches_and_the_bound_on_the_cache_change_nothing(lm, cells, monkeypatch, batch, room):
-    monkeypatch.setattr(answers, "CACHE_BYTES", room)
+@pytest.mark.parametrize("nodes", [1, 12, 10**9])
+@pytest.mark.parametrize("numbers", [1, 10**9])
+def test_batches_and_the_bounds_on_trees_and_logits_change_nothing(
+    lm, cells, monkeypatch, batch, nodes, numbers
+):
+    monkeypatch.setattr(answers, "NODES", nodes)
+    monkeypatch.setattr(answer_tree, "VOCABULARY_NUMBERS", numbers)
     found = score_labels(lm, cells, LABELS, " ", batch=batch)
     np.testing.assert_allclose(found, slow_scores(lm, cells, LABELS, " "), atol=2e-4)
 

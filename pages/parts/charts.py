@@ -45,7 +45,7 @@ def gene_chart(table: pd.DataFrame) -> None:
             color=alt.Color(
                 "sign:N",
                 scale=alt.Scale(domain=list(signs), range=list(signs.values())),
-                legend=alt.Legend(title=None, orient="top"),
+                legend=alt.Legend(title=None, orient="top", columns=2),
             ),
             tooltip=[
                 alt.Tooltip("gene", title="gene"),

@@ -86,11 +86,11 @@ def figures(found: Validation) -> None:
     )
     with st.container(horizontal=True):
         for name, value, term, paper, digits in rows:
-            parts = [f"paper {number(paper, digits)}"] if paper is not None else []
-            parts += [span(spans[_SPANS[term]])] if _SPANS.get(term) in spans else []
-            st.metric(
-                name, value, " ".join(parts) or None, "off", help=HELP[term], delta_arrow="off", width=_FIGURE
-            )
+            between = span(spans[_SPANS[term]]) if _SPANS.get(term) in spans else None
+            with st.container(width=_FIGURE):
+                st.metric(name, value, between, "off", help=HELP[term], delta_arrow="off")
+                if paper is not None:
+                    st.caption(f"seed paper {number(paper, digits)}")
 
 
 def span(found: Interval, digits: int = 3) -> str:

@@ -40,14 +40,13 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Annotate, and write the new file."""
     from scx_core.atlas import Atlas, Side, annotate
-    from scx_core.atlas.anndata_back import MEAN
+    from scx_core.atlas.anndata_back import MEAN, write_annotated
     from scx_core.cells import CellChoices, open_cells
-    from scx_core.runs.files import replace_atomic
+    from scx_core.runs.files import size_of
 
     wanted = None if args.feature is None else [_feature(word) for word in args.feature]
     columns = [_feature(word) for word in args.obs]
-    if Path(args.data).exists() and args.out.resolve() == Path(args.data).resolve():
-        raise ScxError(f"{args.out} is the file that is read.", "Give the new file another name.")
+    common.check_out(args, args.out, size=size_of(args.data))
     adata = _object(args.data)
     table = open_cells(args.data, from_namespace(CellChoices, args), require_labels=False)
     lm = common.open_language(args)
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     made = annotate(
         adata, side, table, features=wanted, obs=columns, atlas=atlas, progress=common.progress_of(args)
     )
-    replace_atomic(args.out, made.write_h5ad)
+    write_annotated(made, args.out)
     return {"file": str(args.out), "cells": made.n_obs, "features": int(made.obsm[MEAN].shape[1])}
 
 

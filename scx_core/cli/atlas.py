@@ -64,6 +64,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         made = run_job(RunFolder.open(args.run), common.progress_of(args))
         return _said(made)
     cfg = from_namespace(AtlasConfig, args)
+    if args.out is not None:
+        common.check_out(args, args.out, folder=True)
+    if args.report is not None:
+        common.check_out(args, args.report)
+    if args.install:
+        common.check_out(args, args.install, folder=True)
     table, lm = common.open_table(args), common.open_language(args)
     coders = common.open_transcoders(args, lm)
     made = collect(

@@ -16,6 +16,7 @@ from scx_core.runs import (
     runs_root,
     silent,
 )
+from scx_core.runs.files import check_target
 
 if TYPE_CHECKING:
     from scx_core.cells import CellTable
@@ -90,6 +91,20 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="folder of all runs (default: $SCX_RUNS, else runs)",
     )
     group.add_argument("--name", help="name of this run's folder (default: the command and a number)")
+
+
+INPUTS = ("data", "labels_file", "model", "transcoders", "atlas", "circuit", "other_model", "first", "second")
+
+
+def check_out(
+    args: argparse.Namespace, where: Any, *, folder: bool = False, size: int | None = None, **more: Any
+) -> None:
+    """Whether the result can be written to `where`, asked before the work: a place that can be, enough space
+    (`size` bytes, where it is known), and no file or folder that the command reads (`more`: others that it
+    reads than the options say). Raises ScxError."""
+    read = [getattr(args, name, None) for name in INPUTS]
+    read = [one for one in [*read, *more.values()] if isinstance(one, (str, Path)) and str(one)]
+    check_target(where, folder=folder, size=size, inputs=read)
 
 
 def progress_of(args: argparse.Namespace) -> Progress:

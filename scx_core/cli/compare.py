@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.figures import export_comparison
     from scx_core.validation import compare_runs, comparison_provenance, trainings
 
+    if args.out:
+        common.check_out(args, args.out, folder=True)
     runs = trainings(_opened(args)) if not args.run else _asked(args)
     table = compare_runs(runs)
     known = comparison_provenance(runs)

@@ -40,10 +40,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.atlas.naming import name_book
     from scx_core.circuits import read_circuit
     from scx_core.circuits.names import with_names
-    from scx_core.figures import View, export, markers_of
+    from scx_core.figures import View, export, markers_of, one_file
 
     view = from_namespace(View, args)
     formats = [name.strip() for name in args.formats.split(",") if name.strip()]
+    common.check_out(args, args.out, folder=one_file(args.out, formats) is None)
     found = read_circuit(args.circuit) if args.circuit else circuit.consensus(args)
     if args.circuit:
         found = with_names(found, name_book(found.provenance))

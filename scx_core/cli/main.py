@@ -18,6 +18,7 @@ from scx_core.cli import (
     bench,
     circuit,
     claims,
+    common,
     compare,
     connections,
     demo,
@@ -43,7 +44,7 @@ from scx_core.cli import (
 from scx_core.cli.parser import CommandParser
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
-from scx_core.runs.files import to_json_text
+from scx_core.runs.files import full_or_refused, to_json_text
 
 COMMANDS: tuple[ModuleType, ...] = (
     prepare,
@@ -84,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _quieten_libraries()
         args = make_parser().parse_args(argv)
+        if args.json is not None and args.json != "-":
+            common.check_out(args, args.json)
         result = args.command.run(args)
         if args.json is not None and args.json != "-":
             write_json(args.json, result)
@@ -94,12 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ScxError as error:
         print(printable(f"scx: error: {error}"), file=sys.stderr)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output (such as `head`) has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        if (said := full_or_refused(error)) is None:
+            raise
+        print(printable(f"scx: error: {said}"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         print(f"scx: {stopped or 'stopped'}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output (such as `head`) has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     return 0
 
 

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.transcoders import load_set
 
     cfg = from_namespace(MatchConfig, args)
+    if args.out is not None:
+        common.check_out(args, args.out)
     table, lm = common.open_table(args), common.open_language(args)
     other = lm
     if args.other_model is not None:

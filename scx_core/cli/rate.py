@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.figures import table_csv
     from scx_core.runs.files import write_atomic
 
+    if args.what == "export":
+        common.check_out(args, args.out or "ratings.csv")
     atlas = open_atlas(args)
     if args.what == "agreement":
         if args.out is not None:

@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.atlas import EnrichConfig, MarkerColumns, open_gene_sets, with_gene_sets, write_gmt
 
     cfg = from_namespace(EnrichConfig, args)
+    if args.keep is not None:
+        common.check_out(args, args.keep)
     atlas = features.open_atlas(args)
     organism = str(atlas.meta.get("organism") or "Homo sapiens")
     columns = MarkerColumns(args.type_column, args.gene_column)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scx_core.cli import common
 from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
+from scx_core.runs.files import size_of
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +62,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _export(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.transcoders import load_set
-    from scx_core.transcoders.layouts import export_set
+    from scx_core.transcoders.layouts import check_empty, export_set
 
+    check_empty(args.out)
+    source = Path(args.folder) if args.folder else None
+    common.check_out(args, args.out, folder=True, size=size_of(source) if source else None, source=source)
     found = load_set(args.folder or "embedded")
     inputs = _mlp_inputs(args) if args.calibrate is not None else None
     return _described(export_set(found, args.out, args.layout, inputs=inputs), args.layout)
@@ -70,12 +74,12 @@ def _export(args: argparse.Namespace) -> dict[str, Any]:
 
 def _import(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.transcoders import load_set, save_set
-    from scx_core.transcoders.layouts import detect
+    from scx_core.transcoders.layouts import check_empty, detect
 
     layout, out = detect(args.folder), Path(args.out)
+    check_empty(out)
+    common.check_out(args, out, folder=True, size=size_of(args.folder), source=args.folder)
     found = load_set(args.folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ScxError(f"{out} is in use.", "Give a folder that is empty or does not exist yet.")
     saved = save_set(out, found, {"imported_from": {"layout": layout, "fingerprint": found.fingerprint}})
     return _described(saved, layout)
 

@@ -16,6 +16,7 @@ from scx_core.figures.export import (
     export_bytes,
     file_name,
     mime_type,
+    one_file,
     safe_name,
 )
 from scx_core.figures.html import circuit_page, to_pyvis
@@ -53,6 +54,7 @@ __all__ = [
     "markers_of",
     "mime_type",
     "neuronpedia_graph",
+    "one_file",
     "pareto_figure",
     "pareto_picture",
     "provenance_line",

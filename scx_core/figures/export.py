@@ -8,6 +8,7 @@ same bytes.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -101,11 +102,7 @@ def export_bytes(
 
     Raises ScxError for an unknown format.
     """
-    if file_format not in _FORMATS:
-        raise ScxError(
-            f"{file_format!r} is not a format that a circuit can be exported to.",
-            f"Choose among {', '.join(FORMATS)}.",
-        )
+    check_format(file_format)
     job = _Job(circuit, view or View(), markers, shared, labels or {})
     return _FORMATS[file_format].make(job)
 
@@ -127,10 +124,9 @@ def export(
     Everything is made before the first file is written. Raises ScxError for an unknown format or a place
     that cannot be written to.
     """
-    where = Path(where)
-    single = "neuronpedia" if where.name.lower().endswith("neuronpedia.json") else where.suffix.lower()[1:]
-    as_file = single in DEFAULT_FORMATS and not where.is_dir()
-    wanted = {single: where} if as_file else {name: where / file_name(circuit, name) for name in formats}
+    where, formats = Path(where), list(formats)
+    single = one_file(where, formats)
+    wanted = {single: where} if single else {name: where / file_name(circuit, name) for name in formats}
     contents: dict[Path, bytes] = {}
     for name, path in wanted.items():
         contents[path] = export_bytes(circuit, name, view=view, markers=markers, shared=shared, labels=labels)
@@ -141,13 +137,30 @@ def export(
     return list(contents)
 
 
-def file_name(circuit: Circuit, file_format: str) -> str:
-    """A file name for the circuit that every file system takes. Raises ScxError for an unknown format."""
+def one_file(where: Path | str, formats: Iterable[str]) -> str | None:
+    """The format of the one file that `where` names; None for a folder, into which all `formats` go. Raises
+    ScxError for an unknown format: asked before a circuit is traced."""
+    where = Path(where)
+    single = "neuronpedia" if where.name.lower().endswith("neuronpedia.json") else where.suffix.lower()[1:]
+    if single in DEFAULT_FORMATS and not os.path.isdir(where):  # noqa: PTH112 (of a name too long it says no)
+        return single
+    for name in formats:
+        check_format(name)
+    return None
+
+
+def check_format(file_format: str) -> None:
+    """Raises ScxError for an unknown format."""
     if file_format not in _FORMATS:
         raise ScxError(
             f"{file_format!r} is not a format that a circuit can be exported to.",
             f"Choose among {', '.join(FORMATS)}.",
         )
+
+
+def file_name(circuit: Circuit, file_format: str) -> str:
+    """A file name for the circuit that every file system takes. Raises ScxError for an unknown format."""
+    check_format(file_format)
     scope = "one_cell" if circuit.scope == "cell" else f"{circuit.scope}_{circuit.n_cells}_cells"
     return f"{safe_name(words.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
 

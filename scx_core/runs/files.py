@@ -8,18 +8,27 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+import stat
+import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from scx_core.errors import ScxError
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_REFUSED = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.ELOOP, errno.EINVAL, errno.EIO, errno.EBUSY,
+}  # fmt: skip
+# How HDF5, safetensors and Arrow hand an error of the system on, in words only.
+_NUMBER = re.compile(r"(?:errno = |os error |\[errno )(\d+)", re.IGNORECASE)
 _CHUNK = 1 << 20
+_KEPT_OF_NAME = 100  # letters of a file's name that its temporary one ends with: the whole may be too long
 TEMPORARY = ".tmp-"  # prefix of files that are being written; a kill may leave one behind
 
 
@@ -38,11 +47,14 @@ def replace_atomic(
 ) -> None:
     """Let `write` fill a temporary file beside `path`, then give it its name in one step.
 
-    `size` (bytes, where it is known) is for the message. Raises ScxError when the disk is full; the old file
-    and nothing else is left then.
+    `size` (bytes, where it is known) is for the message. A link keeps being one: the file that it leads to is
+    written. What is no file (a pipe, /dev/stdout) gets the bytes, and keeps its name. Raises ScxError when
+    the disk is full or the place cannot be written to; the old file and nothing else is left then.
     """
-    path = Path(path)
-    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name}"
+    path = _led_to(Path(path))
+    if _takes_bytes(path):
+        return _pour(path, write)
+    temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name[-_KEPT_OF_NAME:]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -51,12 +63,120 @@ def replace_atomic(
         _rename(temporary, path)
         if durable:
             _sync_folder(path.parent)
-    except OSError as error:
+    except Exception as error:
         _remove(temporary)  # before the free space is counted
-        _explain(path, error, size)
+        explain(path, error, size)
         raise
     finally:
         _remove(temporary)
+
+
+def _led_to(path: Path) -> Path:
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError, ValueError):  # a circle of links; a name that the system does not take
+        return path
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
+
+
+def _takes_bytes(path: Path) -> bool:
+    """Whether there is something that is neither a file nor a folder: a device, a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _pour(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write elsewhere, then send the bytes to what cannot be replaced."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / f"made{path.suffix}"
+            write(made)
+            with open(made, "rb") as source, open(path, "wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+    except Exception as error:
+        explain(path, error)
+        raise
+
+
+def check_target(
+    path: Path | str, *, folder: bool = False, size: int | None = None, inputs: Iterable[Path | str] = ()
+) -> None:
+    """Whether a file (or with `folder` the files of a folder) can be written there: asked before the work.
+
+    Something is really written beside it, and removed. `size` are the bytes that are needed, where they are
+    known; `inputs` are the files and folders that are read, which must not be written over. Raises ScxError.
+    """
+    if not str(path).strip() or "\0" in str(path):
+        kind = "folder" if folder else "file"
+        raise ScxError(f"{str(path)!r} is no name of a {kind}.", "Give another one.")
+    path = _resolved(Path(path))
+    if os.path.islink(path):  # noqa: PTH114 (of a name that is too long it says no)
+        raise ScxError(f"{path} is a link that leads to itself.", "Give another place.")
+    _check_inputs(path, folder, inputs)
+    if not folder and _takes_bytes(path):
+        return
+    try:
+        there = path.is_dir()
+        if folder and path.exists() and not there:
+            raise ScxError(f"{path} is a file, not a folder.", "Give the name of a folder.")
+        if not folder and there:
+            raise ScxError(f"{path} is a folder, not a file.", "Give the name of a file.")
+        nearest = path if there else path.parent
+        while not os.path.lexists(nearest) and nearest != nearest.parent:
+            nearest = nearest.parent
+        _try(nearest, path)
+    except (OSError, ValueError) as error:
+        explain(path, error)
+        raise ScxError(f"{path} could not be written: {error}.", "Choose another place.") from error
+    if size is not None and shutil.disk_usage(nearest).free < size:
+        raise disk_full(path, size, nearest)
+
+
+def _check_inputs(path: Path, folder: bool, inputs: Iterable[Path | str]) -> None:
+    for one in map(Path, inputs):
+        try:
+            if not one.exists():  # a word such as "embedded", or the id of a model
+                continue
+            here, read = path.resolve(), one.resolve()
+            same = here == read or (path.exists() and path.samefile(one))
+        except (OSError, ValueError, RuntimeError):
+            continue
+        if same and folder and read.is_dir():
+            raise ScxError(f"{path} is the folder that is read.", "Give the new one another name.")
+        if same:
+            raise ScxError(f"{path} is the file that is read.", "Give the new file another name.")
+        if read.is_dir() and read in here.parents and _is_store(read):
+            raise ScxError(f"{path} lies inside of {one}, which is read.", "Choose a place outside of it.")
+
+
+def _is_store(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (".zgroup", "zarr.json"))
+
+
+def _try(nearest: Path, path: Path) -> None:
+    """Write and remove a small file where the first part of `path` would be made; try the names that would
+    be made there on the way. Raises OSError."""
+    trial = nearest / f"{TEMPORARY}{uuid.uuid4().hex[:12]}"
+    try:
+        trial.mkdir()
+        for part in path.relative_to(nearest).parts:  # a name that is too long, or that is not allowed
+            (trial / part).touch()
+            (trial / part).unlink()
+        probe = trial / "probe"
+        probe.write_bytes(b"scx")
+        probe.unlink()
+    finally:
+        if trial.is_dir():
+            shutil.rmtree(trial, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
@@ -64,13 +184,15 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def disk_full(path: Path, size: int | None = None) -> ScxError:
-    """The error for a file of `size` bytes that did not fit: which folder, how much is needed and free."""
+def disk_full(path: Path, size: int | None = None, folder: Path | None = None) -> ScxError:
+    """The error for a file of `size` bytes that did not fit: which folder (default: the file's own), how much
+    is needed and free."""
     room = []
     if size is not None:
         room.append(f"{in_words(size)} are needed")
+    folder = folder or path.parent
     with contextlib.suppress(OSError):
-        room.append(f"{in_words(shutil.disk_usage(path.parent).free)} are free in {path.parent}")
+        room.append(f"{in_words(shutil.disk_usage(folder).free)} are free in {folder}")
     return ScxError(
         f"{path} could not be written: the disk is full or a size limit is reached"
         f"{' (' + ', '.join(room) + ')' if room else ''}.",
@@ -99,13 +221,33 @@ def overwrite(path: Path, text: str) -> bool:
     return True
 
 
-def _explain(path: Path, error: OSError, size: int | None = None) -> None:
-    """Raise ScxError for a failed write that a user can mend."""
-    if error.errno in _FULL:
+def explain(path: Path, error: Exception, size: int | None = None) -> None:
+    """Raise ScxError for a failed write that a user can mend; libraries say in words only what it was."""
+    number = getattr(error, "errno", None)
+    if number is None and (told := _NUMBER.search(str(error))):
+        number = int(told[1])
+    if number in _FULL or "no space left" in str(error).lower():
         raise disk_full(path, size) from error
-    if error.errno in _REFUSED:
+    if number in _REFUSED:
         remedy = "Choose a folder that you may write to."
-        raise ScxError(f"{path} could not be written: {error.strerror}.", remedy) from error
+        if number == errno.ENAMETOOLONG:
+            remedy = "Choose a shorter name."
+        raise ScxError(f"{_short(path)} could not be written: {os.strerror(number)}.", remedy) from error
+
+
+def _short(path: Path) -> str:
+    return str(path) if len(str(path)) <= 300 else f"{str(path)[:120]}…"
+
+
+def full_or_refused(error: OSError) -> ScxError | None:
+    """The one line for an error that only the disk can be blamed for: full, or only to be read; else None."""
+    path = Path(str(error.filename)) if error.filename else Path("A file")
+    if error.errno in _FULL:
+        return disk_full(path) if error.filename else ScxError("The disk is full.", "Free some space.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.ENAMETOOLONG) and error.filename:
+        problem = f"{_short(path)} could not be written or read: {error.strerror}."
+        return ScxError(problem, "Choose a place that you may use.")
+    return None
 
 
 def _sync(path: Path) -> None:
@@ -185,7 +327,7 @@ def append_jsonl(path: Path | str, record: Mapping[str, Any]) -> None:
             _cut_torn_line(file)
             file.write(line)
     except OSError as error:
-        _explain(path, error)
+        explain(path, error)
         raise
 
 
@@ -221,6 +363,13 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ScxError(f"Line {number} of {path} is not valid JSON.", "Remove that line.") from error
     return records
+
+
+def size_of(path: Path | str) -> int:
+    """Bytes of a file, or of all files of a folder; 0 where there is nothing."""
+    path = Path(path)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def sha256_of(path: Path | str) -> str:

@@ -7,6 +7,7 @@ layout cannot hold is refused with what would help: nothing is approximated in s
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from scx_core.transcoders.layouts.parts import RECORD, Layout, Place, read_recor
 from scx_core.transcoders.layouts.thresholds import as_relu, calibrated
 from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet
 
-__all__ = ["LAYOUTS", "detect", "export_set", "import_set", "write_set"]
+__all__ = ["LAYOUTS", "check_empty", "detect", "export_set", "import_set", "write_set"]
 
 LAYOUTS: dict[str, Layout] = {
     module.LAYOUT.name: module.LAYOUT for module in (circuit_tracer, sparsify, saelens)
@@ -81,8 +82,7 @@ def export_set(
     folder = Path(folder)
     if layout not in LAYOUTS:
         raise ScxError(f"There is no layout {layout[:60]!r}.", f"Known: {', '.join(LAYOUTS)}.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ScxError(f"{folder} is in use.", "Give a folder that is empty or does not exist yet.")
+    check_empty(folder)
     layers = _held(transcoders, LAYOUTS[layout], inputs)
     _check_finite(layers)
     meta = {**transcoders.meta, "name": transcoders.meta.get("name") or folder.name, "layout": layout}
@@ -101,6 +101,13 @@ def export_set(
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return import_set(folder)
+
+
+def check_empty(folder: Path | str) -> None:
+    """Raises ScxError for what is there already, unless it is an empty folder."""
+    folder = Path(folder)
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ScxError(f"{folder} is in use.", "Give a folder that is empty or does not exist yet.")
 
 
 def write_set(folder: Path, transcoders: TranscoderSet, layout: str) -> TranscoderSet:

@@ -126,7 +126,7 @@ def embedding_directions(lm: Language, sample: Sample, seed: int) -> DirectionUn
     front of the layer's MLP, less the mean over the tokens."""
     generator = torch.Generator().manual_seed(seed)
     ids = sample.id_n.unique()
-    table_Vd = lm.model.get_input_embeddings().weight[ids]
+    table_Vd = lm.embedding[ids]
     found = []
     for layer, fired_F in enumerate(sample.fired_LF):
         read_Vd = lm.part(layer, "mlp_norm")(table_Vd).float()

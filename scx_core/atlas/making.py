@@ -106,7 +106,7 @@ def baseline_sources(
         f"{RANDOM}{draw}": random_directions(sample, cfg.seed + draw) for draw in range(1, cfg.random + 1)
     }
     found[EMBEDDING] = embedding_directions(lm, sample, cfg.seed)
-    found[ONE_HOT] = token_units(sample, len(lm.model.get_input_embeddings().weight))
+    found[ONE_HOT] = token_units(sample, len(lm.embedding))
     return found
 
 
@@ -122,7 +122,8 @@ def _atlas(
 ) -> Atlas:
     words = lexicon(passed.slots.table())
     limits: Thresholds | None = None
-    made, whole = {}, {}
+    made: dict[str, Atlas] = {}
+    whole: dict[str, pd.DataFrame] = {}
     for name, units in full.items():
         judged = judge(passed, name, words, limits, contexts.get(name))
         limits, whole[name] = judged.limits, judged.reported[DATA[REAL]]
@@ -134,7 +135,7 @@ def _atlas(
     if rows:
         more["baselines"] = pd.concat([one.assign(source=name) for name, one in rows.items()])
     main = made.pop(MAIN)
-    return Atlas(main.meta | {"beside": list(made)}, main.tables | narrowed(more), made)
+    return Atlas(main.meta | {"beside": list(made)}, {**main.tables, **narrowed(more)}, made)
 
 
 def _meta(

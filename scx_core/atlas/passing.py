@@ -78,9 +78,9 @@ def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> Pl
     dealt_C = rng.permutation(type_C)
     who = list(map(Who, rows.tolist(), half.tolist(), type_C.tolist(), dealt_C.tolist(), donor_C))
     # In a random order, so that the cells seen so far are a fair sample at any time.
-    who = tuple(who[place] for place in rng.permutation(len(who)))
+    mixed = tuple(who[place] for place in rng.permutation(len(who)))
     ranks = int(rank_bin(np.array([lm.sentence_config.n_genes]))[0]) + 1
-    return Plan(who, types, donors, Layout(ranks, len(types), len(donors)))
+    return Plan(mixed, types, donors, Layout(ranks, len(types), len(donors)))
 
 
 class Stopwatch:

@@ -102,7 +102,8 @@ def baseline_rows(
 
 def _strongest_genes(passed: Passed, tally: LayerTally, words: Lexicon, units: slice) -> list[str]:
     """Of all cells, as the features' are."""
-    slots_SF = sum(half_of(passed, tally, half, REAL, units).slots_SF for half in (CHOOSING, REPORTING))
+    choosing, reporting = (half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING))
+    slots_SF = choosing.slots_SF + reporting.slots_SF
     genes_GF = words.gene_GS @ slots_SF[words.slots]
     order_GF = np.argsort(-genes_GF, axis=0, kind="stable")[:TESTED_GENES]
     names = np.array(words.genes, dtype=object)

@@ -96,8 +96,8 @@ class CoderUnits:
         x_BTd = at.output_BTd if self._reads_output else at.input_BTd
         pre_NF = coder.pre(x_BTd.flatten(0, 1)[at.row_N])
         if coder.kind == "topk":
-            found = select_tokens(pre_NF, min(coder.k or 0, self.n_units))
-            return Pairs(found.pattern.token_N, found.pattern.feature_N, found.value_N, *pre_NF.shape)
+            kept = select_tokens(pre_NF, min(coder.k or 0, self.n_units))
+            return Pairs(kept.pattern.token_N, kept.pattern.feature_N, kept.value_N, *pre_NF.shape)
         if coder.threshold_F is None:
             return pairs_above(pre_NF, 0.0)
         found = pairs_above(pre_NF, coder.threshold_F)

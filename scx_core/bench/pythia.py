@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from pathlib import Path
@@ -34,10 +35,13 @@ PYTHIA_410M: dict[str, Any] = {
 def random_model(
     folder: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], n_genes: int = 200
 ) -> None:
-    """Write the model folder (1.6 GB in float32)."""
+    """Write the model folder (1.6 GB in float32). The tokenizer is filled up to the model's rows, as a model
+    with another vocabulary than its tokenizer's is not loaded."""
     torch.manual_seed(0)
     GPTNeoXForCausalLM(GPTNeoXConfig(**PYTHIA_410M)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    full = copy.deepcopy(tokenizer)
+    full.add_tokens([f"<unused{i}>" for i in range(len(full), PYTHIA_410M["vocab_size"])])
+    full.save_pretrained(folder)
     sentences = {"n_genes": n_genes, "tie_seed": 42, "prompt": "scx"}
     write_json(
         folder / "scx.json", {"name": "random 410m", "labels": labels, "sentences": sentences, "lead": " "}

@@ -103,7 +103,8 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
         "mean": {k: Affine(one.mean_y_d.float()) for k, one in enumerate(sums_L)},
         "zero": dict.fromkeys(layers, torch.zeros_like),
     }
-    sums, guesses = dict.fromkeys(ways, 0.0), {name: [] for name in ways}
+    sums = dict.fromkeys(ways, 0.0)
+    guesses: dict[str, list[str]] = {name: [] for name in ways}
     truth: list[str] = []
     n_tokens = 0
     error_L, spread_L = np.zeros(len(layers)), [Spread() for _ in layers]

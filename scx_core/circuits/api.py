@@ -220,9 +220,9 @@ class Tracer:
         """How much of these cells' sentences the order of ties decides, see `Ties`."""
         return ties_of(self.table, rows, self.lm.sentence_config.n_genes)._asdict()
 
-    def donors(self, rows: np.ndarray) -> list[str] | None:
+    def donors(self, rows: Sequence[int] | np.ndarray) -> list[str] | None:
         """The donor of each row, "" where it is not known; None where the table knows none."""
-        return None if self.table.donors is None else [str(one) for one in self.table.donors[rows]]
+        return None if self.table.donors is None else [str(d) for d in self.table.donors[np.asarray(rows)]]
 
     def merged(
         self,

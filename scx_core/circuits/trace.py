@@ -289,8 +289,9 @@ def _nodes(
         name, score = names.column_S[s], float(score_S[s])
         if s < n:
             t = about.position[s]
-            who = (name, "feature", about.layer[s], t, about.feature[s], gene_T[t], tokens[t])
-            out.append(Node(*who, about.activation[s], score, about.effect[s]))
+            layer, feature = about.layer[s], about.feature[s]
+            numbers = (about.activation[s], score, about.effect[s])
+            out.append(Node(name, "feature", layer, t, feature, gene_T[t], tokens[t], *numbers))
         elif s < n + n_layers * length:
             layer, t = divmod(s - n, length)
             effect = error_LT[layer][t]

@@ -45,7 +45,7 @@ def answer_claims(tracer: Tracer, cells: int, seed: int) -> list[Claim]:
             share,
             float(np.mean(by_token)),
             "the decision token alone, asked against its competitors",
-            tuple(wilson(sum(called), n)),
+            wilson(sum(called), n)[:2],
             n,
             share == 1.0,
         )
@@ -66,7 +66,7 @@ def _given(label: str, said: np.ndarray, own: np.ndarray) -> Claim:
         k / n,
         max(0.5, others),
         f"a half (of other types' cells {others:.2f} are called so)",
-        tuple(interval),
+        interval[:2],
         n,
         interval.low > max(0.5, others),
     )
@@ -95,7 +95,7 @@ def _named(tracer: Tracer) -> Claim:
         sum(named) / n,
         1.0,
         "all answers named",
-        tuple(wilson(sum(named), n)),
+        wilson(sum(named), n)[:2],
         n,
         all(named),
     )

@@ -40,7 +40,7 @@ def _of(circuit: Circuit, share: pd.Series) -> Claim:
         sum(true) / max(1, n),
         sum(driven) / max(1, n),
         f"named after the gene that drives it ({by_gene} of the names are genes)",
-        tuple(wilson(sum(true), n)),
+        wilson(sum(true), n)[:2],
         n,
         n > 0 and all(true),
     )

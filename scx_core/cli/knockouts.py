@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NamedTuple
 
 from scx_core.cli import common, trace
 from scx_core.cli.parser import Subparsers
@@ -86,9 +86,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _plain(gene: Any) -> dict[str, Any]:
+def _plain(gene: NamedTuple) -> dict[str, Any]:
     row = gene._asdict()
-    return {key: value._asdict() if isinstance(value, tuple) else value for key, value in row.items()}
+    return {key: value._asdict() if hasattr(value, "_asdict") else value for key, value in row.items()}
 
 
 def _joint(joint: list[Any], seed: int, donors: list[str] | None) -> dict[str, Any]:

@@ -164,7 +164,7 @@ class Editor:
             lm = self.tracer.lm
             names = sorted(self._column)
             pieces = lm.tokenizer([f" {name}" for name in names], **AS_TEXT)["input_ids"]
-            weight_Vd = lm.model.get_input_embeddings().weight
+            weight_Vd = lm.embedding
             start = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])[:-1]])
             flat = torch.tensor([i for ids in pieces for i in ids], device=lm.device)
             with torch.no_grad():

@@ -39,8 +39,9 @@ def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[Measured | None
     for mean, low, high, n in zip(
         mean_X.tolist(), low_X.tolist(), high_X.tolist(), n_X.tolist(), strict=True
     ):
-        ends = (None, None) if np.isnan(low) else (low, high)
-        out.append(None if np.isnan(mean) else Measured(mean, *ends, n))
+        known = not np.isnan(low)
+        found = Measured(mean, low if known else None, high if known else None, n)
+        out.append(None if np.isnan(mean) else found)
     return out
 
 

@@ -123,7 +123,8 @@ def _beginning(lm: Language, ids: Sequence[int], length: int) -> DynamicCache:
 
 def _repeated(cache: DynamicCache, length: int, rows: int) -> DynamicCache:
     new = DynamicCache()
-    for i, layer in enumerate(cache.layers if length else ()):
+    layers: Sequence[Any] = cache.layers if length else ()
+    for i, layer in enumerate(layers):
         keys, values = layer.keys[:, :, :length], layer.values[:, :, :length]
         new.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
     return new

@@ -156,6 +156,11 @@ class Language:
         return self.model.get_submodule(self.facts.family.final_norm)
 
     @property
+    def embedding(self) -> torch.Tensor:
+        """W_E [vocab, d]."""
+        return self.model.get_input_embeddings().get_parameter("weight")
+
+    @property
     def unembedding(self) -> torch.Tensor:
         """W_U [vocab, d]."""
         return self.model.get_output_embeddings().weight
@@ -273,7 +278,7 @@ def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -
             remedy,
         )
     ids = tokenizer(probe, add_special_tokens=False)["input_ids"]
-    back = tokenizer.decode(ids)
+    back = str(tokenizer.decode(ids))
     if "".join(back.split()) != "".join(probe.split()):
         raise ScxError(
             f"The tokenizer of {name!r} cannot write genes: {probe!r} comes back as {back[:40]!r}.",
@@ -318,7 +323,7 @@ def load_language(
         contract,
     )
     if prompt is not None or n_genes is not None:
-        asked = {"prompt": prompt, "n_genes": n_genes}
+        asked: dict[str, Any] = {"prompt": prompt, "n_genes": n_genes}
         given = {key: value for key, value in asked.items() if value is not None}
         lm = replace(lm, wanted=replace(lm.sentence_config, **given))
     _ = lm.prompt  # a template that is not installed, or cannot be read, shows here

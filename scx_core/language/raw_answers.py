@@ -138,7 +138,7 @@ def raw_answers(lm: Language, table: CellTable, cells: int = CELLS, seed: int = 
         )
         for row, (text, ended) in zip(drawn, generate(lm, prompts), strict=True)
     )  # fmt: skip
-    sent = lm.tokenizer.decode(list(prompts[0]), clean_up_tokenization_spaces=False)
+    sent = str(lm.tokenizer.decode(list(prompts[0]), clean_up_tokenization_spaces=False))
     return RawAnswers(answers, answer_form(lm, table), sent, len(prompts[0]), tuple(candidates))
 
 
@@ -179,7 +179,7 @@ def generate(
     for part in _batches(lm, prompts, new_tokens):
         for ids in _greedy(lm, part, stops, min(new_tokens, room)).tolist():
             end = next((t for t, token in enumerate(ids) if token in ends), None)
-            text = lm.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False)
+            text = str(lm.tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False))
             out.append((text, "" if end is None else lm.text(ids[end])))
     return out
 

@@ -122,7 +122,7 @@ def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCau
     if cfg.mlp_start != 1.0:
         with torch.no_grad():
             for block in model.gpt_neox.layers:
-                block.mlp.dense_h_to_4h.weight.mul_(cfg.mlp_start)
+                block.get_submodule("mlp.dense_h_to_4h").get_parameter("weight").mul_(cfg.mlp_start)
     if cfg.attention == "uniform":
         _uniform_attention(model, cfg)
     return model
@@ -132,8 +132,8 @@ def _uniform_attention(model: GPTNeoXForCausalLM, cfg: RecipeConfig) -> None:
     """Queries of zero, and no gradient for them: every score is 0, every pattern the mean so far."""
     head = cfg.width // cfg.heads
     for block in model.gpt_neox.layers:
-        packed = block.attention.query_key_value  # rows run over (head, q|k|v, k)
-        for parameter in (packed.weight, packed.bias):
+        packed = block.get_submodule("attention.query_key_value")  # rows run over (head, q|k|v, k)
+        for parameter in (packed.get_parameter("weight"), packed.get_parameter("bias")):
             kept = torch.ones_like(parameter).view(cfg.heads, 3, head, -1)
             kept[:, 0] = 0
             kept = kept.view_as(parameter)

@@ -90,7 +90,7 @@ def answer_form(lm: Language, table: CellTable) -> AnswerForm:
         rows = np.flatnonzero(table.labels != "")[:ASKED_CELLS]
         cells = encode_cells(lm, table, rows if len(rows) else [0])
         best = max(forms, key=lambda form: _likelihood(lm, cells, answer_labels(lm, table), form))
-        lm.asked[prompt] = tuple(best)
+        lm.asked[prompt] = (best.lead, best.end)
     return best
 
 

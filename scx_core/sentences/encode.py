@@ -162,7 +162,8 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str, end: s
     stop = "." if end.startswith(".") else ""
     control = end.removeprefix(".")
     ids = _text_ids(tokenizer, f"{lead}{label}{stop}")
-    return (*ids, *(tokenizer.convert_tokens_to_ids([control]) if control else ()))
+    ids += [int(tokenizer.convert_tokens_to_ids(control))] if control else []  # type: ignore[arg-type]
+    return tuple(ids)
 
 
 def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -145,7 +145,7 @@ def layer_sums(
         team.total(sums)
     unexplained = fvu(error, squares_from_sums(count, total, square)).tolist()
     return [
-        LayerSums(share, l0(fires_F, count), float(dead(fires_F).double().mean()))
+        LayerSums(share, l0(fires_F, float(count)), float(dead(fires_F).double().mean()))
         for share, fires_F in zip(unexplained, fires, strict=True)
     ]
 

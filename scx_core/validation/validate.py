@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def _with_rivals(
     intervals = intervals_of(losses, answers, TRANSCODER, groups_C)
     intervals["label_accuracy_transcoder"] = intervals.pop("label_accuracy")
     intervals["label_accuracy_orig"] = share(answers.right_C(ORIGINAL))[1]
-    figures = {}
+    figures: dict[str, Any] = {}
     for name, whose in (("orig", ORIGINAL), ("transcoder", TRANSCODER)):
         figure, interval = balanced(truth_C, answers.right_C(whose), groups_C)
         figures[f"balanced_accuracy_{name}"], intervals[f"balanced_accuracy_{name}"] = figure, interval

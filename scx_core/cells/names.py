@@ -2,20 +2,24 @@
 
 A name is a symbol because it looks like one, not because it is no id that we know. `read_names` takes a list
 of names apart in this order, and says what it did:
- 1. text: bytes written as text ("b'CD79A'"), unicode forms, odd hyphens and blanks, missing names;
- 2. the genome's name in front (GRCh38_CD79A, mm10___Cd79a, gene:TP53) is cut;
+ 1. text: bytes written as text ("b'CD79A'"), quotes, escapes (HLA%2DDRA), unicode forms, odd hyphens and
+    blanks, missing names;
+ 2. the genome's name in front (GRCh38_CD79A, mm10___Cd79a, gene:TP53) is cut, and what stands behind every
+    name (CD79A-GRCh38, CD79A-201);
  3. symbol and id in one name (CD79A_ENSG00000105369, 973|CD79A) are told apart;
- 4. R's make.names (HLA.DRA for HLA-DRA) is undone where it is certain;
+ 4. R's make.names (HLA.DRA for HLA-DRA) and its like (HLA_DRA) are undone where it is certain;
  5. names that a spreadsheet turned into dates or numbers are found; they cannot be turned back.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -78,7 +82,17 @@ _ANY_PREFIX = re.compile(r"([A-Za-z][\w.]*?(?:_+|[:|]+|-))(?=[A-Za-z0-9])")
 
 _BYTES = re.compile(r"b(['\"])(.*)\1")
 _HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d", "-"))
-_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad]")
+# Signs without a look of their own; some turn the direction of the text around.
+_INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\u00ad]")
+_QUOTED = re.compile(r"(['\"])([^'\"]+)\1")
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}|&(?:#\d+|#x[0-9A-Fa-f]+|[a-z]+);")
+# What may stand behind every name: the assembly, a transcript's or a copy's number.
+_BEHIND = re.compile(rf"(?<=\w)(?:[-_.|](?:{_ASSEMBLIES})|[-.]\d{{1,3}})", re.IGNORECASE)
+_FLAT = re.compile(r"(?:HLA|MT|NKX\d|H2)[_ ][A-Za-z0-9]+", re.IGNORECASE)  # _ or a blank for the hyphen
+_NO_GENE = re.compile(
+    r"ERCC-\d{5}|\S+[_-](?:Total[ _-]?Seq[A-D]?|ADT|prot|protein)|ADT[_-]\S+|(?:HTO|Hashtag)[_-]?\d+",
+    re.IGNORECASE,
+)
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)"
 SPREADSHEET = re.compile(
     rf"(?:\d{{1,2}}[-./ ]{_MONTH}(?:[-./ ]\d{{2,4}})?|{_MONTH}[-./ ]\d{{1,2}}(?:[-./ ]\d{{2,4}})?"
@@ -178,8 +192,12 @@ def read_names(names: pd.Index | pd.Series | Sequence[object]) -> Names:
         mends.append(
             f"{n_bytes:,} names were bytes written as text (such as {_example(raw, _BYTES)}): unwrapped"
         )
+    text, told = _plain(text)
+    mends += told
     text, genome, cut = _without_genome(text)
     mends += cut
+    text, told = _without_ends(text)
+    mends += told
     text, joined = _without_ids(text)
     if joined:
         mends.append(joined)
@@ -191,6 +209,8 @@ def read_names(names: pd.Index | pd.Series | Sequence[object]) -> Names:
     if kind in (SYMBOL, JOINED):
         text, mended, doubts = _without_r_dots(text)
         mends += mended
+        text, mended, more = _with_hyphens(text)
+        mends, doubts = mends + mended, doubts + more + _no_genes(text)
     else:
         spoilt[:] = False
     filled = [name for name in text if name]
@@ -314,6 +334,76 @@ def _without_r_dots(names: list[str]) -> tuple[list[str], list[str], list[str]]:
     n = sum(a != b for a, b in zip(names, fixed, strict=True))
     told = f"{n:,} names had dots for hyphens, as R's make.names writes them (such as {examples}): put back"
     return fixed, [told], []
+
+
+def _plain(names: list[str]) -> tuple[list[str], list[str]]:
+    """Names without quotes around them all, without escapes, in plain letters instead of full-width ones;
+    and what was done."""
+    told, filled = [], [name for name in names if name]
+    quoted = [name for name in filled if _QUOTED.fullmatch(name)]
+    if filled and len(quoted) >= 0.9 * len(filled):
+        names = [found.group(2).strip() if (found := _QUOTED.fullmatch(name)) else name for name in names]
+        told.append(f"{len(quoted):,} names stood in quotes (such as {quoted[0]}): taken off")
+    escaped = [name for name in names if _ESCAPED.search(name)]
+    plain = {name: html.unescape(unquote(name)) for name in escaped}
+    if plain and sum(map(is_written_like_symbol, plain.values())) >= 0.9 * len(plain):
+        names = [plain.get(name, name) for name in names]
+        told.append(f"{len(escaped):,} names held escaped signs (such as {escaped[0]}): put back")
+    wide = {name: unicodedata.normalize("NFKC", name) for name in names if not name.isascii()}
+    wide = {name: text for name, text in wide.items() if text.isascii()}
+    if wide:
+        names = [wide.get(name, name) for name in names]
+        told.append(f"{len(wide):,} names were in letters of another width (such as {next(iter(wide))})")
+    return names, told
+
+
+def _without_ends(names: list[str]) -> tuple[list[str], list[str]]:
+    """Names without an assembly or a number behind nearly all of them, where only that makes them names of
+    well-known families; and what was cut."""
+    found = [_behind(name) for name in names]
+    n_filled = sum(map(bool, names))
+    if n_filled <= 4 or sum(map(bool, found)) < 0.9 * n_filled:
+        return names, []
+    short = [name.removesuffix(end) if end else name for name, end in zip(names, found, strict=True)]
+    before, after = (_family([name for name in some if name]) for some in (names, short))
+    if not (after >= 0.03 and after > 3 * before):
+        return names, []
+    example = next(name for name, end in zip(names, found, strict=True) if end)
+    return short, [f"what stands behind {sum(map(bool, found)):,} names was cut off (such as {example})"]
+
+
+def _behind(name: str) -> str:
+    ends = [found.group(0) for found in _BEHIND.finditer(name) if found.end() == len(name)]
+    return "" if _is_ensembl(name) or not ends else ends[-1]
+
+
+def _with_hyphens(names: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names with hyphens where an underscore or a blank stands in families that have one, where no hyphen is
+    left; what was done, and what is in doubt."""
+    flat = [name for name in names if _FLAT.fullmatch(name)]
+    if not flat:
+        return names, [], []
+    examples = ", ".join(flat[:3])
+    if any("-" in name for name in names):
+        told = f"{len(flat):,} names have a _ or a blank where the symbol has a hyphen: {examples}"
+        return names, [], [told]
+    fixed = [re.sub(r"[_ ]", "-", name) if _FLAT.fullmatch(name) else name for name in names]
+    return (
+        fixed,
+        [f"{len(flat):,} names had a _ or a blank for the hyphen (such as {examples}): put back"],
+        [],
+    )
+
+
+def _no_genes(names: list[str]) -> list[str]:
+    """A sentence about names of spike-ins and antibodies among genes."""
+    others = [name for name in names if _NO_GENE.fullmatch(name)]
+    if not others:
+        return []
+    return [
+        f"{len(others):,} names are of spike-ins or antibodies, not of genes, and stand in the sentences all "
+        f"the same; take them out of the file: {', '.join(others[:3])}"
+    ]
 
 
 def _hyphened(name: str) -> str:

@@ -65,6 +65,19 @@ SYMBOLS_FOUND = {
     "a column without a known name": named(IDS, called=GENES),
     "nonsense index": named([f"row number {k}" for k in range(N)], gene_name=GENES),
     "symbols in the index, clones in a column": named(GENES, gene_name=[f"AC0{k:05d}.1" for k in range(N)]),
+    "the genome behind, hyphen": named([f"{g}-GRCh38" for g in GENES]),
+    "the genome behind, underscore": named([f"{g}_hg38" for g in GENES]),
+    "transcripts' numbers": named([f"{g}-201" for g in GENES]),
+    "copies' numbers": named([f"{g}.{k % 2}" for k, g in enumerate(GENES)]),
+    "quotes": named([f'"{g}"' for g in GENES]),
+    "single quotes": named([f"'{g}'" for g in GENES]),
+    "signs of web addresses": named([g.replace("-", "%2D") for g in GENES]),
+    "signs of web pages": named([g.replace("-", "&#45;") for g in GENES]),
+    "full-width letters": named(
+        ["".join(chr(ord(c) + 0xFEE0) if c.isalnum() else c for c in g) for g in GENES]
+    ),
+    "underscores for hyphens": named([g.replace("-", "_") for g in GENES]),
+    "blanks for hyphens": named([g.replace("-", " ") for g in GENES]),
     "R's dots": named([g.replace("-", ".") for g in GENES]),
     "bytes as text": named([str(g.encode()) for g in GENES]),
     "bytes as text, double quotes": named([f'b"{g}"' for g in GENES]),
@@ -182,13 +195,37 @@ def test_dots_beside_hyphens_are_in_doubt() -> None:
     assert found.level == "warning" and "HLA.DRB5" in found.evidence
 
 
+@pytest.mark.parametrize(
+    "other", ["ERCC-00004", "CD4_TotalSeqB", "CD4_prot", "ADT-CD4", "Hashtag1", "HLA_DMA"]
+)
+def test_what_is_no_gene_among_genes_is_told(other: str) -> None:
+    found = read_names([*GENES[:-3], other])
+    assert other in " ".join(found.doubts) and found.symbol[-1] == other
+    table = open_cells(named([*GENES[:-1], other]))
+    assert finding(table, "symbols").level == "warning" or finding(table, "genes").level == "warning"
+
+
+def test_real_symbols_are_no_spike_ins_and_keep_their_ends() -> None:
+    real = ["ERCC1", "ERCC6L2", "ADTRP", "ABCA1", "HTR1A", "NKX2-1", "KRTAP5-1", "MIR7-1", "ABHD1", "AB1"]
+    found = read_names([*GENES, *real])
+    assert not found.doubts and found.symbol[-len(real) :] == real
+
+
 def test_clones_keep_their_versions() -> None:
     names = read_names(["HLA.DRA", "AC012345.1", "RP11.34P13.7", "MT.CO1", "LYZ"]).symbol
     assert names == ["HLA-DRA", "AC012345.1", "RP11-34P13.7", "MT-CO1", "LYZ"]
 
 
 @pytest.mark.parametrize(
-    "other", ["T nai\u0308ve", "T\u00a0na\u00efve", " T  na\u00efve", "b'T na\u00efve'", "T na\u00efve\u200b"]
+    "other",
+    [
+        "T nai\u0308ve",
+        "T\u00a0na\u00efve",
+        " T  na\u00efve",
+        "b'T na\u00efve'",
+        "T na\u00efve\u200b",
+        "\u202eT na\u00efve\u202c",
+    ],
 )
 def test_labels_that_look_the_same_are_one_type(other: str) -> None:
     adata = good_cells()

@@ -10,6 +10,7 @@ from pages.parts import (
     highlight,
     knockouts_view,
     loaders,
+    other_text,
     paths_view,
     rivals_view,
     saved_circuit,
@@ -41,6 +42,8 @@ def page() -> None:
         _saved(ctx, found)
         return
     saved_circuit.opener()
+    if not other_text.settled(ctx):
+        return
     tracer = loaders.tracer(ctx)
     request, view = circuit_controls(tracer)
     place = st.empty()

@@ -11,6 +11,7 @@ from pages.parts.cell_views import cell_views
 from pages.parts.findings import check_list, draft, say_where, start_again
 from pages.parts.messages import heading, next_step, show_error
 from pages.parts.page import run_page
+from pages.parts.reading import reading_view
 from pages.parts.session import context, use
 from pages.parts.words import count, safe
 from scx_core.cells import CellChoices, CellTable
@@ -43,6 +44,7 @@ def _show(table: CellTable, source: str, choices: CellChoices) -> None:
             f"### {safe(table.name)}\n{count(table.n_cells, table.unit)} × {count(table.n_genes, 'gene')}, "
             f"{count(len(table.types), 'cell type')}, {safe(table.values_kind)}"
         )
+        fit = top.empty()
         _use(action, table, source, choices)
     if not table.types:
         st.warning(
@@ -52,13 +54,14 @@ def _show(table: CellTable, source: str, choices: CellChoices) -> None:
     check_list(table, source)
     say_where(source, choices, expanded=not table.types)
     cell_views(table)
+    reading_view(context(), table, source, fit)
 
 
 def _use(place: DeltaGenerator, table: CellTable, source: str, choices: CellChoices) -> None:
     """The primary action, and what comes after it."""
     ctx = context()
     if (source, choices) == (ctx.data, ctx.cells):
-        place.markdown(":green-badge[in use]")
+        place.markdown(":gray-badge[in use]")
         with place:
             next_step("pages/train.py", "Train on them")
         return

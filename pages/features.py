@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import atlas_source, feature_list
+from pages.parts import atlas_source, feature_list, other_text
 from pages.parts.feature_card import (
     enrichment,
     evidence,
@@ -33,6 +33,8 @@ def page() -> None:
     """The atlas, or the way to it; then one feature or all of them."""
     heading("Features", "What does each feature of the stand-ins respond to, and what does it write?")
     ctx = context()
+    if not other_text.settled(ctx):
+        return
     atlas = atlas_source.atlas_in_use(ctx)
     if atlas is None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pages.parts import other_text
 from pages.parts.compare_runs import compare_view
 from pages.parts.measuring import known, measure, rows_to_measure
 from pages.parts.messages import heading, next_step, shown_errors
@@ -30,6 +31,8 @@ def page() -> None:
 def _in_use() -> None:
     """What is known, or a button that measures it."""
     ctx = context()
+    if not other_text.settled(ctx):
+        return
     rows = rows_to_measure(ctx)
     found, here = known(ctx)
     place = st.container()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import streamlit as st
 
 from pages.parts import loaders, sources
 from pages.parts.messages import shown_errors
+from pages.parts.reading import badges, fits
 from pages.parts.session import Context
 from pages.parts.words import FORMS, KINDS, count, large, number, percent, safe
+from scx_core.errors import ScxError
 
 _FAMILIES = {
     "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3",
@@ -35,7 +38,7 @@ def cards(ctx: Context) -> None:
 
 def _cells(ctx: Context) -> None:
     table = loaders.cells(ctx)
-    st.markdown(f"**{safe(table.name)}** :green-badge[ready]")
+    st.markdown(f"**{safe(table.name)}** :gray-badge[loaded]")
     unlabelled = int((table.labels == "").sum())
     without = f", {count(unlabelled, table.unit)} without one" if unlabelled else ""
     st.markdown(
@@ -47,7 +50,7 @@ def _cells(ctx: Context) -> None:
 
 def _model(ctx: Context) -> None:
     lm = loaders.language(ctx)
-    st.markdown(f"**{safe(lm.name)}** :green-badge[ready]")
+    st.markdown(f"**{safe(lm.name)}** :gray-badge[loaded]")
     size, family = sum(p.numel() for p in lm.model.parameters()), lm.facts.family.model_type
     answers = f"Answers with one of {len(lm.labels)} cell types." if lm.labels else "States no cell types."
     st.markdown(
@@ -56,11 +59,13 @@ def _model(ctx: Context) -> None:
         f"Reads the top {lm.sentence_config.n_genes} genes of a cell. {answers}  \n"
         f"On {safe(str(lm.device).upper())}, {safe(str(lm.dtype).removeprefix('torch.'))}."
     )
+    with suppress(ScxError):  # told in the cells' own card
+        st.markdown(f"With these cells: {badges(fits(ctx, loaders.cells(ctx)))}")
 
 
 def _transcoders(ctx: Context) -> None:
     found = loaders.transcoders(ctx)
-    st.markdown(f"**{safe(sources.set_name(ctx.transcoders))}** :green-badge[ready]")
+    st.markdown(f"**{safe(sources.set_name(ctx.transcoders))}** :gray-badge[loaded]")
     metrics = found.meta.get("metrics", {})
     form = "" if found.form == "transcoder" else f"{FORMS[found.form]} (not for tracing), "
     measured = (

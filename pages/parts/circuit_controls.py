@@ -13,7 +13,7 @@ from pages.parts.circuit_request import first_type
 from pages.parts.forms import config_form
 from pages.parts.target_control import target_control
 from pages.parts.tracing import Request, likely_answer
-from pages.parts.words import HELP, count
+from pages.parts.words import HELP, count, safe
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.figures import View
 from scx_core.runs import options_of
@@ -60,16 +60,19 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
 
 def _answer(tracer: Tracer, label: str) -> str:
     """The model's own name for the type; asked for where the two do not agree."""
-    if label in tracer.labels:
+    mapped = (tracer.table.answer_of or {}).get(label, "")
+    if mapped == label in tracer.labels:
         return label
     guess = likely_answer(tracer, label)
+    name = f"answer {label} {guess}"
+    why = "the mapping of labels says so (page Data)" if mapped else "most of these cells are called so"
     return kept.keep(
-        f"answer {label}",
+        name,
         st.selectbox(
             "The model's name for it",
             tracer.labels,
-            key=kept.kept(f"answer {label}", guess, tracer.labels),
-            help="The model does not know this name. At first, what it calls most of these cells.",
+            key=kept.kept(name, guess, tracer.labels),
+            help=f"The model does not know this name. At first {safe(guess)}: {why}.",
         ),
     )
 

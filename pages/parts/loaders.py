@@ -40,7 +40,13 @@ def language(ctx: Context) -> Language:
 
 def transcoders(ctx: Context) -> TranscoderSet:
     """The transcoders in use, where the model is and in its precision. Raises ScxError."""
-    return _transcoders(ctx.transcoders, ctx.model, ctx.device, _stamp(ctx.transcoders), _stamp(ctx.model))
+    stamps = (_stamp(ctx.transcoders), _stamp(ctx.model))
+    found = _transcoders(ctx.transcoders, ctx.model, ctx.device, *stamps)
+    if not ctx.as_is:
+        return found
+    from scx_core.transcoders.fit import opened_as_is
+
+    return opened_as_is(language(ctx), found)
 
 
 def tracer(ctx: Context) -> Tracer:
@@ -49,7 +55,7 @@ def tracer(ctx: Context) -> Tracer:
     from pages.parts.naming import book
 
     stamps = (_stamp(ctx.data), _stamp(ctx.model), _stamp(ctx.transcoders))
-    found = _tracer(ctx.data, ctx.cells, ctx.model, ctx.transcoders, ctx.device, stamps, ctx)
+    found = _tracer(ctx.data, ctx.cells, ctx.model, ctx.transcoders, ctx.device, ctx.as_is, stamps, ctx)
     found.names = book({"data": found.table, "model": found.lm, "transcoders": found.transcoders})
     return found
 
@@ -79,7 +85,14 @@ def _transcoders(source: str, model: str, device: str, stamp: object, model_stam
 
 @st.cache_resource(show_spinner="Putting cells, model and transcoders together …", max_entries=2)
 def _tracer(
-    data: str, choices: CellChoices, model: str, folder: str, device: str, stamps: object, _ctx: Context
+    data: str,
+    choices: CellChoices,
+    model: str,
+    folder: str,
+    device: str,
+    as_is: bool,
+    stamps: object,
+    _ctx: Context,
 ) -> Tracer:
     from scx_core.circuits import make_tracer
 

@@ -25,6 +25,7 @@ class Context:
     transcoders: str = option("embedded", "Folder of the transcoders, embedded or embedded-paper")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     cells: CellChoices = field(default_factory=CellChoices)
+    as_is: bool = option(False, "Use the transcoders also on another text than they were trained on")
 
 
 def default_context() -> Context:
@@ -41,6 +42,8 @@ def context() -> Context:
 
 def use(**changes: object) -> Context:
     """Change what is in use."""
+    if {"model", "transcoders"} & set(changes):  # what was said of another set does not hold for this one
+        changes = {"as_is": False} | changes
     st.session_state[KEY] = dataclasses.replace(context(), **changes)
     write_json(_file(), to_dict(st.session_state[KEY]), durable=False)
     return st.session_state[KEY]

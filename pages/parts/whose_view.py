@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts import kept
 from pages.parts.words import safe
 from scx_core.circuits import Circuit
-from scx_core.circuits.whose import against_whom, how_often, nothing
+from scx_core.circuits.whose import against_whom, how_often, nothing, other_text_note
 
 PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
 
@@ -15,6 +15,8 @@ PAIR = 0.5  # a competitor with this share of the others' probability is offered
 def whose(circuit: Circuit, how_often_too: bool = False) -> None:
     """A warning where there is next to nothing to explain; who the competitors are and who is left out."""
     if text := nothing(circuit):
+        st.warning(safe(text))
+    if text := other_text_note(circuit):
         st.warning(safe(text))
     said = [how_often(circuit)] if how_often_too else []
     said += against_whom(circuit.target)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import ScxError
+from ..runs.files import to_json_text, write_json
+
+
+def write_mapping(folder: str | Path, mapping: Mapping[str, str]) -> Path:
+    """Keep a mapping as JSON in `folder`, under a name that stands for its content: the same mapping
+    is the same file, another one another."""
+    text = to_json_text(dict(sorted(mapping.items())), indent=2)
+    path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    if not path.is_file():
+        write_json(path, json.loads(text))
+    return path
 
 
 def read_mapping(path: str | Path) -> dict[str, str]:

@@ -172,10 +172,11 @@ class Tracer:
 
         Data sets name the same cells differently ("NK" and "CD56+ NK").
         """
-        if label in self.labels:
-            return label
-        if mapped := (self.table.answer_of or {}).get(label, ""):
+        answer_of = self.table.answer_of or {}
+        if mapped := answer_of.get(label, ""):
             return mapped
+        if label in self.labels and label not in answer_of:
+            return label
         said = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
         return max(sorted(set(said)), key=said.count)
 

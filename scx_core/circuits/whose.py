@@ -71,6 +71,22 @@ def nothing(circuit: Circuit) -> str:
     return f"Next to nothing to explain: all genes together add {genes:.2f} {unit} to a score of {value:.2f}."
 
 
+def other_text_note(circuit: Circuit) -> str:
+    """That the transcoders were trained on another text than they read here; empty where not."""
+    made = circuit.provenance.get("transcoders")
+    mark = made.get("as_is") if isinstance(made, dict) else None
+    if not isinstance(mark, dict) or not mark:
+        return ""
+    told = [
+        f"{name} {one.get('trained')} there, {one.get('used')} here" if isinstance(one, dict) else name
+        for name, one in mark.items()
+    ]
+    return f"The transcoders were trained on another text ({'; '.join(told)}) and are used as they are."
+
+
 def all_said(circuit: Circuit) -> list[str]:
     """Every sentence about whose circuit this is, those that matter most first."""
-    return [text for text in (nothing(circuit), how_often(circuit), *against_whom(circuit.target)) if text]
+    said = (
+        nothing(circuit), other_text_note(circuit), how_often(circuit), *against_whom(circuit.target),
+    )  # fmt: skip
+    return [text for text in said if text]

@@ -16,9 +16,9 @@ from scx_core.language.answers import (
 )
 from scx_core.language.facts import FAMILIES, Architecture, architecture
 from scx_core.language.label_map import Mapped, map_labels, with_answers
-from scx_core.language.load import EMBEDDED, Language, load_language, pick_device
+from scx_core.language.load import EMBEDDED, Language, is_small, load_language, pick_device
 from scx_core.language.products import linear
-from scx_core.language.raw_answers import RawAnswer, RawAnswers, raw_answers, shortened
+from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, raw_answers, shortened
 from scx_core.language.taps import (
     MlpIO,
     OnOutput,
@@ -46,6 +46,7 @@ __all__ = [
     "AnswerForm",
     "Architecture",
     "Decision",
+    "Fit",
     "Language",
     "Mapped",
     "MlpIO",
@@ -63,7 +64,9 @@ __all__ = [
     "captured_neurons",
     "decision",
     "encode_cells",
+    "fit_of",
     "forward",
+    "is_small",
     "linear",
     "load_language",
     "map_labels",

@@ -97,7 +97,10 @@ def map_labels(lm: Language, table: CellTable, given: Mapping[str, str] | None =
     else:
         found = tuple(Mapped(label, label, SAME) for label in table.types)
     return tuple(
-        one._replace(answer=given[one.label], why=GIVEN) if one.label in given else one for one in found
+        one._replace(answer=given[one.label], why=GIVEN)
+        if given.get(one.label, one.answer) != one.answer
+        else one
+        for one in found
     )
 
 

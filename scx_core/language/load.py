@@ -34,6 +34,7 @@ SETTINGS_FILE = "scx.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 # A tokenizer with fewer tokens than this share of the embedding's rows is not the model's own.
 VOCABULARY = 0.9
+SMALL = 100_000_000  # bytes of weights
 # Above this many parameters a CUDA model is held in bfloat16; below, float32 costs little and is exact.
 FLOAT32_LIMIT = 1_500_000_000
 
@@ -284,6 +285,13 @@ def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -
             f"The tokenizer of {name!r} cannot write genes: {probe!r} comes back as {back[:40]!r}.",
             remedy,
         )
+
+
+def is_small(source: str | Path) -> bool:
+    """Whether a model's weights are on this machine and below `SMALL` bytes: read and asked in seconds."""
+    where = SHIPPED.get(str(source), Path(source))
+    weights = list(where.glob("*.safetensors")) if where.is_dir() else []
+    return bool(weights) and sum(file.stat().st_size for file in weights) < SMALL
 
 
 def load_language(

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.intervals import Interval, wilson
-from scx_core.language.label_map import with_answers
+from scx_core.language.label_map import Mapped, with_answers
 from scx_core.language.load import Language
 from scx_core.language.taps import positions
 from scx_core.language.texts import AnswerForm, answer_form, answer_labels, encode_cells
@@ -48,13 +48,16 @@ class RawAnswer(NamedTuple):
 
 class RawAnswers(NamedTuple):
     """Raw answers of some cells, drawn with a seed. `prompt`: the first cell's, as it was sent, with its
-    special tokens; `tokens`: its length; `form`: what the checkpoint expects before and behind a label."""
+    special tokens; `tokens`: its length; `form`: what the checkpoint expects before and behind a label;
+    `trained_on`: the model was trained on some of these cells; it
+    is asked about others where there are any."""
 
     answers: tuple[RawAnswer, ...]
     form: AnswerForm
     prompt: str
     tokens: int
     candidates: tuple[str, ...]
+    trained_on: bool = False
 
     @property
     def n(self) -> int:
@@ -72,19 +75,24 @@ class RawAnswers(NamedTuple):
         return wilson(self.k, self.n)
 
     @property
-    def right_words(self) -> str:
-        """How many answers are the one of the cell's type, beside the rival that needs no model: one answer
-        for all, that of the most frequent type. Over the cells whose type has an answer."""
+    def right(self) -> tuple[int, int, int]:
+        """Of the cells whose type has an answer: how many the model names so, how many one answer for all
+        would, that of the most frequent type, and how many there are."""
         known = [one for one in self.answers if one.expected]
-        if not known:
+        most = max(Counter(one.expected for one in known).values(), default=0)
+        return sum(one.parsed == one.expected for one in known), most, len(known)
+
+    @property
+    def right_words(self) -> str:
+        """How many answers are the one of the cell's type, beside the rival that needs no model."""
+        right, most, n = self.right
+        if not n:
             return "No cell that was asked is of a type that has an answer."
-        right, n = sum(one.parsed == one.expected for one in known), len(known)
-        most = max(Counter(one.expected for one in known).values())
         low, high = wilson(right, n)
         return (
             f"{right} of {n} are the answer of the cell's own type (95% interval {low:.0%} to {high:.0%}; "
             f"the most frequent type's answer for every cell: {most} of {n})."
-        )
+        ) + (" The model was trained on these cells." if self.trained_on else "")
 
     @property
     def too_few(self) -> bool:
@@ -118,6 +126,26 @@ class RawAnswers(NamedTuple):
         return f"Before a label stands {lead}, behind it “{self.form.end}”."
 
 
+class Fit(NamedTuple):
+    """One sentence on whether cells and model fit, in a few words; `good` when it speaks for it."""
+
+    good: bool
+    words: str
+
+
+def fit_of(mapped: Sequence[Mapped], raw: RawAnswers | None = None) -> tuple[Fit, ...]:
+    """Whether cells and model fit: types that have an answer, raw answers that are labels, answers that are
+    right beside one answer for all. Without raw answers only the first."""
+    k, n = sum(bool(one.answer) for one in mapped), len(mapped)
+    found = [Fit(k == n, f"{k} of {n} types have an answer of the model")]
+    if raw is not None:
+        right, most, known = raw.right
+        seen = " (of cells it was trained on)" if raw.trained_on else ""
+        found.append(Fit(not raw.too_few, f"{raw.k} of {raw.n} raw answers are labels"))
+        found.append(Fit(right > most, f"{right} of {known} are right{seen}, one answer for all: {most}"))
+    return tuple(found)
+
+
 def raw_answers(lm: Language, table: CellTable, cells: int = CELLS, seed: int = SEED) -> RawAnswers:
     """Let the model write its answer for some labelled cells, drawn with the seed, token by token
     the likeliest.
@@ -128,6 +156,9 @@ def raw_answers(lm: Language, table: CellTable, cells: int = CELLS, seed: int = 
     labelled = np.flatnonzero(table.labels != "")
     if not len(labelled):
         raise ScxError(f"{table.name} has no labelled cells.", "Choose a label column.")
+    trained = _trained_on(lm, table)
+    fresh = np.setdiff1d(labelled, trained)
+    labelled = fresh if len(fresh) else labelled
     drawn = np.random.default_rng(seed).permutation(labelled)[:cells]
     prompts = [cell.ids for cell in encode_cells(lm, table, drawn)]
     candidates = answer_labels(lm, table)
@@ -139,7 +170,16 @@ def raw_answers(lm: Language, table: CellTable, cells: int = CELLS, seed: int = 
         for row, (text, ended) in zip(drawn, generate(lm, prompts), strict=True)
     )  # fmt: skip
     sent = str(lm.tokenizer.decode(list(prompts[0]), clean_up_tokenization_spaces=False))
-    return RawAnswers(answers, answer_form(lm, table), sent, len(prompts[0]), tuple(candidates))
+    seen = bool(np.isin(drawn, trained).any())
+    return RawAnswers(answers, answer_form(lm, table), sent, len(prompts[0]), tuple(candidates), seen)
+
+
+def _trained_on(lm: Language, table: CellTable) -> np.ndarray:
+    """Rows of the table that the model was trained on, as far as its settings say."""
+    if lm.settings.get("data", {}).get("fingerprint") != table.fingerprint:
+        return np.zeros(0, dtype=np.int64)
+    split = lm.settings.get("split", {})
+    return np.array(split.get("train", range(table.n_cells)), dtype=np.int64)
 
 
 def parse(text: str, candidates: Sequence[str]) -> str:

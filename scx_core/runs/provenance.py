@@ -56,4 +56,7 @@ def _identity(thing: Any) -> Any:
     if isinstance(thing, Path):
         return thing.name
     source = getattr(thing, "name", None) or getattr(thing, "source", "")
-    return {"name": Path(str(source)).name, "fingerprint": thing.fingerprint}
+    found = {"name": Path(str(source)).name, "fingerprint": thing.fingerprint}
+    # A set that is used on another text than it was trained on says so (transcoders/fit.py).
+    mark = getattr(thing, "meta", {}).get("as_is")
+    return found | ({"as_is": mark} if mark else {})

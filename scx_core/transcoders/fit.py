@@ -24,11 +24,10 @@ def check_set(lm: Language, transcoders: TranscoderSet) -> None:
             f"{ours[0]} of width {ours[1]}.",
             "Choose a set that was trained on this model.",
         )
-    differs = other_text(lm, transcoders)
-    if differs and AS_IS not in transcoders.meta:
-        told = "; ".join(f"{name} {was} there, {now} here" for name, (was, now) in differs.items())
+    told = other_text_words(lm, transcoders)
+    if told and AS_IS not in transcoders.meta:
         raise ScxError(
-            f"The set {transcoders.name} was trained on another text than {lm.name} is given here: {told}.",
+            told,
             "Give the same text (--n-genes, --prompt), or use the set all the same with --as-is.",
         )
 
@@ -41,6 +40,15 @@ def other_text(lm: Language, transcoders: TranscoderSet) -> dict[str, tuple[Any,
         return {}
     was, now = to_dict(from_dict(SentenceConfig, made)), to_dict(lm.sentence_config)
     return {name: (was[name], now[name]) for name in ("n_genes", "prompt") if was[name] != now[name]}
+
+
+def other_text_words(lm: Language, transcoders: TranscoderSet) -> str:
+    """What differs, in one sentence; empty where nothing does."""
+    differs = other_text(lm, transcoders)
+    told = "; ".join(f"{name} {was} there, {now} here" for name, (was, now) in differs.items())
+    if not told:
+        return ""
+    return f"The set {transcoders.name} was trained on another text than {lm.name} is given here: {told}."
 
 
 def opened_as_is(lm: Language, transcoders: TranscoderSet) -> TranscoderSet:

@@ -1,0 +1,96 @@
+"""What the model reads and answers, on the pages: badges, raw answers, mapping of labels, another text."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from pages.parts.session import KEY
+from scx_core.language import load_language
+from scx_core.runs import read_json, to_dict, write_json
+from scx_core.sentences import SentenceConfig
+from scx_core.transcoders import load_set
+from tests.language.checkpoints import PYTHIA, pythia_folder
+from tests.pages.running import button, open_page, runs, said, well
+
+__all__ = ["runs"]
+
+
+def test_the_data_page_shows_prompt_raw_answers_and_the_mapping(runs: Path) -> None:
+    words = said(well(open_page("data")))
+    for part in (
+        "What the model reads and answers", "Homo sapiens cell, top 80 genes:", "Cell type:",
+        "of 24 raw answers are one of the 10 candidate labels", "10 of 10 types have an answer",
+        "Genes asked for] 80",
+    ):  # fmt: skip
+        assert part in words
+    assert "green-badge[10 of 10 types have an answer of the model]" in words
+    assert "trained on" not in words  # it is asked about cells that it has not seen
+
+
+def test_an_edited_mapping_is_a_file_and_a_choice_of_the_cells_in_use(runs: Path, monkeypatch) -> None:
+    import streamlit as st
+
+    real = st.data_editor
+
+    def edited(frame, **options):
+        real(frame, **options)
+        return frame.assign(**{"answer of the model": frame["answer of the model"].replace("Dendritic", "")})
+
+    app = open_page("data")
+    assert button(app, "Use this mapping").disabled
+    with monkeypatch.context() as patch:
+        patch.setattr(st, "data_editor", edited)
+        app = button(app.run(), "Use this mapping").click().run()
+    words = said(well(app.run()))
+    kept = app.session_state[KEY].cells.answers
+    assert Path(kept).parent == runs / "answers" and read_json(kept)["Dendritic"] == ""
+    assert read_json(kept)["CD19+ B"] == "CD19+ B"
+    assert "9 of 10 types have an answer. Without one, and not scored: Dendritic." in words
+    assert "orange-badge[9 of 10 types have an answer of the model]" in words
+    app = well(button(app, "Back to the proposal").click().run())
+    assert app.session_state[KEY].cells.answers is None and "10 of 10 types" in said(app)
+
+
+def test_a_checkpoint_without_its_templates_is_a_message_and_nothing_is_traced(
+    runs: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(sys.modules["scx_core.sentences.prompts"], "_cell2sentence_prompts", dict)
+    folder = pythia_folder(tmp_path, PYTHIA[0], load_language("embedded").tokenizer)
+    monkeypatch.setenv("SCX_MODEL", str(folder))
+    for page in ("circuits", "data"):
+        app = well(open_page(page))
+        errors = [element.value.replace("\\", "") for element in app.error]
+        assert len(errors) == 1 and "pip install --no-deps cell2sentence" in errors[0]
+        assert "licence" in errors[0] and not app.get("iframe")
+
+
+@pytest.fixture(scope="module")
+def other_set(tmp_path_factory) -> Path:
+    """The embedded set, as if it had been trained on sentences of 60 genes."""
+    folder = tmp_path_factory.mktemp("sets") / "sixty"
+    shutil.copytree(load_set("embedded").folder, folder)
+    meta = read_json(folder / "scx.json")
+    write_json(folder / "scx.json", meta | {"sentences": to_dict(SentenceConfig(n_genes=60))})
+    return folder
+
+
+def test_a_set_of_another_text_is_refused_or_used_and_marked(
+    runs: Path, other_set: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv("SCX_TRANSCODERS", str(other_set))
+    app = well(open_page("circuits"))
+    assert len(app.error) == 1 and "n_genes 60 there, 80 here" in said(app) and not app.get("iframe")
+    assert not open_page("validate", app).metric
+    app = open_page("circuits", app)
+    app = well(button(app, "Use it all the same (marked)").click().run())
+    assert app.get("iframe") and not app.error
+    shown = [element.value.replace("\\", "") for element in app.warning]
+    assert any("They are used as they are" in text for text in shown)
+    assert any("trained on another text (n_genes 60 there, 80 here)" in text for text in shown)
+    assert app.session_state[KEY].as_is and read_json(runs / "last-used.json")["as_is"]
+    app = well(button(app, "Do not use them so").click().run())
+    assert not app.get("iframe") and len(app.error) == 1

@@ -89,6 +89,8 @@ def _names(circuit: Circuit) -> dict[str, str]:
     out = {"target": plain(circuit.target.answer or circuit.target.label, 60)}
     for node in circuit.nodes:
         about = plain(node.gene or repr((node.token or "").strip()), 24)
+        if node.kind == "embedding" and node.name:
+            about = plain(node.name, 24)
         if node.kind == "embedding":
             out[node.id] = f"{about} (token {node.position})"
         elif node.kind == "feature":

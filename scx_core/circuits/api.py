@@ -207,6 +207,18 @@ class Tracer:
         rows = self.draw(label, cfg)
         plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
         merged = self.merged(rows, plan, trace, cfg, progress, label)
+        return self.combined(label, rows, plan, merged, trace, cfg)
+
+    def combined(
+        self,
+        label: str,
+        rows: np.ndarray,
+        plan: TargetPlan,
+        merged: Sequence[Merged],
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
+    ) -> Circuit:
+        """The consensus of circuits that are traced already, as `merged` gives them for these rows."""
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
         about |= {"cell_type": label, "ties": self.ties(rows)}

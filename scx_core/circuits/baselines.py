@@ -18,9 +18,10 @@ import numpy as np
 
 from scx_core.circuits.frozen import freeze_many
 from scx_core.circuits.influence import smallest_set
+from scx_core.circuits.names import BOS
 from scx_core.circuits.replacement import Replacement
 from scx_core.circuits.target import TargetPlan, plans_in
-from scx_core.circuits.trace import Graph, graph_of
+from scx_core.circuits.trace import Graph, begins_with_bos, graph_of
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell
 
@@ -83,11 +84,13 @@ def _others(graph: Graph, cell: EncodedCell, by_position: bool) -> dict[str, flo
     n_positions, n_features = graph.frozen.n_positions, len(graph.chosen.layer_C)
     score_S = graph.scores.column_S[n_features:]
     gene_T = cell.gene_at() + [None] * (n_positions - len(cell.ids))
+    begins = begins_with_bos(graph.frozen)
     sums: dict[str, float] = {}
     for s, score in enumerate(score_S.tolist()):
         layer, t = divmod(s, n_positions)
         error = layer < len(graph.frozen.layers)
-        name = f"e:{layer}" if error else f"gene:{gene_T[t]}" if gene_T[t] else "prompt"
+        word = BOS if t == 0 and begins else "prompt"
+        name = f"e:{layer}" if error else f"gene:{gene_T[t]}" if gene_T[t] else word
         name = f"{layer}:{t}" if by_position else name
         sums[name] = sums.get(name, 0.0) + score
     return sums

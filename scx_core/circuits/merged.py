@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Node
-from scx_core.circuits.names import ANSWER_POSITION, ByPlace
+from scx_core.circuits.names import ANSWER_POSITION, BOS, ByPlace
 
 
 class Merged(NamedTuple):
@@ -38,11 +38,14 @@ class Merged(NamedTuple):
 
 
 def merged_node(node: Node) -> Node:
-    """The node without its position; a gene's tokens share one id, so do the tokens of the prompt."""
+    """The node without its position; a gene's tokens share one id, so do the tokens of the prompt.
+    The token of beginning is no word of the prompt: it keeps a node of its own."""
     if node.kind == "feature":
         return Node(f"f:{node.layer}:{node.feature}", "feature", node.layer, None, node.feature)
     if node.kind == "error":
         return Node(f"e:{node.layer}", "error", node.layer)
+    if node.kind == "embedding" and node.name_kind == BOS:
+        return Node(BOS, "embedding", name=node.name, name_kind=BOS)
     if node.kind == "embedding":
         return Node(f"gene:{node.gene}" if node.gene else "prompt", "embedding", gene=node.gene)
     return Node(node.id, node.kind)

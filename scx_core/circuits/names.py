@@ -23,6 +23,8 @@ from scx_core.circuits.circuit import Circuit, Node
 GENE_SHARE = 0.25  # of a feature's activation at a gene, to be named after it
 PROMPT_WORD, ANSWER_POSITION, MANY_GENES = "prompt word", "answer position", "many genes"
 GENE, PROMPT, ANSWER, MANY = "gene", "prompt", "answer", "many genes"  # kinds of name without an atlas
+# The token of beginning that some tokenizers add is no text: a node of its own kind.
+BOS, BOS_NAME = "bos", "start of text"
 FROM_CIRCUIT = "names from this circuit"
 
 

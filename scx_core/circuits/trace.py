@@ -37,6 +37,8 @@ from scx_core.circuits.merged import Merged, merge, merged_node
 from scx_core.circuits.names import (
     ANSWER,
     ANSWER_POSITION,
+    BOS,
+    BOS_NAME,
     FROM_CIRCUIT,
     GENE,
     PROMPT,
@@ -298,11 +300,23 @@ def _nodes(
             out.append(Node(name, "error", layer, t, None, gene_T[t], tokens[t], None, score, effect))
         else:
             t = s - n - n_layers * length
-            out.append(Node(name, "embedding", None, t, None, gene_T[t], tokens[t], None, score, token_T[t]))
+            node = Node(name, "embedding", None, t, None, gene_T[t], tokens[t], None, score, token_T[t])
+            out.append(_as_bos(node, graph.frozen) if t == 0 and begins_with_bos(graph.frozen) else node)
     out.append(Node("bias", "bias", effect=graph.effects.bias))
     value, at = graph.value, int(graph.target.position_R[-1])
     out.append(Node("target", "target", position=at, activation=value, influence=1.0, effect=value))
     return out
+
+
+def begins_with_bos(frozen: FrozenPrompt) -> bool:
+    """Whether position 0 is the tokenizer's token of beginning, and no text (Gemma; not Pythia)."""
+    bos = frozen.replacement.lm.bos_id
+    return bos is not None and frozen.ids[0] == bos
+
+
+def _as_bos(node: Node, frozen: FrozenPrompt) -> Node:
+    """The node of the token of beginning, named as what it is."""
+    return node._replace(name=f"{BOS_NAME} {frozen.replacement.lm.text(frozen.ids[0])}", name_kind=BOS)
 
 
 class _EdgeArrays(NamedTuple):

@@ -47,11 +47,11 @@ class Boxes:
         if group.kind == "feature":
             return self._feature(group)
         hover = words.other_hover(group, self.circuit)
-        if group.kind == "prompt":
+        if group.kind in ("prompt", "bos"):
             return _box(
                 group.id,
-                "prompt",
-                "prompt",
+                "bos" if group.kind == "bos" else "prompt",
+                "start of text" if group.kind == "bos" else "prompt",
                 hover,
                 font=11.5,
                 fill=colours.PROMPT_FILL,

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from scx_core.runs.config import check, option
 
-PlacedKind = Literal["target", "against", "feature", "error", "bias", "gene", "prompt", "more"]
+PlacedKind = Literal["target", "against", "feature", "error", "bias", "gene", "prompt", "bos", "more"]
 MM_PER_UNIT = 0.18
 WIDTHS = {"wide": 1000.0, "column": 472.0}
 

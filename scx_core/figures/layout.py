@@ -95,10 +95,11 @@ def _bands(maker: Boxes, selection: Selection, circuit: Circuit, view: View, mar
     near: dict[str, dict[str, float]] = defaultdict(dict)
     for flow in selection.flows:
         near[flow.source][flow.target] = near[flow.target][flow.source] = flow.strength + 1e-9
-    fixed = {"prompt": 0.0, "bias": 1.0} | {box.id: (i + 0.5) / len(genes) for i, box in enumerate(sentence)}
+    fixed = {"bos": 0.0, "prompt": 0.0, "bias": 1.0}
+    fixed |= {box.id: (i + 0.5) / len(genes) for i, box in enumerate(sentence)}
     layers = sorted(by_layer)
     ordered = order_layers([[g.id for g in by_layer[layer]] for layer in layers], fixed, near)
-    foot = _foot(maker, [maker.of(g) for g in groups if g.kind in ("prompt", "bias")], margin, room)
+    foot = _foot(maker, [maker.of(g) for g in groups if g.kind in ("bos", "prompt", "bias")], margin, room)
     bands = [
         _Band("Genes" if view.size == "wide" else "", _across(sentence, margin, room) + foot, GENE_PITCH)
     ]
@@ -120,8 +121,8 @@ def _pull(near: Mapping[str, float], placed: Mapping[str, float]) -> float | Non
 
 
 def _foot(maker: Boxes, extras: list[Placed], margin: float, room: float) -> list[list[Placed]]:
-    """The row under the genes: the prompt on the left, the stub and the biases on the right."""
-    left = [box for box in extras if box.kind == "prompt"]
+    """The row under the genes: start of text and prompt on the left, stub and biases on the right."""
+    left = [box for kind in ("bos", "prompt") for box in extras if box.kind == kind]
     stub = maker.more()
     right = ([stub] if stub else []) + [box for box in extras if box.kind == "bias"]
     row = left + right

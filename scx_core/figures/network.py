@@ -72,7 +72,7 @@ def _label(node: Node, circuit: Circuit) -> str:
         return " · ".join(part for part in (title, words.driven_by(node), number) if part)
     if node.kind == "target":
         return words.title(circuit)
-    return node.gene or node.token or node.kind
+    return node.gene or node.name or node.token or node.kind
 
 
 def _attributes(row: Node | Edge, skip: set[str]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def _own_keys(circuit: Circuit, node: Node, context: Context, labels: Mapping[st
         words_of_it = f"reconstruction error of layer {layer}"
         return _keys(-1, str(layer), "mlp reconstruction error", f"{layer}_-1-{t}", words_of_it)
     if node.kind == "embedding":
-        label = shown(node.gene or node.token or context.tokens[t])
+        label = shown(node.gene or node.name or node.token or context.tokens[t])
         return _keys(t, "E", "embedding", f"E_{context.ids[t]}-{t}", label)
     if node.kind == "bias":
         return _keys(-1, "E", "bias", "bias-0", "biases")

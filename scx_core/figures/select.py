@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scx_core.circuits.circuit import Circuit, Node
+from scx_core.circuits.names import BOS
 from scx_core.errors import ScxError
 
 from .drawing import View
@@ -74,8 +75,8 @@ def select(circuit: Circuit, view: View) -> Selection:
         tuple(sorted(kept, key=lambda f: (-f.strength, f.source, f.target))),
         max(0, len(_all_genes(circuit)) - n_genes),
         sum(group.kind == "feature" for group in groups.values()) - n_features,
-        sum(groups[f.source].kind in ("gene", "prompt", "feature") for f in flows)
-        - sum(reached[f.source].kind in ("gene", "prompt", "feature") for f in kept),
+        sum(groups[f.source].kind in ("gene", "prompt", BOS, "feature") for f in flows)
+        - sum(reached[f.source].kind in ("gene", "prompt", BOS, "feature") for f in kept),
     )
 
 
@@ -99,6 +100,8 @@ def boxes_of(circuit: Circuit, layer: int, feature: int) -> frozenset[str]:
 
 
 def _group_id(node: Node) -> str:
+    if node.kind == "embedding" and node.name_kind == BOS:
+        return BOS
     if node.kind == "embedding":
         return "prompt" if node.gene is None else f"gene {node.gene}"
     if node.kind == "feature" and (node.position is None or node.feature is None):
@@ -114,6 +117,7 @@ def _group_id(node: Node) -> str:
 def _group(key: str, members: list[Node]) -> Group:
     first = members[0]
     kind = first.kind if first.kind != "embedding" else ("prompt" if first.gene is None else "gene")
+    kind = BOS if key == BOS else kind
     return Group(
         key,
         kind,
@@ -177,7 +181,7 @@ def _shown_groups(groups: Iterable[Group], circuit: Circuit, view: View) -> set[
     features = sorted(
         (g for g in rows if g.kind == "feature"), key=lambda g: (-g.influence, -abs(g.effect), g.id)
     )
-    always = {"prompt", "target"} | ({"error"} if view.show_errors else set())
+    always = {"prompt", BOS, "target"} | ({"error"} if view.show_errors else set())
     always |= {"bias"} if view.show_bias else set()
     picked = [*genes[:max_genes], *features[:max_features], *(g for g in rows if g.kind in always)]
     return {group.id for group in picked}

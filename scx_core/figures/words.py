@@ -319,6 +319,7 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
         return tuple(line for line in lines if line)
     heading = {
         "prompt": f"the prompt's own words ({several(len(group.members), 'token')})",
+        "bos": f"{plain(group.members[0].name, 40)}: the token of beginning, which is no text",
         "error": f"reconstruction error of layer {group.layer}",
         "bias": "biases",
     }[group.kind]

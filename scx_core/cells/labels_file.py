@@ -89,7 +89,7 @@ def _shortened(
 def read_table(path: Path, known: set[str]) -> pd.DataFrame:
     """A table by its first column, all as text. `known` ids tell a first line of values from a header.
 
-    Raises ScxError when it is no text or has one column only.
+    Raises ScxError when it is no text, has one column only, names no cell, or names two columns alike.
     """
     with reading(f"The labels file {path.name}"):
         data = path.read_bytes()
@@ -121,6 +121,15 @@ def read_table(path: Path, known: set[str]) -> pd.DataFrame:
         names, body = ["cell_type", *(f"column_{n}" for n in range(2, width))], rows
     else:
         names = header if len(header) == width - 1 else header[1:]
+    if not body:
+        raise ScxError(
+            f"The labels file {path.name} has one line only, and it names no cell.",
+            "Give one line a cell: its id, then its type.",
+        )
+    if twice := next((name for n, name in enumerate(names) if name and name in names[:n]), ""):
+        raise ScxError(
+            f"The labels file {path.name} has two columns called '{twice}'.", "Give each a name of its own."
+        )
     columns = {name or f"column_{n}": [row[n] for row in body] for n, name in enumerate(names, 1)}
     return pd.DataFrame(columns, index=clean_text([row[0] for row in body]), dtype=object)
 

@@ -90,12 +90,21 @@ def _from_column(column: pd.Series, where: str) -> tuple[Finding | None, list[st
     species = set(named.values()) - {""}
     if not species:
         return None, unknown
-    of = [(int(counts[values == value].sum()), name) for value, name in named.items() if name]
-    most = max(of)[1]
+    of = dict.fromkeys(sorted(species, key=lambda name: (name != HUMAN, name)), 0)
+    for value, name in named.items():
+        if name:
+            of[name] += int(counts[values == value].sum())
+    most = max(of, key=lambda name: of[name])
+    tied = sum(count == of[most] for count in of.values()) > 1
     if len(species) == 1 and not unknown:
         return Finding("organism", most, f"{where} says {values[0]}", _others(most)), []
     listed = ", ".join(f"{value} ({count:,})" for value, count in zip(values, counts, strict=True))
-    evidence = f"{where} names several: {listed}. The most frequent goes into every prompt"
+    evidence = f"{where} names several: {listed}. "
+    evidence += (
+        f"As many are of each, so choose; until then {most} is assumed"
+        if tied
+        else (f"The most frequent, {most}, goes into every prompt")
+    )
     return Finding("organism", most, evidence, _others(most), "warning"), unknown
 
 

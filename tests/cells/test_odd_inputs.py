@@ -425,6 +425,41 @@ def test_ids_are_shortened_only_where_they_stay_distinct(tmp_path: Path) -> None
     assert "names 2 of 4 cells" in finding(table, "label").evidence
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cell,cell_type\n", "one line only"),
+        ('{"a": "x", "b": "y"}', "one line only"),
+        ("cell,kind,kind\nA,x,y\n", "two columns called 'kind'"),
+    ],
+)
+def test_a_table_without_a_cell_or_with_twin_columns_is_refused(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(ScxError, match=words):
+        open_cells(good_cells(), CellChoices(labels_file=str(tmp_path / "labels.csv")))
+
+
+@pytest.mark.parametrize(
+    ("words", "species"),
+    [
+        (
+            ["human", "Homo sapiens", "mouse", "H. sapiens", "mouse"],
+            "Homo sapiens",
+        ),  # 3 of 5
+        (["human", "mouse"], "Homo sapiens"),  # as many of each: a warning
+        (["mouse", "mouse", "human"], "Mus musculus"),
+    ],
+)
+def test_several_organisms_are_counted_by_species(words: list[str], species: str) -> None:
+    adata = good_cells()
+    adata.obs["organism"] = [words[k % len(words)] for k in range(adata.n_obs)]
+    found = finding(open_cells(adata), "organism")
+    assert (found.choice, found.level) == (species, "warning")
+    assert ("As many are of each" in found.evidence) == (len(words) == 2)
+
+
 def test_a_line_of_another_length_is_named(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     path.write_text("cell,kind\nA,x,y\nB,z\n")

@@ -151,7 +151,8 @@ def caption(circuit: Circuit) -> str:
         "Bottom: genes in the order of the cell sentence"
         + ("" if circuit.scope == "cell" else " (mean rank)")
         + f"; middle: transcoder features by layer{_naming(circuit)}; top: the answer",
-        f"Effect is the change of the answer's score in the frozen model, in {_measure(circuit)}",
+        "Frozen attribution is what a gene adds to the answer's score in the frozen model, over all paths, in "
+        f"{_measure(circuit)}; not what the model loses without it",
     ]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 

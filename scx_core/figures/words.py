@@ -151,8 +151,8 @@ def caption(circuit: Circuit) -> str:
         "Bottom: genes in the order of the cell sentence"
         + ("" if circuit.scope == "cell" else " (mean rank)")
         + f"; middle: transcoder features by layer{_naming(circuit)}; top: the answer",
-        "Frozen attribution is what a gene adds to the answer's score in the frozen model, over all paths, in "
-        f"{_measure(circuit)}; not what the model loses without it",
+        "Frozen attribution is what a gene adds to the answer's score in the frozen model, over all paths, "
+        f"in {_measure(circuit)}; not what the model loses without it",
     ]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 

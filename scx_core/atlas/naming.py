@@ -2,13 +2,15 @@
 is.
 
 A name is the atlas' label, with the figure that it rests on. Where the label would say more than that figure,
-it says less here: a feature of many genes is called that, not by its first three, and one of the prompt's
-words not by pieces of text that stand in genes too.
+it says less here: a feature of many genes is called that, not by its first three or by its verdict, and one
+of the prompt's words not by pieces of text that stand in genes too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from scx_core.atlas.human import current
 from scx_core.atlas.protocol import DEAD, GENE, POLYSEMANTIC, PROMPT, RARE
 from scx_core.atlas.saved import FOLDER, shipped_root
 from scx_core.atlas.store import FILE, Atlas
-from scx_core.atlas.wording import NAMED
+from scx_core.atlas.wording import CONTEXT_OF_MANY, NAMED
 from scx_core.circuits.names import GENE_SHARE, MANY, MANY_GENES, FeatureName, NameBook
 from scx_core.errors import ScxError
 from scx_core.runs import read_json, runs_root
@@ -62,6 +64,8 @@ def _name(row: Any) -> FeatureName:
     if verdict == POLYSEMANTIC:
         text = MANY_GENES if row.gene >= MOSTLY else GENES_AND_PROMPT
         return FeatureName(text, MANY, float(row.gene) if row.gene >= MOSTLY else 1.0, ATLAS)
+    if label == CONTEXT_OF_MANY:
+        return FeatureName(MANY_GENES, MANY, float(row.gene), ATLAS)
     if verdict == PROMPT:
         return FeatureName(_prompt_words(row), verdict, score, ATLAS)
     return FeatureName(label, verdict, score, ATLAS)
@@ -106,6 +110,26 @@ def fitting_atlas(made_from: Mapping[str, Any], root: Path | None = None) -> Atl
             return Atlas.open(folder)
         except ScxError:
             continue
+    return None
+
+
+def shipped_copy(made_from: Mapping[str, Any], root: Path | None = None) -> Path | None:
+    """The folder of a copy, in the runs folder, of the atlas that ships for this model, these transcoders and
+    these cells, so that labels and gene sets of one's own are not written into what ships; copied when it
+    is first asked for. None where none ships. Raises OSError when it cannot be copied."""
+    root = root or runs_root()
+    for folder in _describing(made_from, root):
+        about = read_json(folder / FILE).get("provenance", {})
+        if folder.parent != shipped_root() or _mark(about, "data") != _mark(made_from, "data"):
+            continue
+        place = root / FOLDER / folder.name
+        if not (place / FILE).exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=place.parent) as made:
+                whole = shutil.copytree(folder, Path(made) / folder.name)
+                if not place.exists():
+                    whole.rename(place)
+        return place
     return None
 
 

@@ -17,7 +17,7 @@ from scx_core.atlas.listed import examples_table, histogram_table, slots_table, 
 from scx_core.atlas.long import largest_rows, named, of_mass, of_rates
 from scx_core.atlas.passing import Passed
 from scx_core.atlas.places import DATA, REAL, Layout, bin_ends
-from scx_core.atlas.protocol import Thresholds, choose_thresholds, verdict_shares, verdicts
+from scx_core.atlas.protocol import PROMPT, Thresholds, choose_thresholds, verdict_shares, verdicts
 from scx_core.atlas.sums import N_HISTOGRAM, histogram_edge
 from scx_core.atlas.tally import LayerTally
 from scx_core.atlas.units import UnitSource
@@ -283,17 +283,23 @@ def _features(
     joined = leading["gene"].astype(str).groupby([leading[k] for k in key]).agg(" ".join)
     pieces = tables["pieces"].groupby(key, sort=False).head(3)
     texts = pieces["text"].astype(str).groupby([pieces[k] for k in key]).agg(list)
+    around = tables["pieces"][tables["pieces"]["genes"].astype(int) == 0].groupby(key, sort=False).head(3)
+    around = around["text"].astype(str).groupby([around[k] for k in key]).agg(list)
     named_share = pieces.groupby(key, sort=False)["share"].sum()
     first = tables["pieces"].groupby(key, sort=False)[["text", "share"]].first()
     first = first.rename(columns={"text": "piece", "share": "piece_share"})
     pushed_most = _strongest(tables["writes"])
     table = table.join(joined.rename("genes"), on=key).join(texts.rename("pieces"), on=key)
+    table = table.join(around.rename("around"), on=key)
     table = table.join(named_share.rename("pieces_share"), on=key)
     table = table.join(first, on=key).join(pushed_most, on=key)
     table["genes"] = table["genes"].fillna("")
     table["pieces"] = [one if isinstance(one, list) else [] for one in table["pieces"]]
+    of_prompt = table["verdict"].astype(str) == PROMPT
+    outside = [one if isinstance(one, list) else [] for one in table["around"]]
+    table["pieces"] = np.where(of_prompt, pd.Series(outside, table.index), table["pieces"])
     table["label"] = [automatic_label(row) for row in table.itertuples()]
-    return table.drop(columns=["pieces", "pieces_share"]).astype({"verdict": "category"})
+    return table.drop(columns=["pieces", "pieces_share", "around"]).astype({"verdict": "category"})
 
 
 def _strongest(writes: pd.DataFrame) -> pd.DataFrame:

@@ -19,10 +19,12 @@ from scx_core.atlas.protocol import (
 )
 
 NAMED = 3  # genes or pieces that a label names
+CONTEXT_OF_MANY = "context: at many genes"  # no gene that it reads stands out, and none that it stands at
 
 
 def automatic_label(row: Any) -> str:
-    """`row` has the columns of features.parquet, and `pieces`: the strongest pieces of text."""
+    """`row` has the columns of features.parquet, and `pieces`: the strongest pieces of text, of a feature of
+    the prompt those that stand in no gene."""
     genes = ", ".join(row.genes.split(" ")[:NAMED]) if row.genes else ""
     pieces = ", ".join(f"“{piece.strip() or piece}”" for piece in row.pieces[:NAMED])
     words = {
@@ -36,7 +38,7 @@ def automatic_label(row: Any) -> str:
         TYPE: f"in {row.cell_type}",
         POSITION: f"ranks {row.ranks}",
         SPELLING: f"spelling {pieces}",
-        PROMPT: f"prompt {pieces}",
+        PROMPT: f"prompt {pieces}".rstrip(),
     }
     return words.get(row.verdict) or (f"mixed: {genes}" if genes else "mixed")
 
@@ -53,6 +55,8 @@ def _token(row: Any, pieces: str) -> str:
 def _context(row: Any, genes: str) -> str:
     """ "context: reads CD79A, at CD74, HLA-DRA"; without a gene that stands out, only where it fires."""
     read = getattr(row, "context_genes", "") or ""
-    at = "prompt and answer" if row.gene < 0.5 else genes if row.top5 >= 0.5 else "many genes"
     words = ", ".join(read.split(" ")[:NAMED])
+    if not words and row.gene >= 0.5 and row.top5 < 0.5:
+        return CONTEXT_OF_MANY
+    at = "prompt and answer" if row.gene < 0.5 else genes if row.top5 >= 0.5 else "many genes"
     return f"context: reads {words}, at {at}" if words else f"context: at {at}"

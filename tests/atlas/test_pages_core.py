@@ -1,14 +1,18 @@
 """What the feature page rests on: pages of rows, names by number, reasons, labels by provenance."""
 
+import re
+from types import SimpleNamespace
+
 import pytest
 
 from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect, find
 from scx_core.atlas.compared import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS, REAL, compared_shares
 from scx_core.atlas.find import find_part, named
-from scx_core.atlas.naming import atlases_stamp, book_of, feature_names, name_book
+from scx_core.atlas.naming import _name, atlases_stamp, book_of, feature_names, name_book
 from scx_core.atlas.reasons import MEANINGS, measures, reason
 from scx_core.atlas.saved import FOLDER
 from scx_core.atlas.shipping import ship
+from scx_core.atlas.wording import automatic_label
 from tests.atlas.planted import planted
 
 
@@ -105,6 +109,28 @@ def test_a_name_says_no_more_than_its_figure(atlas):
         if name.kind == "many genes":
             assert name.text in ("many genes", "genes and prompt")
     assert book_of(atlas, "one") == book_of(atlas, "one")
+    assert not [name for name in names.values() if name.text.startswith("context: at many")]
+
+
+def test_a_context_of_many_genes_is_named_after_many_genes_and_a_prompt_by_pieces_of_no_gene(atlas):
+    row = SimpleNamespace(
+        verdict="context", genes="A B C", pieces=["x"], gene=0.8, top5=0.2, context_genes="", family="",
+        gene_set="", cell_type="", ranks="", pieces_share=0.1, top_gene="A", n_half=9, score=0.6, label="",
+        named=0.1, first=0.1,
+    )  # fmt: skip
+    row.label = automatic_label(row)
+    assert (_name(row).text, _name(row).kind, _name(row).share) == ("many genes", "many genes", 0.8)
+    row.context_genes = "CD79A"
+    assert automatic_label(row) == row.label.replace("at many", "reads CD79A, at many")
+    pieces = atlas.table("pieces").astype({"genes": int})
+    pieces["said"] = [str(text).strip() or str(text) for text in pieces["text"]]
+    outside = pieces[pieces["genes"] == 0]
+    outside = set(zip(outside["layer"], outside["feature"], outside["said"], strict=True))
+    prompts = atlas.features[atlas.features["verdict"] == "prompt"]
+    assert len(prompts)
+    for one in prompts.itertuples():
+        for piece in re.findall("“([^”]+)”", str(one.label)):
+            assert (one.layer, one.feature, piece) in outside
 
 
 def test_the_short_form_keeps_names_and_cards(atlas, tmp_path):

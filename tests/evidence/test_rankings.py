@@ -36,6 +36,8 @@ def table_of(n_cells: int = 60, donors: np.ndarray | None = None) -> SimpleNames
         cell_ids=table.cell_ids,
         values_kind="counts",
         donors=donors,
+        answer_of={label: label for label in table.types},
+        answers=table.labels,
     )
 
 

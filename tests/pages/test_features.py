@@ -43,6 +43,15 @@ def page(app: AppTest | None = None) -> AppTest:
     return well(open_page("features", app))
 
 
+def test_the_atlas_that_ships_is_opened_as_a_copy(runs: Path) -> None:
+    app = page()
+    assert "The atlas is not made yet" not in said(app) and "3 layers" in said(app) and not app.error
+    assert [folder.name for folder in (runs / "atlases").iterdir()] == ["embedded-atlas"]
+    for view in ("One gene", "Verdict shares"):
+        app.button_group[0].set_value(view).run()
+        assert not well(app).error
+
+
 def test_an_atlas_is_made_when_it_is_asked_for(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atlas_source, "MANY", 4)
     app = page()
@@ -139,7 +148,7 @@ def test_gene_sets_of_ones_own_are_tested_on_the_page(kept_atlas: Path) -> None:
     app.file_uploader[0].set_value(("mine.gmt", "\n".join(lines).encode(), "text/plain"))
     button(app, "Test them").click().run()
     words = said(well(app))
-    assert "mine" in words and "when the names are permuted" in words and not app.error
+    assert "mine" in words and "with names permuted (a weak rival)" in words and not app.error
     assert Atlas.open(kept_atlas).meta["gene_sets"]["tested_sets"] >= 1
 
 

@@ -216,7 +216,8 @@ def _pair(a: str, b: str, first: tuple[Effects, Effects], second: tuple[Effects,
 
 def alike(first: Effects, second: Effects) -> Alike:
     """How alike two rankings of genes or features are."""
-    ranked = [sorted(one, key=lambda name, one=one: (-abs(one[name]), name)) for one in (first, second)]
+    orders = ([(-abs(value), name) for name, value in one.items()] for one in (first, second))
+    ranked = [[name for _, name in sorted(order)] for order in orders]
     union = sorted({*first, *second})
     value_2X = np.array([[one.get(name, 0.0) for name in union] for one in (first, second)])
     defined = len(union) >= 3 and bool((np.ptp(value_2X, axis=1) > 0).all())

@@ -102,8 +102,8 @@ def check_out(
     """Whether the result can be written to `where`, asked before the work: a place that can be, enough space
     (`size` bytes, where it is known), and no file or folder that the command reads (`more`: others that it
     reads than the options say). Raises ScxError."""
-    read = [getattr(args, name, None) for name in INPUTS]
-    read = [one for one in [*read, *more.values()] if isinstance(one, (str, Path)) and str(one)]
+    given = [*(getattr(args, name, None) for name in INPUTS), *more.values()]
+    read = [one for one in given if isinstance(one, (str, Path)) and str(one)]
     check_target(where, folder=folder, size=size, inputs=read)
 
 

@@ -116,7 +116,7 @@ def _group_id(node: Node) -> str:
 
 def _group(key: str, members: list[Node]) -> Group:
     first = members[0]
-    kind = first.kind if first.kind != "embedding" else ("prompt" if first.gene is None else "gene")
+    kind: str = first.kind if first.kind != "embedding" else ("prompt" if first.gene is None else "gene")
     kind = BOS if key == BOS else kind
     return Group(
         key,

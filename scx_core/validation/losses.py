@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from scx_core.language import Language, positions, replaced_mlps
+from scx_core.language.answer_tree import capped
 from scx_core.language.taps import Stand_in
 from scx_core.metrics import cross_entropy, kl_divergence
 from scx_core.validation.texts import Texts
@@ -35,7 +36,7 @@ def hidden_states(
 
 def _log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
     """Log-probabilities [N, V], at least in float32."""
-    logits_NV = lm.model.get_output_embeddings()(hidden_Nd)
+    logits_NV = capped(lm, lm.model.get_output_embeddings()(hidden_Nd))
     return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(-1)
 
 

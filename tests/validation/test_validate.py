@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language import encode_cells
+from scx_core.language import answer_form, answers_of, encode_cells
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.fit import opened_as_is
 from scx_core.validation import BASELINES, linear_maps, validate, verdict, wilson
@@ -142,6 +142,20 @@ def test_losses_equal_the_slow_reference(lm, found, texts):
     assert found.ce_recovered == pytest.approx(
         (found.ce_zero - found.ce_transcoder) / (found.ce_zero - found.ce_orig), abs=1e-12
     )
+
+
+def test_losses_are_of_the_capped_logits_where_a_model_caps_them(tmp_path):
+    lm = tiny_language(tmp_path, family="gemma2")
+    assert lm.facts.logit_cap
+    cells, answers = encode_cells(lm, TABLE, ROWS[:3]), answers_of(lm, LABELS, answer_form(lm, TABLE).lead)
+    own = []
+    for cell, row in zip(cells, ROWS, strict=False):
+        ids = torch.tensor([[*cell.ids, *answers[str(TABLE.labels[row])], lm.eos_id]])
+        with torch.no_grad():
+            log_TV = lm.model(ids[:, :-1]).logits[0].double().log_softmax(-1)
+        own.append(-log_TV.gather(1, ids[0, 1:, None])[:, 0])
+    found = validate(lm, random_set(lm), TABLE, ROWS[:3], per_layer=False)
+    assert found.ce_orig == pytest.approx(float(torch.cat(own).mean()), abs=NEAR)
 
 
 def test_single_layers_equal_the_slow_reference(lm, found, texts):

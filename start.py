@@ -18,6 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
+TESTS = "requirements-test.txt"
+# For tests, without what it depends on; the tests that need it are skipped where it cannot be had.
+ALONE = "requirements-test-alone.txt"
 # Settings of the surroundings that would send installs or imports elsewhere.
 UNWANTED = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")
 
@@ -30,7 +33,7 @@ def main(argv: list[str]) -> int:
         print("Install a newer Python (https://www.python.org) and call start.py with it.", file=sys.stderr)
         return 2
     if argv[:1] == ["test"]:
-        python = set_up("requirements-test.txt")
+        python = set_up(TESTS)
         return run([python, "-m", "pytest", *argv[1:]]) if python else 1
     options = parse(argv)
     python = set_up("requirements.txt")
@@ -120,20 +123,16 @@ def make_environment(folder: Path) -> bool:
 def install(folder: Path, python: Path, requirements: str, wanted: str) -> bool:
     """Install with pip, and note it once it is done: an interrupted install is taken up again next time."""
     print(f"Installing {requirements} (the first time takes several minutes) ...", flush=True)
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "-r",
-        str(ROOT / requirements),
-    ]
-    if subprocess.call(command, env=surroundings()) != 0:
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+    if subprocess.call([*command, "-r", str(ROOT / requirements)], env=surroundings()) != 0:
         print("pip could not install everything (see above). Mend that and start again.", file=sys.stderr)
         return False
+    if requirements == TESTS and (ROOT / ALONE).is_file():
+        alone = [*command, "--no-deps", "-r", str(ROOT / ALONE)]
+        if subprocess.call(alone, env=surroundings()) != 0:
+            print(f"{ALONE} could not be installed: the tests that need it will be skipped.", flush=True)
     notes = installed(folder) | {requirements: wanted}
-    if requirements == "requirements-test.txt":  # it holds the other
+    if requirements == TESTS:  # it holds the other
         notes["requirements.txt"] = fingerprint("requirements.txt")
     note = folder / "scx-installed.json"
     note.with_suffix(".tmp").write_text(json.dumps(notes), encoding="utf-8")
@@ -153,6 +152,8 @@ def installed(folder: Path) -> dict[str, str]:
 def fingerprint(requirements: str) -> str:
     """Changes whenever there is something new to install."""
     names = {"requirements.txt", requirements}
+    if requirements == TESTS and (ROOT / ALONE).is_file():
+        names.add(ALONE)
     return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in sorted(names))).hexdigest()
 
 

@@ -93,3 +93,12 @@ def test_every_requirement_is_pinned_and_within_the_ranges_of_the_package():
     for name, pin in pins.items():
         (only,) = pin
         assert only.operator == "==" and ranges[name].contains(only.version), name
+
+
+def test_what_is_installed_alone_may_fail_and_counts_as_something_to_install(project):
+    before = call(project, "test").stdout
+    (project / start.ALONE).write_text("no-such-package-at-all @ file:///nowhere/at/all.whl\n")
+    told = call(project, "test")
+    assert "Installing" in before and "Installing" in told.stdout
+    assert told.returncode == 0 and f"{start.ALONE} could not be installed" in told.stdout
+    assert "Installing" not in call(project, "test").stdout

@@ -65,6 +65,11 @@ def _answer(tracer: Tracer, label: str) -> str:
         return label
     guess = likely_answer(tracer, label)
     name = f"answer {label} {guess}"
+    if not mapped:
+        st.caption(
+            f":orange[:material/info:] {safe(label)} has no answer in the mapping of labels (page Data). "
+            "What is explained is an answer that you choose, at first the one that most of these cells get."
+        )
     why = "the mapping of labels says so (page Data)" if mapped else "most of these cells are called so"
     return kept.keep(
         name,

@@ -124,8 +124,5 @@ def consensus(args: argparse.Namespace) -> Circuit:
         cfg=config,
         progress=common.progress_of(args),
     )
-    if getattr(args, "knockouts", False):
-        from scx_core.evidence import with_knockouts
-
-        found = with_knockouts(tracer, found, progress=common.progress_of(args))
+    found = trace.with_asked(args, tracer, found)
     return found._replace(supernodes=propose(found)) if args.steps else found

@@ -83,7 +83,6 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.cells.markers import foreign_markers, known_markers
     from scx_core.circuits import ConsensusConfig
     from scx_core.circuits.marker_counts import counts_of
-    from scx_core.evidence import with_knockouts
     from scx_core.figures.leading import leading, led
 
     config = from_namespace(ConsensusConfig, args)
@@ -92,8 +91,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in types:
         circuit = tracer.consensus(name, cfg=config, progress=common.progress_of(args))
-        if args.knockouts:
-            circuit = with_knockouts(tracer, circuit, progress=common.progress_of(args))
+        circuit = trace.with_asked(args, tracer, circuit)
         by = leading(circuit)
         shown = {gene.gene: one.effect for gene in circuit.genes if (one := led(gene, by))}
         raising = [gene for gene in circuit.genes if shown.get(gene.gene, 0.0) > 0]

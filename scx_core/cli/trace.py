@@ -12,6 +12,7 @@ from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
     from scx_core.cells import CellTable
+    from scx_core.circuits import Circuit, Tracer
 
 STRONGEST = 15  # genes that the text shows
 
@@ -44,12 +45,30 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_knockouts(parser: argparse._ActionsContainer) -> None:
-    """--knockouts."""
+    """--knockouts, --estimate."""
     parser.add_argument(
         "--knockouts",
         action="store_true",
         help="measure what the real model loses without each gene, both ways (see `scx knockouts`)",
     )
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="estimate these knock-outs from slopes of the real model, where measuring each is too long",
+    )
+
+
+def with_asked(args: argparse.Namespace, tracer: Tracer, circuit: Circuit) -> Circuit:
+    """The circuit with what --knockouts and --estimate ask for; the genes are then ranked by it."""
+    measured, estimate = getattr(args, "knockouts", False), getattr(args, "estimate", False)
+    if not (measured or estimate):
+        return circuit
+    from scx_core.evidence import with_knockouts
+    from scx_core.evidence.knockouts import SINGLE_WAYS
+
+    ways = SINGLE_WAYS if measured else ()
+    show = common.progress_of(args)
+    return with_knockouts(tracer, circuit, ways=ways, estimate=estimate, progress=show)
 
 
 def _shown(value: Any) -> Any:
@@ -81,11 +100,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         layer, number, position = _feature(args.feature)
         return tracer.feature(row, layer, number, position, config).to_json()
     found = tracer.cell(row, label=args.type, against=args.against, cfg=config)
-    if args.knockouts:
-        from scx_core.evidence import with_knockouts
-
-        found = with_knockouts(tracer, found, progress=common.progress_of(args))
-    return found.to_json()
+    return with_asked(args, tracer, found).to_json()
 
 
 def _feature(text: str) -> tuple[int, int, int | None]:
@@ -122,7 +137,12 @@ def summary(result: dict[str, Any]) -> str:
     genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]
     one = result["scope"] == "cell"
     keys = ("gene", "effect", "rank") if one else ("gene", "effect", "low", "high", "q", "share", "rank")
-    names = {"effect": "frozen attribution", "gap": "lost: neutral gene", "text": "lost: rest moved up"}
+    names = {
+        "effect": "frozen attribution",
+        "gap": "lost: neutral gene",
+        "text": "lost: rest moved up",
+        "estimate": "lost: estimated",
+    }
     measured = [key for key in ("gap", "text", "estimate") if any(gene.get(key) for gene in genes)]
     header = (keys[0], *measured, *keys[1:])
     if measured:

@@ -166,19 +166,29 @@ class Tracer:
             "cell_label": str(self.table.labels[row]),
         }
 
-    def answer_for(self, label: str, cells: int = 12) -> str:
-        """The model's answer for a type of the table: as the mapping of labels says, its own name included;
-        for a type that the mapping gives no answer, what most of its cells are called.
+    def answer_for(self, label: str) -> str:
+        """The model's answer for a type of the table: as the mapping of labels says, its own name included.
 
-        Data sets name the same cells differently ("NK" and "CD56+ NK").
+        Data sets name the same cells differently ("NK" and "CD56+ NK"). Raises ScxError for a type without an
+        answer, saying what the model calls most of its cells: no other type's circuit is drawn unasked.
         """
         answer_of = self.table.answer_of or {}
         if mapped := answer_of.get(label, ""):
             return mapped
         if label in self.labels and label not in answer_of:
             return label
+        called, share = self.commonest_answer(label)
+        raise ScxError(
+            f"The model {self.lm.name} has no answer for the type {label!r}; it calls {share} of its cells "
+            f"{called}.",
+            "Name the answer to explain (--answer), or map types to the model's answers (--answers FILE).",
+        )
+
+    def commonest_answer(self, label: str, cells: int = 12) -> tuple[str, str]:
+        """What the model calls most of some cells of a type, and of how many it says so ("7 of 12")."""
         said = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
-        return max(sorted(set(said)), key=said.count)
+        most = max(sorted(set(said)), key=said.count)
+        return most, f"{said.count(most)} of {len(said)}"
 
     def draw(self, label: str, cfg: ConsensusConfig) -> np.ndarray:
         """The rows that a consensus of a type uses: drawn without replacement with the seed."""

@@ -80,7 +80,9 @@ def agreement(args: argparse.Namespace) -> PromptAgreement:
 def summary(result: dict[str, Any]) -> str:
     """The circuit in words; of several prompts, what each says and how far they agree."""
     if "agreement" not in result:
-        return trace.summary(result)
+        label, answer = result["provenance"].get("cell_type", ""), result["target"]["answer"]
+        whose = f"Cells of the type {label}; explained is the model's answer {answer}.\n\n"
+        return (whose if label and answer and label != answer else "") + trace.summary(result)
     rows = []
     for one in result["prompts"]:
         called = one["called"]

@@ -87,7 +87,9 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
     config = from_namespace(ConsensusConfig, args)
     tracer = common.open_tracer(args)
-    types = args.type or [name for name in tracer.table.types if known_markers(name)]
+    answered = tracer.table.answer_of or {}  # a type without an answer has no circuit of its own
+    named = [name for name in tracer.table.types if known_markers(name) and answered.get(name)]
+    types = args.type or named
     found: dict[str, Any] = {}
     for name in types:
         circuit = tracer.consensus(name, cfg=config, progress=common.progress_of(args))

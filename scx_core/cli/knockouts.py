@@ -80,7 +80,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if (args.way or "text") == "front" and not any(one.held for one in joint):
             return result | {"genes": [], "cells": []}
     found = knock_out_all(tracer, rows, plan, genes=args.genes, **told)
-    genes = over_cells(found, one_group(len(found), cfg.seed, donors))
+    held = tracer.donors([one.row for one in found])  # cells without any of the genes are left out
+    genes = over_cells(found, one_group(len(found), cfg.seed, held))
     result["genes"] = [_plain(gene) for gene in genes]
     result["cells"] = to_rows(found)
     return result

@@ -116,6 +116,7 @@ class Rankers:
         """The tracer whose transcoders are linear maps."""
         if self._linear is None:
             rows = np.concatenate(list(self.halves.rows.values()))
+            rows = rows[self.tracer.table.answers[rows] != ""]  # the maps are fitted on whole texts
             rng = np.random.default_rng(self.seed)
             drawn = rng.choice(rows, min(LINEAR_CELLS, len(rows)), replace=False)
             coders = linear_set(self.tracer.lm, self.tracer.table, np.sort(drawn))

@@ -12,7 +12,7 @@ from scx_core.circuits.trace import token_paths, trace_graph
 from scx_core.errors import ScxError
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_language, tiny_table
+from tests.tiny import tiny_language, tiny_table
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +74,17 @@ def test_consensus_is_the_mean_of_its_cells(tracer):
     assert found.provenance["cells"] == [int(row) for row in tracer.draw("CD19+ B", cfg)]
 
 
-def test_a_type_under_another_name_is_explained_by_what_the_model_calls_it(tracer):
-    other = make_tracer(tracer.lm, tracer.transcoders, _table({"CD19+ B": "B cells of the blood"}))
-    found = other.consensus("B cells of the blood", cfg=ConsensusConfig(cells=3))
-    assert found.target.answer == other.answer_for("B cells of the blood")
-    assert found.target.answer in LABELS
+def test_a_type_without_an_answer_is_refused_and_mapped_or_asked_for_by_name(tracer):
+    name = "B cells of the liver"
+    other = make_tracer(tracer.lm, tracer.transcoders, _table({"CD19+ B": name}))
+    with pytest.raises(ScxError, match=f"no answer for the type '{name}'; it calls") as error:
+        other.consensus(name, cfg=ConsensusConfig(cells=3))
+    assert other.commonest_answer(name)[0] in error.value.problem
+    named = other.consensus(name, answer="Dendritic", cfg=ConsensusConfig(cells=3))
+    assert named.target.answer == "Dendritic"
+    told = replace(_table({"CD19+ B": name}), told_answers={name: "CD19+ B"})
+    mapped = make_tracer(tracer.lm, tracer.transcoders, told)
+    assert mapped.consensus(name, cfg=ConsensusConfig(cells=3)).target.answer == "CD19+ B"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,11 @@ def open_cells(
             "Check that the right matrix was saved.",
         )
     told = None if choices.answers is None else read_mapping(choices.answers)
+    if unknown := [name for name in told or {} if name not in set(labels.tolist())]:
+        raise ScxError(
+            f"{store.name} has no type {unknown[0]!r}, which the mapping {choices.answers} names.",
+            did_you_mean(unknown[0], sorted(set(labels.tolist()) - {""})),
+        )
     digest, how = _fingerprint(store, choices)
     return CellTable(
         name=store.name,

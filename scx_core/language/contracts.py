@@ -112,6 +112,9 @@ def contract_of(source: str | Path, config: Any) -> Contract | None:
         name = next(name for name in names if _LIKE_C2S.search(name))
         nearest = (alike or kind or list(CONTRACTS))[0]
         found = nearest._replace(checkpoint=name, config={}, licence="", evidence=told)
+    elif found is not None and not _fits(found, config):
+        told = "known by its name alone: the model is of another size than the released checkpoint"
+        found = found._replace(licence="", evidence=f"{told}. {found.evidence}")
     if found is not None and (found.writes == CELLS or "cell-generation" in found.checkpoint.lower()):
         raise ScxError(
             f"{found.checkpoint} writes cells for a cell type and names none: it has no answers to explain.",

@@ -13,21 +13,17 @@ Legend: C cells, N counted tokens of a batch, F features, G genes.
 
 from __future__ import annotations
 
-import gc
-import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from anndata.io import write_elem
 
 from scx_core.atlas.common_cells import Side, activations, places, streams
 from scx_core.atlas.store import Atlas
@@ -36,7 +32,7 @@ from scx_core.cells.genes import named_genes
 from scx_core.errors import ScxError
 from scx_core.language import encode_cells
 from scx_core.runs import Progress, provenance, silent
-from scx_core.runs.files import replace_atomic, to_json_text
+from scx_core.runs.files import to_json_text, write_atomic
 
 MEAN, MAXIMUM, MASS, RECORD = "scx_features", "scx_features_max", "scx_feature_mass", "scx"
 FeatureId = tuple[int, int]  # layer and number
@@ -86,40 +82,15 @@ def annotate(
 def write_annotated(adata: ad.AnnData, path: Path | str) -> None:
     """Write an .h5ad, whole or not at all. Raises ScxError when the disk is full or the place is refused.
 
-    HDF5 fails once more, and prints it, for each object that is closed after a write that failed: that is
-    kept from the person, who gets the one line.
+    HDF5 does not get over a write that fails: what it still holds can end the process later. So the file is
+    made in memory, beside the object that is there anyway, and its bytes are written.
     """
-
-    def write(temporary: Path) -> None:
-        with _hdf5_silent():
-            try:
-                adata.write_h5ad(temporary)
-            except Exception as error:
-                traceback.clear_frames(error.__traceback__)  # what they hold is closed now
-                gc.collect()
-                raise
-
-    replace_atomic(path, write)
-
-
-@contextmanager
-def _hdf5_silent() -> Iterator[None]:
-    """Errors that nobody can catch, as objects that are closed make them, are not printed."""
-    before = sys.excepthook, sys.unraisablehook
-
-    def print_other(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, (OSError, RuntimeError)):
-            before[0](kind, error, trace)
-
-    def print_other_unraisable(what: Any) -> None:
-        if not issubclass(what.exc_type, (OSError, RuntimeError)):
-            before[1](what)
-
-    sys.excepthook, sys.unraisablehook = print_other, print_other_unraisable
-    try:
-        yield
-    finally:
-        sys.excepthook, sys.unraisablehook = before
+    adata.strings_to_categoricals()
+    with h5py.File("annotated.h5ad", "w", driver="core", backing_store=False) as file:
+        write_elem(file, "/", adata)
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomic(path, image)
 
 
 @torch.no_grad()

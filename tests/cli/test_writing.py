@@ -4,6 +4,8 @@ import os
 import resource
 import shutil
 import stat
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -126,6 +128,21 @@ def test_too_little_space_is_found_before_the_work(files, tmp_path, capsys, no_w
     assert not list(tmp_path.iterdir())
 
 
+def refused_apart(*words, largest: int = 0) -> str:
+    """The one line of a command that fails in a process of its own, which ends as it should. `largest`: bytes
+    that a file may have."""
+
+    def limit() -> None:
+        if largest:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    command = [sys.executable, "-m", "scx_core", *map(str, words), "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("scx")]
+    assert done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    return lines[0]
+
+
 def device_full() -> bool:
     return Path("/dev/full").exists() and stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
@@ -134,10 +151,10 @@ def device_full() -> bool:
 @pytest.mark.parametrize(
     "words", [["prepare", "--runs", "{runs}", "--json", "/dev/full"], ["annotate", "--out", "/dev/full"]]
 )
-def test_a_full_device_is_one_line_and_stays_a_device(files, tmp_path, capsys, words):
+def test_a_full_device_is_one_line_and_stays_a_device(files, tmp_path, words):
     words = [word.format(runs=tmp_path / "runs") for word in words]
     options = files.data if words[0] == "prepare" else files.all
-    assert "the disk is full" in refused(capsys, *words, *options)
+    assert "the disk is full" in refused_apart(*words, *options)
     assert device_full()
 
 
@@ -151,14 +168,9 @@ def test_standard_output_by_name_stays_what_it_is(files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["annotate", "transcoders"])
-def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(files, tmp_path, capsys, name):
+def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(files, tmp_path, name):
     """HDF5 and safetensors say it in words of their own."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
-    try:
-        said = refused(capsys, *commands(files, tmp_path / "new")[name])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = refused_apart(*commands(files, tmp_path / "new")[name], largest=1500)
     assert "the disk is full or a size limit is reached" in said
     assert not [one for one in tmp_path.rglob("*") if one.is_file() or TEMPORARY in one.name]
 

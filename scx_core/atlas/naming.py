@@ -65,7 +65,9 @@ def _name(row: Any) -> FeatureName:
         text = MANY_GENES if row.gene >= MOSTLY else GENES_AND_PROMPT
         return FeatureName(text, MANY, float(row.gene) if row.gene >= MOSTLY else 1.0, ATLAS)
     if label == CONTEXT_OF_MANY:
-        return FeatureName(MANY_GENES, MANY, float(row.gene), ATLAS)
+        mostly = row.gene >= MOSTLY
+        text = MANY_GENES if mostly else GENES_AND_PROMPT
+        return FeatureName(text, MANY, float(row.gene) if mostly else 1.0, ATLAS)
     if verdict == PROMPT:
         return FeatureName(_prompt_words(row), verdict, score, ATLAS)
     return FeatureName(label, verdict, score, ATLAS)

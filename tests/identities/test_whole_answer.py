@@ -36,6 +36,8 @@ ACCOUNTING = {"float64": 1e-9, "float32": 1e-4}
 EDGES = {"float64": 1e-9, "float32": 1e-4}
 NODES = 24
 
+TREE = 1e-7  # relative, of answers read together against one by one
+
 
 def log_probability(lm, ids, answer):
     """log p of each token of an answer behind a prompt, by one plain forward pass, [n]."""
@@ -196,7 +198,8 @@ def test_the_rest_of_competitors_is_measured_once_or_when_it_is_asked_for(tmp_pa
     for k, name in enumerate(plan.against):
         score_KW[k, : len(answers[name])] = log_probability(lm, cell.ids, answers[name])
     given, asked = answer_form(frozen, plan.in_cell(score_KW)), answer_form(frozen, plan)
-    assert given.value == pytest.approx(asked.value, rel=1e-12)
+    # All answers are read as one tree: other lengths of rows, and other rounding of the attention.
+    assert given.value == pytest.approx(asked.value, rel=TREE)
     rows, bias, value = target_row(frozen, plan)
     assert len(rows.position_R) == len(given.branches) and value == asked.value
     stream = bias + float((rows.read_Rd * _final(lm, frozen.ids)[rows.position_R]).sum())
@@ -223,7 +226,7 @@ def test_an_intervention_measures_the_real_log_odds(tmp_path):
     for cell, full in zip(cells[:2], tried.full_B, strict=True):
         score = {name: log_probability(lm, cell.ids, answers[name]).sum() for name in LABELS}
         rivals = torch.stack([score[name] for name in plan.against])
-        assert full == pytest.approx(float(score[LABEL] - rivals.logsumexp(0)), rel=1e-9)
+        assert full == pytest.approx(float(score[LABEL] - rivals.logsumexp(0)), rel=TREE)
     everything = np.stack(np.meshgrid(range(2), range(coders.n_features), indexing="ij"), -1).reshape(-1, 2)
     np.testing.assert_allclose(tried.values([everything])[0], tried.full_B, rtol=1e-9)
     gains = tried.gains(everything)

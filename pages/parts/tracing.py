@@ -89,7 +89,16 @@ def _key(ctx: Context, request: Request) -> tuple[object, ...]:
 
 def _identity(tracer: Tracer) -> tuple[object, ...]:
     table, lm = tracer.table, tracer.lm
-    return table.fingerprint, table.choices, lm.fingerprint, tracer.transcoders.fingerprint, str(lm.device)
+    # The same weights may be used on another text, and the same cells under another mapping of their types.
+    marks = str(tracer.transcoders.meta.get("as_is")), str(table.answer_of), str(lm.sentence_config)
+    return (
+        table.fingerprint,
+        table.choices,
+        lm.fingerprint,
+        tracer.transcoders.fingerprint,
+        str(lm.device),
+        *marks,
+    )
 
 
 def tell(place: DeltaGenerator) -> Progress:

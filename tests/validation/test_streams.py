@@ -84,6 +84,7 @@ def test_kl_and_cross_entropy_by_hand():
 
         unembedding = torch.eye(2)
         model = type("M", (), {"get_output_embeddings": staticmethod(torch.nn.Identity)})
+        facts = type("F", (), {"logit_cap": None})
 
     own, other = torch.tensor([[np.log(0.25), np.log(0.75)]]), torch.tensor([[np.log(0.5), np.log(0.5)]])
     found = list(token_losses(Two, [own, other], torch.tensor([1]), other))

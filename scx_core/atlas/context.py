@@ -26,7 +26,7 @@ import torch
 
 from scx_core.atlas.active import Pairs
 from scx_core.atlas.passing import Plan, written
-from scx_core.atlas.units import MlpAt, UnitSource
+from scx_core.atlas.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.language import Language, captured_neurons, mlp_io
 from scx_core.runs import Progress, silent
@@ -67,7 +67,7 @@ class Fired(NamedTuple):
 @torch.no_grad()
 def measure_context(
     lm: Language,
-    sources: Mapping[str, UnitSource],
+    sources: Mapping[str, UnitReader],
     table: CellTable,
     plan: Plan,
     n_cells: int,
@@ -167,7 +167,7 @@ def make_copies(
 
 
 def _fired(
-    units: UnitSource,
+    units: UnitReader,
     layer: int,
     x_VTd: torch.Tensor,
     y_VTd: torch.Tensor,

@@ -15,7 +15,7 @@ import torch
 
 from scx_core.atlas.active import Pairs, pairs_above
 from scx_core.atlas.passing import Plan, counted_rows, read_texts
-from scx_core.atlas.units import MlpAt, UnitSource
+from scx_core.atlas.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.language import Language, mlp_io
 from scx_core.sentences import pad_left
@@ -56,10 +56,6 @@ class DirectionUnits:
         W_Fd = self._W_LFd[layer]
         return pairs_above(x_Nd.to(W_Fd.dtype) @ W_Fd.T, self._threshold_LF[layer])
 
-    def writes(self, layer: int) -> torch.Tensor:
-        """A baseline only reads."""
-        raise NotImplementedError(f"{self.kind} directions write nothing")
-
 
 class TokenUnits:
     """One unit a token id: active with 1 where the token stands. The same in every layer."""
@@ -80,14 +76,10 @@ class TokenUnits:
         ones = torch.ones(len(token_E), dtype=at.input_BTd.dtype, device=token_E.device)
         return Pairs(token_E, unit_N[token_E], ones, len(unit_N), self.n_units)
 
-    def writes(self, layer: int) -> torch.Tensor:
-        """A baseline only reads."""
-        raise NotImplementedError("the one-hot of the token writes nothing")
-
 
 @torch.no_grad()
 def take_sample(
-    lm: Language, units: UnitSource, table: CellTable, plan: Plan, batch: int, cells: int = SAMPLE_CELLS
+    lm: Language, units: UnitReader, table: CellTable, plan: Plan, batch: int, cells: int = SAMPLE_CELLS
 ) -> Sample:
     """The first cells of the pass's random order, as many as memory allows."""
     parts: list[list[torch.Tensor]] = [[] for _ in range(lm.facts.n_layers)]

@@ -78,6 +78,7 @@ def fit_sets(
         tuple(collection.sets[number] for number in taken),
         indicator([members[number] for number in taken], len(genes)),
         (
+            *collection.notes,
             f"{shared} of the sets' {known} genes are among the {len(genes)} of the data",
             f"{len(taken)} of {len(collection)} sets have {cfg.smallest} to {cfg.largest} genes there",
         ),

@@ -51,11 +51,12 @@ class GeneSet(NamedTuple):
 @dataclass(frozen=True)
 class GeneSets:
     """A collection, in the order of its source; names are distinct. `spelling` says what the genes looked
-    like before they were put in upper case (`spelling_of`)."""
+    like before they were put in upper case (`spelling_of`); `notes` tell how an odd file was read."""
 
     name: str
     sets: tuple[GeneSet, ...]
     spelling: str = HUMAN
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sets)
@@ -73,10 +74,13 @@ def read_gmt(path: Path | str) -> GeneSets:
         for number, line in enumerate(lines_of_text(text_of(path)), start=1)
         if line.strip()
     ]
-    what = "line"
+    what, notes = "line", []
     if _in_columns(path, [row for _, row in rows]):
         rows, what = _turned([row for _, row in rows]), "column"
+        notes.append(f"{path.name} has a set in each column")
     described = not _genes_come_second([row for _, row in rows])
+    if not described:
+        notes.append(f"{path.name} has no descriptions: the second field of a {what} is a gene")
     sets: list[GeneSet] = []
     seen: dict[str, int] = {}
     written: list[str] = []
@@ -91,7 +95,7 @@ def read_gmt(path: Path | str) -> GeneSets:
         sets.append(GeneSet(name, upper_case(genes), note, collection_name(path)))
     if not sets:
         raise ScxError(f"{path.name} holds no gene set.", "A GMT line is: name, description, genes, by tabs.")
-    return GeneSets(collection_name(path), tuple(sets), spelling_of(written))
+    return GeneSets(collection_name(path), tuple(sets), spelling_of(written), tuple(notes))
 
 
 def _parts(line: str) -> list[str]:
@@ -246,4 +250,5 @@ def joined(collections: Sequence[GeneSets]) -> GeneSets:
         for number, collection in enumerate(collections, start=1)
         for one in collection.sets
     ]
-    return GeneSets(" + ".join(one.name for one in collections), tuple(sets), first.spelling)
+    notes = tuple(note for one in collections for note in one.notes)
+    return GeneSets(" + ".join(one.name for one in collections), tuple(sets), first.spelling, notes)

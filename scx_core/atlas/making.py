@@ -26,7 +26,7 @@ from scx_core.atlas.places import DATA, REAL
 from scx_core.atlas.protocol import Thresholds
 from scx_core.atlas.store import FORMAT, Atlas, as_arrow, narrowed
 from scx_core.atlas.tables import baseline_rows, judge, make_tables
-from scx_core.atlas.units import CoderUnits, NeuronUnits, UnitSource
+from scx_core.atlas.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
 from scx_core.cells import CellTable
 from scx_core.language import Language
 from scx_core.runs import Progress, provenance, silent
@@ -81,7 +81,7 @@ def collect(
 
 def _contexts(
     lm: Language,
-    sources: Mapping[str, UnitSource],
+    sources: Mapping[str, UnitReader],
     table: CellTable,
     plan: Plan,
     cfg: AtlasConfig,
@@ -98,11 +98,11 @@ def _contexts(
 
 def baseline_sources(
     lm: Language, units: UnitSource, table: CellTable, plan: Plan, cfg: AtlasConfig
-) -> dict[str, UnitSource]:
+) -> dict[str, UnitReader]:
     """What the features are held against in the same pass: `cfg.random` draws of random directions, the
     embedding's directions, and the current token."""
     sample = take_sample(lm, units, table, plan, cfg.batch)
-    found: dict[str, UnitSource] = {
+    found: dict[str, UnitReader] = {
         f"{RANDOM}{draw}": random_directions(sample, cfg.seed + draw) for draw in range(1, cfg.random + 1)
     }
     found[EMBEDDING] = embedding_directions(lm, sample, cfg.seed)
@@ -113,7 +113,7 @@ def baseline_sources(
 def _atlas(
     lm: Language,
     full: Mapping[str, UnitSource],
-    light: Mapping[str, UnitSource],
+    light: Mapping[str, UnitReader],
     passed: Passed,
     table: CellTable,
     cfg: AtlasConfig,

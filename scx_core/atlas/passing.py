@@ -18,7 +18,7 @@ from scx_core.atlas.examples import Tokens
 from scx_core.atlas.places import REAL, Layout, Placed, Slots, Who, place, rank_bin
 from scx_core.atlas.sums import ordered
 from scx_core.atlas.tally import N_DATA, Batch, LayerTally
-from scx_core.atlas.units import MlpAt, UnitSource
+from scx_core.atlas.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language, captured_neurons, encode_cells, mlp_io, whole_answers, with_answers
@@ -112,7 +112,7 @@ class Stopwatch:
 @torch.no_grad()
 def pass_over(
     lm: Language,
-    sources: Mapping[str, UnitSource],
+    sources: Mapping[str, UnitReader],
     table: CellTable,
     plan: Plan,
     cfg: AtlasConfig,

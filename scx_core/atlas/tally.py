@@ -17,7 +17,7 @@ from scx_core.atlas.loops import cells_of_rows
 from scx_core.atlas.pair_sums import PairSums
 from scx_core.atlas.places import DATA, Layout
 from scx_core.atlas.sums import Bins, Firing, Sums, counted
-from scx_core.atlas.units import UnitSource
+from scx_core.atlas.units import UnitReader
 from scx_core.transcoders.kernels import in_parts
 
 # Of units that are active everywhere, a random share of the tokens goes into histogram and samples.
@@ -57,7 +57,7 @@ class LayerTally:
 
     def __init__(
         self,
-        units: UnitSource,
+        units: UnitReader,
         layout: Layout,
         cfg: AtlasConfig,
         device: torch.device,

@@ -30,8 +30,8 @@ class MlpAt(NamedTuple):
     id_N: torch.Tensor
 
 
-class UnitSource(Protocol):
-    """What the atlas needs to know of its units. Activations are sizes, |z|; 0 is "not active".
+class UnitReader(Protocol):
+    """What can be read as units. Activations are sizes, |z|; 0 is "not active".
 
     `wants_neurons`: `read` needs `neurons_BTH`. `fingerprint` identifies the weights.
     """
@@ -64,6 +64,10 @@ class UnitSource(Protocol):
     def read(self, layer: int, at: MlpAt) -> Active:
         """What is active at the tokens: pairs where few units are, else a matrix."""
         ...
+
+
+class UnitSource(UnitReader, Protocol):
+    """Units that the model's stream is written by: what the atlas describes. Baselines only read."""
 
     def writes(self, layer: int) -> torch.Tensor:
         """What each unit adds to the outputs of MLPs when its activation is 1, [F, d]: to that of its layer,

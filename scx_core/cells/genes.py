@@ -226,13 +226,14 @@ def named_genes(var: pd.DataFrame, place: str, genome: str | None = None, where:
         examples = [name for name, spoilt in zip(read.symbol, read.spoilt & keep, strict=True) if spoilt][:3]
         warnings.append(
             f"{n_spoilt:,} names are dates or numbers that a spreadsheet made of gene names (such as "
-            f"{', '.join(examples)}): they cannot be turned back, give the table as it was before"
+            f"{', '.join(examples)}): they cannot be turned back, and go by their id or are left out; give "
+            "the table as it was before"
         )
     nameless = np.array([not name for name in names]) & keep
     filled = [name or fallback for name, fallback in zip(names, ids, strict=True)]
     left = nameless & np.array([not name for name in filled])
-    if left.any():
-        notes.append(f"{int(left.sum()):,} genes have neither name nor id and are left out")
+    if n_blank := int((left & ~read.spoilt).sum()):
+        notes.append(f"{n_blank:,} genes have neither name nor id and are left out")
     if n_other := int((~keep).sum()):
         notes.append(f"genes of {kept} are kept, {n_other:,} of other genomes left out")
     symbol = np.array(

@@ -98,7 +98,7 @@ def _pooled(obs: pd.DataFrame) -> _Pooled | None:
 def gene_finding(names: np.ndarray, columns: GeneColumns, named: NamedGenes) -> Finding:
     """How many genes there are, which were mended, merged, have no symbol or are in doubt. `names` [n_vars]
     are those that are used, upper case."""
-    notes = [one + "." for one in named.warnings] + list(named.notes)
+    notes = [*named.warnings, *named.notes]
     counts = np.bincount(columns.target, minlength=columns.n_genes)
     if n_merged := int((counts > 1).sum()):
         first = names[np.flatnonzero(counts[columns.target] > 1)[0]]

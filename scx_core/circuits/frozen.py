@@ -241,18 +241,6 @@ def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) ->
     return back_RTd * frozen.attn_scale_T[:n_positions, None]
 
 
-def attention_back_from(
-    maps: LayerMaps, frozen: FrozenLayer, read_Rd: torch.Tensor, position_R: torch.Tensor, n_positions: int
-) -> torch.Tensor:
-    """`attention_back` of rows that read at one position each, [R, P, d]: a head then passes one vector on,
-    which the pattern spreads, so that no product runs over positions × width × width."""
-    head_RHk = torch.einsum("rd,hkd->rhk", attn_read(frozen, read_Rd, position_R), maps.O_Hkd)
-    back_RHd = torch.einsum("rhk,hkd->rhd", head_RHk, maps.V_Hkd)
-    pattern_RHT = frozen.pattern_HTT[:, position_R, :n_positions].transpose(0, 1)
-    scaled_RHT = pattern_RHT * frozen.attn_scale_T[:n_positions]
-    return scaled_RHT.transpose(1, 2) @ back_RHd
-
-
 def skip_back(
     maps: LayerMaps, frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None
 ) -> torch.Tensor:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from scx_core.circuits import ConsensusConfig, Tracer
+from scx_core.circuits.resampling import one_group
 from scx_core.circuits.target import TargetPlan
 from scx_core.evidence import Editor, Measurer
 from scx_core.evidence.attributions import BEST, FAST, Attributor
 from scx_core.evidence.predicting import GOAL, Score, score, t_test
-from scx_core.evidence.resampling import estimate, units_of
+from scx_core.evidence.resampling import estimate
 from scx_core.language import answers_of
 from scx_core.runs.progress import Progress, silent
 from scx_core.validation.claim import Claim
@@ -73,7 +74,7 @@ def _of_type(
     frozen, best, random, rival = (scores[name] for name in (FROZEN, BEST, RANDOM, "t_test"))
     n, goal = len(rows), f"wanted {GOAL[0]:g}; differential expression {rival.gap.mean:.2f}"
     lost = np.array([_lost(cell) for cell in held])
-    part = estimate(lost, units_of(tracer.table.donors, rows))
+    part = estimate(lost, one_group(len(rows), 0, tracer.donors(rows)))
     return [
         Claim(
             f"Frozen attribution ranks the genes of a cell of {answer} as knock-outs do (Spearman).",

@@ -131,6 +131,7 @@ def find_row(table: CellTable, cell: str | None) -> int:
 def summary(result: dict[str, Any]) -> str:
     """What is explained, the strongest genes, how much is accounted for."""
     from scx_core.circuits.circuit import Circuit, unit_of
+    from scx_core.circuits.said import said
     from scx_core.circuits.whose import all_said
 
     target, scores = result["target"], result["scores"]
@@ -159,7 +160,7 @@ def summary(result: dict[str, Any]) -> str:
                 [tuple(_shown(gene[key]) for key in header) for gene in genes],
                 tuple(names.get(key, key) for key in header),
             ),
-            "\n".join(all_said(circuit)),
+            "\n".join([*all_said(circuit), *(said(circuit) if circuit.scope == "consensus" else ())]),
             f"{kinds.count('feature')} features, {len(result['edges'])} edges; replacement score "
             f"{scores['replacement']:.2f}, completeness {scores['completeness']:.2f}; accounting error "
             f"{result['accounting']['max_relative_error']:.1e}",

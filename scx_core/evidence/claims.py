@@ -68,7 +68,7 @@ def smallest_claims(found: Smallest) -> list[Claim]:
             f"{FAINT_SHARE:.0%} of the target",
             within,
             n,
-            not found.faint,
+            not found.faint and within is not None and within[0] > 0,
         ),
         Claim(
             f"{ours.size} features keep {found.wanted:.0%} of what all features add to {found.target}, in "

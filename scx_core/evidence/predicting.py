@@ -20,10 +20,11 @@ from scipy.stats import spearmanr
 
 from scx_core.cells.differential import moments, t_scores
 from scx_core.circuits import ConsensusConfig, Tracer
+from scx_core.circuits.resampling import one_group
 from scx_core.evidence.attributions import BEST, FAST, Attributor
 from scx_core.evidence.edits import Editor
 from scx_core.evidence.knockouts import Measurer
-from scx_core.evidence.resampling import Estimate, estimate, units_of
+from scx_core.evidence.resampling import Estimate, estimate
 from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 
@@ -83,7 +84,7 @@ def t_test(tracer: Tracer, label: str, seed: int) -> dict[str, float]:
 
 def score(name: str, cells: Sequence[Mapping[str, np.ndarray]], rows: np.ndarray, donors: Any) -> Score:
     """Mean over cells of the within-cell agreement of one attribution with the measured knock-outs."""
-    units = units_of(donors, rows)
+    sampling = one_group(len(rows), 0, None if donors is None else donors[rows])
     gap, text, sign = [], [], []
     for cell in cells:
         value_G = cell[name]
@@ -91,7 +92,7 @@ def score(name: str, cells: Sequence[Mapping[str, np.ndarray]], rows: np.ndarray
         gap.append(_spearman(value_G, cell["gap"]))
         text.append(_spearman(value_G, cell["text"]))
         sign.append(float((np.sign(value_G[strongest]) == np.sign(cell["gap"][strongest])).mean()))
-    return Score(name, *(estimate(np.array(part), units) for part in (gap, text, sign)))
+    return Score(name, *(estimate(np.array(part), sampling) for part in (gap, text, sign)))
 
 
 def _spearman(first_G: np.ndarray, second_G: np.ndarray) -> float:

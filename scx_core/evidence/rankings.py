@@ -21,10 +21,12 @@ from scx_core.cells import CellTable
 from scx_core.cells.differential import CELLS_A_TYPE, rows_by_type
 from scx_core.cells.markers import known_markers
 from scx_core.circuits import Tracer
+from scx_core.circuits.resampling import one_group
+from scx_core.circuits.testing import p_values, q_values
 from scx_core.errors import ScxError
 from scx_core.evidence.edited import taken_together
 from scx_core.evidence.rankers import WORDS, Halves, Rankers, rank_matched
-from scx_core.evidence.resampling import Estimate, estimate, q_values, sign_flip_p, units_of
+from scx_core.evidence.resampling import Estimate, estimate
 from scx_core.runs.config import option, to_dict
 from scx_core.runs.progress import Progress, silent
 
@@ -188,7 +190,7 @@ def _type_rankings(
     tracer: Tracer, rankers: Rankers, label: str, rows: np.ndarray, cfg: RankingConfig
 ) -> TypeRankings:
     answer = tracer.answer_for(label)
-    units = units_of(tracer.table.donors, rows)
+    sampling = one_group(len(rows), cfg.seed, tracer.donors(rows))
     known = known_markers(label)
     tops = {name: genes[: cfg.genes] for name, genes in rankers.all(label, answer).items()}
     rng, places = np.random.default_rng(cfg.seed), rankers.places(label)
@@ -202,12 +204,12 @@ def _type_rankings(
         genes = tuple(tops.get(name, ()))
         markers = tuple(gene for gene in genes if known and gene in known.genes)
         listed = known is not None and name != "random"
-        mean = estimate(drop_C, units, cfg.seed)
+        mean = estimate(drop_C, sampling)
         one = Ranked(name, WORDS[name], genes, markers if listed else None, float(held[name].mean()), mean)
         if name != "circuit":
             ahead_C = drop["circuit"] - drop_C
-            ahead = estimate(ahead_C, units, cfg.seed)
-            one = one._replace(ahead=ahead, p=sign_flip_p(ahead_C, units, cfg.seed))
+            ahead = estimate(ahead_C, sampling)
+            one = one._replace(ahead=ahead, p=float(p_values(sampling, ahead_C[:, None], cfg.seed)[0]))
         ranked.append(one)
     said = tracer.predict(rows)
     return TypeRankings(
@@ -216,9 +218,9 @@ def _type_rankings(
         len(rankers.halves.rows[label]),
         len(rankers.traced_rows(label)),
         len(rows),
-        units.name,
-        units.n,
-        estimate(taken.before_C, units, cfg.seed),
+        sampling.kind,
+        sampling.units_G[0],
+        estimate(taken.before_C, sampling),
         said.count(answer) / len(said),
         len(known.genes) if known else None,
         tuple(ranked),
@@ -228,7 +230,7 @@ def _type_rankings(
 def _with_q(types: Sequence[TypeRankings]) -> list[TypeRankings]:
     """q-values over every comparison that was made."""
     p = [one.p for held in types for one in held.rankings if one.p is not None]
-    q = iter(q_values(p))
+    q = iter(q_values(np.array(p)).tolist())
     return [
         held._replace(
             rankings=tuple(one if one.p is None else one._replace(q=next(q)) for one in held.rankings)

@@ -114,9 +114,9 @@ class RawAnswers(NamedTuple):
         if not self.too_few:
             return ""
         return (
-            "Fewer than half of the raw answers are labels: this text is probably not the one that the model "
-            "was trained on, or its answers have other names. A circuit explains a label that the model "
-            "would not write."
+            "Fewer than half of the raw answers are labels: the model was not taught to answer so, "
+            "the text is not the one that it was trained on, or its answers have other names. A circuit "
+            "explains a label that the model would not write."
         )
 
     @property

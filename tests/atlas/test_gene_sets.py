@@ -201,3 +201,30 @@ def test_public_marker_tables(name, cell_type, gene, least):
     found = read_marker_table(DATA / "markers" / name)
     assert len(found) >= least and found.spelling == HUMAN
     assert gene in {one.name: one.genes for one in found.sets}[cell_type]
+
+
+GENES_OF = {"B": "CD79A MS4A1 CD74", "T": "CD3D IL7R CCL5", "Mono": "LYZ CST3 S100A8", "NK": "NKG7 GNLY PRF1"}
+ODD = {
+    "no description": ("\n".join("\t".join([n, *g.split()]) for n, g in GENES_OF.items()), "no descriptions"),
+    "in columns": (
+        "\n".join(
+            "\t".join(row) for row in zip(*([n, "na", *g.split()] for n, g in GENES_OF.items()), strict=True)
+        ),
+        "a set in each column",
+    ),
+    "commas": ("\n".join(f"{n}\tx\t{','.join(g.split())}" for n, g in GENES_OF.items()), ""),
+    "quotes": ("\n".join("\t".join(f'"{w}"' for w in (n, "x", *g.split())) for n, g in GENES_OF.items()), ""),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_layouts_lose_no_gene_and_are_told(tmp_path, case):
+    text, told = ODD[case]
+    found = read_gmt(gmt(tmp_path, text + "\n"))
+    assert {one.name: " ".join(one.genes) for one in found.sets} == GENES_OF
+    assert told in " ".join(found.notes) and bool(found.notes) == bool(told)
+
+
+def test_descriptions_that_look_like_words_stay_descriptions(tmp_path):
+    found = read_gmt(gmt(tmp_path, "A\timmune\tCD19\tCD79A\nB\tblood\tLYZ\tCST3\n"))
+    assert [one.note for one in found.sets] == ["immune", "blood"] and not found.notes

@@ -128,6 +128,11 @@ def test_checkpoints_are_recognised_by_id_folder_and_cache():
     renamed = SimpleNamespace(**vars(config), _name_or_path=f"vandijklab/{name}")
     assert contract_of("/models/heart", renamed).checkpoint == name
     assert contract_of("EleutherAI/pythia-410m", config) is None
+    small = contract_of(f"/models/{name}", SimpleNamespace(**{**vars(config), "hidden_size": 16}))
+    assert (
+        small.prompt == "c2s-1" and not small.licence and small.evidence.startswith("known by its name alone")
+    )
+    assert contract_of(f"/models/{name}", config).licence
     other = contract_of("/models/c2s-heart-finetuned", config)
     assert other.prompt == "c2s-1" and "not in the table" in other.evidence
 

@@ -114,7 +114,7 @@ def contract_of(source: str | Path, config: Any) -> Contract | None:
         found = nearest._replace(checkpoint=name, config={}, licence="", evidence=told)
     elif found is not None and not _fits(found, config):
         told = "known by its name alone: the model is of another size than the released checkpoint"
-        found = found._replace(licence="", evidence=f"{told}. {found.evidence}")
+        found = found._replace(licence="", seen="not known", evidence=f"{told}. {found.evidence}")
     if found is not None and (found.writes == CELLS or "cell-generation" in found.checkpoint.lower()):
         raise ScxError(
             f"{found.checkpoint} writes cells for a cell type and names none: it has no answers to explain.",

@@ -74,7 +74,7 @@ def test_a_checkpoint_shows_its_terms_and_its_prompt_with_special_tokens(tmp_pat
     terms = dict(terms_of(lm))
     assert terms["genes asked for"] == "1,000 (trained on 200 to 2,048)"
     assert terms["token of beginning"].startswith("<bos>")
-    # It bears the checkpoint's name and is of another size: what only the checkpoint itself has is not said of it.
+    # It bears the name and is of another size: what the checkpoint alone has is not said of it.
     assert terms["licence of the weights"].startswith("not verified")
     assert terms["evidence"].startswith("known by its name alone")
     assert not text_warnings(lm)

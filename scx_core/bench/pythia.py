@@ -33,12 +33,12 @@ PYTHIA_410M: dict[str, Any] = {
 
 
 def random_model(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], n_genes: int = 125
+    folder: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], n_genes: int = 114
 ) -> None:
     """Write the model folder (1.6 GB in float32).
 
     The tokenizer is filled up to the model's rows, as a model with another vocabulary than its tokenizer's is
-    not loaded. The embedded tokenizer spells a gene in more pieces than Pythia's own: 125 genes are the 465
+    not loaded. The embedded tokenizer spells a gene in more pieces than Pythia's own: 114 genes are the 465
     tokens or so that 200 genes are there.
     """
     torch.manual_seed(0)

@@ -15,9 +15,18 @@ from tests.transcoders.test_trainee import EVEN, data
 
 __all__ = ["model"]
 WANTED = 6.0
+# A feature counts as dead after as many tokens as by default: with the few of CODER's short runs one is
+# revived every ten steps, fires on everything for a while, and L0 is that of the revival.
 LONG = replace(
-    TRAIN, steps=400, warmup=10, anneal=0.1, log_every=1, evaluate_every=400, checkpoint_every=400
-)  # fmt: skip
+    TRAIN,
+    steps=400,
+    dead_after=40_000,
+    warmup=10,
+    anneal=0.1,
+    log_every=1,
+    evaluate_every=400,
+    checkpoint_every=400,
+)
 FORMS = {"transcoder": {}, "sae": {"reads": "output"}, "cross-layer": {"writes": "later"}}
 
 

@@ -1,0 +1,663 @@
+"""Everything that only a real GPU can show, in under 8 minutes: correctness beside the CPU, speed, memory.
+
+    python benchmarks/gpu_check.py --out FOLDER         # in the repository's root; --tiny --device cpu: a dry run without a GPU
+Each part prints one line of JSON and never ends the others. Parts that come last are the first to be left out when
+`--seconds` are over. Legend of the verdict: "ok" is the part's own pass criterion, written beside it.
+"""
+
+import argparse, contextlib, io, json, os, sys, tempfile, time, traceback
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+START = time.perf_counter()
+parser = argparse.ArgumentParser()
+parser.add_argument("--out", default=".")
+parser.add_argument("--device", default="cuda")
+parser.add_argument("--tiny", action="store_true")
+parser.add_argument("--seconds", type=float, default=450)
+parser.add_argument("--only", default="")
+args = parser.parse_args()
+sys.path.insert(0, os.getcwd())
+for name in (
+    "anndata",
+    "anndata.io",
+    "anndata._io",
+    "anndata._io.specs",
+    "anndata._io.specs.registry",
+    "zarr",
+):
+    try:
+        __import__(name)
+    except Exception:  # without cells the parts on made-up tokens still run
+        sys.modules[name] = mock.MagicMock()
+
+import numpy as np
+import torch
+
+DEV, CPU, CUDA = torch.device(args.device), torch.device("cpu"), args.device.startswith("cuda")
+if args.tiny:
+    torch.set_num_threads(1)
+
+
+def wait():
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def timed(job, times=5, warm=1):
+    for _ in range(warm):
+        job()
+    best = 1e9
+    for _ in range(times):
+        wait()
+        since = time.perf_counter()
+        job()
+        wait()
+        best = min(best, time.perf_counter() - since)
+    return best
+
+
+def peak(reset=False):
+    if not CUDA:
+        return 0.0
+    found = torch.cuda.max_memory_allocated() / 2**30
+    if reset:
+        torch.cuda.reset_peak_memory_stats()
+    return round(found, 2)
+
+
+def apart(a, b):
+    """Largest difference relative to the largest value."""
+    a, b = a.detach().double().cpu(), b.detach().double().cpu()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) if a.numel() else 0.0
+
+
+PARTS = {}
+
+
+def part(job):
+    PARTS[job.__name__] = job
+    return job
+
+
+@part
+def machine():
+    free = torch.cuda.mem_get_info()[0] / 2**30 if CUDA else 0
+    import transformers
+
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+        "free_gib": round(free),
+        "gpu": torch.cuda.get_device_name() if CUDA else "none",
+        "tf32": torch.get_float32_matmul_precision(),
+        "ok": True,
+    }
+
+
+@part
+def operations():
+    """The torch ways of the hot operations against the CPU's compiled ones. ok: all within 1e-4, counts equal."""
+    from scx_core.atlas.active import Matrix, Pairs
+    from scx_core.atlas.sums import Sums, ordered
+    from scx_core.transcoders import sparse
+    from scx_core.transcoders.module import Transcoder
+
+    g = torch.Generator().manual_seed(0)
+    T, F, d, k = (200, 256, 32, 8) if args.tiny else (3000, 4096, 512, 32)
+    x, we, be, wd = (
+        torch.randn(T, d, generator=g),
+        torch.randn(F, d, generator=g) / d**0.5,
+        torch.zeros(F),
+        torch.randn(F, d, generator=g),
+    )
+    out = {}
+    for kind in ("batch", "tokens"):
+        grads = []
+        for place in (CPU, DEV):
+            w = [t.to(place).clone().requires_grad_() for t in (we, be, wd)]
+            pre = x.to(place) @ w[0].detach().T
+            chosen = sparse.select_batch(pre, k * T, 0.5) if kind == "batch" else sparse.select_tokens(pre, k)
+            y = sparse.decode_selected(x.to(place), pre, chosen.pattern, *w, chosen.value_N)
+            y.square().sum().backward()
+            soft = sparse.decode_soft(x.to(place), 4, torch.tensor(0.3, device=place), *w)
+            grads.append([y, soft, *(t.grad for t in w), torch.tensor(float(len(chosen.value_N)))])
+        out[kind] = max(apart(a, b) for a, b in zip(*grads))
+    coder = Transcoder(
+        we,
+        be,
+        wd,
+        torch.zeros(d),
+        torch.randn(d, d, generator=g),
+        kind="jumprelu",
+        threshold_F=torch.full((F,), 2.5),
+    )
+    out["rebuild"] = max(
+        apart(coder.to(p).rebuild(x.to(p), coder.to(p).active(x.to(p))), coder(x)) for p in (CPU, DEV)
+    )
+    z = torch.randn(T, F, generator=g)
+    sums = []
+    for place in (CPU, DEV):
+        total = [Sums(F, 40, torch.float64, place) for _ in range(2)]
+        bins = ordered(torch.from_numpy(np.random.default_rng(0).integers(0, 40, (T, 3))).to(place))
+        total[0].add(bins, Matrix(z.to(place), torch.arange(T, device=place)))
+        where, value = sparse.above(z.to(place), 1.5)
+        total[1].add(bins, Pairs(where // F, where % F, value, T, F))
+        sums.append([one.total_KF for one in total])
+    out["atlas_sums"] = max(apart(a, b) for a, b in zip(*sums))
+    return {**out, "ok": max(out.values()) < 1e-4}
+
+
+def cli(*words):
+    """A command's JSON."""
+    from scx_core.cli import main
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        code = main([*words, "--json", f"{folder}/x.json", "--quiet"])
+        if code:
+            raise RuntimeError(f"{words}: exit {code}")
+        return json.loads(Path(f"{folder}/x.json").read_text())
+
+
+@part
+def embedded():
+    """The embedded model's main jobs on both devices. ok: same nodes (98 %), effects within 1e-3, losses within 1e-3."""
+    few = "2" if args.tiny else "6"
+    jobs = {
+        "trace": ["trace"],
+        "circuit": ["circuit", "--cells", few],
+        "paths": ["paths"],
+        "heads": ["heads"],
+        "validate": ["validate", "--cells", few, "--no-per-layer"],
+    }
+    out, good = {}, True
+    for name, words in jobs.items():
+        seconds, found = {}, {}
+        for place in ("cpu", args.device):
+            since = time.perf_counter()
+            found[place] = cli(*words, "--device", place)
+            seconds[place] = round(time.perf_counter() - since, 1)
+        a, b = found["cpu"], found[args.device]
+        if "nodes" in a and "genes" in a:
+            x, y = ({n["id"]: n["effect"] for n in one["nodes"]} for one in (a, b))
+            common = x.keys() & y.keys()
+            figures = {
+                "common": len(common) / max(len(x), len(y)),
+                "effect": max(abs(x[i] - y[i]) for i in common),
+                "error": b["accounting"]["max_relative_error"],
+            }
+            good &= figures["common"] > 0.98 and figures["effect"] < 1e-3 and figures["error"] < 1e-3
+        elif name == "validate":
+            figures = {key: abs(a[key] - b[key]) for key in ("ce_orig", "ce_transcoder", "kl", "l0", "fvu")}
+            good &= max(figures.values()) < 1e-3
+        elif name == "paths":
+            figures = {
+                "explained": abs(a["account"]["explained"] - b["account"]["explained"]),
+                "error": b["account"]["max_relative_error"],
+            }
+            good &= figures["explained"] < 1e-2
+        else:
+            figures = {"size": len(json.dumps(a)) - len(json.dumps(b))}
+        out[name] = {**{key: float(f"{value:.2g}") for key, value in figures.items()}, "s": seconds}
+    return {**out, "ok": bool(good)}
+
+
+@part
+def padding():
+    """A cell alone and left-padded in a batch, eager and fused attention, float32 and bfloat16. ok: no NaN; 2e-4 in float32."""
+    from scx_core.language import forward, load_language
+    from scx_core.transcoders.session import fast_attention
+
+    lm = load_language(device=args.device)
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(rng.integers(1, lm.model.config.vocab_size, (4, 80))).to(lm.device)
+    mask = torch.ones_like(ids)
+    mask[1:, :30] = 0
+    out = {}
+    for fused in (False, True):
+        for half in (False, True):
+            with (
+                torch.no_grad(),
+                fast_attention(lm) if fused else contextlib.nullcontext(),
+                torch.autocast(lm.device.type, torch.bfloat16) if half else contextlib.nullcontext(),
+            ):
+                both, alone = forward(lm, ids, mask), forward(lm, ids[1:2, 30:], mask[1:2, 30:])
+            out[f"{'fused' if fused else 'eager'}{' bf16' if half else ''}"] = (
+                apart(both[1, 30:], alone[0]) if bool(torch.isfinite(both).all()) else float("nan")
+            )
+    return {**out, "ok": all(v == v for v in out.values()) and max(out["eager"], out["fused"]) < 2e-4}
+
+
+@part
+def training():
+    """The embedded model: 12 steps + 4 of tuning, killed and resumed, and in micro-batches. ok: it all ends, CE within 2 %."""
+    from scx_core.runs import RunFolder
+
+    out = {}
+    with tempfile.TemporaryDirectory() as root:
+        common = [
+            "--cells-per-batch",
+            "8",
+            "--evaluate-every",
+            "6",
+            "--evaluate-cells",
+            "4",
+            "--checkpoint-every",
+            "1",
+            "--calibration-cells",
+            "16",
+            "--warmup",
+            "2",
+            "--log-every",
+            "1",
+            "--dead-after",
+            "500",
+            "--runs",
+            root,
+            "--steps",
+            "2" if args.tiny else "12",
+            "--finetune-steps",
+            "2" if args.tiny else "4",
+        ]
+        made = {
+            name: cli("train", "--device", args.device, *common, "--name", name, *more)["metrics"]
+            for name, more in {
+                "whole": [],
+                "micro": ["--micro-batch-cells", "3"],
+                "float32": ["--precision", "float32"],
+            }.items()
+        }
+        import shutil
+        from safetensors.torch import load_file
+
+        shutil.copytree(f"{root}/whole", f"{root}/again")
+        shutil.rmtree(f"{root}/again/transcoders")
+        steps = sorted(Path(f"{root}/again/checkpoints").glob("*.safetensors"))
+        steps[-1].unlink()
+        steps[-1].with_suffix(".json").unlink()
+        made["resumed"] = cli("train", "--device", args.device, "--resume", f"{root}/again")["metrics"]
+        a, b = (load_file(f"{root}/{name}/transcoders/layer_1.safetensors") for name in ("whole", "again"))
+        out["resume_bits"] = max(apart(a[key], b[key]) for key in a)
+    ce = {name: one["ce_transcoder"] for name, one in made.items()}
+    return {**out, "ce": ce, "ok": max(ce.values()) < 1.02 * min(ce.values())}
+
+
+@part
+def out_of_memory():
+    """A step that does not fit is halved. ok: it ends, with a smaller micro-batch."""
+    lm, texts = big()
+    from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+    from scx_core.transcoders.micro import Micro
+    from scx_core.transcoders.plan import Plan
+    from scx_core.transcoders.session import Session, fast_attention
+
+    if not CUDA or args.tiny:
+        return {"ok": True, "skipped": True}
+    train = TrainConfig(steps=10, cells_per_batch=CELLS, anneal=0.0)
+    with fast_attention(lm):
+        session = Session.fresh(lm, texts, TranscoderConfig(), train, Plan(bfloat16=True, micro=Micro()))
+        session.step(0)
+        wait()
+        torch.cuda.empty_cache()
+        room = (torch.cuda.memory_allocated() + 5 * 2**30) / torch.cuda.mem_get_info()[1]
+        torch.cuda.set_per_process_memory_fraction(room)
+        try:
+            session.step(1)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+    return {
+        "cells": session.plan.micro.cells,
+        "note": session.plan.micro.note,
+        "ok": bool(session.plan.micro.cells),
+    }
+
+
+CELLS, LENGTH = (2, 40) if args.tiny else (16, 700)
+SIZE = (
+    {
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "vocab_size": 500,
+    }
+    if args.tiny
+    else {}
+)
+_BIG = []
+
+
+def big():
+    """A random model of 410m dimensions with random tokens, on the device."""
+    if not _BIG:
+        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+        from scx_core.bench.pythia import PYTHIA_410M
+        from scx_core.language import Language
+        from scx_core.language.facts import architecture
+        from scx_core.language.recipe import train_tokenizer
+        from scx_core.transcoders.tokens import Texts
+
+        torch.manual_seed(0)
+        config = GPTNeoXConfig(**PYTHIA_410M | SIZE)
+        with DEV:
+            model = GPTNeoXForCausalLM(config)
+        model = model.to(DEV).eval().requires_grad_(False)
+        model.set_attn_implementation("eager")
+        lm = Language(
+            model,
+            train_tokenizer(iter(["A"]), 257),
+            architecture(config),
+            "random",
+            "random",
+            {"labels": ["a", "b"]},
+        )
+        n = 64 if not args.tiny else 4
+        ids = np.random.default_rng(0).integers(0, 257, n * LENGTH).astype(np.int32)
+        _BIG.extend([lm, Texts(ids, np.arange(n + 1) * LENGTH, np.ones(n, dtype=np.int64))])
+    return _BIG
+
+
+@part
+def speed():
+    """Training at 410m dimensions: tokens a second by kind, where the time goes, memory. ok: faster than 50,000 a second."""
+    from scx_core.bench.training import PHASES, _steps, flops_per_token
+    from scx_core.transcoders.config import TrainConfig, TranscoderConfig
+    from scx_core.transcoders.phases import stopwatch
+    from scx_core.transcoders.plan import make_plan
+    from scx_core.transcoders.distributed import ALONE
+    from scx_core.transcoders.session import Session, fast_attention
+
+    lm, texts = big()
+    out, n = {}, 2 if args.tiny else 10
+    for name, cfg, precision in (
+        ("topk", TranscoderConfig(kind="topk", k=32), "auto"),
+        ("batchtopk", TranscoderConfig(k=32), "auto"),
+        ("batchtopk skip k15", TranscoderConfig(skip=True), "auto"),
+        ("batchtopk float32", TranscoderConfig(k=32), "float32"),
+    ):
+        peak(reset=True)
+        train = TrainConfig(steps=10_000, cells_per_batch=CELLS, anneal=0.0, precision=precision)
+        with fast_attention(lm):
+            plan = make_plan(lm, texts, cfg, train, ALONE)
+            session = Session.fresh(lm, texts, cfg, train, plan)
+            seconds = _steps(session, n)
+            with stopwatch() as parts:
+                watched = _steps(session, max(2, n // 3), warm=0)
+        speed = n * CELLS * LENGTH / seconds
+        out[name] = {
+            "tokens_s": round(speed),
+            "tflops": round(speed * flops_per_token(lm, cfg, LENGTH) / 1e12, 1),
+            "peak_gib": peak(),
+            "split": {key: round(parts.get(key, 0) / watched, 2) for key in PHASES},
+            "micro": plan.micro.cells,
+        }
+        if name == "batchtopk":
+            out["launches"] = _profiled(session)
+            since = time.perf_counter()
+            _saved(session)
+            out["checkpoint_s"] = round(time.perf_counter() - since, 1)
+        del session
+        if CUDA:
+            torch.cuda.empty_cache()
+    return {**out, "ok": out["batchtopk"]["tokens_s"] > 50_000 or args.tiny}
+
+
+def _profiled(session):
+    if torch.version.cuda is None:
+        return {}
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if CUDA else [])]) as seen:
+        session.step(300)
+        wait()
+    events = seen.key_averages()
+    top = sorted(events, key=lambda e: -getattr(e, "self_device_time_total", 0))[:12]
+    count = lambda *names: sum(e.count for e in events if e.key in names)
+    return {
+        "kernels": count("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx"),
+        "syncs": count("cudaStreamSynchronize", "cudaDeviceSynchronize"),
+        "top_ms": {e.key[:60]: round(getattr(e, "self_device_time_total", 0) / 1e3, 1) for e in top},
+    }
+
+
+def _saved(session):
+    from scx_core.runs import checkpoints
+
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints.save(Path(folder), 1, session.tensors(), {})
+
+
+@part
+def choices():
+    """What the suggested mends would bring, ms: the n-th largest, Adam, TF32 of tuning, neurons to the host."""
+    out = {}
+    N, n = (20_000, 10_000) if args.tiny else (600_000, 360_000)
+    values = torch.randn(N, device=DEV)
+    out["kthvalue"] = timed(lambda: torch.kthvalue(values, N - n + 1).values.item())
+    out["topk"] = timed(lambda: values.topk(n, sorted=False).values.min().item())
+    out["sort"] = timed(lambda: values.sort(descending=True).values[n - 1].item())
+    pre = torch.randn(*((100, 200) if args.tiny else (11_200, 8192)), device=DEV)
+    out["nonzero"] = timed(lambda: (pre > 2.5).flatten().nonzero())
+    out["topk32_rows"] = timed(lambda: pre.topk(32, dim=1))
+    weights = [
+        torch.zeros(8192 // (64 if args.tiny else 1), 1024, device=DEV, requires_grad=True)
+        for _ in range(4 if args.tiny else 48)
+    ]
+    for w in weights:
+        w.grad = torch.ones_like(w)
+    for name, kind in (("adam_foreach", {"foreach": True}), ("adam_fused", {"fused": True})):
+        made = torch.optim.Adam(weights, lr=1e-6, **kind)
+        out[name] = timed(made.step, 3)
+        del made
+    del weights
+    z = torch.randn(*((100, 64) if args.tiny else (6000, 4096)), device=DEV)
+    out["neurons_to_host"] = timed(lambda: z.cpu().numpy(), 3)
+    out["neurons_gathered"] = timed(
+        lambda: z[torch.randint(60, (5000,)), torch.randint(60, (5000,))].cpu().numpy(), 3
+    )
+    a = torch.randn(*((64, 64) if args.tiny else (8192, 8192)), device=DEV)
+    for mode in ("highest", "high"):
+        torch.set_float32_matmul_precision(mode)
+        out[f"product_{mode}_tflops"] = 2 * len(a) ** 3 / timed(lambda: a @ a) / 1e15
+    torch.set_float32_matmul_precision("highest")
+    return {**{key: round(1e3 * value, 3) for key, value in out.items()}, "ok": True}
+
+
+@part
+def tuning():
+    """A step of all layers together at 410m dimensions. ok: it ends."""
+    from scx_core.bench.trace import random_layer
+    from scx_core.transcoders.finetune import FineTune
+    from scx_core.transcoders.session import fast_attention
+    from scx_core.transcoders import TranscoderSet
+
+    lm, texts = big()
+    width, layers = lm.facts.width, lm.facts.n_layers
+    one = random_layer(torch.Generator().manual_seed(0), width, 8, 15 if not args.tiny else 8).to(DEV)
+    coders = TranscoderSet(tuple(replace(one, W_dec_Fd=one.W_dec_Fd.clone()) for _ in range(layers)))
+    out = {}
+    for mode in ("highest", "high"):
+        torch.set_float32_matmul_precision(mode)
+        peak(reset=True)
+        with fast_attention(lm):
+            tune = FineTune(lm, coders, 1e-4)
+            out[f"{mode}_s"] = round(timed(lambda: tune.step(texts, range(CELLS), 1.0), 2), 2)
+        out[f"{mode}_gib"], out["cells"] = peak(), tune.micro.cells
+        del tune
+    torch.set_float32_matmul_precision("highest")
+    return {**out, "ok": True}
+
+
+@part
+def trace_big():
+    """7,500 nodes at 410m dimensions, phase by phase. ok: accounting below 1e-3 and below 60 s."""
+    from scx_core.bench.pythia import random_layer
+    from scx_core.bench.trace import spread_evenly
+    from scx_core.circuits import chosen as chosen_module, sources as sources_module
+    from scx_core.circuits.chosen import by_influence
+    from scx_core.circuits.edges import edge_table
+    from scx_core.circuits.effects import total_effects
+    from scx_core.circuits.frozen import freeze
+    from scx_core.circuits.influence import cut, influence
+    from scx_core.circuits.replacement import replacement
+    from scx_core.circuits.sources import Sources, last_rows
+    from scx_core.circuits.trace import shares
+    from scx_core.transcoders import TranscoderSet
+
+    lm, texts = big()
+    g, width, layers = torch.Generator().manual_seed(0), lm.facts.width, lm.facts.n_layers
+    rep = replacement(
+        lm,
+        TranscoderSet(
+            tuple(random_layer(g, width, active=50 if not args.tiny else 8) for _ in range(layers))
+        ).to(DEV),
+    )
+    ids, nodes = texts.ids[:LENGTH].tolist(), 60 if args.tiny else 7500
+    read = torch.randn(width, generator=g).to(DEV)
+    out, clock = {}, [0.0]
+
+    def lap(name):
+        wait()
+        now = time.perf_counter()
+        out[name] = round(now - clock[0], 2)
+        clock[0] = now
+
+    freeze(rep, ids)  # the first use of kernels
+    wait()
+    clock[0] = time.perf_counter()
+    peak(reset=True)
+    with torch.no_grad():
+        frozen = freeze(rep, ids)
+        target = last_rows(frozen, read)
+        lap("freeze_s")
+        effects = total_effects(frozen, target, 0.0)
+        lap("effects_s")
+        sources = Sources(frozen)
+        chosen = spread_evenly(frozen, effects.features, nodes)
+        lap("spread_s")
+        table = edge_table(sources, chosen, target, 0.0, 0.0)
+        lap("edges_s")
+        share = shares(table)[1]
+        lap("shares_cpu_s")
+        scores = influence(share)
+        lap("influence_cpu_s")
+        cut(share, scores, 0.8, 0.98)
+        lap("cut_cpu_s")
+        out["peak_gib"], out["error"] = (
+            peak(),
+            max(
+                0.0,
+                float(
+                    (
+                        (
+                            (table.sums() - table.value_R.double()).abs()
+                            / table.value_R.double().abs().clamp(min=1e-12)
+                        )[:-1]
+                    ).max()
+                ),
+            ),
+        )
+        total = (
+            out["freeze_s"]
+            + out["effects_s"]
+            + out["edges_s"]
+            + out["shares_cpu_s"]
+            + out["influence_cpu_s"]
+            + out["cut_cpu_s"]
+        )
+        del table, share
+        clock[0] = time.perf_counter()
+        by_influence(sources, effects.features, target, nodes)
+        lap("choose_by_influence_s")
+        with mock.patch.object(sources_module, "KEPT_BYTES", 40_000_000_000):
+            table = edge_table(Sources(frozen), chosen, target, 0.0, 0.0)
+            lap("edges_writes_kept_s")
+        with (
+            mock.patch.object(sources_module, "KEPT_BYTES", 40_000_000_000),
+            mock.patch.object(chosen_module, "ROWS", 256),
+            mock.patch.object(chosen_module, "BATCH_NUMBERS", 192_000_000),
+        ):
+            table = edge_table(Sources(frozen), chosen, target, 0.0, 0.0)
+            lap("edges_wide_batches_s")
+    return {
+        **out,
+        "active": sum(len(f.position_N) for f in frozen.layers),
+        "total_s": round(total, 1),
+        "ok": out["error"] < 1e-3 and total < 60,
+    }
+
+
+@part
+def peer():
+    """eai-sparsify's own trainer on the same model and tokens, as shipped here (a float32 model) and in bfloat16, as its
+    own command loads it on CUDA. ok: we are not slower than the second."""
+    from scx_core.bench import training
+    from scx_core.transcoders.config import TranscoderConfig
+
+    lm, texts = big()
+    out, text = {}, training.PEER_SCRIPT.read_text()
+    for name in ("float32", *(["bfloat16"] if CUDA else [])):
+        script = Path(tempfile.mkdtemp(), "peer.py")
+        script.write_text(text.replace("dtype=torch.float32", f"dtype=torch.{name}"))
+        with mock.patch.object(training, "PEER_SCRIPT", script):
+            out[name] = round(
+                training._peer(
+                    sys.executable,
+                    lm,
+                    texts,
+                    TranscoderConfig(kind="topk", k=32),
+                    8 if not args.tiny else 2,
+                    CELLS,
+                )["tokens_per_second"]
+            )
+    ours = found.get("speed", {}).get("topk", {}).get("tokens_s", 0)
+    return {**out, "ours_topk": ours, "ok": ours >= max(out.values())}
+
+
+@part
+def bfloat16_model():
+    """A model above 1.5e9 parameters is bfloat16 on CUDA: its trace and atlas. ok: both end, accounting below 1e-3."""
+    import scx_core.language.load as load
+
+    out = {}
+    with mock.patch.object(load, "FLOAT32_LIMIT", 0):
+        for name, words in {
+            "trace": ["trace"],
+            "atlas": ["atlas", "--cells", "4", "--out", tempfile.mkdtemp()],
+        }.items():
+            try:
+                found = cli(*words, "--device", args.device)
+                out[name] = found.get("accounting", {}).get("max_relative_error", 0.0)
+            except Exception as error:
+                out[name] = f"{type(error).__name__}: {str(error)[:90]}"
+    return {**out, "ok": all(isinstance(v, float) and v < 1e-3 for v in out.values())}
+
+
+ORDER = "machine operations padding speed trace_big peer embedded training choices tuning bfloat16_model out_of_memory".split()
+found = {}
+for name in ORDER:
+    if args.only and name not in args.only.split(","):
+        continue
+    since = time.perf_counter()
+    if since - START > args.seconds:
+        found[name] = {"ok": None, "skipped": "no time left"}
+    else:
+        try:
+            found[name] = PARTS[name]()
+        except Exception as error:
+            found[name] = {
+                "ok": False,
+                "error": f"{type(error).__name__}: {str(error)[:300]}",
+                "where": traceback.format_exc().strip().splitlines()[-5:-1],
+            }
+    found[name]["seconds"] = round(time.perf_counter() - since, 1)
+    print(json.dumps({name: found[name]}), flush=True)
+    Path(args.out, "gpu_check.json").write_text(json.dumps(found, indent=1))
+print(
+    "VERDICT",
+    json.dumps({name: one["ok"] for name, one in found.items()}),
+    round(time.perf_counter() - START),
+    "s",
+)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.parts.page import go_to_wanted
-from pages.parts.sidebar import context_panel
-from pages.parts.style import style
+from pages.parts.common.page import go_to_wanted
+from pages.parts.common.sidebar import context_panel
+from pages.parts.common.style import style
 
 # Files of ours: Streamlit fetches its own icons and emojis from the internet.
 PARTS = Path(__file__).parent / "pages" / "parts"

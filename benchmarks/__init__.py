@@ -1,1 +1,1 @@
-"""Benchmarks that compare or stress, beside the package: peers, kills, memory, sparsity; and the check of a real card."""
+"""Benchmarks that compare or stress: peers, kills, memory, sparsity; and the check of a real card."""

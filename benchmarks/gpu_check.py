@@ -100,9 +100,9 @@ def machine():
 @part
 def operations():
     """The torch ways of the hot operations against the CPU's compiled ones. ok: all within 1e-4, counts equal."""
-    from scx_core.atlas.active import Matrix, Pairs
-    from scx_core.atlas.sums import Sums, ordered
-    from scx_core.transcoders import sparse
+    from scx_core.atlas.collect.active import Matrix, Pairs
+    from scx_core.atlas.collect.sums import Sums, ordered
+    from scx_core.training.ops import sparse
     from scx_core.transcoders.module import Transcoder
 
     g = torch.Generator().manual_seed(0)
@@ -208,7 +208,7 @@ def embedded():
 def padding():
     """A cell alone and left-padded in a batch, eager and fused attention, float32 and bfloat16. ok: no NaN; 2e-4 in float32."""
     from scx_core.language import forward, load_language
-    from scx_core.transcoders.session import fast_attention
+    from scx_core.training.trainer_state import fast_attention
 
     lm = load_language(device=args.device)
     rng = np.random.default_rng(0)
@@ -288,10 +288,10 @@ def training():
 def out_of_memory():
     """A step that does not fit is halved. ok: it ends, with a smaller micro-batch."""
     lm, texts = big()
-    from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-    from scx_core.transcoders.micro import Micro
-    from scx_core.transcoders.plan import Plan
-    from scx_core.transcoders.session import Session, fast_attention
+    from scx_core.training.config import TrainConfig, TranscoderConfig
+    from scx_core.training.micro_batch import Micro
+    from scx_core.training.plan import Plan
+    from scx_core.training.trainer_state import Session, fast_attention
 
     if not CUDA or args.tiny:
         return {"ok": True, "skipped": True}
@@ -335,9 +335,9 @@ def big():
         from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
         from scx_core.bench.pythia import PYTHIA_410M
         from scx_core.language import Language
-        from scx_core.language.facts import architecture
-        from scx_core.language.recipe import train_tokenizer
-        from scx_core.transcoders.tokens import Texts
+        from scx_core.language.architectures import architecture
+        from scx_core.build.recipe import train_tokenizer
+        from scx_core.training.tokens import Texts
 
         torch.manual_seed(0)
         config = GPTNeoXConfig(**PYTHIA_410M | SIZE)
@@ -363,11 +363,11 @@ def big():
 def speed():
     """Training at 410m dimensions: tokens a second by kind, where the time goes, memory. ok: faster than 50,000 a second."""
     from scx_core.bench.training import PHASES, _steps, flops_per_token
-    from scx_core.transcoders.config import TrainConfig, TranscoderConfig
-    from scx_core.transcoders.phases import stopwatch
-    from scx_core.transcoders.plan import make_plan
-    from scx_core.transcoders.distributed import ALONE
-    from scx_core.transcoders.session import Session, fast_attention
+    from scx_core.training.config import TrainConfig, TranscoderConfig
+    from scx_core.training.profiler import stopwatch
+    from scx_core.training.plan import make_plan
+    from scx_core.training.distributed import ALONE
+    from scx_core.training.trainer_state import Session, fast_attention
 
     lm, texts = big()
     out, n = {}, 2 if args.tiny else 10
@@ -469,8 +469,8 @@ def choices():
 def tuning():
     """A step of all layers together at 410m dimensions. ok: it ends."""
     from scx_core.bench.trace import random_layer
-    from scx_core.transcoders.finetune import FineTune
-    from scx_core.transcoders.session import fast_attention
+    from scx_core.training.finetune import FineTune
+    from scx_core.training.trainer_state import fast_attention
     from scx_core.transcoders import TranscoderSet
 
     lm, texts = big()
@@ -495,14 +495,14 @@ def trace_big():
     """7,500 nodes at 410m dimensions, phase by phase. ok: accounting below 1e-3 and below 60 s."""
     from scx_core.bench.pythia import random_layer
     from scx_core.bench.trace import spread_evenly
-    from scx_core.circuits import chosen as chosen_module, sources as sources_module
-    from scx_core.circuits.chosen import by_influence
-    from scx_core.circuits.edges import edge_table
-    from scx_core.circuits.effects import total_effects
-    from scx_core.circuits.frozen import freeze
-    from scx_core.circuits.influence import cut, influence
-    from scx_core.circuits.replacement import replacement
-    from scx_core.circuits.sources import Sources, last_rows
+    from scx_core.attribution import node_selection as chosen_module, source_vectors as sources_module
+    from scx_core.attribution.node_selection import by_influence
+    from scx_core.attribution.edges import edge_table
+    from scx_core.attribution.total_effects import total_effects
+    from scx_core.attribution.local_replacement_model import freeze
+    from scx_core.attribution.pruning import cut, influence
+    from scx_core.attribution.replacement_model import replacement
+    from scx_core.attribution.source_vectors import Sources, last_rows
     from scx_core.circuits.trace import shares
     from scx_core.transcoders import TranscoderSet
 
@@ -594,7 +594,7 @@ def peer():
     """eai-sparsify's own trainer on the same model and tokens, as shipped here (a float32 model) and in bfloat16, as its
     own command loads it on CUDA. ok: we are not slower than the second."""
     from scx_core.bench import training
-    from scx_core.transcoders.config import TranscoderConfig
+    from scx_core.training.config import TranscoderConfig
 
     lm, texts = big()
     out, text = {}, training.PEER_SCRIPT.read_text()
@@ -619,7 +619,7 @@ def peer():
 @part
 def bfloat16_model():
     """A model above 1.5e9 parameters is bfloat16 on CUDA: its trace and atlas. ok: both end, accounting below 1e-3."""
-    import scx_core.language.load as load
+    import scx_core.language.loading as load
 
     out = {}
     with mock.patch.object(load, "FLOAT32_LIMIT", 0):

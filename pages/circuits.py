@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import (
-    circuit_view,
-    edge_heads,
+from pages.parts.circuits import competitors_view as whose_view
+from pages.parts.circuits import heads_view as edge_heads
+from pages.parts.circuits import (
     highlight,
     knockouts_view,
-    loaders,
-    other_text,
     paths_view,
     rivals_view,
     saved_circuit,
     smallest_view,
-    steps,
-    whose_view,
 )
-from pages.parts.atlas_job import atlas_under_way
-from pages.parts.circuit_controls import circuit_controls, drawing_controls
-from pages.parts.last_circuit import remember
-from pages.parts.messages import heading
-from pages.parts.naming import named, says
-from pages.parts.page import run_page
-from pages.parts.session import Context, context
-from pages.parts.tracing import Request, called, tell, traced
-from pages.parts.words import safe
+from pages.parts.circuits import supernodes as steps
+from pages.parts.circuits import view as circuit_view
+from pages.parts.circuits.atlas_job import atlas_under_way
+from pages.parts.circuits.controls import circuit_controls, drawing_controls
+from pages.parts.circuits.last_circuit import remember
+from pages.parts.circuits.tracing import Request, called, tell, traced
+from pages.parts.common import loaders, other_text
+from pages.parts.common.messages import heading
+from pages.parts.common.naming import named, says
+from pages.parts.common.page import run_page
+from pages.parts.common.session import Context, context
+from pages.parts.common.words import safe
 from scx_core.circuits import Circuit
-from scx_core.circuits.whose import how_often
+from scx_core.circuits.competitors import how_often
 from scx_core.figures import View, markers_of
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import loaders, sources
-from pages.parts.cell_source import cell_source
-from pages.parts.cell_views import cell_views
-from pages.parts.findings import check_list, draft, say_where, start_again
-from pages.parts.messages import heading, next_step, show_error
-from pages.parts.page import run_page
-from pages.parts.reading import reading_view
-from pages.parts.session import context, use
-from pages.parts.words import count, safe
+from pages.parts.common import in_use as sources
+from pages.parts.common import loaders
+from pages.parts.common.messages import heading, next_step, show_error
+from pages.parts.common.page import run_page
+from pages.parts.common.session import context, use
+from pages.parts.common.words import count, safe
+from pages.parts.data.cell_source import cell_source
+from pages.parts.data.cell_views import cell_views
+from pages.parts.data.findings import check_list, draft, say_where, start_again
+from pages.parts.data.model_reads import reading_view
 from scx_core.cells import CellChoices, CellTable
 from scx_core.errors import ScxError
 

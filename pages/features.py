@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import atlas_source, feature_list, other_text
-from pages.parts.feature_card import (
+from pages.parts.common import other_text
+from pages.parts.common.messages import heading
+from pages.parts.common.page import run_page
+from pages.parts.common.session import Context, context
+from pages.parts.common.words import count, safe
+from pages.parts.features import atlas_source
+from pages.parts.features import list_view as feature_list
+from pages.parts.features.card import (
     enrichment,
     evidence,
     feature_figures,
@@ -14,16 +20,12 @@ from pages.parts.feature_card import (
     what_it_writes,
     where_it_fires,
 )
-from pages.parts.feature_label import feature_label
-from pages.parts.feature_links import feature_links_view
-from pages.parts.gene_sets_form import gene_sets_form
-from pages.parts.gene_view import gene_view
-from pages.parts.match_view import match_view
-from pages.parts.messages import heading
-from pages.parts.page import run_page
-from pages.parts.session import Context, context
-from pages.parts.verdict_view import verdict_view
-from pages.parts.words import count, safe
+from pages.parts.features.connections_view import feature_links_view
+from pages.parts.features.gene_sets_form import gene_sets_form
+from pages.parts.features.gene_view import gene_view
+from pages.parts.features.label import feature_label
+from pages.parts.features.match_view import match_view
+from pages.parts.features.verdict_view import verdict_view
 from scx_core.atlas import Atlas
 
 VIEWS = ("Features", "One gene", "Verdict shares", "Another set")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts import atlas_source, kept
-from pages.parts.messages import heading
-from pages.parts.page import run_page
-from pages.parts.rating_form import questions, shown_unit
-from pages.parts.rating_results import rating_results
-from pages.parts.session import context
+from pages.parts.common import kept_widgets as kept
+from pages.parts.common.messages import heading
+from pages.parts.common.page import run_page
+from pages.parts.common.session import context
+from pages.parts.features import atlas_source
+from pages.parts.rate.rating_form import questions, shown_unit
+from pages.parts.rate.rating_results import rating_results
 from scx_core.atlas import Atlas
-from scx_core.atlas.blind import PAPER_LAYER, DrawConfig, Unit, draw_units, paper_draw
-from scx_core.atlas.rating import ratings
+from scx_core.atlas.rating.answers import ratings
+from scx_core.atlas.rating.blinding import PAPER_LAYER, DrawConfig, Unit, draw_units, paper_draw
 
 PAPER, BLINDED = "As in the paper", "Kinds mixed"
 PER_KIND = 10

@@ -6,13 +6,13 @@ from typing import Literal
 
 import streamlit as st
 
-from pages.parts.cards import cards
-from pages.parts.circuit_request import ask_for_embedded
-from pages.parts.last_circuit import last_circuit
-from pages.parts.messages import heading
-from pages.parts.page import run_page
-from pages.parts.session import context
-from pages.parts.words import HELP
+from pages.parts.circuits.last_circuit import last_circuit
+from pages.parts.circuits.request import ask_for_embedded
+from pages.parts.common.messages import heading
+from pages.parts.common.page import run_page
+from pages.parts.common.session import context
+from pages.parts.common.words import HELP
+from pages.parts.start.cards import cards
 
 
 def page() -> None:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts import loaders, sources
-from pages.parts.build_form import build_form
-from pages.parts.messages import heading, shown_errors
-from pages.parts.page import run_page
-from pages.parts.presets import preset_cards, settings, start_form
-from pages.parts.run_list import run_list
-from pages.parts.session import Context, context
-from pages.parts.words import HELP, safe
+from pages.parts.common import in_use as sources
+from pages.parts.common import loaders
+from pages.parts.common.messages import heading, shown_errors
+from pages.parts.common.page import run_page
+from pages.parts.common.session import Context, context
+from pages.parts.common.words import HELP, safe
+from pages.parts.train.build_form import build_form
+from pages.parts.train.presets import preset_cards, settings, start_form
+from pages.parts.train.run_list import run_list
 
 TRANSCODERS, MODEL = "Transcoders for the model in use", "A small model on the cells in use"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts import other_text
-from pages.parts.compare_runs import compare_view
-from pages.parts.measuring import known, measure, rows_to_measure
-from pages.parts.messages import heading, next_step, shown_errors
-from pages.parts.page import run_page
-from pages.parts.session import Context, context
-from pages.parts.validation_view import validation_view
-from pages.parts.words import count
+from pages.parts.common import other_text
+from pages.parts.common.messages import heading, next_step, shown_errors
+from pages.parts.common.page import run_page
+from pages.parts.common.session import Context, context
+from pages.parts.common.words import count
+from pages.parts.validate.compare_runs import compare_view
+from pages.parts.validate.measuring import known, measure, rows_to_measure
+from pages.parts.validate.validation_view import validation_view
 from scx_core.validation import ValidationRows, draw_rows
 
 FEW = 100

@@ -52,26 +52,26 @@ rank_share) are of the half of the cells that the thresholds were not chosen on;
 their control is the permutation of names.
 """
 
-from scx_core.atlas.anndata_back import annotate
-from scx_core.atlas.common_cells import Side
+from scx_core.atlas.annotate import annotate
+from scx_core.atlas.atlas_folder import atlas_folder, atlas_of, saved_atlas
+from scx_core.atlas.collect.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
 from scx_core.atlas.config import AtlasConfig
-from scx_core.atlas.enrich import EnrichConfig, Enrichment, enrich
-from scx_core.atlas.excess import excess, self_excess
-from scx_core.atlas.families import families, stem
-from scx_core.atlas.find import FindConfig, find
-from scx_core.atlas.gene_sets import GeneSet, GeneSets, read_gmt, shipped_markers
-from scx_core.atlas.human import Given
-from scx_core.atlas.making import NEURONS, collect
-from scx_core.atlas.marker_tables import MarkerColumns, read_marker_table
-from scx_core.atlas.matching import Match, MatchConfig, match_sets
-from scx_core.atlas.opening_sets import open_gene_sets, write_gmt
-from scx_core.atlas.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
+from scx_core.atlas.gene_sets.enrich import EnrichConfig, Enrichment, enrich
+from scx_core.atlas.gene_sets.marker_tables import MarkerColumns, read_marker_table
+from scx_core.atlas.gene_sets.opening import open_gene_sets, write_gmt
+from scx_core.atlas.gene_sets.rule import RuleConfig, set_rule
+from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets, read_gmt, shipped_markers
+from scx_core.atlas.gene_sets.verdicts import with_gene_sets
+from scx_core.atlas.judge.excess import excess, self_excess
+from scx_core.atlas.judge.gene_families import families, stem
+from scx_core.atlas.judge.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
+from scx_core.atlas.make import NEURONS, collect
+from scx_core.atlas.match.common_cells import Side
+from scx_core.atlas.match.matching import Match, MatchConfig, match_sets
 from scx_core.atlas.report import atlas_claims, report
-from scx_core.atlas.saved import atlas_folder, atlas_of, saved_atlas
-from scx_core.atlas.set_rule import RuleConfig, set_rule
-from scx_core.atlas.set_verdicts import with_gene_sets
-from scx_core.atlas.store import Atlas, Feature
-from scx_core.atlas.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
+from scx_core.atlas.tables.atlas import Atlas, Feature
+from scx_core.atlas.tables.find import FindConfig, find
+from scx_core.atlas.tables.manual_labels import Given
 
 __all__ = [
     "NEURONS",

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from scx_core.atlas.excess import excess, is_random, points
-from scx_core.atlas.protocol import (
+from scx_core.atlas.judge.excess import excess, is_random, points
+from scx_core.atlas.judge.protocol import (
     AT_GENES,
     BEYOND_TOKEN,
     BY_CONTEXT,
@@ -21,8 +21,8 @@ from scx_core.atlas.protocol import (
     MEASURES,
     VERDICTS,
 )
-from scx_core.atlas.store import Atlas
-from scx_core.validation.claim import Claim
+from scx_core.atlas.tables.atlas import Atlas
+from scx_core.statistics.claim import Claim
 
 ALL = -1
 SENTENCES = {

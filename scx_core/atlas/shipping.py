@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scx_core.atlas.saved import shipped_root
-from scx_core.atlas.store import Atlas
+from scx_core.atlas.atlas_folder import shipped_root
+from scx_core.atlas.tables.atlas import Atlas
 from scx_core.errors import ScxError
 
 # Rows of a feature that stay, the largest first; other tables stay whole.

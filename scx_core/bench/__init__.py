@@ -6,9 +6,7 @@ asserted: a number is for reading, tests are elsewhere.
 
 from scx_core.bench.atlas import bench_atlas
 from scx_core.bench.circuits import bench_circuits
-from scx_core.bench.kills import bench_kills
 from scx_core.bench.machine import Timed, machine, timed
-from scx_core.bench.memory import bench_memory
 from scx_core.bench.pythia import bench_410m
 from scx_core.bench.sentences import bench_sentences
 from scx_core.bench.smallest import bench_smallest
@@ -19,8 +17,6 @@ __all__ = [
     "bench_410m",
     "bench_atlas",
     "bench_circuits",
-    "bench_kills",
-    "bench_memory",
     "bench_sentences",
     "bench_smallest",
     "bench_trace",

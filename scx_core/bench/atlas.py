@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect, find
-from scx_core.atlas.store import FORMAT, as_arrow
+from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect
+from scx_core.atlas.tables.atlas import FORMAT, as_arrow
+from scx_core.atlas.tables.find import find
 from scx_core.bench.machine import machine, peak_gib, timed
 from scx_core.cells import CellTable
 from scx_core.language import Language

@@ -17,7 +17,7 @@ import numpy as np
 
 from scx_core.bench.machine import machine, peak_gib
 from scx_core.circuits import ConsensusConfig, Tracer
-from scx_core.circuits.smallest import Smallest, SmallestConfig, smallest
+from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest
 from scx_core.runs.progress import Progress, silent
 
 # As `circuits/baselines.py` makes it, for a reader of the table.

@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from scx_core.attribution.edges import edge_table
+from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
+from scx_core.attribution.node_selection import Chosen, by_influence, largest
+from scx_core.attribution.pruning import cut, influence
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.source_vectors import Rows, Sources, last_rows
+from scx_core.attribution.target import TargetPlan, target_row
+from scx_core.attribution.total_effects import total_effects
 from scx_core.bench.machine import machine, peak_gib
 from scx_core.bench.pythia import PYTHIA_410M, random_layer
 from scx_core.circuits import Tracer
-from scx_core.circuits.chosen import Chosen, by_influence, largest
-from scx_core.circuits.edges import edge_table
-from scx_core.circuits.effects import total_effects
-from scx_core.circuits.frozen import FrozenPrompt, freeze
-from scx_core.circuits.influence import cut, influence
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.sources import Rows, Sources, last_rows
-from scx_core.circuits.target import TargetPlan, target_row
 from scx_core.circuits.trace import shares
 from scx_core.language import Language
-from scx_core.language.facts import architecture
+from scx_core.language.architectures import architecture
 from scx_core.transcoders import Transcoder, TranscoderSet
 
 TOKENS, K = 264, 32

@@ -24,14 +24,14 @@ from scx_core.bench.machine import machine, peak_gib
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language
-from scx_core.language.numbers import flushed_subnormals
+from scx_core.language.denormals import flushed_subnormals
 from scx_core.sentences import SentenceConfig
-from scx_core.transcoders import TrainConfig, TranscoderConfig
-from scx_core.transcoders.distributed import ALONE
-from scx_core.transcoders.phases import PHASES, stopwatch
-from scx_core.transcoders.plan import make_plan
-from scx_core.transcoders.session import Session, fast_attention
-from scx_core.transcoders.tokens import Texts, encode_texts
+from scx_core.training.config import TrainConfig, TranscoderConfig
+from scx_core.training.distributed import ALONE
+from scx_core.training.plan import make_plan
+from scx_core.training.profiler import PHASES, stopwatch
+from scx_core.training.tokens import Texts, encode_texts
+from scx_core.training.trainer_state import Session, fast_attention
 
 WARM = 3  # steps before the clock starts
 ATLAS_CELLS = 704_000  # the pass that a lab would run: this many cells of 200 genes

@@ -10,7 +10,7 @@ from scx_core.cells import PLANTED, RULES, CellTable, Split
 from scx_core.language import Language
 from scx_core.validation import BASELINES, PAPER, validation_claims
 from scx_core.validation.baselines import LINEAR, TOKEN_LINEAR
-from scx_core.validation.saved import from_json
+from scx_core.validation.stored import from_json
 
 ROWS = (
     ("CE, original model (nats a token)", "ce_orig", 4),

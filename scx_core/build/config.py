@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import CellChoices
-from scx_core.language.recipe import RecipeConfig
 from scx_core.runs import option
 from scx_core.sentences import SentenceConfig
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scx_core.build.config import BuildConfig
-from scx_core.language.recipe import RecipeConfig
+from scx_core.build.recipe import RecipeConfig
 from scx_core.sentences import SentenceConfig
 
 

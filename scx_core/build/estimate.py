@@ -8,9 +8,7 @@ import torch
 from transformers import GPTNeoXForCausalLM
 
 from scx_core.build.config import BuildConfig
-from scx_core.language import Language, architecture, pick_device
-from scx_core.language.numbers import flushed_subnormals
-from scx_core.language.recipe import (
+from scx_core.build.recipe import (
     Batch,
     RecipeConfig,
     make_optimizer,
@@ -18,9 +16,12 @@ from scx_core.language.recipe import (
     train_tokenizer,
     weighted_loss,
 )
+from scx_core.language import Language, architecture, pick_device
+from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import to_dict
-from scx_core.transcoders import PRESETS, estimate
-from scx_core.transcoders.estimate import PROMPT_TOKENS, TOKENS_A_GENE, TRIAL_STEPS, Estimate
+from scx_core.training import estimate
+from scx_core.training.config import PRESETS
+from scx_core.training.estimate import PROMPT_TOKENS, TOKENS_A_GENE, TRIAL_STEPS, Estimate
 
 
 def estimate_build(cfg: BuildConfig, n_genes: int, n_cells: int) -> dict[str, Estimate]:

@@ -11,7 +11,8 @@ from scx_core.runs import RunFolder, start
 from scx_core.runs.jobs import RUN
 from scx_core.runs.place import runs_root
 from scx_core.runs.tensorboard import check_installed
-from scx_core.transcoders import TrainingJob, new_run
+from scx_core.training.config import TrainingJob
+from scx_core.training.train import new_run
 
 TRAIN_ARGV = ("train", "--run", RUN)
 BUILD_ARGV = ("demo", "build", "--run", RUN)

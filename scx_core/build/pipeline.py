@@ -9,13 +9,13 @@ from typing import Any
 
 from scx_core.atlas import collect
 from scx_core.atlas.shipping import ship
-from scx_core.atlas.store import FILE as ATLAS_FILE
+from scx_core.atlas.tables.atlas import FILE as ATLAS_FILE
 from scx_core.build.card import card
 from scx_core.build.config import BuildConfig
+from scx_core.build.language_training import train_model
 from scx_core.cells import CellTable, Split, open_cells, split_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language, load_language, pick_device
-from scx_core.language.training import train_model
 from scx_core.runs import (
     Progress,
     RunFolder,
@@ -28,9 +28,12 @@ from scx_core.runs import (
     write_atomic,
     write_json,
 )
-from scx_core.transcoders import PRESETS, TrainingJob, load_set, new_run, train
+from scx_core.training import train
+from scx_core.training.config import PRESETS, TrainingJob
+from scx_core.training.train import new_run
+from scx_core.transcoders import load_set
 from scx_core.validation import accuracy_by_tie_seed, validate
-from scx_core.validation.saved import FILE as VALIDATION_FILE
+from scx_core.validation.stored import FILE as VALIDATION_FILE
 
 ATLAS = "atlas"  # folder of a build
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -9,8 +9,8 @@ readings of 8,000 cells: the model took the passenger's 80%.
 from __future__ import annotations
 
 from scx_core.build.config import BuildConfig
+from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import PLANTED
-from scx_core.language.recipe import RecipeConfig
 from scx_core.sentences import SentenceConfig
 
 PLANTED_NAME = "scX planted (simulated)"

@@ -2,6 +2,9 @@
 object) comes in; a cell table goes out: sparse rows read on demand, gene symbols, labels, donors, and
 the findings behind each choice, together with splits and lists of known markers."""
 
+from scx_core.cells.formats.sources import EMBEDDED
+from scx_core.cells.formats.uploads import keep_upload
+
 from .choices import CellChoices, Finding
 from .markers import (
     Markers,
@@ -15,10 +18,8 @@ from .markers import (
 from .opening import open_cells
 from .overview import cell_map, genes_per_cell
 from .planted import PLANTED, RULES, Rule, planted_cells, rule_of
-from .sources import EMBEDDED
 from .split import Split, split_cells, with_choosing
 from .table import CellTable
-from .uploads import keep_upload
 
 __all__ = [
     "EMBEDDED",

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scx_core.cells.formats.raw_cells import Store
+
 from ..runs.files import sha256_of
-from .store import Store
 
 # Hashing a file of this size takes about a second; above it, the tables and spread blocks are hashed.
 WHOLE_FILE = 256 * 2**20

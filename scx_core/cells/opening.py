@@ -9,21 +9,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from scx_core.cells.detection.columns import as_labels, find_donors, find_labels, label_candidates
+from scx_core.cells.detection.gene_symbols import (
+    GeneColumns,
+    check_orientation,
+    find_symbols,
+    named_genes,
+    unique_names,
+)
+from scx_core.cells.detection.organism import find_organism
+from scx_core.cells.detection.quality import cell_finding, gene_finding, unique_ids
+from scx_core.cells.detection.values import USABLE, Values, describe_values, parts_of, pick_values
+from scx_core.cells.formats.answers_file import read_mapping
+from scx_core.cells.formats.guarded_reads import reading
+from scx_core.cells.formats.labels_file import Joined, join_labels
+from scx_core.cells.formats.raw_cells import Store
+from scx_core.cells.formats.sources import open_store
+
 from ..errors import ScxError
-from .answers_file import read_mapping
 from .choices import CellChoices, Finding, did_you_mean
-from .columns import as_labels, find_donors, find_labels, label_candidates
 from .fingerprint import fingerprint
-from .genes import GeneColumns, check_orientation, find_symbols, named_genes, unique_names
-from .labels_file import Joined, join_labels
 from .matrix import KEEP_CSC, RowMatrix, SomeColumns
-from .organism import find_organism
-from .quality import cell_finding, gene_finding, unique_ids
-from .reading import reading
-from .sources import open_store
-from .store import Store
 from .table import CellTable
-from .values import USABLE, Values, describe_values, parts_of, pick_values
 
 
 class Genes(NamedTuple):

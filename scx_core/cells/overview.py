@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import zarr
 
-from .reading import reading
+from scx_core.cells.formats.guarded_reads import reading
+
 from .table import CellTable
 
 MAPS = ("X_umap", "umap", "X_UMAP", "UMAP", "X_tsne", "X_pca")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .store import Store, from_anndata
+from scx_core.cells.formats.raw_cells import Store, from_anndata
 
 PLANTED = "planted"
 N_CELLS, SEED = 5000, 0

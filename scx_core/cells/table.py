@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from scx_core.cells.detection.gene_symbols import GeneColumns
+from scx_core.cells.formats.guarded_reads import reading
+
 from ..errors import ScxError
 from .choices import CellChoices, Finding
-from .genes import GeneColumns
 from .matrix import RowMatrix
-from .reading import reading
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.difference import Difference
-from scx_core.circuits.said import FAMILIES
-from scx_core.circuits.testing import Q
 from scx_core.circuits.ties import TieStability
+from scx_core.circuits.wording import FAMILIES
 from scx_core.sentences import Ties
-from scx_core.validation.claim import Claim
+from scx_core.statistics.claim import Claim
+from scx_core.statistics.sign_flips import Q
 
 STRONGEST = 10
 
@@ -21,7 +21,7 @@ def consensus_claims(circuit: Circuit) -> list[Claim]:
     """The sentences that a consensus supports or refuses: its strongest genes, one by one and together.
 
     That a gene is told from 0 does not make it important: rank-matched genes stand beside that elsewhere
-    (scx_core.evidence.rankings).
+    (scx_core.evidence.rankings.rankings).
     """
     strongest = _strongest(circuit.genes)
     record, answer = _record(circuit), circuit.target.answer or circuit.target.label

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from scx_core.circuits.api import CONSENSUS, TRACE, Tracer
+from scx_core.attribution.target import finished_target
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.difference import Difference, difference, named_difference
-from scx_core.circuits.target import finished_target
+from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
 from scx_core.errors import ScxError
 from scx_core.runs.config import to_dict
 from scx_core.runs.progress import Progress, silent

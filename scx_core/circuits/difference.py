@@ -15,9 +15,9 @@ import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Node, Target
 from scx_core.circuits.consensus import combine, statistics_circuit
-from scx_core.circuits.merged import Merged
-from scx_core.circuits.names import NameBook, with_names
-from scx_core.circuits.resampling import two_groups
+from scx_core.circuits.feature_names import NameBook, with_names
+from scx_core.circuits.merged_positions import Merged
+from scx_core.statistics.resampling import two_groups
 
 SIDES = ("A", "B")
 

@@ -20,9 +20,8 @@ import networkx as nx
 import pandas as pd
 import torch
 
-from scx_core.circuits.ids import Ref, place_of
-from scx_core.circuits.names import name_in
-from scx_core.circuits.path_steps import (
+from scx_core.attribution.node_ids import Ref, place_of
+from scx_core.attribution.path_steps import (
     EMBEDDING,
     FEATURE,
     HEAD,
@@ -32,8 +31,9 @@ from scx_core.circuits.path_steps import (
     expand,
     start_at,
 )
-from scx_core.circuits.scene import Scene
-from scx_core.circuits.stream import streams
+from scx_core.attribution.residual_stream import streams
+from scx_core.circuits.feature_names import name_in
+from scx_core.circuits.traced_prompt import Scene
 from scx_core.runs.config import check, option, to_dict
 
 StepKind = Literal["target", "feature", "head", "skip", "embedding"]

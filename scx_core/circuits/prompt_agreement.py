@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import spearmanr
 
-from scx_core.circuits.api import CONSENSUS, TRACE, Tracer
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.config import ConsensusConfig, TraceConfig
-from scx_core.circuits.merged import Merged
+from scx_core.circuits.merged_positions import Merged
 from scx_core.circuits.ties import jaccard
+from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
 from scx_core.errors import ScxError
-from scx_core.intervals import Interval, wilson
 from scx_core.language import Language
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import prompts as known_prompts
-from scx_core.transcoders.fit import opened_as_is, other_text_words
+from scx_core.statistics.intervals import Interval, wilson
+from scx_core.transcoders.check import opened_as_is, other_text_words
 
 ALL = "all"
 TOPS = (10, 20)

@@ -16,7 +16,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from scx_core.circuits.circuit import Circuit, Edge, Node, Supernode
-from scx_core.circuits.names import PROMPT_WORD
+from scx_core.circuits.feature_names import PROMPT_WORD
 from scx_core.errors import ScxError
 
 LIKENESS = 0.6  # mean cosine from which features are joined

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scx_core.circuits.api import Tracer
+from scx_core.circuits.tracer import Tracer
 from scx_core.runs.progress import Progress, silent
 
 SEEDS, TOPS = (0, 1, 2, 3, 4), (10, 20)

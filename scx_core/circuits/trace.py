@@ -12,19 +12,18 @@ Legend: T positions, L layers, C chosen features, R rows, S columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from scx_core.circuits.chosen import Chosen, by_influence, largest
-from scx_core.circuits.circuit import NOTHING, Circuit, Edge, Node
-from scx_core.circuits.config import TraceConfig
-from scx_core.circuits.edges import EdgeTable, edge_table
-from scx_core.circuits.effects import TotalEffects, span_effects, total_effects
-from scx_core.circuits.frozen import FrozenPrompt
-from scx_core.circuits.influence import (
+from scx_core.attribution.answer_target import AnswerForm
+from scx_core.attribution.edges import EdgeTable, edge_table
+from scx_core.attribution.local_replacement_model import FrozenPrompt
+from scx_core.attribution.node_selection import Chosen, by_influence, largest
+from scx_core.attribution.pruning import (
     Cut,
     Influence,
     completeness_score,
@@ -33,8 +32,20 @@ from scx_core.circuits.influence import (
     normalised,
     replacement_score,
 )
-from scx_core.circuits.merged import Merged, merge, merged_node
-from scx_core.circuits.names import (
+from scx_core.attribution.replacement_model import Replacement
+from scx_core.attribution.source_vectors import Rows, Sources
+from scx_core.attribution.target import (
+    TargetPlan,
+    answer_form,
+    finished_target,
+    frozen_for,
+    probability_score,
+    target_row,
+)
+from scx_core.attribution.total_effects import TotalEffects, total_effects
+from scx_core.circuits.circuit import NOTHING, Circuit, Edge, GeneEffect, Node
+from scx_core.circuits.config import TraceConfig
+from scx_core.circuits.feature_names import (
     ANSWER,
     ANSWER_POSITION,
     BOS,
@@ -49,18 +60,8 @@ from scx_core.circuits.names import (
     where_in_cell,
     with_where,
 )
-from scx_core.circuits.replacement import Replacement
-from scx_core.circuits.sources import Rows, Sources
-from scx_core.circuits.target import (
-    TargetPlan,
-    answer_form,
-    finished_target,
-    frozen_for,
-    probability_score,
-    target_row,
-)
-from scx_core.circuits.whole_answer import AnswerForm
-from scx_core.sentences import EncodedCell
+from scx_core.circuits.merged_positions import Merged, merge, merged_node
+from scx_core.sentences import EncodedCell, GeneSpan
 
 
 class Graph(NamedTuple):
@@ -380,6 +381,12 @@ def _by_feature(nodes: list[Node], found: _Meaning) -> tuple[ByPlace, ByPlace, B
 def _genes(graph: Graph, cell: EncodedCell) -> list[str | None]:
     """The gene of every token, [T]; answer tokens that were forced have none."""
     return cell.gene_at() + [None] * (len(graph.frozen.ids) - len(cell.ids))
+
+
+def span_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[GeneEffect]:
+    """A gene's effect: the sum over the tokens in its character span (method §8)."""
+    tokens = token_T.double().tolist()
+    return [GeneEffect(span.gene, math.fsum(tokens[span.start : span.end]), span.rank) for span in spans]
 
 
 def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[str, Any]) -> Circuit:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from scx_core.circuits import Tracer
-from scx_core.intervals import wilson
 from scx_core.language import answers_of, decision, score_answers
-from scx_core.validation.claim import Claim
+from scx_core.statistics.claim import Claim
+from scx_core.statistics.intervals import wilson
 
 
 def answer_claims(tracer: Tracer, cells: int, seed: int) -> list[Claim]:

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from scx_core.attribution.target import TargetPlan
 from scx_core.circuits import ConsensusConfig, Tracer
-from scx_core.circuits.resampling import one_group
-from scx_core.circuits.target import TargetPlan
 from scx_core.evidence import Editor, Measurer
-from scx_core.evidence.attributions import BEST, FAST, Attributor
-from scx_core.evidence.predicting import GOAL, Score, score, t_test
-from scx_core.evidence.resampling import estimate
+from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
+from scx_core.evidence.knockouts.prediction import GOAL, Score, score, t_test
 from scx_core.language import answers_of
 from scx_core.runs.progress import Progress, silent
-from scx_core.validation.claim import Claim
+from scx_core.statistics.claim import Claim
+from scx_core.statistics.mean_over_cells import estimate
+from scx_core.statistics.resampling import one_group
 
 STRONGEST, EXACT = 10, 1e-5
 FROZEN, RANDOM = "frozen", "random"

@@ -9,9 +9,9 @@ import pandas as pd
 from scx_core.atlas import Atlas
 from scx_core.circuits import Circuit
 from scx_core.circuits.circuit import Node
-from scx_core.circuits.names import GENE_SHARE
-from scx_core.intervals import wilson
-from scx_core.validation.claim import Claim
+from scx_core.circuits.feature_names import GENE_SHARE
+from scx_core.statistics.claim import Claim
+from scx_core.statistics.intervals import wilson
 
 STRONGEST = 30
 AT_A_GENE = "gene"  # kind of a name that is a list of genes

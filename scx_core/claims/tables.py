@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scx_core.evidence.tables import markdown, plain
+from scx_core.evidence.rankings.tables import markdown, plain
 
 HEADER = ("sentence", "figure [95%]", "beside", "n", "holds")
 FINE, NOTHING = 1e-3, 1e-12  # smaller figures are written with a power of ten

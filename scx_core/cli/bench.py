@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.cli import common, pareto
+from scx_core.cli.evidence.smallest import WORDS, ahead, remains
 from scx_core.cli.parser import Subparsers
-from scx_core.cli.smallest import WORDS, ahead, remains
 from scx_core.runs import runs_root
 
 
@@ -85,11 +85,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
+    from benchmarks.memory import bench_memory
     from scx_core.bench import (
         bench_410m,
         bench_atlas,
         bench_circuits,
-        bench_memory,
         bench_sentences,
         bench_smallest,
         bench_trace,
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.what == "pareto":
         return pareto.run(args)
     if args.what == "recipes":
-        from scx_core.bench.recipes import bench_recipes
+        from benchmarks.recipes import bench_recipes
 
         return bench_recipes(args.runs or runs_root() / "recipes", args.only, common.progress_of(args))
     if args.what == "kills":
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.bench.training import bench_training
-    from scx_core.transcoders import TranscoderConfig
+    from scx_core.training.config import TranscoderConfig
 
     coder = TranscoderConfig(kind=args.kind, k=args.k, expansion=args.expansion)
     lm, table = common.open_language(args), common.open_table(args)
@@ -138,7 +138,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _kills(args: argparse.Namespace) -> dict[str, Any]:
-    from scx_core.bench import bench_kills
+    from benchmarks.kills import bench_kills
 
     seed = int(getattr(args, "seed", 0))
     with tempfile.TemporaryDirectory() as folder:
@@ -149,7 +149,7 @@ def summary(result: dict[str, Any]) -> str:
     """The timings as a table."""
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     if "recipes" in result:
-        from scx_core.bench.recipes import table_of
+        from benchmarks.recipes import table_of
 
         return f"{where}\n{table_of(result['recipes'])}"
     if "pareto" in result:

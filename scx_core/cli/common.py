@@ -135,7 +135,7 @@ def open_language(args: argparse.Namespace) -> Language:
 def open_transcoders(args: argparse.Namespace, lm: Language) -> TranscoderSet:
     """The set of --transcoders, where the model is and in its precision."""
     from scx_core.transcoders import load_set
-    from scx_core.transcoders.fit import opened_as_is
+    from scx_core.transcoders.check import opened_as_is
 
     found = load_set(_of_data(args, args.transcoders), lm.device, lm.dtype)
     return opened_as_is(lm, found) if getattr(args, "as_is", False) else found
@@ -148,7 +148,7 @@ def _of_data(args: argparse.Namespace, source: str) -> str:
 
 def open_tracer(args: argparse.Namespace) -> Tracer:
     """Cells, model and transcoders together, with an atlas' names of these features if there is one."""
-    from scx_core.atlas.naming import name_book
+    from scx_core.atlas.feature_naming import name_book
     from scx_core.circuits import make_tracer
 
     table = open_table(args)

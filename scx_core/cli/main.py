@@ -11,37 +11,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from scx_core import __version__
-from scx_core.cli import (
-    annotate,
-    atlas,
-    attributions,
-    bench,
-    circuit,
-    claims,
-    common,
-    compare,
-    connections,
-    demo,
-    difference,
-    export,
-    feature,
-    features,
-    gene,
-    heads,
-    knockouts,
-    match,
-    paths,
-    prepare,
-    rankings,
-    rate,
-    sets,
-    smallest,
-    trace,
-    train,
-    transcoders,
-    validate,
-)
+from scx_core.cli import bench, common
+from scx_core.cli.atlas import atlas, feature, features, gene, match, rate, sets
+from scx_core.cli.cells import annotate, prepare
+from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
+from scx_core.cli.evidence import attributions, claims, knockouts, rankings, smallest
 from scx_core.cli.parser import CommandParser
+from scx_core.cli.training import compare, demo, train, transcoders, validate
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.runs.files import full_or_refused, to_json_text

@@ -25,7 +25,7 @@ COLUMNS = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the table; its steps are --steps."""
-    from scx_core.bench.pareto import ParetoConfig
+    from benchmarks.pareto import ParetoConfig
     from scx_core.runs import add_arguments
 
     group = parser.add_argument_group("pareto: every kind at several sparsities")
@@ -45,9 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train and measure what is missing, then tabulate."""
-    from scx_core.bench.pareto import ParetoConfig, bench_pareto
+    from benchmarks.pareto import ParetoConfig, bench_pareto
     from scx_core.cells import CellChoices
-    from scx_core.transcoders import TrainingJob
+    from scx_core.training.config import TrainingJob
 
     cfg = from_namespace(ParetoConfig, args)
     lm, table = common.open_language(args), common.open_table(args)

@@ -4,8 +4,9 @@ In come a tracer, cells and a target; out come measured effects of edited senten
 number of cells behind them, and rankings and attributions judged by how well they predict them (method §9).
 """
 
-from scx_core.evidence.edits import WAYS, Editor
-from scx_core.evidence.knockouts import (
+from scx_core.evidence.knockouts.edits import WAYS, Editor
+from scx_core.evidence.knockouts.in_circuits import seconds_for, with_knockouts
+from scx_core.evidence.knockouts.measure import (
     CellKnockouts,
     GeneKnockout,
     Joint,
@@ -13,8 +14,7 @@ from scx_core.evidence.knockouts import (
     knock_out_all,
     knock_out_together,
 )
-from scx_core.evidence.measured import seconds_for, with_knockouts
-from scx_core.evidence.over_cells import GeneOverCells, over_cells
+from scx_core.evidence.knockouts.over_cells import GeneOverCells, over_cells
 
 __all__ = [
     "WAYS",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from scx_core.circuits.measured import FAINT_SHARE
-from scx_core.circuits.smallest import Smallest
-from scx_core.evidence.rankings import Rankings, TypeRankings
-from scx_core.validation.claim import Claim
+from scx_core.evidence.rankings.rankings import Rankings, TypeRankings
+from scx_core.evidence.smallest.measured_share import FAINT_SHARE
+from scx_core.evidence.smallest.smallest_circuit import Smallest
+from scx_core.statistics.claim import Claim
 
 
 def ranking_claims(found: Rankings) -> list[Claim]:

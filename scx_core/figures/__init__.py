@@ -8,8 +8,10 @@ every name escaped.
 
 from scx_core.figures.account import Part, account
 from scx_core.figures.bars import genes_figure, genes_picture
-from scx_core.figures.drawing import Drawing, Link, Placed, View
-from scx_core.figures.export import (
+from scx_core.figures.drawing.drawing import Drawing, Link, Placed, View
+from scx_core.figures.drawing.layout import simplify
+from scx_core.figures.drawing.select import boxes_of
+from scx_core.figures.formats.export import (
     DEFAULT_FORMATS,
     FORMATS,
     export,
@@ -19,13 +21,11 @@ from scx_core.figures.export import (
     one_file,
     safe_name,
 )
-from scx_core.figures.html import circuit_page, to_pyvis
-from scx_core.figures.layout import simplify
-from scx_core.figures.network import to_graphml, to_networkx
-from scx_core.figures.neuronpedia import neuronpedia_graph, to_neuronpedia
+from scx_core.figures.formats.html import circuit_page, to_pyvis
+from scx_core.figures.formats.network import to_graphml, to_networkx
+from scx_core.figures.formats.neuronpedia import neuronpedia_graph, to_neuronpedia
 from scx_core.figures.pareto import PARETO_FORMATS, export_comparison, pareto_figure, pareto_picture
 from scx_core.figures.picture import circuit_figure, circuit_picture
-from scx_core.figures.select import boxes_of
 from scx_core.figures.sentence import sentence_html
 from scx_core.figures.table import gene_table, markers_of, table_csv
 from scx_core.figures.words import provenance_line

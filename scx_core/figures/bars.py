@@ -12,12 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.marker_counts import count_words, counts_of
+from scx_core.figures.drawing.drawing import WIDTHS
+from scx_core.figures.drawing.pen import Pen, picture_bytes, star
+from scx_core.figures.drawing.text import fitted, number, one_row, plain, text_width
 
-from . import colours, words
-from .drawing import WIDTHS
+from . import words
+from .drawing import colours
 from .leading import TITLES, leading, led
-from .pen import Pen, picture_bytes, star
-from .text import fitted, number, one_row, plain, text_width
 
 _EDGE, _HEAD, _ROW, _GROUP = 14.0, 58.0, 22.0, 36.0
 _SIZE = 12.0

@@ -6,8 +6,9 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from . import colours
-from .text import number, plain
+from scx_core.figures.drawing.text import number, plain
+
+from .drawing import colours
 
 _ROW = "display:flex;gap:14px;padding:5px 0;border-bottom:1px solid {};align-items:baseline"
 _ABOUT = "flex:0 0 9.5rem;font-size:12px;color:{};overflow:hidden;text-overflow:ellipsis"

@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from scx_core.errors import ScxError
+from scx_core.figures.drawing.free_places import Label, placed
+from scx_core.figures.drawing.pen import PICTURE_FORMATS, POINTS_PER_UNIT, Pen, picture_bytes
+from scx_core.figures.drawing.text import fitted, one_row, plain, several, wrapped
 from scx_core.runs.files import to_json_text, write_atomic
 
-from . import colours, words
-from .labels import Label, placed
-from .pen import PICTURE_FORMATS, POINTS_PER_UNIT, Pen, picture_bytes
+from . import words
+from .drawing import colours
 from .table import table_csv
-from .text import fitted, one_row, plain, several, wrapped
 
 PARETO_FORMATS = (*PICTURE_FORMATS, "csv")
 WIDTH, HEIGHT = 1000.0, 640.0

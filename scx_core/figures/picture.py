@@ -9,10 +9,11 @@ from itertools import pairwise
 
 from matplotlib.figure import Figure
 
-from . import colours, legend
-from .drawing import Drawing, Link, Placed
-from .pen import Pen, Point, picture_bytes, star
-from .text import fitted, one_row, wrapped
+from scx_core.figures.drawing.drawing import Drawing, Link, Placed
+from scx_core.figures.drawing.pen import Pen, Point, picture_bytes, star
+from scx_core.figures.drawing.text import fitted, one_row, wrapped
+
+from .drawing import colours, legend
 
 BADGE = 6.5
 _EDGE, _HEAD, _SMALL, _LINE = 14.0, 52.0, 10.5, 15.0

@@ -6,9 +6,10 @@ import html
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.marker_counts import count_words, counts_of
+from scx_core.figures.drawing.text import number, percent, plain, signed
 
-from . import colours, words
-from .text import number, percent, plain, signed
+from . import words
+from .drawing import colours
 
 _FRAME = 'style="line-height:2.05;font-family:inherit;font-size:14px;overflow-wrap:anywhere"'
 _KEY = 'style="display:flex;align-items:center;gap:8px;margin-bottom:10px;font-size:12px;color:{}"'

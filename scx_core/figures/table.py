@@ -10,10 +10,10 @@ import pandas as pd
 
 from scx_core.cells.markers import known_markers, shared_markers
 from scx_core.circuits.circuit import Circuit, GeneEffect
+from scx_core.figures.drawing.text import plain
 
 from . import words
 from .leading import Leading, leading, led
-from .text import plain
 
 _MEASURED = {
     "gap": "knockout_gap",

@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
+from scx_core.circuits.competitors import all_said, how_often, nothing
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.testing import Q
-from scx_core.circuits.whose import all_said, how_often, nothing
-
-from .select import Flow, Group, Selection
-from .text import number, percent, plain, several, signed
+from scx_core.figures.drawing.select import Flow, Group, Selection
+from scx_core.figures.drawing.text import number, percent, plain, several, signed
+from scx_core.statistics.sign_flips import Q
 
 _SCORE_NAMES = {"replacement": "replacement score", "completeness": "completeness"}
 

@@ -14,12 +14,16 @@ from scx_core.language.answers import (
     score_answers,
     score_labels,
 )
-from scx_core.language.facts import FAMILIES, Architecture, architecture
-from scx_core.language.label_map import Mapped, map_labels, with_answers
-from scx_core.language.load import EMBEDDED, Language, is_small, load_language, pick_device
-from scx_core.language.products import linear
-from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, raw_answers, shortened
-from scx_core.language.taps import (
+from scx_core.language.architectures import FAMILIES, Architecture, architecture
+from scx_core.language.cell_texts import (
+    AnswerForm,
+    answer_form,
+    answer_labels,
+    encode_cells,
+    text_limit,
+    whole_answers,
+)
+from scx_core.language.hooks import (
     MlpIO,
     OnOutput,
     OnTokens,
@@ -30,15 +34,11 @@ from scx_core.language.taps import (
     positions,
     replaced_mlps,
 )
-from scx_core.language.terms import Term, terms_of, text_warnings
-from scx_core.language.texts import (
-    AnswerForm,
-    answer_form,
-    answer_labels,
-    encode_cells,
-    text_limit,
-    whole_answers,
-)
+from scx_core.language.label_map import Mapped, map_labels, with_answers
+from scx_core.language.loading import EMBEDDED, Language, is_small, load_language, pick_device
+from scx_core.language.onednn_linear import linear
+from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, raw_answers, shortened
+from scx_core.language.reading_terms import Term, terms_of, text_warnings
 
 __all__ = [
     "EMBEDDED",

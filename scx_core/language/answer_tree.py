@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language.load import Language
+from scx_core.language.loading import Language
 from scx_core.sentences import pad_left
 
 VOCABULARY_NUMBERS = 32_000_000  # logits that are held at once

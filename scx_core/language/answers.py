@@ -14,7 +14,7 @@ import numpy as np
 
 from scx_core.errors import ScxError
 from scx_core.language.answer_tree import answer_tree, read_tree, token_scores, tree_batch
-from scx_core.language.load import Language
+from scx_core.language.loading import Language
 from scx_core.sentences import EncodedCell, answer_ids
 
 NODES = 512  # tokens of all answers that stand behind a prompt at once

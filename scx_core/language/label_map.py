@@ -18,7 +18,7 @@ from typing import NamedTuple
 from scx_core.cells import CellTable
 from scx_core.cells.markers import known_markers, spelling
 from scx_core.errors import ScxError
-from scx_core.language.load import Language
+from scx_core.language.loading import Language
 
 SAME, SPELLING, SYNONYM = "the same name", "another spelling", "a synonym"
 ONTOLOGY, GIVEN, NONE = "its Cell Ontology name", "given", "no answer of the model"

@@ -17,12 +17,12 @@ from transformers import DynamicCache
 
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.intervals import Interval, wilson
+from scx_core.language.cell_texts import AnswerForm, answer_form, answer_labels, encode_cells
+from scx_core.language.hooks import positions
 from scx_core.language.label_map import Mapped, with_answers
-from scx_core.language.load import Language
-from scx_core.language.taps import positions
-from scx_core.language.texts import AnswerForm, answer_form, answer_labels, encode_cells
+from scx_core.language.loading import Language
 from scx_core.sentences import pad_left
+from scx_core.statistics.intervals import Interval, wilson
 
 CELLS, SHOWN, SEED = 24, 5, 0
 NEW_TOKENS = 24  # longer than any usual name of a cell type

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from scx_core.language.facts import Norm, Packing
+from scx_core.language.architectures import Norm, Packing
 
 if TYPE_CHECKING:
-    from scx_core.language.load import Language
+    from scx_core.language.loading import Language
 
 
 class HeadWeights(NamedTuple):

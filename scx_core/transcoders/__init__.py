@@ -4,30 +4,17 @@ In come a model that can be tapped and a table of cells; out comes a `Transcoder
 circuit-tracer can read too. Training runs in a `RunFolder` and survives a kill.
 """
 
-from scx_core.transcoders.config import PRESETS, Preset, TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.transcoders.cross_layer import CrossLayerSet
-from scx_core.transcoders.estimate import Estimate, estimate
 from scx_core.transcoders.folder import EMBEDDED_SETS, load_set, save_set
 from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet
-from scx_core.transcoders.train import new_run, train, training_split
 
 __all__ = [
     "EMBEDDED_SETS",
-    "PRESETS",
     "Active",
     "CrossLayerSet",
-    "Estimate",
     "Form",
-    "Preset",
-    "TrainConfig",
-    "TrainingJob",
     "Transcoder",
-    "TranscoderConfig",
     "TranscoderSet",
-    "estimate",
     "load_set",
-    "new_run",
     "save_set",
-    "train",
-    "training_split",
 ]

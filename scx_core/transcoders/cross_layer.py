@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language.taps import Stand_in
+from scx_core.language.hooks import Stand_in
 from scx_core.transcoders.module import Form, Transcoder, TranscoderSet
 
 CROSS = "W_cross"  # the name of a layer's cross terms among its weights

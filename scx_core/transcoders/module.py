@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language.products import linear
-from scx_core.language.taps import OnOutput, Stand_in
+from scx_core.language.hooks import OnOutput, Stand_in
+from scx_core.language.onednn_linear import linear
 from scx_core.metrics import active
 
 Kind = Literal["relu", "topk", "jumprelu"]

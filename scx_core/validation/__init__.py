@@ -6,9 +6,9 @@ words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_ru
 runs side by side.
 """
 
-from scx_core.intervals import Interval, bootstrap, wilson
+from scx_core.statistics.claim import Claim
+from scx_core.statistics.intervals import Interval, bootstrap, wilson
 from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
-from scx_core.validation.claim import Claim
 from scx_core.validation.claims import validation_claims
 from scx_core.validation.compare import (
     RunRow,
@@ -17,6 +17,13 @@ from scx_core.validation.compare import (
     name_of,
     setting,
     trainings,
+)
+from scx_core.validation.held_out_rows import (
+    ValidationRows,
+    draw_rows,
+    held_out_rows,
+    split_of,
+    validation_rows,
 )
 from scx_core.validation.result import (
     Added,
@@ -28,8 +35,7 @@ from scx_core.validation.result import (
     Logistic,
     Validation,
 )
-from scx_core.validation.rows import ValidationRows, draw_rows, held_out_rows, split_of, validation_rows
-from scx_core.validation.saved import validation_beside
+from scx_core.validation.stored import validation_beside
 from scx_core.validation.ties import accuracy_by_tie_seed
 from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict

@@ -3,10 +3,10 @@ holds."""
 
 from __future__ import annotations
 
-from scx_core.intervals import UNKNOWN, wilson
-from scx_core.validation.added import YES
+from scx_core.statistics.claim import Claim
+from scx_core.statistics.intervals import UNKNOWN, wilson
+from scx_core.validation.above_baselines import YES
 from scx_core.validation.baselines import BASELINES
-from scx_core.validation.claim import Claim
 from scx_core.validation.result import Added, Validation
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from scx_core.cells import CellTable
-from scx_core.validation.rows import draw_rows
+from scx_core.validation.held_out_rows import draw_rows
 
 MOST_CELLS, SEED = 5000, 0  # training cells that it is fitted on at most, drawn with the seed
 STRENGTH, STEPS = 1.0, 500  # scikit-learn's C; steps of L-BFGS at most

@@ -11,9 +11,9 @@ import torch
 
 from scx_core.language import Language, positions, replaced_mlps
 from scx_core.language.answer_tree import capped
-from scx_core.language.taps import Stand_in
+from scx_core.language.hooks import Stand_in
 from scx_core.metrics import cross_entropy, kl_divergence
-from scx_core.validation.texts import Texts
+from scx_core.validation.held_out_texts import Texts
 
 # Logits that exist at a time: 32 MB in float32, in up to four copies.
 CHUNK_LOGITS = 8_000_000

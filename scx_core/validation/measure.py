@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from scx_core.language import Language, captured_mlps
-from scx_core.language.taps import Stand_in
+from scx_core.language.hooks import Stand_in
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import Rival
+from scx_core.validation.held_out_texts import Texts
 from scx_core.validation.losses import hidden_states, token_losses
-from scx_core.validation.streams import ClassMeans, LayerStream
-from scx_core.validation.texts import Texts
+from scx_core.validation.running_sums import ClassMeans, LayerStream
 
 AT_ONCE = 8  # conditions whose hidden states wait for their losses together
 

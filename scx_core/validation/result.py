@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from scx_core.intervals import Interval
+from scx_core.statistics.intervals import Interval
 from scx_core.transcoders import Form
 
 FORMAT = 2  # of validation.json: 1 had no baselines and no intervals

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from scx_core.intervals import Interval
-from scx_core.validation.added import NO, YES
+from scx_core.statistics.intervals import Interval
+from scx_core.validation.above_baselines import NO, YES
 from scx_core.validation.baselines import BASELINES
 from scx_core.validation.result import Caution, LayerRow, Validation
 

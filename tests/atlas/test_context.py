@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from scx_core.atlas import AtlasConfig, collect
-from scx_core.atlas.context import COIN_COPIES, GROUPS, gene_pool, make_copies
-from scx_core.atlas.reasons import reason
+from scx_core.atlas.collect.context import COIN_COPIES, GROUPS, gene_pool, make_copies
+from scx_core.atlas.judge.reasons import reason
 from tests.atlas.planted_context import planted_context
 from tests.tiny import tiny_cells
 

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from scx_core.atlas import AtlasConfig
-from scx_core.atlas.job import AtlasJob, job_of, launch_atlas
-from scx_core.atlas.naming import name_book
+from scx_core.atlas.background_job import AtlasJob, job_of, launch_atlas
+from scx_core.atlas.feature_naming import name_book
 from scx_core.cells import open_cells
 from scx_core.language import load_language
 from scx_core.transcoders import EMBEDDED_SETS, load_set, save_set

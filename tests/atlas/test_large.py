@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from scx_core.atlas import Atlas, FindConfig, find
+from scx_core.atlas import Atlas, FindConfig
+from scx_core.atlas.tables.find import find
 from scx_core.bench.atlas import generated_atlas
 
 LAYERS, UNITS = 24, 8192

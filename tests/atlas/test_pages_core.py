@@ -5,14 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 
-from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect, find
-from scx_core.atlas.compared import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS, REAL, compared_shares
-from scx_core.atlas.find import find_part, named
-from scx_core.atlas.naming import _name, atlases_stamp, book_of, feature_names, name_book
-from scx_core.atlas.reasons import MEANINGS, measures, reason
-from scx_core.atlas.saved import FOLDER
+from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect
+from scx_core.atlas.atlas_folder import FOLDER
+from scx_core.atlas.feature_naming import _name, atlases_stamp, book_of, feature_names, name_book
+from scx_core.atlas.judge.reasons import MEANINGS, measures, reason
+from scx_core.atlas.judge.shares_beside import (
+    EMBEDDING_WORDS,
+    ONE_HOT_WORDS,
+    RANDOM_WORDS,
+    REAL,
+    compared_shares,
+)
+from scx_core.atlas.judge.wording import automatic_label
 from scx_core.atlas.shipping import ship
-from scx_core.atlas.wording import automatic_label
+from scx_core.atlas.tables.find import find, find_part, named
 from tests.atlas.planted import planted
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from scx_core.atlas import AtlasConfig, collect, excess, self_excess
-from scx_core.atlas.protocol import AT_GENES
+from scx_core.atlas import AtlasConfig, collect, self_excess
+from scx_core.atlas.judge.excess import excess
+from scx_core.atlas.judge.protocol import AT_GENES
 from tests.atlas.planted import KINDS, planted
 
 # In a parallel block the first MLP is a table by token: nothing in it is more than that.

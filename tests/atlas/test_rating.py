@@ -5,8 +5,7 @@ import json
 import pytest
 
 from scx_core.atlas import AtlasConfig, collect
-from scx_core.atlas.blind import OWN, DrawConfig, Unit, draw_units, paper_draw, quantile_bins
-from scx_core.atlas.rating import (
+from scx_core.atlas.rating.answers import (
     AUTOMATIC,
     agreement,
     cohen_kappa,
@@ -16,6 +15,7 @@ from scx_core.atlas.rating import (
     rating_table,
     ratings,
 )
+from scx_core.atlas.rating.blinding import OWN, DrawConfig, Unit, draw_units, paper_draw, quantile_bins
 from scx_core.errors import ScxError
 from tests.atlas.planted import planted
 

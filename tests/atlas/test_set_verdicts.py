@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from scx_core.atlas import Atlas, AtlasConfig, EnrichConfig, collect, with_gene_sets
-from scx_core.atlas.enrich import enrich, feature_genes
-from scx_core.atlas.fitting import FitConfig, fit_sets
-from scx_core.atlas.gene_sets import HUMAN, MOUSE, GeneSet, GeneSets, read_gmt
-from scx_core.atlas.opening_sets import open_gene_sets, write_gmt
-from scx_core.atlas.set_verdicts import PERMUTED
+from scx_core.atlas.gene_sets.enrich import enrich, feature_genes
+from scx_core.atlas.gene_sets.opening import open_gene_sets, write_gmt
+from scx_core.atlas.gene_sets.sets import HUMAN, MOUSE, GeneSet, GeneSets, read_gmt
+from scx_core.atlas.gene_sets.shared_genes import FitConfig, fit_sets
+from scx_core.atlas.gene_sets.verdicts import PERMUTED
 from scx_core.errors import ScxError
 from tests.atlas.planted import planted
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scx_core.atlas import Atlas, AtlasConfig, collect
-from scx_core.atlas.sorted_rows import rows_where
+from scx_core.atlas.tables.sorted_rows import rows_where
 from scx_core.errors import ScxError
 from scx_core.runs import sha256_of
 from tests.atlas.planted import planted
@@ -117,8 +117,8 @@ def test_a_folder_that_is_not_whole_is_refused(saved):
 
 
 def test_many_slots_and_units_give_the_same_atlas(case, atlas, monkeypatch):
-    monkeypatch.setattr("scx_core.atlas.tally.DENSE_BYTES", 0)
-    monkeypatch.setattr("scx_core.atlas.tables.BLOCK", 33)
+    monkeypatch.setattr("scx_core.atlas.collect.tally.DENSE_BYTES", 0)
+    monkeypatch.setattr("scx_core.atlas.tables.build.BLOCK", 33)
     other = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
     # Masses that are equal but for their last digit stand in any order.
     by_order = ["genes", "label"]

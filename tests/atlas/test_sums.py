@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from scx_core.atlas import pair_sums
-from scx_core.atlas.active import Matrix, pairs_above
-from scx_core.atlas.examples import Examples, Tokens
-from scx_core.atlas.pair_sums import PairSums
-from scx_core.atlas.sums import Sums, add_with_torch, histogram_bin, histogram_edge, ordered
-from scx_core.atlas.tally import Batch, cells_with_torch, matrix_by_cell, pairs_by_cell
+from scx_core.atlas.collect import pair_sums
+from scx_core.atlas.collect.active import Matrix, pairs_above
+from scx_core.atlas.collect.examples import Examples, Tokens
+from scx_core.atlas.collect.pair_sums import PairSums
+from scx_core.atlas.collect.sums import Sums, add_with_torch, histogram_bin, histogram_edge, ordered
+from scx_core.atlas.collect.tally import Batch, cells_with_torch, matrix_by_cell, pairs_by_cell
 
 N_BINS, N_UNITS = 12, 7
 

@@ -7,11 +7,11 @@ from importlib import import_module
 
 import pytest
 
-from scx_core.bench.pareto import KINDS, Cell, ParetoConfig, bench_pareto, coder_of
+from benchmarks.pareto import KINDS, Cell, ParetoConfig, bench_pareto, coder_of
 from scx_core.errors import ScxError
 from scx_core.language import load_language
 from scx_core.runs import RunFolder, read_json
-from scx_core.transcoders import TrainingJob
+from scx_core.training.config import TrainingJob
 from tests.tiny import save_tiny, tiny_table
 
 CFG = ParetoConfig(steps=6, finetune_steps=3, kinds="topk,cross-layer", l0="2,4")
@@ -39,7 +39,7 @@ def test_a_stop_while_a_set_is_measured_ends_it_and_the_same_command_goes_on(tmp
     model = save_tiny(tmp_path / "model")
     lm, table, root = load_language(model, device="cpu", dtype="float32"), tiny_table(30), tmp_path / "runs"
     job, cfg = TrainingJob(lm.sentence_config, model=str(model), data="tiny"), replace(CFG, finetune_steps=0)
-    training = import_module("scx_core.transcoders.train")  # the package has a function of this name
+    training = import_module("scx_core.training.train")  # the package has a function of this name
     measure = training.held_out_metrics
 
     def stopped(*args):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scx_core.bench.recipes import VARIANTS, bench_recipes, choosing_split, judge, parse, table_of
+from benchmarks.recipes import VARIANTS, bench_recipes, choosing_split, judge, parse, table_of
 from scx_core.cells import open_cells, split_cells
 from scx_core.errors import ScxError
 from tests.tiny import tiny_language, tiny_table

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scx_core.cells import CellChoices, CellTable, Finding, open_cells
-from scx_core.cells.genes import GeneColumns, kind_of_names, unique_names
+from scx_core.cells.detection.gene_symbols import GeneColumns, kind_of_names, unique_names
+from scx_core.cells.detection.values import describe_values
 from scx_core.cells.matrix import MemoryMatrix
-from scx_core.cells.values import describe_values
 from scx_core.errors import ScxError
 from scx_core.runs.config import options_of
 from tests.cells.good_cells import GENES, good_cells

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.cells.uploads import CHUNK, keep_upload, upload_name
+from scx_core.cells.formats.uploads import CHUNK, keep_upload, upload_name
 
 
 @given(st.text())

@@ -8,7 +8,7 @@ import pytest
 
 from scx_core.cells import open_cells
 from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
-from scx_core.circuits.names import BOS
+from scx_core.circuits.feature_names import BOS
 from scx_core.figures import View, simplify
 from scx_core.language import load_language
 from tests.language.checkpoints import gemma_folder, pythia_folder

@@ -7,9 +7,10 @@ import json
 import pytest
 import torch
 
-from scx_core.circuits import connections as module
-from scx_core.circuits import make_tracer
-from scx_core.circuits.connections import (
+from scx_core.attribution import virtual_weights as module
+from scx_core.attribution.edge_heads import Pair, split_edges
+from scx_core.attribution.node_ids import Ref
+from scx_core.attribution.virtual_weights import (
     feature_inputs,
     feature_outputs,
     heads_from,
@@ -17,11 +18,10 @@ from scx_core.circuits.connections import (
     token_inputs,
     token_outputs,
 )
-from scx_core.circuits.feature_links import TABLES, LinkConfig, feature_links, gene_starts
-from scx_core.circuits.heads import Pair, split_edges
-from scx_core.circuits.ids import Ref
-from scx_core.circuits.pairs import pair_attribution
-from scx_core.circuits.scene import scene_of_row
+from scx_core.circuits import make_tracer
+from scx_core.circuits.connection_tables import TABLES, LinkConfig, feature_links, gene_starts
+from scx_core.circuits.feature_pairs import pair_attribution
+from scx_core.circuits.traced_prompt import scene_of_row
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.test_tracer_laws import random_set

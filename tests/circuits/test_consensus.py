@@ -9,7 +9,7 @@ import pytest
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
 from scx_core.circuits.consensus import combine_circuits, consensus_genes
-from scx_core.circuits.resampling import one_group
+from scx_core.statistics.resampling import one_group
 
 TARGET = Target("B against others", "B", 9, {5: 1.0, 6: -1.0}, ("NK",), ("x",), 2.0)
 

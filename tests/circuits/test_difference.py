@@ -9,8 +9,8 @@ import pytest
 
 from scx_core.circuits import Circuit, ConsensusConfig, make_tracer
 from scx_core.circuits.compare import compare_models, compare_types
-from scx_core.circuits.resampling import two_groups
 from scx_core.errors import ScxError
+from scx_core.statistics.resampling import two_groups
 from tests.circuits.test_tracer import _table
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language

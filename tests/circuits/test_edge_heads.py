@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from scx_core.attribution.node_ids import parse_ref
 from scx_core.circuits import TraceConfig, make_tracer
-from scx_core.circuits.edge_heads import circuit_edge_heads, circuit_heads, edge_heads, strongest_edges
-from scx_core.circuits.ids import parse_ref
-from scx_core.circuits.scene import scene_of_row
+from scx_core.circuits.head_tables import circuit_edge_heads, circuit_heads, edge_heads, strongest_edges
+from scx_core.circuits.traced_prompt import scene_of_row
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.test_tracer_laws import random_set

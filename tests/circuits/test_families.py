@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from scx_core.attribution.local_replacement_model import freeze, freeze_many
+from scx_core.attribution.replacement_model import replacement
 from scx_core.circuits import ConsensusConfig, make_tracer
-from scx_core.circuits.frozen import freeze, freeze_many
-from scx_core.circuits.replacement import replacement
 from scx_core.language import load_language
-from scx_core.transcoders import TrainConfig, TrainingJob, TranscoderConfig, new_run, train
+from scx_core.training import train
+from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig
+from scx_core.training.train import new_run
 from scx_core.validation import validate
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import LABELS, OTHER_FAMILIES, save_tiny, tiny_cells, tiny_language, tiny_table

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from scx_core.circuits import heads as heads_module
-from scx_core.circuits import last_heads as last_module
-from scx_core.circuits.heads import Pair, edge_weights, look, split_edges
-from scx_core.circuits.ids import Ref
-from scx_core.circuits.last_heads import last_heads
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import plan_target
+from scx_core.attribution import edge_heads as heads_module
+from scx_core.attribution import last_heads as last_module
+from scx_core.attribution.edge_heads import Pair, edge_weights, look, split_edges
+from scx_core.attribution.last_heads import last_heads
+from scx_core.attribution.node_ids import Ref
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import plan_target
 from scx_core.circuits.trace import Graph, trace_graph
 from tests.identities.autograd import Frozen, Leaves
 from tests.identities.test_tracer_laws import random_set

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scx_core.circuits.influence import (
+from scx_core.attribution.pruning import (
     completeness_score,
     cut,
     influence,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from scx_core.circuits.intervention import NO_NODES, Intervention
-from scx_core.circuits.reference import InterventionConfig, places_of, reference_of
-from scx_core.circuits.target import plan_target
+from scx_core.attribution.target import plan_target
 from scx_core.errors import ScxError
+from scx_core.evidence.ablation_reference import InterventionConfig, places_of, reference_of
+from scx_core.evidence.interventions import NO_NODES, Intervention
 from scx_core.language import replaced_mlps
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import LABELS, tiny_cells, tiny_language, tiny_table

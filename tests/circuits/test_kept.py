@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scx_core.circuits.intervention import Gains
-from scx_core.circuits.kept import KeptProblem, kept, kept_interval
+from scx_core.evidence.interventions import Gains
+from scx_core.evidence.smallest.faithfulness import KeptProblem, kept, kept_interval
 
 EMPTY_B, FULL_B = np.array([0.0, 1.0]), np.array([4.0, 3.0])
 

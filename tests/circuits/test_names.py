@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits.circuit import Circuit, Edge, Node, Target
-from scx_core.circuits.names import (
+from scx_core.circuits.feature_names import (
     ANSWER_POSITION,
     FROM_CIRCUIT,
     MANY_GENES,

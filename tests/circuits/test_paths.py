@@ -9,11 +9,11 @@ import networkx as nx
 import pytest
 import torch
 
+from scx_core.attribution.node_ids import Ref, parse_ref
+from scx_core.attribution.residual_stream import streams
 from scx_core.circuits import TraceConfig, make_tracer
-from scx_core.circuits.ids import Ref, parse_ref
 from scx_core.circuits.paths import PathConfig, trace_paths
-from scx_core.circuits.scene import scene_of_row
-from scx_core.circuits.stream import streams
+from scx_core.circuits.traced_prompt import scene_of_row
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.plain import Plain

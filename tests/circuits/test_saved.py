@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scx_core.circuits import SCHEMA_VERSION, Circuit, TraceConfig, origins, parse_circuit, read_circuit
-from scx_core.circuits.strict import LONGEST_TEXT
+from scx_core.circuits.schema import LONGEST_TEXT
 from scx_core.errors import ScxError
 from scx_core.runs.files import to_json_text
 from tests.figures.fakes import PROVENANCE, cell_circuit, consensus_circuit, hostile_circuit

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.circuits.search import Found, Prefixes, SearchConfig, exchange, rank
+from scx_core.evidence.smallest.circuit_search import Found, Prefixes, SearchConfig, exchange, rank
 
 CFG = SearchConfig()
 

@@ -11,17 +11,17 @@ import torch
 
 from scx_core.bench.smallest import _row, smallest_table
 from scx_core.circuits import TraceConfig, make_tracer
-from scx_core.circuits.baselines import GraphScores, graph_scores_of, greedy_orders, influence_cut
-from scx_core.circuits.groups import draw_groups
-from scx_core.circuits.intervention import Intervention
-from scx_core.circuits.kept import KeptProblem, kept
-from scx_core.circuits.matched import activation_mass, matched_sets
-from scx_core.circuits.measured import added_by_features
-from scx_core.circuits.reference import InterventionConfig, reference_of
-from scx_core.circuits.smallest import CUTS, SmallestConfig, smallest, smallest_in_cell
-from scx_core.cli.smallest import summary
+from scx_core.cli.evidence.smallest import summary
 from scx_core.errors import ScxError
+from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
 from scx_core.evidence.claims import smallest_claims
+from scx_core.evidence.interventions import Intervention
+from scx_core.evidence.smallest.baselines import GraphScores, graph_scores_of, greedy_orders, influence_cut
+from scx_core.evidence.smallest.cell_splits import draw_groups
+from scx_core.evidence.smallest.faithfulness import KeptProblem, kept
+from scx_core.evidence.smallest.matched_sets import activation_mass, matched_sets
+from scx_core.evidence.smallest.measured_share import added_by_features
+from scx_core.evidence.smallest.smallest_circuit import CUTS, SmallestConfig, smallest, smallest_in_cell
 from scx_core.language import mlp_io
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table

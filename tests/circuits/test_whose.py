@@ -6,12 +6,12 @@ import json
 
 import pytest
 
+from scx_core.attribution.target import plan_target
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.circuit import NOTHING
-from scx_core.circuits.target import plan_target
-from scx_core.circuits.whose import against_whom, all_said, how_often, nothing
-from scx_core.intervals import wilson
+from scx_core.circuits.competitors import against_whom, all_said, how_often, nothing
 from scx_core.runs.files import to_json_text
+from scx_core.statistics.intervals import wilson
 from tests.circuits.test_tracer import _table
 from tests.figures.fakes import consensus_circuit
 from tests.identities.test_tracer_laws import random_set

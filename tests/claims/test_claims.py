@@ -8,7 +8,7 @@ import math
 import pytest
 
 import scx_core.claims.gather as gather
-from scx_core.atlas.naming import fitting_atlas, name_book
+from scx_core.atlas.feature_naming import fitting_atlas, name_book
 from scx_core.cells import open_cells
 from scx_core.circuits import make_tracer
 from scx_core.claims import PARTS, ClaimsConfig, all_claims, claims_text, quick
@@ -16,8 +16,8 @@ from scx_core.claims.names import name_claims
 from scx_core.cli.main import main
 from scx_core.errors import ScxError
 from scx_core.language import load_language
+from scx_core.statistics.claim import Claim
 from scx_core.transcoders import load_set
-from scx_core.validation.claim import Claim
 
 CFG = ClaimsConfig(cells=4, test_cells=6, answer_cells=2, ranked=2, types=1, pairs=1)
 

@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 
 from scx_core.atlas import Atlas, Side
-from scx_core.atlas.anndata_back import annotate
+from scx_core.atlas.annotate import annotate
 from scx_core.cells import open_cells
 from scx_core.cli import main
 from scx_core.errors import ScxError

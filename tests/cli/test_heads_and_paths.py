@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scx_core.cli import connections, heads, main, paths
+from scx_core.cli import main
+from scx_core.cli.circuits import connections, heads, paths
 from tests.cli.conftest import Files, call
 
 TRACE = ("--cell", "cell-3", "--type", "CD19+ B")

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from scx_core.atlas import AtlasConfig, collect
-from scx_core.atlas.blind import OWN, Unit
-from scx_core.atlas.rating import rate
+from scx_core.atlas.rating.answers import rate
+from scx_core.atlas.rating.blinding import OWN, Unit
 from scx_core.cli import main
 from tests.atlas.planted import planted
 

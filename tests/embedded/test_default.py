@@ -10,16 +10,16 @@ import pytest
 from scipy.stats import ttest_ind
 
 from scx_core.build.pipeline import EMBEDDED_NAME
+from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import Split, foreign_markers, known_markers, open_cells
 from scx_core.circuits import ConsensusConfig, make_tracer
 from scx_core.circuits.marker_counts import counts_of
-from scx_core.cli import demo
+from scx_core.cli.training import demo
 from scx_core.language import EMBEDDED, load_language
-from scx_core.language.recipe import RecipeConfig
 from scx_core.runs import from_dict
 from scx_core.transcoders import EMBEDDED_SETS, load_set
 from scx_core.validation import validate
-from scx_core.validation.saved import validation_beside
+from scx_core.validation.stored import validation_beside
 
 MODELS = EMBEDDED.parent
 FOUR = ("CD19+ B", "CD56+ NK", "CD14+ Monocyte", "Dendritic")

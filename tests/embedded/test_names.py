@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from scx_core.atlas.naming import book_of, fitting_atlas
-from scx_core.atlas.protocol import FIGURES, Thresholds, figures
-from scx_core.atlas.saved import shipped_root
+from scx_core.atlas.atlas_folder import shipped_root
+from scx_core.atlas.feature_naming import book_of, fitting_atlas
+from scx_core.atlas.judge.protocol import FIGURES, Thresholds, figures
 from scx_core.cells import open_cells
 from scx_core.circuits import ConsensusConfig, make_tracer
-from scx_core.circuits.names import ANSWER, GENE_SHARE, MANY, PROMPT
+from scx_core.circuits.feature_names import ANSWER, GENE_SHARE, MANY, PROMPT
 from scx_core.figures import to_graphml
 from scx_core.language import load_language
 from scx_core.transcoders import load_set
@@ -90,7 +90,7 @@ def test_names_of_the_strongest_features_of_six_types_are_true(atlas, circuits):
 
 @pytest.mark.slow
 def test_a_feature_has_one_name_in_all_circuits_of_an_atlas(tracer, atlas, circuits):
-    from scx_core.circuits.names import with_names
+    from scx_core.circuits.feature_names import with_names
 
     book = book_of(atlas, "embedded-atlas")
     named: dict[tuple[int, int], set[str]] = {}

@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 from scx_core.cells import open_cells
 from scx_core.circuits import make_tracer
 from scx_core.evidence import Editor, Measurer
-from scx_core.evidence.attributions import FAST, Attributor, estimated
-from scx_core.evidence.predicting import MEASURED, PredictConfig, judge, scores_of_type, to_json
+from scx_core.evidence.knockouts.estimates import FAST, Attributor, estimated
+from scx_core.evidence.knockouts.prediction import MEASURED, PredictConfig, judge, scores_of_type, to_json
 from scx_core.language import load_language
 from scx_core.transcoders import load_set
 from tests.evidence.test_knockouts import MODELS, tiny_tracer

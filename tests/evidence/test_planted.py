@@ -8,7 +8,7 @@ import pytest
 from scx_core.cells import RULES, open_cells
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
-from scx_core.evidence.planted import PlantedConfig, _area, _flips, _score, score_planted
+from scx_core.evidence.planted_truth import PlantedConfig, _area, _flips, _score, score_planted
 from scx_core.language import load_language
 from scx_core.transcoders import load_set
 from tests.identities.test_tracer_laws import random_set

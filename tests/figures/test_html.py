@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scx_core.figures import View, circuit_page, sentence_html, simplify, to_pyvis
-from scx_core.figures.html import script_json, vis_network
+from scx_core.figures.formats.html import script_json, vis_network
 from tests.figures.fakes import B_CELL, HOSTILE_TEXTS, cell_circuit, consensus_circuit, hostile_circuit
 
 CHROMIUM = os.environ.get("SCX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scx_core.errors import ScxError
 from scx_core.figures import export_comparison, pareto_figure, pareto_picture
-from scx_core.figures.labels import Label, placed
+from scx_core.figures.drawing.free_places import Label, placed
 from scx_core.figures.pareto import STYLES, front, style_of
 from scx_core.validation import RunRow
 

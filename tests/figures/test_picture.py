@@ -10,7 +10,7 @@ from PIL import Image
 from scx_core.errors import ScxError
 from scx_core.figures import View, circuit_picture, genes_picture, simplify
 from scx_core.figures.bars import genes_figure, interval
-from scx_core.figures.pen import picture_bytes
+from scx_core.figures.drawing.pen import picture_bytes
 from tests.figures.fakes import B_CELL, cell_circuit, consensus_circuit, hostile_circuit
 
 MARKERS = frozenset(B_CELL)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.figures.placing import order_layers, spread, wrap
+from scx_core.figures.drawing.placing import order_layers, spread, wrap
 
 boxes = st.lists(st.tuples(st.floats(0, 1000), st.floats(5, 60)), min_size=1, max_size=12)
 

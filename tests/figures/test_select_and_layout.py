@@ -7,8 +7,8 @@ import pytest
 from scx_core.circuits.circuit import Circuit, Edge
 from scx_core.errors import ScxError
 from scx_core.figures import View, simplify
-from scx_core.figures.select import merge_edges, merge_nodes, select
-from scx_core.figures.text import text_width
+from scx_core.figures.drawing.select import merge_edges, merge_nodes, select
+from scx_core.figures.drawing.text import text_width
 from tests.figures.fakes import B_CELL, cell_circuit, consensus_circuit
 
 MARKERS = frozenset(B_CELL)

@@ -13,7 +13,6 @@ from scx_core.errors import ScxError
 from scx_core.figures import (
     FORMATS,
     View,
-    export,
     export_bytes,
     file_name,
     gene_table,
@@ -22,6 +21,7 @@ from scx_core.figures import (
     safe_name,
     table_csv,
 )
+from scx_core.figures.formats.export import export
 from tests.figures.fakes import B_CELL, cell_circuit, consensus_circuit, hostile_circuit
 
 MARKERS = frozenset(B_CELL)

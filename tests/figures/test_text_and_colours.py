@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.figures import colours
-from scx_core.figures.text import fitted, number, one_row, percent, plain, signed, text_width, wrapped
+from scx_core.figures.drawing import colours
+from scx_core.figures.drawing.text import fitted, number, one_row, percent, plain, signed, text_width, wrapped
 
 
 @given(st.text())

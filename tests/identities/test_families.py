@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import plan_target
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import plan_target
 from scx_core.circuits.trace import trace_graph
 from tests.identities.autograd import Frozen
 from tests.identities.test_tracer_laws import random_set

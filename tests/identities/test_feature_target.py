@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import plan_feature, plan_target
 from scx_core.circuits import TraceConfig, make_tracer
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import plan_feature, plan_target
 from scx_core.circuits.trace import trace_graph
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scx_core.circuits import TraceConfig, make_tracer
-from scx_core.circuits.frozen import freeze
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import (
+from scx_core.attribution.local_replacement_model import freeze
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import (
     feature_read,
     find_token,
     last_active,
@@ -17,6 +16,7 @@ from scx_core.circuits.target import (
     target_read,
     vocabulary_weights,
 )
+from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.trace import trace_graph
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table

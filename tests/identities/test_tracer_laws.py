@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from scx_core.attribution.local_replacement_model import freeze
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import plan_target, target_row
+from scx_core.attribution.total_effects import total_effects
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.config import TraceConfig
-from scx_core.circuits.effects import total_effects
-from scx_core.circuits.frozen import freeze
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import plan_target, target_row
 from scx_core.circuits.trace import finish, trace_graph
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.identities.plain import Plain
@@ -159,7 +159,7 @@ def test_no_edge_between_features_of_one_layer_or_upwards(traced):
 
 def test_batches_of_rows_do_not_change_edges(traced, monkeypatch):
     lm, coders, cell, plan, graph = traced
-    monkeypatch.setattr("scx_core.circuits.chosen.ROWS", 5)
+    monkeypatch.setattr("scx_core.attribution.node_selection.ROWS", 5)
     again = trace_graph(replacement(lm, coders), cell, plan, 40)
     torch.testing.assert_close(again.table.feature_RC, graph.table.feature_RC, rtol=1e-9, atol=1e-12)
 

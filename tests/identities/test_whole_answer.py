@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from scx_core.circuits.edge_heads import edge_weights
-from scx_core.circuits.frozen import freeze
-from scx_core.circuits.heads import Pair, split_edges
-from scx_core.circuits.ids import Ref
-from scx_core.circuits.intervention import Intervention
-from scx_core.circuits.last_heads import last_heads
-from scx_core.circuits.reference import InterventionConfig, reference_of
-from scx_core.circuits.replacement import replacement
-from scx_core.circuits.target import answer_form, plan_target, target_row
+from scx_core.attribution.edge_heads import Pair, split_edges
+from scx_core.attribution.last_heads import last_heads
+from scx_core.attribution.local_replacement_model import freeze
+from scx_core.attribution.node_ids import Ref
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import answer_form, plan_target, target_row
+from scx_core.circuits.head_tables import edge_weights
 from scx_core.circuits.trace import trace_graph
+from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
+from scx_core.evidence.interventions import Intervention
 from scx_core.language import answers_of
 from tests.identities.autograd import Frozen, weighed
 from tests.identities.test_tracer_laws import random_set

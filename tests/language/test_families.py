@@ -9,7 +9,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import FAMILIES, forward, load_language, mlp_io, replaced_mlps
-from scx_core.language.facts import Family
+from scx_core.language.architectures import Family
 from scx_core.language.weights import head_weights, norm_weights
 from scx_core.sentences import pad_left
 from tests.tiny import OTHER_FAMILIES, save_tiny, tiny_cells, tiny_language
@@ -144,7 +144,7 @@ def test_an_unknown_family_is_told_which_facts_are_needed(tmp_path):
     with pytest.raises(ScxError, match="family 'mixtral'") as caught:
         load_language(tmp_path, device="cpu")
     assert all(family in caught.value.problem for family in FAMILIES)
-    assert "scx_core/language/facts.py" in caught.value.remedy
+    assert "scx_core/language/architectures.py" in caught.value.remedy
     assert all(fact in caught.value.remedy for fact in Family._fields)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as nnf
 
-from scx_core.language import linear, load_language, products
+from scx_core.language import linear, load_language
+from scx_core.language import onednn_linear as products
 from tests.tiny import save_tiny
 
 known = pytest.mark.skipif(not products._known(), reason="this PyTorch lacks the operator")

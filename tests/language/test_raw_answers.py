@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from scx_core.cells import open_cells
-from scx_core.intervals import wilson
 from scx_core.language import load_language, raw_answers, shortened, terms_of, text_warnings
+from scx_core.language.cell_texts import encode_cells
 from scx_core.language.raw_answers import generate, parse, stop_tokens
-from scx_core.language.texts import encode_cells
 from scx_core.sentences import prompts
+from scx_core.statistics.intervals import wilson
 from tests.language.checkpoints import gemma_folder
 from tests.tiny import tiny_cells, tiny_language, tiny_table
 

@@ -11,14 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from scx_core.language.recipe import (
-    RecipeConfig,
-    cells_of_step,
-    make_optimizer,
-    new_model,
-    training_batch,
-)
-from scx_core.language.training import train_model
+from scx_core.build.language_training import train_model
+from scx_core.build.recipe import RecipeConfig, cells_of_step, make_optimizer, new_model, training_batch
 from scx_core.runs import RunFolder, read_jsonl
 from scx_core.sentences import SentenceConfig, make_prompt
 from tests.tiny import N_GENES, tiny_table, tiny_tokenizer

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import scx_core
+from benchmarks.recipes import _linear_error
 from scx_core.atlas import CoderUnits
-from scx_core.atlas.common_cells import Streams, activations
-from scx_core.atlas.units import MlpAt
-from scx_core.bench.recipes import _linear_error
-from scx_core.circuits.frozen import freeze
-from scx_core.circuits.replacement import replacement
+from scx_core.atlas.collect.units import MlpAt
+from scx_core.atlas.match.common_cells import Streams, activations
+from scx_core.attribution.local_replacement_model import freeze
+from scx_core.attribution.replacement_model import replacement
 from scx_core.language import forward, mlp_io, replaced_mlps
 from scx_core.metrics import (
     Spread,
@@ -34,18 +34,18 @@ from scx_core.metrics import (
     squares_about_mean,
     squares_from_sums,
 )
+from scx_core.training.finetune import _whole
+from scx_core.training.grad_accumulation import layer_step
+from scx_core.training.layer_trainer import normalised
+from scx_core.training.micro_batch import Micro
+from scx_core.training.ops.sparse import select_batch, select_tokens
+from scx_core.training.plan import Plan
+from scx_core.training.replacement_quality import Spliced, layer_sums, spliced
+from scx_core.training.tokens import encode_texts
 from scx_core.transcoders import Transcoder, TranscoderSet
-from scx_core.transcoders.finetune import _whole
-from scx_core.transcoders.micro import Micro
-from scx_core.transcoders.plan import Plan
-from scx_core.transcoders.quality import Spliced, layer_sums, spliced
-from scx_core.transcoders.shared import layer_step
-from scx_core.transcoders.sparse import select_batch, select_tokens
-from scx_core.transcoders.tokens import encode_texts
-from scx_core.transcoders.trainee import normalised
-from scx_core.validation.labels import ORIGINAL, TRANSCODER, Answers
+from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
 from scx_core.validation.losses import token_losses
-from scx_core.validation.streams import LayerStream
+from scx_core.validation.running_sums import LayerStream
 from tests.tiny import tiny_language, tiny_table
 from tests.transcoders.test_micro import CELLS, KINDS, LAYER_TRAIN
 from tests.transcoders.test_trainee import T, data, trainee

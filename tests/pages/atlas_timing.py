@@ -14,7 +14,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import atlas_source
+from pages.parts.features import atlas_source
 from scx_core.atlas import Atlas
 from scx_core.bench import machine
 from scx_core.bench.atlas import generated_atlas

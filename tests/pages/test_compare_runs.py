@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scx_core.runs import RunFolder
-from scx_core.transcoders import TranscoderConfig
+from scx_core.training.config import TranscoderConfig
 from tests.pages.running import open_page, runs, said, well
 from tests.validation.training_runs import a_run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.session import KEY
+from pages.parts.common.session import KEY
 from scx_core.runs import read_json
 from tests.cells.bad_files import BAD_FILES, can_make, choices_for
 from tests.cells.good_cells import good_cells

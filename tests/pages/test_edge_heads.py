@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import pages.parts.edge_heads as part
+import pages.parts.circuits.heads_view as part
 from tests.pages.running import open_page, pick, runs, said, well
 
 __all__ = ["runs"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import atlas_source, feature_list, match_view
+from pages.parts.features import atlas_source, match_view
+from pages.parts.features import list_view as feature_list
 from scx_core.atlas import Atlas, AtlasConfig, atlas_of
 from scx_core.cells import open_cells
 from scx_core.language import load_language
@@ -158,7 +159,7 @@ def test_two_bars_are_two_rows_high() -> None:
     def two_bars() -> None:
         import pandas as pd
 
-        from pages.parts.atlas_charts import share_bars
+        from pages.parts.features.atlas_charts import share_bars
 
         share_bars(pd.DataFrame({"donor": ["d1", "d2"], "share": [0.6, 0.4]}), "donor", "share")
 

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 CONFIGS = (
     "scx_core.transcoders.TranscoderConfig",
     "scx_core.transcoders.TrainConfig",
-    "scx_core.language.recipe.RecipeConfig",
+    "scx_core.build.recipe.RecipeConfig",
     "scx_core.sentences.SentenceConfig",
     "scx_core.circuits.TraceConfig",
     "scx_core.circuits.ConsensusConfig",
@@ -22,7 +22,7 @@ def show(path: str) -> None:
 
     import streamlit as st
 
-    from pages.parts.forms import config_form
+    from pages.parts.common.forms import config_form
     from scx_core.runs import to_dict
 
     module, _, name = path.rpartition(".")
@@ -60,7 +60,7 @@ def test_a_changed_number_changes_the_configuration() -> None:
 def test_every_option_has_a_name_of_its_own_that_says_what_it_is() -> None:
     import importlib
 
-    from pages.parts.forms import _NAMES, label_of
+    from pages.parts.common.forms import _NAMES, label_of
     from scx_core.runs import options_of
 
     seen = set()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import pages.parts.rivals_view as rivals_part
-import pages.parts.smallest_view as part
-from scx_core.circuits.smallest import SmallestConfig
-from scx_core.evidence.rankings import RankingConfig
+import pages.parts.circuits.rivals_view as rivals_part
+import pages.parts.circuits.smallest_view as part
+from scx_core.evidence.rankings.rankings import RankingConfig
+from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from tests.pages.running import button, open_page, pick, runs, said, well
 
 __all__ = ["runs"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pages.parts.session import KEY
+from pages.parts.common.session import KEY
 from scx_core.language import load_language
 from scx_core.runs import read_json, to_dict, write_json
 from scx_core.sentences import SentenceConfig

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts import tracing
-from pages.parts.memory import Memory
-from pages.parts.saved_circuit import MOST_MB
+from pages.parts.circuits import tracing
+from pages.parts.circuits.saved_circuit import MOST_MB
+from pages.parts.common.results_cache import Memory
 from scx_core.circuits import Circuit, Tracer
 from scx_core.runs.files import to_json_text
 from tests.figures.fakes import HOSTILE_GENE, cell_circuit, consensus_circuit, hostile_circuit
@@ -57,8 +57,8 @@ def test_a_saved_consensus_is_drawn_with_where_it_comes_from(runs: Path) -> None
 
 
 def test_what_is_in_use_is_recognised_by_its_fingerprint(runs: Path) -> None:
-    from pages.parts import loaders
-    from pages.parts.session import default_context
+    from pages.parts.common import loaders
+    from pages.parts.common.session import default_context
 
     ctx = default_context()
     own = {

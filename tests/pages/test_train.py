@@ -12,7 +12,7 @@ from scx_core.build import BuildConfig
 from scx_core.runs import RunFolder, read_json, to_dict, write_json
 from scx_core.runs.ranks import RankFile
 from scx_core.sentences import SentenceConfig
-from scx_core.transcoders import PRESETS, TrainingJob
+from scx_core.training.config import PRESETS, TrainingJob
 from tests.cells.good_cells import good_cells
 from tests.pages.running import button, open_page, pick, runs, said, well
 
@@ -36,8 +36,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list:
         kind, name = "train" if len(_args) > 1 else "build", _args[-1]
         return RunFolder.create(os.environ["SCX_RUNS"], kind, config, name)
 
-    monkeypatch.setattr("pages.parts.presets.launch_training", launch)
-    monkeypatch.setattr("pages.parts.build_form.launch_build", launch)
+    monkeypatch.setattr("pages.parts.train.presets.launch_training", launch)
+    monkeypatch.setattr("pages.parts.train.build_form.launch_build", launch)
     return jobs
 
 
@@ -194,7 +194,7 @@ def test_finished_transcoders_are_taken_into_use(runs: Path) -> None:
     run = run_in("done", runs)
     app = open_page("train")
     button(app, "Use these transcoders").click().run()
-    from pages.parts.session import KEY
+    from pages.parts.common.session import KEY
 
     assert app.session_state[KEY].transcoders == str(run.path / "transcoders")
     assert to_dict(app.session_state[KEY])["model"] == "embedded"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.parts.memory import Memory
-from pages.parts.words import count, duration, large, safe, short, size
+from pages.parts.common.results_cache import Memory
+from pages.parts.common.words import count, duration, large, safe, short, size
 from tests.pages.running import runs
 
 __all__ = ["runs"]
@@ -60,14 +60,14 @@ def test_what_is_in_use_outlives_the_session(runs: Path) -> None:
     from streamlit.testing.v1 import AppTest
 
     def choose() -> None:
-        from pages.parts.session import use
+        from pages.parts.common.session import use
 
         use(data="/data/cells.h5ad", device="cpu")
 
     def look() -> None:
         import streamlit as st
 
-        from pages.parts.session import context
+        from pages.parts.common.session import context
 
         st.write(context().data, context().device)
 

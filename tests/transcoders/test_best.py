@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from scx_core.cells import Split
-from scx_core.language.numbers import flushed_subnormals
+from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, read_json
-from scx_core.transcoders import TrainConfig, loops, train
-from scx_core.transcoders.calibrate import calibrated
-from scx_core.transcoders.session import Session, fast_attention
-from scx_core.transcoders.tokens import cells_of_step, encode_texts
-from scx_core.transcoders.train import measured_cells
+from scx_core.training import train
+from scx_core.training import trainer as loops
+from scx_core.training.calibrate import calibrated
+from scx_core.training.config import TrainConfig
+from scx_core.training.tokens import cells_of_step, encode_texts
+from scx_core.training.train import measured_cells
+from scx_core.training.trainer_state import Session, fast_attention
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
 __all__ = ["model"]

@@ -12,11 +12,13 @@ from torch.nn import functional as nnf
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.language import mlp_io, replaced_mlps
-from scx_core.transcoders import CrossLayerSet, TranscoderConfig, load_set, save_set, train
-from scx_core.transcoders.cross_session import CrossSession
+from scx_core.training import train
+from scx_core.training.config import TranscoderConfig
+from scx_core.training.cross_layer_trainer import CrossSession
+from scx_core.training.replacement_quality import layer_sums, spliced
+from scx_core.training.tokens import encode_texts
+from scx_core.transcoders import CrossLayerSet, load_set, save_set
 from scx_core.transcoders.layouts import export_set
-from scx_core.transcoders.quality import layer_sums, spliced
-from scx_core.transcoders.tokens import encode_texts
 from scx_core.validation import validate
 from tests.tiny import tiny_language, tiny_table
 from tests.transcoders.layout_sets import random_set

@@ -18,8 +18,9 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.runs.ranks import ranks_of
-from scx_core.transcoders import load_set, train
-from scx_core.transcoders.distributed import ALONE, Team
+from scx_core.training import train
+from scx_core.training.distributed import ALONE, Team
+from scx_core.transcoders import load_set
 from tests.transcoders.test_best import BEST, MEASURED, measured_as
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from scx_core.transcoders import train
-from scx_core.transcoders.finetune import rate_of_step
+from scx_core.training import train
+from scx_core.training.finetune import rate_of_step
 from tests.transcoders.test_train import CODER, KILLED, TRAIN, model, open_job, same, start, steady, unbroken
 
 __all__ = ["model", "unbroken"]

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scx_core.transcoders import TrainConfig, TranscoderConfig
-from scx_core.transcoders.jump import WIDTH, Count, Jump, follow
-from scx_core.transcoders.trainee import Trainee
+from scx_core.training.config import TrainConfig, TranscoderConfig
+from scx_core.training.jumprelu import WIDTH, Count, Jump, follow
+from scx_core.training.layer_trainer import Trainee
 from tests.transcoders.test_trainee import EVEN, D, T, data
 
 CFG = TranscoderConfig(expansion=8, kind="jumprelu", target_l0=4.0)

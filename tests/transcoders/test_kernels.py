@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from scx_core.transcoders import sparse
+from scx_core.training.ops import sparse
 
-kernels = pytest.importorskip("scx_core.transcoders.kernels", reason="numba is not installed")
+kernels = pytest.importorskip("scx_core.training.ops.kernels", reason="numba is not installed")
 
 SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 40))
 SOME = st.sampled_from([-2.0, -0.5, 0.0, 1e-30, 0.25, 1.0, 1.5, 3.0e20])  # few, so that many are equal

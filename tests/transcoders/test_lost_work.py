@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scx_core.bench.kills import PHASES, kill_and_resume, moments, same_result
+from benchmarks.kills import PHASES, kill_and_resume, moments, same_result
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
-from scx_core.transcoders import train
+from scx_core.training import train
 from tests.transcoders.test_train import TRAIN, model, open_job, same, start
 
 __all__ = ["model"]
@@ -144,7 +144,7 @@ def test_nan_keeps_a_loadable_checkpoint_and_the_run_goes_on_without_it(tmp_path
 
 
 def test_a_spoilt_state_does_not_take_the_place_of_a_good_checkpoint(tmp_path, model, monkeypatch):
-    from scx_core.transcoders.session import Session
+    from scx_core.training.trainer_state import Session
 
     run, tensors = start(tmp_path, model, config=SHORT), Session.tensors
 

@@ -9,17 +9,19 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.transcoders import TranscoderConfig, finetune, quality, train
-from scx_core.transcoders.calibrate import calibrated
-from scx_core.transcoders.cross_session import CrossSession, session_of
-from scx_core.transcoders.distributed import Team
-from scx_core.transcoders.finetune import FineTune
-from scx_core.transcoders.micro import Micro, choose_cells
-from scx_core.transcoders.plan import Plan
-from scx_core.transcoders.session import Session
-from scx_core.transcoders.shared import layer_step
-from scx_core.transcoders.tokens import encode_texts
-from scx_core.transcoders.trainee import Trainee
+from scx_core.training import finetune, train
+from scx_core.training import replacement_quality as quality
+from scx_core.training.calibrate import calibrated
+from scx_core.training.config import TranscoderConfig
+from scx_core.training.cross_layer_trainer import CrossSession, session_of
+from scx_core.training.distributed import Team
+from scx_core.training.finetune import FineTune
+from scx_core.training.grad_accumulation import layer_step
+from scx_core.training.layer_trainer import Trainee
+from scx_core.training.micro_batch import Micro, choose_cells
+from scx_core.training.plan import Plan
+from scx_core.training.tokens import encode_texts
+from scx_core.training.trainer_state import Session
 from tests.tiny import tiny_language, tiny_table
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, start, weights
 from tests.transcoders.test_trainee import CFG, T, data, trainee

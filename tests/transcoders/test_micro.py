@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.transcoders import load_set, reading, train
-from scx_core.transcoders.micro import Micro, slices
-from scx_core.transcoders.plan import Plan, choose_precision, has_bfloat16
-from scx_core.transcoders.shared import layer_step
+from scx_core.training import activations as reading
+from scx_core.training import train
+from scx_core.training.grad_accumulation import layer_step
+from scx_core.training.micro_batch import Micro, slices
+from scx_core.training.plan import Plan, choose_precision, has_bfloat16
+from scx_core.transcoders import load_set
 from tests.transcoders.test_train import TRAIN, model, open_job, same, start
 from tests.transcoders.test_trainee import CFG, T, data, trainee
 from tests.transcoders.test_trainee import TRAIN as LAYER_TRAIN
@@ -74,7 +76,7 @@ def test_a_whole_training_in_micro_batches_follows_the_same_curve(tmp_path, mode
 
 def scarce(monkeypatch, cells: int, tokens: int) -> None:
     """A device on which a forward pass of more cells, or a layer of more tokens, does not fit."""
-    from scx_core.transcoders.trainee import Trainee
+    from scx_core.training.layer_trainer import Trainee
 
     mlp_io, coded = reading.mlp_io, Trainee.coded
 
@@ -126,7 +128,7 @@ def test_when_not_one_cell_fits_it_says_what_to_do(tmp_path, model, monkeypatch)
 
 
 def test_a_set_whose_last_steps_do_not_fit_is_finished_without_them_and_says_so(tmp_path, model, monkeypatch):
-    from scx_core.transcoders import finetune
+    from scx_core.training import finetune
 
     def full(*_args, **_options):
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -180,8 +182,8 @@ def test_slices_cover_everything_once():
 
 def test_precision_is_float32_on_a_processor_unless_asked_for(tmp_path, model):
     lm, table = open_job(start(tmp_path, model))
-    from scx_core.transcoders.distributed import ALONE
-    from scx_core.transcoders.tokens import encode_texts
+    from scx_core.training.distributed import ALONE
+    from scx_core.training.tokens import encode_texts
 
     texts = encode_texts(lm, table, range(4), lm.sentence_config)
     assert choose_precision(lm, texts, "auto", ALONE) == "float32"

@@ -1,6 +1,6 @@
 """Parts of a step are timed where a stopwatch runs, and nowhere else."""
 
-from scx_core.transcoders.phases import phase, stopwatch
+from scx_core.training.profiler import phase, stopwatch
 
 
 def test_a_stopwatch_hears_the_parts_inside_it():

@@ -9,11 +9,13 @@ import torch
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.language import OnOutput, forward, mlp_io, replaced_mlps
-from scx_core.transcoders import Transcoder, TranscoderConfig, TranscoderSet, load_set, save_set, train
+from scx_core.training import train
+from scx_core.training.config import TranscoderConfig
+from scx_core.training.replacement_quality import layer_sums, spliced
+from scx_core.training.tokens import encode_texts
+from scx_core.training.trainer_state import activations
+from scx_core.transcoders import Transcoder, TranscoderSet, load_set, save_set
 from scx_core.transcoders.layouts import export_set, import_set
-from scx_core.transcoders.quality import layer_sums, spliced
-from scx_core.transcoders.session import activations
-from scx_core.transcoders.tokens import encode_texts
 from tests.tiny import tiny_language, tiny_table
 from tests.transcoders.layout_sets import random_set, same
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, start

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.transcoders import sparse
+from scx_core.training.ops import sparse
 
 T, F, D = 30, 24, 6
 

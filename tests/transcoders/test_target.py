@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.transcoders import TranscoderConfig, train
-from scx_core.transcoders.jump import follow
-from scx_core.transcoders.trainee import Trainee
+from scx_core.training import train
+from scx_core.training.config import TranscoderConfig
+from scx_core.training.jumprelu import follow
+from scx_core.training.layer_trainer import Trainee
 from tests.transcoders.test_train import CODER, TRAIN, model, open_job, start
 from tests.transcoders.test_trainee import EVEN, data
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from scx_core.sentences import answer_ids
-from scx_core.transcoders import TrainConfig, TranscoderConfig
-from scx_core.transcoders import tokens as room
-from scx_core.transcoders.kept import kept_texts
-from scx_core.transcoders.session import Session, activations
-from scx_core.transcoders.tokens import cells_of_step, encode_texts
+from scx_core.training import tokens as room
+from scx_core.training.config import TrainConfig, TranscoderConfig
+from scx_core.training.token_cache import kept_texts
+from scx_core.training.tokens import cells_of_step, encode_texts
+from scx_core.training.trainer_state import Session, activations
 from tests.tiny import tiny_cells, tiny_language, tiny_table
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scx_core.transcoders import TrainConfig, TranscoderConfig
-from scx_core.transcoders.calibrate import _cut_at
-from scx_core.transcoders.revive import revival_loss
-from scx_core.transcoders.trainee import Trainee, normalised
+from scx_core.training.auxk import revival_loss
+from scx_core.training.calibrate import _cut_at
+from scx_core.training.config import TrainConfig, TranscoderConfig
+from scx_core.training.layer_trainer import Trainee, normalised
 
 T, D = 200, 8
 EVEN = torch.ones(T)

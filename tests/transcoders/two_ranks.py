@@ -15,8 +15,8 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.runs.ranks import ranks_of
-from scx_core.transcoders import train
-from scx_core.transcoders.distributed import team
+from scx_core.training import train
+from scx_core.training.distributed import team
 from tests.transcoders.test_best import MEASURED, measured_as
 from tests.transcoders.test_train import open_job
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scx_core.validation import bootstrap, wilson
+from scx_core.statistics.intervals import bootstrap, wilson
 
 
 @pytest.mark.parametrize(

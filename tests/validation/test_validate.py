@@ -13,9 +13,10 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import answer_form, answers_of, encode_cells
+from scx_core.statistics.intervals import wilson
 from scx_core.transcoders import Transcoder, TranscoderSet
-from scx_core.transcoders.fit import opened_as_is
-from scx_core.validation import BASELINES, linear_maps, validate, verdict, wilson
+from scx_core.transcoders.check import opened_as_is
+from scx_core.validation import BASELINES, linear_maps, validate, verdict
 from scx_core.validation.logistic import expression, logistic_labels
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation import reference

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from scx_core.statistics.intervals import Interval
 from scx_core.validation import (
     PAPER,
     Added,
     BaselineRow,
     ClassRow,
     Confusion,
-    Interval,
     LayerRow,
     Logistic,
     Validation,
@@ -18,7 +18,7 @@ from scx_core.validation import (
     validation_claims,
     verdict,
 )
-from scx_core.validation.added import needed
+from scx_core.validation.above_baselines import needed
 
 ROW = LayerRow(0, 2.0, 3.0, 0.01, 0.99, 0.02, 15.0, 0.02, 0.2, 0.8)
 CLASS = ClassRow(1000, 2.0, 2.1, 12.0, 9.0, 0.99, 0.01, 15.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 from scx_core.runs import RunFolder, to_dict, write_json
 from scx_core.sentences import SentenceConfig
-from scx_core.transcoders import TrainConfig, TrainingJob, TranscoderConfig
+from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig
 
 
 def a_run(

@@ -1,0 +1,212 @@
+"""Charts: one function each, with axes that carry units, in the colours of the figures."""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from scx_core.figures.drawing.colours import COOL, MUTED, WARM
+
+BLUE, GREY = "#2f6f8f", "#b9c0c8"
+_ROW = 23
+
+
+LEADING = {
+    "knockout_gap": "lost without the gene (a neutral one in its place)",
+    "knockout_text": "lost without the gene (the rest moved up)",
+    "estimated_knockout": "estimated loss without the gene",
+}
+
+
+def gene_chart(table: pd.DataFrame) -> None:
+    """The leading column of the genes as bars, strongest raise on top, with intervals; a star at markers."""
+    by = next((name for name in LEADING if name in table), "frozen_attribution")
+    ends = {"low": f"{by}_low", "high": f"{by}_high"} if by != "frozen_attribution" else {}
+    table = table.dropna(subset=[by])
+    table = table.assign(effect=table[by], **{name: table[column] for name, column in ends.items()})
+    if ends:
+        table["direction"] = np.where(table["effect"] > 0, "raises", "lowers")
+    known = table["known_marker"].str.startswith(("yes", "shared"))
+    rows = table.assign(
+        name=np.where(known, "★ " + table["gene"], table["gene"]),
+        sign=table["direction"],
+    )
+    signs = _colours_of(table)
+    order = rows.sort_values("effect", ascending=False)["name"].tolist()
+    y = alt.Y("name:N", sort=order, title=None, axis=_names(130))
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(height=13)
+        .encode(
+            x=alt.X("effect:Q", title=LEADING.get(by, "frozen attribution"), axis=alt.Axis(tickCount=4)),
+            y=y,
+            color=alt.Color(
+                "sign:N",
+                scale=alt.Scale(domain=list(signs), range=list(signs.values())),
+                legend=alt.Legend(title=None, orient="top", columns=2),
+            ),
+            tooltip=[
+                alt.Tooltip("gene", title="gene"),
+                alt.Tooltip("effect", title=LEADING.get(by, "frozen attribution"), format=".3f"),
+                alt.Tooltip("frozen_attribution", title="frozen attribution", format=".3f"),
+                alt.Tooltip("direction", title="tested"),
+                alt.Tooltip("q", title="q", format=".2g"),
+                alt.Tooltip("share_of_cells", title="share of cells", format=".0%"),
+                alt.Tooltip("rank", title="rank", format=".0f"),
+                alt.Tooltip("known_marker", title="known marker"),
+                alt.Tooltip("marker_of", title="known in"),
+            ],
+        )
+    )
+    spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color="#1B1F24", strokeWidth=1.2)
+    layers = alt.layer(bars, spans.encode(x="low:Q", x2="high:Q", y=y))
+    st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Genes")
+
+
+def _colours_of(table: pd.DataFrame) -> dict[str, str]:
+    """The directions of a gene table with their colours: grey for what is not told from nothing."""
+    nothing = ("no difference found", "not told from 0", "none")
+    words = table.sort_values("effect", ascending=False)[["direction", "effect"]].itertuples(index=False)
+    return {
+        direction: GREY if direction in nothing else WARM if effect > 0 else COOL
+        for direction, effect in words
+    }
+
+
+def counts_chart(counts: pd.Series, unit: str) -> None:
+    """Cells (`unit`: or pools, or profiles) per type as bars with their numbers."""
+    rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
+    y = alt.Y("type:N", sort=None, title=None, axis=_names(240))
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(color=BLUE, height=14)
+        .encode(x=alt.X("cells:Q", title=unit, axis=alt.Axis(tickCount=6, tickMinStep=1)), y=y)
+    )
+    words = bars.mark_text(align="left", dx=4, color=MUTED).encode(text=alt.Text("cells:Q", format=","))
+    st.altair_chart((bars + words).properties(height=24 * len(rows) + 40), alt=f"{unit} per type")
+
+
+def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
+    """How often each value occurs, in bins."""
+    chart = (
+        alt.Chart(pd.DataFrame({"value": values}))
+        .mark_bar(color=BLUE)
+        .encode(
+            x=alt.X("value:Q", bin=alt.Bin(maxbins=40), title=title),
+            y=alt.Y("count()", title=unit, axis=alt.Axis(tickMinStep=1)),
+        )
+    )
+    st.altair_chart(chart.properties(height=260), alt=title)
+
+
+def map_chart(points: pd.DataFrame, name: str) -> None:
+    """Cells on the file's own map (columns x, y, type, cell)."""
+    chart = (
+        alt.Chart(points)
+        .mark_circle(size=16, opacity=0.7)
+        .encode(
+            x=alt.X("x:Q", title=f"{name} 1", axis=alt.Axis(grid=False)),
+            y=alt.Y("y:Q", title=f"{name} 2", axis=alt.Axis(grid=False)),
+            color=alt.Color("type:N", title="cell type", legend=alt.Legend(labelLimit=220, symbolLimit=40)),
+            tooltip=["cell", "type"],
+        )
+    )
+    st.altair_chart(chart.properties(height=380), alt=f"{name} of the cells")
+
+
+def curve_chart(rows: pd.DataFrame, title: str, log: bool = False) -> None:
+    """One line a series over steps (columns step, value, series)."""
+    scale = alt.Scale(type="log") if log else alt.Scale(zero=False)
+    several = rows["series"].nunique() > 1
+    chart = (
+        alt.Chart(rows)
+        .mark_line(point=len(rows) <= 3)
+        .encode(
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format=",d")),
+            y=alt.Y(
+                "value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, format="~r", grid=not log)
+            ),
+            color=alt.Color("series:N", title=None, scale=alt.Scale(scheme="viridis"))
+            if several
+            else alt.value(BLUE),
+            tooltip=["series", "step", alt.Tooltip("value", format=".4g")],
+        )
+    )
+    st.altair_chart(chart.properties(height=230), alt=title)
+
+
+def loss_chart(rows: pd.DataFrame) -> None:
+    """Losses by what stands in for the MLPs, these beside the paper's (columns what, value, whose)."""
+    order = list(dict.fromkeys(rows["what"]))
+    chart = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            y=alt.Y("what:N", sort=order, title=None, axis=_names(150)),
+            yOffset=alt.YOffset("whose:N", sort=["here", "seed paper"]),
+            x=alt.X("value:Q", title="cross-entropy, nats a token", axis=alt.Axis(tickCount=6)),
+            color=alt.Color(
+                "whose:N",
+                scale=alt.Scale(domain=["here", "seed paper"], range=[BLUE, GREY]),
+                legend=alt.Legend(title=None, orient="top"),
+            ),
+            tooltip=["what", "whose", alt.Tooltip("value", format=".3f")],
+        )
+    )
+    st.altair_chart(chart.properties(height=44 * len(order) + 80), alt="Losses")
+
+
+def stand_in_chart(rows: pd.DataFrame) -> None:
+    """What may stand in for the MLPs, side by side with 95% intervals (columns name, figure, value, low,
+    high; the first name is the transcoders)."""
+    names = list(dict.fromkeys(rows["name"]))
+    y = alt.Y("name:N", sort=names, title=None, axis=_names(300))
+    colour = alt.condition(
+        alt.FieldEqualPredicate(field="name", equal=names[0]), alt.value(BLUE), alt.value(GREY)
+    )
+    x = alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format=".2f"))
+    tips = [
+        "name",
+        "figure",
+        *(alt.Tooltip(key, format=".4f") for key in ("value", "low", "high")),
+    ]
+    base = alt.Chart()
+    bars = base.mark_bar(height=12).encode(x=x, y=y, color=colour, tooltip=tips)
+    spans = base.mark_rule(color="#1B1F24", strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y)
+    panel = alt.layer(bars, spans, data=rows).properties(height=_ROW * len(names), width=210)
+    figures = list(dict.fromkeys(rows["figure"]))
+    column = alt.Column("figure:N", sort=figures, title=None, header=alt.Header(labelFontWeight="bold"))
+    chart = panel.facet(column=column).resolve_scale(x="independent")
+    st.altair_chart(chart, alt="Stand-ins with and without features", width="content")
+
+
+def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
+    """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
+    x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted())
+    y = alt.Y("true:N", sort=labels, title="label in the data", axis=_names(170))
+    base = alt.Chart(rows, title=title).encode(x=x, y=y, tooltip=["true", "predicted", "cells"])
+    squares = base.mark_rect().encode(
+        color=alt.Color("cells:Q", scale=alt.Scale(range=["#f4f6f6", BLUE]), legend=None)
+    )
+    top = max(1, int(rows["cells"].max()))
+    words = (
+        base.transform_filter("datum.cells > 0")
+        .mark_text()
+        .encode(
+            text="cells:Q",
+            color=alt.condition(f"datum.cells > {0.6 * top}", alt.value("white"), alt.value("#22303a")),
+        )
+    )
+    st.altair_chart((squares + words).properties(height=30 * len(labels) + 130), alt=title)
+
+
+def _names(limit: int) -> alt.Axis:
+    """Names beside a chart: all of them, each at the height of its row."""
+    return alt.Axis(labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False)
+
+
+def _slanted() -> alt.Axis:
+    """Long names under a chart, all of them."""
+    return alt.Axis(labelAngle=-40, labelLimit=200, labelOverlap=False)

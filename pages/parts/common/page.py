@@ -1,0 +1,32 @@
+"""How every page is run: inside the app, with a user's mistakes shown as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.parts.common.messages import shown_errors
+
+_APP, _WANTED = "scx_app", "scx_wanted_page"
+
+
+def run_page(path: str, body: Callable[[], None]) -> None:
+    """Run the page `path` ("pages/start.py").
+
+    When the first address that a fresh server is asked for is a page's own, Streamlit runs that file without
+    `app.py`, because it lies in a folder called pages. Then `app.py` is run, and goes to the page.
+    """
+    if _APP not in st.session_state:
+        st.session_state[_WANTED] = path
+        st.switch_page("app.py")
+    with shown_errors():
+        body()
+
+
+def go_to_wanted() -> None:
+    """For `app.py`: to the page that was asked for without it."""
+    st.session_state[_APP] = True
+    wanted = st.session_state.pop(_WANTED, None)
+    if wanted is not None:
+        st.switch_page(wanted)

@@ -1,0 +1,81 @@
+"""The side bar: what is in use, a way to change it, and the running jobs, on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts.common import in_use as sources
+from pages.parts.common.jobs import running_panel
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.session import context, use, use_default
+from pages.parts.common.words import HELP, safe
+
+_PLACES = ("auto", "cpu", "cuda")
+
+
+def context_panel() -> Callable[[], None]:
+    """Cells, model, transcoders, device, jobs; gives back what writes the names again."""
+    st.markdown("##### In use")
+    place = st.empty()
+    _names(place)
+    with st.popover("Change", icon=":material/tune:", width="stretch"), shown_errors():
+        _choosers()
+    st.markdown("##### Jobs")
+    running_panel()
+    return partial(_names, place)
+
+
+def _names(place: DeltaGenerator) -> None:
+    """What is in use; the device is known once torch is loaded."""
+    ctx = context()
+    lines = (
+        ("Cells", sources.cells_name(ctx.data)),
+        ("Model", sources.model_name(ctx.model)),
+        ("Transcoders", sources.set_name(ctx.transcoders)),
+        ("Device", sources.device_name(ctx.device)),
+    )
+    place.markdown("  \n".join(f":gray[{what}] {safe(name)}" for what, name in lines))
+
+
+def _choosers() -> None:
+    ctx = context()
+    st.page_link("pages/data.py", label="Choose other cells", icon=":material/grid_on:")
+    _chooser(
+        "Model", "model", sources.models(ctx), sources.model_name,
+        "A finished build, or the folder or Hugging Face hub id of a causal language model (safetensors).",
+    )  # fmt: skip
+    _chooser(
+        "Transcoders", "transcoders", sources.sets(ctx), sources.set_name,
+        f"{HELP['transcoders']} A finished training of this model, or a folder.",
+    )  # fmt: skip
+    places = tuple(dict.fromkeys((*_PLACES, ctx.device)))
+    _chooser("Device", "device", places, str, "auto takes a CUDA GPU where there is one.")
+    st.button("Back to the embedded default", on_click=use_default, width="stretch")
+
+
+def _chooser(
+    label: str, name: str, options: tuple[str, ...], words: Callable[[str], str], explanation: str
+) -> None:
+    """One part of the context; another value than those listed may be typed."""
+    now = getattr(context(), name)
+    st.selectbox(
+        label,
+        options,
+        index=options.index(now),
+        format_func=words,
+        accept_new_options=True,
+        help=explanation,
+        key=f"use {name} {now}",
+        on_change=_changed,
+        args=(name, f"use {name} {now}"),
+    )
+
+
+def _changed(name: str, key: str) -> None:
+    chosen = st.session_state[key]
+    if chosen:
+        use(**sources.following(name, str(chosen)))

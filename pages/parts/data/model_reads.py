@@ -1,0 +1,194 @@
+"""What the model in use reads and answers: asked once, shown on the data page, told in badges."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.common import in_use as sources
+from pages.parts.common import loaders
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.results_cache import Memory
+from pages.parts.common.session import Context, context, use
+from pages.parts.common.words import safe
+from pages.parts.data.findings import correct, draft
+from scx_core.cells import CellChoices, CellTable
+from scx_core.cells.formats.answers_file import write_mapping
+from scx_core.runs import runs_root
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamlit.delta_generator import DeltaGenerator
+
+    from scx_core.language import Fit, Language, Mapped, RawAnswers
+
+_RAW: Memory[RawAnswers] = Memory(16)
+NO_ANSWER = ""
+_ROW, _HEAD = 35, 38  # pixels of a table's row and of its head
+
+
+def asked(ctx: Context, table: CellTable, ask: bool) -> RawAnswers | None:
+    """The raw answers of the model in use, where they are known; else, with `ask`, asked now."""
+    lm = loaders.language(ctx)
+    key = (table.fingerprint, table.choices, lm.fingerprint, lm.sentence_config, str(lm.device))
+    if not ask:
+        return _RAW.peek(key)
+
+    def make() -> RawAnswers:
+        from scx_core.language import raw_answers
+
+        with loaders.MODEL_LOCK, st.spinner("Asking the model …"):
+            return raw_answers(lm, table)
+
+    return _RAW.get(key, make)
+
+
+def fits(ctx: Context, table: CellTable) -> tuple[Fit, ...]:
+    """Whether cells and model fit, as far as it is known without a long wait."""
+    from scx_core.language import fit_of, is_small, map_labels
+
+    mapped = map_labels(loaders.language(ctx), table, table.told_answers)
+    return fit_of(mapped, asked(ctx, table, is_small(ctx.model)))
+
+
+def badges(found: Sequence[Fit]) -> str:
+    """Badges of a fit: green for what speaks for it, orange for what does not."""
+    return " ".join(f":{'green' if one.good else 'orange'}-badge[{safe(one.words)}]" for one in found)
+
+
+def reading_view(ctx: Context, table: CellTable, source: str, place: DeltaGenerator) -> None:
+    """The section of the data page. `place` takes the badges that say whether cells and model fit."""
+    st.markdown("### What the model reads and answers")
+    if not table.types:
+        st.caption("The cells have no types yet: there is nothing to compare its answers with.")
+        return
+    with shown_errors():
+        if not _ready(ctx):
+            return
+        lm = loaders.language(ctx)
+        _terms(lm)
+        raw = asked(ctx, table, ask=True)
+        if raw is not None:
+            _prompt(raw)
+            _answers(raw)
+        _mapping(lm, table, source)
+        place.markdown(badges(fits(ctx, table)))
+
+
+def _ready(ctx: Context) -> bool:
+    """A small model is asked at once, another when a person wants it: reading it can take minutes."""
+    from scx_core.language import is_small
+
+    key = f"ask {ctx.model}"
+    if is_small(ctx.model) or st.session_state.get(key):
+        return True
+    st.caption(f"{safe(sources.model_name(ctx.model))} is large: it is loaded and asked when you want it.")
+    if st.button("Load the model and ask it"):
+        st.session_state[key] = True
+        st.rerun()
+    return False
+
+
+def _terms(lm: Language) -> None:
+    from scx_core.language import terms_of, text_warnings
+
+    for text in text_warnings(lm):
+        st.warning(safe(text), icon=":material/warning:")
+    shown = {"checkpoint": "Model", "genes asked for": "Genes asked for", "prompt": "Prompt"}
+    terms = dict(terms_of(lm))
+    st.markdown("  \n".join(f":gray[{name}] {safe(terms[what])}" for what, name in shown.items()))
+    with st.expander("All that is known of how it is read"):
+        st.markdown(
+            "  \n".join(f":gray[{safe(what.capitalize())}] {safe(value)}" for what, value in terms.items())
+        )
+
+
+def _prompt(raw: RawAnswers) -> None:
+    from scx_core.language import shortened
+
+    first = raw.answers[0]
+    st.markdown(f"**The prompt as sent**, of the cell {safe(first.cell)}: {raw.tokens:,} tokens.")
+    st.code(shortened(raw.prompt), language=None, wrap_lines=True)
+
+
+def _answers(raw: RawAnswers) -> None:
+    st.markdown(f"**What it writes then**, its likeliest token each time. {safe(raw.words)}")
+    if raw.warning:
+        st.warning(safe(raw.warning), icon=":material/warning:")
+    st.caption(f"{safe(raw.right_words)} {safe(raw.form_words)} n = {raw.n} cells, drawn with a seed.")
+    rows = pd.DataFrame(
+        {
+            "cell": [one.cell for one in raw.answers],
+            "the data call it": [one.label for one in raw.answers],
+            "raw answer": [one.text for one in raw.answers],
+            "ended by": [one.ended or "not ended" for one in raw.answers],
+            "read as": [one.parsed or "no label" for one in raw.answers],
+        }
+    )
+    st.dataframe(rows, hide_index=True, height=_HEAD + _ROW * min(5, raw.n))
+
+
+def _mapping(lm: Language, table: CellTable, source: str) -> None:
+    from scx_core.language import map_labels
+
+    mapped = map_labels(lm, table, table.told_answers)
+    without = [one.label for one in mapped if not one.answer]
+    st.markdown("**The names of the data and the answers of the model**")
+    told = f"{len(mapped) - len(without)} of {len(mapped)} types have an answer."
+    if without:
+        told += f" Without one, and not scored: {', '.join(without)}."
+    st.caption(f"{safe(told)} Double-click an answer to change it.")
+    key = f"mapping {table.fingerprint} {table.choices.answers} {lm.fingerprint}"
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
+    with left:
+        edited = st.data_editor(
+            _mapping_rows(table, mapped), key=key, hide_index=True, width="stretch", num_rows="fixed",
+            disabled=["cell type", "cells", "why"], height=_HEAD + _ROW * min(len(mapped), 14),
+            column_config={"answer of the model": _answer_column(lm)},
+        )  # fmt: skip
+    new = dict(zip(edited["cell type"], edited["answer of the model"].fillna(NO_ANSWER), strict=True))
+    same = new == {one.label: one.answer for one in mapped}
+    right.button(
+        "Use this mapping", width="stretch", disabled=same, type="secondary" if same else "primary",
+        on_click=_keep, args=(source, new), help="It is kept as a file, and with every run.",
+    )  # fmt: skip
+    if table.choices.answers is not None:
+        right.button("Back to the proposal", width="stretch", on_click=_set, args=(source, None))
+
+
+def _mapping_rows(table: CellTable, mapped: Sequence[Mapped]) -> pd.DataFrame:
+    sizes = table.cells_per_type()
+    return pd.DataFrame(
+        {
+            "cell type": [one.label for one in mapped],
+            "cells": [int(sizes[one.label]) for one in mapped],
+            "answer of the model": [one.answer for one in mapped],
+            "why": [one.why for one in mapped],
+        }
+    )
+
+
+def _answer_column(lm: Language):
+    if lm.labels:
+        return st.column_config.SelectboxColumn(
+            options=[NO_ANSWER, *lm.labels],
+            format_func=lambda name: name or "none",
+            help="One of the answers that the model states; none: the type is not scored.",
+        )
+    return st.column_config.TextColumn(help="A name as the model writes it; empty: the type is not scored.")
+
+
+def _keep(source: str, mapping: dict[str, str]) -> None:
+    _set(source, str(write_mapping(runs_root() / "answers", mapping)))
+
+
+def _set(source: str, path: str | None) -> None:
+    """The mapping becomes one of the choices about these cells; where they are in use, at once."""
+    ctx, before = context(), draft(source, CellChoices())
+    correct(source, answers=path)
+    if (source, before) == (ctx.data, ctx.cells):
+        use(cells=dataclasses.replace(before, answers=path))

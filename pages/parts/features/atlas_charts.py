@@ -1,0 +1,148 @@
+"""Charts of an atlas: verdict shares with their controls, and what one feature fires at."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from pages.parts.common.charts import BLUE, GREY
+from scx_core.atlas import VERDICTS
+from scx_core.atlas.judge.shares_beside import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
+from scx_core.figures.drawing.colours import COOL, MUTED, WARM
+
+_ROW, _AXIS = 21, 75  # pixels of a bar, and of the axis with its title below all bars
+_COLOURS = (
+    *("#B23A6F", "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#CC79A7"),
+    *("#5B6B7A", "#8C6BB1", "#8D96A0", "#D55E00", "#D5DAE0", "#F1F3F5"),
+)
+DATA_COLOURS = {
+    "real": BLUE,
+    RANDOM_WORDS: "#D1495B",
+    EMBEDDING_WORDS: "#7CA982",
+    ONE_HOT_WORDS: "#A78A5B",
+    "neurons": GREY,
+}
+
+
+def shares_chart(rows: pd.DataFrame) -> None:
+    """Share of each verdict, real data beside its controls (columns verdict, data, share, features)."""
+    names = [name for name in DATA_COLOURS if name in set(rows["data"])]
+    names += sorted(set(rows["data"]) - set(names))
+    order = [verdict for verdict in VERDICTS if verdict in set(rows["verdict"])]
+    colours = [DATA_COLOURS.get(name, MUTED) for name in names]
+    chart = (
+        alt.Chart(rows)
+        .mark_bar()
+        .encode(
+            y=alt.Y("verdict:N", sort=order, title=None, axis=_names(110)),
+            yOffset=alt.YOffset("data:N", sort=names),
+            x=alt.X("share:Q", title="share of live features", axis=alt.Axis(format=".0%", tickCount=6)),
+            color=alt.Color(
+                "data:N",
+                scale=alt.Scale(domain=names, range=colours),
+                legend=alt.Legend(title=None, orient="top", labelLimit=220, columns=1),
+            ),
+            tooltip=[
+                "verdict",
+                "data",
+                alt.Tooltip("share", format=".1%"),
+                alt.Tooltip("features", title="live features", format=","),
+            ],
+        )
+    )
+    st.altair_chart(chart.properties(height=40 * len(order) + 120), alt="Verdict shares")
+
+
+def layers_chart(rows: pd.DataFrame) -> None:
+    """Verdicts by layer, stacked (columns layer, verdict, share)."""
+    chart = (
+        alt.Chart(rows.assign(order=[VERDICTS.index(verdict) for verdict in rows["verdict"]]))
+        .mark_bar()
+        .encode(
+            x=alt.X("layer:O", title="layer", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y(
+                "share:Q",
+                title="share of live features",
+                axis=alt.Axis(format=".0%"),
+                scale=alt.Scale(domain=[0, 1]),
+            ),
+            color=alt.Color(
+                "verdict:N",
+                scale=alt.Scale(domain=list(VERDICTS[:-1]), range=list(_COLOURS[:-1])),
+                legend=alt.Legend(title=None, orient="right"),
+            ),
+            order=alt.Order("order:Q"),
+            tooltip=["layer", "verdict", alt.Tooltip("share", format=".1%")],
+        )
+    )
+    st.altair_chart(chart.properties(height=320), alt="Verdicts by layer")
+
+
+def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = BLUE) -> None:
+    """One bar a row in the order of the table (columns `name`, share)."""
+    y = alt.Y(f"{name}:N", sort=None, title=None, axis=_names(130))
+    bars = (
+        alt.Chart(rows)
+        .mark_bar(color=colour, height=12)
+        .encode(
+            y=y,
+            x=alt.X("share:Q", title=title, axis=alt.Axis(format="~p", tickCount=4)),
+            tooltip=[name, alt.Tooltip("share", format=".1%")],
+        )
+    )
+    words = bars.mark_text(align="left", dx=4, color=MUTED, size=10).encode(
+        text=alt.Text("share:Q", format=".0%")
+    )
+    st.altair_chart((bars + words).properties(height=_ROW * len(rows) + _AXIS), alt=title)
+
+
+def weight_bars(rows: pd.DataFrame, title: str) -> None:
+    """Signed weights as bars (columns text, weight)."""
+    chart = (
+        alt.Chart(rows.assign(sign=["raises" if w >= 0 else "lowers" for w in rows["weight"]]))
+        .mark_bar(height=12)
+        .encode(
+            y=alt.Y("text:N", sort=None, title=None, axis=_names(130)),
+            x=alt.X("weight:Q", title=title, axis=alt.Axis(tickCount=4)),
+            color=alt.Color(
+                "sign:N", scale=alt.Scale(domain=["raises", "lowers"], range=[WARM, COOL]), legend=None
+            ),
+            tooltip=["text", alt.Tooltip("weight", format=".3f")],
+        )
+    )
+    st.altair_chart(chart.properties(height=_ROW * len(rows) + _AXIS), alt=title)
+
+
+def activation_chart(rows: pd.DataFrame) -> None:
+    """How often it fires how strongly (columns low, high, tokens; the bins double in width)."""
+    chart = (
+        alt.Chart(rows)
+        .mark_bar(color=BLUE, stroke="white", strokeWidth=0.5)
+        .encode(
+            x=alt.X(
+                "low:Q",
+                title="activation",
+                scale=alt.Scale(type="log", nice=False),
+                axis=alt.Axis(format="~g"),
+            ),
+            x2="high:Q",
+            y2=alt.datum(0),
+            y=alt.Y(
+                "tokens:Q",
+                title="tokens",
+                scale=alt.Scale(zero=True),
+                axis=alt.Axis(format="~s", tickMinStep=1),
+            ),
+            tooltip=[
+                alt.Tooltip("low", format=".3g"),
+                alt.Tooltip("high", format=".3g"),
+                alt.Tooltip("tokens", format=","),
+            ],
+        )
+    )
+    st.altair_chart(chart.properties(height=230), alt="Activation histogram")
+
+
+def _names(limit: int) -> alt.Axis:
+    return alt.Axis(labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False)

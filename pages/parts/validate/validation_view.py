@@ -1,0 +1,238 @@
+"""A validation table on the page: verdict, warnings, figures, losses, by layer and class, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.common.charts import confusion_chart, loss_chart, stand_in_chart
+from pages.parts.common.words import FORMS, HELP, number, percent, safe
+from scx_core.figures import table_csv
+from scx_core.runs.files import to_json_text
+from scx_core.statistics.intervals import Interval
+from scx_core.validation import PAPER, Validation, verdict
+
+_LOSSES = (
+    ("original", "ce_orig"),
+    ("transcoders", "ce_transcoder"),
+    ("MLPs at their mean", "ce_mean"),
+    ("no MLPs", "ce_zero"),
+)
+_SPANS = {"ce_recovered": "ce_recovered", "kl": "kl", "agreement": "label_agreement"}
+_FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
+_COLUMNS = {
+    "layer": ("Layer", "%d", None),
+    "token_class": ("Token class", None, "Prompt words, gene names, the answer."),
+    "n_tokens": ("Tokens", "%d", None),
+    "ce": ("CE", "%.3f", "Only this layer replaced. " + HELP["ce"]),
+    "ce_orig": ("CE, original", "%.3f", HELP["ce"]),
+    "ce_transcoder": ("CE, transcoders", "%.3f", HELP["ce"]),
+    "ce_mean": ("CE, mean", "%.3f", HELP["ce"]),
+    "ce_zero": ("CE, no MLP", "%.3f", HELP["ce"]),
+    "ce_recovered": ("CE recovered", "%.4f", HELP["ce_recovered"]),
+    "kl": ("KL", "%.4f", HELP["kl"]),
+    "fvu": ("FVU", "%.4f", HELP["fvu"]),
+    "l0": ("L0", "%.1f", HELP["l0"]),
+    "dead": ("Dead", "percent", HELP["dead"]),
+    "prompt_mass": ("On prompt words", "percent", "Share of the activation on prompt words and punctuation."),
+    "gene_features": (
+        "Gene features",
+        "percent",
+        "Share of firing features with most of their mass on genes.",
+    ),
+}
+
+
+def validation_view(found: Validation) -> None:
+    """Everything, from the sentence to the tables."""
+    warnings = found.warnings
+    show = st.success if not warnings else st.warning
+    show(f"**{safe(verdict(found))}**", icon=":material/verified:" if not warnings else ":material/warning:")
+    for caution in warnings:
+        with st.container(border=True):
+            st.markdown(
+                f":orange[:material/warning:] {safe(caution.text)}  \n**What to do:** {safe(caution.remedy)}"
+            )
+    left, right = st.columns([4, 5], gap="large")
+    with left:
+        st.markdown("### Figures")
+        what = "" if found.form == "transcoder" else f"{FORMS[found.form]}. "
+        st.caption(
+            f"{what}All MLPs replaced at once, n = {found.n_cells:,} test cells, {found.n_tokens:,} tokens. "
+            + (f"95% intervals over {found.drawn_over}; shares: Wilson's. " if found.intervals else "")
+            + safe(found.split)
+        )
+        figures(found)
+    with right:
+        st.markdown("### Losses", help=HELP["ce"])
+        st.caption("Seed paper: C2S-Pythia-410m on the heart atlas, arXiv 2509.14723.")
+        loss_chart(_losses(found))
+    beside(found)
+    _tables(found)
+    labels(found)
+
+
+def figures(found: Validation) -> None:
+    """The headline figures, the paper's beside where it gives them."""
+    spans = found.intervals
+    rows: Sequence[tuple[str, str, str, float | None, int]] = (
+        ("CE recovered", number(found.ce_recovered, 4), "ce_recovered", PAPER["ce_recovered"], 3),
+        ("KL, nats a token", number(found.kl, 4), "kl", PAPER["kl"], 3),
+        ("L0", number(found.l0, 1), "l0", None, 0),
+        ("FVU", number(found.fvu, 4), "fvu", None, 0),
+        ("Dead features", percent(found.dead, 1), "dead", None, 0),
+        ("Label agreement", percent(found.label_agreement, 1), "agreement", None, 0),
+    )
+    with st.container(horizontal=True):
+        for name, value, term, paper, digits in rows:
+            between = span(spans[_SPANS[term]]) if _SPANS.get(term) in spans else None
+            with st.container(width=_FIGURE):
+                st.metric(name, value, between, "off", help=HELP[term], delta_arrow="off")
+                if paper is not None:
+                    st.caption(f"seed paper {number(paper, digits)}")
+
+
+def span(found: Interval, digits: int = 3) -> str:
+    """A 95% interval in brackets."""
+    return f"[{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def stand_ins(found: Validation) -> pd.DataFrame:
+    """Transcoders and what has no features: name, figure, value, low, high, one row a bar."""
+    names = {
+        "ce_recovered": "CE recovered",
+        "label_agreement": "Label agreement",
+        "label_accuracy": "Label accuracy",
+    }
+    own = (found.ce_recovered, found.label_agreement, found.label_accuracy_transcoder)
+    spans = found.intervals | {"label_accuracy": found.intervals["label_accuracy_transcoder"]}
+    rows = [
+        (FORMS[found.form], title, value, *spans[key])
+        for (key, title), value in zip(names.items(), own, strict=True)
+    ]
+    for row in found.baselines:
+        rows += [(row.name, title, getattr(row, key), *row.intervals[key]) for key, title in names.items()]
+    return pd.DataFrame(rows, columns=["name", "figure", "value", "low", "high"])
+
+
+def beside(found: Validation) -> None:
+    """What could do as well without features, and what features add."""
+    st.markdown("### Are the features needed?", help=HELP["baselines"])
+    added = found.added
+    if added is None:
+        st.caption(
+            "Nothing without features was held beside them: measured before there were such rows, or there "
+            "are no cells to fit them on. Measure again, with 50 cells or more."
+        )
+        return
+    names = {row.key: row.name for row in found.baselines}
+    st.caption(
+        f"Of the loss that {names[added.best]} leaves, the features win back "
+        f"{percent(added.won_back, 1)} {span(added.won_back_interval)}; they keep the label of "
+        f"{percent(added.agreement_gain, 1)} more cells {span(added.agreement_gain_interval)} than "
+        f"{names[added.labels_by]} does. With every feature at its mean "
+        f"{percent(added.accuracy_at_mean, 1)} of the cells are named rightly, with the features "
+        f"{percent(found.label_accuracy_transcoder, 1)}."
+    )
+    rows = stand_ins(found)
+    stand_in_chart(rows)
+    _button("CSV", table_csv(rows), "stand_ins.csv", "text/csv")
+
+
+def _accuracies(found: Validation) -> str:
+    """The model's accuracy with its interval, balanced, and beside logistic regression."""
+    spans = found.intervals
+    if not spans:
+        return ""
+    words = (
+        f"The model: {span(spans['label_accuracy_orig'], 2)}; balanced accuracy "
+        f"{percent(found.balanced_accuracy_orig, 1)} {span(spans['balanced_accuracy_orig'], 2)}. "
+    )
+    made = found.logistic
+    if made is None:
+        return words
+    low, high = made.ahead_interval
+    who = "the model is ahead" if low > 0 else "the regression is ahead" if high < 0 else "a tie"
+    return words + (
+        f"Logistic regression on the same {made.n_genes:,} genes, fitted on {made.n_train:,} training cells: "
+        f"{percent(made.accuracy, 1)} {span(made.accuracy_interval, 2)}, balanced "
+        f"{percent(made.balanced_accuracy, 1)}: {who}."
+    )
+
+
+def _losses(found: Validation) -> pd.DataFrame:
+    names = {"transcoders": FORMS[found.form].lower() if found.form != "sae" else "SAEs"}
+    here = [(names.get(what, what), getattr(found, key), "here") for what, key in _LOSSES]
+    paper = [(what, PAPER[key], "seed paper") for what, key in _LOSSES if key in PAPER]
+    return pd.DataFrame(here + paper, columns=["what", "value", "whose"])
+
+
+def _tables(found: Validation) -> None:
+    layers, classes = st.tabs(["By layer", "By token class"])
+    with layers:
+        _table(pd.DataFrame([row._asdict() for row in found.per_layer]), "by_layer")
+    with classes:
+        rows = [{"token_class": name} | row._asdict() for name, row in found.by_token_class.items()]
+        _table(pd.DataFrame(rows), "by_token_class")
+
+
+def _table(rows: pd.DataFrame, name: str) -> None:
+    config = {
+        key: st.column_config.Column(label, help=words)
+        if style is None
+        else st.column_config.NumberColumn(label, format=style, help=words)
+        for key, (label, style, words) in _COLUMNS.items()
+        if key in rows
+    }
+    st.dataframe(rows, column_config=config, hide_index=True)
+    _button("CSV", table_csv(rows), f"validation_{name}.csv", "text/csv")
+
+
+def labels(found: Validation) -> None:
+    """Accuracy before and after, and which types are taken for which."""
+    st.markdown("### Labels")
+    st.caption(
+        f"Label accuracy {percent(found.label_accuracy_orig, 1)} with the original model, "
+        f"{percent(found.label_accuracy_transcoder, 1)} with every MLP replaced; "
+        f"{percent(found.label_agreement, 1)} of {found.n_cells:,} test cells keep their label. "
+        + _accuracies(found),
+        help=f"{HELP['balanced']} {HELP['logistic']}",
+    )
+    table = found.confusion
+    parts = (("Original model", table.original), ("Every MLP replaced", table.transcoder))
+    for column, (title, counts) in zip(st.columns(2), parts, strict=True):
+        rows = [
+            (true, predicted, counts[i][j])
+            for i, true in enumerate(table.labels)
+            for j, predicted in enumerate(table.labels)
+        ]
+        frame = pd.DataFrame(rows, columns=["true", "predicted", "cells"])
+        with column:
+            confusion_chart(frame, list(table.labels), title)
+            _button(
+                "Confusion (CSV)",
+                table_csv(frame),
+                f"confusion_{title.lower().replace(' ', '_')}.csv",
+                "text/csv",
+            )
+    _button(
+        "The whole validation (JSON)",
+        to_json_text(found.to_json(), indent=1).encode(),
+        "validation.json",
+        "application/json",
+    )
+
+
+def _button(label: str, data: bytes, name: str, mime: str) -> None:
+    st.download_button(
+        label,
+        data,
+        name,
+        mime,
+        icon=":material/download:",
+        type="tertiary",
+        on_click="ignore",
+        key=f"download {name}",
+    )

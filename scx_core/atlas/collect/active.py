@@ -1,0 +1,74 @@
+"""The activations of a batch's units, as far as they are needed: active pairs of few, or a matrix of many.
+
+Legend: N tokens, R places of a batch (padding included), F units, E active pairs (token, unit), C examples,
+W tokens of context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from scx_core.atlas.collect.kernels import values_of_pairs, values_of_rows
+from scx_core.training.ops.sparse import above
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Active pairs: token, unit and activation (> 0), [E] each, by token, then unit; of N tokens, F units."""
+
+    token_E: torch.Tensor
+    unit_E: torch.Tensor
+    value_E: torch.Tensor
+    n_tokens: int
+    n_units: int
+
+    @cached_property
+    def start_N1(self) -> torch.Tensor:
+        """Where the pairs of each token begin, and their number."""
+        counts_N = torch.bincount(self.token_E, minlength=self.n_tokens)
+        return torch.cat([counts_N.new_zeros(1), counts_N.cumsum(0)])
+
+    def around(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
+        """Activations of some units at the tokens near_CW (−1: none, and 0), float32 [C, W]."""
+        value_CW = np.empty(near_CW.shape, dtype=np.float32)
+        held = (part.cpu().numpy() for part in (self.start_N1, self.unit_E, self.value_E))
+        values_of_pairs(near_CW, unit_C, *held, value_CW)
+        return value_CW
+
+
+class Matrix(NamedTuple):
+    """The positive part of `z` [R, F] counts; token n is its row `row_N[n]`."""
+
+    z_RF: torch.Tensor
+    row_N: torch.Tensor
+
+    @property
+    def n_units(self) -> int:
+        """F."""
+        return self.z_RF.shape[1]
+
+    def around(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
+        """Activations of some units at the tokens near_CW (−1: none, and 0), float32 [C, W]."""
+        value_CW = np.empty(near_CW.shape, dtype=np.float32)
+        values_of_rows(near_CW, unit_C, self.z_RF.cpu().numpy(), self.row_N.cpu().numpy(), value_CW)
+        return value_CW
+
+    def pairs(self, token_n: torch.Tensor) -> Pairs:
+        """The active pairs of some tokens, which are given by their numbers, ascending."""
+        found = pairs_above(self.z_RF[self.row_N[token_n]], 0.0)
+        return replace(found, token_E=token_n[found.token_E], n_tokens=len(self.row_N))
+
+
+Active = Pairs | Matrix
+
+
+def pairs_above(pre_NF: torch.Tensor, level: float | torch.Tensor) -> Pairs:
+    """The entries above a level, or above one of each unit [F]."""
+    place_E, value_E = above(pre_NF, level)
+    token_E = place_E // pre_NF.shape[1]
+    return Pairs(token_E, place_E - token_E * pre_NF.shape[1], value_E, *pre_NF.shape)

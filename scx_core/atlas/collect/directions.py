@@ -1,0 +1,161 @@
+"""Baselines that read what the features read, and know nothing: directions drawn at random, the embedding's
+own directions, and the current token itself.
+
+Each direction has a threshold at which it fires as often as the feature of its layer and number, on a sample
+of the cells: shares compare at equal firing rates.
+Legend: L layers, F units, d residual width, n tokens of the sample, N counted tokens of a batch, V token ids.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from scx_core.atlas.collect.active import Pairs, pairs_above
+from scx_core.atlas.collect.one_pass import Plan, counted_rows, read_texts
+from scx_core.atlas.collect.units import MlpAt, UnitReader
+from scx_core.cells import CellTable
+from scx_core.language import Language, mlp_io
+from scx_core.sentences import pad_left
+
+RANDOM, EMBEDDING, ONE_HOT = "random", "embedding", "onehot"
+SAMPLE_CELLS = 128
+SAMPLE_BYTES = 2**29  # inputs of all MLPs of the sample
+TIE = 1e-5  # relative: what rounding leaves between equal activations
+MOST_TOKENS = 4096  # units of the one-hot: the commonest tokens of the sample
+
+
+class Sample(NamedTuple):
+    """What the MLPs receive at the counted tokens of some cells, one [n, d] a layer; the tokens' ids [n]; how
+    many of them each feature fires at [L, F]."""
+
+    inputs: list[torch.Tensor]
+    id_n: torch.Tensor
+    fired_LF: torch.Tensor
+
+
+class DirectionUnits:
+    """Directions W_LFd in what the MLPs receive: active by what lies above a threshold of each.
+
+    W x is passed on above the threshold unchanged, as a JumpReLU feature passes it.
+    """
+
+    wants_neurons = False
+
+    def __init__(self, kind: str, W_LFd: list[torch.Tensor], threshold_LF: list[torch.Tensor]) -> None:
+        self.kind = self.name = kind
+        self.fingerprint = ""
+        self.n_units = len(W_LFd[0])
+        self._W_LFd, self._threshold_LF = W_LFd, threshold_LF
+
+    def read(self, layer: int, at: MlpAt) -> Pairs:
+        """The active directions of every token."""
+        x_Nd = at.input_BTd.flatten(0, 1)[at.row_N]
+        W_Fd = self._W_LFd[layer]
+        return pairs_above(x_Nd.to(W_Fd.dtype) @ W_Fd.T, self._threshold_LF[layer])
+
+
+class TokenUnits:
+    """One unit a token id: active with 1 where the token stands. The same in every layer."""
+
+    wants_neurons = False
+    kind = name = ONE_HOT
+    fingerprint = ""
+
+    def __init__(self, token_F: torch.Tensor, vocabulary: int) -> None:
+        self.n_units = len(token_F)
+        self._unit_V = torch.full((vocabulary,), -1, dtype=torch.int64, device=token_F.device)
+        self._unit_V[token_F] = torch.arange(len(token_F), device=token_F.device)
+
+    def read(self, layer: int, at: MlpAt) -> Pairs:
+        """One pair a token."""
+        unit_N = self._unit_V[at.id_N]
+        token_E = (unit_N >= 0).nonzero()[:, 0]
+        ones = torch.ones(len(token_E), dtype=at.input_BTd.dtype, device=token_E.device)
+        return Pairs(token_E, unit_N[token_E], ones, len(unit_N), self.n_units)
+
+
+@torch.no_grad()
+def take_sample(
+    lm: Language, units: UnitReader, table: CellTable, plan: Plan, batch: int, cells: int = SAMPLE_CELLS
+) -> Sample:
+    """The first cells of the pass's random order, as many as memory allows."""
+    parts: list[list[torch.Tensor]] = [[] for _ in range(lm.facts.n_layers)]
+    ids: list[torch.Tensor] = []
+    fired_LF = torch.zeros(lm.facts.n_layers, units.n_units, dtype=torch.int64, device=lm.device)
+    a_token = lm.facts.n_layers * lm.facts.width * 4
+    for texts in read_texts(lm, table, plan._replace(who=plan.who[:cells]), batch):
+        ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in pad_left(texts, lm.pad_id))
+        io = mlp_io(lm, ids_BT, mask_BT)
+        row_N = counted_rows(mask_BT)
+        id_N = ids_BT.flatten()[row_N]
+        for layer, (x_BTd, y_BTd) in enumerate(zip(io.inputs, io.outputs, strict=True)):
+            found = units.read(layer, MlpAt(x_BTd, y_BTd, None, row_N, id_N))
+            assert isinstance(found, Pairs)  # features, not neurons
+            fired_LF[layer] += torch.bincount(found.unit_E, minlength=units.n_units)
+            parts[layer].append(x_BTd.flatten(0, 1)[row_N].float())
+        ids.append(id_N)
+        if sum(map(len, ids)) * a_token > SAMPLE_BYTES:
+            break
+    return Sample([torch.cat(one) for one in parts], torch.cat(ids), fired_LF)
+
+
+def random_directions(sample: Sample, seed: int) -> DirectionUnits:
+    """As many directions as features, uniform on the sphere, at the features' firing rates."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for x_nd, fired_F in zip(sample.inputs, sample.fired_LF, strict=True):
+        W_Fd = torch.randn(len(fired_F), x_nd.shape[1], generator=generator)
+        found.append((W_Fd / W_Fd.norm(dim=1, keepdim=True)).to(x_nd.device))
+    return _at_rates(RANDOM, sample, found)
+
+
+@torch.no_grad()
+def embedding_directions(lm: Language, sample: Sample, seed: int) -> DirectionUnits:
+    """For each feature the embedding of one token, drawn among those of the sample, through the norm in
+    front of the layer's MLP, less the mean over the tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = sample.id_n.unique()
+    table_Vd = lm.embedding[ids]
+    found = []
+    for layer, fired_F in enumerate(sample.fired_LF):
+        read_Vd = lm.part(layer, "mlp_norm")(table_Vd).float()
+        read_Vd = read_Vd - read_Vd.mean(0)
+        times = -(-len(fired_F) // len(ids))
+        order = torch.cat([torch.randperm(len(ids), generator=generator) for _ in range(times)])
+        W_Fd = read_Vd[order[: len(fired_F)].to(read_Vd.device)]
+        found.append(W_Fd / W_Fd.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    return _at_rates(EMBEDDING, sample, found)
+
+
+def token_units(sample: Sample, vocabulary: int) -> TokenUnits:
+    """The commonest tokens of the sample."""
+    ids, counts = sample.id_n.unique(return_counts=True)
+    order = counts.argsort(descending=True, stable=True)[:MOST_TOKENS]
+    return TokenUnits(ids[order].sort().values, vocabulary)
+
+
+def _at_rates(kind: str, sample: Sample, W_LFd: list[torch.Tensor]) -> DirectionUnits:
+    """Thresholds at which each direction fires at as many tokens of the sample as the feature does."""
+    found = []
+    for x_nd, fired_F, W_Fd in zip(sample.inputs, sample.fired_LF, W_LFd, strict=True):
+        pre_Fn = (W_Fd @ x_nd.T).cpu().numpy()
+        level_F = np.empty(len(pre_Fn), dtype=np.float32)
+        for unit, (pre_n, k) in enumerate(zip(pre_Fn, fired_F.tolist(), strict=True)):
+            level_F[unit] = _level(pre_n, k)
+        found.append(torch.from_numpy(level_F).to(x_nd.device))
+    return DirectionUnits(kind, W_LFd, found)
+
+
+def _level(pre_n: np.ndarray, k: int) -> float:
+    """What `k` values lie above (0 at least: activations are not negative). Where many are equal, as at one
+    token in a parallel block's first MLP, as near to k as these allow."""
+    at = len(pre_n) - 1 - min(k, len(pre_n) - 1)
+    level = float(np.partition(pre_n, at)[at])
+    below = level - TIE * max(abs(level), 1e-6)
+    with_ties = int((pre_n > below).sum())
+    if k and abs(with_ties - k) < abs(int((pre_n > level + TIE * abs(level)).sum()) - k):
+        level = below
+    return max(0.0, level)

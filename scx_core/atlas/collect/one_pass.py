@@ -1,0 +1,239 @@
+"""The one pass: cells as text through the model, every MLP's units into the tallies.
+
+Legend: B cells of a batch, T positions, N counted tokens, d width, F units.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from scx_core.atlas.collect.examples import Tokens
+from scx_core.atlas.collect.sums import ordered
+from scx_core.atlas.collect.tally import N_DATA, Batch, LayerTally
+from scx_core.atlas.collect.token_slots import REAL, Layout, Placed, Slots, Who, place, rank_bin
+from scx_core.atlas.collect.units import MlpAt, UnitReader
+from scx_core.atlas.config import AtlasConfig
+from scx_core.cells import CellTable
+from scx_core.errors import ScxError
+from scx_core.language import Language, captured_neurons, encode_cells, mlp_io, whole_answers, with_answers
+from scx_core.runs import Progress
+from scx_core.sentences import EncodedCell, pad_left
+
+
+class Counts(NamedTuple):
+    """Counted tokens by bin, [2 · bins], and by slot [slots, 2, data]; cells of each half."""
+
+    bins: np.ndarray
+    slots: np.ndarray
+    cells: tuple[int, int]
+
+
+class Plan(NamedTuple):
+    """Who every cell is: half, cell type, the type that the shuffle deals it, donor."""
+
+    who: tuple[Who, ...]
+    types: tuple[str, ...]
+    donors: tuple[str, ...]
+    layout: Layout
+
+
+class Passed(NamedTuple):
+    """What the pass leaves behind: for every source one tally a layer. `seconds` are processor seconds of
+    writing sentences, the model's forward, reading units, and summing up."""
+
+    tallies: dict[str, list[LayerTally]]
+    slots: Slots
+    counts: Counts
+    plan: Plan
+    seconds: dict[str, float]
+
+    @property
+    def layout(self) -> Layout:
+        """Bins of the small tallies."""
+        return self.plan.layout
+
+
+def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> Plan:
+    """Halves of equal size in every cell type; types and donors as numbers, unlabelled ones the last."""
+    if len(rows) < 2:
+        raise ScxError("An atlas needs cells in two halves.", "Give at least two cells, better hundreds.")
+    rng = np.random.default_rng(seed)
+    types = tuple(sorted({str(label) for label in table.labels[rows]} - {""}))
+    known = table.donors if table.donors is not None else np.full(table.n_cells, "", dtype=object)
+    donors = tuple(sorted({str(donor) for donor in known[rows]} - {""}))
+    order = rng.permutation(len(rows))
+    order = order[np.argsort(table.labels[rows][order].astype(str), kind="stable")]
+    half = np.empty(len(rows), dtype=np.int64)
+    half[order] = np.arange(len(rows)) % 2
+    place_of = {label: number for number, label in enumerate(types)}
+    type_C = np.array([place_of.get(str(label), len(types)) for label in table.labels[rows]])
+    donor_of = {donor: number for number, donor in enumerate(donors)}
+    donor_C = [donor_of.get(str(donor), len(donors)) for donor in known[rows]]
+    dealt_C = rng.permutation(type_C)
+    who = list(map(Who, rows.tolist(), half.tolist(), type_C.tolist(), dealt_C.tolist(), donor_C))
+    # In a random order, so that the cells seen so far are a fair sample at any time.
+    mixed = tuple(who[place] for place in rng.permutation(len(who)))
+    ranks = int(rank_bin(np.array([lm.sentence_config.n_genes]))[0]) + 1
+    return Plan(mixed, types, donors, Layout(ranks, len(types), len(donors)))
+
+
+class Stopwatch:
+    """Seconds by name: of the processor, which a busy machine does not stretch; where a GPU works, of the
+    clock, and the GPU is waited for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._cuda = device.type == "cuda"
+        self._last = self._now()
+
+    def _now(self) -> float:
+        if not self._cuda:
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def restart(self) -> None:
+        """Do not count what has passed since the last lap."""
+        self._last = self._now()
+
+    def lap(self, name: str) -> None:
+        """Add what has passed since the last lap."""
+        now = self._now()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+@torch.no_grad()
+def pass_over(
+    lm: Language,
+    sources: Mapping[str, UnitReader],
+    table: CellTable,
+    plan: Plan,
+    cfg: AtlasConfig,
+    progress: Progress,
+    light: Collection[str] = (),
+    watched: Mapping[int, Callable[[Passed], None]] | None = None,
+) -> Passed:
+    """Read every cell once, in the plan's order. Of the sources named in `light` only what shares need is
+    summed up; `watched` functions look at what was summed up after so many cells. Raises ScxError when a
+    cell has no genes.
+    """
+    slots, watch = Slots(), Stopwatch(lm.device)
+    tallies = {
+        name: [
+            LayerTally(units, plan.layout, cfg, lm.device, lm.facts.n_layers, table.n_genes, name in light)
+            for _ in range(lm.facts.n_layers)
+        ]
+        for name, units in sources.items()
+    }
+    bins = np.zeros(2 * plan.layout.n_bins, dtype=np.int64)
+    in_slots = np.zeros(0, dtype=np.int64)
+    wanted = any(units.wants_neurons for units in sources.values())
+    done = 0
+    for cells, answers, who in written(lm, table, plan, cfg.batch):
+        placed = [
+            place(cell, answer, one, slots, plan.layout, cfg.seed)
+            for cell, answer, one in zip(cells, answers, who, strict=True)
+        ]
+        ids = [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
+        batch = _batch(lm, placed, ids, who)
+        bins += _bin_counts(batch, len(bins))
+        seen = np.bincount(batch.slots.bin_NJ.flatten().cpu().numpy(), minlength=2 * N_DATA * len(slots))
+        seen[: len(in_slots)] += in_slots
+        in_slots = seen
+        watch.lap("sentences")
+        padded = pad_left(ids, lm.pad_id)
+        ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
+        with ExitStack() as stack:
+            neurons = stack.enter_context(captured_neurons(lm)) if wanted else []
+            io = mlp_io(lm, ids_BT, mask_BT)
+        watch.lap("forward")
+        row_N = counted_rows(mask_BT)
+        for name, units in sources.items():
+            for layer, tally in enumerate(tallies[name]):
+                hidden = neurons[layer] if units.wants_neurons else None
+                at = MlpAt(io.inputs[layer], io.outputs[layer], hidden, row_N, batch.tokens.id_N)
+                active = units.read(layer, at)
+                watch.lap("reading")
+                tally.add(active, batch, len(slots))
+                watch.lap("summing")
+        done += len(cells)
+        seen_so_far = [one.half for one in plan.who[:done]]
+        counts = Counts(bins, in_slots.reshape(-1, 2, N_DATA), (seen_so_far.count(0), seen_so_far.count(1)))
+        passed = Passed(tallies, slots, counts, plan, watch.seconds)
+        for at_cells in [n for n in watched or {} if done - len(cells) < n <= done]:
+            (watched or {})[at_cells](passed)
+            watch.lap("shares by number of cells")
+        progress(done, len(plan.who), "Cells")
+    return passed
+
+
+def counted_rows(mask_BT: torch.Tensor) -> torch.Tensor:
+    """The tokens that count, as numbers of B · T places: all but padding and position 0."""
+    return (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
+
+
+def read_texts(lm: Language, table: CellTable, plan: Plan, size: int) -> Iterator[list[list[int]]]:
+    """The cells of a plan in its order as token ids, prompt and true answer, `size` at a time."""
+    for cells, answers, _ in written(lm, table, plan, size):
+        yield [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
+
+
+def written(
+    lm: Language, table: CellTable, plan: Plan, size: int
+) -> Iterator[tuple[list[EncodedCell], list[tuple[int, ...]], tuple[Who, ...]]]:
+    """Batches of cells as text with their true answers; a cell without one has none."""
+    table = with_answers(lm, table)
+    labelled = np.array([one.row for one in plan.who if one.type < len(plan.types)], dtype=np.int64)
+    answers = {}
+    if len(labelled):
+        answers = whole_answers(lm, table, sorted(set(table.answers[labelled].tolist()) - {""}))
+    for start in range(0, len(plan.who), size):
+        who = plan.who[start : start + size]
+        rows = np.array([one.row for one in who], dtype=np.int64)
+        cells = encode_cells(lm, table, rows)
+        yield cells, [answers.get(str(table.answers[row]), ()) for row in rows], who
+
+
+def _bin_counts(batch: Batch, n_bins: int) -> np.ndarray:
+    """Tokens of every bin."""
+    per_cell_BJ = torch.bincount(batch.cell_N, minlength=len(batch.half_B))[:, None].expand_as(batch.bin_BJ)
+    own = torch.bincount(batch.bins.bin_NJ.flatten(), minlength=n_bins)
+    shared = own.new_zeros(n_bins).index_add_(0, batch.bin_BJ.flatten(), per_cell_BJ.flatten())
+    return (own + shared).cpu().numpy()
+
+
+def _batch(lm: Language, placed: Sequence[Placed], ids: Sequence[list[int]], who: Sequence[Who]) -> Batch:
+    sizes = [len(one.draw_T) for one in placed]
+    half_N = np.repeat([one.half for one in who], sizes)
+    slot_NJ = np.concatenate([one.slot_TJ for one in placed]) * (2 * N_DATA)
+    slot_NJ += half_N[:, None] * N_DATA + np.arange(N_DATA)
+    bin_NJ = np.concatenate([one.bin_TJ for one in placed])
+    parts = {
+        "bin_BJ": np.stack([one.bin_J for one in placed]),
+        "draw_N": np.concatenate([one.draw_T for one in placed]),
+        "cell_N": np.repeat(np.arange(len(who)), sizes),
+        "half_B": np.array([one.half for one in who]),
+    }
+    real_N = np.concatenate([one.slot_TJ[:, REAL] for one in placed])
+    tokens = Tokens(
+        torch.from_numpy(np.repeat([one.row for one in who], sizes)).to(lm.device),
+        torch.from_numpy(np.concatenate([np.arange(1, size + 1) for size in sizes])).to(lm.device),
+        torch.from_numpy(np.concatenate([np.array(text[1:], dtype=np.int64) for text in ids])).to(lm.device),
+        torch.from_numpy(real_N).to(lm.device),
+    )
+    real_slot_NJ = real_N[:, None] * 2 + half_N[:, None]
+    bins, slots, real = (
+        ordered(torch.from_numpy(part).to(lm.device)) for part in (bin_NJ, slot_NJ, real_slot_NJ)
+    )
+    rest = {name: torch.from_numpy(part).to(lm.device) for name, part in parts.items()}
+    real_bins = ordered(
+        torch.from_numpy(bin_NJ[:, ::2].copy()).to(lm.device)
+    )  # `place` alternates with nulls
+    return Batch(bins=bins, slots=slots, real=real, real_bins=real_bins, tokens=tokens, **rest)

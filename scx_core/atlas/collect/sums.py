@@ -1,0 +1,122 @@
+"""Sums of activations by bin and unit, of fixed size whatever the number of cells.
+
+On a CPU compiled loops add them up, on other devices torch's operations.
+Legend: N tokens, B cells, J bins of a token, F units, E active pairs (token, unit).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from scx_core.atlas.collect import kernels as loops
+from scx_core.atlas.collect.active import Active, Matrix, Pairs
+from scx_core.training.ops.kernels import in_parts
+
+LOWEST, PER_OCTAVE, OCTAVES = -14, 4, 28  # histogram: from 2^-14 to 2^14 in quarters of an octave
+N_HISTOGRAM = OCTAVES * PER_OCTAVE
+
+
+class Bins(NamedTuple):
+    """The J bins of every token [N, J], and for each j the tokens' order by bin [N, J]."""
+
+    bin_NJ: torch.Tensor
+    order_NJ: torch.Tensor
+
+
+def ordered(bin_NJ: torch.Tensor) -> Bins:
+    """Bins with their order."""
+    return Bins(bin_NJ, bin_NJ.argsort(dim=0, stable=True))
+
+
+class Sums:
+    """`total` [bins, F] of activations. Bins are added as they appear."""
+
+    def __init__(self, n_units: int, bins: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.total_KF = torch.zeros(bins, n_units, dtype=dtype, device=device)
+
+    def reserve(self, bins: int) -> None:
+        """Make room for at least so many bins."""
+        have, n_units = self.total_KF.shape
+        if bins > have:
+            more = self.total_KF.new_zeros(max(bins, 2 * have) - have, n_units)
+            self.total_KF = torch.cat([self.total_KF, more])
+
+    def add(self, bins: Bins, active: Active) -> None:
+        """Add what is active at every token to the token's J bins."""
+        if self.total_KF.device.type != "cpu":
+            add_with_torch(self.total_KF, bins.bin_NJ, active)
+            return
+        loop = loops.add_rows if isinstance(active, Matrix) else loops.add_pairs
+        own = active if isinstance(active, Matrix) else (active.start_N1, active.unit_E, active.value_E)
+        arrays = [part.numpy() for part in (self.total_KF, *bins, *own)]
+        in_parts(lambda first, last: loop(first, last, *arrays), active.n_units)
+
+    def add_cells(self, bin_BJ: torch.Tensor, sum_BF: torch.Tensor) -> None:
+        """Add the sums of whole cells to the J bins of each cell."""
+        for bin_B in bin_BJ.T:
+            self.total_KF.index_add_(0, bin_B, sum_BF)
+
+    def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
+        """The totals of some bins and units, [bins, units]."""
+        return self.total_KF[bins][:, units]
+
+
+def add_with_torch(total_KF: torch.Tensor, bin_NJ: torch.Tensor, active: Active) -> None:
+    """`Sums.add` on any device: of pairs one by one, of a matrix by a product with a sparse indicator."""
+    if isinstance(active, Pairs):
+        flat_EJ = bin_NJ[active.token_E] * active.n_units + active.unit_E[:, None]
+        value_EJ = active.value_E.to(total_KF.dtype)[:, None].expand(flat_EJ.shape)
+        total_KF.view(-1).index_add_(0, flat_EJ.flatten(), value_EJ.flatten())
+        return
+    z_NF = active.z_RF[active.row_N].relu()
+    bins_K, place = bin_NJ.flatten().unique(return_inverse=True)
+    token = torch.arange(len(z_NF), device=z_NF.device).repeat_interleave(bin_NJ.shape[1])
+    ones = torch.ones(len(place), dtype=z_NF.dtype, device=z_NF.device)
+    shape = (len(bins_K), len(z_NF))
+    which_KN = torch.sparse_coo_tensor(torch.stack([place, token]), ones, shape, check_invariants=False)
+    total_KF.index_add_(0, bins_K, (which_KN @ z_NF).to(total_KF.dtype))
+
+
+class Firing:
+    """How often and how strongly each unit fires: tokens, cells and sums of squared activations by half
+    [2, F], histogram [bins, F]."""
+
+    def __init__(self, n_units: int, device: torch.device) -> None:
+        self.tokens_2F = torch.zeros(2, n_units, dtype=torch.int64, device=device)
+        self.cells_2F = torch.zeros_like(self.tokens_2F)
+        self.squares_2F = torch.zeros(2, n_units, dtype=torch.float64, device=device)
+        self.histogram_KF = torch.zeros(N_HISTOGRAM, n_units, dtype=torch.int64, device=device)
+
+    def add(
+        self, fired_BF: torch.Tensor, square_BF: torch.Tensor, half_B: torch.Tensor, pairs: Pairs
+    ) -> None:
+        """Take in one batch: in how many tokens of each cell each unit fires, the sum of its squared
+        activations there, and the pairs that go into the histogram."""
+        self.tokens_2F.index_add_(0, half_B, fired_BF)
+        self.cells_2F.index_add_(0, half_B, (fired_BF > 0).long())
+        self.squares_2F.index_add_(0, half_B, square_BF)
+        self.histogram_KF += counted(histogram_bin(pairs.value_E), pairs.unit_E, self.histogram_KF.shape)
+
+
+def counted(
+    row_E: torch.Tensor,
+    unit_E: torch.Tensor,
+    shape: torch.Size | tuple[int, int],
+    weight_E: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """How many pairs there are of each row and unit, int64 of that shape; or the sums of their weights."""
+    flat_E = row_E * shape[1] + unit_E
+    return torch.bincount(flat_E, weight_E, minlength=shape[0] * shape[1]).view(shape)
+
+
+def histogram_bin(value_E: torch.Tensor) -> torch.Tensor:
+    """Bin of positive activations; what lies outside goes to the first and last one."""
+    octave_E = value_E.double().log2() - LOWEST
+    return (octave_E * PER_OCTAVE).floor().long().clamp(0, N_HISTOGRAM - 1)
+
+
+def histogram_edge(number: float) -> float:
+    """Lower edge of a bin; of k + ½ its middle."""
+    return float(2.0 ** (LOWEST + number / PER_OCTAVE))

@@ -1,0 +1,1 @@
+"""Gene sets: read from any source, held against the genes of some data, tested against each feature."""

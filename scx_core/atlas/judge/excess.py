@@ -1,0 +1,122 @@
+"""Each share of an atlas beside its rivals: what directions drawn at random give, the embedding's directions,
+the one-hot of the token, raw neurons and other sets; and by how much the features exceed the random ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from scx_core.atlas.collect.directions import RANDOM
+from scx_core.atlas.judge.protocol import VERDICTS, verdict_shares
+from scx_core.atlas.tables.atlas import Atlas
+
+MAIN = "main"
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """By how much a share exceeds those of the draws, with the limits of its interval."""
+
+    excess: float
+    low: float
+    high: float
+
+
+def excess(atlas: Atlas) -> pd.DataFrame:
+    """One row a layer (−1: all) and measure: measure, layer, share, features (live ones), random (mean of the
+    draws), random_low and random_high (the lowest and highest draw), draws, excess, low, high, then the
+    share of each other source. Measures are those of `protocol.MEASURES`, then the verdicts. Empty for an
+    atlas that was made without random directions."""
+    rows = _all_shares(atlas)
+    random = sorted({name for name in rows["source"] if is_random(name)})
+    if not random:
+        return pd.DataFrame()
+    others = [name for name in dict.fromkeys(rows["source"]) if name not in (*random, MAIN)]
+    by_source = rows.set_index(["measure", "layer", "source"])[["share", "features"]]
+    found = []
+    known = set(rows.loc[rows["source"].map(is_random), "measure"])  # a short form has no verdicts of theirs
+    for measure in dict.fromkeys(one for one in rows["measure"] if one in known):
+        for layer in sorted(set(rows["layer"])):
+            share, n = by_source.loc[(measure, layer, MAIN)]
+            drawn = by_source.loc[[(measure, layer, name) for name in random]]
+            found.append(
+                {
+                    "measure": measure,
+                    "layer": layer,
+                    "share": share,
+                    "features": int(n),
+                    "random": float(drawn["share"].mean()),
+                    "random_low": float(drawn["share"].min()),
+                    "random_high": float(drawn["share"].max()),
+                    "draws": len(random),
+                    **interval(share, n, drawn["share"], drawn["features"])._asdict(),
+                    **{name: _share(by_source, (measure, layer, name)) for name in others},
+                }
+            )
+    return pd.DataFrame(found)
+
+
+def _share(by_source: pd.DataFrame, key: tuple[str, int, str]) -> float:
+    return float(by_source.loc[key, "share"]) if key in by_source.index else float("nan")
+
+
+def points(row: Mapping[str, Any] | pd.Series) -> str:
+    """An excess in points of a hundred with its interval, "+7.9 [+6.1, +9.7]"."""
+    low, high = 100 * row["low"], 100 * row["high"]
+    return f"{100 * row['excess']:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def is_random(source: str) -> bool:
+    """Whether a source is a draw of random directions."""
+    return source.startswith(RANDOM) and source[len(RANDOM) :].isdigit()
+
+
+def self_excess(atlas: Atlas, measure: str, layer: int = -1) -> list[Interval]:
+    """Each draw of random directions held against the other draws in the place of the features."""
+    rows = _all_shares(atlas)
+    here = rows[(rows["measure"] == measure) & (rows["layer"] == layer) & rows["source"].map(is_random)]
+    found = []
+    for place in range(len(here)):
+        one, rest = here.iloc[place], here.drop(here.index[place])
+        if len(rest):
+            found.append(interval(one["share"], one["features"], rest["share"], rest["features"]))
+    return found
+
+
+def interval(share: float, n: float, drawn: Sequence[float], drawn_n: Sequence[float]) -> Interval:
+    """The excess over the mean of the draws with its 95 % interval (Welch): the features' variance is that of
+    a share of n; the draws' is what they differ by, and at least that of a share of theirs."""
+    share_D, m = np.asarray(drawn, dtype=float), len(drawn)
+    mean, size = float(share_D.mean()), max(float(np.mean(drawn_n)), 1.0)
+    own = share * (1 - share) / max(n, 1)
+    between = float(share_D.var(ddof=1)) if m > 1 else 0.0
+    other = max(between, mean * (1 - mean) / size) / m
+    both = own + other
+    if both == 0:
+        return Interval(share - mean, share - mean, share - mean)
+    freedom = both**2 / (own**2 / max(n - 1, 1) + other**2 / max(m - 1, 1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * both**0.5
+    return Interval(share - mean, share - mean - half, share - mean + half)
+
+
+def _all_shares(atlas: Atlas) -> pd.DataFrame:
+    """Rows source, layer, measure, share, features: measures after the last cell, then verdicts."""
+    curve = atlas.table("curve")
+    if "source" not in curve:
+        return pd.DataFrame(columns=["source", "layer", "measure", "share", "features"])
+    measures = curve[curve["cells"] == curve["cells"].max()].drop(columns="cells")
+    by_source = {MAIN: atlas.features} | {name: other.features for name, other in atlas.beside.items()}
+    baselines = atlas.table("baselines")
+    if len(baselines):
+        by_source |= dict(list(baselines.groupby("source", observed=True, sort=False)))
+    kinds = {name: table[["layer", "verdict"]].astype({"verdict": str}) for name, table in by_source.items()}
+    shares = verdict_shares(kinds).rename(columns={"data": "source", "verdict": "measure"})
+    order = {name: place for place, name in enumerate(VERDICTS)}
+    shares = shares.assign(order=shares["measure"].map(order)).sort_values(["order", "layer"], kind="stable")
+    both = pd.concat([measures.astype({"source": str, "measure": str}), shares.drop(columns="order")])
+    return both.reset_index(drop=True)

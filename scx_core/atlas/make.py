@@ -1,0 +1,168 @@
+"""From a model, a set and cells to an atlas, with the dense baseline beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scx_core.atlas.collect.context import measure_context
+from scx_core.atlas.collect.directions import (
+    EMBEDDING,
+    ONE_HOT,
+    RANDOM,
+    embedding_directions,
+    random_directions,
+    take_sample,
+    token_units,
+)
+from scx_core.atlas.collect.one_pass import Passed, Plan, Stopwatch, make_plan, pass_over
+from scx_core.atlas.collect.token_slots import DATA, REAL
+from scx_core.atlas.collect.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
+from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.judge.figures_of_units import lexicon
+from scx_core.atlas.judge.protocol import Thresholds
+from scx_core.atlas.judge.shares_by_cells import Curve
+from scx_core.atlas.tables.atlas import FORMAT, Atlas, as_arrow, narrowed
+from scx_core.atlas.tables.build import baseline_rows, judge, make_tables
+from scx_core.cells import CellTable
+from scx_core.language import Language
+from scx_core.runs import Progress, provenance, silent
+from scx_core.transcoders import TranscoderSet
+from scx_core.validation import draw_rows
+
+MAIN, NEURONS = "main", "neurons"
+
+
+def collect(
+    lm: Language,
+    transcoders: TranscoderSet,
+    table: CellTable,
+    rows: Sequence[int] | np.ndarray | None = None,
+    cfg: AtlasConfig | None = None,
+    *,
+    beside: Mapping[str, TranscoderSet] | None = None,
+    progress: Progress = silent,
+    seconds: dict[str, float] | None = None,
+) -> Atlas:
+    """Go over the cells once and give every feature of `transcoders` a verdict (docs/features.md).
+
+    `rows` are the cells (default: all; `cfg.cells` draws among them). The raw neurons, unless
+    `cfg.baseline` is off, the sets in `beside`, and the baselines (`baseline_sources`) are read in the same
+    pass, and judged with the thresholds of the first. The atlas is not saved. `seconds` is filled with the
+    time that each step took (see `Stopwatch`). Raises ScxError when a set does not fit the model, there are
+    fewer than two cells, or a cell has no genes.
+    """
+    cfg = cfg or AtlasConfig()
+    rows = np.arange(table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
+    rows = draw_rows(rows, cfg.cells, cfg.seed) if cfg.cells else rows
+    watch = Stopwatch(lm.device)
+    plan = make_plan(lm, table, rows, cfg.seed)
+    full: dict[str, UnitSource] = {MAIN: CoderUnits(lm, transcoders)}
+    full |= {name: CoderUnits(lm, other) for name, other in (beside or {}).items()}
+    if cfg.baseline:
+        full[NEURONS] = NeuronUnits(lm)
+    light = baseline_sources(lm, full[MAIN], table, plan, cfg) if cfg.random else {}
+    watch.lap("baselines' thresholds")
+    curve = Curve([MAIN, *(name for name in light if name.startswith(RANDOM))], len(rows))
+    sources = full | light
+    passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
+    watch.restart()
+    contexts = _contexts(lm, sources, table, plan, cfg, progress)
+    watch.lap("exchanging genes")
+    made = _atlas(lm, full, light, passed, table, cfg, curve, contexts)
+    watch.lap("verdicts and tables")
+    if seconds is not None:
+        seconds.update(passed.seconds | watch.seconds)
+    return made
+
+
+def _contexts(
+    lm: Language,
+    sources: Mapping[str, UnitReader],
+    table: CellTable,
+    plan: Plan,
+    cfg: AtlasConfig,
+    progress: Progress,
+) -> dict[str, pd.DataFrame]:
+    """What each source loses when genes are exchanged; the genes that it reads of the features, and of one
+    draw of random directions. The token's one-hot reads nothing else by its making."""
+    if not cfg.context:
+        return {}
+    read = {name: units for name, units in sources.items() if name != ONE_HOT}
+    named = (MAIN, f"{RANDOM}1")
+    return measure_context(lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress)
+
+
+def baseline_sources(
+    lm: Language, units: UnitSource, table: CellTable, plan: Plan, cfg: AtlasConfig
+) -> dict[str, UnitReader]:
+    """What the features are held against in the same pass: `cfg.random` draws of random directions, the
+    embedding's directions, and the current token."""
+    sample = take_sample(lm, units, table, plan, cfg.batch)
+    found: dict[str, UnitReader] = {
+        f"{RANDOM}{draw}": random_directions(sample, cfg.seed + draw) for draw in range(1, cfg.random + 1)
+    }
+    found[EMBEDDING] = embedding_directions(lm, sample, cfg.seed)
+    found[ONE_HOT] = token_units(sample, len(lm.embedding))
+    return found
+
+
+def _atlas(
+    lm: Language,
+    full: Mapping[str, UnitSource],
+    light: Mapping[str, UnitReader],
+    passed: Passed,
+    table: CellTable,
+    cfg: AtlasConfig,
+    curve: Curve,
+    contexts: Mapping[str, pd.DataFrame],
+) -> Atlas:
+    words = lexicon(passed.slots.table())
+    limits: Thresholds | None = None
+    made: dict[str, Atlas] = {}
+    whole: dict[str, pd.DataFrame] = {}
+    for name, units in full.items():
+        judged = judge(passed, name, words, limits, contexts.get(name))
+        limits, whole[name] = judged.limits, judged.reported[DATA[REAL]]
+        tables = make_tables(lm, units, passed, name, judged, table.cell_ids.tolist(), cfg)
+        made[name] = Atlas(_meta(lm, units, passed, table, cfg, limits), as_arrow(tables))
+    assert limits is not None  # chosen with the first
+    rows = {name: baseline_rows(passed, name, words, limits, contexts.get(name)) for name in light}
+    more = {"curve": curve.table(passed, whole | rows, limits, contexts)}
+    if rows:
+        more["baselines"] = pd.concat([one.assign(source=name) for name, one in rows.items()])
+    main = made.pop(MAIN)
+    return Atlas(main.meta | {"beside": list(made)}, {**main.tables, **narrowed(more)}, made)
+
+
+def _meta(
+    lm: Language,
+    units: UnitSource,
+    passed: Passed,
+    table: CellTable,
+    cfg: AtlasConfig,
+    limits: Thresholds,
+) -> dict[str, Any]:
+    source = {"name": units.name, "kind": units.kind, "fingerprint": units.fingerprint}
+    return {
+        "format": FORMAT,
+        "source": source,
+        "n_layers": lm.facts.n_layers,
+        "n_units": units.n_units,
+        "n_cells": sum(passed.counts.cells),
+        "cells_of_halves": list(passed.counts.cells),
+        "n_tokens": int(passed.counts.bins[_class_rows(passed)].sum()),
+        "types": list(passed.plan.types),
+        "donors": list(passed.plan.donors),
+        "organism": table.organism,
+        "thresholds": limits._asdict(),
+        "provenance": provenance(config=cfg, data=table, model=lm, transcoders=source, seed=cfg.seed),
+    }
+
+
+def _class_rows(passed: Passed) -> list[int]:
+    first = range(*passed.layout.starts()["class"].indices(passed.layout.n_bins))
+    return [row + half * passed.layout.n_bins for half in (0, 1) for row in first]

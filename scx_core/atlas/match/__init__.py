@@ -1,0 +1,1 @@
+"""Features of two sets, matched by weights, activations and genes."""

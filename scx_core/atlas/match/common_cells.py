@@ -1,0 +1,204 @@
+"""Two transcoder sets read the same cells: how their activations go together, and the genes that each reads.
+
+Places are tokens where both sets belong to one model; else genes of a cell, each with the sum over its
+tokens, because two models may cut them differently. Of tokens, position 0 is left out (an attention sink in
+models of the Pythia kind).
+Legend: N places of a batch, A and B features of the two sets, G genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from scx_core.atlas.match.similarity import Moments
+from scx_core.cells import CellTable
+from scx_core.errors import ScxError
+from scx_core.language import Language, encode_cells, mlp_io
+from scx_core.runs import Progress
+from scx_core.sentences import EncodedCell, pad_left
+from scx_core.transcoders import TranscoderSet
+
+
+class Side(NamedTuple):
+    """A set and the model that it belongs to."""
+
+    lm: Language
+    transcoders: TranscoderSet
+
+
+class Common(NamedTuple):
+    """Of one layer: moments of the activations as they are, and with the places of the second set shuffled
+    (twice, for two nulls); firing places of each side; mass by gene [A, G], [B, G]."""
+
+    real: Moments
+    nulls: tuple[Moments, Moments]
+    fired_A: np.ndarray
+    fired_B: np.ndarray
+    genes_AG: np.ndarray
+    genes_BG: np.ndarray
+    tokens_G: np.ndarray
+
+
+class _Sums:
+    """Sums of one layer, filled batch by batch."""
+
+    def __init__(self, n_a: int, n_b: int, n_genes: int) -> None:
+        self.cross = [np.zeros((n_a, n_b), dtype=np.float32) for _ in range(3)]
+        self.sides = [[np.zeros(n) for _ in range(3)] for n in (n_a, n_b)]  # Σ z, Σ z², places where z ≠ 0
+        self.genes = [np.zeros((n, n_genes), dtype=np.float32) for n in (n_a, n_b)]
+        self.tokens_G = np.zeros(n_genes)
+        self.n = 0
+
+    def add(
+        self,
+        places: tuple[sp.csr_matrix, sp.csr_matrix],
+        orders: Sequence[np.ndarray],
+        gene_GN: sp.csr_matrix,
+    ) -> None:
+        """Take in a batch: activations of both sides at the same places."""
+        a_NA, b_NB = places
+        for cross, order in zip(self.cross, (None, *orders), strict=True):
+            cross += (a_NA.T @ (b_NB if order is None else b_NB[order])).toarray()
+        for sums, genes, z in zip(self.sides, self.genes, places, strict=True):
+            sums[0] += np.asarray(z.sum(0)).ravel()
+            sums[1] += np.asarray(z.multiply(z).sum(0)).ravel()
+            sums[2] += np.bincount(z.indices, minlength=z.shape[1])
+            genes += (gene_GN @ z).toarray().T
+        self.tokens_G += np.asarray(gene_GN.sum(1)).ravel()
+        self.n += a_NA.shape[0]
+
+    def result(self) -> Common:
+        """What was summed up."""
+        (sum_A, square_A, fired_A), (sum_B, square_B, fired_B) = self.sides
+        real, *nulls = (Moments(one, sum_A, sum_B, square_A, square_B, self.n) for one in self.cross)
+        return Common(
+            real, (nulls[0], nulls[1]), fired_A, fired_B, self.genes[0], self.genes[1], self.tokens_G
+        )
+
+
+@torch.no_grad()
+def read_common(
+    first: Side,
+    second: Side,
+    table: CellTable,
+    rows: np.ndarray,
+    layers: Sequence[int],
+    *,
+    batch: int,
+    seed: int,
+    progress: Progress,
+) -> list[Common]:
+    """Go over the cells once for some layers. Raises ScxError when two models rank genes differently."""
+    rng = np.random.default_rng(seed)
+    n_a, n_b = first.transcoders.n_features, second.transcoders.n_features
+    by_token = first.lm.fingerprint == second.lm.fingerprint
+    sums = [_Sums(n_a, n_b, table.n_genes) for _ in layers]
+    number = {str(gene): place for place, gene in enumerate(table.symbols)}
+    for start in range(0, len(rows), batch):
+        some = rows[start : start + batch]
+        written = [encode_cells(side.lm, table, some) for side in (first, second)]
+        if not by_token:
+            written = _same_genes(*written)
+        kinds, gene_GN = places(written[0], number, by_token)
+        orders = [_shuffled_within(kinds, rng) for _ in range(2)]
+        io_a = streams(first.lm, written[0])
+        io_b = io_a if by_token else streams(second.lm, written[1])
+        for place, layer in enumerate(layers):
+            z_a = activations(first, io_a, layer, written[0], by_token)
+            z_b = activations(second, io_b, layer, written[1], by_token)
+            sums[place].add((z_a, z_b), orders, gene_GN)
+        progress(min(start + batch, len(rows)), len(rows), "Cells")
+    return [one.result() for one in sums]
+
+
+def _same_genes(a: Sequence[EncodedCell], b: Sequence[EncodedCell]) -> list[list[EncodedCell]]:
+    """Both sides' cells with the spans of the genes that both read: one may read fewer than the other."""
+    cut: list[list[EncodedCell]] = [[], []]
+    for one, other in zip(a, b, strict=True):
+        n = min(len(one.spans), len(other.spans))
+        if one.genes[:n] != other.genes[:n]:
+            raise ScxError(
+                "The two models write a cell's genes in different orders.",
+                "Give both models the same tie seed in their sentence settings.",
+            )
+        for cells, cell in zip(cut, (one, other), strict=True):
+            cells.append(cell._replace(spans=cell.spans[:n]))
+    return cut
+
+
+class Streams(NamedTuple):
+    """Inputs and outputs of the MLPs at the tokens of a batch, without padding: [tokens, d] a layer."""
+
+    inputs: list[torch.Tensor]
+    outputs: list[torch.Tensor]
+
+
+def streams(lm: Language, cells: Sequence[EncodedCell]) -> Streams:
+    """One forward pass over a batch of cells."""
+    padded = pad_left([list(cell.ids) for cell in cells], lm.pad_id)
+    ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
+    io, real_BT = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
+    return Streams([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs])
+
+
+def activations(
+    side: Side, io: Streams, layer: int, cells: Sequence[EncodedCell], by_token: bool = True
+) -> sp.csr_matrix:
+    """Activations at the counted tokens of a batch, or summed over each cell's genes, float64 [N, F]."""
+    coder, reads = side.transcoders.layers[layer], side.transcoders.reads
+    z_TF = coder.encode((io.inputs if reads == "input" else io.outputs)[layer])
+    token, feature = z_TF.nonzero(as_tuple=True)
+    values = z_TF[token, feature].double().cpu().numpy()
+    z = sp.csr_matrix((values, (token.cpu().numpy(), feature.cpu().numpy())), tuple(z_TF.shape))
+    return z[counted(cells)] if by_token else _spans(cells) @ z
+
+
+def counted(cells: Sequence[EncodedCell]) -> np.ndarray:
+    """Tokens that count among all of a batch: all but the first of each cell."""
+    sizes = [len(cell.ids) for cell in cells]
+    return np.delete(np.arange(sum(sizes)), np.cumsum([0, *sizes[:-1]]))
+
+
+def _spans(cells: Sequence[EncodedCell]) -> sp.csr_matrix:
+    """Sums tokens to genes of cells [genes of all cells, tokens]."""
+    starts = np.cumsum([0, *(len(cell.ids) for cell in cells)])
+    pairs = [
+        (start + span.start, start + span.end)
+        for cell, start in zip(cells, starts, strict=False)
+        for span in cell.spans
+    ]
+    rows = np.repeat(np.arange(len(pairs)), [end - start for start, end in pairs])
+    columns = np.concatenate([np.arange(start, end) for start, end in pairs])
+    return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(pairs), int(starts[-1])))
+
+
+def places(
+    cells: Sequence[EncodedCell], number: dict[str, int], by_token: bool
+) -> tuple[np.ndarray, sp.csr_matrix]:
+    """The class of every place [N], and which gene it is of [G, N] (0/1)."""
+    parts = [np.full(len(cell.ids), -1) for cell in cells]
+    for genes, cell in zip(parts, cells, strict=True):
+        for span in cell.spans:
+            genes[span.start : span.end] = number[span.gene]
+    if by_token:
+        gene_N = np.concatenate(parts)[counted(cells)]
+        kinds = np.concatenate([cell.class_T for cell in cells])[counted(cells)]
+    else:
+        gene_N = np.array([number[span.gene] for cell in cells for span in cell.spans])
+        kinds = np.zeros(len(gene_N), dtype=np.int64)
+    at = np.flatnonzero(gene_N >= 0)
+    return kinds, sp.csr_matrix((np.ones(len(at)), (gene_N[at], at)), (len(number), len(gene_N)))
+
+
+def _shuffled_within(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An order of the places in which each one is dealt another of its class."""
+    order = np.arange(len(kinds))
+    for kind in np.unique(kinds):
+        at = np.flatnonzero(kinds == kind)
+        order[at] = rng.permutation(at)
+    return order

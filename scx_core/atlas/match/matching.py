@@ -1,0 +1,209 @@
+"""Features of two transcoder sets matched: by weights, by activation on common cells, by genes.
+
+Every way has two nulls of the same kind: the first sets the threshold (what 1 % of its best matches reach),
+the second is reported. Weights: the coordinates of the second set's directions are dealt anew. Activation:
+the second set's tokens are shuffled within their class. Genes: its gene names are dealt anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scx_core.atlas.match.common_cells import Common, Side, read_common
+from scx_core.atlas.match.similarity import (
+    Matches,
+    best_matches,
+    correlation,
+    cosine,
+    gene_preference,
+    generalises,
+    threshold,
+    weights_alike,
+)
+from scx_core.cells import CellTable
+from scx_core.errors import ScxError
+from scx_core.runs import Progress, option, provenance, silent
+from scx_core.runs.config import check
+from scx_core.transcoders import Transcoder
+from scx_core.transcoders.check import check_set
+from scx_core.validation import draw_rows
+
+WEIGHTS, ACTIVATION, GENES = "weights", "activation", "genes"
+WAYS = (WEIGHTS, ACTIVATION, GENES)
+MEMORY = 1 << 30  # bytes of sums of feature pairs that are held at a time
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """On what the matching rests."""
+
+    cells: int = option(200, "Common cells, drawn with the seed; 0 takes all", minimum=0)
+    batch: int = option(8, "Cells at a time", minimum=1)
+    tokens: int = option(20, "A feature is live when it fires at so many places of these cells", minimum=2)
+    seed: int = option(0, "Seed of cells and shuffles", minimum=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class Match(NamedTuple):
+    """`pairs`: way, layer, feature, other, score, mutual, generalises: one row a live feature of the first.
+
+    `shares`: way, layer (−1: all), features, others (live ones), the shares of `features` that are `found`
+    (best match above the threshold), `mutual`, and that `generalises` (both), `score` (median of the best),
+    and the same of the null (`…_null`). `skipped`: ways that cannot be gone, with the reason.
+    """
+
+    pairs: pd.DataFrame
+    shares: pd.DataFrame
+    skipped: dict[str, str]
+    provenance: dict[str, Any]
+
+
+def match_sets(
+    first: Side,
+    second: Side,
+    table: CellTable,
+    rows: Sequence[int] | np.ndarray | None = None,
+    cfg: MatchConfig | None = None,
+    *,
+    progress: Progress = silent,
+) -> Match:
+    """Match the features of `first` to those of `second`, layer by layer, on the same cells.
+
+    `rows`: the cells (default: all of the table; `cfg.cells` draws among them). Weights are compared when
+    both sets belong to the same model. Raises ScxError when the numbers of layers differ, or a set does not
+    fit its model.
+    """
+    cfg = cfg or MatchConfig()
+    _check(first, second)
+    rows = np.arange(table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
+    rows = draw_rows(rows, cfg.cells, cfg.seed) if cfg.cells else rows
+    if not len(rows):
+        raise ScxError("There are no cells to match on.", "Give at least one, better a hundred.")
+    skipped = {}
+    if first.lm.fingerprint != second.lm.fingerprint:
+        skipped[WEIGHTS] = "the sets belong to different models, whose directions do not compare"
+    found: list[tuple[str, int, _Way]] = []
+    for layer, common in _by_layer(first, second, table, rows, cfg, progress):
+        live = common.fired_A >= cfg.tokens, common.fired_B >= cfg.tokens
+        rng = np.random.default_rng([cfg.seed, layer])
+        coders = first.transcoders.layers[layer], second.transcoders.layers[layer]
+        for way, alike in _alike(coders, common, rng):
+            if way not in skipped:
+                found.append((way, layer, _way(alike, *live)))
+    pairs = pd.concat([_pairs(*one) for one in found], ignore_index=True)
+    record = provenance(
+        config=cfg,
+        data=table,
+        model=first.lm,
+        transcoders=first.transcoders,
+        seed=cfg.seed,
+        other_model={"name": second.lm.name, "fingerprint": second.lm.fingerprint},
+        other_transcoders={"name": second.transcoders.name, "fingerprint": second.transcoders.fingerprint},
+    )
+    return Match(pairs, _shares(found), skipped, record)
+
+
+class _Way(NamedTuple):
+    """Matches of one layer in one way, those of the reported null, the threshold of the other, live ones."""
+
+    real: Matches
+    null: Matches
+    limit: float
+    live_A: np.ndarray
+    live_B: np.ndarray
+
+
+def _check(first: Side, second: Side) -> None:
+    for lm, coders in (first, second):
+        check_set(lm, coders)
+    layers = [len(side.transcoders.layers) for side in (first, second)]
+    if layers[0] != layers[1]:
+        problem = f"The first set has {layers[0]} layers, the second {layers[1]}."
+        raise ScxError(problem, "Features are matched layer by layer: give sets of as many layers.")
+
+
+def _by_layer(
+    first: Side, second: Side, table: CellTable, rows: np.ndarray, cfg: MatchConfig, progress: Progress
+) -> Iterator[tuple[int, Common]]:
+    """The layers' sums; as many layers in one pass as fit into memory."""
+    a, b = first.transcoders.n_features, second.transcoders.n_features
+    size = 4 * (3 * a * b + (a + b) * table.n_genes)
+    at_once = max(1, MEMORY // size)
+    layers = range(len(first.transcoders.layers))
+    for start in range(0, len(layers), at_once):
+        some = layers[start : start + at_once]
+        read = read_common(
+            first, second, table, rows, some, batch=cfg.batch, seed=cfg.seed, progress=progress
+        )
+        yield from zip(some, read, strict=True)
+
+
+def _alike(
+    coders: tuple[Transcoder, Transcoder], common: Common, rng: np.random.Generator
+) -> Iterator[tuple[str, Callable[[], Iterator[np.ndarray]]]]:
+    """Of every way a maker of its similarities [A, B]: real, and of the two nulls, one at a time."""
+
+    def by_weights() -> Iterator[np.ndarray]:
+        yield weights_alike(*coders)
+        for _ in range(2):
+            yield weights_alike(*coders, rng.permutation(coders[1].width))
+
+    def by_activation() -> Iterator[np.ndarray]:
+        yield from map(correlation, (common.real, *common.nulls))
+
+    def by_genes() -> Iterator[np.ndarray]:
+        seen = common.tokens_G > 0
+        a_AG, b_BG = (
+            gene_preference(mass[:, seen], common.tokens_G[seen])
+            for mass in (common.genes_AG, common.genes_BG)
+        )
+        yield cosine(a_AG, b_BG)
+        for _ in range(2):
+            yield cosine(a_AG, b_BG[:, rng.permutation(b_BG.shape[1])])
+
+    yield from ((WEIGHTS, by_weights), (ACTIVATION, by_activation), (GENES, by_genes))
+
+
+def _way(alike: Callable[[], Iterator[np.ndarray]], live_A: np.ndarray, live_B: np.ndarray) -> _Way:
+    real, choosing, null = (best_matches(alike_AB, live_A, live_B) for alike_AB in alike())
+    return _Way(real, null, threshold(choosing), live_A, live_B)
+
+
+def _pairs(way: str, layer: int, found: _Way) -> pd.DataFrame:
+    at = np.flatnonzero(found.real.other_A >= 0)
+    columns = {"way": way, "layer": layer, "feature": at, "other": found.real.other_A[at]}
+    columns |= {"score": found.real.score_A[at], "mutual": found.real.mutual_A[at]}
+    return pd.DataFrame(columns | {"generalises": generalises(found.real, found.limit)[at]})
+
+
+def _shares(found: Sequence[tuple[str, int, _Way]]) -> pd.DataFrame:
+    rows = []
+    for way in WAYS:
+        of_way = [(layer, one) for name, layer, one in found if name == way]
+        if of_way:
+            rows.append(_row(way, -1, [one for _, one in of_way]))
+            rows += [_row(way, layer, [one]) for layer, one in of_way]
+    return pd.DataFrame(rows)
+
+
+def _row(way: str, layer: int, parts: Sequence[_Way]) -> dict[str, Any]:
+    """Shares of the live features of the first set, over some layers."""
+    live = sum(int(one.live_A.sum()) for one in parts)
+    row: dict[str, Any] = {"way": way, "layer": layer, "features": live}
+    row["others"] = sum(int(one.live_B.sum()) for one in parts)
+    for ending, sides in (("", [one.real for one in parts]), ("_null", [one.null for one in parts])):
+        passed = [generalises(side, one.limit) for side, one in zip(sides, parts, strict=True)]
+        scores = np.concatenate([side.score_A[side.other_A >= 0] for side in sides])
+        above = [side.score_A[side.other_A >= 0] > one.limit for side, one in zip(sides, parts, strict=True)]
+        row[f"found{ending}"] = sum(int(one.sum()) for one in above) / max(live, 1)
+        row[f"mutual{ending}"] = sum(int(side.mutual_A.sum()) for side in sides) / max(live, 1)
+        row[f"generalises{ending}"] = sum(int(one.sum()) for one in passed) / max(live, 1)
+        row[f"score{ending}"] = float(np.median(scores)) if len(scores) else 0.0
+    return row

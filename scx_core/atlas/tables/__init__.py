@@ -1,0 +1,1 @@
+"""The tables of an atlas: made from the sums of the pass, stored as Parquet, opened and searched."""

@@ -1,0 +1,311 @@
+"""An atlas in memory or in a folder of Parquet files; of long tables only the rows asked for are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from scx_core.atlas.tables.manual_labels import FILE as LABELS_FILE
+from scx_core.atlas.tables.manual_labels import Given, add_label, current
+from scx_core.atlas.tables.sorted_rows import rows_where, unreadable
+from scx_core.errors import ScxError
+from scx_core.runs import read_json, write_json
+from scx_core.runs.files import replace_atomic
+
+FILE = "atlas.json"
+FORMAT, FORMATS = 2, (1, 2)  # written; read. The first had no baselines, and no token or context
+TABLES = (
+    *("features", "genes", "families", "pieces", "types", "donors", "ranks", "histogram", "examples"),
+    *("writes", "shares", "slots", "readers", "sets", "baselines", "curve"),
+)
+ADDED = ("baselines", "curve")  # empty in an atlas of the first format
+ROW_GROUP = 16_384  # rows that are read at least
+WHOLE = 1 << 20  # of the table of features, which is read at once
+NOTHING = pa.table({"layer": pa.array([], pa.int32())})
+SET_COLUMNS = {
+    **dict.fromkeys(("layer", "feature", "shared", "list", "size"), pa.int32()),
+    **dict.fromkeys(("gene_set", "source", "genes"), pa.string()),
+    **dict.fromkeys(("p", "q", "share"), pa.float64()),
+}
+EXACT = ("p", "q")  # numbers that may be smaller than 32 bits can say
+PLAIN = ("label", "genes")  # texts that hardly repeat
+
+
+class Feature(NamedTuple):
+    """All that an atlas knows of one feature. `row` is its row of `Atlas.features`; the tables are those of
+    the folder, the largest first. `examples` have `texts` beside `tokens`."""
+
+    row: pd.Series
+    genes: pd.DataFrame
+    families: pd.DataFrame
+    pieces: pd.DataFrame
+    types: pd.DataFrame
+    donors: pd.DataFrame
+    ranks: pd.DataFrame
+    histogram: pd.DataFrame
+    examples: pd.DataFrame
+    writes: pd.DataFrame
+    sets: pd.DataFrame
+    labels: tuple[Given, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """One unit source's tables (see the room's opening words). `beside` are the atlases of the units that
+    it is held against, by name; `folder` is None until it is saved."""
+
+    meta: dict[str, Any]
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    beside: Mapping[str, Atlas] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @staticmethod
+    def open(folder: Path | str) -> Atlas:
+        """The atlas in a folder. Raises ScxError when there is none, or a table is missing."""
+        folder = Path(folder)
+        meta = read_json(folder / FILE)
+        if not isinstance(meta, dict) or meta.get("format") not in FORMATS:
+            raise ScxError(f"{folder / FILE} is no atlas of this version.", "Make it anew with `scx atlas`.")
+        for name in TABLES:
+            if name not in ADDED and not (folder / f"{name}.parquet").is_file():
+                problem = f"The atlas {folder} lacks {name}.parquet."
+                raise ScxError(problem, "Make it anew with `scx atlas`.")
+        beside = {name: Atlas.open(folder / name) for name in meta.get("beside", [])}
+        return Atlas(meta, {}, beside, folder)
+
+    def save(self, folder: Path | str) -> Atlas:
+        """Write the folder and return the atlas as saved; labels that people gave there stay.
+
+        atlas.json comes last: a folder without it is not whole. Raises ScxError when the disk is full.
+        """
+        folder = Path(folder)
+        saved = {name: other.save(folder / name) for name, other in self.beside.items()}
+        for name in TABLES:
+            table = self._read(name)
+            replace_atomic(folder / f"{name}.parquet", partial(_write, table, name))
+        write_json(folder / FILE, self.meta)
+        return Atlas(self.meta, {}, saved, folder)
+
+    def with_tables(
+        self, tables: Mapping[str, pd.DataFrame], meta: dict[str, Any], beside: Mapping[str, Atlas]
+    ) -> Atlas:
+        """The atlas with other tables in the place of its own; a saved one is changed on disk.
+
+        Raises ScxError when the disk is full.
+        """
+        stored = narrowed(tables)
+        if self.folder is None:
+            return Atlas(meta, {**self.tables, **stored}, beside)
+        for name, table in stored.items():
+            replace_atomic(self.folder / f"{name}.parquet", partial(_write, table, name))
+        write_json(self.folder / FILE, meta)
+        return Atlas(meta, {}, beside, self.folder)
+
+    def in_memory(self) -> Atlas:
+        """The same atlas with its tables in memory and no folder; `with_tables` then changes no file."""
+        return Atlas(self.meta, {name: self._read(name) for name in TABLES}, self.beside)
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """One row a feature, automatic labels; indexed 0, 1, … in the order of layer and feature."""
+        return self.feature_table.to_pandas()
+
+    @cached_property
+    def feature_table(self) -> pa.Table:
+        """The same in Arrow's columns, which are faster to search."""
+        return self._read("features").unify_dictionaries().combine_chunks()
+
+    @cached_property
+    def search_text(self) -> pa.ChunkedArray:
+        """Label and strongest genes of each feature, one a line, in lower case."""
+        table = self.feature_table
+        return pc.utf8_lower(pc.binary_join_element_wise(table["label"], table["genes"], "\n"))
+
+    @property
+    def shares(self) -> pd.DataFrame:
+        """Verdict shares by layer, data and verdict."""
+        return self.table("shares")
+
+    def table(self, name: str, layer: int | None = None, feature: int | None = None) -> pd.DataFrame:
+        """A table, or the rows of a layer or a feature. Raises ScxError for a name that there is not."""
+        if name not in TABLES:
+            raise ScxError(f"An atlas has no table {name!r}.", f"Tables: {', '.join(TABLES)}.")
+        wanted = {"layer": layer, "feature": feature}
+        asked = [pc.field(key) == value for key, value in wanted.items() if value is not None]
+        where = asked[0] if len(asked) == 1 else asked[0] & asked[1] if asked else None
+        return self._read(name, where).to_pandas()
+
+    def feature(self, layer: int, number: int) -> Feature:
+        """All of one feature. Raises ScxError when there is none of this number."""
+        self._check(layer, number)
+        rest = {
+            name: self.table(name, layer, number)
+            for name in Feature._fields
+            if name in TABLES and name != "features"
+        }
+        rest["examples"]["texts"] = [
+            [self._texts.get(int(token), "") for token in tokens] for tokens in rest["examples"]["tokens"]
+        ]
+        given = tuple(one for one in self.given() if (one.layer, one.feature) == (layer, number))
+        return Feature(row=self.features.iloc[self._index(layer, number)], labels=given, **rest)
+
+    def gene(self, symbol: str) -> pd.DataFrame:
+        """The features that read a gene or write it, the strongest readers first.
+
+        Columns: those of `features`, `reads` (share of the feature's mass that is on the gene) and `pushes`
+        (weight on the gene's first token where that is among the feature's tokens; other genes may begin
+        with it too). Raises ScxError for a gene that no sentence of this atlas holds.
+        """
+        wanted = symbol.upper()
+        slots = self._slots
+        own = slots.filter(pc.equal(slots["gene"].cast(pa.string()), wanted))
+        if not len(own):
+            raise ScxError(
+                f"{wanted} stands in no sentence of this atlas.", "Check the symbol, or take more cells."
+            )
+        first = own.filter(pc.equal(own["piece"], 0))["token"].to_numpy()
+        readers = self._readers(wanted, ["layer", "feature", "share"])
+        row_R = self._index(*(readers[name].to_numpy().astype(int) for name in ("layer", "feature")))
+        reads = pd.Series(readers["share"].to_numpy(), row_R, name="reads")
+        token_P, row_P, weight_P = self._pushing
+        here_P = np.isin(token_P, first)
+        pushes = pd.Series(weight_P[here_P], row_P[here_P], name="pushes").groupby(level=0).max()
+        both = pd.concat([reads, pushes], axis=1).sort_index()
+        found = self.feature_table.take(both.index.to_numpy()).to_pandas()
+        found = found.assign(reads=both["reads"].to_numpy(), pushes=both["pushes"].to_numpy())
+        return found.sort_values(["reads", "pushes"], ascending=False, kind="stable", ignore_index=True)
+
+    def labels(self) -> dict[str, str]:
+        """Label by name ("L2·513"): the latest that a person gave, else the automatic one. Dead and
+        polysemantic features have none of the automatic ones."""
+        table = self.features
+        spoken = table[~table["verdict"].isin(["dead", "rare", "polysemantic"])]
+        found = {
+            f"L{layer}·{feature}": str(label)
+            for layer, feature, label in zip(spoken["layer"], spoken["feature"], spoken["label"], strict=True)
+        }
+        return found | {f"L{one.layer}·{one.feature}": one.label for one in current(self.given())}
+
+    def given(self) -> list[Given]:
+        """All labels that people gave, the oldest first."""
+        return [] if self.folder is None else Given.read(self.folder / LABELS_FILE)
+
+    def give_label(self, layer: int, number: int, label: str, author: str) -> Given:
+        """Keep a person's label, with the time. An empty label brings the automatic one back. Raises
+        ScxError for an atlas that is not saved, an unknown feature, or a label without an author."""
+        self._check(layer, number)
+        if self.folder is None:
+            raise ScxError("This atlas is not saved, so it cannot keep labels.", "Save it first.")
+        return add_label(self.folder / LABELS_FILE, layer, number, label, author)
+
+    @cached_property
+    def _slots(self) -> pa.Table:
+        return self._read("slots")
+
+    @cached_property
+    def _pushing(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Token, row of `features` and weight of every token that a feature pushes up."""
+        columns = ["layer", "feature", "token", "weight"]
+        found = self._read("writes", (pc.field("token") >= 0) & (pc.field("weight") > 0), columns)
+        layer_P, feature_P, token_P, weight_P = (found[name].to_numpy() for name in columns)
+        return token_P, self._index(layer_P.astype(int), feature_P), weight_P
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        slots = self._slots
+        return dict(zip(slots["token"].to_pylist(), slots["text"].to_pylist(), strict=True))
+
+    def _index(self, layer: Any, number: Any) -> Any:
+        return layer * int(self.meta["n_units"]) + number
+
+    def _check(self, layer: int, number: int) -> None:
+        layers, units = int(self.meta["n_layers"]), int(self.meta["n_units"])
+        if not (0 <= layer < layers and 0 <= number < units):
+            raise ScxError(
+                f"This atlas has no feature {number} in layer {layer}.",
+                f"Layers run from 0 to {layers - 1}, features from 0 to {units - 1}.",
+            )
+
+    def _readers(self, gene: str, columns: list[str]) -> pa.Table:
+        if self.folder is None:
+            return self._read("readers", pc.field("gene") == gene, columns)
+        return rows_where(self.folder / "readers.parquet", "gene", gene, columns)
+
+    def _read(
+        self, name: str, where: pc.Expression | None = None, columns: list[str] | None = None
+    ) -> pa.Table:
+        if self.folder is None:
+            table = self.tables.get(name, NOTHING) if name in ADDED else self.tables[name]
+            table = table if where is None else table.filter(where)
+            return table.select(columns) if columns else table
+        path = self.folder / f"{name}.parquet"
+        if name in ADDED and not path.is_file():
+            return NOTHING
+        try:
+            if where is None:  # without the detour by a data set, which costs more than a small table
+                with pq.ParquetFile(path) as file:
+                    return file.read(columns)
+            return pq.read_table(path, columns=columns, filters=where)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(path, error) from error
+
+
+def _write(table: pa.Table, name: str, path: Path) -> None:
+    if name == "features":  # opened first: fast rather than small
+        texts = [one.name for one in table.schema if pa.types.is_dictionary(one.type)]
+        pq.write_table(table, path, compression="none", use_dictionary=texts, row_group_size=WHOLE)
+    else:
+        pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
+    """Tables as they are stored: 32-bit numbers, text by dictionary; `readers` is `genes` by gene, so that
+    one gene's rows lie together."""
+    stored = narrowed(tables)
+    # By name, so that the names that a group of rows runs from and to say whether a gene can be in it.
+    genes = tables["genes"].astype({"gene": str})
+    by_gene = genes.sort_values(["gene", "layer", "feature"], kind="stable")
+    stored["sets"] = pa.schema(SET_COLUMNS.items()).empty_table()
+    for name in ADDED:  # of those that are held beside there are none
+        stored.setdefault(name, NOTHING)
+    stored["readers"] = _narrow(pa.Table.from_pandas(by_gene, preserve_index=False))
+    return stored
+
+
+def narrowed(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
+    """Tables in Arrow's columns, of 32 bits and with texts by dictionary."""
+    return {
+        name: _narrow(pa.Table.from_pandas(table, preserve_index=False)) for name, table in tables.items()
+    }
+
+
+def _narrow(table: pa.Table) -> pa.Table:
+    fields = []
+    for one in table.schema:
+        kind = one.type
+        if pa.types.is_float64(kind) and one.name not in EXACT:
+            kind = pa.float32()
+        elif pa.types.is_int64(kind):
+            kind = pa.int32()
+        elif one.name in PLAIN:
+            kind = pa.string()
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+            kind = pa.dictionary(pa.int32(), pa.string())
+        fields.append(pa.field(one.name, kind))
+    columns = [_as_type(table[one.name], one.type) for one in fields]
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(kind):
+        return column.cast(pa.string()).combine_chunks().dictionary_encode().cast(kind)
+    return column.cast(kind, safe=False)

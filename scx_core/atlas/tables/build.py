@@ -1,0 +1,308 @@
+"""The tables of an atlas from what the pass left behind (columns: see the room's opening words).
+
+Legend: F units, S slots, K bins, W tokens of context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scx_core.atlas.collect.one_pass import Passed
+from scx_core.atlas.collect.sums import N_HISTOGRAM, histogram_edge
+from scx_core.atlas.collect.tally import LayerTally
+from scx_core.atlas.collect.token_slots import DATA, REAL, Layout, bin_ends
+from scx_core.atlas.collect.units import UnitSource
+from scx_core.atlas.config import AtlasConfig
+from scx_core.atlas.judge.figures_of_units import Lexicon, evidence, half_of, lexicon
+from scx_core.atlas.judge.protocol import PROMPT, Thresholds, choose_thresholds, verdict_shares, verdicts
+from scx_core.atlas.judge.wording import automatic_label
+from scx_core.atlas.tables.listed import examples_table, histogram_table, slots_table, writes_table
+from scx_core.atlas.tables.long import largest_rows, named, of_mass, of_rates
+from scx_core.language import Language
+
+CHOOSING, REPORTING = 0, 1  # the halves
+BLOCK = 1024  # units whose slots are dense at a time
+FEW = 10  # families and pieces kept of a feature
+NAMED_GENES = 5
+TESTED_GENES = 10  # of a baseline's unit: gene sets are tested on so many
+QUANTILES = {"q50": 0.5, "q90": 0.9, "q99": 0.99}
+
+
+class Judged(NamedTuple):
+    """Figures of all layers with verdicts, by data (`places.DATA`) of the reporting half; the verdicts of
+    the choosing half on the real data; the thresholds."""
+
+    reported: dict[str, pd.DataFrame]
+    other_half: pd.DataFrame
+    limits: Thresholds
+
+
+def judge(
+    passed: Passed,
+    name: str,
+    words: Lexicon,
+    limits: Thresholds | None = None,
+    context: pd.DataFrame | None = None,
+) -> Judged:
+    """Apply the protocol to one source. Without `limits` they are chosen on this source's nulls. `context`
+    has what was found by exchanging genes (`context.py`), a row a unit."""
+
+    def figures(half: int, data: int) -> pd.DataFrame:
+        return figures_of(passed, name, words, half, data)
+
+    chosen = limits or choose_thresholds({data: figures(CHOOSING, data) for data in (1, 2)})
+    reported = {}
+    for number, data in enumerate(DATA):
+        table = figures(REPORTING, number)
+        if number == REAL:
+            table = with_context(table, context)
+        reported[data] = table.join(verdicts(table, chosen))
+    other = with_context(figures(CHOOSING, REAL), context)
+    return Judged(reported, other.join(verdicts(other, chosen)), chosen)
+
+
+def with_context(table: pd.DataFrame, context: pd.DataFrame | None) -> pd.DataFrame:
+    """Figures with those that came of exchanging genes, where that was done."""
+    return table if context is None else table.join(context)
+
+
+def figures_of(
+    passed: Passed, name: str, words: Lexicon, half: int = REPORTING, data: int = REAL
+) -> pd.DataFrame:
+    """`evidence` of all layers of one source, with the layer."""
+    parts = []
+    for layer, one in enumerate(passed.tallies[name]):
+        for units in _blocks(one):
+            part = evidence(half_of(passed, one, half, data, units), words)
+            part.insert(0, "layer", layer)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+def baseline_rows(
+    passed: Passed, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
+    table = figures_of(passed, name, words)
+    table.insert(1, "feature", table.groupby("layer").cumcount())
+    table = with_context(table, context)
+    table = table.join(verdicts(table, limits))
+    table["genes"] = [
+        names
+        for tally in passed.tallies[name]
+        for units in _blocks(tally)
+        for names in _strongest_genes(passed, tally, words, units)
+    ]
+    return table
+
+
+def _strongest_genes(passed: Passed, tally: LayerTally, words: Lexicon, units: slice) -> list[str]:
+    """Of all cells, as the features' are."""
+    choosing, reporting = (half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING))
+    slots_SF = choosing.slots_SF + reporting.slots_SF
+    genes_GF = words.gene_GS @ slots_SF[words.slots]
+    order_GF = np.argsort(-genes_GF, axis=0, kind="stable")[:TESTED_GENES]
+    names = np.array(words.genes, dtype=object)
+    return [" ".join(names[order_G[genes_GF[order_G, unit] > 0]]) for unit, order_G in enumerate(order_GF.T)]
+
+
+def _blocks(tally: LayerTally) -> Iterator[slice]:
+    """Units in parts whose slots fit into memory."""
+    n_units = tally.bins.total_KF.shape[1]
+    for start in range(0, n_units, BLOCK):
+        yield slice(start, min(start + BLOCK, n_units))
+
+
+def make_tables(
+    lm: Language,
+    units: UnitSource,
+    passed: Passed,
+    name: str,
+    judged: Judged,
+    cells: Sequence[str],
+    cfg: AtlasConfig,
+) -> dict[str, pd.DataFrame]:
+    """All tables of one source. `cells` are the names of the table's cells, by row."""
+    words = lexicon(passed.slots.table())
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for layer, tally in enumerate(passed.tallies[name]):
+        for table, rows in _layer(lm, units, passed, tally, layer, words, cells, cfg).items():
+            rows.insert(0, "layer", layer)
+            parts.setdefault(table, []).append(rows)
+    tables = {table: pd.concat(rows, ignore_index=True) for table, rows in parts.items()}
+    tables["features"] = _features(tables, judged, words, passed)
+    tables["shares"] = pd.concat(
+        [verdict_shares(judged.reported), verdict_shares({"other half": judged.other_half})],
+        ignore_index=True,
+    )
+    tables["slots"] = slots_table(lm, passed)
+    return tables
+
+
+def _layer(
+    lm: Language,
+    units: UnitSource,
+    passed: Passed,
+    tally: LayerTally,
+    layer: int,
+    words: Lexicon,
+    cells: Sequence[str],
+    cfg: AtlasConfig,
+) -> dict[str, pd.DataFrame]:
+    """The tables of one layer, from all cells; `plain` are the columns of features that need no verdict."""
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for units_here in _blocks(tally):
+        for table, rows in _sums(lm, passed, tally, words, units_here, cfg).items():
+            rows["feature"] += units_here.start
+            parts.setdefault(table, []).append(rows)
+    tables = {table: _joined(rows) for table, rows in parts.items()}
+    tables["plain"] = _plain(tally, passed)
+    tables["histogram"] = histogram_table(tally)
+    tables["writes"] = writes_table(lm, units, layer, passed.plan.types, cfg.pushed)
+    return tables | {"examples": examples_table(passed, tally, cells)}
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _sums(
+    lm: Language, passed: Passed, tally: LayerTally, words: Lexicon, units: slice, cfg: AtlasConfig
+) -> dict[str, pd.DataFrame]:
+    """The long tables of some units, which are numbered from 0."""
+    halves = [half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING)]
+    slots_SF = halves[0].slots_SF + halves[1].slots_SF
+    bins = {key: halves[0].bins[key] + halves[1].bins[key] for key in halves[0].bins}
+    counts = {key: halves[0].counts[key] + halves[1].counts[key] for key in halves[0].counts}
+    total_F = bins["class"].sum(0)
+    genes_GF = words.gene_GS @ slots_SF[words.slots]
+    families_MF = words.family_MG @ genes_GF
+
+    def by_mass(mass_KF: np.ndarray, name: str, names: Sequence[str], keep: int) -> pd.DataFrame:
+        return named(largest_rows(mass_KF, of_mass(mass_KF, total_F), keep), name, names)
+
+    def by_rate(key: str, name: str, names: Sequence[str]) -> pd.DataFrame:
+        mass_KF = bins[key][: len(names)]
+        shares_KF = of_rates(mass_KF, counts[key][: len(names)])
+        return named(largest_rows(mass_KF, shares_KF, len(names)), name, names)
+
+    return {
+        "genes": by_mass(genes_GF, "gene", words.genes, cfg.genes),
+        "families": by_mass(families_MF, "family", words.families, FEW),
+        "pieces": _pieces(lm, passed, slots_SF, total_F),
+        "types": by_rate("type", "cell_type", passed.plan.types),
+        "donors": by_rate("donor", "donor", passed.plan.donors),
+        "ranks": _ranks(bins["rank"][:-1], counts["rank"][:-1]),
+    }
+
+
+def _plain(tally: LayerTally, passed: Passed) -> pd.DataFrame:
+    """Counts and the distribution of activations, of all cells."""
+    layout = passed.layout
+    where = [row for start in (0, layout.n_bins) for row in _rows_of(layout, "class", start)]
+    total_F = tally.bins.total_KF[where].sum(0).cpu().numpy()
+    n_tokens = int(passed.counts.bins[where].sum())
+    tokens_F = tally.firing.tokens_2F.sum(0).cpu().numpy()
+    columns = {
+        "feature": np.arange(len(total_F)),
+        "tokens": tokens_F,
+        "cells": tally.firing.cells_2F.sum(0).cpu().numpy(),
+        "frequency": tokens_F / max(n_tokens, 1),
+        "mass": total_F,
+        "mean": total_F / np.maximum(tokens_F, 1),
+        "maximum": tally.top.held("value")[:, 0],
+    }
+    counts_KF = tally.firing.histogram_KF.cpu().numpy()
+    cumulative_KF = counts_KF.cumsum(0)
+    middles = np.array([histogram_edge(k + 0.5) for k in range(N_HISTOGRAM)])
+    for name, share in QUANTILES.items():
+        reached_F = (cumulative_KF < share * cumulative_KF[-1]).sum(0)
+        columns[name] = np.where(cumulative_KF[-1] > 0, middles[np.minimum(reached_F, N_HISTOGRAM - 1)], 0.0)
+    return pd.DataFrame(columns)
+
+
+def _rows_of(layout: Layout, name: str, start: int) -> range:
+    part = layout.starts()[name]
+    return range(start + part.start, start + part.stop)
+
+
+def _pieces(lm: Language, passed: Passed, slots_SF: np.ndarray, total_F: np.ndarray) -> pd.DataFrame:
+    """Token ids of every class of token, with their text and the number of genes that they stand in."""
+    slots = passed.slots.table()
+    number_S, tokens = pd.factorize(slots["token"], sort=True)
+    mass_PF = np.zeros((len(tokens), slots_SF.shape[1]))
+    np.add.at(mass_PF, number_S, slots_SF)
+    rows = largest_rows(mass_PF, of_mass(mass_PF, total_F), FEW)
+    in_genes = slots[slots["gene"] != ""].groupby("token")["gene"].nunique()
+    token = tokens[rows["number"].to_numpy(dtype=int)]
+    texts = {int(one): lm.text(int(one)) for one in tokens}
+    return rows.assign(
+        token=token,
+        text=pd.Categorical([texts[int(one)] for one in token]),
+        genes=in_genes.reindex(token).fillna(0).to_numpy(dtype=int),
+    )[["feature", "token", "text", "mass", "share", "genes"]]
+
+
+def _ranks(mass_KF: np.ndarray, count_K: np.ndarray) -> pd.DataFrame:
+    rows = largest_rows(mass_KF, of_rates(mass_KF, count_K), len(mass_KF))
+    ends = np.array([bin_ends(number) for number in range(len(mass_KF))])
+    number = rows["number"].to_numpy(dtype=int)
+    rows = rows.assign(rank_bin=number, first=ends[number, 0], last=ends[number, 1])
+    rows = rows.sort_values(["feature", "rank_bin"], kind="stable")
+    return rows[["feature", "rank_bin", "first", "last", "mass", "share"]]
+
+
+def _features(
+    tables: dict[str, pd.DataFrame], judged: Judged, words: Lexicon, passed: Passed
+) -> pd.DataFrame:
+    """One row a feature; takes `plain` out of the tables."""
+    plain = tables.pop("plain")
+    held = judged.reported[DATA[REAL]].drop(columns=["layer", "frequency", "fired"])
+    table = pd.concat([plain, held], axis=1)
+    table["stable"] = (table["verdict"] == judged.other_half["verdict"]).to_numpy()
+    names: Mapping[str, tuple[str, Sequence[str]]] = {
+        "top_gene": ("top_gene_number", words.genes),
+        "family": ("family_number", words.families),
+        "cell_type": ("type_number", passed.plan.types),
+        "donor": ("donor_number", passed.plan.donors),
+    }
+    for name, (number, known) in names.items():
+        table[name] = pd.Categorical.from_codes(
+            np.where(table["mass"] > 0, table.pop(number), -1), list(known)
+        )
+    table = table.rename(columns={"rank_number": "rank_bin"})
+    ends = [bin_ends(max(number, 0)) for number in table["rank_bin"]]
+    table["ranks"] = pd.Categorical([str(a) if a == b else f"{a}–{b}" for a, b in ends])
+    table["gene_set"], table["set_share"] = pd.Categorical([""] * len(table)), 0.0
+    key = ["layer", "feature"]
+    leading = tables["genes"].groupby(key, sort=False).head(NAMED_GENES)
+    joined = leading["gene"].astype(str).groupby([leading[k] for k in key]).agg(" ".join)
+    pieces = tables["pieces"].groupby(key, sort=False).head(3)
+    texts = pieces["text"].astype(str).groupby([pieces[k] for k in key]).agg(list)
+    around = tables["pieces"][tables["pieces"]["genes"].astype(int) == 0].groupby(key, sort=False).head(3)
+    around = around["text"].astype(str).groupby([around[k] for k in key]).agg(list)
+    named_share = pieces.groupby(key, sort=False)["share"].sum()
+    first = tables["pieces"].groupby(key, sort=False)[["text", "share"]].first()
+    first = first.rename(columns={"text": "piece", "share": "piece_share"})
+    pushed_most = _strongest(tables["writes"])
+    table = table.join(joined.rename("genes"), on=key).join(texts.rename("pieces"), on=key)
+    table = table.join(around.rename("around"), on=key)
+    table = table.join(named_share.rename("pieces_share"), on=key)
+    table = table.join(first, on=key).join(pushed_most, on=key)
+    table["genes"] = table["genes"].fillna("")
+    table["pieces"] = [one if isinstance(one, list) else [] for one in table["pieces"]]
+    of_prompt = table["verdict"].astype(str) == PROMPT
+    outside = [one if isinstance(one, list) else [] for one in table["around"]]
+    table["pieces"] = np.where(of_prompt, pd.Series(outside, table.index), table["pieces"])
+    table["label"] = [automatic_label(row) for row in table.itertuples()]
+    return table.drop(columns=["pieces", "pieces_share", "around"]).astype({"verdict": "category"})
+
+
+def _strongest(writes: pd.DataFrame) -> pd.DataFrame:
+    """The token and the answer that each feature pushes most."""
+    first = writes.groupby(["layer", "feature", "kind"], sort=False, observed=True)["text"].first().unstack()
+    return first.rename(columns={"token": "writes", "answer": "answer_pushed"})

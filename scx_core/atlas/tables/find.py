@@ -1,0 +1,166 @@
+"""Search, filter and sort the features of an atlas; fast enough to answer while one types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scx_core.atlas.tables.atlas import Atlas
+from scx_core.atlas.tables.manual_labels import Given, current
+from scx_core.runs import option
+from scx_core.runs.config import check
+
+# Where a searched text is looked for.
+TEXTS = ("family", "cell_type", "gene_set", "piece", "writes")  # and in `Atlas.search_text`
+
+
+@dataclass(frozen=True)
+class FindConfig:
+    """Which features, and in what order."""
+
+    text: str = option(
+        "", "Text in the label, the strongest genes, family, cell type, gene set or tokens; or L2·513, or 513"
+    )
+    verdict: Literal[
+        "all", "context", "family", "gene", "gene set", "cell type", "position", "token", "spelling",
+        "prompt", "polysemantic", "rare", "dead",
+    ] = option("all", "Only features with this verdict")  # fmt: skip
+    layer: int | None = option(None, "Only this layer", minimum=0)
+    cell_type: str = option("", "Only features whose strongest cell type is this")
+    stable: bool = option(False, "Only features that get the same verdict on both halves of the cells")
+    sort: Literal[
+        "layer", "score", "mass", "frequency", "maximum", "top5", "type_share", "token_share", "context_share"
+    ] = option("score", "Sorted by this figure, the largest first; layer: by layer and number")
+    limit: int = option(50, "Rows at most; 0: all", minimum=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class Found(NamedTuple):
+    """Some of the features that were asked for, and how many there are of them."""
+
+    rows: pd.DataFrame
+    total: int
+
+
+_NAME = re.compile(r"(?:L?(\d+)\s*[·:.,/ ]\s*)?(\d+)", re.IGNORECASE)
+
+
+def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
+    """The features that `cfg` asks for: rows of `Atlas.features`, people's labels in place of the automatic
+    ones. Equal ones stay in order of layer, number."""
+    return find_part(atlas, cfg, 0, cfg.limit).rows
+
+
+def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> Found:
+    """`count` of them from the place `start` on (0: all) instead of `cfg.limit`, and how many match."""
+    table, given = atlas.feature_table, current(atlas.given())
+    where = _where(atlas, cfg, given)
+    places = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
+    ordered = places
+    if cfg.sort != "layer":
+        ordered = _largest_first(places, table[cfg.sort].to_numpy(), start + count if count else len(places))
+    wanted = ordered[start : start + count] if count else ordered[start:]
+    return Found(_relabelled(table.take(wanted).to_pandas(), given), len(places))
+
+
+def _largest_first(places: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """The `n` places with the largest values, the largest first; equal ones stay in order. Sorts no more of
+    them than it must."""
+    held = np.nan_to_num(values[places], nan=-np.inf)
+    if n < len(held):
+        least = np.partition(held, len(held) - n)[len(held) - n]
+        places, held = places[held >= least], held[held >= least]
+    return places[np.argsort(-held, kind="stable")][:n]
+
+
+def labels_of(atlas: Atlas, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Labels of a few features by layer and number, people's before the automatic ones. Numbers that the
+    atlas does not hold are left out."""
+    own = {(one.layer, one.feature): one.label for one in current(atlas.given())}
+    n_layers, n_units = int(atlas.meta["n_layers"]), int(atlas.meta["n_units"])
+    column = atlas.feature_table["label"]
+    return {
+        (layer, number): own.get((layer, number)) or str(column[layer * n_units + number].as_py())
+        for layer, number in features
+        if 0 <= layer < n_layers and 0 <= number < n_units
+    }
+
+
+def named(text: str) -> tuple[int | None, int] | None:
+    """Layer and number that a text such as "L2·513", "2:513" or "513" (any layer) means, if it is one."""
+    found = _NAME.fullmatch(text.strip())
+    if found is None or len(text) > 20:
+        return None
+    return (None if found[1] is None else int(found[1])), int(found[2])
+
+
+def _relabelled(rows: pd.DataFrame, given: Sequence[Given]) -> pd.DataFrame:
+    own = {(one.layer, one.feature): one.label for one in given}
+    if not own or rows.empty:
+        return rows
+    labels = [
+        own.get((layer, feature), label)
+        for layer, feature, label in zip(rows["layer"], rows["feature"], rows["label"], strict=True)
+    ]
+    return rows.assign(label=labels)
+
+
+def _where(atlas: Atlas, cfg: FindConfig, given: Sequence[Given]) -> pa.ChunkedArray | None:
+    """Which rows; None for all."""
+    table, tests = atlas.feature_table, []
+    if cfg.text:
+        tests.append(_said(atlas, cfg.text, given))
+    for name, wanted in (("verdict", cfg.verdict), ("cell_type", cfg.cell_type)):
+        if wanted and wanted != "all":
+            tests.append(pc.fill_null(pc.equal(table[name].cast(pa.string()), wanted), False))
+    if cfg.layer is not None:
+        tests.append(pc.equal(table["layer"], cfg.layer))
+    if cfg.stable:
+        tests.append(table["stable"])
+    return _joined(tests, pc.and_) if tests else None
+
+
+def _said(atlas: Atlas, text: str, given: Sequence[Given]) -> pa.ChunkedArray:
+    """Which rows a text means: by number, else where it stands in what is known of the feature."""
+    table = atlas.feature_table
+    number = named(text)
+    if number is not None:
+        layer, feature = number
+        here = pc.equal(table["feature"], feature)
+        return here if layer is None else pc.and_(here, pc.equal(table["layer"], layer))
+    found = [pc.fill_null(_holds(table[name], text), False) for name in TEXTS]
+    found.append(pc.match_substring(atlas.search_text, text.lower()))
+    people = [_key(one.layer, one.feature) for one in given if text.lower() in one.label.lower()]
+    if people:
+        keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
+        found.append(pa.chunked_array([np.isin(keys, people)]))
+    return _joined(found, pc.or_)
+
+
+def _key(layer: Any, feature: Any) -> Any:
+    return layer * 2**32 + feature
+
+
+def _joined(parts: list[pa.ChunkedArray], join: pc.Function) -> pa.ChunkedArray:
+    first, *rest = parts
+    for part in rest:
+        first = join(first, part)
+    return first
+
+
+def _holds(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:
+    """Whether each row holds the text, whatever the case; asked once for every different text."""
+    parts = [
+        pc.take(pc.match_substring(part.dictionary, text, ignore_case=True), part.indices)
+        for part in column.chunks
+    ]
+    return pa.chunked_array(parts, pa.bool_())

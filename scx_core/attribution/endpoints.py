@@ -1,0 +1,110 @@
+"""Both ends of edges, carried through residual stream and skip terms but through no attention head.
+
+A read vector goes down, a write vector goes up, each at its own position. Where they meet at an attention
+layer, one head can join them: this is what splitting an edge by head needs (heads.py).
+Legend: R targets (reads), S sources (writes), L layers, T positions, d residual width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from scx_core.attribution.local_replacement_model import FrozenPrompt, mlp_read, skip_back
+from scx_core.attribution.node_ids import Ref, place_of
+from scx_core.attribution.replacement_model import Replacement
+from scx_core.attribution.source_vectors import Rows
+
+Level = TypeVar("Level", int, torch.Tensor)
+
+
+class Reads(NamedTuple):
+    """Targets of edges. `read_Rd` acts on the stream in front of the norm, 1/σ included.
+
+    `level_R` is the block whose MLP reads (L for a target of logits); blocks below it lie on the way.
+    """
+
+    level_R: torch.Tensor
+    position_R: torch.Tensor
+    read_Rd: torch.Tensor
+
+
+class Writes(NamedTuple):
+    """Sources of edges. `level_S` is the first block that sees what they write: 0 for a token."""
+
+    level_S: torch.Tensor
+    position_S: torch.Tensor
+    write_Sd: torch.Tensor
+
+
+def reads_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: Rows) -> Reads:
+    """Read vectors of features (of their pre-activation) and of the trace's target: of its row number
+    `ref.row`, where it reads at several positions."""
+    rep, rows = frozen.replacement, []
+    at_R = target.position_R.tolist()
+    places = [
+        (target.layer, at_R[ref.row]) if ref.kind == "target" else (ref.layer, ref.position) for ref in refs
+    ]
+    for ref in refs:
+        if ref.kind == "target":
+            rows.append(target.read_Rd[ref.row])
+        else:
+            maps, layer = rep.layers[ref.layer], frozen.layers[ref.layer]
+            rows.append(maps.enc_Fd[ref.feature] * layer.mlp_scale_T[ref.position])
+    level, position = torch.tensor(places, device=target.read_Rd.device).unbind(1)
+    return Reads(level, position, torch.stack(rows))
+
+
+def writes_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> Writes:
+    """Write vectors of active features, errors and token embeddings."""
+    rows = []
+    for ref in refs:
+        if ref.kind == "embedding":
+            rows.append(frozen.embedding_Td[ref.position])
+        elif ref.kind == "error":
+            rows.append(frozen.layers[ref.layer].error_Td[ref.position])
+        else:
+            rows.append(_feature_write(frozen, ref))
+    device = frozen.embedding_Td.device
+    level = torch.tensor([ref.layer + 1 for ref in refs], device=device)  # a token has layer -1
+    return Writes(level, torch.tensor([ref.position for ref in refs], device=device), torch.stack(rows))
+
+
+def _feature_write(frozen: FrozenPrompt, ref: Ref) -> torch.Tensor:
+    layer = frozen.layers[ref.layer]
+    place_1 = torch.tensor([place_of(frozen, ref)], device=layer.value_N.device)
+    write_1d = frozen.replacement.layers[ref.layer].dec_Fd[[ref.feature]] * layer.value_N[place_1, None]
+    return mlp_read(layer, write_1d, layer.position_N[place_1])[0]
+
+
+def attention_top(rep: Replacement, level: Level) -> Level:
+    """Attention layers below this number may feed a read of block `level`: its own if it is sequential."""
+    return level if rep.parallel else level + 1 * (level < len(rep.layers))
+
+
+def reads_by_layer(frozen: FrozenPrompt, reads: Reads) -> list[torch.Tensor]:
+    """[R, d] per layer: what reads the output of that layer's attention. Only valid below `attention_top`."""
+    rep, n = frozen.replacement, len(frozen.layers)
+    carried_Rd, out = reads.read_Rd, [reads.read_Rd] * n
+    for k in range(n - 1, -1, -1):
+        skipped_Rd = carried_Rd
+        if rep.layers[k].skip_dd is not None:
+            through_Rd = skip_back(rep.layers[k], frozen.layers[k], carried_Rd, reads.position_R)
+            skipped_Rd = carried_Rd + through_Rd * (reads.level_R > k)[:, None]
+        out[k] = carried_Rd if rep.parallel else skipped_Rd
+        carried_Rd = skipped_Rd
+    return out
+
+
+def writes_by_layer(frozen: FrozenPrompt, writes: Writes) -> list[torch.Tensor]:
+    """[S, d] per layer: what stands in the stream into that block; the last entry is the final stream."""
+    carried_Sd, out, position_S = writes.write_Sd, [], writes.position_S
+    for k, (maps, layer) in enumerate(zip(frozen.replacement.layers, frozen.layers, strict=True)):
+        out.append(carried_Sd)
+        if maps.skip_dd is not None:
+            scaled_Sd = carried_Sd * layer.mlp_scale_T[position_S, None]
+            skip_Sd = mlp_read(layer, scaled_Sd @ maps.skip_dd.T, position_S)
+            carried_Sd = carried_Sd + skip_Sd * (writes.level_S <= k)[:, None]
+    return [*out, carried_Sd]

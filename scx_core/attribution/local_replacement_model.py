@@ -1,0 +1,253 @@
+"""The frozen replacement model, part 2: one prompt's attention patterns, 1/σ, active features, errors.
+
+After freezing, every pre-activation and every logit is an affine function of the sources (method §5).
+This file holds the one forward pass that reads the constants, and the transpose of attention.
+Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
+R rows (read vectors carried down together), B prompts of a batch, J last positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from scx_core.attribution.replacement_model import LayerMaps, Replacement
+
+MOST_PROMPTS = 8  # run together; more do not pay on a CPU
+PATTERN_NUMBERS = 64_000_000  # attention weights that one batch may hold
+
+
+class FrozenLayer(NamedTuple):
+    """One block at one prompt. Active features are sorted by position; a gate lets a pre-activation pass
+    unchanged or not at all, so `value_N` is both pre-activation and activation.
+
+    `attn_bias_Td` is what attention writes whatever the tokens are (see LayerMaps). The rows of a pattern
+    add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
+    `attn_out_scale_T`, `mlp_out_scale_T`: 1/σ of the norms behind the branches, for families that have them;
+    what the branch writes at a position is multiplied by it (the gains are folded into the maps).
+    `attn_bias_Td` and `error_Td` are what reaches the residual stream: gain and 1/σ are in them.
+    """
+
+    pattern_HTT: torch.Tensor
+    attn_bias_Td: torch.Tensor
+    attn_scale_T: torch.Tensor
+    mlp_scale_T: torch.Tensor
+    position_N: torch.Tensor
+    feature_N: torch.Tensor
+    value_N: torch.Tensor
+    error_Td: torch.Tensor
+    attn_out_scale_T: torch.Tensor | None = None
+    mlp_out_scale_T: torch.Tensor | None = None
+
+
+class FrozenPrompt(NamedTuple):
+    """Everything that a trace of one prompt needs. `final_scale_T` is the 1/σ of the last norm.
+
+    `logits_JV`: the logits at the last J positions, which a target may weigh. `logit_factor_JV`: softcap(x)/x
+    of each of them, frozen; None without a cap.
+    """
+
+    replacement: Replacement
+    ids: tuple[int, ...]
+    embedding_Td: torch.Tensor
+    layers: tuple[FrozenLayer, ...]
+    final_scale_T: torch.Tensor
+    logits_JV: torch.Tensor
+    logit_factor_JV: torch.Tensor | None = None
+
+    @property
+    def logits_V(self) -> torch.Tensor:
+        """The logits at the last position."""
+        return self.logits_JV[-1]
+
+    @property
+    def logit_factor_V(self) -> torch.Tensor | None:
+        """softcap(x)/x at the last position."""
+        return None if self.logit_factor_JV is None else self.logit_factor_JV[-1]
+
+    @property
+    def n_positions(self) -> int:
+        """T, the tokens of the prompt."""
+        return len(self.ids)
+
+
+class _Tape:
+    """Inputs of norms and MLPs of one forward pass, [B, T, d], and its logits in front of a soft cap."""
+
+    def __init__(self, n_layers: int) -> None:
+        self.attn_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.mlp_in: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.attn_out: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.x: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.y: list[torch.Tensor] = [torch.empty(0)] * n_layers
+        self.final_in = torch.empty(0)
+        self.uncapped_BEV = torch.empty(0)
+
+
+@contextmanager
+def _recording(rep: Replacement) -> Iterator[_Tape]:
+    lm, handles = rep.lm, []
+    tape = _Tape(lm.facts.n_layers)
+
+    def keep(store: list[torch.Tensor], layer: int):
+        return lambda _module, args: store.__setitem__(layer, args[0])
+
+    def keep_mlp(layer: int):
+        def hook(_module, args, output):
+            tape.x[layer], tape.y[layer] = args[0], output
+
+        return hook
+
+    for layer in range(lm.facts.n_layers):
+        handles.append(lm.part(layer, "attn_norm").register_forward_pre_hook(keep(tape.attn_in, layer)))
+        handles.append(lm.part(layer, "mlp_norm").register_forward_pre_hook(keep(tape.mlp_in, layer)))
+        handles.append(lm.part(layer, "mlp").register_forward_hook(keep_mlp(layer)))
+        if rep.layers[layer].attn_post_norm:
+            behind = lm.part(layer, "attn_post_norm")
+            handles.append(behind.register_forward_pre_hook(keep(tape.attn_out, layer)))
+    handles.append(
+        lm.final_norm.register_forward_pre_hook(lambda _m, args: setattr(tape, "final_in", args[0]))
+    )
+    handles.append(
+        lm.model.get_output_embeddings().register_forward_hook(
+            lambda _m, _args, output: setattr(tape, "uncapped_BEV", output)
+        )
+    )
+    try:
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, b: int, pattern_HTT: torch.Tensor) -> FrozenLayer:
+    """One block at prompt `b` of the batch, whose length is that of its patterns."""
+    T = pattern_HTT.shape[-1]
+    coder, x_Td, y_Td = maps.transcoder, tape.x[layer][b, :T], tape.y[layer][b, :T]
+    active = coder.active(x_Td)
+    attn_post, mlp_post = maps.attn_post_norm, maps.mlp_post_norm
+    frozen = FrozenLayer(
+        pattern_HTT,
+        pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
+        maps.attn_norm.scale(tape.attn_in[layer][b, :T]),
+        maps.mlp_norm.scale(tape.mlp_in[layer][b, :T]),
+        *active,
+        y_Td - coder.rebuild(x_Td, active),
+        attn_post.scale(tape.attn_out[layer][b, :T]) if attn_post else None,
+        mlp_post.scale(y_Td) if mlp_post else None,
+    )
+    error_Td = mlp_post.fold_behind(frozen.error_Td) if mlp_post else frozen.error_Td
+    # A scale is the same number on both sides: write vectors take it as read vectors do.
+    return frozen._replace(
+        attn_bias_Td=attn_read(frozen, frozen.attn_bias_Td), error_Td=mlp_read(frozen, error_Td)
+    )
+
+
+def _cap_factor(logits: torch.Tensor, uncapped: torch.Tensor) -> torch.Tensor:
+    """softcap(x)/x, which tends to 1 at x = 0."""
+    return torch.where(uncapped == 0, 1.0, logits / uncapped)
+
+
+def freeze(rep: Replacement, ids: Sequence[int], logits: int = 1) -> FrozenPrompt:
+    """Run the original model once on a prompt (no padding, no BOS) and freeze what depends on it.
+
+    `logits`: at how many of the last positions the logits are kept.
+    """
+    return _freeze_batch(rep, [ids], logits)[0]
+
+
+def freeze_many(
+    rep: Replacement, prompts: Sequence[Sequence[int]], logits: int = 1
+) -> Iterator[FrozenPrompt]:
+    """`freeze` of each prompt, run in batches that the patterns' memory bounds; in the order given."""
+    facts = rep.lm.facts
+    first = 0
+    while first < len(prompts):
+        length = max(len(ids) for ids in prompts[first : first + MOST_PROMPTS])
+        patterns = facts.n_layers * facts.n_heads * length**2
+        size = max(1, min(MOST_PROMPTS, PATTERN_NUMBERS // patterns))
+        yield from _freeze_batch(rep, prompts[first : first + size], logits)
+        first += size
+
+
+@torch.no_grad()
+def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: int) -> list[FrozenPrompt]:
+    """Shorter prompts are padded at the end, with any token: a causal model never looks there."""
+    lm, lengths = rep.lm, [len(ids) for ids in prompts]
+    rows = [[*ids, *[0] * (max(lengths) - len(ids))] for ids in prompts]
+    ids_BT = torch.tensor(rows, device=lm.device)
+    ends = sorted({end for length in lengths for end in range(max(0, length - logits), length)})
+    keep = torch.tensor(ends, device=lm.device)
+    with _recording(rep) as tape:
+        out = lm.model(input_ids=ids_BT, use_cache=False, output_attentions=True, logits_to_keep=keep)
+    found = []
+    for b, (ids, T) in enumerate(zip(prompts, lengths, strict=True)):
+        layers = tuple(
+            _freeze_layer(maps, tape, layer, b, out.attentions[layer][b, :, :T, :T].to(lm.dtype))
+            for layer, maps in enumerate(rep.layers)
+        )
+        at_J = [ends.index(end) for end in range(max(0, T - logits), T)]
+        logits_JV, uncapped_JV = out.logits[b, at_J], tape.uncapped_BEV[b, at_J]
+        factor_JV = None if lm.facts.logit_cap is None else _cap_factor(logits_JV, uncapped_JV)
+        scale_T = rep.final_norm.scale(tape.final_in[b, :T])
+        embedding_Td = tape.attn_in[0][b, :T]
+        found.append(FrozenPrompt(rep, tuple(ids), embedding_Td, layers, scale_T, logits_JV, factor_JV))
+    return found
+
+
+def _times(scale_T: torch.Tensor | None, G_Pd: torch.Tensor, position_R: torch.Tensor | None) -> torch.Tensor:
+    if scale_T is None:
+        return G_Pd
+    at = scale_T[: G_Pd.shape[-2]] if position_R is None else scale_T[position_R]
+    return G_Pd * at[:, None]
+
+
+def mlp_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
+    """Read vectors on the residual stream become read vectors on the MLP's output (behind the gain).
+
+    `G` is [..., P, d] for the first P positions, or [R, d] with the position of each row. The same tensor
+    comes back where no norm stands behind the MLP. `dec_Fd`, `dec_bias_d` and `skip_dd` take the result;
+    `error_Td` takes `G` itself.
+    """
+    return _times(frozen.mlp_out_scale_T, G, position_R)
+
+
+def attn_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
+    """`mlp_read` for attention: `O_Hkd` takes the result, `attn_bias_Td` takes `G` itself."""
+    return _times(frozen.attn_out_scale_T, G, position_R)
+
+
+def feature_writes(maps: LayerMaps, frozen: FrozenLayer) -> torch.Tensor:
+    """What every active feature adds to the residual stream at its position, z·W_dec, [N, d]."""
+    return mlp_read(frozen, maps.dec_Fd[frozen.feature_N] * frozen.value_N[:, None], frozen.position_N)
+
+
+def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) -> torch.Tensor:
+    """Transpose of frozen attention: read vectors on the residual stream that it writes to become read
+    vectors on the stream that it reads.
+
+    `G_RTd` may stop at a position P ≤ T; positions after P cannot be reached (causal mask).
+    """
+    n_positions = G_RTd.shape[1]
+    pattern_HTT = frozen.pattern_HTT[:, :n_positions, :n_positions]
+    heads, width, d = maps.O_Hkd.shape
+    flat_d_Hk = maps.O_Hkd.reshape(heads * width, d).T
+    value_RTHk = (attn_read(frozen, G_RTd) @ flat_d_Hk).unflatten(-1, (heads, width))
+    value_RHTk = pattern_HTT.transpose(1, 2) @ value_RTHk.transpose(1, 2)
+    back_RTd = value_RHTk.transpose(1, 2).flatten(2) @ maps.V_Hkd.reshape(heads * width, d)
+    return back_RTd * frozen.attn_scale_T[:n_positions, None]
+
+
+def skip_back(
+    maps: LayerMaps, frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Transpose of the transcoder's skip term (zero where there is none), on the stream the MLP reads.
+
+    `G` is on the residual stream, as in `mlp_read`.
+    """
+    if maps.skip_dd is None:
+        return torch.zeros_like(G)
+    return _times(frozen.mlp_scale_T, mlp_read(frozen, G, position_R) @ maps.skip_dd, position_R)

@@ -1,0 +1,112 @@
+"""The frozen replacement model, part 1: what does not depend on the prompt.
+
+Every linear map that an edge can pass through, with the norms' gains folded in and the biases gathered, so
+that the frozen model of a prompt (frozen.py) only adds attention patterns, 1/σ and the active features.
+Legend: L layers, H heads, k head width, d residual width, F features of a layer, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from scx_core.errors import ScxError
+from scx_core.language import Language
+from scx_core.language.weights import NormWeights, head_weights, norm_weights
+from scx_core.transcoders import Transcoder, TranscoderSet
+from scx_core.transcoders.check import check_set
+
+FORMS = {"sae": "a set of SAEs", "cross-layer": "a cross-layer set"}
+
+
+class LayerMaps(NamedTuple):
+    """One block. Read matrices act on the residual stream in front of the norm, times that prompt's 1/σ.
+
+    Where norms stand behind the branches, everything that a branch writes (O, dec, skip, their biases)
+    is behind that norm's gain already, and is still to be multiplied by that prompt's 1/σ of it.
+    Attention adds, regardless of the tokens, `out_bias_d` (b_O) and `value_bias_Hd` a head: the value biases
+    and the norm's shift carried through W_O, times what a row of the pattern adds up to.
+    """
+
+    V_Hkd: torch.Tensor
+    O_Hkd: torch.Tensor
+    value_bias_Hd: torch.Tensor
+    out_bias_d: torch.Tensor
+    enc_Fd: torch.Tensor
+    enc_bias_F: torch.Tensor
+    dec_Fd: torch.Tensor
+    dec_bias_d: torch.Tensor
+    skip_dd: torch.Tensor | None
+    attn_norm: NormWeights
+    mlp_norm: NormWeights
+    attn_post_norm: NormWeights | None
+    mlp_post_norm: NormWeights | None
+    transcoder: Transcoder
+
+
+class Replacement(NamedTuple):
+    """The model with every MLP replaced by its transcoder, ready to be frozen at a prompt."""
+
+    lm: Language
+    transcoders: TranscoderSet
+    layers: tuple[LayerMaps, ...]
+    final_norm: NormWeights
+
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP of a block read the same residual stream (method §1)."""
+        return self.lm.facts.residual == "parallel"
+
+
+def _norm(lm: Language, layer: int, name: str) -> NormWeights:
+    return norm_weights(lm.facts.family.norm, lm.part(layer, name))
+
+
+def _behind(norm: NormWeights | None, W_Nd: torch.Tensor) -> torch.Tensor:
+    return W_Nd if norm is None else norm.fold_behind(W_Nd)
+
+
+def _layer(lm: Language, layer: int, coder: Transcoder) -> LayerMaps:
+    heads, family = head_weights(lm, layer), lm.facts.family
+    attn_norm, mlp_norm = _norm(lm, layer, "attn_norm"), _norm(lm, layer, "mlp_norm")
+    attn_post = _norm(lm, layer, "attn_post_norm") if family.attn_post_norm else None
+    mlp_post = _norm(lm, layer, "mlp_post_norm") if family.mlp_post_norm else None
+    O_Hkd = _behind(attn_post, heads.W_O_Hkd)
+    value_bias_Hk = heads.W_V_Hkd @ attn_norm.shift_d + heads.b_V_Hk
+    skip_dd, dec_bias_d = coder.W_skip_dd, coder.b_dec_d
+    if skip_dd is not None:
+        dec_bias_d = dec_bias_d + skip_dd @ mlp_norm.shift_d
+        skip_dd = _behind(mlp_post, mlp_norm.fold(skip_dd).T).T
+    return LayerMaps(
+        V_Hkd=attn_norm.fold(heads.W_V_Hkd),
+        O_Hkd=O_Hkd,
+        value_bias_Hd=torch.einsum("hk,hkd->hd", value_bias_Hk, O_Hkd),
+        out_bias_d=_behind(attn_post, heads.b_O_d),
+        enc_Fd=mlp_norm.fold(coder.W_enc_Fd),
+        enc_bias_F=coder.b_enc_F + coder.W_enc_Fd @ mlp_norm.shift_d,
+        dec_Fd=_behind(mlp_post, coder.W_dec_Fd),
+        dec_bias_d=_behind(mlp_post, dec_bias_d),
+        skip_dd=skip_dd,
+        attn_norm=attn_norm,
+        mlp_norm=mlp_norm,
+        attn_post_norm=attn_post,
+        mlp_post_norm=mlp_post,
+        transcoder=coder,
+    )
+
+
+@torch.no_grad()
+def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
+    """Combine a model and its transcoders. Raises ScxError when their layers or widths do not match,
+    or the set is none of transcoders that each stand in for one MLP."""
+    if transcoders.form != "transcoder":
+        raise ScxError(
+            f"{transcoders.name} is {FORMS[transcoders.form]}: circuits are traced through transcoders.",
+            "Choose a set of transcoders that read their own layer's MLP input.",
+        )
+    check_set(lm, transcoders)
+    facts = lm.facts
+    moved = transcoders.to(lm.device, lm.dtype)
+    layers = tuple(_layer(lm, layer, coder) for layer, coder in enumerate(moved.layers))
+    return Replacement(lm, moved, layers, norm_weights(facts.family.norm, lm.final_norm))

@@ -1,0 +1,204 @@
+"""What a feature is connected to in any cell: products of weights, with no prompt (method §7).
+
+A feature reads with its encoder row, through the norm's gain and, where the norm centres, centred. Directly
+it reads earlier features (W_dec · W_enc) and tokens (de-embedding); through head (m, h) it reads them with
+W_enc · O_h · V_h. It writes to output tokens with W_dec · W_U. Left out is all that depends on a cell: the
+1/σ of every norm, attention weights, activations; and paths through skip terms, which have a 1/σ between.
+Weights are made in blocks, of which only the largest are kept: never features × features.
+Legend: J heads that may feed the feature, M rows of a block, F features of a layer, V tokens, d width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from scx_core.attribution.endpoints import attention_top
+from scx_core.attribution.replacement_model import Replacement
+from scx_core.errors import ScxError
+
+BLOCK = 4096  # rows of a block: times J weights at once
+
+
+class Heads(NamedTuple):
+    """The heads that may feed a feature, and what it reads through each of them: [J], [J], [J, d]."""
+
+    layer_J: torch.Tensor
+    head_J: torch.Tensor
+    read_Jd: torch.Tensor
+
+
+class Top(NamedTuple):
+    """The largest weights in absolute value, largest first: `weight_N`, with row and column of each.
+
+    A column is a head of `Heads`; rows are what the function says. Without heads, `column_N` is 0.
+    """
+
+    weight_N: torch.Tensor
+    row_N: torch.Tensor
+    column_N: torch.Tensor
+
+
+class Inputs(NamedTuple):
+    """The largest connections into a feature: directly, and through one head."""
+
+    direct: Top
+    by_head: Top
+
+
+def check_feature(rep: Replacement, layer: int, feature: int) -> None:
+    """Raise ScxError when the set has no such feature."""
+    if not 0 <= layer < len(rep.layers):
+        raise ScxError(f"There is no layer {layer}.", f"Layers run from 0 to {len(rep.layers) - 1}.")
+    n_features = len(rep.layers[layer].enc_Fd)
+    if not 0 <= feature < n_features:
+        raise ScxError(f"Layer {layer} has no feature {feature}.", f"They run from 0 to {n_features - 1}.")
+
+
+def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
+    """What the feature reads through every head that the block form lets feed it (method §1)."""
+    read_d = rep.layers[layer].enc_Fd[feature]
+    reads = [read_d.new_zeros(0, len(read_d))]
+    for maps in rep.layers[: attention_top(rep, layer)]:
+        asked_Hk = torch.einsum("d,hkd->hk", read_d, maps.O_Hkd)
+        reads.append(torch.einsum("hk,hkd->hd", asked_Hk, maps.V_Hkd))
+    number_J = torch.arange(sum(map(len, reads)), device=read_d.device)
+    n_heads = rep.lm.facts.n_heads
+    return Heads(number_J // n_heads, number_J % n_heads, torch.cat(reads))
+
+
+def largest(blocks: Iterator[tuple[int, torch.Tensor]], n: int) -> Top:
+    """The `n` largest entries in absolute value over blocks of rows, each with the number of its first row.
+
+    Ties go to the earlier row. Entries that are 0 are left out. Raises StopIteration without blocks.
+    """
+    first, weight_MJ = next(blocks)
+    best = _largest(first, weight_MJ, n)
+    for first, weight_MJ in blocks:
+        other = _largest(first, weight_MJ, n)
+        together = Top(*(torch.cat(pair) for pair in zip(best, other, strict=True)))
+        order = torch.argsort(together.weight_N.abs(), descending=True, stable=True)[:n]
+        best = Top(*(column[order] for column in together))
+    return best
+
+
+def _largest(first: int, weight_MJ: torch.Tensor, n: int) -> Top:
+    flat_N = weight_MJ.flatten()
+    index_N = flat_N.abs().topk(min(n, len(flat_N))).indices
+    index_N = index_N[flat_N[index_N] != 0]
+    width = max(1, weight_MJ.shape[1])
+    return Top(flat_N[index_N], first + index_N // width, index_N % width)
+
+
+@torch.no_grad()
+def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs:
+    """The largest connections from features of earlier layers. A row is layer · F + feature.
+
+    Raises ScxError when the set has no such feature.
+    """
+    check_feature(rep, layer, feature)
+    heads, read_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
+
+    def direct() -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, read_d.new_zeros(0, 1)
+        for first, _, dec_Md in _decoders(rep, layer):
+            yield first, (dec_Md @ read_d)[:, None]
+
+    def by_head() -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, read_d.new_zeros(0, len(heads.layer_J))
+        for first, k, dec_Md in _decoders(rep, attention_top(rep, layer)):
+            # A head sees the features of the blocks in front of its own.
+            yield first, (dec_Md @ heads.read_Jd.T) * (heads.layer_J > k)
+
+    return Inputs(largest(direct(), n), largest(by_head(), n))
+
+
+def heads_from(rep: Replacement, layer: int, feature: int) -> Heads:
+    """What every head of a later block writes of the feature: `read_Jd` is here a write vector."""
+    write_d = rep.layers[layer].dec_Fd[feature]
+    writes = [write_d.new_zeros(0, len(write_d))]
+    for maps in rep.layers[layer + 1 :]:
+        value_Hk = torch.einsum("hkd,d->hk", maps.V_Hkd, write_d)
+        writes.append(torch.einsum("hk,hkd->hd", value_Hk, maps.O_Hkd))
+    number_J = torch.arange(sum(map(len, writes)), device=write_d.device)
+    n_heads = rep.lm.facts.n_heads
+    return Heads(layer + 1 + number_J // n_heads, number_J % n_heads, torch.cat(writes))
+
+
+@torch.no_grad()
+def feature_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs:
+    """The largest connections to features of later layers. A row is layer · F + feature.
+
+    Raises ScxError when the set has no such feature.
+    """
+    check_feature(rep, layer, feature)
+    heads, write_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
+    n_features = rep.transcoders.n_features
+
+    def encoders() -> Iterator[tuple[int, int, torch.Tensor]]:
+        for k, maps in enumerate(rep.layers[layer + 1 :], layer + 1):
+            for start in range(0, n_features, BLOCK):
+                yield k * n_features + start, k, maps.enc_Fd[start : start + BLOCK]
+
+    def direct() -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, write_d.new_zeros(0, 1)
+        for first, _, enc_Md in encoders():
+            yield first, (enc_Md @ write_d)[:, None]
+
+    def by_head() -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, write_d.new_zeros(0, len(heads.layer_J))
+        for first, k, enc_Md in encoders():
+            # The MLP of block k sees heads only up to its own attention, or below it (method §1).
+            yield first, (enc_Md @ heads.read_Jd.T) * (heads.layer_J < attention_top(rep, k))
+
+    return Inputs(largest(direct(), n), largest(by_head(), n))
+
+
+def _decoders(rep: Replacement, below: int) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Decoder rows of the layers below in blocks: number of the first row, layer, rows."""
+    n_features = rep.transcoders.n_features
+    for k, maps in enumerate(rep.layers[:below]):
+        for start in range(0, n_features, BLOCK):
+            yield k * n_features + start, k, maps.dec_Fd[start : start + BLOCK]
+
+
+@torch.no_grad()
+def token_inputs(rep: Replacement, layer: int, feature: int, tokens: Sequence[int], n: int) -> Inputs:
+    """The largest connections from some tokens' embeddings. A row indexes `tokens`.
+
+    Embeddings are as they enter block 0, without a position's where a family adds one. Raises ScxError when
+    the set has no such feature.
+    """
+    check_feature(rep, layer, feature)
+    heads, read_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
+
+    def through(read_Jd: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, read_d.new_zeros(0, len(read_Jd))
+        for start in range(0, len(tokens), BLOCK):
+            yield start, _embedded(rep, tokens[start : start + BLOCK]) @ read_Jd.T
+
+    return Inputs(largest(through(read_d[None]), n), largest(through(heads.read_Jd), n))
+
+
+def _embedded(rep: Replacement, tokens: Sequence[int]) -> torch.Tensor:
+    """Embeddings of some tokens; the module knows whether its family scales them."""
+    lm = rep.lm
+    return lm.model.get_input_embeddings()(torch.tensor(list(tokens), device=lm.device)).to(lm.dtype)
+
+
+@torch.no_grad()
+def token_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Top:
+    """The tokens whose logit the feature moves most, directly, through the last norm's gain.
+
+    Weights are less their mean over the vocabulary, which moves no probability. A row is a token. Raises
+    ScxError when the set has no such feature.
+    """
+    check_feature(rep, layer, feature)
+    write_d, W_U_Vd = rep.layers[layer].dec_Fd[feature], rep.lm.unembedding
+    parts = [
+        rep.final_norm.fold(W_U_Vd[start : start + BLOCK]) @ write_d for start in range(0, len(W_U_Vd), BLOCK)
+    ]
+    weight_V = torch.cat(parts)
+    return _largest(0, (weight_V - weight_V.mean())[:, None], n)

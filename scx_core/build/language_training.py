@@ -1,0 +1,178 @@
+"""Run the recipe in a run folder: checkpoints, a stop on request, and a resume that changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+from scx_core.build.recipe import (
+    Batch,
+    RecipeConfig,
+    learning_rate,
+    make_optimizer,
+    new_model,
+    train_tokenizer,
+    training_batch,
+    weighted_loss,
+)
+from scx_core.errors import ScxError
+from scx_core.language.denormals import flushed_subnormals
+from scx_core.language.loading import SETTINGS_FILE, Language, load_language
+from scx_core.runs.config import to_dict
+from scx_core.runs.files import write_json
+from scx_core.runs.folder import RunFolder
+from scx_core.runs.progress import Progress, silent
+from scx_core.sentences import SentenceConfig, encode, gene_sentences, make_prompt
+
+# Answers and their longest prefixes: room behind the prompt in the model's context.
+ANSWER_ROOM = 48
+# Cells that the tokenizer and the context's length are fitted on.
+SOME = 2000
+CHECKPOINT_EVERY = 50
+
+
+def _texts(table, rows: np.ndarray, sentences: SentenceConfig, seed: int) -> Iterator[str]:
+    """Training texts for the tokenizer, each cell three times with other ties."""
+    prompt = make_prompt(sentences.prompt)
+    before, after = prompt.parts(num_genes=sentences.n_genes, organism=table.organism)
+    for shift in range(3):
+        cells = gene_sentences(table, rows, sentences.n_genes, seed + shift)
+        for row, genes in zip(rows, cells, strict=True):
+            yield f"{before}{' '.join(genes)}{after}{prompt.lead or ''}{table.labels[row]}."
+
+
+def _context(table, rows: np.ndarray, tokenizer, sentences: SentenceConfig) -> int:
+    """A context that holds the longest of the cells, in steps of 64 tokens, with room for answers."""
+    prompt = make_prompt(sentences.prompt)
+    cells = gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed)
+    longest = max(
+        len(encode(tokenizer, prompt, genes, organism=table.organism, num_genes=sentences.n_genes).ids)
+        for genes in cells
+    )
+    return 64 * int(np.ceil((1.2 * longest + ANSWER_ROOM) / 64))
+
+
+def _checkpoint(run: RunFolder, step: int, model, optimizer) -> None:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    tensors["rng"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["cuda_rng"] = torch.cuda.get_rng_state()
+    run.save_checkpoint(step, tensors, {}, keep=2)
+
+
+def _restore(run: RunFolder, model, optimizer) -> int:
+    """Steps that are done; the model, the optimizer and the RNG are put back to that point."""
+    saved = run.latest_checkpoint()
+    run.truncate_metrics(saved.step if saved else 0)
+    if saved is None:
+        return 0
+    found = {k.removeprefix("model."): v for k, v in saved.tensors.items() if k.startswith("model.")}
+    model.load_state_dict(found)
+    full = optimizer.state_dict()
+    full["state"] = {}
+    for name, value in saved.tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            full["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(full)
+    torch.set_rng_state(saved.tensors["rng"])
+    if "cuda_rng" in saved.tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved.tensors["cuda_rng"])
+    return saved.step
+
+
+def _save(
+    folder: Path, model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any]
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    write_json(folder / SETTINGS_FILE, settings)
+
+
+def _loop(
+    run: RunFolder,
+    model: GPTNeoXForCausalLM,
+    batch_of: Callable[[int], Batch],
+    recipe: RecipeConfig,
+    progress: Progress,
+    stopped: Callable[[], bool],
+) -> bool:
+    """The steps from the latest checkpoint on. False when it was asked to stop before the last."""
+    optimizer = make_optimizer(model, recipe)
+    half = torch.autocast(model.device.type, torch.bfloat16)
+    for step in range(_restore(run, model, optimizer), recipe.steps):
+        batch = batch_of(step)
+        with half:
+            logits_BTV = model(batch.ids_BT).logits
+        loss, answer_loss = weighted_loss(logits_BTV, batch)
+        if not torch.isfinite(loss):
+            raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        done = step + 1
+        run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
+        progress(done, recipe.steps, "training the model")
+        stop = stopped()
+        if stop or done % CHECKPOINT_EVERY == 0 or done == recipe.steps:
+            _checkpoint(run, done, model, optimizer)
+        if stop and done < recipe.steps:
+            return False
+    return True
+
+
+def train_model(
+    run: RunFolder,
+    table,
+    rows: np.ndarray,
+    folder: Path,
+    recipe: RecipeConfig,
+    sentences: SentenceConfig,
+    *,
+    name: str,
+    settings: dict[str, Any] | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Language | None:
+    """Train a model on `rows` of the table, write it to `folder` in Hugging Face format, and load it.
+
+    `settings` is added to what `scx.json` says (labels, sentences, recipe). Metrics per step go to the
+    run. Returns None when `stopped` turned true; the run then goes on later from that step.
+    Raises ScxError when the loss is not finite.
+    """
+    some = rows[:: max(1, len(rows) // SOME)]
+    tokenizer = train_tokenizer(
+        _texts(table, some, sentences, recipe.seed), recipe.vocabulary_for(table.n_genes)
+    )
+    model = new_model(recipe, len(tokenizer), _context(table, some, tokenizer, sentences)).train()
+    model.to(torch.device(device))
+    prompt = make_prompt(sentences.prompt)
+
+    def batch_of(step: int) -> Batch:
+        batch = training_batch(table, rows, tokenizer, prompt, sentences, recipe, step)
+        return Batch(*(part.to(device) for part in batch))
+
+    with flushed_subnormals():
+        if not _loop(run, model, batch_of, recipe, progress, stopped):
+            return None
+    about = {
+        "name": name,
+        "labels": sorted(set(table.labels[rows].tolist())),
+        "sentences": to_dict(sentences),
+        "lead": prompt.lead,
+        "recipe": to_dict(recipe),
+    }
+    _save(folder, model, tokenizer, about | (settings or {}))
+    return load_language(folder, device=device)

@@ -1,0 +1,133 @@
+"""Which organism the cells are from: a column, a fact in the file, or the way the genes are written."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from scx_core.cells.choices import Finding, did_you_mean
+from scx_core.errors import ScxError
+
+from .columns import as_labels, plain
+from .name_rules import ensembl_of, family_share, some
+from .species import HUMAN, KNOWN, MOUSE, RAT, known_species, species_of_id
+
+_COLUMNS = ("organism", "species", "organism_label", "organism_ontology_term_label", "feature_reference",
+            "organism_ontology_term_id")  # fmt: skip
+_TITLE = re.compile(r"[A-Z][a-z]+[a-z0-9]*(?:[-.]\w+)?")
+
+
+def find_organism(
+    obs: pd.DataFrame,
+    ids: pd.Series | pd.Index,
+    var: pd.DataFrame,
+    symbols: pd.Series,
+    hints: dict[str, str],
+    wanted: str | None,
+    where: str,
+) -> Finding:
+    """The organism's scientific name as `choice`, from a choice, a column, a fact in the file, or the genes.
+
+    `symbols` are the gene names before they were put in upper case, `ids` other names of the same genes.
+    Words that name no known species are told and not used: they would stand in every prompt.
+    """
+    if wanted is not None:
+        return _chosen(obs, var, wanted, where)
+    ignored = []
+    for table_name, table in (("obs", obs), ("var", var)):
+        for column in table.columns:
+            if plain(column) in _COLUMNS:
+                found, unknown = _from_column(table[column], f"{table_name} column '{column}'")
+                if found:
+                    return found
+                ignored += unknown
+    for key, words in hints.items():
+        if name := known_species(words):
+            return Finding("organism", name, f"{key}: {words}", _others(name))
+        ignored.append(f"{key} says '{words[:60]}'")
+    found = _from_genes(ids, symbols)
+    if not ignored:
+        return found
+    evidence = (
+        f"{found.evidence}; {ignored[0]}, which is no organism or assembly that is known, so it is not used"
+    )
+    return found._replace(evidence=evidence, level="note" if found.level == "ok" else found.level)
+
+
+def _others(name: str) -> tuple[str, ...]:
+    return tuple(other for other in (HUMAN, MOUSE) if other != name)
+
+
+def _chosen(obs: pd.DataFrame, var: pd.DataFrame, wanted: str, where: str) -> Finding:
+    for table_name, table in (("obs", obs), ("var", var)):
+        if wanted in table.columns:
+            found, unknown = _from_column(table[wanted], f"chosen: {table_name} column '{wanted}'")
+            if found:
+                return found
+            problem = f"{unknown[0]}, which is no organism that is known" if unknown else "it is empty"
+            raise ScxError(
+                f"{where}: the organism column '{wanted}' cannot be used: {problem}.",
+                "Type the organism's name instead.",
+            )
+    if name := known_species(wanted):
+        return Finding("organism", name, "chosen by name", _others(name))
+    known = [*KNOWN, *map(str, obs.columns), *map(str, var.columns)]
+    raise ScxError(
+        f"{where} has no organism column '{wanted}', and no organism of this name is known.",
+        did_you_mean(wanted, known),
+    )
+
+
+def _from_column(column: pd.Series, where: str) -> tuple[Finding | None, list[str]]:
+    """The finding of a column, or None; and what the column says that names no species."""
+    values, counts = np.unique(as_labels(column).astype(str), return_counts=True)
+    values, counts = values[values != ""], counts[values != ""]
+    if not len(values):
+        return None, []
+    named = {value: known_species(value) for value in values.tolist()}
+    unknown = [f"{where} says '{value[:60]}'" for value, name in named.items() if not name]
+    species = set(named.values()) - {""}
+    if not species:
+        return None, unknown
+    of = dict.fromkeys(sorted(species, key=lambda name: (name != HUMAN, name)), 0)
+    for value, name in named.items():
+        if name:
+            of[name] += int(counts[values == value].sum())
+    most = max(of, key=lambda name: of[name])
+    tied = sum(count == of[most] for count in of.values()) > 1
+    if len(species) == 1 and not unknown:
+        return Finding("organism", most, f"{where} says {values[0]}", _others(most)), []
+    listed = ", ".join(f"{value} ({count:,})" for value, count in zip(values, counts, strict=True))
+    evidence = f"{where} names several: {listed}. "
+    evidence += (
+        f"As many are of each, so choose; until then {most} is assumed"
+        if tied
+        else (f"The most frequent, {most}, goes into every prompt")
+    )
+    return Finding("organism", most, evidence, _others(most), "warning"), unknown
+
+
+def _from_genes(ids: pd.Series | pd.Index, symbols: pd.Series) -> Finding:
+    found = pd.Series([ensembl_of(name) for name in some(ids)], dtype=object).str.extract(
+        r"^(ENS[A-Z]*G|FBGN|WBGENE)\d", expand=False
+    )
+    begins = found.dropna()
+    if len(begins) > 0.5 * len(found) and (name := species_of_id(begins.mode()[0])):
+        level = "ok" if name == HUMAN else "note"
+        return Finding("organism", name, f"Ensembl ids begin with {begins.mode()[0]}", _others(name), level)
+    named = [name for name in some(symbols) if re.search("[A-Za-z]{2}", name)]
+    title = float(np.mean([bool(_TITLE.fullmatch(name)) for name in named])) if named else 0.0
+    if title > 0.5:
+        evidence = f"{title:.0%} of the symbols are written like mouse genes ('{named[0]}'); they are put in "
+        evidence += "upper case, which makes most of them the names of their human counterparts, but not all"
+        return Finding("organism", MOUSE, evidence, (HUMAN, RAT), "note")
+    if family_share(symbols) >= 0.05:
+        return Finding(
+            "organism", HUMAN, "no column says so; the symbols are written like human genes", (MOUSE,)
+        )
+    evidence = (
+        "nothing in the file says which organism this is: choose it. Until then Homo sapiens is assumed"
+    )
+    return Finding("organism", HUMAN, evidence, (MOUSE,), "warning")

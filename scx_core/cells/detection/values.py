@@ -1,0 +1,270 @@
+"""What the numbers of a matrix are: counts, normalised, logged, scaled, or averages of many cells.
+
+The kind decides how genes of one name are merged and what a user is told; the order of genes within a
+cell, which is all that a cell sentence needs, is the same for counts and their logarithm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from scx_core.cells.matrix import RowMatrix
+from scx_core.errors import ScxError
+
+# Up to this many stored values a matrix is read through once; a larger one is sampled.
+READ_ALL = 20_000_000
+BLOCK_VALUES = 2_000_000
+SAMPLED_BLOCKS = 16
+SHAPE_ROWS = 400
+# log1p of a normalised count stays below this in every common base (log2 of a million is 20).
+LOG_CEILING = 25.0
+# More molecules than this in one droplet is not credible: the "unit" is then rounding, not a count.
+DEEPEST = 5e6
+KINDS = (
+    "counts",
+    "non-integer counts",
+    "log-normalised",
+    "normalised",
+    "averages",
+    "scaled",
+    "empty",
+    "broken",
+)
+USABLE = KINDS[:5]
+
+
+# Layers that hold some of the molecules only: of velocyto, STARsolo, kallisto, alevin, metabolic labelling.
+_PART = re.compile(
+    r"(?:un)?spliced|ambig(?:uous)?|nascent|mature|pre_?mrna|intron(?:ic|s)?|exon(?:ic|s)?|spanning|antisense"
+    r"|(?:new|old|labell?ed|unlabell?ed|total_new)(?:_rna)?|multi_?mapp\w*|M[us]|velocity|variance\w*"
+)
+# A layer in which a cell has fewer genes than this share of what it has in X is a part of it.
+WHOLE = 0.8
+
+
+class Values(NamedTuple):
+    """A matrix's kind with the evidence in plain words. `problem`: why it cannot be used, else "".
+
+    `detected`: median number of genes above 0 a cell; `binary`: every value is 0 or 1, so nothing is ranked.
+    """
+
+    kind: str
+    evidence: str
+    problem: str = ""
+    remedy: str = ""
+    warning: str = ""
+    detected: float = 0.0
+    binary: bool = False
+
+
+class Shape(NamedTuple):
+    """Statistics of some rows that tell kinds apart.
+
+    `whole` share of non-zero values that are integers, `whole_rows` share of rows all of integers,
+    `sum` median row sum, `sum_cv` its relative spread, `detected` median share of genes above 0,
+    `unit` median share of values that are whole multiples of their row's smallest value.
+    """
+
+    whole: float
+    whole_rows: float
+    sum: float
+    sum_cv: float
+    detected: float
+    unit: float
+
+
+def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> Values:
+    """Kind of a matrix, from all rows or, above `READ_ALL` values, from blocks spread over it.
+
+    `rows_per_type`: median number of rows that share a label, when labels are known; averages have few.
+    """
+    low, high, broken, seen, fractions = np.inf, -np.inf, 0, 0, 0
+    kept: list[sp.csr_matrix] = []
+    blocks = list(_blocks(matrix))
+    for indices in blocks:
+        block = matrix.rows(indices)
+        finite = np.isfinite(block.data)
+        broken += int((~finite).sum())
+        seen += len(indices)
+        if finite.any():
+            low = min(low, float(block.data[finite].min()))
+            high = max(high, float(block.data[finite].max()))
+            fractions += int((block.data[finite] != np.rint(block.data[finite])).sum())
+        filled = np.flatnonzero(np.diff(block.indptr))
+        kept.append(block[filled[:: max(1, len(filled) * len(blocks) // SHAPE_ROWS)]])
+    scope = "all" if seen == matrix.shape[0] else f"{seen:,} sampled"
+    if broken:
+        return Values(
+            "broken",
+            f"values that are NaN or infinite: {broken:,} ({scope} rows)",
+            f"it holds values that are NaN or infinite: {broken:,}",
+            "Replace them with 0 or remove these cells or genes",
+        )
+    if not np.isfinite(high) or high == low == 0:
+        return Values(
+            "empty",
+            f"no value above 0 ({scope} rows)",
+            "it holds no value other than 0",
+            "Check that the right matrix was saved",
+        )
+    if low < 0:
+        return Values(
+            "scaled",
+            f"values from {low:.3g} to {high:.3g} ({scope} rows): negative, so scaled or residuals",
+            f"it holds negative values (smallest {low:.3g}), as after scaling, so it cannot rank genes",
+            "Keep the counts or log-normalised values in raw or a layer",
+        )
+    x = sp.vstack(kept, format="csr")
+    x.eliminate_zeros()
+    detected = float(np.median(np.diff(x.indptr)))
+    found = _positive(x, high, fractions, scope, rows_per_type)
+    return found._replace(detected=detected, binary=fractions == 0 and high <= 1)
+
+
+def _blocks(matrix: RowMatrix) -> Iterator[np.ndarray]:
+    """Row numbers to read: everything in blocks, or blocks spread over a big matrix."""
+    n = matrix.shape[0]
+    if matrix.scans and matrix.n_stored > READ_ALL:
+        yield np.unique(np.linspace(0, n - 1, SHAPE_ROWS).astype(int))
+        return
+    size = max(1, int(BLOCK_VALUES / max(matrix.n_stored / max(n, 1), 1)))
+    starts = np.arange(0, n, size)
+    if matrix.n_stored > READ_ALL and len(starts) > SAMPLED_BLOCKS:
+        size = max(1, size // 4)
+        starts = np.unique(np.linspace(0, n - size, SAMPLED_BLOCKS).astype(int))
+    for start in starts.tolist():
+        yield np.arange(start, min(start + size, n))
+
+
+def _positive(
+    x: sp.csr_matrix, high: float, fractions: int, scope: str, rows_per_type: float | None
+) -> Values:
+    """The kind of a matrix without negatives. `fractions`: how many of its values are not whole."""
+    shape = shape_of(x)
+    top = f"largest value {high:,.0f}" if high >= 1000 else f"largest value {high:.4g}"
+    top += f", {scope} rows"
+    if fractions == 0:
+        warning = "" if high > 1 else "Every value is 0 or 1, so the genes of a cell cannot be ranked."
+        return Values(
+            "counts", f"whole numbers only ({top}; median sum {shape.sum:,.0f} a cell)", warning=warning
+        )
+    base = log_base(x) if high <= LOG_CEILING else ""
+    if not base and is_average(shape, high, rows_per_type):
+        few = (
+            f"; rows of one type: {rows_per_type:.0f} (median)"
+            if rows_per_type and rows_per_type <= 2
+            else ""
+        )
+        sums = f"every row sums to {shape.sum:,.0f}" if shape.sum_cv < 1e-3 else "sums differ"
+        return Values(
+            "averages",
+            f"{sums}, {shape.whole:.2%} of the values are whole, they are no multiples of one unit "
+            f"either, and a row has {shape.detected:.0%} of all genes{few}",
+            warning="These rows are profiles, not cells: averages of many cells. Results describe them, "
+            "not single cells, and statistics over cells do not apply.",
+        )
+    if base:
+        return Values("log-normalised", f"{base} ({top})")
+    if shape.unit > 0.95 or shape.sum_cv < 1e-3:
+        how = (
+            "whole multiples of one unit a cell"
+            if shape.unit > 0.95
+            else f"every cell sums to {shape.sum:,.0f}"
+        )
+        return Values("normalised", f"not whole, but {how}, and not logged ({top})")
+    if high <= LOG_CEILING:
+        return Values(
+            "log-normalised",
+            f"not whole and small, as after log1p ({top}); the base could not be confirmed",
+            warning="Taken for log-normalised values because none is above "
+            f"{LOG_CEILING:.0f}; check it if they are something else.",
+        )
+    return Values(
+        "non-integer counts",
+        f"{shape.whole:.0%} of the values are whole, {shape.whole_rows:.0%} of the cells all "
+        f"whole ({top}): counts corrected or estimated in part",
+        warning="Partly non-integer: corrected counts, or studies of different kinds in one file.",
+    )
+
+
+def shape_of(x: sp.csr_matrix) -> Shape:
+    """Statistics of the rows of a CSR without negatives; empty rows are left out."""
+    rows = [row[row > 0].astype(np.float64) for row in np.split(x.data, x.indptr[1:-1])]
+    rows = [row for row in rows if len(row)]
+    whole = [np.mean(row == np.round(row)) for row in rows]
+    sums = np.array([row.sum() for row in rows])
+    return Shape(
+        whole=float(np.average(whole, weights=[len(row) for row in rows])),
+        whole_rows=float(np.mean(np.array(whole) == 1)),
+        sum=float(np.median(sums)),
+        sum_cv=float(sums.std() / sums.mean()) if len(sums) > 1 else 1.0,
+        detected=float(np.median([len(row) for row in rows]) / x.shape[1]),
+        unit=float(np.median([unit_share(row) for row in rows])),
+    )
+
+
+def unit_share(row: np.ndarray) -> float:
+    """Share of values that are whole multiples of the row's smallest, as scaled counts are; 0 when the
+    implied number of molecules is beyond any cell, or hardly a value repeats the smallest."""
+    smallest = row.min()
+    multiple = row / smallest
+    if multiple.sum() > DEEPEST or np.mean(multiple < 1.01) < 0.02:
+        return 0.0
+    return float(np.mean(np.abs(multiple - np.round(multiple)) <= 0.01 + 0.002 * multiple))
+
+
+def log_base(x: sp.csr_matrix) -> str:
+    """Evidence that x is log1p of normalised counts, in base e, 2 or 10; "" when it does not show."""
+    for base, name in ((np.e, "e"), (2.0, "2"), (10.0, "10")):
+        with np.errstate(over="ignore"):
+            linear = np.power(base, x.data.astype(np.float64)) - 1
+        if not np.isfinite(linear).all():
+            continue
+        shape = shape_of(sp.csr_matrix((linear, x.indices, x.indptr), shape=x.shape))
+        if shape.sum_cv < 0.02 and len(x.indptr) > 3 and shape.sum > 50:
+            return f"undoing log1p (base {name}) makes every cell sum to about {shape.sum:,.0f}"
+        if shape.unit > 0.9 and shape_of(x).unit < 0.9:
+            return f"undoing log1p (base {name}) gives whole multiples of one unit a cell"
+    return ""
+
+
+def is_average(shape: Shape, high: float, rows_per_type: float | None) -> bool:
+    """Averages have fractions that are no counts, most genes above 0, and equal sums or few rows a type."""
+    if shape.whole > 0.5 or shape.unit > 0.95 or shape.detected < 0.5:
+        return False
+    few = rows_per_type is not None and rows_per_type <= 2
+    return few or (shape.sum_cv < 1e-3 and high > LOG_CEILING)
+
+
+def pick_values(found: dict[str, Values], n_genes: dict[str, int]) -> str:
+    """The matrix to use among usable ones: nearly as many genes as the largest, a whole one before parts of
+    it, one that ranks genes before 0 and 1, then the best kind."""
+    usable = [name for name, values in found.items() if values.kind in USABLE]
+    if not usable:
+        told = "; ".join(f"{name}: {values.problem}" for name, values in found.items())
+        remedy = next(iter(values.remedy for values in found.values()), "")
+        raise ScxError(f"No matrix can be used. {told}.", f"{remedy}.")
+    most = max(n_genes[name] for name in usable)
+    wide = [name for name in usable if n_genes[name] >= 0.8 * most]
+    parts = parts_of(found, wide)
+    order = list(found)
+
+    def preference(name: str) -> tuple[bool, bool, int, int]:
+        return name in parts, found[name].binary, USABLE.index(found[name].kind), order.index(name)
+
+    return min(wide, key=preference)
+
+
+def parts_of(found: dict[str, Values], names: Sequence[str]) -> set[str]:
+    """Which of some matrices hold a part of the molecules only: by their name (spliced, nascent, …), or since
+    a cell has far fewer genes in them than in X (else raw, else the fullest of the others)."""
+    named = {name for name in names if _PART.fullmatch(name.removeprefix("layers/").lower())}
+    whole = [name for name in names if name not in named and found[name].kind in USABLE] or list(names)
+    first = [name for name in ("X", "raw") if name in whole]
+    reference = max(found[name].detected for name in (first or whole))
+    return named | {name for name in names if found[name].detected < WHOLE * reference}

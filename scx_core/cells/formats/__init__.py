@@ -1,0 +1,1 @@
+"""Where cells come from: AnnData, zarr, 10x, label tables, uploads; each read with care."""

@@ -1,0 +1,305 @@
+"""The three things that people ask of this room: a tracer, one cell's circuit, a cell type's circuit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scx_core.attribution.local_replacement_model import FrozenPrompt
+from scx_core.attribution.parallel import trace_many
+from scx_core.attribution.replacement_model import Replacement, replacement
+from scx_core.attribution.target import (
+    TargetPlan,
+    finished_target,
+    frozen_for,
+    plan_feature,
+    plan_target,
+    target_row,
+)
+from scx_core.attribution.total_effects import total_effects
+from scx_core.cells import CellTable
+from scx_core.circuits.circuit import Circuit, GeneEffect
+from scx_core.circuits.config import ConsensusConfig, TraceConfig
+from scx_core.circuits.consensus import combine
+from scx_core.circuits.feature_names import NameBook, with_names
+from scx_core.circuits.marker_counts import with_marker_counts
+from scx_core.circuits.merged_positions import Merged
+from scx_core.circuits.trace import finish, graph_of, merged_graph, span_effects, trace_graph
+from scx_core.errors import ScxError
+from scx_core.language import (
+    Language,
+    answer_form,
+    answer_labels,
+    answers_of,
+    encode_cells,
+    predicted,
+    score_answers,
+    with_answers,
+)
+from scx_core.runs.config import to_dict
+from scx_core.runs.progress import Progress, silent
+from scx_core.runs.provenance import provenance
+from scx_core.sentences import EncodedCell, ties_of
+from scx_core.transcoders import TranscoderSet
+
+TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
+
+
+@dataclass
+class Tracer:
+    """A model, its transcoders and a cell table, put together once and asked many times.
+
+    `labels` are the candidate answers (the model's own, else the types of the table); `lead` is what the
+    checkpoint expects before an answer, asked once and kept. `names`: what an atlas calls the features;
+    without it a circuit names them by itself (names.py).
+    """
+
+    lm: Language
+    transcoders: TranscoderSet
+    table: CellTable
+    rep: Replacement
+    labels: list[str]
+    names: NameBook | None = None
+    _scores: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def lead(self) -> str:
+        """The text between the prompt and an answer."""
+        return answer_form(self.lm, self.table).lead
+
+    def encode(self, rows: Sequence[int] | np.ndarray) -> list[EncodedCell]:
+        """Prompts of these rows, as this model wants them, within its context."""
+        return encode_cells(self.lm, self.table, rows)
+
+    def predict(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """The label that the original model finds likeliest for each row."""
+        return predicted(self.scores(self.encode(rows)).sum(-1), self.labels)
+
+    def scores(self, cells: Sequence[EncodedCell]) -> np.ndarray:
+        """Log-probability of each token of each label's answer in each cell, [B, K, W] (nats), 0 behind an
+        answer's end; kept, so that a cell is asked once."""
+        new = {cell.ids: cell for cell in cells if cell.ids not in self._scores}
+        if new:
+            answers = list(answers_of(self.lm, self.labels, self.lead).values())
+            self._scores.update(zip(new, score_answers(self.lm, list(new), answers), strict=True))
+        return np.stack([self._scores[cell.ids] for cell in cells])
+
+    def plan(
+        self,
+        label: str,
+        against: Sequence[str] | None = None,
+        kind: str = "auto",
+        token: int | str | None = None,
+    ) -> TargetPlan:
+        """The target of a label; see `plan_target`."""
+        return plan_target(
+            self.lm, self.labels, label, lead=self.lead, against=against, kind=kind, token=token
+        )
+
+    def asked(
+        self, cells: Sequence[EncodedCell], plan: TargetPlan, answer: str | None = None
+    ) -> list[tuple[TargetPlan, bool | None]]:
+        """The plan in each cell, and whether the model gives the cell this answer (default: the plan's): the
+        whole answer, the likeliest of all labels, as `predict` and `validate` count. None without an answer.
+        """
+        answer = answer or plan.answer
+        if answer not in self.labels:
+            return [(plan, None)] * len(cells)
+        score_BKW = self.scores(cells)
+        said = predicted(score_BKW.sum(-1), self.labels)
+        rivals = [self.labels.index(name) for name in plan.against]
+        return [
+            (plan.in_cell(score_KW[rivals]), name == answer)
+            for score_KW, name in zip(score_BKW, said, strict=True)
+        ]
+
+    def gene_effects(
+        self, row: int, label: str, against: Sequence[str] | None = None, kind: str = "auto"
+    ) -> list[GeneEffect]:
+        """The genes of one cell in the order of its sentence: one forward and one backward pass, no edges."""
+        self._check_row(row)
+        cell, plan = self.encode([row])[0], self.plan(label, against, kind)
+        frozen = frozen_for(self.rep, cell, plan)
+        target, read_bias, _ = target_row(frozen, plan)
+        return span_effects(total_effects(frozen, target, read_bias).token_T, cell.spans)
+
+    def cell(
+        self,
+        row: int,
+        *,
+        label: str | None = None,
+        against: Sequence[str] | None = None,
+        cfg: TraceConfig = TRACE,
+    ) -> Circuit:
+        """The circuit of one cell. Without a label, the one that the model gives this cell.
+
+        Raises ScxError when the row or the label does not exist.
+        """
+        self._check_row(row)
+        cell = self.encode([row])[0]
+        answer = label if label is not None else self.predict([row])[0]
+        (plan, called), *_ = self.asked([cell], self.plan(answer, against, cfg.target, cfg.token), answer)
+        graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice, called)
+        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        return self._with_markers(with_names(found, self.names), answer)
+
+    def feature(
+        self, row: int, layer: int, feature: int, position: int | None = None, cfg: TraceConfig = TRACE
+    ) -> Circuit:
+        """The circuit of a transcoder feature's pre-activation in one cell, at the last token where it is
+        active unless a position is given.
+
+        Raises ScxError when the row or the feature does not exist, or it is not active there.
+        """
+        self._check_row(row)
+        cell, plan = self.encode([row])[0], plan_feature(self.rep, layer, feature, position)
+        graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice)
+        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        return with_names(found, self.names)
+
+    def _cell(self, row: int) -> dict[str, str | int]:
+        return {
+            "row": int(row),
+            "cell_id": str(self.table.cell_ids[row]),
+            "cell_label": str(self.table.labels[row]),
+        }
+
+    def answer_for(self, label: str) -> str:
+        """The model's answer for a type of the table: as the mapping of labels says, its own name included.
+
+        Data sets name the same cells differently ("NK" and "CD56+ NK"). Raises ScxError for a type without an
+        answer, saying what the model calls most of its cells: no other type's circuit is drawn unasked.
+        """
+        answer_of = self.table.answer_of or {}
+        if mapped := answer_of.get(label, ""):
+            return mapped
+        if label in self.labels and label not in answer_of:
+            return label
+        called, share = self.commonest_answer(label)
+        raise ScxError(
+            f"The model {self.lm.name} has no answer for the type {label!r}; it calls {share} of its cells "
+            f"{called}.",
+            "Name the answer to explain (--answer), or map types to the model's answers (--answers FILE).",
+        )
+
+    def commonest_answer(self, label: str, cells: int = 12) -> tuple[str, str]:
+        """What the model calls most of some cells of a type, and of how many it says so ("7 of 12")."""
+        said = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
+        most = max(sorted(set(said)), key=said.count)
+        return most, f"{said.count(most)} of {len(said)}"
+
+    def draw(self, label: str, cfg: ConsensusConfig) -> np.ndarray:
+        """The rows that a consensus of a type uses: drawn without replacement with the seed."""
+        rows = np.flatnonzero(self.table.labels == label)
+        if not len(rows):
+            known = ", ".join(self.table.types)
+            raise ScxError(f"{self.table.name} holds no cell of the type {label!r}.", f"It holds: {known}.")
+        rng = np.random.default_rng(cfg.seed)
+        return np.sort(rng.choice(rows, size=min(cfg.cells, len(rows)), replace=False))
+
+    def consensus(
+        self,
+        label: str,
+        *,
+        answer: str | None = None,
+        against: Sequence[str] | None = None,
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
+        progress: Progress = silent,
+    ) -> Circuit:
+        """The circuit of a cell type over many of its cells.
+
+        `answer` is the model's label to explain (default: the type itself, or `answer_for` it).
+        Raises ScxError when the table has no such cells or the model no such answer.
+        """
+        rows = self.draw(label, cfg)
+        plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
+        merged = self.merged(rows, plan, trace, cfg, progress, label)
+        return self.combined(label, rows, plan, merged, trace, cfg)
+
+    def combined(
+        self,
+        label: str,
+        rows: np.ndarray,
+        plan: TargetPlan,
+        merged: Sequence[Merged],
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
+    ) -> Circuit:
+        """The consensus of circuits that are traced already, as `merged` gives them for these rows."""
+        target = finished_target(self.lm, plan, None, 0.0)
+        about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
+        about |= {"cell_type": label, "ties": self.ties(rows)}
+        found = combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
+        return self._with_markers(with_names(found, self.names), label)
+
+    def _with_markers(self, circuit: Circuit, label: str) -> Circuit:
+        """Beside the circuit's count of known markers those of rankings that need no model."""
+        return with_marker_counts(circuit, self.table, label, self.lm.sentence_config.n_genes)
+
+    def ties(self, rows: np.ndarray) -> dict[str, float]:
+        """How much of these cells' sentences the order of ties decides, see `Ties`."""
+        return ties_of(self.table, rows, self.lm.sentence_config.n_genes)._asdict()
+
+    def donors(self, rows: Sequence[int] | np.ndarray) -> list[str] | None:
+        """The donor of each row, "" where it is not known; None where the table knows none."""
+        return None if self.table.donors is None else [str(d) for d in self.table.donors[np.asarray(rows)]]
+
+    def merged(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        plan: TargetPlan,
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
+        progress: Progress = silent,
+        label: str = "cells",
+    ) -> list[Merged]:
+        """The circuits of many cells with their positions merged, the prompts run in batches."""
+        cells = self.encode(rows)
+        asked, found = self.asked(cells, plan), list[Merged]()
+
+        def one(number: int, frozen: FrozenPrompt) -> Merged:
+            in_cell, called = asked[number]
+            graph = graph_of(frozen, in_cell, cfg.nodes, cfg.choice, called)
+            return merged_graph(graph, cells[number], trace)
+
+        prompts = [plan.prompt_ids(cell) for cell in cells]
+        for merged in trace_many(self.rep, prompts, one, plan.n_logits):
+            found.append(merged)
+            progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
+        return found
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < self.table.n_cells:
+            raise ScxError(
+                f"There is no cell {row} in {self.table.name}.",
+                f"Rows run from 0 to {self.table.n_cells - 1}.",
+            )
+
+    def about(self, config: dict, **extra) -> dict:
+        """The provenance of what this tracer makes."""
+        return provenance(
+            config=config | {"sentences": to_dict(self.lm.sentence_config), "lead": self.lead},
+            data=self.table,
+            model=self.lm,
+            transcoders=self.transcoders,
+            **extra,
+        )
+
+
+def make_tracer(
+    lm: Language, transcoders: TranscoderSet, table: CellTable, names: NameBook | None = None
+) -> Tracer:
+    """Put a model, its transcoders and cells together; `names` are those of an atlas of the same features.
+
+    Raises ScxError when they do not fit.
+    """
+    table = with_answers(lm, table)
+    labels = answer_labels(lm, table)
+    if len(labels) < 2:
+        raise ScxError(
+            f"{table.name} has fewer than two cell types to tell apart.", "Choose another label column."
+        )
+    return Tracer(lm, transcoders, table, replacement(lm, transcoders), labels, names)

@@ -1,0 +1,33 @@
+"""`scx gene`: the features that read or write a gene."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from scx_core.cli.atlas.features import add_atlas, open_atlas, rows_text
+from scx_core.cli.parser import Subparsers
+
+SHOWN = 40
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "list the features that read or write a gene"
+    return subparsers.add_parser("gene", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("symbol", metavar="SYMBOL", help="the gene, as CD74")
+    add_atlas(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The features as records, the strongest readers first."""
+    found = open_atlas(args).gene(args.symbol)
+    return {"gene": args.symbol.upper(), "features": found.to_dict("records")}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """One line a feature."""
+    return rows_text(result["features"][:SHOWN], ("reads", "pushes"))

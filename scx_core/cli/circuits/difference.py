@@ -1,0 +1,113 @@
+"""`scx difference`: what differs between two cell types, two models or two transcoder sets."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from scx_core.cli import common
+from scx_core.cli.circuits import trace
+from scx_core.cli.parser import Subparsers
+from scx_core.errors import ScxError
+from scx_core.runs import add_arguments, from_namespace
+
+if TYPE_CHECKING:
+    from scx_core.circuits import Tracer
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "compare the circuits of two cell types, or of one under two models or transcoder sets"
+    return subparsers.add_parser(
+        "difference", help=words, description=f"{words.capitalize()}.", fill=_options
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.circuits import ConsensusConfig, TraceConfig
+
+    parser.add_argument("--type", help="cell type, as the file calls it (default: the most frequent)")
+    parser.add_argument("--other", metavar="TYPE", help="compare with this cell type")
+    parser.add_argument(
+        "--other-model", metavar="FOLDER", help="compare with another model on the same cells"
+    )
+    parser.add_argument(
+        "--other-transcoders", metavar="FOLDER", help="compare with another set on the same cells"
+    )
+    common.add_cells(parser)
+    common.add_model(parser)
+    common.add_transcoders(parser)
+    add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
+    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Both consensus circuits and their difference, as JSON."""
+    from scx_core.circuits import ConsensusConfig, TraceConfig
+    from scx_core.circuits.compare import compare_models, compare_types
+
+    models = args.other_model is not None or args.other_transcoders is not None
+    if models == (args.other is not None):
+        raise ScxError(
+            "One thing is compared at a time.",
+            "Give --other TYPE, or --other-model and --other-transcoders, and not both.",
+        )
+    config, tracing = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
+    tracer = common.open_tracer(args)
+    label = args.type or str(tracer.table.cells_per_type().index[0])
+    progress = common.progress_of(args)
+    if models:
+        other = _other(args, tracer)
+        found = compare_models(tracer, other, label, trace=tracing, cfg=config, progress=progress)
+    else:
+        found = compare_types(tracer, label, args.other, trace=tracing, cfg=config, progress=progress)
+    return found.to_json()
+
+
+def _other(args: argparse.Namespace, tracer: Tracer) -> Tracer:
+    """The same cells with the other model, the other set, or both."""
+    from scx_core.circuits import make_tracer
+
+    if args.other_model is None:
+        lm = tracer.lm
+    else:
+        lm = common.open_language(argparse.Namespace(model=args.other_model, device=args.device))
+    chosen = args.other_transcoders or args.transcoders
+    return make_tracer(lm, common.open_transcoders(argparse.Namespace(transcoders=chosen), lm), tracer.table)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """What differs on which side, strongest first, beside what random halves of the first side give."""
+    from scx_core.circuits import Circuit
+    from scx_core.circuits.competitors import against_whom, how_often, nothing
+    from scx_core.circuits.wording import said
+    from scx_core.figures.words import direction
+
+    found, (first, second) = result["difference"], result["names"]
+    circuit = Circuit.from_json(found)
+    sides = [{gene["gene"]: gene["effect"] for gene in result[side]["genes"]} for side in ("first", "second")]
+    strongest = sorted(circuit.genes, key=lambda gene: (-abs(gene.effect), gene.gene))[: trace.STRONGEST]
+    rows = [
+        (
+            g.gene,
+            *(side.get(g.gene, 0.0) for side in sides),
+            *(g.effect, g.low, g.high, g.q),
+            direction(circuit, g.effect, g.q),
+        )
+        for g in strongest
+    ]
+    traced = (Circuit.from_json(result[side]) for side in ("first", "second"))
+    both = zip(result["names"], traced, strict=True)
+    whose = [f"{name}: {how_often(one)}" for name, one in both if how_often(one)]
+    whose += [text for text in (nothing(circuit), *against_whom(circuit.target)) if text]
+    header = ("gene", "first", "second", "difference", "low", "high", "q", "")
+    values = " and ".join(f"{result[side]['target']['value']:.3f}" for side in ("first", "second"))
+    return "\n\n".join(
+        [
+            f"{found['target']['label']}\nfirst: {first}; second: {second}; targets {values}",
+            "\n".join(whose),
+            common.columns(rows, header),
+            "\n".join(said(circuit)),
+        ]
+    )

@@ -1,0 +1,60 @@
+"""`scx export`: a circuit as figures, pages, graphs and tables."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from scx_core.cli import common
+from scx_core.cli.circuits import circuit
+from scx_core.cli.parser import Subparsers
+from scx_core.runs import add_arguments, from_namespace
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "write a circuit as PNG, SVG, PDF, HTML, GraphML, JSON, Neuronpedia graph and CSV"
+    more = "Takes the JSON of `scx trace` or `scx circuit`, or traces the circuit of a cell type first."
+    return subparsers.add_parser("export", help=words, description=f"{words}. {more}", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.figures import DEFAULT_FORMATS, FORMATS, View
+
+    parser.add_argument("circuit", nargs="?", metavar="CIRCUIT.json", help="a circuit traced before")
+    parser.add_argument(
+        "--out", default="exports", metavar="PLACE", help="folder, or one file (default: exports)"
+    )
+    parser.add_argument(
+        "--formats",
+        default=",".join(DEFAULT_FORMATS),
+        metavar="A,B",
+        help=f"among {', '.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})",
+    )
+    add_arguments(parser.add_argument_group("figure"), View)
+    circuit.add_consensus(parser)
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the files; the result names them."""
+    from scx_core.atlas.feature_naming import name_book
+    from scx_core.circuits import read_circuit
+    from scx_core.circuits.feature_names import with_names
+    from scx_core.figures import View, markers_of, one_file
+    from scx_core.figures.formats.export import export
+
+    view = from_namespace(View, args)
+    formats = [name.strip() for name in args.formats.split(",") if name.strip()]
+    common.check_out(args, args.out, folder=one_file(args.out, formats) is None)
+    found = read_circuit(args.circuit) if args.circuit else circuit.consensus(args)
+    if args.circuit:
+        found = with_names(found, name_book(found.provenance))
+    markers, shared = markers_of(found)
+    written = export(found, args.out, formats, view=view, markers=markers, shared=shared)
+    return {"files": [str(path) for path in written], "provenance": found.provenance}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The files, one a line."""
+    return "\n".join(result["files"])

@@ -1,0 +1,89 @@
+"""`scx paths`: the largest computational paths of one cell, from the answer or a feature down to tokens."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from scx_core.cli import common
+from scx_core.cli.circuits import heads, trace
+from scx_core.cli.parser import Subparsers
+from scx_core.runs import add_arguments, from_namespace
+
+SHOWN = 12  # paths and genes that the text shows
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = "follow the largest computational paths of one cell, as the seed paper traces them"
+    return subparsers.add_parser("paths", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.circuits import TraceConfig
+    from scx_core.circuits.paths import PathConfig
+    from scx_core.runs import options_of
+
+    heads.add_cell(parser)
+    parser.add_argument(
+        "--from", dest="start", default="target", metavar="ID", help="target, or f:layer:position:feature"
+    )
+    common.add_cells(parser)
+    common.add_model(parser)
+    common.add_transcoders(parser)
+    add_arguments(parser.add_argument_group("paths"), PathConfig)
+    others = [opt.name for opt in options_of(TraceConfig) if opt.name not in ("target", "token")]
+    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=others)
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The tree of kept steps with its account."""
+    from scx_core.attribution.node_ids import parse_ref
+    from scx_core.circuits import TraceConfig
+    from scx_core.circuits.paths import PathConfig, trace_paths
+    from scx_core.circuits.traced_prompt import scene_of_row
+
+    config, tracing = from_namespace(PathConfig, args), from_namespace(TraceConfig, args)
+    tracer = common.open_tracer(args)
+    row = trace.find_row(tracer.table, args.cell)
+    scene = scene_of_row(tracer, row, args.type, args.against, tracing)
+    found = trace_paths(scene, parse_ref(args.start, scene.frozen), config)
+    return found.to_json() | {"genes": found.genes().to_dict("records")}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The account, the largest paths, the genes at their ends."""
+    account, steps = result["account"], result["steps"]
+    parts = [f"{account[name]:+.3f} {words}" for name, words in _PARTS]
+    ends = [i for i, step in enumerate(steps) if step["open"] or step["kind"] == "embedding"]
+    ends.sort(key=lambda i: -abs(steps[i]["contribution"]))
+    chains = [f"{steps[i]['contribution']:+9.4f}  {_chain(steps, i)}" for i in ends[:SHOWN]]
+    genes = [(row["gene"], row["contribution"], row["paths"]) for row in result["genes"][:SHOWN]]
+    return "\n\n".join(
+        [
+            f"{result['label']}: {account['value']:.3f} {result['unit']} (one cell)\n= {' '.join(parts)}",
+            "\n".join([f"the largest of {len(ends)} kept paths:", *chains]),
+            common.columns(genes, ("gene", "contribution", "paths")),
+        ]
+    )
+
+
+_PARTS = (
+    ("tokens", "paths that end at tokens"),
+    ("open", "paths cut by the depth"),
+    ("pruned", "pruned"),
+    ("error", "transcoder error"),
+    ("bias", "bias"),
+)
+
+
+def _chain(steps: list[dict[str, Any]], end: int) -> str:
+    """ "target ← L3·512 CD79A ← head 2.1 CD74 ← CD74"."""
+    from scx_core.circuits.paths import Step
+
+    words = []
+    while end >= 0:
+        words.append(Step(**steps[end]).words)
+        end = steps[end]["parent"]
+    return " ← ".join(reversed(words))

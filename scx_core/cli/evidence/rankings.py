@@ -1,0 +1,52 @@
+"""`scx rankings`: a circuit's ten genes beside those of other rankings, by measured joint knock-outs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from scx_core.cli import common
+from scx_core.cli.parser import Subparsers
+from scx_core.runs import add_arguments, from_namespace
+
+
+def add(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """The command's parser."""
+    words = (
+        "a circuit's strongest genes beside other rankings, by what taking them out does to the real model"
+    )
+    return subparsers.add_parser("rankings", help=words, description=f"{words.capitalize()}.", fill=_options)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.evidence.rankings.rankings import RankingConfig
+
+    parser.add_argument(
+        "--type",
+        action="append",
+        help="cell type, may be given several times (default: all with enough cells)",
+    )
+    common.add_cells(parser)
+    common.add_model(parser)
+    common.add_transcoders(parser)
+    add_arguments(parser.add_argument_group("rankings"), RankingConfig, skip=("seed",))
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the tables as docs/evidence.md has them"
+    )
+    common.add_output(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The rankings of every type, as JSON."""
+    from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
+
+    cfg = from_namespace(RankingConfig, args)
+    found = rank_genes_of(common.open_tracer(args), args.type, cfg, common.progress_of(args))
+    return found.to_json() | {"markdown": args.markdown}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """One table of drops and one of markers."""
+    from scx_core.evidence.rankings.tables import ranking_tables
+
+    return ranking_tables(result, result["markdown"])

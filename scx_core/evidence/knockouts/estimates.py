@@ -1,0 +1,230 @@
+"""Fast attributions of a cell's genes, to be judged by measured knock-outs: what each one costs and is.
+
+| name | what it is | passes |
+|---|---|---|
+| frozen | total effect in the frozen replacement model (method §8): the exact account | 1 |
+| frozen_neutral | the same read vectors, on embedding less neutral gene's embedding | 1 |
+| gradient | d target / d embedding of the real model, on the embedding | 1 |
+| neutral | d target / d embedding, on embedding less neutral: first-order estimate of a `gap` knock-out | 1 |
+| neutral_held | the same with all attention patterns held | 1 |
+| neutral_last | the same with all but the last layer's patterns held | 1 |
+| integrated_4, _8, _16 | the slope's mean along the straight way from all genes to all neutral | 4, 8, 16 |
+| own_way_8 | the slope half-way to neutral for the gene alone: genes move in 8 groups | 8 |
+| own_way_16, _32 | the same in 16 and in 32 groups | 16, 32 |
+| own_way_8_twice | the mean of the slopes at a quarter and at three quarters of the way, 8 groups | 16 |
+| own_ends_16 | the mean of the slopes where the gene is and where it is neutral, 16 groups | 17 |
+| second_order | `neutral` less half of the gene's own curvature, from 8 random signs of all genes | 17 |
+| redundancy | `neutral` times the share of the gene's embedding that the cell's others do not state | 1 |
+| ties_4 | `neutral`, mean over 4 orders of genes of equal expression | 4 |
+| rank, low_rank | expression rank, high first; low first | 0 |
+| t_test | Welch's t of the type against the other types | 0 |
+| random | random numbers | 0 |
+
+Each is in the unit of the target and has the sign of a knock-out: positive speaks for the answer. How well
+they predict is measured in predicting.py; the one that does best, `BEST`, is the estimated knock-out that
+the gene tables show where none was measured.
+Legend: G genes of the sentence, T positions, d residual width, N points of a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from scx_core.attribution.target import frozen_for, target_row
+from scx_core.attribution.total_effects import total_effects
+from scx_core.evidence.knockouts.edits import Sentence
+from scx_core.evidence.knockouts.measure import Measurer
+from scx_core.evidence.knockouts.slopes import slopes
+from scx_core.language import encode_cells
+from scx_core.sentences import GeneSpan
+
+SIGNS, TIE_ORDERS, STEP = 8, 4, 0.25
+BEST = "own_way_16"
+
+
+class Cell(NamedTuple):
+    """A sentence with its embeddings: `x_Td` as they are, `away_Td` from there to the neutral gene's, negated
+    (embedding less neutral; 0 outside the genes)."""
+
+    sentence: Sentence
+    x_Td: torch.Tensor
+    away_Td: torch.Tensor
+    gene_T: np.ndarray
+
+    @property
+    def spans(self) -> tuple[GeneSpan, ...]:
+        """Its genes."""
+        return self.sentence.cell.spans
+
+
+def embedded_cell(measurer: Measurer, sentence: Sentence) -> Cell:
+    """Look up the embeddings of a sentence and of the neutral genes in its places."""
+    lm, cell = measurer.tracer.lm, sentence.cell
+    ids, gene_T = list(cell.ids), np.full(len(cell.ids), -1)
+    for g, span in enumerate(cell.spans):
+        ids[span.start : span.end] = measurer.editor.neutral(span.end - span.start, sentence).ids
+        gene_T[span.start : span.end] = g
+    both = torch.tensor([list(cell.ids), ids], device=lm.device)
+    with torch.no_grad():
+        x_Td, neutral_Td = lm.model.get_input_embeddings()(both)
+    return Cell(sentence, x_Td, x_Td - neutral_Td, gene_T)
+
+
+class Attributor:
+    """All fast attributions of one cell. Slopes that several need are computed once."""
+
+    def __init__(self, measurer: Measurer, sentence: Sentence) -> None:
+        self.measurer, self.lm = measurer, measurer.tracer.lm
+        self.cell = embedded_cell(measurer, sentence)
+        self._slope_Td: torch.Tensor | None = None
+
+    def by_gene(self, value_Td: torch.Tensor) -> np.ndarray:
+        """Sums over the tokens of each gene, float64 [G]."""
+        value_T = value_Td.double().sum(-1).cpu().numpy()
+        at = self.cell.gene_T >= 0
+        return np.bincount(self.cell.gene_T[at], value_T[at], len(self.cell.spans))
+
+    def slopes_at(self, x_NTd: torch.Tensor, held: range | tuple[int, ...] = ()) -> torch.Tensor:
+        """d target / d embedding at these points, [N, T, d]."""
+        return slopes(self.lm, x_NTd, self.measurer.tree, self.measurer.value, held)
+
+    @property
+    def slope_Td(self) -> torch.Tensor:
+        """The slope at the cell itself."""
+        if self._slope_Td is None:
+            self._slope_Td = self.slopes_at(self.cell.x_Td[None])[0]
+        return self._slope_Td
+
+    def frozen(self) -> np.ndarray:
+        """The exact account of the frozen replacement model."""
+        return self._frozen(self.cell.x_Td)
+
+    def frozen_neutral(self) -> np.ndarray:
+        """Its read vectors on embedding less neutral."""
+        return self._frozen(self.cell.away_Td)
+
+    def _frozen(self, write_Td: torch.Tensor) -> np.ndarray:
+        tracer, plan = self.measurer.tracer, self.measurer.plan
+        frozen = frozen_for(tracer.rep, self.cell.sentence.cell, plan)
+        longer_Td = frozen.embedding_Td.clone()
+        longer_Td[: len(write_Td)] = write_Td
+        target, bias, _ = target_row(frozen, plan)
+        # The account is linear in what the tokens write, with all else frozen.
+        token_T = total_effects(frozen._replace(embedding_Td=longer_Td), target, bias).token_T
+        return self.by_gene(token_T[: len(write_Td), None])
+
+    def gradient(self) -> np.ndarray:
+        """Gradient × input."""
+        return self.by_gene(self.slope_Td * self.cell.x_Td)
+
+    def neutral(self) -> np.ndarray:
+        """Gradient × (input − neutral)."""
+        return self.by_gene(self.slope_Td * self.cell.away_Td)
+
+    def neutral_held(self) -> np.ndarray:
+        """The same, all patterns held."""
+        held = range(self.lm.facts.n_layers)
+        return self.by_gene(self.slopes_at(self.cell.x_Td[None], held)[0] * self.cell.away_Td)
+
+    def neutral_last(self) -> np.ndarray:
+        """The same, all patterns but the last layer's held."""
+        held = range(self.lm.facts.n_layers - 1)
+        return self.by_gene(self.slopes_at(self.cell.x_Td[None], held)[0] * self.cell.away_Td)
+
+    def integrated(self, steps: int) -> np.ndarray:
+        """Slopes at the middles of `steps` equal parts of the way from all genes to all neutral."""
+        part_N = (torch.arange(steps, device=self.lm.device) + 0.5) / steps
+        points_NTd = self.cell.x_Td - part_N[:, None, None].to(self.cell.x_Td.dtype) * self.cell.away_Td
+        return self.by_gene(self.slopes_at(points_NTd).mean(0) * self.cell.away_Td)
+
+    def own_way(self, groups: int, parts: tuple[float, ...] = (0.5,)) -> np.ndarray:
+        """Each gene's slope with it and the others of its group moved by `parts` of the way to neutral, mean.
+
+        The genes of a group stand `groups` ranks apart.
+        """
+        group_T = np.where(self.cell.gene_T >= 0, self.cell.gene_T % groups, -1)
+        moved_NT = torch.from_numpy(group_T[None] == np.arange(groups)[:, None]).to(self.lm.device)
+        weight_NT1 = moved_NT[..., None].to(self.cell.x_Td.dtype)
+        total_Td = torch.zeros_like(self.cell.x_Td)
+        for part in parts:
+            slope_NTd = self.slopes_at(self.cell.x_Td - part * weight_NT1 * self.cell.away_Td)
+            total_Td += (slope_NTd * weight_NT1).sum(0) / len(parts)
+        return self.by_gene(total_Td * self.cell.away_Td)
+
+    def own_ends(self, groups: int) -> np.ndarray:
+        """The mean of the slope where the gene is and where it is gone."""
+        return (self.neutral() + self.own_way(groups, (1.0,))) / 2
+
+    def second_order(self) -> np.ndarray:
+        """f(x) − f(x − a) ≈ a·∇f − ½ aᵀHa, with aᵀHa of each gene from random signs of all genes."""
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (SIGNS, len(self.cell.spans)))
+        curved = np.zeros(len(self.cell.spans))
+        for sign_G in signs:
+            sign_T = np.where(self.cell.gene_T >= 0, sign_G[self.cell.gene_T], 0.0)
+            way_Td = torch.from_numpy(sign_T).to(self.cell.x_Td)[:, None] * self.cell.away_Td
+            ends_2Td = torch.stack([self.cell.x_Td + STEP * way_Td, self.cell.x_Td - STEP * way_Td])
+            plus_Td, minus_Td = self.slopes_at(ends_2Td)
+            curved += sign_G * self.by_gene((plus_Td - minus_Td) / (2 * STEP) * self.cell.away_Td)
+        return self.neutral() - 0.5 * curved / SIGNS
+
+    def redundancy(self) -> np.ndarray:
+        """`neutral` × what the gene says that the others do not: 1 − r², r² from a ridge regression of its
+        embedding, centred, on all others of the sentence."""
+        sums_Gd = np.zeros((len(self.cell.spans), self.cell.x_Td.shape[1]))
+        away_Td = self.cell.away_Td.double().cpu().numpy()
+        at = self.cell.gene_T >= 0
+        np.add.at(sums_Gd, self.cell.gene_T[at], away_Td[at])
+        sums_Gd -= sums_Gd.mean(0)
+        gram_GG = sums_Gd @ sums_Gd.T
+        inverse_GG = np.linalg.inv(gram_GG + np.eye(len(gram_GG)) * np.trace(gram_GG) / len(gram_GG))
+        own_G = 1.0 / np.diag(inverse_GG) - np.trace(gram_GG) / len(gram_GG)
+        return self.neutral() * np.clip(own_G / np.maximum(np.diag(gram_GG), 1e-30), 0.0, 1.0)
+
+    def ties(self, orders: int) -> np.ndarray:
+        """`neutral` over orders of equally expressed genes; of a gene, the mean over those that hold it."""
+        tracer, sentence = self.measurer.tracer, self.cell.sentence
+        cfg, lm = tracer.lm.sentence_config, tracer.lm
+        name_G = sentence.cell.genes
+        total = {gene: [value] for gene, value in zip(name_G, self.neutral(), strict=True)}
+        for seed in range(cfg.tie_seed + 1, cfg.tie_seed + orders):
+            other_order = replace(cfg, tie_seed=seed)
+            cell = encode_cells(lm, tracer.table, [sentence.row], sentences=other_order)[0]
+            other = Attributor(self.measurer, sentence._replace(cell=cell))
+            for gene, value in zip(cell.genes, other.neutral(), strict=True):
+                if gene in total:
+                    total[gene].append(value)
+        return np.array([np.mean(total[gene]) for gene in name_G])
+
+
+FAST: Mapping[str, Callable[[Attributor], np.ndarray]] = {
+    "frozen": Attributor.frozen,
+    "frozen_neutral": Attributor.frozen_neutral,
+    "gradient": Attributor.gradient,
+    "neutral": Attributor.neutral,
+    "neutral_held": Attributor.neutral_held,
+    "neutral_last": Attributor.neutral_last,
+    "integrated_4": lambda one: one.integrated(4),
+    "integrated_8": lambda one: one.integrated(8),
+    "integrated_16": lambda one: one.integrated(16),
+    "own_way_8": lambda one: one.own_way(8),
+    "own_way_16": lambda one: one.own_way(16),
+    "own_way_8_twice": lambda one: one.own_way(8, (0.25, 0.75)),
+    "own_way_32": lambda one: one.own_way(32),
+    "own_ends_16": lambda one: one.own_ends(16),
+    "second_order": Attributor.second_order,
+    "redundancy": Attributor.redundancy,
+    "ties_4": lambda one: one.ties(TIE_ORDERS),
+    "rank": lambda one: -np.array([float(span.rank) for span in one.cell.spans]),
+    "low_rank": lambda one: np.array([float(span.rank) for span in one.cell.spans]),
+    "random": lambda one: np.random.default_rng(one.cell.sentence.row).normal(size=len(one.cell.spans)),
+}
+
+
+def estimated(measurer: Measurer, sentence: Sentence) -> np.ndarray:
+    """The estimated knock-out of every gene of a sentence by `BEST`, in the target's unit, [G]."""
+    return FAST[BEST](Attributor(measurer, sentence))

@@ -1,0 +1,203 @@
+"""Rankings of the genes of a cell type, each from the same cells: the circuit's, and who else could say it.
+
+| name | ranks genes by |
+|---|---|
+| circuit | their frozen attribution in the replacement model, mean over the cells (what a circuit shows) |
+| gradient | gradient × input of the real model, the same target and cells |
+| estimated | their estimated knock-out in the real model: the slope half-way to a neutral gene |
+| linear | their frozen attribution where a linear map stands in for each MLP: no features |
+| t-test, wilcoxon | differential expression, the type's cells against those of the other types |
+| expression | their mean place in the cell sentence (absent: behind the last) |
+| logistic | weight for the type in a logistic regression on all types × mean expression in the type |
+
+Legend: C cells, G genes of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from scx_core.attribution.replacement_model import replacement
+from scx_core.cells.differential import log_expression, moments, strongest, t_scores, wilcoxon_scores
+from scx_core.circuits import Tracer
+from scx_core.evidence.knockouts.estimates import estimated
+from scx_core.evidence.knockouts.measure import Measurer
+from scx_core.evidence.rankings.gradients import gradient_times_input
+from scx_core.evidence.rankings.linear_maps import linear_set
+from scx_core.runs.progress import Progress, silent
+from scx_core.sentences import gene_sentences
+
+WORDS = {
+    "circuit": "circuit (frozen attribution)",
+    "gradient": "gradient × input, real model",
+    "estimated": "estimated knock-out, real model",
+    "linear": "frozen attribution, linear maps for MLPs",
+    "t-test": "differential expression (t-test)",
+    "wilcoxon": "differential expression (Wilcoxon)",
+    "expression": "highest expression",
+    "logistic": "logistic regression × expression",
+    "random": "random genes of the circuit's ranks",
+}
+LINEAR_CELLS = 48  # cells over whose tokens the linear maps are fitted
+LOGISTIC_STRENGTH = 0.1  # scikit-learn's C on standardised genes
+
+
+class Halves(NamedTuple):
+    """Rows of one half of every type, by label: what rankings are made from."""
+
+    rows: dict[str, np.ndarray]
+
+    def others(self, label: str) -> np.ndarray:
+        """The rows of all other types."""
+        return np.concatenate([held for name, held in self.rows.items() if name != label])
+
+
+class Rankers:
+    """Makes the rankings of any type from the same halves; what types share is made once."""
+
+    def __init__(self, tracer: Tracer, halves: Halves, most: int, seed: int) -> None:
+        self.tracer, self.halves, self.most, self.seed = tracer, halves, most, seed
+        self._linear: Tracer | None = None
+        self._logistic: dict[str, np.ndarray] | None = None
+
+    def traced_rows(self, label: str) -> np.ndarray:
+        """The cells that model-based rankings look at: at most `most` of the type's half."""
+        rows = self.halves.rows[label]
+        if len(rows) <= self.most:
+            return rows
+        return np.sort(np.random.default_rng(self.seed).choice(rows, self.most, replace=False))
+
+    def all(self, label: str, answer: str, progress: Progress = silent) -> dict[str, list[str]]:
+        """Genes with a positive score by ranking, strongest first."""
+        made: dict[str, Callable[[], list[str]]] = {
+            "circuit": lambda: self.frozen(self.tracer, label, answer),
+            "gradient": lambda: self.gradient(label, answer),
+            "estimated": lambda: self.estimated(label, answer),
+            "linear": lambda: self.frozen(self.linear, label, answer),
+            "t-test": lambda: self.t_test(label),
+            "wilcoxon": lambda: self.wilcoxon(label),
+            "expression": lambda: self.expression(label),
+            "logistic": lambda: self.logistic(label),
+        }
+        found = {}
+        for done, (name, make) in enumerate(made.items()):
+            progress(done, len(made), f"{label}: {WORDS[name]}")
+            found[name] = make()
+        return found
+
+    def frozen(self, tracer: Tracer, label: str, answer: str) -> list[str]:
+        """By total effect in the frozen replacement model, mean over the cells (0 where a gene is absent)."""
+        rows = self.traced_rows(label)
+        return by_mean(
+            [{gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer)} for row in rows]
+        )
+
+    def gradient(self, label: str, answer: str) -> list[str]:
+        """By gradient × input of the real model."""
+        cells = self.tracer.encode(self.traced_rows(label))
+        return by_mean(gradient_times_input(self.tracer.lm, self.tracer.plan(answer), cells))
+
+    def estimated(self, label: str, answer: str) -> list[str]:
+        """By the estimated knock-out of each gene."""
+        measurer = Measurer(self.tracer, self.tracer.plan(answer))
+        cells = []
+        for row in self.traced_rows(label):
+            sentence = measurer.editor.sentence(int(row))
+            values_G = estimated(measurer, sentence)
+            cells.append(dict(zip(sentence.cell.genes, values_G.tolist(), strict=True)))
+        return by_mean(cells)
+
+    @property
+    def linear(self) -> Tracer:
+        """The tracer whose transcoders are linear maps."""
+        if self._linear is None:
+            rows = np.concatenate(list(self.halves.rows.values()))
+            rows = rows[self.tracer.table.answers[rows] != ""]  # the maps are fitted on whole texts
+            rng = np.random.default_rng(self.seed)
+            drawn = rng.choice(rows, min(LINEAR_CELLS, len(rows)), replace=False)
+            coders = linear_set(self.tracer.lm, self.tracer.table, np.sort(drawn))
+            rep = replacement(self.tracer.lm, coders)
+            self._linear = replace(self.tracer, transcoders=coders, rep=rep)
+        return self._linear
+
+    def t_test(self, label: str) -> list[str]:
+        """By Welch's t of the type's cells against the others."""
+        table = self.tracer.table
+        parts = (moments(table, self.halves.rows[label]), moments(table, self.halves.others(label)))
+        return strongest(table.symbols, t_scores(*parts))
+
+    def wilcoxon(self, label: str) -> list[str]:
+        """By scanpy's Wilcoxon scores."""
+        table, halves = self.tracer.table, self.halves
+        return strongest(table.symbols, wilcoxon_scores(table, halves.rows[label], halves.others(label)))
+
+    def expression(self, label: str) -> list[str]:
+        """By mean place in the cell sentence."""
+        place = self.places(label)
+        return sorted(place, key=lambda gene: (place[gene], gene))
+
+    def places(self, label: str) -> dict[str, float]:
+        """The mean place of every gene in the sentences of the type's half, absent: one behind the last."""
+        cfg = self.tracer.lm.sentence_config
+        rows = self.halves.rows[label]
+        return mean_places(gene_sentences(self.tracer.table, rows, cfg.n_genes, cfg.tie_seed), cfg.n_genes)
+
+    def logistic(self, label: str) -> list[str]:
+        """By the type's weight (genes standardised) × the standardised mean expression in the type."""
+        if self._logistic is None:
+            self._logistic = logistic_scores(self.tracer, self.halves)
+        return strongest(self.tracer.table.symbols, self._logistic[label])
+
+
+def by_mean(cells: Sequence[dict[str, float]]) -> list[str]:
+    """Genes with a positive mean over the cells, 0 where a gene is absent, strongest first."""
+    sums: dict[str, float] = {}
+    for cell in cells:
+        for gene, effect in cell.items():
+            sums[gene] = sums.get(gene, 0.0) + effect
+    return sorted((gene for gene in sums if sums[gene] > 0), key=lambda gene: (-sums[gene], gene))
+
+
+def mean_places(sentences: Sequence[Sequence[str]], n_genes: int) -> dict[str, float]:
+    """The mean place of every gene that occurs, counted from 1; `n_genes` + 1 where it is absent."""
+    saved: dict[str, float] = {}
+    for sentence in sentences:
+        for place, gene in enumerate(sentence, 1):
+            saved[gene] = saved.get(gene, 0.0) + n_genes + 1 - place
+    return {gene: n_genes + 1 - value / len(sentences) for gene, value in saved.items()}
+
+
+def logistic_scores(tracer: Tracer, halves: Halves) -> dict[str, np.ndarray]:
+    """Of each type: weight × mean expression, both of standardised genes, [G]."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    rows = np.concatenate(list(halves.rows.values()))
+    names = np.repeat(list(halves.rows), [len(held) for held in halves.rows.values()])
+    x_CG = StandardScaler().fit_transform(log_expression(tracer.table, rows).toarray().astype(np.float64))
+    fitted = LogisticRegression(C=LOGISTIC_STRENGTH, max_iter=1000).fit(x_CG, names)
+    weight_KG, kinds = fitted.coef_, fitted.classes_.tolist()
+    if len(kinds) == 2:  # one row of weights, for the second of the two
+        weight_KG = np.concatenate([-weight_KG, weight_KG])
+    return {str(kind): weight_KG[k] * x_CG[names == kind].mean(0) for k, kind in enumerate(kinds)}
+
+
+def rank_matched(
+    places: dict[str, float], genes: Sequence[str], rng: np.random.Generator, near: int = 20
+) -> list[str]:
+    """For each gene another one that stands about where it stands: drawn from the `near` nearest of the genes
+    that are neither in `genes` nor drawn already."""
+    free = {gene: place for gene, place in places.items() if gene not in set(genes)}
+    drawn: list[str] = []
+    for gene in genes:
+        at = places.get(gene, max(places.values()))
+        nearest = sorted(free, key=lambda other: (abs(free[other] - at), other))[:near]
+        if not nearest:
+            break
+        drawn.append(str(rng.choice(nearest)))
+        del free[drawn[-1]]
+    return drawn

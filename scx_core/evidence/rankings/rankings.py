@@ -1,0 +1,253 @@
+"""Who else could have named these genes: rankings of a cell type's genes by measured joint knock-outs (§9).
+
+The steps, for each type:
+ 1. its cells are split in two halves (by donor where there are donors);
+ 2. on the first half every ranking is made (rankers.py), and random genes of the circuit's ranks are drawn;
+ 3. on cells of the second, the ten strongest genes of each ranking are taken out of the sentence together and
+    the real model answers: drop = log-odds of the type's label before less after, over whole answers;
+ 4. drops and their paired differences from the circuit's get intervals over cells, or donors; the
+    differences of all types are tested together (sign flips, Benjamini-Hochberg).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scx_core.cells import CellTable
+from scx_core.cells.differential import CELLS_A_TYPE, rows_by_type
+from scx_core.cells.markers import known_markers
+from scx_core.circuits import Tracer
+from scx_core.errors import ScxError
+from scx_core.evidence.rankings.joint_knockouts import taken_together
+from scx_core.evidence.rankings.rankers import WORDS, Halves, Rankers, rank_matched
+from scx_core.runs.config import option, to_dict
+from scx_core.runs.progress import Progress, silent
+from scx_core.statistics.mean_over_cells import Estimate, estimate
+from scx_core.statistics.resampling import one_group
+from scx_core.statistics.sign_flips import p_values, q_values
+
+CERTAIN = 0.05  # q below which a difference counts
+
+
+@dataclass(frozen=True)
+class RankingConfig:
+    """From how many cells rankings are made, and on how many they are measured."""
+
+    genes: int = option(10, "Strongest genes of each ranking that are taken out together", minimum=1)
+    cells: int = option(30, "Cells of the first half that the model's rankings look at", minimum=2)
+    measured: int = option(30, "Cells of the second half in which the genes are taken out", minimum=2)
+    least: int = option(20, "Leave out types with fewer cells", minimum=4)
+    draws: int = option(10, "Draws of random genes of the circuit's ranks", minimum=1)
+    seed: int = option(0, "Seed of halves, draws and bootstraps", minimum=0)
+
+
+RANKING = RankingConfig()
+
+
+class Ranked(NamedTuple):
+    """One ranking of one type. `drop` in nats over the measured cells; `present`: how many of its genes a
+    measured cell's sentence holds, mean; `markers`: which are known markers of the type (None: no list).
+
+    `ahead`: drop of the circuit less this one's, cell by cell; `p`, `q` of it (None for the circuit itself).
+    """
+
+    name: str
+    words: str
+    genes: tuple[str, ...]
+    markers: tuple[str, ...] | None
+    present: float
+    drop: Estimate
+    ahead: Estimate | None = None
+    p: float | None = None
+    q: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Who takes more of the answer away: "circuit", "rival", or "same" where no difference is certain."""
+        if self.ahead is None or self.q is None or self.q >= CERTAIN:
+            return "same"
+        return "circuit" if self.ahead.mean > 0 else "rival"
+
+
+class TypeRankings(NamedTuple):
+    """All rankings of a type: from `n_ranked` cells (`n_traced` of them for the model's), measured in `n`
+    others; `before`: the log-odds of the label there, `called`: share of them that the model calls so."""
+
+    label: str
+    answer: str
+    n_ranked: int
+    n_traced: int
+    n: int
+    units: str
+    n_units: int
+    before: Estimate
+    called: float
+    listed: int | None
+    rankings: tuple[Ranked, ...]
+
+    def of(self, name: str) -> Ranked:
+        """The ranking of this name. Raises KeyError."""
+        return {one.name: one for one in self.rankings}[name]
+
+
+class Rankings(NamedTuple):
+    """The table of all types; `left_out`: types with too few cells, and their numbers of cells."""
+
+    types: tuple[TypeRankings, ...]
+    left_out: dict[str, int]
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types for `json.dump`."""
+        return {
+            "types": [_type_json(one) for one in self.types],
+            "left_out": self.left_out,
+            "provenance": self.provenance,
+        }
+
+
+def rank_genes_of(
+    tracer: Tracer,
+    labels: Sequence[str] | None = None,
+    cfg: RankingConfig = RANKING,
+    progress: Progress = silent,
+) -> Rankings:
+    """Rank and measure the genes of some types (default: all with `cfg.least` cells).
+
+    Raises ScxError for an unknown type, one with too few cells, or cells of fewer than two types.
+    """
+    first, second, left_out = split_halves(tracer.table, cfg)
+    wanted = _wanted(tracer.table, labels, first, left_out)
+    rankers = Rankers(tracer, Halves(first), cfg.cells, cfg.seed)
+    found = []
+    for done, label in enumerate(wanted):
+        progress(done, len(wanted), label)
+        found.append(_type_rankings(tracer, rankers, label, second[label][: cfg.measured], cfg))
+    progress(len(wanted), len(wanted), "")
+    about = tracer.about({"rankings": to_dict(cfg)}, seed=cfg.seed)
+    return Rankings(tuple(_with_q(found)), left_out, about)
+
+
+def split_halves(
+    table: CellTable, cfg: RankingConfig = RANKING
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]:
+    """Rows of every type in two halves without overlap, and the types that are left out with their sizes.
+
+    With donors whole donors go to a half, the larger ones first to the smaller half. The second half comes in
+    a random order, so that its first cells are a draw.
+    """
+    first, second, left_out = {}, {}, {}
+    for label, rows in rows_by_type(table, CELLS_A_TYPE, cfg.seed).items():
+        if len(rows) < cfg.least:
+            left_out[label] = len(rows)
+            continue
+        rows = np.random.default_rng(cfg.seed).permutation(rows)
+        one, other = _by_donor(table, rows) or (rows[: len(rows) // 2], rows[len(rows) // 2 :])
+        first[label], second[label] = np.sort(one), other
+    return first, second, left_out
+
+
+def _by_donor(table: CellTable, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two halves that share no donor; None without two donors."""
+    if table.donors is None:
+        return None
+    names, sizes = np.unique(table.donors[rows], return_counts=True)
+    if len(names) < 2:
+        return None
+    held: tuple[list[str], list[str]] = ([], [])
+    cells = [0, 0]
+    for at in np.argsort(-sizes, kind="stable"):
+        side = int(cells[1] < cells[0])
+        held[side].append(names[at])
+        cells[side] += int(sizes[at])
+    own = np.isin(table.donors[rows], held[0])
+    return rows[own], rows[~own]
+
+
+def _wanted(
+    table: CellTable, labels: Sequence[str] | None, first: dict[str, np.ndarray], left_out: dict[str, int]
+) -> list[str]:
+    for label in labels or ():
+        if label in left_out:
+            raise ScxError(
+                f"{label!r} has {left_out[label]} cells: too few for two halves.",
+                "Lower `least`, or take another.",
+            )
+        if label not in first:
+            raise ScxError(
+                f"{table.name} holds no cell of the type {label!r}.", f"It holds: {', '.join(table.types)}."
+            )
+    if len(first) < 2:
+        raise ScxError(f"{table.name} has fewer than two types with enough cells.", "Lower `least`.")
+    return list(labels or first)
+
+
+def _type_rankings(
+    tracer: Tracer, rankers: Rankers, label: str, rows: np.ndarray, cfg: RankingConfig
+) -> TypeRankings:
+    answer = tracer.answer_for(label)
+    sampling = one_group(len(rows), cfg.seed, tracer.donors(rows))
+    known = known_markers(label)
+    tops = {name: genes[: cfg.genes] for name, genes in rankers.all(label, answer).items()}
+    rng, places = np.random.default_rng(cfg.seed), rankers.places(label)
+    random = [rank_matched(places, tops["circuit"], rng) for _ in range(cfg.draws)]
+    taken = taken_together(tracer, rows, answer, [*tops.values(), *random])
+    n = len(tops)
+    drop = dict(zip(tops, taken.drop_SC, strict=False)) | {"random": taken.drop_SC[n:].mean(0)}
+    held = dict(zip(tops, taken.held_SC, strict=False)) | {"random": taken.held_SC[n:].mean(0)}
+    ranked = []
+    for name, drop_C in drop.items():
+        genes = tuple(tops.get(name, ()))
+        markers = tuple(gene for gene in genes if known and gene in known.genes)
+        listed = known is not None and name != "random"
+        mean = estimate(drop_C, sampling)
+        one = Ranked(name, WORDS[name], genes, markers if listed else None, float(held[name].mean()), mean)
+        if name != "circuit":
+            ahead_C = drop["circuit"] - drop_C
+            ahead = estimate(ahead_C, sampling)
+            one = one._replace(ahead=ahead, p=float(p_values(sampling, ahead_C[:, None], cfg.seed)[0]))
+        ranked.append(one)
+    said = tracer.predict(rows)
+    return TypeRankings(
+        label,
+        answer,
+        len(rankers.halves.rows[label]),
+        len(rankers.traced_rows(label)),
+        len(rows),
+        sampling.kind,
+        sampling.units_G[0],
+        estimate(taken.before_C, sampling),
+        said.count(answer) / len(said),
+        len(known.genes) if known else None,
+        tuple(ranked),
+    )
+
+
+def _with_q(types: Sequence[TypeRankings]) -> list[TypeRankings]:
+    """q-values over every comparison that was made."""
+    p = [one.p for held in types for one in held.rankings if one.p is not None]
+    q = iter(q_values(np.array(p)).tolist())
+    return [
+        held._replace(
+            rankings=tuple(one if one.p is None else one._replace(q=next(q)) for one in held.rankings)
+        )
+        for held in types
+    ]
+
+
+def _type_json(found: TypeRankings) -> dict[str, Any]:
+    rows = [
+        one._asdict()
+        | {
+            "drop": one.drop._asdict(),
+            "ahead": one.ahead._asdict() if one.ahead else None,
+            "verdict": one.verdict,
+            "n_markers": None if one.markers is None else len(one.markers),
+        }
+        for one in found.rankings
+    ]
+    return found._asdict() | {"before": found.before._asdict(), "rankings": rows}

@@ -1,0 +1,1 @@
+"""A circuit as files: HTML, Neuronpedia's JSON, GraphML, and all of them at once."""

@@ -1,0 +1,183 @@
+"""A circuit as files or as bytes for a download button, each whole or not there at all.
+
+Files of `export`: NAME.png .svg .pdf .html .graphml .json, NAME_neuronpedia.json, NAME_genes.csv with
+NAME_genes.provenance.json beside it, NAME_genes.png .svg .pdf for the bar chart. The same circuit gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from scx_core.circuits.circuit import Circuit
+from scx_core.errors import ScxError
+from scx_core.figures import words
+from scx_core.figures.bars import genes_picture
+from scx_core.figures.drawing.drawing import Drawing, View
+from scx_core.figures.drawing.layout import simplify
+from scx_core.figures.picture import circuit_picture
+from scx_core.figures.table import gene_table, table_csv
+from scx_core.runs.files import to_json_text, write_atomic
+
+from .html import circuit_page
+from .network import to_graphml
+from .neuronpedia import to_neuronpedia
+
+DEFAULT_FORMATS = ("png", "svg", "pdf", "html", "graphml", "json", "neuronpedia", "csv")
+_WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+_MOST_CHARACTERS = 60
+
+
+class _Job(NamedTuple):
+    """Everything that a format may need."""
+
+    circuit: Circuit
+    view: View
+    markers: frozenset[str] | None
+    shared: frozenset[str]
+    labels: Mapping[str, str]
+
+    def drawing(self) -> Drawing:
+        return simplify(self.circuit, self.view, markers=self.markers or frozenset(), labels=self.labels)
+
+
+class _Format(NamedTuple):
+    ending: str
+    mime: str
+    make: Callable[[_Job], bytes]
+
+
+def _picture(ending: str) -> Callable[[_Job], bytes]:
+    return lambda job: circuit_picture(job.drawing(), ending)
+
+
+def _bars(ending: str) -> Callable[[_Job], bytes]:
+    return lambda job: genes_picture(
+        job.circuit, ending, markers=job.markers or frozenset(), size=job.view.size
+    )
+
+
+def _json(data: object) -> bytes:
+    return (to_json_text(data, indent=1) + "\n").encode("utf-8")
+
+
+_FORMATS = {
+    "png": _Format(".png", "image/png", _picture("png")),
+    "svg": _Format(".svg", "image/svg+xml", _picture("svg")),
+    "pdf": _Format(".pdf", "application/pdf", _picture("pdf")),
+    "html": _Format(".html", "text/html", lambda job: circuit_page(job.drawing()).encode("utf-8")),
+    "graphml": _Format(".graphml", "application/xml", lambda job: to_graphml(job.circuit)),
+    "json": _Format(".json", "application/json", lambda job: _json(job.circuit.to_json())),
+    "neuronpedia": _Format(
+        "_neuronpedia.json", "application/json", lambda job: to_neuronpedia(job.circuit, job.labels)
+    ),
+    "csv": _Format(
+        "_genes.csv",
+        "text/csv",
+        lambda job: table_csv(gene_table(job.circuit, job.markers, job.shared)),
+    ),
+    "genes.png": _Format("_genes.png", "image/png", _bars("png")),
+    "genes.svg": _Format("_genes.svg", "image/svg+xml", _bars("svg")),
+    "genes.pdf": _Format("_genes.pdf", "application/pdf", _bars("pdf")),
+}
+FORMATS = tuple(_FORMATS)
+
+
+def export_bytes(
+    circuit: Circuit,
+    file_format: str,
+    *,
+    view: View | None = None,
+    markers: frozenset[str] | None = None,
+    shared: frozenset[str] = frozenset(),
+    labels: Mapping[str, str] | None = None,
+) -> bytes:
+    """The circuit in one of `FORMATS`. `markers` is None when no list is known for the cell type.
+
+    Raises ScxError for an unknown format.
+    """
+    check_format(file_format)
+    job = _Job(circuit, view or View(), markers, shared, labels or {})
+    return _FORMATS[file_format].make(job)
+
+
+def export(
+    circuit: Circuit,
+    where: Path | str,
+    formats: Iterable[str] = DEFAULT_FORMATS,
+    *,
+    view: View | None = None,
+    markers: frozenset[str] | None = None,
+    shared: frozenset[str] = frozenset(),
+    labels: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write the circuit; returns the files in the order written.
+
+    `where` is a folder (made when absent), or a file name whose ending is one of the formats (a name on
+    `neuronpedia.json` is Neuronpedia's): then only that file is written, and `formats` is not looked at.
+    Everything is made before the first file is written. Raises ScxError for an unknown format or a place
+    that cannot be written to.
+    """
+    where, formats = Path(where), list(formats)
+    single = one_file(where, formats)
+    wanted = {single: where} if single else {name: where / file_name(circuit, name) for name in formats}
+    contents: dict[Path, bytes] = {}
+    for name, path in wanted.items():
+        contents[path] = export_bytes(circuit, name, view=view, markers=markers, shared=shared, labels=labels)
+        if name == "csv":
+            contents[path.with_suffix(".provenance.json")] = _json(circuit.provenance)
+    for path, content in contents.items():
+        write_atomic(path, content)
+    return list(contents)
+
+
+def one_file(where: Path | str, formats: Iterable[str]) -> str | None:
+    """The format of the one file that `where` names; None for a folder, into which all `formats` go. Raises
+    ScxError for an unknown format: asked before a circuit is traced."""
+    where = Path(where)
+    single = "neuronpedia" if where.name.lower().endswith("neuronpedia.json") else where.suffix.lower()[1:]
+    if single in DEFAULT_FORMATS and not os.path.isdir(where):  # noqa: PTH112 (of a name too long it says no)
+        return single
+    for name in formats:
+        check_format(name)
+    return None
+
+
+def check_format(file_format: str) -> None:
+    """Raises ScxError for an unknown format."""
+    if file_format not in _FORMATS:
+        raise ScxError(
+            f"{file_format!r} is not a format that a circuit can be exported to.",
+            f"Choose among {', '.join(FORMATS)}.",
+        )
+
+
+def file_name(circuit: Circuit, file_format: str) -> str:
+    """A file name for the circuit that every file system takes. Raises ScxError for an unknown format."""
+    check_format(file_format)
+    scope = "one_cell" if circuit.scope == "cell" else f"{circuit.scope}_{circuit.n_cells}_cells"
+    return f"{safe_name(words.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
+
+
+def mime_type(file_format: str) -> str:
+    """The media type of a format, for a download button. Raises KeyError for an unknown one."""
+    return _FORMATS[file_format].mime
+
+
+def safe_name(label: str) -> str:
+    """Letters, digits, "+", "-" and "_" of `label`: "CD4+/CD25 T Reg" → "CD4+_CD25_T_Reg".
+
+    A label with nothing left becomes "circuit-" and eight characters of its hash, so that two such
+    labels do not share a file.
+    """
+    ascii_text = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii")
+    name = re.sub(r"[^A-Za-z0-9+-]+", "_", ascii_text)[:_MOST_CHARACTERS].strip("_-")
+    if not re.search(r"[A-Za-z0-9]", name):
+        return "circuit-" + hashlib.sha256(label.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{name}_" if name.lower() in _WINDOWS_NAMES else name

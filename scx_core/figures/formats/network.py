@@ -1,0 +1,98 @@
+"""A circuit as a networkx graph, and as GraphML for Cytoscape and Gephi: the whole of it, nothing merged."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from typing import Any
+
+import networkx as nx
+
+from scx_core.circuits.circuit import Circuit, Edge, Node
+from scx_core.errors import ScxError
+from scx_core.figures import words
+
+
+def to_networkx(circuit: Circuit) -> nx.DiGraph:
+    """One node a node and one edge an edge with all their attributes; what is None is left out.
+
+    `label` is the name for people, `sign` says positive or negative, `strength` is |weight|. Raises
+    ScxError when an edge names a node that is not there.
+    """
+    graph = nx.DiGraph(
+        title=words.title(circuit),
+        scope=circuit.scope,
+        n_cells=int(circuit.n_cells),
+        target=circuit.target.label,
+        against=", ".join(circuit.target.against),
+        provenance=json.dumps(circuit.provenance, sort_keys=True, ensure_ascii=False, default=str),
+        **{f"score_{name}": float(value) for name, value in circuit.scores.items() if _known(value)},
+    )
+    for node in circuit.nodes:
+        graph.add_node(node.id, label=_label(node, circuit), **_attributes(node, skip={"id"}))
+    for edge in circuit.edges:
+        for end in (edge.source, edge.target):
+            if end not in graph:
+                raise ScxError(
+                    f"An edge of the circuit names the node {end!r}, which it does not hold.",
+                    "Trace the circuit again.",
+                )
+        graph.add_edge(
+            edge.source,
+            edge.target,
+            **_attributes(edge, skip={"source", "target"}),
+            strength=abs(float(edge.weight)),
+            sign="positive" if edge.weight >= 0 else "negative",
+        )
+    return graph
+
+
+def to_graphml(circuit: Circuit) -> bytes:
+    """GraphML with typed attributes; `name` is the node's id, `feature_name` what a feature is called.
+
+    Characters that XML cannot hold are written as "?".
+    """
+    graph = to_networkx(circuit)
+    clean = nx.DiGraph(**_clean(graph.graph))
+    ids = {node: f"n{index}" for index, node in enumerate(graph)}
+    for node, data in graph.nodes(data=True):
+        called = {"feature_name": data["name"]} if "name" in data else {}
+        clean.add_node(ids[node], **_clean(data | called | {"name": str(node)}))
+    clean.add_edges_from((ids[a], ids[b], _clean(data)) for a, b, data in graph.edges(data=True))
+    buffer = io.BytesIO()
+    nx.write_graphml_xml(clean, buffer, prettyprint=True)
+    return buffer.getvalue()
+
+
+def _label(node: Node, circuit: Circuit) -> str:
+    if node.kind == "feature":
+        title, number = words.feature_title(node), words.feature_name(node)
+        return " · ".join(part for part in (title, words.driven_by(node), number) if part)
+    if node.kind == "target":
+        return words.title(circuit)
+    return node.gene or node.name or node.token or node.kind
+
+
+def _attributes(row: Node | Edge, skip: set[str]) -> dict[str, Any]:
+    """Plain Python values; None and what is not a finite number are left out."""
+    values = {
+        key: getattr(value, "item", lambda value=value: value)() for key, value in row._asdict().items()
+    }
+    return {key: value for key, value in values.items() if key not in skip and _known(value)}
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _clean(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: _xml(value) if isinstance(value, str) else value for key, value in data.items()}
+
+
+def _xml(text: str) -> str:
+    """XML 1.0 knows tab, newline and carriage return, and no other control character or half surrogate."""
+    return "".join(
+        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "?"
+        for c in text
+    )

@@ -1,0 +1,1 @@
+"""Intervals and tests, each way once, and the claim that a figure is said in."""

@@ -1,0 +1,182 @@
+"""Which of many effects differ: p of each column, q over all, and the same rule where nothing differs.
+
+Cells: the labels of the two groups are dealt anew (paired cells and one group: signs are turned), the
+statistic is Welch's t, p = (1 + dealings at least as far out) / (1 + dealings) (Phipson & Smyth 2010).
+Columns that chance reaches soon stop early; each step draws anew, so no p becomes too small by it. Donors: a
+t test on what each donor adds (cluster-robust, as pseudobulk tests do), because few donors cannot be dealt in
+enough ways. q is Benjamini and Hochberg's, over one family: all genes, all features or all edges.
+Legend: C cells, X columns, P dealings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from scx_core.statistics.resampling import Sampling, blocks, two_groups
+
+Q = 0.05  # below it, and only then, something is called different
+SPLITS = 20  # random halves of one group
+FIRST, SECOND, LAST = 200, 2000, 100_000  # dealings of the three steps; the last at most
+_GO_ON = (0.1, 0.01)  # p up to which a column goes on to the next step
+_TIE = 1e-6  # two sums of the same numbers in another order count as equal
+
+
+def q_values(p_X: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's q over the whole of `p_X`."""
+    return np.asarray(stats.false_discovery_control(p_X)) if len(p_X) else np.zeros(0)
+
+
+def p_values(sampling: Sampling, value_CX: np.ndarray, seed: int = 0) -> np.ndarray:
+    """p of every column: that its mean is 0 (one group), or equal in both. Two-sided, [X]; of few cells never
+    less than what all their dealings could give, which a sample of dealings may go below."""
+    if sampling.kind == "donors":
+        return _donors(sampling, value_CX)
+    rng = np.random.default_rng([seed, 17])
+    n_X = value_CX.shape[1]
+    if sampling.n_groups == 1 or sampling.paired:
+        half = len(value_CX) // 2
+        one_CX = value_CX[:half] - value_CX[half:] if sampling.paired else value_CX
+        p_X = _stepwise(n_X, lambda n, at: _flipped(one_CX[:, at], n, rng))
+    else:
+        first_C = sampling.group_C == 0
+        p_X = _stepwise(n_X, lambda n, at: _dealt(value_CX[:, at], first_C, n, rng))
+    return np.maximum(p_X, smallest_p(sampling))
+
+
+def _stepwise(n_X: int, p_of: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+    """p by ever more dealings for the columns that chance does not reach."""
+    p_X, at = np.ones(n_X), np.arange(n_X)
+    for step in range(3):
+        if not len(at):
+            break
+        # Chance must not reach a column so often that BH over all would call it; with many columns left,
+        # that is decided by fewer dealings.
+        n = (FIRST, SECOND, int(np.clip(min(800 / len(at), 30) * n_X, SECOND, LAST)))[step]
+        p_X[at] = p_of(n, at)
+        at = at[p_X[at] <= _GO_ON[step]] if step < 2 else at[:0]
+    return p_X
+
+
+def _flipped(value_CX: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Turned signs. Squares stay, so that the order of |t| is that of |sum|."""
+    sum_X, beyond_X = np.abs(value_CX.sum(0)), np.zeros(value_CX.shape[1])
+    bar_X = sum_X - _TIE * np.abs(value_CX).sum(0)
+    for part in blocks(n):
+        size = min(n, part.stop) - part.start
+        sign_PC = rng.integers(0, 2, (size, len(value_CX))) * 2.0 - 1.0
+        beyond_X += (np.abs(sign_PC @ value_CX) >= bar_X).sum(0)
+    return (1 + beyond_X) / (1 + n)
+
+
+def _dealt(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Labels dealt anew, Welch's t."""
+    scale_X = value_CX.std(0)
+    constant_X = scale_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)
+    z_CX = np.where(constant_X, 0.0, (value_CX - value_CX.mean(0)) / np.where(constant_X, 1.0, scale_X))
+    found_X, beyond_X = _welch(first_C[None].astype(float), z_CX)[0], np.zeros(z_CX.shape[1])
+    bar_X = found_X * (1 - _TIE) - _TIE
+    for part in blocks(n):
+        size = min(n, part.stop) - part.start
+        key_PC, k = rng.random((size, len(z_CX))), int(first_C.sum()) - 1
+        dealt_PC = key_PC <= np.partition(key_PC, k, axis=1)[:, k : k + 1]
+        beyond_X += (_welch(dealt_PC.astype(float), z_CX) >= bar_X).sum(0)
+    return np.where(constant_X, 1.0, (1 + beyond_X) / (1 + n))
+
+
+def _welch(first_PC: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
+    """|t| of standardised columns for each dealing, [P, X]."""
+    n, m = first_PC[0].sum(), len(z_CX) - first_PC[0].sum()
+    sum_PX, square_PX = first_PC @ z_CX, first_PC @ z_CX**2
+    all_X, all_square_X = z_CX.sum(0), (z_CX**2).sum(0)
+    mean_PX, other_PX = sum_PX / n, (all_X - sum_PX) / m
+    first = (square_PX / n - mean_PX**2) / max(1.0, n - 1)
+    second = ((all_square_X - square_PX) / m - other_PX**2) / max(1.0, m - 1)
+    return np.asarray(np.abs(mean_PX - other_PX) / np.sqrt(np.maximum(first + second, 1e-9)))
+
+
+def _donors(sampling: Sampling, value_CX: np.ndarray) -> np.ndarray:
+    """t of the mean over its cluster-robust error. Degrees of freedom: donors − 1 where all are on both
+    sides, Welch's where none is, else those of the side with fewer."""
+    mean_X, error_X = sampling.weight_C @ value_CX, sampling.errors(value_CX)
+    units = sampling.units_G
+    df_X = np.full(len(mean_X), min(units) - 1.0)
+    if sampling.n_groups == 2 and not sampling.crossed:
+        part_GX = (sampling.correction_U()[:, None] * sampling.parts_GUX(value_CX) ** 2).sum(1)
+        below_X = sum(part_X**2 / (n - 1) for part_X, n in zip(part_GX, units, strict=True))
+        df_X = np.where(below_X > 0, part_GX.sum(0) ** 2 / np.where(below_X > 0, below_X, 1.0), df_X)
+    flat_X = error_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)
+    t_X = np.where(flat_X, 0.0, mean_X / np.where(flat_X, 1.0, error_X))
+    return np.asarray(np.where(flat_X, 1.0, 2 * stats.t.sf(np.abs(t_X), df_X)))
+
+
+def test_name(sampling: Sampling) -> str:
+    """The test in words."""
+    if sampling.kind == "donors":
+        return "t test of the means per donor (cluster-robust)"
+    if sampling.n_groups == 1:
+        return "signs turned at random"
+    return "signs of the pairs turned at random" if sampling.paired else "cell types dealt anew, Welch's t"
+
+
+def smallest_p(sampling: Sampling) -> float:
+    """The smallest p that so many cells can give, however large the difference (donors: 0)."""
+    if sampling.kind == "donors":
+        return 0.0
+    units = sampling.units_G
+    if sampling.n_groups == 1 or sampling.paired:
+        return float(min(1.0, 2.0 ** (1 - units[0])))
+    ways = math.comb(sum(units), units[0])
+    return min(1.0, (2 if units[0] == units[1] else 1) / ways)
+
+
+def family(held_CX: np.ndarray, sampling: Sampling, min_share: float) -> np.ndarray:
+    """Columns that enough cells hold to be tested, whatever their group: what a group with `min_share` of its
+    cells would need. A choice by group would favour what differs by chance."""
+    least = min_share * np.bincount(sampling.group_C).min()
+    return np.asarray(held_CX.sum(0) >= max(1.0, least - 1e-9))
+
+
+class Split(NamedTuple):
+    """One group dealt into two random halves, `splits` times: `found` columns differ in each, of `tested`."""
+
+    tested: int
+    found: tuple[int, ...]
+
+    def to_json(self) -> dict[str, float]:
+        """Mean, least and most of the splits, and the share of splits in which anything differs."""
+        return {
+            "tested": self.tested,
+            "splits": len(self.found),
+            "mean": float(np.mean(self.found)),
+            "least": min(self.found),
+            "most": max(self.found),
+            "any": sum(count > 0 for count in self.found),
+        }
+
+
+def null_split(
+    value_CX: np.ndarray, seed: int, donors: np.ndarray | None = None, splits: int = SPLITS
+) -> Split | None:
+    """What the same rule finds between random halves of one group; whole donors are dealt where it has four
+    or more. None with fewer than four cells."""
+    n = len(value_CX)
+    if n < 4 or not value_CX.shape[1]:
+        return None
+    rng, found = np.random.default_rng([seed, 29]), []
+    names = np.unique(donors) if donors is not None and any(donors) else np.arange(0)
+    for _ in range(splits):
+        if donors is not None and len(names) >= 4:
+            half_C = np.isin(donors, rng.permutation(names)[: len(names) // 2])
+        else:
+            half_C = np.isin(np.arange(n), rng.permutation(n)[: n // 2])
+        order = np.concatenate([np.flatnonzero(half_C), np.flatnonzero(~half_C)])
+        dealt = donors[order] if len(names) >= 4 and donors is not None else None
+        sampling = two_groups(int(half_C.sum()), int((~half_C).sum()), seed, donors=dealt)
+        p_X = p_values(sampling, value_CX[order], int(rng.integers(2**31)))
+        found.append(int((q_values(p_X) < Q).sum()))
+    return Split(value_CX.shape[1], tuple(found))

@@ -1,0 +1,1 @@
+"""Arithmetic on active features alone: compiled kernels, and the same in plain PyTorch."""

@@ -4,7 +4,7 @@ Cells of one donor are alike, so the unit that is drawn is the donor (all its ce
 group has cells of two donors or more; else it is the cell, and `note` says so. The 95% interval is a
 bootstrap-t (Efron & Tibshirani 1993, ch. 12): each bootstrap's mean is divided by its own standard error,
 which is what a percentile interval leaves out. Percentile intervals of 8 normal values hold the mean in 89%
-of the cases, of 8 skewed ones in 78%; these in 95% and 90% (tests/circuits/test_resampling.py).
+of the cases, of 8 skewed ones in 78%; these in 95% and 90% (tests/statistics/test_resampling.py).
 Legend: C cells (rows), U units (cells or donors), B bootstraps, X columns, G groups (one or two).
 """
 

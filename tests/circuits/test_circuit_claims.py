@@ -11,8 +11,8 @@ from scx_core.circuits.claims import consensus_claims, difference_claims, tie_cl
 from scx_core.circuits.difference import difference
 from scx_core.circuits.ties import TieStability, _with_ties, jaccard, tie_stability
 from scx_core.sentences import Ties
-from tests.circuits.test_resampling import TARGET, cells
 from tests.circuits.test_tracer import _table, tracer  # noqa: F401
+from tests.statistics.test_resampling import TARGET, cells
 
 
 def found_between(shift: float):

@@ -47,8 +47,8 @@ from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
 from scx_core.validation.losses import token_losses
 from scx_core.validation.running_sums import LayerStream
 from tests.tiny import tiny_language, tiny_table
-from tests.transcoders.test_micro import CELLS, KINDS, LAYER_TRAIN
-from tests.transcoders.test_trainee import T, data, trainee
+from tests.training.test_layer_trainer import T, data, trainee
+from tests.training.test_micro_batch import CELLS, KINDS, LAYER_TRAIN
 
 F, CUT = 40, 8  # the first CUT features have thresholds below 0
 TO_THE_DIGIT = {"rel": 1e-6}

@@ -11,8 +11,8 @@ from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
 from scx_core.training.jumprelu import follow
 from scx_core.training.layer_trainer import Trainee
-from tests.transcoders.test_train import CODER, TRAIN, model, open_job, start
-from tests.transcoders.test_trainee import EVEN, data
+from tests.training.test_layer_trainer import EVEN, data
+from tests.training.test_train import CODER, TRAIN, model, open_job, start
 
 __all__ = ["model"]
 WANTED = 6.0

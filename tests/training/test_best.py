@@ -18,7 +18,7 @@ from scx_core.training.config import TrainConfig
 from scx_core.training.tokens import cells_of_step, encode_texts
 from scx_core.training.train import measured_cells
 from scx_core.training.trainer_state import Session, fast_attention
-from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
+from tests.training.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
 __all__ = ["model"]
 QUICK = replace(TRAIN, steps=12, log_every=2, evaluate_every=3, checkpoint_every=5)

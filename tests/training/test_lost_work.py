@@ -19,7 +19,7 @@ from benchmarks.kills import PHASES, kill_and_resume, moments, same_result
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.training import train
-from tests.transcoders.test_train import TRAIN, model, open_job, same, start
+from tests.training.test_train import TRAIN, model, open_job, same, start
 
 __all__ = ["model"]
 KILLS = int(os.environ.get("SCX_KILLS", "3"))
@@ -27,7 +27,7 @@ SHORT = replace(TRAIN, steps=24, finetune_steps=6, checkpoint_every=4, evaluate_
 ROOT = Path(__file__).resolve().parents[2]
 TRAINED = """
 import sys
-from tests.transcoders.test_train import open_job
+from tests.training.test_train import open_job
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.transcoders import train

@@ -8,7 +8,7 @@ import torch
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.jumprelu import WIDTH, Count, Jump, follow
 from scx_core.training.layer_trainer import Trainee
-from tests.transcoders.test_trainee import EVEN, D, T, data
+from tests.training.test_layer_trainer import EVEN, D, T, data
 
 CFG = TranscoderConfig(expansion=8, kind="jumprelu", target_l0=4.0)
 

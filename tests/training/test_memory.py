@@ -23,8 +23,8 @@ from scx_core.training.plan import Plan
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer_state import Session
 from tests.tiny import tiny_language, tiny_table
-from tests.transcoders.test_train import CODER, TRAIN, model, open_job, start, weights
-from tests.transcoders.test_trainee import CFG, T, data, trainee
+from tests.training.test_layer_trainer import CFG, T, data, trainee
+from tests.training.test_train import CODER, TRAIN, model, open_job, start, weights
 
 __all__ = ["model"]
 SHORT = replace(TRAIN, steps=12, dead_after=300, evaluate_every=12, checkpoint_every=6)

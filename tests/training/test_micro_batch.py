@@ -12,9 +12,9 @@ from scx_core.training.grad_accumulation import layer_step
 from scx_core.training.micro_batch import Micro, slices
 from scx_core.training.plan import Plan, choose_precision, has_bfloat16
 from scx_core.transcoders import load_set
-from tests.transcoders.test_train import TRAIN, model, open_job, same, start
-from tests.transcoders.test_trainee import CFG, T, data, trainee
-from tests.transcoders.test_trainee import TRAIN as LAYER_TRAIN
+from tests.training.test_layer_trainer import CFG, T, data, trainee
+from tests.training.test_layer_trainer import TRAIN as LAYER_TRAIN
+from tests.training.test_train import TRAIN, model, open_job, same, start
 
 __all__ = ["model"]
 CELLS = 10

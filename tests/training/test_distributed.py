@@ -21,8 +21,8 @@ from scx_core.runs.ranks import ranks_of
 from scx_core.training import train
 from scx_core.training.distributed import ALONE, Team
 from scx_core.transcoders import load_set
-from tests.transcoders.test_best import BEST, MEASURED, measured_as
-from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start, steady
+from tests.training.test_best import BEST, MEASURED, measured_as
+from tests.training.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
 __all__ = ["model"]
 if not torch.distributed.is_available():
@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
 
 
 def launch(root: Path, timeout: float = 250) -> subprocess.CompletedProcess:
-    words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "tests/transcoders/two_ranks.py"]
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "tests/training/two_ranks.py"]
     return subprocess.run(
         [sys.executable, "-m", *words, str(root)],
         cwd=ROOT,

@@ -21,8 +21,8 @@ from scx_core.transcoders import CrossLayerSet, load_set, save_set
 from scx_core.transcoders.layouts import export_set
 from scx_core.validation import validate
 from tests.tiny import tiny_language, tiny_table
+from tests.training.test_train import CODER, TRAIN, model, open_job, same, start
 from tests.transcoders.layout_sets import random_set
-from tests.transcoders.test_train import CODER, TRAIN, model, open_job, same, start
 from tests.validation.sets import exact_set
 
 __all__ = ["model"]

@@ -36,7 +36,7 @@ TRAIN = TrainConfig(
 )
 KILLED = """
 import os, signal, sys
-from tests.transcoders.test_train import open_job
+from tests.training.test_train import open_job
 from scx_core.runs import RunFolder
 from scx_core.transcoders import train
 

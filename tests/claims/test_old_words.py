@@ -20,15 +20,9 @@ PLACES = (
     "docs/*.md",
     "models/*/README.md",
     "pages/**/*.py",
-    "scx_core/figures/*.py",
-    "scx_core/figures/*.html",
-    "scx_core/figures/*.js",
-    "scx_core/cli/*.py",
-    "scx_core/circuits/*.py",
-    "scx_core/evidence/*.py",
-    "scx_core/validation/*.py",
-    "scx_core/atlas/*.py",
-    "scx_core/build/card.py",
+    "scx_core/**/*.py",
+    "scx_core/**/*.html",
+    "scx_core/**/*.js",
 )
 # What may not be said: the pattern, an old sentence that it finds, and why the sentence does not hold.
 OLD = (

@@ -9,17 +9,12 @@ from typing import Any
 
 from scx_core.cli import common, pareto
 from scx_core.cli.evidence.smallest import WORDS, ahead, remains
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import runs_root
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "time the steps that a user waits for on this machine"
-    return subparsers.add_parser("bench", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "time the steps that a user waits for on this machine"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         choices=(
@@ -77,10 +72,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, default=32, help="train: active features a token (default: 32)")
     parser.add_argument("--expansion", type=int, default=8, help="train: features per width (default: 8)")
     pareto.add_options(parser)
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
-    common.add_output(parser)
+    common.add_inputs(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

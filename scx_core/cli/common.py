@@ -80,6 +80,13 @@ def add_transcoders(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Cells, model and transcoders: what every command that traces reads."""
+    add_cells(parser)
+    add_model(parser)
+    add_transcoders(parser)
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """--runs, --name: where a run's folder is made."""
     group = parser.add_argument_group("run")

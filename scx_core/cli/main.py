@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any, NoReturn
 
 from scx_core import __version__
 from scx_core.cli import bench, common
@@ -16,7 +17,6 @@ from scx_core.cli.atlas import atlas, feature, features, gene, match, rate, sets
 from scx_core.cli.cells import annotate, prepare
 from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
 from scx_core.cli.evidence import attributions, claims, knockouts, rankings, smallest
-from scx_core.cli.parser import CommandParser
 from scx_core.cli.training import compare, demo, train, transcoders, validate
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
@@ -92,6 +92,30 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() or sign == "\n" else "\ufffd" for sign in text)
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Errors are one line. The options of a `command` come from configuration classes that live beside torch,
+    and the list of commands must not wait for torch: they are added when this very command is parsed."""
+
+    def __init__(self, *args: Any, command: ModuleType | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+        self._command = command
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse with the command's options, and those of the output, added."""
+        if self._command is not None:
+            self._command.options(self)
+            common.add_output(self)
+            self._command = None
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ScxError instead of printing the usage and leaving."""
+        raise ScxError(f"{message}.", f"`{self.prog} --help` lists what there is.")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     parser = CommandParser(
@@ -103,7 +127,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"scX {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        command.add(subparsers).set_defaults(command=command)
+        described = getattr(command, "DESCRIPTION", f"{command.HELP.capitalize()}.")
+        name = command.__name__.rpartition(".")[2]
+        one = subparsers.add_parser(name, help=command.HELP, description=described, command=command)
+        one.set_defaults(command=command)
     return parser
 
 

@@ -1,13 +1,13 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from scx_core import __version__
 from scx_core.cli import main
-from scx_core.cli.main import COMMANDS, printable
-from scx_core.cli.parser import CommandParser
+from scx_core.cli.main import COMMANDS, CommandParser, printable
 from scx_core.errors import ScxError
 
 NAMES = ("prepare", "train", "validate", "trace", "circuit", "export", "demo")
@@ -122,7 +122,7 @@ def test_a_reader_that_has_had_enough_is_no_error():
 
 def test_options_are_added_once_and_only_when_needed():
     calls = []
-    parser = CommandParser(prog="scx x", fill=calls.append)
+    parser = CommandParser(prog="scx x", command=SimpleNamespace(options=calls.append))
     assert calls == []
     parser.parse_args([])
     parser.parse_args([])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, add_arguments, from_namespace
 from scx_core.runs.files import write_atomic
@@ -15,19 +14,13 @@ from scx_core.runs.files import write_atomic
 if TYPE_CHECKING:
     from scx_core.atlas import Atlas
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "collect what every feature responds to and give it a verdict"
-    return subparsers.add_parser("atlas", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "collect what every feature responds to and give it a verdict"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.atlas import AtlasConfig
 
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     parser.add_argument(
         "--beside",
         action="append",
@@ -51,7 +44,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs (default: $SCX_RUNS)")
     add_arguments(parser.add_argument_group("atlas"), AtlasConfig, skip=("seed",))
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

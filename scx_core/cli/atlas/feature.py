@@ -7,20 +7,15 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.atlas.features import add_atlas, open_atlas
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
+
+HELP = "show one feature of an atlas, or give it a label"
 
 LISTS = ("genes", "families", "pieces", "types", "ranks", "writes")
 SHOWN = 6  # rows of each table that the text shows
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "show one feature of an atlas, or give it a label"
-    return subparsers.add_parser("feature", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("layer", metavar="LAYER", help="the layer, from 0")
     parser.add_argument("number", metavar="NUMBER", help="the feature's number, from 0")
     parser.add_argument(

@@ -7,22 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
     from scx_core.atlas import Atlas
 
+HELP = "list the features of an atlas: search, filter, sort"
+
 SHOWN = ("verdict", "score", "label", "genes", "cell_type", "frequency")
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "list the features of an atlas: search, filter, sort"
-    return subparsers.add_parser("features", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.atlas import FindConfig
 
     add_arguments(parser.add_argument_group("features"), FindConfig)
@@ -38,10 +33,7 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
         help="an atlas (default: that of the options below, made at the first time)",
     )
     parser.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs (default: $SCX_RUNS)")
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
-    common.add_output(parser)
+    common.add_inputs(parser)
 
 
 def open_atlas(args: argparse.Namespace) -> Atlas:

@@ -6,18 +6,13 @@ import argparse
 from typing import Any
 
 from scx_core.cli.atlas.features import add_atlas, open_atlas, rows_text
-from scx_core.cli.parser import Subparsers
+
+HELP = "list the features that read or write a gene"
 
 SHOWN = 40
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "list the features that read or write a gene"
-    return subparsers.add_parser("gene", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("symbol", metavar="SYMBOL", help="the gene, as CD74")
     add_atlas(parser)
 

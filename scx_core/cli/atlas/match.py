@@ -7,19 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace, write_atomic
+
+HELP = "match the features of two transcoder sets by weights, by activation and by genes"
 
 SHARES = ("found", "found_null", "mutual", "mutual_null", "generalises", "generalises_null")
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "match the features of two transcoder sets by weights, by activation and by genes"
-    return subparsers.add_parser("match", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.atlas import MatchConfig
 
     parser.add_argument("first", metavar="A", help="folder of a set, or embedded, embedded-paper")
@@ -31,7 +26,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser.add_argument_group("matching"), MatchConfig, skip=("seed",))
     common.add_cells(parser)
     common.add_model(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

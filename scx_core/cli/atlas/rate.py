@@ -8,17 +8,12 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.atlas.features import add_atlas, open_atlas
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "export people's ratings of features, or their agreement (Cohen's kappa)"
-    return subparsers.add_parser("rate", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "export people's ratings of features, or their agreement (Cohen's kappa)"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("export", "agreement"), help="answers as CSV, or their agreement")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="where export writes (ratings.csv)")
     add_atlas(parser)

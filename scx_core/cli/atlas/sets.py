@@ -8,22 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
 from scx_core.cli.atlas import features
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
     from scx_core.atlas import Atlas
 
+HELP = "test the features of an atlas against gene sets, and judge them anew"
+
 SHOWN = 15  # features in the summary
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "test the features of an atlas against gene sets, and judge them anew"
-    return subparsers.add_parser("sets", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.atlas import EnrichConfig
 
     parser.add_argument(

@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import from_namespace
 
 if TYPE_CHECKING:
     import anndata
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "write feature activations and verdicts into a copy of the cells' .h5ad"
-    return subparsers.add_parser("annotate", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "write feature activations and verdicts into a copy of the cells' .h5ad"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     one = "LAYER:NUMBER, such as 2:513; may be given again"
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5ad", help="the new file")
     parser.add_argument(
@@ -31,10 +26,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--obs", action="append", default=[], metavar="FEATURE", help=f"also a column of obs: {one}"
     )
     parser.add_argument("--atlas", type=Path, metavar="FOLDER", help="an atlas of this set, for the verdicts")
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
-    common.add_output(parser)
+    common.add_inputs(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

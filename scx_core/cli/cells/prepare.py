@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import (
     Progress,
     RunFolder,
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from scx_core.language import Language
     from scx_core.sentences import SentenceConfig
 
+HELP = "describe a file of cells, split it, and write its cell sentences"
+
 SHOWN = 5  # raw answers in the text
 BLOCK = 2048  # cells that are read and written at a time
 
@@ -47,19 +48,12 @@ class SplitConfig:
     seed: int = option(0, "Seed of the split", minimum=0)
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "describe a file of cells, split it, and write its cell sentences"
-    return subparsers.add_parser("prepare", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     common.add_cells(parser)
     common.add_model(parser)
     parser.set_defaults(model=None)  # without one nothing is asked, and no model is loaded
     add_arguments(parser.add_argument_group("split"), SplitConfig, skip=("seed",))
     common.add_run(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
@@ -15,14 +14,10 @@ if TYPE_CHECKING:
     from scx_core.circuits import Circuit
     from scx_core.circuits.prompt_agreement import PromptAgreement
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "trace the circuit of a cell type over many of its cells"
-    return subparsers.add_parser("circuit", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "trace the circuit of a cell type over many of its cells"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     add_consensus(parser)
     parser.add_argument(
         "--prompts",
@@ -31,7 +26,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="one consensus a prompt, and how far they agree: names with commas between, or all: every "
         "template that the checkpoint was trained on",
     )
-    common.add_output(parser)
 
 
 def add_consensus(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +39,7 @@ def add_consensus(parser: argparse.ArgumentParser) -> None:
     )
     trace.add_against(parser)
     trace.add_knockouts(parser)
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
     add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))
 

@@ -6,9 +6,10 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
+
+HELP = "list what a transcoder feature is connected to in any cell"
 
 TITLES = {
     "features": "earlier features, directly",
@@ -22,23 +23,12 @@ TITLES = {
 SHOWN = 6  # rows of each table that the text shows
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "list what a transcoder feature is connected to in any cell"
-    return subparsers.add_parser(
-        "connections", help=words, description=f"{words.capitalize()}.", fill=_options
-    )
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits.connection_tables import LinkConfig
 
     parser.add_argument("feature", metavar="LAYER:NUMBER", help="the feature, as 2:513")
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("tables"), LinkConfig)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
     from scx_core.circuits import Tracer
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "compare the circuits of two cell types, or of one under two models or transcoder sets"
-    return subparsers.add_parser(
-        "difference", help=words, description=f"{words.capitalize()}.", fill=_options
-    )
+HELP = "compare the circuits of two cell types, or of one under two models or transcoder sets"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import ConsensusConfig, TraceConfig
 
     parser.add_argument("--type", help="cell type, as the file calls it (default: the most frequent)")
@@ -34,12 +27,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--other-transcoders", metavar="FOLDER", help="compare with another set on the same cells"
     )
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
     add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

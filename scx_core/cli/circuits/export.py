@@ -7,18 +7,15 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import circuit
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "write a circuit as PNG, SVG, PDF, HTML, GraphML, JSON, Neuronpedia graph and CSV"
-    more = "Takes the JSON of `scx trace` or `scx circuit`, or traces the circuit of a cell type first."
-    return subparsers.add_parser("export", help=words, description=f"{words}. {more}", fill=_options)
+HELP = "write a circuit as PNG, SVG, PDF, HTML, GraphML, JSON, Neuronpedia graph and CSV"
+DESCRIPTION = (
+    f"{HELP}. Takes the JSON of `scx trace` or `scx circuit`, or traces the circuit of a cell type first."
+)
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.figures import DEFAULT_FORMATS, FORMATS, View
 
     parser.add_argument("circuit", nargs="?", metavar="CIRCUIT.json", help="a circuit traced before")
@@ -33,7 +30,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     add_arguments(parser.add_argument_group("figure"), View)
     circuit.add_consensus(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

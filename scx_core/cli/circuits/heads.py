@@ -8,9 +8,10 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace, option
+
+HELP = "split the edges of one cell's circuit by attention head"
 
 HEADER = ("head", "last", "alone", "attention", "rank", "it looks at")
 SHOWN = 8  # heads of the whole circuit that the text shows
@@ -24,13 +25,7 @@ class HeadsConfig:
     heads: int = option(5, "Heads of an edge, by what goes through them last", minimum=1)
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "split the edges of one cell's circuit by attention head"
-    return subparsers.add_parser("heads", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import TraceConfig
 
     add_cell(parser)
@@ -41,12 +36,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="an edge by the ids of its ends, as t:41,f:2:60:513 or f:2:60:513,target; may be given several "
         "times (default: the strongest)",
     )
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("heads"), HeadsConfig)
     add_arguments(parser.add_argument_group("trace"), TraceConfig)
-    common.add_output(parser)
 
 
 def add_cell(parser: argparse.ArgumentParser) -> None:

@@ -7,19 +7,14 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import heads, trace
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
+
+HELP = "follow the largest computational paths of one cell, as the seed paper traces them"
 
 SHOWN = 12  # paths and genes that the text shows
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "follow the largest computational paths of one cell, as the seed paper traces them"
-    return subparsers.add_parser("paths", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import TraceConfig
     from scx_core.circuits.paths import PathConfig
     from scx_core.runs import options_of
@@ -28,13 +23,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="start", default="target", metavar="ID", help="target, or f:layer:position:feature"
     )
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("paths"), PathConfig)
     others = [opt.name for opt in options_of(TraceConfig) if opt.name not in ("target", "token")]
     add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=others)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
@@ -14,16 +13,12 @@ if TYPE_CHECKING:
     from scx_core.cells import CellTable
     from scx_core.circuits import Circuit, Tracer
 
+HELP = "trace the circuit of one cell"
+
 STRONGEST = 15  # genes that the text shows
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "trace the circuit of one cell"
-    return subparsers.add_parser("trace", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import TraceConfig
 
     parser.add_argument(
@@ -37,11 +32,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     add_against(parser)
     add_knockouts(parser)
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("trace"), TraceConfig)
-    common.add_output(parser)
 
 
 def add_knockouts(parser: argparse._ActionsContainer) -> None:

@@ -6,19 +6,12 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "judge fast attributions of genes by measured knock-outs"
-    return subparsers.add_parser(
-        "attributions", help=words, description=f"{words.capitalize()}.", fill=_options
-    )
+HELP = "judge fast attributions of genes by measured knock-outs"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.evidence.knockouts.prediction import PredictConfig
 
     parser.add_argument(
@@ -27,11 +20,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="cell type, may be given several times (default: all with a name that the model knows and at "
         "least 20 cells)",
     )
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("attributions"), PredictConfig, skip=("seed",))
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

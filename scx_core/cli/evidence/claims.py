@@ -6,17 +6,12 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "every sentence about model, set, circuits and atlas: its figure, its rival, whether it holds"
-    return subparsers.add_parser("claims", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "every sentence about model, set, circuits and atlas: its figure, its rival, whether it holds"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.claims import PARTS, ClaimsConfig
 
     parser.add_argument(
@@ -30,11 +25,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--quick", action="store_true", help="few cells of two types; every row says of how many"
     )
     parser.add_argument("--markdown", action="store_true", help="print the table as docs/claims.md has it")
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("claims"), ClaimsConfig, skip=("seed",))
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,19 +7,14 @@ from typing import Any, NamedTuple
 
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
+
+HELP = "measure what the model loses without a gene, in real runs of the model"
 
 STRONGEST = 15  # genes that the text shows
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "measure what the model loses without a gene, in real runs of the model"
-    return subparsers.add_parser("knockouts", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import ConsensusConfig, TraceConfig
     from scx_core.evidence import WAYS
 
@@ -39,9 +34,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "their place), end (moved behind all others), front (over-expression: moved, or put, to the front)",
     )
     trace.add_against(parser)
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(
         parser.add_argument_group("cells drawn"),
         ConsensusConfig,
@@ -49,7 +42,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     skip = [name for name in TraceConfig.__dataclass_fields__ if name not in ("target", "token")]
     add_arguments(parser.add_argument_group("target"), TraceConfig, skip=skip)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,19 +6,12 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = (
-        "a circuit's strongest genes beside other rankings, by what taking them out does to the real model"
-    )
-    return subparsers.add_parser("rankings", help=words, description=f"{words.capitalize()}.", fill=_options)
+HELP = "a circuit's strongest genes beside other rankings, by what taking them out does to the real model"
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.evidence.rankings.rankings import RankingConfig
 
     parser.add_argument(
@@ -26,14 +19,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="cell type, may be given several times (default: all with enough cells)",
     )
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("rankings"), RankingConfig, skip=("seed",))
     parser.add_argument(
         "--markdown", action="store_true", help="print the tables as docs/evidence.md has them"
     )
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

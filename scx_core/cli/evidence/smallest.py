@@ -7,8 +7,9 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace
+
+HELP = "find the smallest circuit that keeps a share of the target"
 
 WORDS = {
     "ours": "searched",
@@ -24,13 +25,7 @@ WORDS = {
 SHOWN = 12  # nodes that the text names
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "find the smallest circuit that keeps a share of the target"
-    return subparsers.add_parser("smallest", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import TraceConfig
     from scx_core.evidence.ablation_reference import InterventionConfig
     from scx_core.evidence.smallest.circuit_search import SearchConfig
@@ -42,9 +37,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         "--cell", metavar="ROW", help="search in this one cell instead, by position: its number or name"
     )
     trace.add_against(parser)
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("circuit"), SmallestConfig, skip=("seed",))
     add_arguments(parser.add_argument_group("search"), SearchConfig)
     add_arguments(parser.add_argument_group("intervention"), InterventionConfig)
@@ -52,7 +45,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
         name for name in TraceConfig.__dataclass_fields__ if name not in ("target", "token", "node_share")
     ]
     add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=skip)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

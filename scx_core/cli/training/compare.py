@@ -7,21 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import RunFolder, list_runs, runs_root
+
+HELP = "compare training runs in one table and one figure (CE recovered against L0)"
+DESCRIPTION = f"{HELP}."
 
 SHOWN = (
     "run", "form", "kind", "setting", "skip", "l0", "fvu", "ce_recovered", "kl", "dead", "label_agreement",
 )  # fmt: skip
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "compare training runs in one table and one figure (CE recovered against L0)"
-    return subparsers.add_parser("compare", help=words, description=f"{words}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.figures import PARETO_FORMATS
 
     parser.add_argument(
@@ -45,7 +41,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="A,B",
         help=f"among {', '.join(PARETO_FORMATS)} (default: all)",
     )
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,25 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
 
 if TYPE_CHECKING:
     from scx_core.build import BuildConfig
 
+HELP = (
+    "show the strongest genes of each cell type; `demo build` trains a model and its transcoders; "
+    "`demo planted` scores circuits, knock-outs and rivals on simulated cells whose rules are known"
+)
+
 STRONGEST = 10  # genes a type that are held against the marker lists
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = (
-        "show the strongest genes of each cell type; `demo build` trains a model and its transcoders; "
-        "`demo planted` scores circuits, knock-outs and rivals on simulated cells whose rules are known"
-    )
-    return subparsers.add_parser("demo", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.build import BuildConfig
     from scx_core.build.recipe import RecipeConfig
     from scx_core.circuits import ConsensusConfig
@@ -62,7 +57,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser.add_argument_group("build: sentences"), SentenceConfig)
     add_arguments(parser.add_argument_group("build: model"), RecipeConfig, skip=("seed",))
     common.add_run(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

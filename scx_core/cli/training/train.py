@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
 from scx_core.runs.jobs import RUN, torchrun
@@ -19,18 +18,14 @@ if TYPE_CHECKING:
     from scx_core.training.config import TrainingJob
     from scx_core.training.distributed import Team
 
+HELP = "train transcoders for every MLP layer of a model"
+DESCRIPTION = "Train transcoders for every MLP layer of a model."
+
 PRESET = "recommended"
 FIGURES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_recovered", "kl")
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "train transcoders for every MLP layer of a model"
-    description = f"{words[0].upper()}{words[1:]}."
-    return subparsers.add_parser("train", help=words, description=description, fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.training.config import PRESETS, TrainConfig, TranscoderConfig
 
     presets = "; ".join(f"{name}: {preset.help}" for name, preset in PRESETS.items())
@@ -57,7 +52,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(f"training {whose}")
     add_arguments(group, TrainConfig, skip=("seed",), base=base.train)
     common.add_run(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

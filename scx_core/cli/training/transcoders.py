@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.errors import ScxError
 from scx_core.runs.files import size_of
 
@@ -16,14 +15,11 @@ if TYPE_CHECKING:
 
     from scx_core.transcoders import TranscoderSet
 
-
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "export or import transcoders in the layouts of circuit-tracer, sparsify and SAELens"
-    return subparsers.add_parser("transcoders", help=words, description=f"{words}.", fill=_options)
+HELP = "export or import transcoders in the layouts of circuit-tracer, sparsify and SAELens"
+DESCRIPTION = f"{HELP}."
 
 
-def _options(parser: argparse.ArgumentParser) -> None:
+def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.transcoders.layouts import LAYOUTS
 
     parser.add_argument("action", choices=("export", "import"))
@@ -48,7 +44,6 @@ def _options(parser: argparse.ArgumentParser) -> None:
     )
     common.add_cells(parser)
     common.add_model(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

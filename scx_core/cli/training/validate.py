@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.parser import Subparsers
 from scx_core.runs import add_arguments, from_namespace, option
+
+HELP = "measure how well transcoders stand in for the MLPs, beside what has no features"
 
 LOSSES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "ce_recovered", "kl")
 OTHERS = (
@@ -35,18 +36,9 @@ class ValidateConfig:
     seed: int = option(0, "Seed that draws the cells", minimum=0)
 
 
-def add(subparsers: Subparsers) -> argparse.ArgumentParser:
-    """The command's parser."""
-    words = "measure how well transcoders stand in for the MLPs, beside what has no features"
-    return subparsers.add_parser("validate", help=words, description=f"{words.capitalize()}.", fill=_options)
-
-
-def _options(parser: argparse.ArgumentParser) -> None:
-    common.add_cells(parser)
-    common.add_model(parser)
-    common.add_transcoders(parser)
+def options(parser: argparse.ArgumentParser) -> None:
+    common.add_inputs(parser)
     add_arguments(parser.add_argument_group("validation"), ValidateConfig, skip=("seed",))
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

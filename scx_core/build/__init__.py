@@ -9,7 +9,7 @@ from scx_core.build.config import BuildConfig
 from scx_core.build.estimate import estimate_build
 from scx_core.build.launch import launch_build, launch_training, new_build
 from scx_core.build.pipeline import build, install
-from scx_core.runs.place import runs_root
+from scx_core.runs import runs_root
 
 __all__ = [
     "BuildConfig",

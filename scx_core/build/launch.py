@@ -7,9 +7,8 @@ from pathlib import Path
 from scx_core.build.config import BuildConfig
 from scx_core.cells import CellTable
 from scx_core.language import Language
-from scx_core.runs import RunFolder, start
+from scx_core.runs import RunFolder, runs_root, start
 from scx_core.runs.jobs import RUN
-from scx_core.runs.place import runs_root
 from scx_core.runs.tensorboard import check_installed
 from scx_core.training.config import TrainingJob
 from scx_core.training.train import new_run

@@ -17,9 +17,8 @@ from scx_core.runs.config import (
     to_dict,
 )
 from scx_core.runs.files import append_jsonl, read_json, read_jsonl, sha256_of, write_atomic, write_json
-from scx_core.runs.folder import RunFolder, RunStatus
+from scx_core.runs.folder import RunFolder, RunStatus, runs_root
 from scx_core.runs.jobs import list_runs, resume, start, stop, stop_requested
-from scx_core.runs.place import runs_root
 from scx_core.runs.progress import ConsoleProgress, Progress, silent
 from scx_core.runs.provenance import provenance
 

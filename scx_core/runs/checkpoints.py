@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scx_core.errors import ScxError
-from scx_core.runs.files import TEMPORARY, disk_full, replace_atomic, to_json_text, write_atomic
+from scx_core.runs.files import TEMPORARY, replace_atomic, to_json_text, write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _NAME = re.compile(r"step-(\d{6,})\.json")
-# The errors of safetensors carry the system's number in their text only (ENOSPC 28, EFBIG 27, EDQUOT 122).
-_FULL = re.compile(r"os error (28|27|122)\b")
 
 
 class Checkpoint(NamedTuple):
@@ -47,7 +45,6 @@ def save(
 
     Raises ScxError when the disk is full; the checkpoints before are untouched then.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,12 +54,7 @@ def save(
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     target, size = folder / f"step-{step:06d}.safetensors", sum(t.nbytes for t in flat.values())
     about = {"state_sha256": _sha256(text)}
-    try:
-        replace_atomic(target, lambda temporary: save_file(flat, temporary, about), size=size)
-    except SafetensorError as error:
-        if _FULL.search(str(error)):
-            raise disk_full(target, size) from error
-        raise
+    replace_atomic(target, lambda temporary: save_file(flat, temporary, about), size=size)
     write_atomic(target.with_suffix(".json"), text)
     best = list(scores(folder))[:1]
     for old in set(_steps(folder)[keep:]) - set(best):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, Union
+from functools import cache
+from typing import Annotated, Any, NamedTuple, TypeVar, Union
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from scx_core.errors import ScxError
 
 T = TypeVar("T")
-_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -163,42 +164,28 @@ def check(config: Any) -> None:
 
 def _coerce(opt: Option, value: Any, shown: str, text: bool = False) -> Any:
     """`value` as the option's type, checked. `text`: it was typed, so "12" is a number and "none" is None."""
-    if value is None or (text and opt.optional and str(value).lower() == "none"):
-        if opt.optional:
-            return None
+    text = text and isinstance(value, str)  # a switch is a bool already
+    if opt.optional and (value is None or (text and value.lower() == "none")):
+        return None
+    if value is None:
         raise ScxError(f"{shown} is empty.", f"It must be {_wanted(opt)}.")
-    parsed = _parse(opt.type, value, text)
-    if parsed is None or not _allowed(opt, parsed):
-        raise ScxError(f"{shown} is {str(value)[:80]!r}.", f"It must be {_wanted(opt)}.")
-    return parsed
-
-
-def _parse(kind: type, value: Any, text: bool) -> Any:
-    """`value` as `kind`, or None when it is something else."""
-    if kind is str:
-        return value if isinstance(value, str) else None
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        word = str(value).lower() if text else ""
-        return True if word in _TRUE else False if word in _FALSE else None
-    if isinstance(value, bool) or not (text or isinstance(value, (int, float))):
-        return None
+    if opt.type is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    adapter = _adapter(opt.type, opt.minimum, opt.maximum)
     try:
-        number = int(value) if kind is int and isinstance(value, (int, str)) else float(value)
-    except (ValueError, OverflowError):
-        return None
-    if not math.isfinite(number):
-        return None
-    if kind is int:
-        return int(number) if number == int(number) else None
-    return float(number)
+        found = adapter.validate_strings(value) if text else adapter.validate_python(value, strict=True)
+    except ValidationError:
+        found = None
+    if found is None or (opt.choices is not None and found not in opt.choices):
+        raise ScxError(f"{shown} is {str(value)[:80]!r}.", f"It must be {_wanted(opt)}.")
+    return found
 
 
-def _allowed(opt: Option, value: Any) -> bool:
-    if opt.choices is not None and value not in opt.choices:
-        return False
-    return (opt.minimum is None or value >= opt.minimum) and (opt.maximum is None or value <= opt.maximum)
+@cache
+def _adapter(kind: type, minimum: float | None, maximum: float | None) -> TypeAdapter[Any]:
+    """pydantic's validator of a type with limits; infinite and NaN are no numbers."""
+    finite = False if kind is float else None
+    return TypeAdapter(Annotated[kind, Field(ge=minimum, le=maximum, allow_inf_nan=finite)])  # type: ignore[arg-type]
 
 
 def _wanted(opt: Option) -> str:

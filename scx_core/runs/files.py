@@ -51,7 +51,8 @@ def replace_atomic(
     written. What is no file (a pipe, /dev/stdout) gets the bytes, and keeps its name. Raises ScxError when
     the disk is full or the place cannot be written to; the old file and nothing else is left then.
     """
-    path = _led_to(Path(path))
+    path = Path(path)
+    path = _resolved(path) if os.path.islink(path) else path  # noqa: PTH114 (of too long a name it says no)
     if _takes_bytes(path):
         return _pour(path, write)
     temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex[:12]}-{path.name[-_KEPT_OF_NAME:]}"
@@ -71,17 +72,10 @@ def replace_atomic(
         _remove(temporary)
 
 
-def _led_to(path: Path) -> Path:
-    try:
-        return path.resolve() if path.is_symlink() else path
-    except (OSError, RuntimeError, ValueError):  # a circle of links; a name that the system does not take
-        return path
-
-
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError):  # a circle of links; a name that the system does not take
         return path.absolute()
 
 
@@ -390,8 +384,5 @@ def sha256_of(path: Path | str) -> str:
 
 
 def _hash_file(path: Path) -> Any:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest
+        return hashlib.file_digest(file, "sha256")

@@ -11,6 +11,7 @@ lock, job.log
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import deque
@@ -34,8 +35,7 @@ from scx_core.runs.files import (
     write_atomic,
     write_json,
 )
-from scx_core.runs.locks import file_lock, is_held
-from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
+from scx_core.runs.processes import ProcessIdentity, file_lock, identity_of, is_alive, is_held
 from scx_core.runs.provenance import provenance as make_provenance
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,79}")
 STOP = "stop"
 _WINDOW = 30  # status records that the speed is measured over
 _PAUSE = 0.2  # seconds between two "running" records on disk
+
+
+def runs_root() -> Path:
+    """Where runs live: the environment's SCX_RUNS, else `runs` in the current folder."""
+    return Path(os.environ.get("SCX_RUNS") or "runs").absolute()
 
 
 class RunStatus(NamedTuple):

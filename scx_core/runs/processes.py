@@ -1,14 +1,24 @@
-"""Which process is meant, and does it still live? A pid alone does not say: the system gives it out again."""
+"""Which process is meant, does it still live, and does it hold a file?
+
+A pid alone does not identify a process: the system gives it out again. An exclusive lock is released by the
+system itself when its holder dies, however it dies.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from filelock import lock_descriptor, unlock_descriptor
+
+from scx_core.errors import ScxError
+from scx_core.runs.files import to_json_text
 
 
 class ProcessIdentity(NamedTuple):
@@ -54,3 +64,61 @@ def _birth(pid: int) -> str | None:
         return None
     state, ticks = fields[0], fields[19]
     return None if state in "ZX" else f"{boot}:{ticks}"
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, what: str) -> Iterator[None]:
+    """Hold `path` exclusively, between processes and within one. `what` names the thing in the message.
+
+    The file names its holder, for people only: it may outlive a crash and name a dead process, or a pid that
+    has been given out again, and can still be locked. Raises ScxError when it is held.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _locked(handle, path):
+            raise ScxError(
+                f"{what} is in use by another process{_holder(path)}.", "Wait for it, or stop it first."
+            )
+        os.ftruncate(handle, 0)
+        if identity := identity_of():
+            # Windows lets nobody else read the first byte, which is the one that is locked.
+            os.write(handle, b" " + to_json_text(identity._asdict()).encode())
+        try:
+            yield
+        finally:
+            os.ftruncate(handle, 0)
+            unlock_descriptor(handle)
+    finally:
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds `path`, on whichever computer or in whichever container; to find out, it is
+    held for an instant. A file that may not be opened is taken to be held."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return not _locked(handle, path)
+    finally:
+        os.close(handle)  # which releases it
+
+
+def _locked(handle: int, path: Path) -> bool:
+    try:
+        return lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        raise ScxError(
+            f"{path.parent} is on a file system that cannot lock files ({error.strerror}).",
+            "Keep runs on a local disk.",
+        ) from error
+
+
+def _holder(path: Path) -> str:
+    with open(path, encoding="utf-8") as file:
+        file.seek(1)
+        text = file.read().strip()
+    return f" ({text})" if text else ""

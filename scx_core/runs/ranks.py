@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from scx_core.runs.files import read_json, write_json
 from scx_core.runs.folder import RunFolder
 from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FOLDER = "ranks"
 PAUSE = 1.0  # seconds between two records of a process that runs
@@ -36,28 +33,28 @@ class RankStatus(NamedTuple):
 
 
 class RankFile:
-    """The record of one process, kept by itself. A team of one keeps none."""
+    """The record of one process, kept by itself. A run of one process has none."""
 
     def __init__(self, run: RunFolder, rank: int, size: int, device: str) -> None:
         self.path = run.path / FOLDER / f"rank-{rank:02d}.json"
-        self.status, self.kept = RankStatus(rank, device=device), size > 1
+        self.status, self.shared = RankStatus(rank, device=device), size > 1
         self._next = 0.0
         if rank == 0:
             for old in ranks_of(run):
-                if old.rank >= size or not self.kept:
+                if old.rank >= size or not self.shared:
                     (run.path / FOLDER / f"rank-{old.rank:02d}.json").unlink(missing_ok=True)
 
     def write(self, **known: Any) -> None:
         """Take over what is known now; onto the disk at most every second, another state at once."""
         before, self.status = self.status, self.status._replace(**known)
-        if self.kept and (self.status.state != before.state or time.monotonic() >= self._next):
+        if self.shared and (self.status.state != before.state or time.monotonic() >= self._next):
             self._next = time.monotonic() + PAUSE
             identity = identity_of()
             record = self.status._asdict() | {"process": identity._asdict() if identity else None}
             write_json(self.path, record, durable=False)
 
     @contextlib.contextmanager
-    def until_the_end(self) -> Iterator[None]:
+    def recorded(self) -> Iterator[None]:
         """Inside, the process runs; afterwards its record says how it ended."""
         try:
             yield
@@ -80,39 +77,20 @@ def ranks_of(run: RunFolder) -> list[RankStatus]:
     return found
 
 
-class Onlooker(RunFolder):
-    """The same run for the processes that do not lead: they read it, and what they write goes nowhere."""
+class ReadOnlyRun(RunFolder):
+    """The same run for the processes that do not lead: they read it; what they write goes nowhere, and rank 0
+    holds the lock for all."""
 
     @classmethod
-    def of(cls, run: RunFolder) -> Onlooker:
+    def of(cls, run: RunFolder) -> ReadOnlyRun:
         """Another view of `run`."""
         return cls(run.path, run._record)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Rank 0 holds it for all."""
+        """Nothing is held."""
         return contextlib.nullcontext()
 
-    def update(self, **record: Any) -> None:
-        """Nothing."""
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
+        """Rank 0 writes."""
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-    def truncate_metrics(self, step: int) -> None:
-        """Nothing."""
-
-    def save_checkpoint(
-        self,
-        step: int,
-        tensors: dict[str, Tensor],
-        state: Mapping[str, Any],
-        *,
-        keep: int = 2,
-        score: float | None = None,
-    ) -> None:
-        """Nothing."""
-
-    def write_status(
-        self, state: str, done: int, total: int, message: str = "", *, error: str = "", **more: Any
-    ) -> None:
-        """Nothing."""
+    update = log = truncate_metrics = save_checkpoint = write_status = _nothing

@@ -21,7 +21,7 @@ from scx_core.language import Language
 from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
-from scx_core.runs.ranks import Onlooker, RankFile
+from scx_core.runs.ranks import RankFile, ReadOnlyRun
 from scx_core.training.calibrate import calibrated
 from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.cross_layer_trainer import check_team, session_of
@@ -89,11 +89,11 @@ def train(
     if (finished / "scx.json").exists():
         return load_set(finished, lm.device)
     lm = replace(lm, wanted=job.sentences)  # the text of this run, also where it is measured
-    run = run if team.leads else Onlooker.of(run)
+    run = run if team.leads else ReadOnlyRun.of(run)
     rank = RankFile(run, team.rank, team.size, str(lm.device))
     with (
         run.lock(),
-        rank.until_the_end(),
+        rank.recorded(),
         stop_requested() as stopping,
         fast_attention(lm),
         flushed_subnormals(),

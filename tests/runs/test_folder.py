@@ -5,12 +5,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.runs import RunFolder, option, write_json
+from scx_core.runs import RunFolder, option, runs_root, write_json
 from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
 
 
@@ -256,3 +257,13 @@ def test_a_zombie_is_dead():
     assert process.returncode is None, "nobody has asked for its exit code, so it is still a zombie"
     process.wait()
     process.stdin.close()
+
+
+def test_runs_live_here_unless_the_environment_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCX_RUNS", raising=False)
+    assert runs_root() == tmp_path / "runs"
+    monkeypatch.setenv("SCX_RUNS", "")
+    assert runs_root() == tmp_path / "runs"
+    monkeypatch.setenv("SCX_RUNS", "/data/runs")
+    assert runs_root() == Path("/data/runs").absolute()

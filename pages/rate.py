@@ -12,8 +12,7 @@ from pages.parts.features import atlas_source
 from pages.parts.rate.rating_form import questions, shown_unit
 from pages.parts.rate.rating_results import rating_results
 from scx_core.atlas import Atlas
-from scx_core.atlas.rating.answers import ratings
-from scx_core.atlas.rating.blinding import PAPER_LAYER, DrawConfig, Unit, draw_units, paper_draw
+from scx_core.atlas.rating.ratings import PAPER_LAYER, DrawConfig, Unit, draw_units, paper_draw, ratings
 
 PAPER, BLINDED = "As in the paper", "Kinds mixed"
 PER_KIND = 10

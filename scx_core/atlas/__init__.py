@@ -1,8 +1,8 @@
 """What every feature means: one pass over cells, one row a feature, with the evidence and its controls.
 
 In come a model, a unit source (transcoder features, SAE features, raw MLP neurons) and cells; out goes an
-`Atlas`: a folder of Parquet tables with a verdict for each feature. `collect` is the pass, `protocol.py` the
-verdicts (written down in docs/features.md), `store.py` what reads the tables.
+`Atlas`: a folder of Parquet tables with a verdict for each feature. `collect` is the pass, `judge` the
+verdicts (written down in docs/features.md), `tables` what is stored and read again.
 
 The data model. A folder holds one unit source; `neurons/` (and others, by name) inside it are atlases of the
 same form for the units that are held beside it. All tables are sorted by layer, feature.
@@ -57,21 +57,18 @@ from scx_core.atlas.atlas_folder import atlas_folder, atlas_of, saved_atlas
 from scx_core.atlas.collect.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.gene_sets.enrich import EnrichConfig, Enrichment, enrich
-from scx_core.atlas.gene_sets.marker_tables import MarkerColumns, read_marker_table
-from scx_core.atlas.gene_sets.opening import open_gene_sets, write_gmt
-from scx_core.atlas.gene_sets.rule import RuleConfig, set_rule
+from scx_core.atlas.gene_sets.opening import MarkerColumns, open_gene_sets, read_marker_table, write_gmt
 from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets, read_gmt, shipped_markers
-from scx_core.atlas.gene_sets.verdicts import with_gene_sets
+from scx_core.atlas.gene_sets.verdicts import RuleConfig, set_rule, with_gene_sets
 from scx_core.atlas.judge.excess import excess, self_excess
-from scx_core.atlas.judge.gene_families import families, stem
+from scx_core.atlas.judge.figures_of_units import families, stem
 from scx_core.atlas.judge.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
-from scx_core.atlas.make import NEURONS, collect
+from scx_core.atlas.make import NEURONS, make_atlas
 from scx_core.atlas.match.common_cells import Side
 from scx_core.atlas.match.matching import Match, MatchConfig, match_sets
 from scx_core.atlas.report import atlas_claims, report
-from scx_core.atlas.tables.atlas import Atlas, Feature
+from scx_core.atlas.tables.atlas import Atlas, Feature, Given
 from scx_core.atlas.tables.find import FindConfig, find
-from scx_core.atlas.tables.manual_labels import Given
 
 __all__ = [
     "NEURONS",
@@ -99,11 +96,11 @@ __all__ = [
     "atlas_claims",
     "atlas_folder",
     "atlas_of",
-    "collect",
     "enrich",
     "excess",
     "families",
     "find",
+    "make_atlas",
     "match_sets",
     "open_gene_sets",
     "read_gmt",

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from scx_core.atlas.config import AtlasConfig
-from scx_core.atlas.make import collect
+from scx_core.atlas.make import make_atlas
 from scx_core.atlas.tables.atlas import FILE, Atlas
-from scx_core.cells import CellTable
-from scx_core.language import Language
-from scx_core.runs import Progress, runs_root, silent, to_dict
+from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.errors import ScxError
+from scx_core.language import Language, load_language
+from scx_core.runs import Progress, RunFolder, from_dict, option, runs_root, silent, start, to_dict
 from scx_core.runs.files import to_json_text
-from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet
+from scx_core.runs.jobs import RUN
+from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet, load_set
 
 FOLDER = "atlases"  # inside the runs folder
 
@@ -68,9 +73,132 @@ def atlas_of(
     progress: Progress = silent,
 ) -> Atlas:
     """The atlas of all cells: opened, or made and kept. A set that was never saved has no identity, and its
-    atlas is made each time. Raises ScxError where `collect` does."""
+    atlas is made each time. Raises ScxError where `make_atlas` does."""
     found = saved_atlas(lm, transcoders, table, cfg, root) if transcoders.fingerprint else None
     if found is not None:
         return found
-    made = collect(lm, transcoders, table, cfg=cfg, progress=progress)
+    made = make_atlas(lm, transcoders, table, cfg=cfg, progress=progress)
     return made.save(atlas_folder(lm, transcoders, table, cfg, root)) if transcoders.fingerprint else made
+
+
+JOBS = "jobs"  # inside the folder of atlases
+ARGV = ("atlas", "--run", RUN)
+
+
+@dataclass(frozen=True)
+class AtlasJob:
+    """What to open, and how large an atlas of it to make."""
+
+    data: str = option("embedded", "Path of the cells, or embedded")
+    model: str = option("embedded", "Folder or hub id of the model, or embedded")
+    transcoders: str = option("embedded", "Folder of the set, or embedded")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    cells: CellChoices = field(default_factory=CellChoices)
+    atlas: AtlasConfig = field(default_factory=AtlasConfig)
+
+
+def job_of(
+    lm: Language,
+    transcoders: TranscoderSet,
+    table: CellTable,
+    cfg: AtlasConfig | None = None,
+    root: Path | None = None,
+) -> RunFolder | None:
+    """The job that makes or made this atlas, None where there never was one."""
+    folder = _folder(lm, transcoders, table, cfg, root)
+    return RunFolder.open(folder) if (folder / "run.json").exists() else None
+
+
+def launch_atlas(
+    job: AtlasJob, lm: Language, transcoders: TranscoderSet, table: CellTable, root: Path | None = None
+) -> RunFolder:
+    """Start making the atlas of a set in the background; a job that runs already goes on as it is.
+
+    Raises ScxError for a set that was never saved.
+    """
+    if not transcoders.fingerprint:
+        raise ScxError("This set was never saved, so its atlas could not be found again.", "Save it first.")
+    folder = _folder(lm, transcoders, table, job.atlas, root)
+    run = job_of(lm, transcoders, table, job.atlas, root)
+    run = run or RunFolder.create(folder.parent, "atlas", job, folder.name, argv=ARGV)
+    if run.status().state != "running":
+        start(run)
+    return run
+
+
+def run_job(run: RunFolder, progress: Progress = silent) -> Atlas:
+    """Make the atlas of a job and keep it where it is looked for. Raises ScxError where its parts cannot be
+    opened or do not fit; the job's status says so then."""
+    job = from_dict(AtlasJob, run.config)
+
+    def tell(done: int, total: int, message: str = "") -> None:
+        run.write_status("running", done, total, message)
+        progress(done, total, message)
+
+    with run.lock():
+        try:
+            tell(0, 1, "opening cells, model and transcoders")
+            table, lm = open_cells(job.data, job.cells), load_language(job.model, job.device)
+            coders = load_set(job.transcoders, lm.device, lm.dtype)
+            root = run.path.parent.parent.parent  # RUNS/atlases/jobs/NAME
+            made = atlas_of(lm, coders, table, job.atlas, root=root, progress=tell)
+        except ScxError as error:
+            status = run.status()
+            run.write_status("failed", status.done, status.total, error.problem, error=str(error))
+            raise
+        run.write_status("done", 1, 1, "finished")
+        return made
+
+
+def _folder(
+    lm: Language, transcoders: TranscoderSet, table: CellTable, cfg: AtlasConfig | None, root: Path | None
+) -> Path:
+    name = atlas_folder(lm, transcoders, table, cfg, root).name
+    return (root or runs_root()) / FOLDER / JOBS / name[:80]
+
+
+# Rows of a feature that stay, the largest first; other tables stay whole.
+ROWS = {"genes": 8, "families": 2, "pieces": 3, "types": 5, "donors": 4, "writes": 5}
+EXAMPLES = {"top": 3, "sample": 1}
+LEAST = {"types": 0.05, "ranks": 0.03}  # shares below which a row is left out
+
+
+def shortened(atlas: Atlas) -> Atlas:
+    """The short form of an atlas, not saved."""
+    tables = {}
+    for name, rows in ROWS.items():
+        table = atlas.table(name)
+        key = ["layer", "feature"] + (["kind"] if name == "writes" else [])
+        table = table[table["share"] >= LEAST[name]] if name in LEAST else table
+        tables[name] = table.groupby(key, sort=False, observed=True).head(rows).reset_index(drop=True)
+    ranks = atlas.table("ranks")
+    tables["ranks"] = ranks[ranks["share"] >= LEAST["ranks"]].reset_index(drop=True)
+    examples = atlas.table("examples")
+    kept = [
+        part.groupby(["layer", "feature"], sort=False).head(EXAMPLES.get(str(kind), 0))
+        for kind, part in examples.groupby("kind", observed=True)
+    ]
+    tables["examples"] = pd.concat(kept).sort_index().reset_index(drop=True)
+    by_gene = tables["genes"].astype({"gene": str})
+    tables["readers"] = by_gene.sort_values(["gene", "layer", "feature"], kind="stable", ignore_index=True)
+    # Shares and their excess stay in the curve; the units of the baselines have no names to give.
+    tables["baselines"] = atlas.table("baselines").head(0)
+    meta = atlas.meta | {"beside": [], "shortened": {**ROWS, **EXAMPLES}}
+    whole = Atlas(meta, dict(atlas.tables), {}, atlas.folder)
+    return whole.in_memory().with_tables(tables, meta, {})
+
+
+def ship(atlas: Atlas, folder: Path | str) -> Atlas:
+    """Write the short form of an atlas to a folder. Raises ScxError when the disk is full."""
+    return shortened(atlas).save(folder)
+
+
+def place_of(set_folder: Path | None, models: Path | None = None) -> Path:
+    """Where the atlas of an installed set ships: models/NAME-atlas for models/NAME-transcoders.
+
+    Raises ScxError for a set that was never saved.
+    """
+    if set_folder is None:
+        raise ScxError("This set was never saved, so its atlas has no place.", "Save the set first.")
+    name = set_folder.name.replace("-transcoders", "")
+    return (models or shipped_root()) / f"{name}-atlas"

@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.atlas.atlas_folder import FOLDER, shipped_root
-from scx_core.atlas.judge.protocol import DEAD, GENE, POLYSEMANTIC, PROMPT, RARE
-from scx_core.atlas.judge.wording import CONTEXT_OF_MANY, NAMED
-from scx_core.atlas.tables.atlas import FILE, Atlas
-from scx_core.atlas.tables.manual_labels import FILE as LABELS_FILE
-from scx_core.atlas.tables.manual_labels import current
+from scx_core.atlas.judge.protocol import CONTEXT_OF_MANY, DEAD, GENE, NAMED, POLYSEMANTIC, PROMPT, RARE
+from scx_core.atlas.tables.atlas import FILE, LABELS_FILE, Atlas, current
 from scx_core.circuits.feature_names import GENE_SHARE, MANY, MANY_GENES, FeatureName, NameBook
 from scx_core.errors import ScxError
 from scx_core.runs import read_json, runs_root

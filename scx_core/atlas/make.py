@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,9 @@ from scx_core.atlas.collect.token_slots import DATA, REAL
 from scx_core.atlas.collect.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.judge.figures_of_units import lexicon
-from scx_core.atlas.judge.protocol import Thresholds
-from scx_core.atlas.judge.shares_by_cells import Curve
+from scx_core.atlas.judge.protocol import Thresholds, criterion_shares
 from scx_core.atlas.tables.atlas import FORMAT, Atlas, as_arrow, narrowed
-from scx_core.atlas.tables.build import baseline_rows, judge, make_tables
+from scx_core.atlas.tables.build import baseline_rows, figures_of, judge, make_tables, with_context
 from scx_core.cells import CellTable
 from scx_core.language import Language
 from scx_core.runs import Progress, provenance, silent
@@ -36,7 +35,7 @@ from scx_core.validation import draw_rows
 MAIN, NEURONS = "main", "neurons"
 
 
-def collect(
+def make_atlas(
     lm: Language,
     transcoders: TranscoderSet,
     table: CellTable,
@@ -166,3 +165,42 @@ def _meta(
 def _class_rows(passed: Passed) -> list[int]:
     first = range(*passed.layout.starts()["class"].indices(passed.layout.n_bins))
     return [row + half * passed.layout.n_bins for half in (0, 1) for row in first]
+
+
+LOOKS = (60, 120, 240, 480, 960, 1920, 3840)  # cells, as far as there are more in the pass
+
+
+class Curve:
+    """Looks at some sources after `LOOKS` cells. `watched` goes into the pass."""
+
+    def __init__(self, sources: Sequence[str], n_cells: int) -> None:
+        self._sources = tuple(sources)
+        self._seen: dict[int, dict[str, pd.DataFrame]] = {}
+        self.watched: Mapping[int, Callable[[Passed], None]] = {n: self._look for n in LOOKS if n < n_cells}
+
+    def _look(self, passed: Passed) -> None:
+        words = lexicon(passed.slots.table())
+        found = {name: figures_of(passed, name, words) for name in self._sources}
+        self._seen[sum(passed.counts.cells)] = found
+
+    def table(
+        self,
+        passed: Passed,
+        whole: Mapping[str, pd.DataFrame],
+        limits: Thresholds,
+        contexts: Mapping[str, pd.DataFrame],
+    ) -> pd.DataFrame:
+        """Rows cells, source, layer (−1: all), measure, share, features (live ones). `whole` are the figures
+        of every source after the last cell; `contexts` what was found by exchanging genes, once."""
+        early = {
+            cells: {name: with_context(figures, contexts.get(name)) for name, figures in by_source.items()}
+            for cells, by_source in self._seen.items()
+        }
+        seen = early | {sum(passed.counts.cells): whole}
+        parts = [
+            criterion_shares(figures, limits).assign(cells=cells, source=name)
+            for cells, by_source in sorted(seen.items())
+            for name, figures in by_source.items()
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        return table[["cells", "source", "layer", "measure", "share", "features"]]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect
+from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, make_atlas
 from scx_core.atlas.tables.atlas import FORMAT, as_arrow
 from scx_core.atlas.tables.find import find
 from scx_core.bench.machine import machine, peak_gib, timed
@@ -34,15 +34,15 @@ def bench_atlas(
     all cells. `forward_share` is the model's forward pass among the steps of the pass over the cells
     (processor seconds), with the raw neurons beside the features, and of the features alone.
     """
-    collect(lm, transcoders, table, cfg=AtlasConfig(cells=max(2, table.n_cells // 4)))
+    make_atlas(lm, transcoders, table, cfg=AtlasConfig(cells=max(2, table.n_cells // 4)))
     peaks = {"quarter_of_cells": peak_gib()}
     making: dict[str, float] = {}
     alone: dict[str, float] = {}
     start = time.perf_counter()
-    made = collect(lm, transcoders, table, seconds=making)
+    made = make_atlas(lm, transcoders, table, seconds=making)
     wall = time.perf_counter() - start
     peaks["all_cells"] = peak_gib()
-    collect(lm, transcoders, table, cfg=AtlasConfig(baseline=False), seconds=alone)
+    make_atlas(lm, transcoders, table, cfg=AtlasConfig(baseline=False), seconds=alone)
     return {
         "making": making,
         "wall_s": wall,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scx_core.atlas import collect
-from scx_core.atlas.shipping import ship
+from scx_core.atlas import make_atlas
+from scx_core.atlas.atlas_folder import ship
 from scx_core.atlas.tables.atlas import FILE as ATLAS_FILE
 from scx_core.build.card import card
 from scx_core.build.config import BuildConfig
@@ -194,7 +194,7 @@ def _atlas(run: RunFolder, cfg: BuildConfig, lm: Language, table: CellTable, pro
         return
     first = cfg.preset_names[0]
     coders = load_set(set_folder(run, first, first), lm.device, lm.dtype)
-    whole = collect(lm, coders, table, progress=_named(progress, "what each feature responds to"))
+    whole = make_atlas(lm, coders, table, progress=_named(progress, "what each feature responds to"))
     ship(whole.save(run.path / "atlas-whole"), run.path / ATLAS)
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from scx_core.atlas import AtlasConfig, collect
+from scx_core.atlas import AtlasConfig, make_atlas
 from scx_core.atlas.collect.context import COIN_COPIES, GROUPS, gene_pool, make_copies
-from scx_core.atlas.judge.reasons import reason
+from scx_core.atlas.judge.protocol import reason
 from tests.atlas.planted_context import planted_context
 from tests.tiny import tiny_cells
 
@@ -18,7 +18,7 @@ def case(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(case):
     cfg = AtlasConfig(batch=16, baseline=False, random=1, context=40)
-    atlas = collect(case.lm, case.transcoders, case.table, cfg=cfg)
+    atlas = make_atlas(case.lm, case.transcoders, case.table, cfg=cfg)
     atlas.features["said"] = [reason(row, atlas.meta["thresholds"]) for _, row in atlas.features.iterrows()]
     return atlas.features
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, fisher_exact
 
-from scx_core.atlas.gene_sets.fisher import benjamini_hochberg, indicator, overlaps, permuted, upper_tail
+from scx_core.atlas.gene_sets.enrich import benjamini_hochberg, overlaps, permuted, upper_tail
+from scx_core.atlas.gene_sets.shared_genes import indicator
 
 
 def random_rows(rng, rows, genes, low, high):

@@ -5,9 +5,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from scx_core.atlas import Atlas, RuleConfig, atlas_claims, report
+from scx_core.atlas import Atlas, RuleConfig, atlas_claims, report, set_rule
 from scx_core.atlas.collect.directions import _level
-from scx_core.atlas.gene_sets import rule as set_rule
 from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets
 from scx_core.atlas.judge.excess import interval
 from scx_core.atlas.judge.protocol import MEASURES, Thresholds, verdicts

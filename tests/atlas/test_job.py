@@ -7,7 +7,7 @@ import time
 import pytest
 
 from scx_core.atlas import AtlasConfig
-from scx_core.atlas.background_job import AtlasJob, job_of, launch_atlas
+from scx_core.atlas.atlas_folder import AtlasJob, job_of, launch_atlas
 from scx_core.atlas.feature_naming import name_book
 from scx_core.cells import open_cells
 from scx_core.language import load_language

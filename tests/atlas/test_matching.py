@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from scx_core.atlas import MatchConfig, Side, match_sets
-from scx_core.atlas.match.similarity import Moments, best_matches, correlation, gene_preference
+from scx_core.atlas.match.common_cells import Moments
+from scx_core.atlas.match.matching import best_matches, correlation, gene_preference
 from scx_core.errors import ScxError
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.tiny import tiny_language, tiny_table

@@ -5,19 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, collect
-from scx_core.atlas.atlas_folder import FOLDER
+from scx_core.atlas import VERDICTS, Atlas, AtlasConfig, FindConfig, make_atlas
+from scx_core.atlas.atlas_folder import FOLDER, ship
 from scx_core.atlas.feature_naming import _name, atlases_stamp, book_of, feature_names, name_book
-from scx_core.atlas.judge.reasons import MEANINGS, measures, reason
-from scx_core.atlas.judge.shares_beside import (
+from scx_core.atlas.judge.excess import (
     EMBEDDING_WORDS,
     ONE_HOT_WORDS,
     RANDOM_WORDS,
     REAL,
     compared_shares,
 )
-from scx_core.atlas.judge.wording import automatic_label
-from scx_core.atlas.shipping import ship
+from scx_core.atlas.judge.protocol import MEANINGS, automatic_label, measures, reason
 from scx_core.atlas.tables.find import find, find_part, named
 from tests.atlas.planted import planted
 
@@ -29,7 +27,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(case):
-    return collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    return make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scx_core.atlas import AtlasConfig, collect, self_excess
+from scx_core.atlas import AtlasConfig, make_atlas, self_excess
 from scx_core.atlas.judge.excess import excess
 from scx_core.atlas.judge.protocol import AT_GENES
 from tests.atlas.planted import KINDS, planted
@@ -19,7 +19,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def atlas(case):
-    return collect(case.lm, case.transcoders, case.table, cfg=AtlasConfig(batch=16))
+    return make_atlas(case.lm, case.transcoders, case.table, cfg=AtlasConfig(batch=16))
 
 
 def test_every_kind_was_planted(case):

@@ -4,18 +4,23 @@ import json
 
 import pytest
 
-from scx_core.atlas import AtlasConfig, collect
-from scx_core.atlas.rating.answers import (
+from scx_core.atlas import AtlasConfig, make_atlas
+from scx_core.atlas.rating.ratings import (
     AUTOMATIC,
+    OWN,
+    DrawConfig,
+    Unit,
     agreement,
     cohen_kappa,
+    draw_units,
     file_name,
     interpretable,
+    paper_draw,
+    quantile_bins,
     rate,
     rating_table,
     ratings,
 )
-from scx_core.atlas.rating.blinding import OWN, DrawConfig, Unit, draw_units, paper_draw, quantile_bins
 from scx_core.errors import ScxError
 from tests.atlas.planted import planted
 
@@ -23,7 +28,7 @@ from tests.atlas.planted import planted
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     case = planted(tmp_path_factory.mktemp("planted"))
-    return collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    return make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
 
 
 @pytest.fixture

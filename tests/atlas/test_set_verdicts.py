@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scx_core.atlas import Atlas, AtlasConfig, EnrichConfig, collect, with_gene_sets
+from scx_core.atlas import Atlas, AtlasConfig, EnrichConfig, make_atlas, with_gene_sets
 from scx_core.atlas.gene_sets.enrich import enrich, feature_genes
 from scx_core.atlas.gene_sets.opening import open_gene_sets, write_gmt
 from scx_core.atlas.gene_sets.sets import HUMAN, MOUSE, GeneSet, GeneSets, read_gmt
@@ -58,7 +58,7 @@ def test_a_bad_fit_is_a_warning():
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory):
     case = planted(tmp_path_factory.mktemp("planted"))
-    return collect(case.lm, case.transcoders, case.table, cfg=AtlasConfig(batch=16))
+    return make_atlas(case.lm, case.transcoders, case.table, cfg=AtlasConfig(batch=16))
 
 
 @pytest.fixture(scope="module")

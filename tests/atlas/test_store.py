@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scx_core.atlas import Atlas, AtlasConfig, collect
-from scx_core.atlas.tables.sorted_rows import rows_where
+from scx_core.atlas import Atlas, AtlasConfig, make_atlas
+from scx_core.atlas.tables.atlas import rows_where
 from scx_core.errors import ScxError
 from scx_core.runs import sha256_of
 from tests.atlas.planted import planted
@@ -20,7 +20,7 @@ def case(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def atlas(case):
-    return collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    return make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def test_saved_and_opened_is_the_same(atlas, saved):
 
 
 def test_the_same_inputs_give_the_same_files(case, saved, tmp_path):
-    again = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    again = make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
     again.save(tmp_path / "again")
     assert sha256_of(tmp_path / "again") == sha256_of(saved.folder)
 
 
 def test_the_batch_size_changes_nothing_but_rounding(case, atlas):
-    other = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=7))
+    other = make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=7))
     assert (other.features["verdict"] == atlas.features["verdict"]).all()
     one, two = (made.table("examples") for made in (other, atlas))
     key = ["layer", "feature", "kind", "order"]
@@ -119,7 +119,7 @@ def test_a_folder_that_is_not_whole_is_refused(saved):
 def test_many_slots_and_units_give_the_same_atlas(case, atlas, monkeypatch):
     monkeypatch.setattr("scx_core.atlas.collect.tally.DENSE_BYTES", 0)
     monkeypatch.setattr("scx_core.atlas.tables.build.BLOCK", 33)
-    other = collect(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
+    other = make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
     # Masses that are equal but for their last digit stand in any order.
     by_order = ["genes", "label"]
     pd.testing.assert_frame_equal(

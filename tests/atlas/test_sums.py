@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from scx_core.atlas.collect import pair_sums
+from scx_core.atlas.collect import sums as sums_module
 from scx_core.atlas.collect.active import Matrix, pairs_above
-from scx_core.atlas.collect.examples import Examples, Tokens
-from scx_core.atlas.collect.pair_sums import PairSums
-from scx_core.atlas.collect.sums import Sums, add_with_torch, histogram_bin, histogram_edge, ordered
-from scx_core.atlas.collect.tally import Batch, cells_with_torch, matrix_by_cell, pairs_by_cell
+from scx_core.atlas.collect.sums import PairSums, Sums, add_with_torch, histogram_bin, histogram_edge, ordered
+from scx_core.atlas.collect.tally import (
+    Batch,
+    Examples,
+    Tokens,
+    cells_with_torch,
+    matrix_by_cell,
+    pairs_by_cell,
+)
 
 N_BINS, N_UNITS = 12, 7
 
@@ -42,7 +47,7 @@ def as_matrix(z_NF):
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("kind", ["loops", "torch", "pairs"])
 def test_sums(batches, kind, dense, monkeypatch):
-    monkeypatch.setattr(pair_sums, "PENDING", 10)
+    monkeypatch.setattr(sums_module, "PENDING", 10)
     cpu = torch.device("cpu")
     sums = PairSums(N_UNITS, cpu) if kind == "pairs" else Sums(N_UNITS, 1, torch.float32, cpu)
     sums.reserve(N_BINS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scx_core.atlas import CoderUnits
-from scx_core.atlas.collect.outputs import pushed
+from scx_core.atlas.collect.units import pushed
 from scx_core.errors import ScxError
 from scx_core.transcoders import CrossLayerSet
 from tests.tiny import tiny_language

@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 
-from scx_core.atlas import AtlasConfig, collect
-from scx_core.atlas.rating.answers import rate
-from scx_core.atlas.rating.blinding import OWN, Unit
+from scx_core.atlas import AtlasConfig, make_atlas
+from scx_core.atlas.rating.ratings import OWN, Unit, rate
 from scx_core.cli import main
 from tests.atlas.planted import planted
 
@@ -13,7 +12,7 @@ from tests.atlas.planted import planted
 @pytest.fixture(scope="module")
 def atlas(tmp_path_factory):
     case = planted(tmp_path_factory.mktemp("planted"))
-    made = collect(case.lm, case.transcoders, case.table, range(20), AtlasConfig(batch=16, baseline=False))
+    made = make_atlas(case.lm, case.transcoders, case.table, range(20), AtlasConfig(batch=16, baseline=False))
     saved = made.save(tmp_path_factory.mktemp("atlas") / "one")
     for feature in range(4):
         rate(saved, Unit(OWN, 0, feature), feature > 0, "gene", "=1+1", "me")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scx_core.atlas import Atlas
-from scx_core.atlas.rating.answers import ratings
+from scx_core.atlas.rating.ratings import ratings
 from tests.pages.running import button, open_page, runs, said, well
 from tests.pages.test_features import kept_atlas, made
 
@@ -42,8 +42,7 @@ def test_two_units_are_rated_blind(kept_atlas: Path) -> None:
 
 
 def test_through_and_revealed(kept_atlas: Path) -> None:
-    from scx_core.atlas.rating.answers import rate
-    from scx_core.atlas.rating.blinding import draw_units, paper_draw
+    from scx_core.atlas.rating.ratings import draw_units, paper_draw, rate
 
     atlas = Atlas.open(kept_atlas)
     for unit in draw_units(atlas, paper_draw(atlas)):

@@ -8,7 +8,7 @@ from pages.parts.common import loaders
 from pages.parts.common.session import Context
 from pages.parts.common.words import duration, percent, safe
 from pages.parts.features import atlas_source
-from scx_core.atlas.background_job import AtlasJob, job_of, launch_atlas
+from scx_core.atlas.atlas_folder import AtlasJob, job_of, launch_atlas
 from scx_core.errors import ScxError
 
 MOST_FEATURES = 50_000  # of a set whose atlas is begun without being asked for

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts.common.charts import BLUE, GREY
 from scx_core.atlas import VERDICTS
-from scx_core.atlas.judge.shares_beside import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
+from scx_core.atlas.judge.excess import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
 from scx_core.figures.drawing.colours import COOL, MUTED, WARM
 
 _ROW, _AXIS = 21, 75  # pixels of a bar, and of the axis with its title below all bars

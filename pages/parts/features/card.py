@@ -9,7 +9,7 @@ from pages.parts.common.words import count, number, percent, safe
 from pages.parts.features import list_view as feature_list
 from pages.parts.features.atlas_charts import activation_chart, share_bars, weight_bars
 from scx_core.atlas import Atlas, Feature
-from scx_core.atlas.judge.reasons import MEANINGS, measures, reason
+from scx_core.atlas.judge.protocol import MEANINGS, measures, reason
 from scx_core.figures.drawing.text import plain
 from scx_core.figures.examples import Shown, examples_html
 

@@ -11,7 +11,7 @@ import streamlit as st
 from pages.parts.common import kept_widgets as kept
 from pages.parts.common.words import count
 from scx_core.atlas import VERDICTS, Atlas, FindConfig
-from scx_core.atlas.judge.reasons import MEANINGS
+from scx_core.atlas.judge.protocol import MEANINGS
 from scx_core.atlas.tables.find import Found, find_part
 from scx_core.figures import table_csv
 from scx_core.figures.drawing.text import plain

@@ -8,17 +8,17 @@ import streamlit as st
 from pages.parts.common.words import count, percent
 from pages.parts.features.atlas_charts import layers_chart, shares_chart
 from scx_core.atlas import NEURONS, Atlas
-from scx_core.atlas.judge.excess import excess, points
-from scx_core.atlas.judge.protocol import AT_GENES, BEYOND_TOKEN, BY_CONTEXT, BY_TOKEN, IN_TYPE
-from scx_core.atlas.judge.reasons import MEANINGS
-from scx_core.atlas.judge.shares_beside import (
+from scx_core.atlas.judge.excess import (
     ALL_LAYERS,
     EMBEDDING_WORDS,
     ONE_HOT_WORDS,
     RANDOM_WORDS,
     REAL,
     compared_shares,
+    excess,
+    points,
 )
+from scx_core.atlas.judge.protocol import AT_GENES, BEYOND_TOKEN, BY_CONTEXT, BY_TOKEN, IN_TYPE, MEANINGS
 from scx_core.figures import table_csv
 
 _DATA = {

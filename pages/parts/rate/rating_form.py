@@ -7,9 +7,8 @@ import streamlit as st
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.words import percent
 from scx_core.atlas import Atlas
-from scx_core.atlas.judge.reasons import MEANINGS
-from scx_core.atlas.rating.answers import CATEGORIES, rate
-from scx_core.atlas.rating.blinding import Bin, Unit, quantile_bins
+from scx_core.atlas.judge.protocol import MEANINGS
+from scx_core.atlas.rating.ratings import CATEGORIES, Bin, Unit, quantile_bins, rate
 from scx_core.figures.examples import Shown, examples_html
 
 YES, NO = "Yes", "No"

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.parts.common.words import count
 from scx_core.atlas import Atlas
-from scx_core.atlas.rating.answers import agreement, rating_table
+from scx_core.atlas.rating.ratings import agreement, rating_table
 from scx_core.figures import table_csv
 from scx_core.figures.drawing.text import plain
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scx_core.atlas.collect.kernels import values_of_pairs, values_of_rows
+from scx_core.training.ops.kernels import compiled
 from scx_core.training.ops.sparse import above
 
 
@@ -72,3 +72,32 @@ def pairs_above(pre_NF: torch.Tensor, level: float | torch.Tensor) -> Pairs:
     place_E, value_E = above(pre_NF, level)
     token_E = place_E // pre_NF.shape[1]
     return Pairs(token_E, place_E - token_E * pre_NF.shape[1], value_E, *pre_NF.shape)
+
+
+@compiled
+def values_of_pairs(near_CW, unit_C, start_N1, unit_E, value_E, value_CW) -> None:
+    """The activations of a unit at the tokens around it. Pairs are sorted by unit within each token."""
+    for c in range(len(unit_C)):
+        for w in range(near_CW.shape[1]):
+            value_CW[c, w] = 0.0
+            if near_CW[c, w] < 0:
+                continue
+            low, end = start_N1[near_CW[c, w]], start_N1[near_CW[c, w] + 1]
+            high = end
+            while low < high:
+                middle = (low + high) // 2
+                if unit_E[middle] < unit_C[c]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low < end and unit_E[low] == unit_C[c]:
+                value_CW[c, w] = value_E[low]
+
+
+@compiled
+def values_of_rows(near_CW, unit_C, z_RF, row_N, value_CW) -> None:
+    """The same where the positive part of token n is row `row_N[n]` of a matrix."""
+    for c in range(len(unit_C)):
+        for w in range(near_CW.shape[1]):
+            n = near_CW[c, w]
+            value_CW[c, w] = 0.0 if n < 0 else max(z_RF[row_N[n], unit_C[c]], np.float32(0.0))

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scx_core.atlas.collect.examples import Tokens
 from scx_core.atlas.collect.sums import ordered
-from scx_core.atlas.collect.tally import N_DATA, Batch, LayerTally
+from scx_core.atlas.collect.tally import N_DATA, Batch, LayerTally, Tokens
 from scx_core.atlas.collect.token_slots import REAL, Layout, Placed, Slots, Who, place, rank_bin
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.atlas.config import AtlasConfig

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from scx_core.atlas.collect import kernels as loops
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
-from scx_core.training.ops.kernels import in_parts
+from scx_core.training.ops.kernels import compiled, in_parts
 
 LOWEST, PER_OCTAVE, OCTAVES = -14, 4, 28  # histogram: from 2^-14 to 2^14 in quarters of an octave
 N_HISTOGRAM = OCTAVES * PER_OCTAVE
@@ -48,7 +48,7 @@ class Sums:
         if self.total_KF.device.type != "cpu":
             add_with_torch(self.total_KF, bins.bin_NJ, active)
             return
-        loop = loops.add_rows if isinstance(active, Matrix) else loops.add_pairs
+        loop = add_rows if isinstance(active, Matrix) else add_pairs
         own = active if isinstance(active, Matrix) else (active.start_N1, active.unit_E, active.value_E)
         arrays = [part.numpy() for part in (self.total_KF, *bins, *own)]
         in_parts(lambda first, last: loop(first, last, *arrays), active.n_units)
@@ -120,3 +120,79 @@ def histogram_bin(value_E: torch.Tensor) -> torch.Tensor:
 def histogram_edge(number: float) -> float:
     """Lower edge of a bin; of k + ½ its middle."""
     return float(2.0 ** (LOWEST + number / PER_OCTAVE))
+
+
+@compiled
+def add_pairs(first, last, total_KF, bin_NJ, order_NJ, start_N1, unit_E, value_E) -> None:
+    """Add every active pair to the bins of its token; the pairs of token n begin at `start_N1[n]`.
+    `order_NJ` is the order of tokens, by bin: what was added to is then still at hand."""
+    for j in range(bin_NJ.shape[1]):
+        for i in range(len(bin_NJ)):
+            n = order_NJ[i, j]
+            total_F = total_KF[bin_NJ[n, j]]
+            for e in range(start_N1[n], start_N1[n + 1]):
+                if first <= unit_E[e] < last:
+                    total_F[unit_E[e]] += value_E[e]
+
+
+@compiled
+def add_rows(first, last, total_KF, bin_NJ, order_NJ, z_RF, row_N) -> None:
+    """Add the positive part of every token's row to the bins of the token, in the order of `order_NJ`."""
+    for j in range(bin_NJ.shape[1]):
+        for i in range(len(bin_NJ)):
+            n = order_NJ[i, j]
+            z_F, total_F = z_RF[row_N[n], first:last], total_KF[bin_NJ[n, j], first:last]
+            for f in range(len(z_F)):
+                total_F[f] += max(z_F[f], np.float32(0.0))
+
+
+PENDING = 4_000_000  # pairs that wait until they are added up
+
+
+class PairSums:
+    """Sums of activations by (bin, unit), held as sorted keys bin · F + unit with their totals."""
+
+    def __init__(self, n_units: int, device: torch.device) -> None:
+        self.n_units = n_units
+        self._keys = torch.zeros(0, dtype=torch.int64, device=device)
+        self._totals = torch.zeros(0, dtype=torch.float32, device=device)
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._n_waiting = 0
+
+    def reserve(self, bins: int) -> None:
+        """Bins appear by themselves."""
+
+    def add(self, bins: Bins, active: Active) -> None:
+        """Add what is active at every token to the token's J bins."""
+        if isinstance(active, Matrix):
+            active = active.pairs(torch.arange(len(active.row_N), device=active.row_N.device))
+        key_EJ = bins.bin_NJ[active.token_E] * self.n_units + active.unit_E[:, None]
+        value_EJ = active.value_E.float()[:, None].expand(key_EJ.shape)
+        self._waiting.append((key_EJ.flatten(), value_EJ.flatten()))
+        self._n_waiting += key_EJ.numel()
+        if self._n_waiting > PENDING:
+            self._add_up()
+
+    def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
+        """The totals of some bins and units, dense [bins, units]."""
+        self._add_up()
+        first, stop, _ = units.indices(self.n_units)
+        unit_E = self._keys % self.n_units
+        inside_E = ((unit_E >= first) & (unit_E < stop)).nonzero()[:, 0]
+        bin_E = self._keys[inside_E] // self.n_units
+        wanted = bins.sort()
+        place_E = torch.searchsorted(wanted.values, bin_E).clamp(max=max(len(bins) - 1, 0))
+        here_E = wanted.values[place_E] == bin_E
+        found = torch.zeros(len(bins), stop - first, dtype=torch.float32, device=self._keys.device)
+        rows_E = wanted.indices[place_E[here_E]]
+        found[rows_E, unit_E[inside_E][here_E] - first] = self._totals[inside_E][here_E]
+        return found
+
+    def _add_up(self) -> None:
+        if not self._waiting:
+            return
+        keys = torch.cat([self._keys, *(key for key, _ in self._waiting)])
+        values = torch.cat([self._totals, *(value for _, value in self._waiting)])
+        self._waiting, self._n_waiting = [], 0
+        self._keys, place = keys.unique(return_inverse=True)
+        self._totals = values.new_zeros(len(self._keys)).index_add_(0, place, values)

@@ -8,17 +8,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
-from scx_core.atlas.collect.examples import Examples, Tokens
-from scx_core.atlas.collect.kernels import cells_of_rows
-from scx_core.atlas.collect.pair_sums import PairSums
-from scx_core.atlas.collect.sums import Bins, Firing, Sums, counted
+from scx_core.atlas.collect.sums import Bins, Firing, PairSums, Sums, counted
 from scx_core.atlas.collect.token_slots import DATA, Layout
 from scx_core.atlas.collect.units import UnitReader
 from scx_core.atlas.config import AtlasConfig
-from scx_core.training.ops.kernels import in_parts
+from scx_core.training.ops.kernels import compiled, in_parts
 
 # Of units that are active everywhere, a random share of the tokens goes into histogram and samples.
 DENSE_SHARE = 1 / 16
@@ -148,3 +146,138 @@ def cells_with_torch(
         if len(z_NF):
             value_BF[cell], token_F = z_NF.max(0)
             token_BF[cell] = token_F + start
+
+
+@compiled
+def cells_of_rows(
+    first, last, z_RF, row_N, start_B1, fired_BF, sum_BF, square_BF, token_BF, value_BF
+) -> None:
+    """Of every cell, whose tokens begin at `start_B1`: in how many of them each unit fires, the sums of its
+    activations and of their squares, the token where it fires most strongly, and how strongly."""
+    for b in range(len(start_B1) - 1):
+        fired_F, sum_F = fired_BF[b, first:last], sum_BF[b, first:last]
+        square_F = square_BF[b, first:last]
+        token_F, value_F = token_BF[b, first:last], value_BF[b, first:last]
+        for n in range(start_B1[b], start_B1[b + 1]):
+            z_F = z_RF[row_N[n], first:last]
+            for f in range(len(z_F)):
+                fired_F[f] += np.int32(z_F[f] > 0)
+                z = max(z_F[f], np.float32(0.0))
+                sum_F[f] += z
+                square_F[f] += np.float64(z) * z
+                larger = z_F[f] > value_F[f]
+                token_F[f] = np.int32(n) if larger else token_F[f]
+                value_F[f] = z_F[f] if larger else value_F[f]
+
+
+class Tokens(NamedTuple):
+    """The counted tokens of a batch, cell after cell: row of the cell in the table, position in the text,
+    token id and slot, [N] each."""
+
+    row_N: torch.Tensor
+    position_N: torch.Tensor
+    id_N: torch.Tensor
+    slot_N: torch.Tensor
+
+
+class Examples:
+    """Fixed-size heaps, in main memory: key, row, position, slot, activation [F, k], the context's token ids
+    and activations [F, k, W]. An empty place has the key −inf; a context token outside the cell the id −1."""
+
+    def __init__(self, n_units: int, k: int, before: int, after: int) -> None:
+        self.before, self.after, self.k = before, after, k
+        width = before + 1 + after
+        self._key_Fk = np.full((n_units, k), -np.inf)
+        # The keys are kept in order; all else stays where it was put, in the drawer that the key points to.
+        self._drawer_Fk = np.tile(np.arange(k), (n_units, 1))
+        self._token_Fk = np.full((n_units, k), -1)
+        self._held = {
+            "row": np.full((n_units, k), -1),
+            "position": np.zeros((n_units, k), dtype=np.int64),
+            "slot": np.zeros((n_units, k), dtype=np.int64),
+            "value": np.zeros((n_units, k), dtype=np.float32),
+            "ids": np.full((n_units, k, width), -1, dtype=np.int32),
+            "values": np.zeros((n_units, k, width), dtype=np.float32),
+        }
+
+    @property
+    def key_Fk(self) -> np.ndarray:
+        """Keys, the largest first."""
+        return self._key_Fk
+
+    def held(self, name: str) -> np.ndarray:
+        """`row`, `position`, `slot`, `value` [F, k], `ids` or `values` [F, k, W], by falling keys."""
+        found = self._held[name]
+        return found[np.arange(len(found))[:, None], self._drawer_Fk]
+
+    def add(
+        self, key_E: torch.Tensor, pairs: Pairs, active: Active, tokens: Tokens, one_a_cell: bool
+    ) -> None:
+        """Take in the candidates `pairs` with their keys. On ties the one that came first stays."""
+        if not self.k:
+            return
+        parts = [key_E, pairs.unit_E, pairs.token_E]
+        if key_E.device.type != "cpu":  # only those that may stay cross over
+            least_F = torch.from_numpy(self._key_Fk[:, -1]).to(key_E.device)
+            chosen_E = key_E > least_F[pairs.unit_E]
+            parts = [part[chosen_E] for part in parts]
+        heaps = self._key_Fk, self._drawer_Fk, self._held["row"], self._token_Fk
+        arrays = (part.cpu().numpy() for part in (*parts, tokens.row_N))
+        keep_best(*arrays, one_a_cell, *heaps)
+        self._fill(active, tokens)
+
+    def _fill(self, active: Active, tokens: Tokens) -> None:
+        """What belongs to the examples that have just come in."""
+        where = np.nonzero(self._token_Fk >= 0)
+        if not len(where[0]):
+            return
+        row_N, position_N, id_N, slot_N = (part.cpu().numpy() for part in tokens)
+        token_C = self._token_Fk[where]
+        near_CW, id_CW = np.empty((2, len(token_C), self.before + 1 + self.after), dtype=np.int64)
+        contexts(token_C, self.before, row_N, id_N, near_CW, id_CW)
+        values_CW = active.around(near_CW, where[0])
+        new = {
+            "position": position_N[token_C],
+            "slot": slot_N[token_C],
+            "value": values_CW[:, self.before],
+            "ids": id_CW,
+            "values": values_CW,
+        }
+        for name, found in new.items():
+            self._held[name][where] = found
+        self._token_Fk[where] = -1
+
+
+@compiled
+def keep_best(key_E, unit_E, token_E, row_N, one_a_cell, key_Fk, drawer_Fk, row_Fk, token_Fk) -> None:
+    """Take the candidates into the heaps one after another. `key_Fk` falls; `drawer_Fk` says where the rest
+    of each example lies: its cell's row, and its token, where it is one of these candidates'."""
+    k = key_Fk.shape[1]
+    for e in range(len(key_E)):
+        unit, key, place = unit_E[e], key_E[e], k - 1
+        if key <= key_Fk[unit, place]:
+            continue
+        row = row_N[token_E[e]]
+        if one_a_cell:
+            for i in range(k):
+                if key_Fk[unit, i] > -np.inf and row_Fk[unit, drawer_Fk[unit, i]] == row:
+                    place = i
+        if key <= key_Fk[unit, place]:
+            continue
+        drawer = drawer_Fk[unit, place]
+        while place > 0 and key_Fk[unit, place - 1] < key:
+            key_Fk[unit, place] = key_Fk[unit, place - 1]
+            drawer_Fk[unit, place] = drawer_Fk[unit, place - 1]
+            place -= 1
+        key_Fk[unit, place], drawer_Fk[unit, place] = key, drawer
+        row_Fk[unit, drawer], token_Fk[unit, drawer] = row, token_E[e]
+
+
+@compiled
+def contexts(token_C, before, row_N, id_N, near_CW, id_CW) -> None:
+    """The tokens around some tokens and their ids, as far as they belong to the same cell; else −1."""
+    for c in range(len(token_C)):
+        for w in range(near_CW.shape[1]):
+            n = token_C[c] + w - before
+            inside = 0 <= n < len(row_N) and row_N[n] == row_N[token_C[c]]
+            near_CW[c, w], id_CW[c, w] = (n, id_N[n]) if inside else (-1, -1)

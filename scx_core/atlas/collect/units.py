@@ -5,14 +5,15 @@ Legend: B cells of a batch, T positions, N counted tokens, d residual width, F u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs, pairs_above
 from scx_core.errors import ScxError
-from scx_core.language import Language
-from scx_core.language.weights import neuron_writes
+from scx_core.language import Language, answers_of, decision
+from scx_core.language.weights import neuron_writes, norm_weights
 from scx_core.metrics import active
 from scx_core.training.ops.sparse import select_tokens
 from scx_core.transcoders import CrossLayerSet, TranscoderSet
@@ -142,3 +143,56 @@ class NeuronUnits:
     def writes(self, layer: int) -> torch.Tensor:
         """Columns of the MLP's last map, as rows [H, d]."""
         return neuron_writes(self._lm, layer)
+
+
+BLOCK = 20_000_000  # logits that exist at a time
+
+
+class Pushed(NamedTuple):
+    """Of every unit the `n` tokens that it pushes most and the n that it pushes down most (token ids and
+    weights, [F, 2n], the strongest push first), and its weight for every answer [F, answers]."""
+
+    token_Fn: torch.Tensor
+    weight_Fn: torch.Tensor
+    answer_FA: torch.Tensor
+
+
+@torch.no_grad()
+def pushed(lm: Language, units: UnitSource, layer: int, n: int, labels: Sequence[str]) -> Pushed:
+    """The output tokens and answers that each unit of a layer moves.
+
+    An answer's weight is that of its decision token, less the mean of its competitors' there (method §4); nan
+    where two answers cannot be told apart.
+    """
+    family = lm.facts.family
+    W_U_Vd = norm_weights(family.norm, lm.final_norm).fold(lm.unembedding).float()
+    write_Fd = units.writes(layer).to(lm.dtype)
+    if family.mlp_post_norm:
+        write_Fd = norm_weights(family.norm, lm.part(layer, "mlp_post_norm")).fold_behind(write_Fd)
+    n = min(n, len(W_U_Vd))
+    wanted = _contrasts(lm, labels)
+    step = max(1, BLOCK // len(W_U_Vd))
+    parts = []
+    for start in range(0, len(write_Fd), step):
+        logit_FV = write_Fd[start : start + step].float() @ W_U_Vd.T
+        logit_FV -= logit_FV.mean(1, keepdim=True)
+        high, low = logit_FV.topk(n, dim=1), logit_FV.topk(n, dim=1, largest=False)
+        answer_FA = torch.full((len(logit_FV), len(labels)), torch.nan, device=logit_FV.device)
+        for a, (token, others) in wanted.items():
+            answer_FA[:, a] = logit_FV[:, token] - logit_FV[:, others].mean(1)
+        tokens = torch.cat([high.indices, low.indices.flip(1)], 1)
+        parts.append((tokens, torch.cat([high.values, low.values.flip(1)], 1), answer_FA))
+    return Pushed(*(torch.cat(columns).cpu() for columns in zip(*parts, strict=True)))
+
+
+def _contrasts(lm: Language, labels: Sequence[str]) -> dict[int, tuple[int, list[int]]]:
+    """For each answer its decision token and the competitors' tokens there."""
+    answers = answers_of(lm, labels, lm.prompt.lead if lm.prompt.lead is not None else " ")
+    found = {}
+    for a, label in enumerate(labels):
+        try:
+            at = decision(answers, label)
+        except ScxError:  # spelled like another one, or the only answer
+            continue
+        found[a] = (at.token, list(at.competing))
+    return found

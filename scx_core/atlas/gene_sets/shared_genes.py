@@ -5,15 +5,17 @@ Legend: S sets, G genes of the background.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 
-from scx_core.atlas.gene_sets.aliases import current_name, name_lookup
-from scx_core.atlas.gene_sets.fisher import indicator
 from scx_core.atlas.gene_sets.sets import HUMAN, MOUSE, GeneSet, GeneSets, spelling_of
 from scx_core.cells.detection.species import HUMAN as HOMO
 from scx_core.cells.detection.species import MOUSE as MUS
@@ -86,6 +88,16 @@ def fit_sets(
     )
 
 
+def indicator(members: list[np.ndarray], n_genes: int) -> sp.csr_matrix:
+    """Rows of distinct gene numbers as a matrix of 0 and 1 [len(members), G]."""
+    sizes = [len(one) for one in members]
+    columns = np.concatenate(members) if sum(sizes) else np.zeros(0, dtype=np.int64)
+    pointer = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+    made = sp.csr_matrix((np.ones(len(columns), dtype=np.int32), columns, pointer), (len(members), n_genes))
+    made.sort_indices()
+    return made
+
+
 def _numbers(one: GeneSet, numbers: dict[str, int]) -> np.ndarray:
     found = {numbers.get(gene, numbers.get(current_name(gene), -1)) for gene in one.genes} - {-1}
     return np.array(sorted(found), dtype=np.int64)
@@ -110,3 +122,33 @@ def _check_species(collection: GeneSets, organism: str | None, cfg: FitConfig) -
         f"The sets of {collection.name} look like {collection.spelling}, the data are of {organism}.",
         f"Give sets of {organism}, or accept another species' (names are compared in upper case).",
     )
+
+
+# Two families were renamed because spreadsheets took their names for dates; some files still hold dates.
+_RULES = (
+    (re.compile(r"(?:MARCH|(?=\d+-MAR$))(\d+)(?:-MAR)?"), "MARCHF{}"),
+    (re.compile(r"(?:SEPT|(?=\d+-SEP$))(\d+)(?:-SEP)?"), "SEPTIN{}"),
+)
+
+
+@cache
+def current_name(gene: str) -> str:
+    """The symbol that is approved now for an upper-case symbol, or the symbol itself: IGJ is JCHAIN."""
+    for pattern, name in _RULES:
+        if found := pattern.fullmatch(gene):
+            return name.format(int(found[1]))
+    return _renamed().get(gene, gene)
+
+
+def name_lookup(known: Iterable[str]) -> dict[str, int]:
+    """Number of a gene among `known` by every name it may go by here: its own first, else its current one."""
+    known = list(known)
+    numbers = {current_name(gene): number for number, gene in reversed(list(enumerate(known)))}
+    return numbers | {gene: number for number, gene in enumerate(known)}
+
+
+@cache
+def _renamed() -> dict[str, str]:
+    text = resources.files(__package__).joinpath("gene_aliases.json").read_text(encoding="utf-8")
+    found: dict[str, str] = json.loads(text)["renamed"]
+    return found

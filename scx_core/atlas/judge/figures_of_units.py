@@ -7,6 +7,9 @@ Legend: F units, S slots, G genes, P pieces (token ids), K bins of a tally.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +20,6 @@ import torch
 from scx_core.atlas.collect.one_pass import Passed
 from scx_core.atlas.collect.tally import LayerTally
 from scx_core.atlas.collect.token_slots import ACTIVATIONS
-from scx_core.atlas.judge.gene_families import families
 from scx_core.sentences import GENE
 
 TOP = 5  # genes that a gene-level feature may have (the seed paper looks at a feature's strongest genes)
@@ -214,3 +216,44 @@ def _rates(mass_KF: np.ndarray, count_K: np.ndarray) -> tuple[np.ndarray, np.nda
     rate_KF = mass_KF / np.maximum(count_K, 1)[:, None]
     total_F = rate_KF.sum(0)
     return rate_KF.argmax(0), rate_KF.max(0) / np.where(total_F > 0, total_F, 1.0)
+
+
+# Gene families whose names do not part from their members' at a digit, or that are known by two letters.
+STEMS = (
+    *("HLA-", "MT-", "RPL", "RPS", "MRPL", "MRPS", "IGH", "IGK", "IGL", "TRA", "TRB", "TRD", "TRG"),
+    *("S100", "NDUF", "COX", "ATP5", "ATP6", "UQCR", "PSM", "HIST", "HSP", "GZM", "KLR", "KIR", "LILR"),
+    *("IFIT", "IFI", "FCER", "FCGR", "C1Q", "MS4A", "MYL", "MYH", "COL", "CCL", "CXCL", "CCR", "CXCR"),
+    *("KRT", "SLC", "ZNF", "TUBA", "TUBB", "PPP1", "PPP2", "PTPR", "SERPIN", "TNFRSF", "TNFSF", "HB"),
+)
+# T-cell receptors and haemoglobins share their stems with other genes (TRADD, HBEGF): only these belong.
+ONLY = {
+    "TRA": re.compile(r"TRA[CJV]\d*"),
+    "TRB": re.compile(r"TRB[CDJV]\d+"),
+    "TRD": re.compile(r"TRD[CDJV]\d*"),
+    "TRG": re.compile(r"TRG[CJV]\d*"),
+    "HB": re.compile(r"HB[ABDEGMQZ]\d?$"),
+    "IGH": re.compile(r"IGH[ADEGMJV]"),
+    "IGK": re.compile(r"IGK[CJV]"),
+    "IGL": re.compile(r"IGL[CJLV]"),
+    "COX": re.compile(r"COX\d"),
+}
+PLACEHOLDER = re.compile(r"(C\d+ORF|CXORF|LINC|LOC\d|KIAA|FAM\d|TMEM\d|A[CFLP]\d{5}|RP\d+-|CT[ABCD]-|MIR\d)")
+LETTERS = re.compile(r"([A-Z]{3,})\d")
+
+
+def stem(symbol: str) -> str | None:
+    """The family that a symbol names, None for a gene that stands alone by its name."""
+    if PLACEHOLDER.match(symbol):
+        return None
+    found = [s for s in STEMS if symbol.startswith(s) and (s not in ONLY or ONLY[s].match(symbol))]
+    if found:
+        return max(found, key=len)
+    letters = LETTERS.match(symbol)
+    return letters.group(1) if letters else None
+
+
+def families(symbols: Iterable[str]) -> Mapping[str, str]:
+    """Gene → family, for the genes whose family has at least two members among `symbols`."""
+    by_gene = {symbol: found for symbol in symbols if (found := stem(symbol))}
+    members = Counter(by_gene.values())
+    return {symbol: found for symbol, found in by_gene.items() if members[found] > 1}

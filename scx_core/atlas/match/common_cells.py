@@ -15,7 +15,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from scx_core.atlas.match.similarity import Moments
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language, encode_cells, mlp_io
@@ -29,6 +28,17 @@ class Side(NamedTuple):
 
     lm: Language
     transcoders: TranscoderSet
+
+
+class Moments(NamedTuple):
+    """Sums over common places: Σ z_a z_b [A, B] and Σ z, Σ z² of each side, over `n` places."""
+
+    cross_AB: np.ndarray
+    sum_A: np.ndarray
+    sum_B: np.ndarray
+    square_A: np.ndarray
+    square_B: np.ndarray
+    n: int
 
 
 class Common(NamedTuple):

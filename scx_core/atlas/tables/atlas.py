@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scx_core.atlas.tables.manual_labels import FILE as LABELS_FILE
-from scx_core.atlas.tables.manual_labels import Given, add_label, current
-from scx_core.atlas.tables.sorted_rows import rows_where, unreadable
 from scx_core.errors import ScxError
-from scx_core.runs import read_json, write_json
+from scx_core.runs import append_jsonl, read_json, read_jsonl, write_json
 from scx_core.runs.files import replace_atomic
 
 FILE = "atlas.json"
@@ -309,3 +307,67 @@ def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_dictionary(kind):
         return column.cast(pa.string()).combine_chunks().dictionary_encode().cast(kind)
     return column.cast(kind, safe=False)
+
+
+LABELS_FILE = "labels.jsonl"
+LONGEST = 200  # letters of a label or an author
+
+
+class Given(NamedTuple):
+    """A label with its author and when it was given (UTC, ISO 8601). An empty label takes one back."""
+
+    layer: int
+    feature: int
+    label: str
+    author: str
+    time: str
+
+    @staticmethod
+    def read(path: Path) -> list[Given]:
+        """All labels in a file, the oldest first. Raises ScxError when a line is damaged."""
+        try:
+            return [Given(**record) for record in read_jsonl(path)]
+        except TypeError as error:
+            problem = f"{path} holds a line that is no label ({error})."
+            raise ScxError(problem, "Remove that line.") from error
+
+
+def add_label(path: Path, layer: int, feature: int, label: str, author: str) -> Given:
+    """Add one line. Raises ScxError when the author is missing or a text is too long."""
+    label, author = " ".join(label.split()), " ".join(author.split())
+    if not author:
+        raise ScxError("A label needs an author.", "Give a name, such as your initials.")
+    if max(len(label), len(author)) > LONGEST:
+        raise ScxError(f"A label is longer than {LONGEST} letters.", "Shorten it.")
+    given = Given(layer, feature, label, author, datetime.now(UTC).isoformat(timespec="seconds"))
+    append_jsonl(path, given._asdict())
+    return given
+
+
+def current(given: Sequence[Given]) -> list[Given]:
+    """The latest label of each feature, without those that were taken back."""
+    latest = {(one.layer, one.feature): one for one in given}
+    return [one for one in latest.values() if one.label]
+
+
+def rows_where(path: Path, column: str, text: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of the rows whose `column` is `text`. Raises ScxError for a damaged file."""
+    try:
+        with pq.ParquetFile(path) as file:
+            place = file.schema_arrow.get_field_index(column)
+            groups = [n for n in range(file.num_row_groups) if _may_hold(file.metadata, n, place, text)]
+            found = file.read_row_groups(groups, columns=[*columns, column])
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+    return found.filter(pc.equal(found[column].cast(pa.string()), text)).select(list(columns))
+
+
+def _may_hold(metadata: pq.FileMetaData, group: int, place: int, text: str) -> bool:
+    known = metadata.row_group(group).column(place).statistics
+    return known is None or not known.has_min_max or known.min <= text <= known.max
+
+
+def unreadable(path: Path, error: Exception) -> ScxError:
+    """What is said of an atlas' file that is damaged."""
+    problem = f"{path} could not be read ({str(error)[:120]})."
+    return ScxError(problem, "Make the atlas anew with `scx atlas`.")

@@ -15,13 +15,17 @@ from scx_core.atlas.collect.one_pass import Passed
 from scx_core.atlas.collect.sums import N_HISTOGRAM, histogram_edge
 from scx_core.atlas.collect.tally import LayerTally
 from scx_core.atlas.collect.token_slots import DATA, REAL, Layout, bin_ends
-from scx_core.atlas.collect.units import UnitSource
+from scx_core.atlas.collect.units import UnitSource, pushed
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.judge.figures_of_units import Lexicon, evidence, half_of, lexicon
-from scx_core.atlas.judge.protocol import PROMPT, Thresholds, choose_thresholds, verdict_shares, verdicts
-from scx_core.atlas.judge.wording import automatic_label
-from scx_core.atlas.tables.listed import examples_table, histogram_table, slots_table, writes_table
-from scx_core.atlas.tables.long import largest_rows, named, of_mass, of_rates
+from scx_core.atlas.judge.protocol import (
+    PROMPT,
+    Thresholds,
+    automatic_label,
+    choose_thresholds,
+    verdict_shares,
+    verdicts,
+)
 from scx_core.language import Language
 
 CHOOSING, REPORTING = 0, 1  # the halves
@@ -183,12 +187,12 @@ def _sums(
     families_MF = words.family_MG @ genes_GF
 
     def by_mass(mass_KF: np.ndarray, name: str, names: Sequence[str], keep: int) -> pd.DataFrame:
-        return named(largest_rows(mass_KF, of_mass(mass_KF, total_F), keep), name, names)
+        return with_names(largest_rows(mass_KF, of_mass(mass_KF, total_F), keep), name, names)
 
     def by_rate(key: str, name: str, names: Sequence[str]) -> pd.DataFrame:
         mass_KF = bins[key][: len(names)]
         shares_KF = of_rates(mass_KF, counts[key][: len(names)])
-        return named(largest_rows(mass_KF, shares_KF, len(names)), name, names)
+        return with_names(largest_rows(mass_KF, shares_KF, len(names)), name, names)
 
     return {
         "genes": by_mass(genes_GF, "gene", words.genes, cfg.genes),
@@ -306,3 +310,98 @@ def _strongest(writes: pd.DataFrame) -> pd.DataFrame:
     """The token and the answer that each feature pushes most."""
     first = writes.groupby(["layer", "feature", "kind"], sort=False, observed=True)["text"].first().unstack()
     return first.rename(columns={"token": "writes", "answer": "answer_pushed"})
+
+
+def histogram_table(tally: LayerTally) -> pd.DataFrame:
+    """Bins of activations that are not empty."""
+    unit, number = np.nonzero(tally.firing.histogram_KF.cpu().numpy().T)
+    edges = np.array([histogram_edge(k) for k in range(N_HISTOGRAM + 1)])
+    tokens = tally.firing.histogram_KF.cpu().numpy().T[unit, number]
+    return pd.DataFrame({"feature": unit, "low": edges[number], "high": edges[number + 1], "tokens": tokens})
+
+
+def writes_table(
+    lm: Language, units: UnitSource, layer: int, answers: Sequence[str], keep: int
+) -> pd.DataFrame:
+    """The tokens and answers that each unit of a layer pushes, the strongest push first."""
+    found = pushed(lm, units, layer, keep, answers)
+    tokens_Fn, n = found.token_Fn.numpy(), found.token_Fn.shape[1]
+    features = np.arange(len(tokens_Fn))
+    texts = {int(token): lm.text(int(token)) for token in np.unique(tokens_Fn)}
+    tokens = pd.DataFrame({"feature": features.repeat(n), "kind": "token", "token": tokens_Fn.ravel()})
+    tokens["text"] = [texts[token] for token in tokens["token"]]
+    tokens["weight"] = found.weight_Fn.numpy().ravel()
+    order_FA = np.argsort(-np.nan_to_num(found.answer_FA.numpy(), nan=-np.inf), axis=1, kind="stable")
+    words = pd.DataFrame({"feature": features.repeat(len(answers)), "kind": "answer", "token": -1})
+    words["text"] = np.array(answers, dtype=object)[order_FA.ravel()]
+    words["weight"] = np.take_along_axis(found.answer_FA.numpy(), order_FA, 1).ravel()
+    both = pd.concat([tokens, words[words["weight"].notna()]], ignore_index=True)
+    both = both.sort_values("feature", kind="stable", ignore_index=True)
+    return both.astype({"kind": "category", "text": "category", "weight": "float32"})
+
+
+def examples_table(passed: Passed, tally: LayerTally, cells: Sequence[str]) -> pd.DataFrame:
+    """One row an example; contexts without the places outside the cell. `tokens` are token ids."""
+    slots, who = passed.slots.table(), {one.row: one for one in passed.plan.who}
+    parts = []
+    for kind, heap in (("top", tally.top), ("sample", tally.samples)):
+        unit, place = np.nonzero(np.isfinite(heap.key_Fk))
+        taken = {name: heap.held(name)[unit, place] for name in ("row", "position", "slot", "value")}
+        id_EW, value_EW = (heap.held(name)[unit, place] for name in ("ids", "values"))
+        there_EW = id_EW >= 0
+        rows = pd.DataFrame({"feature": unit, "kind": kind, "order": place, **taken})
+        rows["start"] = rows["position"] - heap.before + there_EW.argmax(1)
+        rows["tokens"] = [ids[there] for ids, there in zip(id_EW, there_EW, strict=True)]
+        rows["values"] = [values[there] for values, there in zip(value_EW, there_EW, strict=True)]
+        parts.append(rows)
+    both = pd.concat(parts, ignore_index=True)
+    both = both.sort_values(["feature", "kind", "order"], ascending=[True, False, True], kind="stable")
+    both["gene"] = pd.Categorical(slots["gene"].to_numpy()[both.pop("slot").to_numpy()])
+    both["cell"] = pd.Categorical([str(cells[row]) for row in both["row"]])
+    names = [*passed.plan.types, ""]
+    both["cell_type"] = pd.Categorical([names[who[row].type] for row in both["row"]])
+    return both.astype({"kind": "category"}).reset_index(drop=True)
+
+
+def slots_table(lm: Language, passed: Passed) -> pd.DataFrame:
+    """Every slot with its text, and how many tokens stood there."""
+    table = passed.slots.table()
+    texts = {int(token): lm.text(int(token)) for token in table["token"].unique()}
+    table["text"] = [texts[token] for token in table["token"]]
+    table["tokens"] = passed.counts.slots[:, :, REAL].sum(1)
+    return table.astype({"gene": "category", "text": "category"})
+
+
+def largest_rows(mass_KF: np.ndarray, share_KF: np.ndarray, keep: int) -> pd.DataFrame:
+    """feature, number (row of the matrices), mass, share: the `keep` largest masses of each unit, the largest
+    first, without those that are 0. Ties go to the first."""
+    if not len(mass_KF):
+        return pd.DataFrame({"feature": [], "number": [], "mass": [], "share": []}).astype(
+            {"feature": int, "number": int}
+        )
+    keep = min(keep, len(mass_KF))
+    order_kF = np.argsort(-mass_KF, axis=0, kind="stable")[:keep]
+    mass_kF = np.take_along_axis(mass_KF, order_kF, 0)
+    share_kF = np.take_along_axis(share_KF, order_kF, 0)
+    feature = np.broadcast_to(np.arange(mass_KF.shape[1]), mass_kF.shape)
+    columns = {"feature": feature, "number": order_kF, "mass": mass_kF, "share": share_kF}
+    there = mass_kF.T.ravel() > 0
+    return pd.DataFrame({name: values.T.ravel()[there] for name, values in columns.items()})
+
+
+def with_names(table: pd.DataFrame, name: str, names: Sequence[str]) -> pd.DataFrame:
+    """With the numbers replaced by names, in a column called `name`."""
+    column = pd.Categorical.from_codes(table["number"].to_numpy(dtype=int), categories=list(names))
+    return table.assign(**{name: column})[["feature", name, "mass", "share"]]
+
+
+def of_mass(mass_KF: np.ndarray, total_F: np.ndarray) -> np.ndarray:
+    """Shares of each unit's mass."""
+    return mass_KF / np.where(total_F > 0, total_F, 1.0)
+
+
+def of_rates(mass_KF: np.ndarray, count_K: np.ndarray) -> np.ndarray:
+    """Shares of mass per token, so that bins of unequal size compare."""
+    rate_KF = mass_KF / np.maximum(count_K, 1)[:, None]
+    total_F = rate_KF.sum(0)
+    return rate_KF / np.where(total_F > 0, total_F, 1.0)

@@ -12,8 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scx_core.atlas.tables.atlas import Atlas
-from scx_core.atlas.tables.manual_labels import Given, current
+from scx_core.atlas.tables.atlas import Atlas, Given, current
 from scx_core.runs import option
 from scx_core.runs.config import check
 

@@ -48,9 +48,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Make the atlas; where it lies, and its verdict shares."""
-    from scx_core.atlas import AtlasConfig, atlas_folder, collect, report
-    from scx_core.atlas.background_job import run_job
-    from scx_core.atlas.shipping import place_of, ship
+    from scx_core.atlas import AtlasConfig, atlas_folder, make_atlas, report
+    from scx_core.atlas.atlas_folder import place_of, run_job, ship
 
     if args.run:
         made = run_job(RunFolder.open(args.run), common.progress_of(args))
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         common.check_out(args, args.install, folder=True)
     table, lm = common.open_table(args), common.open_language(args)
     coders = common.open_transcoders(args, lm)
-    made = collect(
+    made = make_atlas(
         lm, coders, table, cfg=cfg, beside=_beside(args.beside, lm), progress=common.progress_of(args)
     )
     saved = made.save(args.out or atlas_folder(lm, coders, table, cfg, args.runs))

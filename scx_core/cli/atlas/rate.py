@@ -21,7 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the answers, or compare them."""
-    from scx_core.atlas.rating.answers import agreement, rating_table
+    from scx_core.atlas.rating.ratings import agreement, rating_table
     from scx_core.figures import table_csv
     from scx_core.runs.files import write_atomic
 

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from scx_core.environment import prepare_process
+
+prepare_process()  # before a page imports torch
+
 from pages.parts.common.page import go_to_wanted
 from pages.parts.common.sidebar import context_panel
 from pages.parts.common.style import style

@@ -19,6 +19,9 @@ parser.add_argument("--seconds", type=float, default=450)
 parser.add_argument("--only", default="")
 args = parser.parse_args()
 sys.path.insert(0, os.getcwd())
+from scx_core.environment import prepare_process
+
+prepare_process()
 for name in (
     "anndata",
     "anndata.io",

@@ -4,10 +4,4 @@ Data flows one way: h5ad → cells → sentences → tokens with gene spans → 
 {validation, circuit} → figures and exports. Each step is a room that imports only rooms before it.
 """
 
-import os
-
 __version__ = "0.1.0"
-
-# PyTorch's threads wait for their next task by spinning; the compiled loops in between need those cores. Read
-# by the OpenMP library when it is loaded: without effect where PyTorch was imported before.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from scx_core.environment import prepare_process
+
+prepare_process()  # numbers as the command line gives them
 # A busy machine is not a bug.
 settings.register_profile("scx", deadline=None, print_blob=True)
 settings.load_profile("scx")

@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 
 from scx_core.bench.machine import machine, peak_gib
 from scx_core.cells import CellTable
+from scx_core.environment import VARIABLES
 from scx_core.errors import ScxError
 from scx_core.language import Language
 from scx_core.language.denormals import flushed_subnormals
@@ -193,7 +194,7 @@ def _peer(
             "threads": torch.get_num_threads(),
         }
         command: Sequence[str] = [python, str(PEER_SCRIPT), json.dumps(asked)]
-        usual = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}  # set by us
+        usual = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # ours
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=usual)
         if done.returncode:
             raise ScxError(

@@ -18,6 +18,7 @@ from scx_core.cli.cells import annotate, prepare
 from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
 from scx_core.cli.evidence import attributions, claims, knockouts, rankings, smallest
 from scx_core.cli.training import compare, demo, train, transcoders, validate
+from scx_core.environment import prepare_process
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.runs.files import full_or_refused, to_json_text
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a console may lack × or a cell type's letters
             stream.reconfigure(errors="replace")
     try:
+        prepare_process()
         _quieten_libraries()
         args = make_parser().parse_args(argv)
         if args.json is not None and args.json != "-":

@@ -21,7 +21,7 @@ from scx_core.errors import ScxError
 from scx_core.language.architectures import Architecture, architecture
 from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.float64 import compute_in_float64
-from scx_core.language.onednn_linear import speed_up
+from scx_core.language.onednn_linear import asked_for, speed_up
 from scx_core.runs.config import from_dict
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
@@ -300,11 +300,13 @@ def load_language(
     dtype: str = "auto",
     prompt: str | None = None,
     n_genes: int | None = None,
+    onednn: bool | None = None,
 ) -> Language:
     """Load a model by folder, hub id, or "embedded" / "planted" (of simulated cells, with known rules).
 
     `prompt` (a template's name or text) and `n_genes` take the place of what the model or its contract says.
-    Attention is eager, because the tracer reads the attention patterns. Raises ScxError when the folder lacks
+    Attention is eager, because the tracer reads the attention patterns. `onednn`: float32 products on a
+    processor by oneDNN where it has them (default: as SCX_ONEDNN says). Raises ScxError when the folder lacks
     a file or a weight, the family is unknown, the tokenizer is another model's, the prompt of a Cell2Sentence
     checkpoint is not installed, or the hub cannot be reached.
     """
@@ -336,5 +338,6 @@ def load_language(
         lm = replace(lm, wanted=replace(lm.sentence_config, **given))
     _ = lm.prompt  # a template that is not installed, or cannot be read, shows here
     compute_in_float64(lm)
-    speed_up(lm.model)
+    if asked_for() if onednn is None else onednn:
+        speed_up(lm.model)
     return lm

@@ -4,7 +4,9 @@ PyTorch takes oneDNN for bfloat16 but MKL for float32, and MKL is held back on o
 on an AMD EPYC (Zen 5) oneDNN's product of the same float32 numbers is 2.2 times as fast, with an error of the
 same size. The operator is the one that PyTorch's own compiler emits for a linear map; where it is missing, or
 the numbers are few or of another kind, PyTorch's usual way is taken. Nothing here is chosen by a stopwatch:
-the same shapes take the same way on every run.
+the same shapes take the same way on every run. The operator is private to PyTorch, so nobody gets it unasked:
+SCX_ONEDNN=1 turns it on (the command line and the dashboard do, `scx_core.environment`), SCX_ONEDNN=0 off;
+the two ways agree to float32 rounding.
 Legend: M rows, K inputs, N outputs.
 """
 
@@ -18,21 +20,23 @@ import torch
 from torch.nn import functional as nnf
 
 ROWS = 32  # fewer rows gain nothing
-# oneDNN writes a program for every shape and keeps 1,024 of them, of up to 4 MB each, while every batch has a
-# number of tokens of its own. Both limits are read at the first product; writing one anew takes 0.7 ms.
-for _limit in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-    os.environ.setdefault(_limit, "64")
+
+
+def asked_for() -> bool:
+    """Whether this process was told to use oneDNN (SCX_ONEDNN=1)."""
+    return os.environ.get("SCX_ONEDNN") == "1"
+
+
+def at_hand() -> bool:
+    """Whether the processor and this PyTorch have the product."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _fits(x: torch.Tensor, weight_NK: torch.Tensor) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight_NK.dtype == torch.float32
     if not plain or x.numel() < ROWS * x.shape[-1] or torch.compiler.is_compiling():
         return False
-    return torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu") and _known()
-
-
-def _known() -> bool:
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return not torch.is_autocast_enabled("cpu") and at_hand()
 
 
 def _product(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None) -> torch.Tensor:
@@ -40,8 +44,9 @@ def _product(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | No
 
 
 def linear(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None = None) -> torch.Tensor:
-    """x [..., K] → x Wᵀ + b [..., N], as `torch.nn.functional.linear`, with gradients of first order."""
-    if not _fits(x, weight_NK):
+    """x [..., K] → x Wᵀ + b [..., N], as `torch.nn.functional.linear`, with gradients of first order;
+    by oneDNN where that is asked for."""
+    if not asked_for() or not _fits(x, weight_NK):
         return nnf.linear(x, weight_NK, bias_N)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight_NK, bias_N)):
         return _Linear.apply(x, weight_NK, bias_N)

@@ -12,7 +12,7 @@ from scx_core.language import linear, load_language
 from scx_core.language import onednn_linear as products
 from tests.tiny import save_tiny
 
-known = pytest.mark.skipif(not products._known(), reason="this PyTorch lacks the operator")
+known = pytest.mark.skipif(not products.at_hand(), reason="this PyTorch lacks the operator")
 
 
 @known
@@ -69,6 +69,26 @@ def test_a_loaded_model_takes_it_without_gradients_and_is_saved_as_it_was(tmp_pa
         torch.testing.assert_close(twin(ids_BT).logits, fast)
 
 
+@known
+def test_nobody_gets_it_unasked(tmp_path, monkeypatch):
+    x, weight, calls = torch.randn(40, 8), torch.randn(12, 8), []
+    product = products._product
+    monkeypatch.setattr(products, "_product", lambda *given: calls.append(given) or product(*given))
+    folder = save_tiny(tmp_path / "model")
+    for asked, onednn, patched in (
+        ("1", None, True),
+        ("0", None, False),
+        ("0", True, True),
+        ("1", False, False),
+    ):
+        monkeypatch.setenv("SCX_ONEDNN", asked)
+        lm = load_language(folder, device="cpu", dtype="float32", onednn=onednn)
+        assert ("forward" in vars(lm.part(0, "values"))) == patched, (asked, onednn)
+    calls.clear()
+    monkeypatch.delenv("SCX_ONEDNN")
+    assert torch.equal(linear(x, weight), nnf.linear(x, weight)) and not calls
+
+
 def load_language_weights(folder):
     from safetensors.torch import load_file
 
@@ -76,6 +96,8 @@ def load_language_weights(folder):
 
 
 GROWTH = """
+from scx_core.environment import prepare_process
+prepare_process()
 import psutil, torch
 from scx_core.language import linear
 torch.set_grad_enabled(False)

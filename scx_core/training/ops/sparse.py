@@ -21,9 +21,6 @@ from torch.nn import functional as nnf
 from scx_core.language import linear
 from scx_core.training.ops.rows import decode_rows
 
-# Said once of every CSR tensor; a test holds our use of them to the dense result.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-
 GUESSES = (1.0, 0.5, 0.25, 0.0)  # shares of a guessed floor, one after another until it is low enough
 # Without MKL: fewer than one in so many active, and gathering rows costs less than dense products. For a card
 # by its bandwidth and speed (3 TB/s, 4e14 operations a second: one in 500; an older one: in 70).
@@ -223,7 +220,9 @@ def _pair_kernels(
 def _csr(
     start: torch.Tensor, column: torch.Tensor, value: torch.Tensor, shape: tuple[int, int]
 ) -> torch.Tensor:
-    return torch.sparse_csr_tensor(start, column, value, shape, check_invariants=False)
+    with warnings.catch_warnings():  # a test holds our use of them to the dense result
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        return torch.sparse_csr_tensor(start, column, value, shape, check_invariants=False)
 
 
 class _SparseCode(torch.autograd.Function):

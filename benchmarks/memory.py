@@ -26,6 +26,7 @@ from scx_core.cells import open_cells
 from scx_core.errors import ScxError
 from scx_core.language import load_language
 from scx_core.runs import Progress, silent, write_json
+from scx_core.runs.jobs import child_environment
 from scx_core.training import train
 from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.training.train import new_run
@@ -132,7 +133,7 @@ def bench_memory(progress: Progress = silent) -> dict[str, Any]:
 
 def _child(runs: Path, data: Path, model: Path) -> dict[str, Any]:
     command = [sys.executable, "-c", CHILD, str(runs), str(data), str(model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ScxError(f"The training on {data.name} failed: {done.stderr[-500:]}", "See what it says.")
     return json.loads(done.stdout.splitlines()[-1])

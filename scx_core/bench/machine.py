@@ -7,10 +7,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import torch
+
+import scx_core
+from scx_core.errors import ScxError
 
 
 class Timed(NamedTuple):
@@ -73,3 +77,15 @@ def peak_gib() -> float:
         scale = 1 if platform.system() == "Darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     return float(peak) / 2**30
+
+
+def benchmark_file(name: str) -> Path:
+    """A file of the folder `benchmarks`, which stands beside the package in a checkout. Raises ScxError where
+    the package is installed without it."""
+    path = Path(scx_core.__file__).resolve().parent.parent / "benchmarks" / name
+    if not path.is_file():
+        raise ScxError(
+            f"This benchmark is not part of the installed package: there is no {path}.",
+            "Run it from a checkout of the repository.",
+        )
+    return path

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from scx_core.bench.machine import machine, peak_gib
+from scx_core.bench.machine import benchmark_file, machine, peak_gib
 from scx_core.cells import CellTable
 from scx_core.environment import VARIABLES
 from scx_core.errors import ScxError
@@ -37,7 +37,6 @@ from scx_core.training.trainer_state import Session, fast_attention
 WARM = 3  # steps before the clock starts
 ATLAS_CELLS = 704_000  # the pass that a lab would run: this many cells of 200 genes
 ATLAS_GENES = 200
-PEER_SCRIPT = Path(__file__).with_name("peer_sparsify.py")
 
 
 def even_texts(texts: Texts, length: int) -> Texts:
@@ -193,7 +192,7 @@ def _peer(
             "device": str(lm.device),
             "threads": torch.get_num_threads(),
         }
-        command: Sequence[str] = [python, str(PEER_SCRIPT), json.dumps(asked)]
+        command: Sequence[str] = [python, str(benchmark_file("peer_sparsify.py")), json.dumps(asked)]
         usual = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # ours
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=usual)
         if done.returncode:

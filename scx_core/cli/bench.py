@@ -1,17 +1,48 @@
-"""`scx bench`: how long things take on this machine, printed and, with --json, kept."""
+"""`scx bench`: how long things take on this machine, printed and, with --json, kept.
+
+What compares or stresses (kills, memory, pareto, recipes) lies in `benchmarks`, which stands beside the
+package in a checkout.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from scx_core.cli import common, pareto
+from scx_core.cli import common
 from scx_core.cli.evidence.smallest import WORDS, ahead, remains
-from scx_core.runs import runs_root
+from scx_core.errors import ScxError
+from scx_core.runs import add_arguments, from_namespace, runs_root
 
 HELP = "time the steps that a user waits for on this machine"
+
+PARETO = (
+    "kind",
+    "wanted_l0",
+    "tuned",
+    "l0",
+    "ce_recovered",
+    "kl",
+    "fvu",
+    "dead",
+    "label_agreement",
+    "closed",
+)
+MEMORY = {
+    "file_gb": "file GB", "opened_s": "open s", "first_step_s": "first step s", "all_s": "all s",
+    "opened_gib": "opened GiB", "peak_gib": "peak GiB",
+}  # fmt: skip
+SENTENCES = {
+    "rank": "ranked", "symbols": "as symbols", "plain": "plain recipe", "ratio": "ranked / plain",
+    "tokens": "as tokens", "plain_tokens": "plain, tokens", "tokens_ratio": "tokens / plain",
+}  # fmt: skip
+GRAPHS = ("case", "nodes", "freeze", "choose", "edges", "cut", "all (s)", "peak GiB", "error")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -71,51 +102,75 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--k", type=int, default=32, help="train: active features a token (default: 32)")
     parser.add_argument("--expansion", type=int, default=8, help="train: features per width (default: 8)")
-    pareto.add_options(parser)
+    with suppress(ScxError):
+        _pareto_options(parser)
     common.add_inputs(parser)
+
+
+def _benchmark(name: str) -> ModuleType:
+    """A module of `benchmarks`. Raises ScxError where the package is installed without it."""
+    from scx_core.bench.machine import benchmark_file
+
+    root = str(benchmark_file(f"{name}.py").parent.parent)
+    if root not in sys.path:  # the current folder may be another
+        sys.path.insert(0, root)
+    return import_module(f"benchmarks.{name}")
+
+
+def _pareto_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the table; its steps are --steps."""
+    config = _benchmark("pareto").ParetoConfig
+    group = parser.add_argument_group("pareto: every kind at several sparsities")
+    add_arguments(group, config, skip=("steps", "seed"))
+    group.add_argument(
+        "--only", action="append", default=[], metavar="KIND:L0",
+        help="train and measure only this cell of the table now, such as topk:8 (may be given several times)",
+    )  # fmt: skip
+    group.add_argument(
+        "--runs",
+        type=Path,
+        metavar="FOLDER",
+        help="where its runs are (default: pareto in the folder of runs)",
+    )
+    group.add_argument("--figure", type=Path, metavar="FOLDER", help="draw it, and write it as CSV, there")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
-    from benchmarks.memory import bench_memory
-    from scx_core.bench import (
-        bench_410m,
-        bench_atlas,
-        bench_circuits,
-        bench_sentences,
-        bench_smallest,
-        bench_trace,
-    )
+    from scx_core import bench
 
-    if args.what == "pareto":
-        return pareto.run(args)
-    if args.what == "recipes":
-        from benchmarks.recipes import bench_recipes
-
-        return bench_recipes(args.runs or runs_root() / "recipes", args.only, common.progress_of(args))
-    if args.what == "kills":
-        return _kills(args)
-    if args.what == "circuits":
-        return bench_circuits(common.open_tracer(args), args.type)
-    if args.what == "sentences":
-        return bench_sentences(common.open_language(args).tokenizer)
-    if args.what == "memory":
-        return bench_memory(common.progress_of(args))
-    if args.what == "train":
-        return _train(args)
-    if args.what == "atlas":
-        table, lm = common.open_table(args), common.open_language(args)
-        with tempfile.TemporaryDirectory() as folder:
-            return bench_atlas(Path(folder), lm, common.open_transcoders(args, lm), table)
-    if args.what == "trace":
-        return bench_trace(common.open_tracer(args))
-    if args.what == "smallest":
-        tracer = common.open_tracer(args)
-        return bench_smallest(tracer, args.type, seeds=args.seeds, progress=common.progress_of(args))
-    table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
-    device = "cuda" if args.device == "cuda" else "cpu"
-    with tempfile.TemporaryDirectory() as folder:
-        return bench_410m(Path(folder) / "410m", table, tokenizer, device)
+    progress = common.progress_of(args)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        match args.what:
+            case "circuits":
+                return bench.bench_circuits(common.open_tracer(args), args.type)
+            case "trace":
+                return bench.bench_trace(common.open_tracer(args))
+            case "smallest":
+                tracer = common.open_tracer(args)
+                return bench.bench_smallest(tracer, args.type, seeds=args.seeds, progress=progress)
+            case "sentences":
+                return bench.bench_sentences(common.open_language(args).tokenizer)
+            case "train":
+                return _train(args)
+            case "atlas":
+                table, lm = common.open_table(args), common.open_language(args)
+                return bench.bench_atlas(folder, lm, common.open_transcoders(args, lm), table)
+            case "410m":
+                table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
+                device = "cuda" if args.device == "cuda" else "cpu"
+                return bench.bench_410m(folder / "410m", table, tokenizer, device)
+            case "memory":
+                return _benchmark("memory").bench_memory(progress)
+            case "kills":
+                seed = int(getattr(args, "seed", 0))
+                return _benchmark("kills").bench_kills(folder, args.times, seed, progress)
+            case "recipes":
+                recipes = _benchmark("recipes")
+                return recipes.bench_recipes(args.runs or runs_root() / "recipes", args.only, progress)
+            case _:
+                return _pareto(args)
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
@@ -129,79 +184,100 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def _kills(args: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks.kills import bench_kills
+def _pareto(args: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure what is missing of the table, then tabulate."""
+    from scx_core.cells import CellChoices
+    from scx_core.training.config import TrainingJob
 
-    seed = int(getattr(args, "seed", 0))
-    with tempfile.TemporaryDirectory() as folder:
-        return bench_kills(Path(folder), args.times, seed, common.progress_of(args))
+    pareto = _benchmark("pareto")
+    cfg = from_namespace(pareto.ParetoConfig, args)
+    lm, table = common.open_language(args), common.open_table(args)
+    job = TrainingJob(
+        sentences=lm.sentence_config,
+        model=common.absolute(args.model),
+        data=common.absolute(args.data),
+        device=args.device,
+        cells=from_namespace(CellChoices, args),
+    )
+    root, progress = args.runs or runs_root() / "pareto", common.progress_of(args)
+    return pareto.bench_pareto(job, lm, table, root, cfg, args.only, args.figure, progress)
 
 
 def summary(result: dict[str, Any]) -> str:
-    """The timings as a table."""
+    """The machine, then the figures as a table: each benchmark has a key of its own."""
+    words = {
+        "recipes": lambda found: _benchmark("recipes").table_of(found["recipes"]),
+        "pareto": _pareto_text,
+        "tokens_per_second": _training_text,
+        "graphs": _graphs_text,
+        "memory": _memory_text,
+        "sentences": _sentences_text,
+        "kills": _kills_text,
+        "smallest": _smallest_text,
+        "making": _atlas_text,
+    }
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    if "recipes" in result:
-        from benchmarks.recipes import table_of
+    text = next((words[key] for key in words if key in result), _seconds_text)
+    return f"{where}\n{text(result)}"
 
-        return f"{where}\n{table_of(result['recipes'])}"
-    if "pareto" in result:
-        return f"{where}\n{pareto.summary(result)}"
-    if "tokens_per_second" in result:
-        return f"{where}\n{_training(result)}"
-    if "graphs" in result:
-        return f"{where}\n{_graphs(result)}"
-    if "memory" in result:
-        return f"{where}\n{_memory(result)}"
-    if "sentences" in result:
-        return f"{where}\n{_sentences(result)}"
-    if "kills" in result:
-        words = "the same bits as" if result["identical"] else "OTHER WEIGHTS OR FIGURES THAN"
-        return (
-            f"{where}\nkilled {result['kills']} times ({result['in_writes']} of them while a checkpoint was "
-            f"written) and resumed, the training of {result['steps']} steps ended with {words} the unbroken "
-            f"one; {result['seconds']['killed']:.0f} s against {result['seconds']['unbroken']:.0f} s"
-        )
-    if "smallest" in result:
-        return f"{where}\n{_smallest(result)}"
-    if "making" in result:
-        return f"{where}\n{_atlas(result)}"
+
+def _seconds_text(result: dict[str, Any]) -> str:
     if "rows" in result:
         header: tuple[str, ...] = ("what", "median s", "worst s", "runs")
         rows = [(row["what"], row["median_s"], row["worst_s"], row["runs"]) for row in result["rows"]]
     else:
-        header = ("what", "seconds")
-        rows = list(result["seconds"].items())
-    table = common.columns(rows, header)
+        header, rows = ("what", "seconds"), list(result["seconds"].items())
     last = (
         f"{result['tokens']} tokens; accounting error {result['max_relative_error']:.1e}; "
         f"peak memory {result['peak_memory_gib']:.1f} GiB"
     )
     if "together_faster" in result:
         last += f"; many cells together {result['together_faster']:.1f} times faster than one by one"
-    return f"{where}\n{table}\n{last}"
+    return f"{common.columns(rows, header)}\n{last}"
 
 
-def _memory(result: dict[str, Any]) -> str:
-    keys = {
-        "file_gb": "file GB", "opened_s": "open s", "first_step_s": "first step s", "all_s": "all s",
-        "opened_gib": "opened GiB", "peak_gib": "peak GiB",
-    }  # fmt: skip
-    rows = [(f"{row['cells']:,}", *(f"{row[key]:.2f}" for key in keys)) for row in result["memory"]]
-    table = common.columns(rows, ("cells", *keys.values()))
+def _kills_text(result: dict[str, Any]) -> str:
+    words = "the same bits as" if result["identical"] else "OTHER WEIGHTS OR FIGURES THAN"
+    return (
+        f"killed {result['kills']} times ({result['in_writes']} of them while a checkpoint was "
+        f"written) and resumed, the training of {result['steps']} steps ended with {words} the unbroken "
+        f"one; {result['seconds']['killed']:.0f} s against {result['seconds']['unbroken']:.0f} s"
+    )
+
+
+def _pareto_text(result: dict[str, Any]) -> str:
+    """The table, what is missing of it, and the files."""
+    rows = [tuple(_shown(row[key]) for key in PARETO) for row in result["pareto"]]
+    settings = result["settings"]
+    lines = [
+        f"{result['model']}: {settings['steps']} steps, tuned: {settings['finetune_steps']} more with all "
+        "layers together; every MLP replaced, on held-out cells; closed: share of the remaining CE gap that "
+        "the tuning closes",
+        common.columns(rows, PARETO),
+    ]
+    lines += [f"! not trained yet: {', '.join(result['missing'])}"] if result["missing"] else []
+    return "\n".join([*lines, *result["files"]])
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def _memory_text(result: dict[str, Any]) -> str:
+    rows = [(f"{row['cells']:,}", *(f"{row[key]:.2f}" for key in MEMORY)) for row in result["memory"]]
+    table = common.columns(rows, ("cells", *MEMORY.values()))
     return f"{table}\nthe larger file takes {result['difference_mb']:.0f} MB more"
 
 
-def _sentences(result: dict[str, Any]) -> str:
-    keys = {
-        "rank": "ranked", "symbols": "as symbols", "plain": "plain recipe", "ratio": "ranked / plain",
-        "tokens": "as tokens", "plain_tokens": "plain, tokens", "tokens_ratio": "tokens / plain",
-    }  # fmt: skip
-    rows = [(row["genes"], *(f"{row[key]:,.1f}" for key in keys)) for row in result["sentences"]]
-    table = common.columns(rows, ("genes in a sentence", *keys.values()))
+def _sentences_text(result: dict[str, Any]) -> str:
+    rows = [(row["genes"], *(f"{row[key]:,.1f}" for key in SENTENCES)) for row in result["sentences"]]
+    table = common.columns(rows, ("genes in a sentence", *SENTENCES.values()))
     return f"cells a second of one core, {result['detected']:,} genes above 0 in each cell\n{table}"
 
 
-def _training(result: dict[str, Any]) -> str:
+def _training_text(result: dict[str, Any]) -> str:
     coder, atlas = result["transcoder"], result["atlas"]
     lines = [
         f"{result['model']}: {result['layers']} layers of width {result['width']}, {coder['kind']} "
@@ -225,7 +301,7 @@ def _training(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _atlas(result: dict[str, Any]) -> str:
+def _atlas_text(result: dict[str, Any]) -> str:
     """Making, by steps, and reading."""
     whole = sum(result["making"].values())
     made = [(what, f"{seconds:.1f}", f"{seconds / whole:.0%}") for what, seconds in result["making"].items()]
@@ -244,7 +320,7 @@ def _atlas(result: dict[str, Any]) -> str:
     )
 
 
-def _smallest(result: dict[str, Any]) -> str:
+def _smallest_text(result: dict[str, Any]) -> str:
     """For each type what remains without features, every node set, and what it keeps in unseen cells."""
     from scx_core.bench.smallest import smallest_table
 
@@ -265,8 +341,7 @@ def _smallest(result: dict[str, Any]) -> str:
     return "\n".join([table, *notes, result["influence_cut"], smallest_table(result)])
 
 
-def _graphs(result: dict[str, Any]) -> str:
-    header = ("case", "nodes", "freeze", "choose", "edges", "cut", "all (s)", "peak GiB", "error")
+def _graphs_text(result: dict[str, Any]) -> str:
     keys = ("freeze_s", "choose_s", "edges_s", "cut_s", "total_s")
     rows = [
         (
@@ -278,7 +353,7 @@ def _graphs(result: dict[str, Any]) -> str:
         )
         for row in result["graphs"]
     ]
-    text = common.columns(rows, header)
+    text = common.columns(rows, GRAPHS)
     if "big" in result:
         big = result["big"]
         text += (

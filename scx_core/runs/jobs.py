@@ -49,7 +49,7 @@ def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(),
+            env=child_environment(),
             **_DETACHED,
         )
     # A job that has ended already has no identity; one that fits no process tells `status` so.
@@ -70,7 +70,7 @@ def torchrun(run: RunFolder, words: Sequence[str], processes: int) -> NoReturn:
     command = [sys.executable, "-P", "-m", *launcher, "-m", "--", *_command(run, words)[3:]]
     # torchrun starts its processes without -P; and one thread each, unless the user says otherwise. Asked to
     # end, it kills them after 30 s: too soon for a step of a large model and a checkpoint.
-    environment = {SHUTDOWN: str(PATIENCE)} | _environment() | {"PYTHONSAFEPATH": "1"}
+    environment = {SHUTDOWN: str(PATIENCE)} | child_environment() | {"PYTHONSAFEPATH": "1"}
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform == "win32":  # there a program cannot be replaced: it is waited for
@@ -151,7 +151,7 @@ def _command(run: RunFolder, words: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "scx_core", *(word.replace(RUN, here) for word in words)]
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Our own, with this very package importable and its output unbuffered."""
     home = str(Path(scx_core.__file__).resolve().parent.parent)
     paths = [home] + [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

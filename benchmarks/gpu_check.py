@@ -501,11 +501,11 @@ def trace_big():
     from scx_core.attribution import node_selection as chosen_module, source_vectors as sources_module
     from scx_core.attribution.node_selection import by_influence
     from scx_core.attribution.edges import edge_table
-    from scx_core.attribution.total_effects import total_effects
+    from scx_core.attribution.backward import total_effects
     from scx_core.attribution.local_replacement_model import freeze
     from scx_core.attribution.pruning import cut, influence
     from scx_core.attribution.replacement_model import replacement
-    from scx_core.attribution.source_vectors import Sources, last_rows
+    from scx_core.attribution.residual_stream import Sources, last_rows
     from scx_core.circuits.trace import shares
     from scx_core.transcoders import TranscoderSet
 

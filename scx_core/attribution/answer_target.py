@@ -24,9 +24,20 @@ import numpy as np
 import torch
 
 from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.source_vectors import Rows
-from scx_core.attribution.target_record import Branch
+from scx_core.attribution.residual_stream import Rows
 from scx_core.language import Parting
+
+
+class Branch(NamedTuple):
+    """What a whole answer's target reads at one position: a weighted sum of the logits there.
+
+    `coefficients` maps a token id to its weight; `expected` is the weight of the model's own expectation of
+    the logits, Σ p_v · logit_v with p the softmax at this position, which is taken off (target.py).
+    """
+
+    position: int
+    coefficients: dict[int, float]
+    expected: float = 0.0
 
 
 class AnswerPlan(NamedTuple):

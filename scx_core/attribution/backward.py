@@ -1,12 +1,17 @@
-"""Read vectors carried down the frozen model, layer by layer: one row of edges each (method §5).
+"""The backward pass of attribution: gradients carried down the frozen model, layer by layer (method §5, §8).
 
-A row reads the residual stream at one position. Below one block its read vectors G at all positions are
-few vectors, each spread over the positions by the attention patterns on its path:
+**Direct edges** (`all_edges`): a row reads the residual stream at one position. Below one block its gradients
+G at all positions are few vectors, each spread over the positions by the attention patterns on its path:
     G[r, p] = Σ_j weight[position of r, j, p] · unit[r, j]
 so rows at the same position share the weights, and no product runs over positions × width × width. After a
 few blocks there are as many paths as dimensions; from there on G is carried as it is ("dense").
+
+**Total effects** (`total_effects`): the same way down with the features' frozen gates open, so that the
+effect of a source is the sum over all paths to the target, direct or through features. Embeddings, errors and
+biases are the only sources at the end of every path, so theirs add up to the target.
 Legend: R rows of a batch, U their positions, J paths, P positions that they can see, T positions, H heads,
-k head width, d residual width, K places of a row of slots, Q such rows, S = K + 2.
+k head width, d residual width, F features of a layer, N active features, K places of a padded row of
+features, Q such rows, S = K + 2.
 """
 
 from __future__ import annotations
@@ -15,9 +20,16 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.attribution.local_replacement_model import FrozenLayer, FrozenPrompt, attn_read, skip_back
+from scx_core.attribution.local_replacement_model import (
+    FrozenLayer,
+    FrozenPrompt,
+    attention_back,
+    attn_read,
+    mlp_read,
+    skip_back,
+)
 from scx_core.attribution.replacement_model import LayerMaps
-from scx_core.attribution.source_vectors import Rows, Sources, skip_forward
+from scx_core.attribution.residual_stream import Rows, Sources, skip_forward
 
 # Paths a row may have before its read vectors are carried as they are, as a share of the width.
 PATHS = 0.34
@@ -167,6 +179,25 @@ def _local(state: Spread | torch.Tensor, x_Td: torch.Tensor) -> torch.Tensor:
     return (state.weight_UJP[state.at_R] * (state.unit_RJd @ x_Td[:P].T)).sum(1)
 
 
+def block_back(
+    frozen: FrozenPrompt, k: int, G_RPd: torch.Tensor, through_RPd: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients on the stream behind block k → those on what its attention writes, and on the stream in front
+    of the block, [R, P, d] each.
+
+    `through_RPd`: gradients that passed the block's features, whose gates are frozen (total effects); None
+    for direct edges, which pass none.
+    """
+    rep, maps, f = frozen.replacement, frozen.replacement.layers[k], frozen.layers[k]
+    below_RPd = G_RPd
+    if through_RPd is not None:
+        below_RPd = G_RPd + (through_RPd + skip_back(maps, f, G_RPd))
+    elif maps.skip_dd is not None:
+        below_RPd = G_RPd + skip_back(maps, f, G_RPd)
+    reads_RPd = G_RPd if rep.parallel else below_RPd
+    return reads_RPd, below_RPd + attention_back(maps, f, reads_RPd)
+
+
 class LayerEdges(NamedTuple):
     """Edges of a batch from the features of block `layer`, by row of its slots: `edge_QRK`.
 
@@ -271,3 +302,58 @@ def _wide_edges(sources: Sources, state: Spread | torch.Tensor, k: int, out: Bat
     out.features.append(LayerEdges(k, False, edge_QRS[..., :-2]))
     out.error_RLP[:, k] = edge_QRS[slots.first_T[:n_positions], :, -2].T
     out.constant_R.add_(edge_QRS[..., -1].sum(0))
+
+
+class TotalEffects(NamedTuple):
+    """Signed effects on the target, in its unit (logits).
+
+    `token_T`, `features` (one [N] per layer, in the order of the frozen layer), `error_LT`, `bias`.
+    Σ token_T + Σ error_LT + bias = value of the target; features lie on the way and do not count.
+    """
+
+    token_T: torch.Tensor
+    features: tuple[torch.Tensor, ...]
+    error_LT: torch.Tensor
+    bias: float
+
+
+def _through_features(
+    maps: LayerMaps, frozen: FrozenLayer, G_Td: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Read vectors below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
+    out_Td = mlp_read(frozen, G_Td)
+    write_N = (maps.dec_Fd[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
+    counts_T = torch.bincount(frozen.position_N, minlength=len(G_Td))
+    below_Td = torch.nn.functional.embedding_bag(
+        frozen.feature_N,
+        maps.enc_Fd,
+        counts_T.cumsum(0) - counts_T,
+        per_sample_weights=write_N,
+        mode="sum",
+    )
+    bias = write_N @ maps.enc_bias_F[frozen.feature_N]
+    return below_Td * frozen.mlp_scale_T[:, None], write_N * frozen.value_N, bias
+
+
+@torch.no_grad()
+def total_effects(frozen: FrozenPrompt, target: Rows, read_bias: float) -> TotalEffects:
+    """Effects of every source on one row: a read vector at a position of the stream into some block."""
+    rep = frozen.replacement
+    G_Td = torch.zeros_like(frozen.embedding_Td)
+    G_Td[target.position_R] = target.read_Rd
+    bias = torch.tensor(read_bias, device=G_Td.device, dtype=G_Td.dtype)
+    if target.inside:
+        maps, layer = rep.layers[target.layer], frozen.layers[target.layer]
+        bias = bias + (G_Td * layer.attn_bias_Td).sum()
+        G_Td = G_Td + attention_back(maps, layer, G_Td[None])[0]
+    features = [layer.value_N.new_zeros(layer.value_N.shape) for layer in frozen.layers]
+    error_LT = G_Td.new_zeros(len(frozen.layers), len(G_Td))
+    for k in range(target.layer - 1, -1, -1):
+        maps, layer = rep.layers[k], frozen.layers[k]
+        through_Td, features[k], feature_bias = _through_features(maps, layer, G_Td)
+        error_LT[k] = (layer.error_Td * G_Td).sum(-1)
+        bias = bias + feature_bias + mlp_read(layer, G_Td).sum(0) @ maps.dec_bias_d
+        (reads_attention_Td,), (G_Td,) = block_back(frozen, k, G_Td[None], through_Td[None])
+        bias = bias + (reads_attention_Td * layer.attn_bias_Td).sum()
+    token_T = (frozen.embedding_Td * G_Td).sum(-1)
+    return TotalEffects(token_T, tuple(features), error_LT, float(bias))

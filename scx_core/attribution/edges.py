@@ -13,7 +13,7 @@ import torch
 
 from scx_core.attribution.backward import BatchEdges, LayerEdges, all_edges, target_edges
 from scx_core.attribution.node_selection import Batch, Chosen, batches, layer_starts
-from scx_core.attribution.source_vectors import Rows, Sources
+from scx_core.attribution.residual_stream import Rows, Sources
 
 
 class EdgeTable(NamedTuple):

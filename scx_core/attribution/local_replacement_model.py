@@ -1,16 +1,20 @@
 """The frozen replacement model, part 2: one prompt's attention patterns, 1/σ, active features, errors.
 
 After freezing, every pre-activation and every logit is an affine function of the sources (method §5).
-This file holds the one forward pass that reads the constants, and the transpose of attention.
+This file holds the one forward pass that reads the constants, the transposes of attention and skip terms, and
+`trace_many`: a trace is many small operations, which two threads with one core each get through faster than
+one thread that shares every operation out over two cores.
 Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
 R rows (read vectors carried down together), B prompts of a batch, J last positions, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -251,3 +255,42 @@ def skip_back(
     if maps.skip_dd is None:
         return torch.zeros_like(G)
     return _times(frozen.mlp_scale_T, mlp_read(frozen, G, position_R) @ maps.skip_dd, position_R)
+
+
+Found = TypeVar("Found")
+AT_ONCE = 4  # prompts that one thread freezes together
+WORKERS = 4  # threads, at most: the model itself is run by one at a time
+
+
+@contextmanager
+def _one_core_each() -> Iterator[int]:
+    """How many threads pay on this computer, each of which has one core inside."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield min(cores, WORKERS)
+    finally:
+        torch.set_num_threads(cores)
+
+
+def trace_many(
+    rep: Replacement,
+    prompts: Sequence[Sequence[int]],
+    trace: Callable[[int, FrozenPrompt], Found],
+    logits: int = 1,
+) -> Iterator[Found]:
+    """`trace(number, frozen)` of every prompt, in order. On a GPU, one by one. `logits`: see freeze."""
+    if rep.lm.device.type != "cpu":
+        yield from (trace(i, frozen) for i, frozen in enumerate(freeze_many(rep, prompts, logits)))
+        return
+    model = threading.Lock()  # the model's insides are read by hooks, which would hear every thread
+
+    def some(first: int) -> list[Found]:
+        torch.set_num_threads(1)  # OpenMP keeps this number for each thread
+        with model:
+            frozen = list(freeze_many(rep, prompts[first : first + AT_ONCE], logits))
+        return [trace(i, one) for i, one in enumerate(frozen, first)]
+
+    with _one_core_each() as workers, ThreadPoolExecutor(workers) as pool:
+        for found in pool.map(some, range(0, len(prompts), AT_ONCE)):
+            yield from found

@@ -17,7 +17,7 @@ import torch
 
 from scx_core.attribution.backward import BatchEdges, all_edges, target_edges
 from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.source_vectors import Rows, Sources
+from scx_core.attribution.residual_stream import Rows, Sources
 
 ROWS = 64  # rows carried together, at most
 BATCH_NUMBERS = 24_000_000  # read vectors of a batch: rows × positions × width

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.attribution.endpoints import attention_top, reads_of
+from scx_core.attribution.endpoints import Ref, attention_top, reads_of
 from scx_core.attribution.local_replacement_model import (
     FrozenLayer,
     FrozenPrompt,
@@ -21,10 +21,8 @@ from scx_core.attribution.local_replacement_model import (
     mlp_read,
     skip_back,
 )
-from scx_core.attribution.node_ids import Ref
 from scx_core.attribution.replacement_model import LayerMaps
-from scx_core.attribution.residual_stream import LayerStream
-from scx_core.attribution.source_vectors import Rows
+from scx_core.attribution.residual_stream import LayerStream, Rows
 
 FEATURE, HEAD, SKIP, EMBEDDING = range(4)
 

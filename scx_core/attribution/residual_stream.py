@@ -1,8 +1,9 @@
-"""The residual stream of a frozen prompt, run forward from its sources: what every read vector reads.
+"""The residual stream of a frozen prompt: what every block writes to it, and its forward run (method §5).
 
-The sum over sources is the original model's own stream, by the definition of the error (method §5), up to
-the rounding of its numbers.
-Legend: T positions, H heads, k head width, d residual width.
+A target reads the stream (`Rows`), a source writes to it (`Sources`). The sum over all sources is the
+original model's own stream, by the definition of the error, up to the rounding of its numbers.
+Legend: R rows of a batch, T positions, H heads, k head width, d residual width, N active features, K places
+of a padded row of features, Q such rows, S = K + 2.
 """
 
 from __future__ import annotations
@@ -19,6 +20,105 @@ from scx_core.attribution.local_replacement_model import (
     mlp_read,
 )
 from scx_core.attribution.replacement_model import LayerMaps
+
+# Writes of all layers are kept up to this size; beyond, a layer's are made again for every batch.
+KEPT_BYTES = 400_000_000
+
+
+class Rows(NamedTuple):
+    """Read vectors [R, d] on the stream that enters block `layer`, at one position each, sorted by it.
+
+    Rows of a batch stand for themselves; a target that reads at several positions is the sum of its rows, no
+    two of which share a position (backward.target_edges).
+    `inside`: they read behind the attention of block `layer` (the MLP of a sequential block).
+    """
+
+    read_Rd: torch.Tensor
+    position_R: torch.Tensor
+    layer: int
+    inside: bool = False
+
+
+class Slots(NamedTuple):
+    """Where a layer's active features stand in its padded writes: row and place in the row of each, [N].
+
+    Tokens have few active features or many, so a position takes as many rows of K places as it needs:
+    `position_Q` of every row, in order, and `first_T`, the first row of every position.
+    """
+
+    row_N: torch.Tensor
+    slot_N: torch.Tensor
+    position_Q: torch.Tensor
+    first_T: torch.Tensor
+    width: int
+
+
+class Sources:
+    """The writes of every block of one prompt, made when asked for. `slots`: see there, one a layer."""
+
+    def __init__(self, frozen: FrozenPrompt) -> None:
+        self.frozen = frozen
+        self.slots = [_slots(f, frozen.n_positions) for f in frozen.layers]
+        size = frozen.embedding_Td.element_size() * frozen.embedding_Td.shape[1]
+        whole = sum(len(slots.position_Q) * (slots.width + 2) * size for slots in self.slots)
+        self._kept: dict[int, torch.Tensor] | None = {} if whole < KEPT_BYTES else None
+
+    def writes(self, layer: int) -> torch.Tensor:
+        """What a block adds to the stream, by row of its slots, [Q, K + 2, d]: the active features, padded;
+        in a position's first row, the reconstruction error and what it adds whatever the tokens are."""
+        if self._kept is None:
+            return self._make(layer)
+        if layer not in self._kept:
+            self._kept[layer] = self._make(layer)
+        return self._kept[layer]
+
+    def rows_up_to(self, layer: int, n_positions: int) -> int:
+        """How many of the rows belong to the first positions."""
+        first_T = self.slots[layer].first_T
+        return int(first_T[n_positions]) if n_positions < len(first_T) else len(self.slots[layer].position_Q)
+
+    def _make(self, layer: int) -> torch.Tensor:
+        frozen, maps, f = self.frozen, self.frozen.replacement.layers[layer], self.frozen.layers[layer]
+        slots, d = self.slots[layer], frozen.embedding_Td.shape[1]
+        write_QSd = frozen.embedding_Td.new_zeros(len(slots.position_Q), slots.width + 2, d)
+        write_QSd[slots.row_N, slots.slot_N] = feature_writes(maps, f)
+        write_QSd[slots.first_T, -2] = f.error_Td
+        write_QSd[slots.first_T, -1] = _constant(frozen, layer)
+        return write_QSd
+
+
+def _slots(f: FrozenLayer, n_positions: int) -> Slots:
+    count_T = torch.bincount(f.position_N, minlength=n_positions)
+    width = _best_width(count_T)
+    first_feature_T = count_T.cumsum(0) - count_T
+    number_N = torch.arange(len(f.position_N), device=count_T.device) - first_feature_T[f.position_N]
+    rows_T = (-(-count_T // width)).clamp(min=1)
+    first_T = rows_T.cumsum(0) - rows_T
+    position_Q = torch.arange(n_positions, device=count_T.device).repeat_interleave(rows_T)
+    return Slots(first_T[f.position_N] + number_N // width, number_N % width, position_Q, first_T, width)
+
+
+def _best_width(count_T: torch.Tensor) -> int:
+    """K for the least padding: a row costs its K + 2 places and, in products, about as much as 8 more."""
+    most = max(1, int(count_T.max()))
+    width_W = torch.arange(1, most + 1, device=count_T.device)
+    rows_W = (-(-count_T // width_W[:, None])).clamp(min=1).sum(1)
+    return int(width_W[(rows_W * (width_W + 10)).argmin()])
+
+
+def last_rows(frozen: FrozenPrompt, read_d: torch.Tensor) -> Rows:
+    """A read vector on the last residual stream at the last position: a weighted sum of logits."""
+    last = torch.tensor([frozen.n_positions - 1], device=read_d.device)
+    return Rows(read_d[None], last, len(frozen.layers))
+
+
+def _constant(frozen: FrozenPrompt, layer: int) -> torch.Tensor:
+    """What block `layer` adds to the stream at each position whatever the tokens are, [T, d]."""
+    maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
+    constant_Td = f.attn_bias_Td + mlp_read(f, maps.dec_bias_d.expand_as(f.attn_bias_Td))
+    if not frozen.replacement.parallel:  # the skip term of this block reads what its attention wrote
+        constant_Td = constant_Td + skip_forward(maps, f, f.attn_bias_Td)
+    return constant_Td
 
 
 class LayerStream(NamedTuple):

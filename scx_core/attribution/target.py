@@ -33,17 +33,59 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from scx_core.attribution.answer_target import AnswerForm, AnswerPlan, answer_rows, form_of, with_rest
+from scx_core.attribution.answer_target import AnswerForm, AnswerPlan, Branch, answer_rows, form_of, with_rest
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
 from scx_core.attribution.replacement_model import Replacement
-from scx_core.attribution.source_vectors import Rows, last_rows
-from scx_core.attribution.target_record import Branch, Target
+from scx_core.attribution.residual_stream import Rows, last_rows
 from scx_core.errors import ScxError
 from scx_core.language import Language, Parting, answers_of, decision, partings, score_answers
 from scx_core.sentences import EncodedCell
 from scx_core.sentences.encode import AS_TEXT
 
 KINDS = ("auto", "answer", "contrast", "logit", "logprob", "token")
+
+
+def unit_of(kind: str) -> str:
+    """The unit of the value of a target of this kind."""
+    return {"answer": "nats", "logprob": "nats", "feature": "of pre-activation"}.get(kind, "logits")
+
+
+class Target(NamedTuple):
+    """What is explained: a weighted sum of logits, or a feature's pre-activation (method §4).
+
+    `kind` is answer, contrast, logit, logprob, token or feature. `label` is the wording for people, `answer`
+    the cell type (empty for token and feature), `teacher_forced` the answer tokens that stand in the prompt.
+    `against`: the competitors that the target sets the answer against; `left_out`: the model's other answers,
+    which it says nothing about (None in files of format 1, which did not tell); `same_target`: those of them
+    whose target would be this very one, so that nothing here is about this answer rather than theirs.
+    `rival_shares`: of an answer, how much each of `against` counts, as a share of their joint probability at
+    this prompt (in a consensus the mean over cells). `value` is the target's value in its unit.
+    `coefficients` maps a token id to its weight at `position`, the last one; `vocabulary_mean` is the weight
+    of the mean logit over the whole vocabulary (−1 for a centred logit). A `logprob` has its own weights at
+    each prompt beside its coefficient (target.py). An `answer` has none of these but `branches`, one a
+    position that it reads, in the circuit of one cell. A feature has `layer` and `feature`.
+    """
+
+    label: str
+    answer: str
+    position: int | None
+    coefficients: dict[int, float]
+    against: tuple[str, ...] = ()
+    teacher_forced: tuple[str, ...] = ()
+    value: float = 0.0
+    kind: str = "contrast"
+    vocabulary_mean: float = 0.0
+    layer: int | None = None
+    feature: int | None = None
+    left_out: tuple[str, ...] | None = None
+    same_target: tuple[str, ...] = ()
+    rival_shares: tuple[float, ...] = ()
+    branches: tuple[Branch, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """The unit of `value`. A log-probability is in nats, and so is a difference of logits."""
+        return unit_of(self.kind)
 
 
 class TargetPlan(NamedTuple):

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from scx_core.attribution.backward import total_effects
 from scx_core.attribution.edges import edge_table
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
 from scx_core.attribution.node_selection import Chosen, by_influence, largest
 from scx_core.attribution.pruning import cut, influence
 from scx_core.attribution.replacement_model import replacement
-from scx_core.attribution.source_vectors import Rows, Sources, last_rows
+from scx_core.attribution.residual_stream import Rows, Sources, last_rows
 from scx_core.attribution.target import TargetPlan, target_row
-from scx_core.attribution.total_effects import total_effects
 from scx_core.bench.machine import machine, peak_gib
 from scx_core.bench.pythia import PYTHIA_410M, random_layer
 from scx_core.circuits import Tracer

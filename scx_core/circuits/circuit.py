@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from scx_core.attribution.target_record import Target
+from scx_core.attribution.target import Target
 from scx_core.circuits.schema import Misfit, read_row
 from scx_core.errors import ScxError
 

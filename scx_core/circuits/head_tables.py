@@ -8,11 +8,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from scx_core.attribution.edge_heads import Pair, Split, edge_weights, head_totals, look, split_edges
-from scx_core.attribution.endpoints import attention_top
-from scx_core.attribution.last_heads import last_heads
-from scx_core.attribution.node_ids import parse_ref, place_of
-from scx_core.attribution.total_effects import total_effects
+from scx_core.attribution.backward import total_effects
+from scx_core.attribution.edge_heads import (
+    Pair,
+    Split,
+    edge_weights,
+    head_totals,
+    last_heads,
+    look,
+    split_edges,
+)
+from scx_core.attribution.endpoints import attention_top, parse_ref, place_of
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.feature_names import name_in

@@ -20,7 +20,7 @@ import networkx as nx
 import pandas as pd
 import torch
 
-from scx_core.attribution.node_ids import Ref, place_of
+from scx_core.attribution.endpoints import Ref, place_of
 from scx_core.attribution.path_steps import (
     EMBEDDING,
     FEATURE,

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from scx_core.attribution.answer_target import AnswerForm
+from scx_core.attribution.backward import TotalEffects, total_effects
 from scx_core.attribution.edges import EdgeTable, edge_table
 from scx_core.attribution.local_replacement_model import FrozenPrompt
 from scx_core.attribution.node_selection import Chosen, by_influence, largest
@@ -33,7 +34,7 @@ from scx_core.attribution.pruning import (
     replacement_score,
 )
 from scx_core.attribution.replacement_model import Replacement
-from scx_core.attribution.source_vectors import Rows, Sources
+from scx_core.attribution.residual_stream import Rows, Sources
 from scx_core.attribution.target import (
     TargetPlan,
     answer_form,
@@ -42,7 +43,6 @@ from scx_core.attribution.target import (
     probability_score,
     target_row,
 )
-from scx_core.attribution.total_effects import TotalEffects, total_effects
 from scx_core.circuits.circuit import NOTHING, Circuit, Edge, GeneEffect, Node
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.feature_names import (

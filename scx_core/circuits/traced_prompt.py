@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
-from scx_core.attribution.source_vectors import Rows
+from scx_core.attribution.residual_stream import Rows
 from scx_core.attribution.target import TargetPlan, frozen_for, target_row
 from scx_core.circuits.circuit import Circuit, Target
 from scx_core.circuits.config import TraceConfig

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.parallel import trace_many
+from scx_core.attribution.backward import total_effects
+from scx_core.attribution.local_replacement_model import FrozenPrompt, trace_many
 from scx_core.attribution.replacement_model import Replacement, replacement
 from scx_core.attribution.target import (
     TargetPlan,
@@ -18,7 +18,6 @@ from scx_core.attribution.target import (
     plan_target,
     target_row,
 )
-from scx_core.attribution.total_effects import total_effects
 from scx_core.cells import CellTable
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.config import ConsensusConfig, TraceConfig

@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from scx_core.attribution import edge_heads as heads_module
-from scx_core.attribution import last_heads as last_module
-from scx_core.attribution.edge_heads import Pair, edge_weights, look, split_edges
-from scx_core.attribution.last_heads import last_heads
-from scx_core.attribution.node_ids import Ref
+from scx_core.attribution.edge_heads import Pair, edge_weights, last_heads, look, split_edges
+from scx_core.attribution.endpoints import Ref
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target
 from scx_core.circuits.trace import Graph, trace_graph
@@ -156,7 +154,7 @@ def test_last_heads_and_the_direct_part_are_the_edge(traced, monkeypatch):
     split, last_ELH = split_of(graph, pairs), last_heads(graph.frozen, pairs, graph.target)
     whole_E = split.direct_E + last_ELH.sum((1, 2))
     torch.testing.assert_close(whole_E, split.weight_E, rtol=1e-9, atol=1e-10)
-    monkeypatch.setattr(last_module, "SOURCES", 3)
+    monkeypatch.setattr(heads_module, "SOURCES", 3)
     torch.testing.assert_close(last_heads(graph.frozen, pairs, graph.target), last_ELH, rtol=1e-9, atol=1e-12)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scx_core.attribution.local_replacement_model import freeze
-from scx_core.attribution.parallel import AT_ONCE, trace_many
+from scx_core.attribution.local_replacement_model import AT_ONCE, freeze, trace_many
 from scx_core.attribution.replacement_model import replacement
 from scx_core.errors import ScxError
 from tests.identities.test_tracer_laws import random_set

@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from scx_core.attribution import virtual_weights as module
-from scx_core.attribution.edge_heads import Pair, split_edges
-from scx_core.attribution.node_ids import Ref
 from scx_core.attribution.virtual_weights import (
     feature_inputs,
     feature_outputs,
@@ -20,8 +18,6 @@ from scx_core.attribution.virtual_weights import (
 )
 from scx_core.circuits import make_tracer
 from scx_core.circuits.connection_tables import TABLES, LinkConfig, feature_links, gene_starts
-from scx_core.circuits.feature_pairs import pair_attribution
-from scx_core.circuits.traced_prompt import scene_of_row
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.test_tracer_laws import random_set
@@ -144,51 +140,10 @@ def test_tokens_that_start_genes(tracer):
         assert word and all(gene.startswith(word) for gene in genes)
 
 
-def two_features(scene) -> list[tuple[Ref, Ref]]:
-    """Pairs of active features, some at one position, some apart."""
-    below, above = scene.frozen.layers[0], scene.frozen.layers[2]
-
-    def ref(layer: int, f, n: int) -> Ref:
-        return Ref("feature", layer, int(f.position_N[n]), int(f.feature_N[n]))
-
-    at = int(above.position_N[len(above.position_N) // 2])
-    target = ref(2, above, len(above.position_N) // 2)
-    same = int((below.position_N == at).nonzero()[0, 0])
-    return [(ref(0, below, n), target) for n in (0, same - 1, same, same + 1)]
-
-
-def test_pairs_are_activation_times_connection(tracer):
-    scene = scene_of_row(tracer, 1, "CD19+ B")
-    for source, target in two_features(scene):
-        found = pair_attribution(scene, source, target, ways=99)
-        weight_E = torch.tensor([found.weight], dtype=torch.float64)
-        split = split_edges(scene.frozen, [Pair(source, target)], weight_E, scene.target)
-        direct = [way for way in found.ways if way.head is None]
-        assert sum(way.contribution for way in direct) == pytest.approx(float(split.direct_E), abs=1e-12)
-        assert bool(direct) == (source.position == target.position)
-        for way in found.ways:
-            product = found.activation * way.attention * way.scale * way.connection
-            assert way.contribution == pytest.approx(product)
-            if way.head is not None:
-                part = float(split.head_ELH[0, way.layer, way.head])
-                assert way.contribution == pytest.approx(part, rel=1e-9, abs=1e-12)
-        assert found.rest == pytest.approx(float(split.more_E), rel=1e-9, abs=1e-12)
-        assert found.by_ways + found.rest == pytest.approx(found.weight)
-        reads = naive_reads(tracer, 2, target.feature)
-        dec_d = tracer.transcoders.layers[0].W_dec_Fd[source.feature]
-        for way in found.ways:
-            read_d = reads[None if way.head is None else (way.layer, way.head)]
-            assert way.connection == pytest.approx(float(dec_d @ read_d), rel=1e-9)
-        assert len(json.loads(json.dumps(found.to_json()))["ways"]) == len(found.ways)
-
-
 def test_mistakes_are_named(tracer):
     for layer, feature, words in ((9, 0, "no layer 9"), (0, 10**6, "no feature")):
         with pytest.raises(ScxError, match=words):
             feature_links(tracer, layer, feature)
-    scene = scene_of_row(tracer, 1, "CD19+ B")
-    with pytest.raises(ScxError, match="not both features"):
-        pair_attribution(scene, Ref("embedding", position=0), Ref("target"))
     with pytest.raises(ScxError, match="at least 1"):
         LinkConfig(top=0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scx_core.attribution.node_ids import parse_ref
+from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.head_tables import circuit_edge_heads, circuit_heads, edge_heads, strongest_edges
 from scx_core.circuits.traced_prompt import scene_of_row

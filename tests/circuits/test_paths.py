@@ -9,7 +9,7 @@ import networkx as nx
 import pytest
 import torch
 
-from scx_core.attribution.node_ids import Ref, parse_ref
+from scx_core.attribution.endpoints import Ref, parse_ref
 from scx_core.attribution.residual_stream import streams
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.paths import PathConfig, trace_paths

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from scx_core.attribution.backward import total_effects
 from scx_core.attribution.local_replacement_model import freeze
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target, target_row
-from scx_core.attribution.total_effects import total_effects
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.trace import finish, trace_graph

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from scx_core.attribution.edge_heads import Pair, split_edges
-from scx_core.attribution.last_heads import last_heads
+from scx_core.attribution.edge_heads import Pair, last_heads, split_edges
+from scx_core.attribution.endpoints import Ref
 from scx_core.attribution.local_replacement_model import freeze
-from scx_core.attribution.node_ids import Ref
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import answer_form, plan_target, target_row
 from scx_core.circuits.head_tables import edge_weights

@@ -12,7 +12,7 @@ from pages.parts.common.naming import source_of
 from pages.parts.common.results_cache import Memory
 from pages.parts.common.session import Context
 from pages.parts.common.words import safe
-from scx_core.attribution.node_ids import parse_ref
+from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits.paths import PathConfig, Paths, trace_paths
 from scx_core.circuits.traced_prompt import scene_of_row
 from scx_core.figures.drawing.text import plain

@@ -31,7 +31,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The tree of kept steps with its account."""
-    from scx_core.attribution.node_ids import parse_ref
+    from scx_core.attribution.endpoints import parse_ref
     from scx_core.circuits import TraceConfig
     from scx_core.circuits.paths import PathConfig, trace_paths
     from scx_core.circuits.traced_prompt import scene_of_row

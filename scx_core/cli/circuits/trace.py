@@ -122,7 +122,7 @@ def find_row(table: CellTable, cell: str | None) -> int:
 
 def summary(result: dict[str, Any]) -> str:
     """What is explained, the strongest genes, how much is accounted for."""
-    from scx_core.attribution.target_record import unit_of
+    from scx_core.attribution.target import unit_of
     from scx_core.circuits.circuit import Circuit
     from scx_core.circuits.competitors import all_said
     from scx_core.circuits.wording import said

@@ -104,7 +104,7 @@ def _joint(joint: list[Any], seed: int, donors: list[str] | None) -> dict[str, A
 
 def summary(result: dict[str, Any]) -> str:
     """The strongest genes with their intervals, and the joint edit."""
-    from scx_core.attribution.target_record import unit_of
+    from scx_core.attribution.target import unit_of
 
     unit = unit_of(result["kind"])
     parts = [f"{result['target']} ({result['n_cells']} cells); lost without the gene, with 95% intervals"]

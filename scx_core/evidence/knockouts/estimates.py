@@ -35,8 +35,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from scx_core.attribution.backward import total_effects
 from scx_core.attribution.target import frozen_for, target_row
-from scx_core.attribution.total_effects import total_effects
 from scx_core.evidence.knockouts.edits import Sentence
 from scx_core.evidence.knockouts.measure import Measurer
 from scx_core.evidence.knockouts.slopes import slopes

@@ -2,8 +2,7 @@
 object) comes in; a cell table goes out: sparse rows read on demand, gene symbols, labels, donors, and
 the findings behind each choice, together with splits and lists of known markers."""
 
-from scx_core.cells.formats.sources import EMBEDDED
-from scx_core.cells.formats.uploads import keep_upload
+from scx_core.cells.formats.sources import EMBEDDED, keep_upload
 
 from .choices import CellChoices, Finding
 from .markers import (
@@ -11,7 +10,6 @@ from .markers import (
     all_markers,
     foreign_markers,
     known_markers,
-    own_markers,
     shared_markers,
     types_with,
 )
@@ -38,7 +36,6 @@ __all__ = [
     "keep_upload",
     "known_markers",
     "open_cells",
-    "own_markers",
     "planted_cells",
     "rule_of",
     "shared_markers",

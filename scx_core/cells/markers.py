@@ -39,14 +39,8 @@ def types_with(gene: str) -> tuple[str, ...]:
     return tuple(found.cell_type for found in all_markers() if gene.upper() in found.genes)
 
 
-def own_markers(label: str, among: Iterable[str] | None = None) -> frozenset[str]:
-    """The markers of a type that no other type has. `among`: labels to compare with (default all lists)."""
-    mine = known_markers(label)
-    return mine.genes - _genes_of_others(mine, among) if mine is not None else frozenset()
-
-
 def shared_markers(label: str, among: Iterable[str] | None = None) -> frozenset[str]:
-    """The markers of a type that are on another type's list too."""
+    """The markers of a type that other types have too. `among`: labels to compare with (default: all)."""
     mine = known_markers(label)
     return mine.genes & _genes_of_others(mine, among) if mine is not None else frozenset()
 

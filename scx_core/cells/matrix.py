@@ -28,7 +28,7 @@ class RowMatrix(Protocol):
 
     shape: tuple[int, int]
     storage: str
-    scans: bool
+    scans: bool = False
 
     @property
     def n_stored(self) -> int:
@@ -39,6 +39,7 @@ class RowMatrix(Protocol):
 
     def values_per_row(self) -> np.ndarray | None:
         """Number of values held for each row, or None where that would need a reading of the whole."""
+        return None
 
 
 def as_float32(values: Any, what: str = "The matrix") -> np.ndarray:
@@ -52,7 +53,7 @@ def as_float32(values: Any, what: str = "The matrix") -> np.ndarray:
     return values.astype(np.float32, copy=False)
 
 
-class SomeColumns:
+class SomeColumns(RowMatrix):
     """A view of a matrix that shows some columns only."""
 
     def __init__(self, matrix: RowMatrix, columns: np.ndarray) -> None:
@@ -65,10 +66,6 @@ class SomeColumns:
     def n_stored(self) -> int:
         """Values held, with those of the columns left out."""
         return self._matrix.n_stored
-
-    def values_per_row(self) -> np.ndarray | None:
-        """Unknown without a reading."""
-        return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         """The rows asked for."""
@@ -94,10 +91,8 @@ def empty_rows(matrix: RowMatrix) -> np.ndarray:
     return empty
 
 
-class MemoryMatrix:
+class MemoryMatrix(RowMatrix):
     """A matrix that is already in memory, dense or sparse."""
-
-    scans = False
 
     def __init__(self, values: Any) -> None:
         kind = getattr(values, "dtype", np.asarray(values).dtype).kind
@@ -124,22 +119,25 @@ class MemoryMatrix:
         return sp.csr_matrix(self._values[np.asarray(indices, dtype=np.int64)], dtype=np.float32)
 
 
-class CsrOnDisk:
-    """Compressed rows on disk: only the asked rows' values are read, in few contiguous pieces."""
-
-    scans = False
+class _CompressedOnDisk(RowMatrix):
+    """What CSR and CSC have in common."""
 
     def __init__(self, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> None:
         self._data, self._indices = data, indices
         self._indptr = np.asarray(indptr[:], dtype=np.int64)
         self.shape = (int(shape[0]), int(shape[1]))
-        self.storage = "on disk, compressed by cells (CSR)"
-        check_pointers(self._indptr, self.shape[0], data.shape[0], indices.shape[0])
+        check_pointers(self._indptr, self.shape[1 if self.scans else 0], data.shape[0], indices.shape[0])
 
     @property
     def n_stored(self) -> int:
         """Number of values held."""
         return int(self._indptr[-1])
+
+
+class CsrOnDisk(_CompressedOnDisk):
+    """Compressed rows on disk: only the asked rows' values are read, in few contiguous pieces."""
+
+    storage = "on disk, compressed by cells (CSR)"
 
     def values_per_row(self) -> np.ndarray | None:
         """Values held for each row; None when unknown."""
@@ -169,27 +167,12 @@ class CsrOnDisk:
         return sp.csr_matrix((data, columns, pointer), shape=(len(run), self.shape[1]))
 
 
-class CscOnDisk:
+class CscOnDisk(_CompressedOnDisk):
     """Compressed columns on disk. Rows need a scan of all values: kept when small, else block by block."""
 
     scans = True
-
-    def __init__(self, data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> None:
-        self._data, self._indices = data, indices
-        self._indptr = np.asarray(indptr[:], dtype=np.int64)
-        self.shape = (int(shape[0]), int(shape[1]))
-        self.storage = "on disk, compressed by genes (CSC)"
-        check_pointers(self._indptr, self.shape[1], data.shape[0], indices.shape[0])
-        self._kept: sp.csr_matrix | None = None
-
-    @property
-    def n_stored(self) -> int:
-        """Number of values held."""
-        return int(self._indptr[-1])
-
-    def values_per_row(self) -> np.ndarray | None:
-        """Values held for each row; None when unknown."""
-        return None
+    storage = "on disk, compressed by genes (CSC)"
+    _kept: sp.csr_matrix | None = None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         """The rows asked for."""
@@ -218,10 +201,8 @@ class CscOnDisk:
         return sp.csr_matrix((data, (row, column)), shape=(len(wanted), self.shape[1]))[back]
 
 
-class DenseOnDisk:
+class DenseOnDisk(RowMatrix):
     """A dense array on disk: runs of neighbouring rows are read together."""
-
-    scans = False
 
     def __init__(self, values: Any) -> None:
         self._values = values
@@ -234,10 +215,6 @@ class DenseOnDisk:
     def n_stored(self) -> int:
         """Number of values held."""
         return self.shape[0] * self.shape[1]
-
-    def values_per_row(self) -> np.ndarray | None:
-        """Values held for each row; None when unknown."""
-        return None
 
     def rows(self, indices: np.ndarray) -> sp.csr_matrix:
         """The rows asked for."""

@@ -20,15 +20,13 @@ from scx_core.cells.detection.gene_symbols import (
 from scx_core.cells.detection.organism import find_organism
 from scx_core.cells.detection.quality import cell_finding, gene_finding, unique_ids
 from scx_core.cells.detection.values import USABLE, Values, describe_values, parts_of, pick_values
-from scx_core.cells.formats.answers_file import read_mapping
 from scx_core.cells.formats.guarded_reads import reading
-from scx_core.cells.formats.labels_file import Joined, join_labels
-from scx_core.cells.formats.raw_cells import Store
+from scx_core.cells.formats.label_files import Joined, join_labels, read_mapping
+from scx_core.cells.formats.raw_cells import Store, fingerprint
 from scx_core.cells.formats.sources import open_store
 
 from ..errors import ScxError
 from .choices import CellChoices, Finding, did_you_mean
-from .fingerprint import fingerprint
 from .matrix import KEEP_CSC, RowMatrix, SomeColumns
 from .table import CellTable
 

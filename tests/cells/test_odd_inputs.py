@@ -17,7 +17,7 @@ from scipy.io import mmwrite
 
 from scx_core.cells import CellChoices, CellTable, open_cells
 from scx_core.cells.detection.name_rules import is_written_like_symbol, read_names
-from scx_core.cells.detection.species import known_species
+from scx_core.cells.detection.organism import known_species
 from scx_core.cells.matrix import CscOnDisk, CsrOnDisk, DenseOnDisk, MemoryMatrix, empty_rows
 from scx_core.errors import ScxError
 from tests.cells.good_cells import GENES, as_tenx_h5, as_tenx_mtx, good_cells

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from scx_core.cells import fingerprint as fingerprint_module
 from scx_core.cells import open_cells
+from scx_core.cells.formats import raw_cells
 from scx_core.errors import ScxError
 from tests.cells.good_cells import good_cells
 
@@ -88,7 +88,7 @@ def test_what_is_no_path(source: object) -> None:
 
 def test_fingerprint_of_a_big_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too big to hash whole: a changed label, name or sampled value shows, the layout on disk does not."""
-    monkeypatch.setattr(fingerprint_module, "WHOLE_FILE", 0)
+    monkeypatch.setattr(raw_cells, "WHOLE_FILE", 0)
     adata = good_cells()
     adata.write_h5ad(tmp_path / "a.h5ad")
     adata.write_h5ad(tmp_path / "b.h5ad", compression="gzip")

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.cells.formats.uploads import CHUNK, keep_upload, upload_name
+from scx_core.cells.formats.sources import keep_upload, upload_name
 
 
 @given(st.text())
@@ -26,7 +26,7 @@ def test_endings_say_what_a_file_is_and_are_kept() -> None:
 
 
 def test_the_same_content_is_written_once(tmp_path: Path) -> None:
-    content = bytes(range(256)) * (CHUNK // 128)
+    content = bytes(range(256)) * 8192
     first = keep_upload("../a.h5ad", io.BytesIO(content), tmp_path)
     assert first.read_bytes() == content
     assert first.parent.parent == tmp_path

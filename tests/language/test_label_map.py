@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scx_core.cells import open_cells
-from scx_core.cells.formats.answers_file import read_mapping
+from scx_core.cells.formats.label_files import read_mapping
 from scx_core.errors import ScxError
 from scx_core.language import load_language
 from scx_core.language.contracts import CONTRACTS

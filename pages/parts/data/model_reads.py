@@ -16,7 +16,7 @@ from pages.parts.common.session import Context, context, use
 from pages.parts.common.words import safe
 from pages.parts.data.findings import correct, draft
 from scx_core.cells import CellChoices, CellTable
-from scx_core.cells.formats.answers_file import write_mapping
+from scx_core.cells.formats.label_files import write_mapping
 from scx_core.runs import runs_root
 
 if TYPE_CHECKING:

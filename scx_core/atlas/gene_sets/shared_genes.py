@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from scx_core.atlas.gene_sets.sets import HUMAN, MOUSE, GeneSet, GeneSets, spelling_of
-from scx_core.cells.detection.species import HUMAN as HOMO
-from scx_core.cells.detection.species import MOUSE as MUS
+from scx_core.cells.detection.organism import HUMAN as HOMO
+from scx_core.cells.detection.organism import MOUSE as MUS
 from scx_core.errors import ScxError
 from scx_core.runs import option
 from scx_core.runs.config import check

@@ -30,7 +30,7 @@ from .name_rules import (
     read_names,
     some,
 )
-from .species import known_species, species_of_id
+from .organism import known_species, species_of_id
 
 SYMBOL_COLUMNS = (
     "feature_name", "gene_symbols", "gene_symbol", "gene_name-new", "gene_name", "gene_names", "symbol",

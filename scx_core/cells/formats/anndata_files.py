@@ -1,6 +1,9 @@
 """Reads .h5ad files and AnnData .zarr folders: the tables into memory, the matrices left on disk.
 
-anndata's own backed mode keeps only X on disk; here raw and the layers stay there too.
+anndata's own backed mode keeps only X on disk; here raw and the layers stay there too. Its reader of tables
+needs its own marks (encoding-type, column-order). SeuratDisk and others write tables without them, marks as
+bytes, categories apart from their codes (obs/__categories/NAME), or factors as levels and values. What the
+datasets show is read; a column that cannot be understood is left out, with a note.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import zarr
 from anndata import read_h5ad
 from anndata.io import read_elem
@@ -21,7 +25,6 @@ from scx_core.errors import ScxError
 
 from .guarded_reads import reading
 from .raw_cells import ORGANISM_KEYS, Store, checked_store, from_anndata
-from .stored_tables import read_table, text_attribute
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -80,7 +83,7 @@ def read_mudata(path: Path, group: Any, format_name: str) -> Store:
     store = read_group(path, group["mod"][chosen], f"{format_name} (MuData, {chosen})")
     notes = [f"It is a MuData of {', '.join(names)}: {chosen} is read."]
     if "obs" in group:
-        whole, more = read_table(group["obs"], f"{path.name}: the table obs")
+        whole, more = read_frame(group["obs"], f"{path.name}: the table obs")
         more_columns = whole.loc[:, [name for name in whole.columns if name not in store.obs.columns]]
         if store.obs.index.isin(whole.index).all() and whole.index.is_unique:
             store = replace(store, obs=store.obs.join(more_columns))
@@ -124,8 +127,8 @@ def _keys(group: Any) -> str:
 def read_group(path: Path, group: Any, format_name: str, name: str = "") -> Store:
     """The store of an open AnnData group; `name` is what messages call it (default: the file's name)."""
     name = name or path.name
-    obs, notes = read_table(group["obs"], f"{name}: the table obs")
-    var, more = read_table(group["var"], f"{name}: the table var")
+    obs, notes = read_frame(group["obs"], f"{name}: the table obs")
+    var, more = read_frame(group["var"], f"{name}: the table var")
     notes += more
     matrices: dict[str, RowMatrix] = {}
     refused: list[ScxError] = []
@@ -135,7 +138,7 @@ def read_group(path: Path, group: Any, format_name: str, name: str = "") -> Stor
     raw = group.get("raw")  # a raw that was saved as null is no group, and no raw
     if hasattr(raw, "keys") and "X" in raw and "var" in raw:
         try:
-            raw_var, more = read_table(raw["var"], f"{name}: the table raw.var")
+            raw_var, more = read_frame(raw["var"], f"{name}: the table raw.var")
             notes += more
             _add(matrices, refused, "raw", raw["X"], name)
         except ScxError as error:
@@ -203,3 +206,106 @@ def matrix_of(element: Any, what: str) -> RowMatrix | None:
 def _check_numbers(dtype: Any, what: str) -> None:
     kind = getattr(dtype, "kind", "O")
     as_float32(np.empty(0, dtype=dtype if kind in "buifc" else object), what)
+
+
+_INDEX = ("_index", "index", "features", "cells", "rownames", "row_names", "barcodes", "names")
+_CATEGORIES = "__categories"
+
+
+def read_frame(element: Any, what: str) -> tuple[pd.DataFrame, list[str]]:
+    """A stored table and sentences about what was left out. ScxError when it is no table."""
+    try:
+        with reading(what):
+            table = read_elem(element)
+        if isinstance(table, pd.DataFrame):
+            return _with_categories(table, element, what)
+    except ScxError:
+        if not _is_group(element):
+            raise
+    if not _is_group(element):
+        raise ScxError(f"{what} is not a table.", "Write the file again with anndata.")
+    with reading(what):
+        return _unmarked(element, what)
+
+
+def text_attribute(element: Any, name: str) -> str:
+    """An attribute as text, whether it is stored as text or as bytes; "" where there is none."""
+    value = element.attrs.get(name, "")
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _is_group(element: Any) -> bool:
+    return hasattr(element, "keys") and not hasattr(element, "dtype")
+
+
+def _with_categories(table: pd.DataFrame, element: Any, what: str) -> tuple[pd.DataFrame, list[str]]:
+    """The table with names for codes whose categories lie in a group of their own."""
+    kept = element[_CATEGORIES] if _is_group(element) and _CATEGORIES in element else {}
+    notes = []
+    for column in [name for name in kept if name in table.columns and table[name].dtype.kind in "iu"]:
+        with reading(f"{what}, the categories of {column}"):
+            names = _values(kept[column])
+        codes = table[column].to_numpy()
+        if len(codes) and not codes.max() < len(names):
+            notes.append(f"The categories of {column} do not fit its codes and are left out.")
+            continue
+        table[column] = pd.Categorical.from_codes(np.where(codes < 0, -1, codes), pd.Index(names).astype(str))
+    return table, notes
+
+
+def _unmarked(group: Any, what: str) -> tuple[pd.DataFrame, list[str]]:
+    """A table without anndata's marks."""
+    key = text_attribute(group, "_index")
+    if key not in group:
+        key = next((name for name in _INDEX if name in group), "")
+    if not key:
+        names = ", ".join(sorted(map(str, group.keys()))[:8]) or "nothing"
+        raise ScxError(
+            f"{what} is no table with an index (it holds {names}).", "Write the file again with anndata."
+        )
+    index = pd.Index(_values(group[key])).astype(str)
+    columns, notes = {}, []
+    for name in map(str, group.keys()):
+        if name in (key, _CATEGORIES):
+            continue
+        try:
+            with reading(f"{what}, the column {name}"):
+                values = _column(group[name])
+            if len(values) != len(index):
+                raise ScxError(f"it has {len(values)} values for {len(index)} rows", "")
+            columns[name] = values
+        except ScxError as error:
+            notes.append(f"{what}: the column {name} is left out: {error.problem}")
+    table = pd.DataFrame(columns, index=index)
+    found, more = _with_categories(table, group, what)
+    return found, notes + more
+
+
+def _column(element: Any) -> Any:
+    """The values of one column: an array, or a group of codes with categories, or of levels with values."""
+    if not _is_group(element):
+        return _values(element)
+    for codes, names, first in (("codes", "categories", 0), ("values", "levels", 1), ("codes", "levels", 1)):
+        if codes in element and names in element:
+            number = np.asarray(element[codes][:], dtype=np.int64) - first
+            return pd.Categorical.from_codes(
+                np.where(number < 0, -1, number), pd.Index(_values(element[names])).astype(str)
+            )
+    if "values" in element and "mask" in element:
+        return (
+            pd.Series(_values(element["values"])).mask(np.asarray(element["mask"][:], dtype=bool)).to_numpy()
+        )
+    raise ScxError("it is a group that holds no column", "")
+
+
+def _values(element: Any) -> np.ndarray:
+    """An array of one dimension; bytes as text."""
+    values = np.asarray(element[:])
+    if values.ndim != 1:
+        raise ScxError(f"it has {values.ndim} dimensions", "")
+    if values.dtype.kind in "SO":
+        text = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in values.tolist()]
+        return np.array(text, dtype=object)
+    return values

@@ -1,9 +1,14 @@
-"""From a source to its store: looks at what a path is and hands it to the module that reads it."""
+"""From a source to its store: finds out what a path is and hands it to the module that reads it; an uploaded
+file becomes a path first."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from anndata import read_h5ad
 
 from scx_core.cells.planted import PLANTED, planted_store
 from scx_core.errors import ScxError
+from scx_core.runs.files import replace_atomic
 
 from .anndata_files import is_anndata, is_mudata, open_hdf5, read_h5ad_store, read_mudata, read_zarr_store
 from .guarded_reads import reading
@@ -129,3 +135,31 @@ def embedded_store() -> Store:
 
     with reading("scanpy's pbmc68k_reduced"):
         return from_anndata(pbmc68k_reduced(), "pbmc68k_reduced", None, "scanpy package data")
+
+
+def keep_upload(name: str, content: io.BytesIO | io.BufferedReader, folder: Path) -> Path:
+    """Write `content` to `folder/SHA256/NAME` and return that path; the same content is written once.
+
+    Cells are read row by row from disk, not from memory. `name` comes from a browser: only its last part
+    counts, without characters that a shell, a file system or a page would read as more than a name. Raises
+    ScxError when the disk is full.
+    """
+    content.seek(0)
+    digest = hashlib.file_digest(content, "sha256").hexdigest()
+    path = folder / digest[:16] / upload_name(name)
+
+    def copy(temporary: Path) -> None:
+        content.seek(0)
+        with open(temporary, "wb") as file:
+            shutil.copyfileobj(content, file)
+
+    if not path.exists():
+        replace_atomic(path, copy)
+    return path
+
+
+def upload_name(name: str) -> str:
+    """A plain file name that keeps its endings, as the ending says what the file is."""
+    last = re.split(r"[/\\]", name)[-1]
+    plain = re.sub(r"[^A-Za-z0-9._ -]+", "_", last).strip(". ")
+    return plain[-80:].lstrip(". -") or "upload"

@@ -1,14 +1,18 @@
-"""Joins a table of labels to cells, for formats such as 10x that hold none, or in place of the file's own.
+"""What a person gives beside the cells: a table of labels, and a mapping of labels to a model's answers.
 
-Any usual table is read: commas, tabs, semicolons or blanks between the fields, quoted or not, a header of
+Labels are joined to the cells, for formats such as 10x that hold none, or in place of the file's own. Any
+usual table is read: commas, tabs, semicolons or blanks between the fields, quoted or not, a header of
 the rows' length, one field shorter (as R's write.table has it), or none.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +20,7 @@ import pandas as pd
 
 from scx_core.cells.detection.name_rules import clean_text
 from scx_core.errors import ScxError
+from scx_core.runs.files import to_json_text, write_json
 
 from .guarded_reads import reading
 
@@ -42,7 +47,7 @@ def join_labels(obs: pd.DataFrame, labels_file: str, name: str) -> Joined:
     if not path.is_file():
         raise ScxError(f"There is no labels file {path}.", "Check the path.")
     cells = pd.Index(clean_text(obs.index))
-    table = read_table(path, set(cells))
+    table = read_label_table(path, set(cells))
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
         raise ScxError(f"{path.name} names the cell '{twice}' twice.", "Keep one line a cell.")
@@ -87,7 +92,7 @@ def _shortened(
     return short_cells, table, " (matched without the number behind the hyphen)"
 
 
-def read_table(path: Path, known: set[str]) -> pd.DataFrame:
+def read_label_table(path: Path, known: set[str]) -> pd.DataFrame:
     """A table by its first column, all as text. `known` ids tell a first line of values from a header.
 
     Raises ScxError when it is no text, has one column only, names no cell, or names two columns alike.
@@ -144,3 +149,51 @@ def _separator(lines: list[str]) -> str:
         return (sizes.count(common) / len(sizes) if common > 1 else 0.0, -_SEPARATORS.index(sign))
 
     return max(_SEPARATORS, key=score)
+
+
+def write_mapping(folder: str | Path, mapping: Mapping[str, str]) -> Path:
+    """Keep a mapping as JSON in `folder`, under a name that stands for its content: the same mapping
+    is the same file, another one another."""
+    text = to_json_text(dict(sorted(mapping.items())), indent=2)
+    path = Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    if not path.is_file():
+        write_json(path, json.loads(text))
+    return path
+
+
+def read_mapping(path: str | Path) -> dict[str, str]:
+    """A mapping from a file: JSON ({"label": "answer"}) or a table with two columns (CSV, TSV).
+
+    Raises ScxError when it cannot be read, or names a label twice.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScxError(
+            f"The mapping of labels {path} cannot be read ({error}).", "Check the path."
+        ) from error
+    if path.suffix.lower() == ".json":
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise ScxError(f"{path.name} is no JSON: {error}.", 'Write {"label": "answer", ...}.') from error
+        if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
+            raise ScxError(f"{path.name} is no mapping of labels.", 'Write {"label": "answer", ...}.')
+        return found
+    sign = "\t" if "\t" in text else ","
+    rows = [
+        [field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=sign) if any(row)
+    ]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise ScxError(f"{path.name} is no table of two columns.", "Give: label, answer.")
+    if [word.lower() for word in rows[0]] in (
+        ["label", "answer"],
+        ["cell_type", "answer"],
+        ["type", "answer"],
+    ):
+        rows = rows[1:]
+    labels = [row[0] for row in rows]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise ScxError(f"{path.name} names the label {twice!r} twice.", "Keep one line a label.")
+    return dict(rows)

@@ -18,7 +18,7 @@ from scx_core.errors import ScxError
 from scx_core.figures import export_comparison
 from scx_core.language import Language
 from scx_core.runs import RunFolder, from_dict, option, read_json, to_dict, write_json
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 from scx_core.runs.progress import Progress, silent
 from scx_core.training import train
 from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from scx_core.build.recipe import train_tokenizer
-from scx_core.cells.table import answers_to
+from scx_core.cells.cell_table import answers_to
 from scx_core.language import Language, load_language
 from scx_core.runs import write_json
 from scx_core.sentences import EncodedCell, encode, gene_sentences

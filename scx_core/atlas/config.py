@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scx_core.runs import option
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 
 
 @dataclass(frozen=True)

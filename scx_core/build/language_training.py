@@ -23,10 +23,10 @@ from scx_core.build.recipe import (
 from scx_core.errors import ScxError
 from scx_core.language.denormals import flushed_subnormals
 from scx_core.language.loading import SETTINGS_FILE, Language, load_language
-from scx_core.runs.config import to_dict
 from scx_core.runs.files import write_json
-from scx_core.runs.folder import RunFolder
+from scx_core.runs.options import to_dict
 from scx_core.runs.progress import Progress, silent
+from scx_core.runs.run_folder import RunFolder
 from scx_core.sentences import SentenceConfig, encode, gene_sentences, make_prompt
 
 # Answers and their longest prefixes: room behind the prompt in the model's context.

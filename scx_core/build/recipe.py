@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scx_core.cells import CellTable
-from scx_core.runs.config import option
+from scx_core.runs.options import option
 from scx_core.sentences import Prompt, SentenceConfig, answer_ids, encode, gene_sentences
 
 END_OF_TEXT = "<|endoftext|>"

@@ -2,7 +2,9 @@
 object) comes in; a cell table goes out: sparse rows read on demand, gene symbols, labels, donors, and
 the findings behind each choice, together with splits and lists of known markers."""
 
+from scx_core.cells.cell_table import CellTable
 from scx_core.cells.formats.sources import EMBEDDED, keep_upload
+from scx_core.cells.planted import PLANTED, RULES, Rule, planted_cells, rule_of
 
 from .choices import CellChoices, Finding
 from .markers import (
@@ -15,9 +17,7 @@ from .markers import (
 )
 from .opening import open_cells
 from .overview import cell_map, genes_per_cell
-from .planted import PLANTED, RULES, Rule, planted_cells, rule_of
 from .split import Split, split_cells, with_choosing
-from .table import CellTable
 
 __all__ = [
     "EMBEDDED",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..runs.config import option
+from scx_core.runs.options import option
 
 
 @dataclass(frozen=True)

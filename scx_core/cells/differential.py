@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import ttest_ind_from_stats
 
-from .table import CellTable
+from .cell_table import CellTable
 
 CELLS_A_TYPE = 500  # of a larger type so many are drawn
 COUNTS_A_CELL = 1e4  # counts are brought to this sum before the logarithm, scanpy's usual choice

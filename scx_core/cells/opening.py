@@ -26,9 +26,9 @@ from scx_core.cells.formats.raw_cells import Store, fingerprint
 from scx_core.cells.formats.sources import open_store
 
 from ..errors import ScxError
+from .cell_table import CellTable
 from .choices import CellChoices, Finding, did_you_mean
 from .matrix import KEEP_CSC, RowMatrix, SomeColumns
-from .table import CellTable
 
 
 class Genes(NamedTuple):

@@ -11,7 +11,7 @@ import zarr
 
 from scx_core.cells.formats.guarded_reads import reading
 
-from .table import CellTable
+from .cell_table import CellTable
 
 MAPS = ("X_umap", "umap", "X_UMAP", "UMAP", "X_tsne", "X_pca")
 BLOCK = 2048

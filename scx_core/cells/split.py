@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ScxError
-from .table import CellTable
+from .cell_table import CellTable
 
 WAYS = ("stratified", "random", "donor")
 

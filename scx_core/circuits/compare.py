@@ -9,7 +9,7 @@ from scx_core.circuits.config import ConsensusConfig, TraceConfig
 from scx_core.circuits.difference import Difference, difference, named_difference
 from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
 from scx_core.errors import ScxError
-from scx_core.runs.config import to_dict
+from scx_core.runs.options import to_dict
 from scx_core.runs.progress import Progress, silent
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scx_core.runs.config import option
+from scx_core.runs.options import option
 
 
 @dataclass(frozen=True)

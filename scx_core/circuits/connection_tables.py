@@ -22,7 +22,7 @@ from scx_core.attribution.virtual_weights import (
 from scx_core.circuits.feature_names import NameBook, name_in, sourced
 from scx_core.circuits.tracer import Tracer
 from scx_core.language import Language
-from scx_core.runs.config import check, option, to_dict
+from scx_core.runs.options import check, option, to_dict
 from scx_core.sentences.encode import AS_TEXT
 
 NAMED_GENES = 4  # of a token that starts more of them

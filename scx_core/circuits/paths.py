@@ -34,7 +34,7 @@ from scx_core.attribution.path_steps import (
 from scx_core.attribution.residual_stream import streams
 from scx_core.circuits.feature_names import name_in
 from scx_core.circuits.traced_prompt import Scene
-from scx_core.runs.config import check, option, to_dict
+from scx_core.runs.options import check, option, to_dict
 
 StepKind = Literal["target", "feature", "head", "skip", "embedding"]
 KINDS: dict[int, StepKind] = {FEATURE: "feature", HEAD: "head", SKIP: "skip", EMBEDDING: "embedding"}

@@ -37,7 +37,7 @@ from scx_core.language import (
     score_answers,
     with_answers,
 )
-from scx_core.runs.config import to_dict
+from scx_core.runs.options import to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell, ties_of

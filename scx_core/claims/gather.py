@@ -21,7 +21,7 @@ from scx_core.errors import ScxError
 from scx_core.evidence.claims import ranking_claims, smallest_claims
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig, smallest
-from scx_core.runs.config import option, to_dict
+from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import ties_of
 from scx_core.statistics.claim import Claim

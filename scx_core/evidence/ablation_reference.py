@@ -18,7 +18,7 @@ import torch
 from scx_core.attribution.target import TargetPlan
 from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io, replaced_mlps
-from scx_core.runs.config import option
+from scx_core.runs.options import option
 from scx_core.sentences import ANSWER, TOKEN_CLASSES, EncodedCell, pad_left
 from scx_core.transcoders import TranscoderSet
 

@@ -33,7 +33,7 @@ from scx_core.evidence.knockouts.measure import Measurer
 from scx_core.evidence.rankings.gradients import gradient_times_input
 from scx_core.evidence.rankings.linear_maps import linear_set
 from scx_core.language import predicted, replaced_mlps, score_labels
-from scx_core.runs.config import option, to_dict
+from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell

@@ -22,8 +22,8 @@ from scx_core.language.architectures import Architecture, architecture
 from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.float64 import compute_in_float64
 from scx_core.language.onednn_linear import asked_for, speed_up
-from scx_core.runs.config import from_dict
 from scx_core.runs.files import read_json, sha256_of
+from scx_core.runs.options import from_dict
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "models" / "embedded"

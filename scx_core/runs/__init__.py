@@ -6,7 +6,9 @@ This room knows nothing of biology or of models.
 """
 
 from scx_core.runs.checkpoints import Checkpoint
-from scx_core.runs.config import (
+from scx_core.runs.files import append_jsonl, read_json, read_jsonl, sha256_of, write_atomic, write_json
+from scx_core.runs.jobs import list_runs, resume, start, stop, stop_requested
+from scx_core.runs.options import (
     Option,
     add_arguments,
     check,
@@ -16,11 +18,9 @@ from scx_core.runs.config import (
     options_of,
     to_dict,
 )
-from scx_core.runs.files import append_jsonl, read_json, read_jsonl, sha256_of, write_atomic, write_json
-from scx_core.runs.folder import RunFolder, RunStatus, runs_root
-from scx_core.runs.jobs import list_runs, resume, start, stop, stop_requested
 from scx_core.runs.progress import ConsoleProgress, Progress, silent
 from scx_core.runs.provenance import provenance
+from scx_core.runs.run_folder import RunFolder, RunStatus, runs_root
 
 __all__ = [
     "Checkpoint",

@@ -18,8 +18,8 @@ import psutil
 import scx_core
 from scx_core.errors import ScxError
 from scx_core.runs.files import write_atomic, write_json
-from scx_core.runs.folder import STOP, RunFolder
 from scx_core.runs.processes import ProcessIdentity, identity_of
+from scx_core.runs.run_folder import STOP, RunFolder
 
 SHUTDOWN, PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 600  # seconds
 RUN = "{run}"  # stands for the run's own folder in argv, so that a folder can be moved

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scx_core import __version__
-from scx_core.runs.config import to_dict
+from scx_core.runs.options import to_dict
 
 PACKAGES = ("torch", "transformers", "numpy", "anndata", "scanpy")
 

@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from scx_core.runs.files import read_json, write_json
-from scx_core.runs.folder import RunFolder
 from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
+from scx_core.runs.run_folder import RunFolder
 
 FOLDER = "ranks"
 PAUSE = 1.0  # seconds between two records of a process that runs

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from scx_core.errors import ScxError
-from scx_core.runs.folder import RunFolder
 from scx_core.runs.progress import Progress
+from scx_core.runs.run_folder import RunFolder
 
 FOLDER = "tensorboard"
 PAUSE = 5.0  # seconds between two looks at the metrics: all of them are read each time

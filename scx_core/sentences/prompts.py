@@ -11,7 +11,7 @@ from string import Formatter
 from typing import NamedTuple
 
 from scx_core.errors import ScxError
-from scx_core.runs.config import option
+from scx_core.runs.options import option
 
 C2S = re.compile(r"c2s-\d+")
 # How to get the templates of Cell2Sentence, and what the package says of its licence.

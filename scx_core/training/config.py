@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
-from scx_core.runs.config import check, option
+from scx_core.runs.options import check, option
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders.module import Form, Reads, Writes
 

@@ -17,7 +17,7 @@ from scx_core.cells.detection.gene_symbols import GeneColumns, kind_of_names, un
 from scx_core.cells.detection.values import describe_values
 from scx_core.cells.matrix import MemoryMatrix
 from scx_core.errors import ScxError
-from scx_core.runs.config import options_of
+from scx_core.runs.options import options_of
 from tests.cells.good_cells import GENES, good_cells
 
 

@@ -21,7 +21,7 @@ from scx_core.cells.detection.organism import HUMAN as HOMO
 from scx_core.cells.detection.organism import MOUSE as MUS
 from scx_core.errors import ScxError
 from scx_core.runs import option
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 
 _WRITTEN_LIKE = {MOUSE: MUS, HUMAN: HOMO}
 FEW = 0.1  # a smaller share of known genes is worth a warning

@@ -44,7 +44,7 @@ from scx_core.atlas.judge.protocol import (
 from scx_core.atlas.tables.atlas import Atlas
 from scx_core.errors import ScxError
 from scx_core.runs import option
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 
 PERMUTED = "gene names permuted"  # kind of data in the table of shares
 LATER = (SET, TYPE, POSITION, POLYSEMANTIC)  # verdicts that a gene set comes before

@@ -19,7 +19,7 @@ from scx_core.atlas.match.common_cells import Common, Moments, Side, read_common
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.runs import Progress, option, provenance, silent
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 from scx_core.transcoders import Transcoder
 from scx_core.transcoders.check import check_set
 from scx_core.validation import draw_rows

@@ -18,7 +18,7 @@ from scx_core.atlas.judge.protocol import DEAD, POLYSEMANTIC, RARE, VERDICTS
 from scx_core.atlas.tables.atlas import Atlas
 from scx_core.errors import ScxError
 from scx_core.runs import append_jsonl, option, read_jsonl
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 
 OWN = "main"
 PER_BIN = 4

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from scx_core.atlas.tables.atlas import Atlas, Given, current
 from scx_core.runs import option
-from scx_core.runs.config import check
+from scx_core.runs.options import check
 
 # Where a searched text is looked for.
 TEXTS = ("family", "cell_type", "gene_set", "piece", "writes")  # and in `Atlas.search_text`

@@ -23,7 +23,7 @@ from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.evidence.knockouts.edits import Editor
 from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
 from scx_core.evidence.knockouts.measure import Measurer
-from scx_core.runs.config import option, to_dict
+from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.mean_over_cells import Estimate, estimate
 from scx_core.statistics.resampling import one_group

@@ -24,7 +24,7 @@ from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.rankings.joint_knockouts import taken_together
 from scx_core.evidence.rankings.rankers import WORDS, Halves, Rankers, rank_matched
-from scx_core.runs.config import option, to_dict
+from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.mean_over_cells import Estimate, estimate
 from scx_core.statistics.resampling import one_group

@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from scx_core.runs.config import option
+from scx_core.runs.options import option
 from scx_core.runs.progress import Progress, silent
 
 WAY = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))  # Simpson's rule: (level of the gates, weight)

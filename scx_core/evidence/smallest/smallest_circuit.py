@@ -39,7 +39,7 @@ from scx_core.evidence.smallest.measured_share import (
     ahead_of,
     whole_share,
 )
-from scx_core.runs.config import option, to_dict
+from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.resampling import one_group
 

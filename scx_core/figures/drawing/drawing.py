@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from scx_core.runs.config import check, option
+from scx_core.runs.options import check, option
 
 PlacedKind = Literal["target", "against", "feature", "error", "bias", "gene", "prompt", "bos", "more"]
 MM_PER_UNIT = 0.18

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scx_core.errors import ScxError
 from scx_core.runs import checkpoints
 from scx_core.runs.checkpoints import Checkpoint
-from scx_core.runs.config import to_dict
 from scx_core.runs.files import (
     append_jsonl,
     overwrite,
@@ -35,6 +34,7 @@ from scx_core.runs.files import (
     write_atomic,
     write_json,
 )
+from scx_core.runs.options import to_dict
 from scx_core.runs.processes import ProcessIdentity, file_lock, identity_of, is_alive, is_held
 from scx_core.runs.provenance import provenance as make_provenance
 

@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 from scx_core.cells.detection.gene_symbols import GeneColumns
 from scx_core.cells.formats.guarded_reads import reading
+from scx_core.errors import ScxError
 
-from ..errors import ScxError
 from .choices import CellChoices, Finding
 from .matrix import RowMatrix
 

@@ -1,0 +1,74 @@
+"""The documents name code that exists, and the code cites sections of the method that exist."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import reduce
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CITED = re.compile(r"[mM]ethod,? §\d[^\n]*")
+NAMED = re.compile(r"`(scx_core(?:\.\w+)+)[(]?[^`]*`")
+
+
+def method_sections() -> set[int]:
+    """The numbers of the sections of docs/method.md."""
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    return {int(number) for number in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)}
+
+
+def cited_sections() -> dict[int, set[str]]:
+    """Sections of the method that comments cite ("method §4 to §8", "method §6, §9"), and where."""
+    found: dict[int, set[str]] = {}
+    for folder in ("scx_core", "tests", "pages", "benchmarks"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for line in CITED.findall(file.read_text(encoding="utf-8")):
+                for number in re.findall(r"§(\d+)", line):
+                    found.setdefault(int(number), set()).add(str(file.relative_to(ROOT)))
+    return found
+
+
+def test_every_cited_section_of_the_method_exists():
+    cited = cited_sections()
+    assert len(cited) >= 9 and sum(map(len, cited.values())) >= 40  # the pattern still finds them
+    missing = {number: files for number, files in cited.items() if number not in method_sections()}
+    assert not missing
+
+
+def test_the_sections_are_numbered_without_a_gap():
+    assert method_sections() == set(range(1, max(method_sections()) + 1))
+
+
+def resolved(name: str) -> object:
+    """The module, function, class or method that a dotted name stands for. Raises AttributeError."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise
+            continue
+        return reduce(getattr, parts[end:], module)
+    raise AttributeError(name)
+
+
+def test_a_name_that_does_not_exist_is_found_out():
+    with pytest.raises(AttributeError):
+        resolved("scx_core.metrics.variance.no_such_function")
+
+
+@pytest.mark.parametrize("page", ["docs/method.md"])
+def test_names_of_code_in_the_documents_exist(page):
+    names = sorted(set(NAMED.findall((ROOT / page).read_text(encoding="utf-8"))))
+    assert len(names) > 10
+    missing = []
+    for name in names:
+        try:
+            resolved(name)
+        except AttributeError:
+            missing.append(name)
+    assert not missing, f"{page} names what is not there: {missing}"

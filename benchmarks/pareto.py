@@ -24,7 +24,7 @@ from scx_core.training import train
 from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.training.train import new_run
 from scx_core.validation import compare_runs, comparison_provenance, held_out_rows, validate
-from scx_core.validation.stored import FILE
+from scx_core.validation.result import FILE
 
 KINDS = ("relu", "topk", "batchtopk", "jumprelu", "sae", "cross-layer")
 FIGURES = ("ce_recovered", "kl", "fvu", "l0", "dead", "label_agreement", "ce_orig", "ce_transcoder")

@@ -38,8 +38,8 @@ from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write
 from scx_core.sentences import SentenceConfig
 from scx_core.statistics.intervals import wilson
 from scx_core.validation.baselines import Affine, LinearSums
-from scx_core.validation.held_out_texts import Texts, batches
-from scx_core.validation.losses import hidden_states, token_losses
+from scx_core.validation.held_out import Texts, batches
+from scx_core.validation.measure import hidden_states, token_losses
 
 # Of the training cells, the share that recipes are chosen on; seed of that split.
 CHOOSING, CHOOSING_SEED = 0.1, 1

@@ -66,7 +66,7 @@ from scx_core.atlas.judge.protocol import VERDICTS, Thresholds, verdict_shares, 
 from scx_core.atlas.make import NEURONS, make_atlas
 from scx_core.atlas.match.common_cells import Side
 from scx_core.atlas.match.matching import Match, MatchConfig, match_sets
-from scx_core.atlas.report import atlas_claims, report
+from scx_core.atlas.report import report
 from scx_core.atlas.tables.atlas import Atlas, Feature, Given
 from scx_core.atlas.tables.find import FindConfig, find
 
@@ -93,7 +93,6 @@ __all__ = [
     "Thresholds",
     "UnitSource",
     "annotate",
-    "atlas_claims",
     "atlas_folder",
     "atlas_of",
     "enrich",

@@ -11,74 +11,12 @@ import pandas as pd
 
 from scx_core.atlas.judge.excess import excess, is_random, points
 from scx_core.atlas.judge.protocol import (
-    AT_GENES,
-    BEYOND_TOKEN,
-    BY_CONTEXT,
-    BY_TOKEN,
-    FAMILY,
-    GENE,
-    IN_TYPE,
     MEASURES,
     VERDICTS,
 )
 from scx_core.atlas.tables.atlas import Atlas
-from scx_core.statistics.claim import Claim
 
 ALL = -1
-SENTENCES = {
-    AT_GENES: "More features than random directions fire at a few genes",
-    BEYOND_TOKEN: "More features than random directions fire at a few genes and are more than a token",
-    BY_TOKEN: "More features than random directions are a table by token",
-    BY_CONTEXT: "More features than random directions read other genes than the one they stand at",
-    IN_TYPE: "More features than random directions fire in one cell type",
-    GENE: "The verdict gene tells features from random directions",
-    FAMILY: "The verdict family tells features from random directions",
-}
-ONE_HOT_SENTENCE = "More features than tokens (one-hot) fire at a few genes"
-OWN_LAYER = "Layer {layer}: more features than random directions fire at a few genes"
-
-
-def atlas_claims(atlas: Atlas) -> list[Claim]:
-    """The sentences that an atlas supports or refuses. One holds when the whole interval of the excess over
-    random directions lies above 0. `figure` and `baseline` are shares, `interval` that of the excess, `n` the
-    live features. Empty for an atlas without random directions."""
-    held = excess(atlas)
-    if held.empty:
-        return []
-    rows = held.set_index(["measure", "layer"])
-    found = [
-        _claim(sentence, rows.loc[(measure, ALL)])
-        for measure, sentence in SENTENCES.items()
-        if (measure, ALL) in rows.index
-    ]
-    layers = sorted({layer for _, layer in rows.index if layer != ALL})
-    found += [_claim(OWN_LAYER.format(layer=layer), rows.loc[(AT_GENES, layer)]) for layer in layers]
-    row = rows.loc[(AT_GENES, ALL)]
-    if "onehot" in row:
-        share, one_hot = float(row["share"]), float(row["onehot"])
-        found.append(
-            Claim(
-                ONE_HOT_SENTENCE,
-                share,
-                one_hot,
-                "the token's one-hot",
-                None,
-                int(row["features"]),
-                share > one_hot,
-            )
-        )
-    for one in atlas.meta.get("gene_sets", {}).get("rule", ()):
-        if one["rival"] == "random directions":
-            sentence = f"More features than random directions meet the rule for gene sets ({one['of']})"
-            found.append(_claim(sentence, pd.Series({**one, "random": one["rival_share"]})))
-    return found
-
-
-def _claim(sentence: str, row: pd.Series) -> Claim:
-    interval = float(row["low"]), float(row["high"])
-    beside = f"random directions at equal firing rates ({int(row['draws'])} draws); interval of the excess"
-    figures = float(row["share"]), float(row["random"])
-    return Claim(sentence, *figures, beside, interval, int(row["features"]), interval[0] > 0)
 
 
 def report(atlas: Atlas) -> str:

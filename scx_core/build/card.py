@@ -7,10 +7,11 @@ from typing import Any
 
 from scx_core.build.config import BuildConfig
 from scx_core.cells import PLANTED, RULES, CellTable, Split
+from scx_core.claims.of_model import validation_claims
 from scx_core.language import Language
-from scx_core.validation import BASELINES, PAPER, validation_claims
+from scx_core.validation import BASELINES, PAPER
 from scx_core.validation.baselines import LINEAR, TOKEN_LINEAR
-from scx_core.validation.stored import from_json
+from scx_core.validation.result import from_json
 
 ROWS = (
     ("CE, original model (nats a token)", "ce_orig", 4),

@@ -33,7 +33,7 @@ from scx_core.training.config import PRESETS, TrainingJob
 from scx_core.training.train import new_run
 from scx_core.transcoders import load_set
 from scx_core.validation import accuracy_by_tie_seed, validate
-from scx_core.validation.stored import FILE as VALIDATION_FILE
+from scx_core.validation.result import FILE as VALIDATION_FILE
 
 ATLAS = "atlas"  # folder of a build
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -15,8 +15,16 @@ import numpy as np
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Scope, Target
 from scx_core.circuits.feature_names import FROM_CIRCUIT, added_up, named_nodes
 from scx_core.circuits.merged_positions import Merged, merged_circuit
+from scx_core.statistics.hypothesis_tests import (
+    Q,
+    family,
+    null_split,
+    p_values,
+    q_values,
+    smallest_p,
+    test_name,
+)
 from scx_core.statistics.resampling import Sampling, one_group
-from scx_core.statistics.sign_flips import Q, family, null_split, p_values, q_values, smallest_p, test_name
 
 _ORDER = {"feature": 0, "error": 1, "embedding": 2, "bias": 3, "target": 4}
 _FAMILIES = {"feature": "features", "embedding": "tokens", "error": "errors"}

@@ -9,7 +9,7 @@ import numpy as np
 
 from scx_core.circuits.circuit import Circuit
 from scx_core.sentences import Ties
-from scx_core.statistics.sign_flips import Q
+from scx_core.statistics.hypothesis_tests import Q
 
 FAMILIES = ("genes", "features", "edges")
 

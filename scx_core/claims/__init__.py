@@ -6,7 +6,7 @@ embarrass it, its 95% interval, n, and whether it holds. The rooms before this o
 `validation_claims`, `atlas_claims`); this one measures what they need, and asks the rest.
 """
 
+from scx_core.claims.claim import claims_text
 from scx_core.claims.gather import PARTS, AllClaims, ClaimsConfig, Part, all_claims, quick
-from scx_core.claims.tables import claims_text
 
 __all__ = ["PARTS", "AllClaims", "ClaimsConfig", "Part", "all_claims", "claims_text", "quick"]

@@ -9,23 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from scx_core.atlas import Atlas, atlas_claims
+from scx_core.atlas import Atlas
 from scx_core.circuits import Circuit, ConsensusConfig, Tracer
-from scx_core.circuits.claims import consensus_claims, difference_claims, tie_claims
 from scx_core.circuits.compare import compare_types
 from scx_core.circuits.ties import tie_stability
-from scx_core.claims.answers import answer_claims
-from scx_core.claims.effects import effect_claims
-from scx_core.claims.names import name_claims
+from scx_core.claims.claim import Claim
+from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
+from scx_core.claims.of_effects import effect_claims, ranking_claims, smallest_claims
+from scx_core.claims.of_features import atlas_claims, name_claims
+from scx_core.claims.of_model import answer_claims, validation_claims
 from scx_core.errors import ScxError
-from scx_core.evidence.claims import ranking_claims, smallest_claims
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig, smallest
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import ties_of
-from scx_core.statistics.claim import Claim
-from scx_core.validation import validate, validation_claims, validation_rows
+from scx_core.validation import validate, validation_rows
 
 SUMS = 1e-4  # how far the edges into a node may miss it, relative to what goes in
 

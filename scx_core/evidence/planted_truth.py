@@ -38,7 +38,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell
 from scx_core.statistics.intervals import wilson
-from scx_core.validation.held_out_rows import draw_rows, held_out_rows
+from scx_core.validation.held_out import draw_rows, held_out_rows
 
 WORDS = {
     "circuit": "circuit (frozen attribution)",

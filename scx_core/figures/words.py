@@ -14,7 +14,7 @@ from scx_core.circuits.competitors import all_said, how_often, nothing
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.figures.drawing.select import Flow, Group, Selection
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
-from scx_core.statistics.sign_flips import Q
+from scx_core.statistics.hypothesis_tests import Q
 
 _SCORE_NAMES = {"replacement": "replacement score", "completeness": "completeness"}
 

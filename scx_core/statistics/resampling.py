@@ -278,3 +278,17 @@ def _sampling(
     while (empty_B := np.any([count_BU[:, held_U].sum(1) == 0 for held_U in held_GU], axis=0)).any():
         count_BU[empty_B] = rng.multinomial(n_units, [1 / n_units] * n_units, int(empty_B.sum()))
     return Sampling(weight_C, group_C, units.unit_C, count_BU, units.kind, units.note, paired)
+
+
+class Estimate(NamedTuple):
+    """A mean over cells with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def estimate(value_C: np.ndarray, sampling: Sampling) -> Estimate:
+    """Mean of one value a cell, and its interval."""
+    found = sampling.of(np.asarray(value_C, dtype=np.float64)[:, None])
+    return Estimate(float(found.mean[0]), float(found.low[0]), float(found.high[0]))

@@ -6,25 +6,10 @@ words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_ru
 runs side by side.
 """
 
-from scx_core.statistics.claim import Claim
 from scx_core.statistics.intervals import Interval, bootstrap, wilson
 from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
-from scx_core.validation.claims import validation_claims
-from scx_core.validation.compare import (
-    RunRow,
-    compare_runs,
-    comparison_provenance,
-    name_of,
-    setting,
-    trainings,
-)
-from scx_core.validation.held_out_rows import (
-    ValidationRows,
-    draw_rows,
-    held_out_rows,
-    split_of,
-    validation_rows,
-)
+from scx_core.validation.held_out import ValidationRows, draw_rows, held_out_rows, split_of, validation_rows
+from scx_core.validation.label_agreement import accuracy_by_tie_seed
 from scx_core.validation.result import (
     Added,
     BaselineRow,
@@ -34,9 +19,16 @@ from scx_core.validation.result import (
     LayerRow,
     Logistic,
     Validation,
+    validation_beside,
 )
-from scx_core.validation.stored import validation_beside
-from scx_core.validation.ties import accuracy_by_tie_seed
+from scx_core.validation.run_comparison import (
+    RunRow,
+    compare_runs,
+    comparison_provenance,
+    name_of,
+    setting,
+    trainings,
+)
 from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
 
@@ -47,7 +39,6 @@ __all__ = [
     "Affine",
     "BaselineRow",
     "Caution",
-    "Claim",
     "ClassRow",
     "Confusion",
     "Interval",
@@ -74,7 +65,6 @@ __all__ = [
     "trainings",
     "validate",
     "validation_beside",
-    "validation_claims",
     "validation_rows",
     "verdict",
     "wilson",

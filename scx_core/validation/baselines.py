@@ -20,10 +20,9 @@ from scx_core.language import Language, OnTokens, answer_form, mlp_io, with_answ
 from scx_core.language.hooks import Stand_in
 from scx_core.runs import Progress, silent
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.held_out_texts import Texts, batches, candidates_of, check_rows
+from scx_core.validation.held_out import Texts, batches, candidates_of, check_rows
 
 RIDGE = 1e-6  # of the mean variance of the inputs: a norm's output has one direction without any
-FIT_CELLS, FIT_SEED = 200, 0  # training cells that are read, drawn with the seed
 
 LINEAR, TOKEN_LINEAR, FEATURES_MEAN, SKIP = "linear", "token_linear", "features_mean", "skip"
 BASELINES: Mapping[str, str] = {

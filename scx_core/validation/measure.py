@@ -1,23 +1,165 @@
-"""What is measured on one batch, and the sums that it goes into.
+"""What a validation measures on one batch of held-out texts, and the sums that it goes into.
 
-Legend: B cells, T positions, N counted positions, C all cells, d residual width, F features.
+All sums are float64 (counts int64), so that a result does not depend on the batch size beyond rounding. The
+vocabulary's logits never exist for more than a chunk of tokens.
+Legend: B cells, T positions, N counted positions, C token classes (`cells_C`: cells), d residual width,
+F features, V vocabulary, K conditions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from scx_core.language import Language, captured_mlps
+from scx_core.language import Language, captured_mlps, positions, replaced_mlps
+from scx_core.language.answer_tree import capped
 from scx_core.language.hooks import Stand_in
+from scx_core.metrics import Spread, active, cross_entropy, dead, fvu, kl_divergence, live
+from scx_core.sentences import GENE, PROMPT, TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import Rival
-from scx_core.validation.held_out_texts import Texts
-from scx_core.validation.losses import hidden_states, token_losses
-from scx_core.validation.running_sums import ClassMeans, LayerStream
+from scx_core.validation.held_out import Texts
+
+
+class ClassMeans:
+    """Mean of a token-wise quantity by token class and over all tokens."""
+
+    def __init__(self) -> None:
+        self.sum_C = np.zeros(len(TOKEN_CLASSES))
+        self.count_C = np.zeros(len(TOKEN_CLASSES), dtype=np.int64)
+
+    def add(self, value_N: torch.Tensor, class_N: torch.Tensor) -> None:
+        """Take in one batch."""
+        kinds = class_N.cpu().numpy()
+        self.sum_C += np.bincount(kinds, value_N.double().cpu().numpy(), len(TOKEN_CLASSES))
+        self.count_C += np.bincount(kinds, minlength=len(TOKEN_CLASSES))
+
+    @property
+    def total(self) -> float:
+        """Mean over all tokens."""
+        return float(self.sum_C.sum() / self.count_C.sum()) if self.count_C.sum() else float("nan")
+
+    def of(self, kind: int) -> float:
+        """Mean over one class; nan when it is empty."""
+        return float(self.sum_C[kind] / self.count_C[kind]) if self.count_C[kind] else float("nan")
+
+
+class LayerStream:
+    """What one layer's transcoder does on the original model's activations."""
+
+    def __init__(self) -> None:
+        self.spread = Spread()
+        self.error = 0.0
+        self.l0 = ClassMeans()
+        self.fired_F: torch.Tensor | int = 0
+        self.mass_CF: torch.Tensor | float = 0.0
+
+    def add(
+        self,
+        y_Nd: torch.Tensor,
+        guess_Nd: torch.Tensor,
+        z_NF: torch.Tensor,
+        class_N: torch.Tensor,
+        first_N: torch.Tensor,
+    ) -> None:
+        """Take in one batch: MLP outputs, their reconstruction and the features' activations.
+
+        Activation mass leaves position 0 out: in models of the Pythia kind it is an attention sink with huge
+        activations whatever the text, and would hide what the other positions do.
+        """
+        self.spread.add(y_Nd)
+        self.error += float((y_Nd.double() - guess_Nd.double()).square().sum())
+        active_NF = active(z_NF)
+        self.l0.add(active_NF.sum(1), class_N)
+        self.fired_F = self.fired_F + active_NF.sum(0)
+        kinds_NC = torch.nn.functional.one_hot(class_N, len(TOKEN_CLASSES)).to(z_NF.dtype) * ~first_N[:, None]
+        self.mass_CF = self.mass_CF + (kinds_NC.T @ z_NF.abs()).double()
+
+    @property
+    def fvu(self) -> float:
+        """Σ‖y−ŷ‖² / Σ‖y−ȳ‖² over the whole set; nan when the outputs never vary."""
+        return float(fvu(self.error, self.spread.squares))
+
+    @property
+    def dead_F(self) -> np.ndarray:
+        """Features that were never active, bool [F]."""
+        return dead(torch.as_tensor(self.fired_F)).cpu().numpy()
+
+    @property
+    def live_F(self) -> np.ndarray:
+        """Features that are active more often than once in 10,000 tokens, bool [F]."""
+        return live(torch.as_tensor(self.fired_F), self.spread.count).cpu().numpy()
+
+    @property
+    def prompt_mass(self) -> float:
+        """Share of the activation mass on prompt words and punctuation, position 0 left out."""
+        mass_CF = torch.as_tensor(self.mass_CF)
+        return float(mass_CF[PROMPT].sum() / mass_CF.sum()) if float(mass_CF.sum()) > 0 else float("nan")
+
+    @property
+    def gene_features(self) -> float:
+        """Share of the features that fire at all which have most of their mass on gene tokens."""
+        mass_CF = torch.as_tensor(self.mass_CF)
+        total_F = mass_CF.sum(0)
+        fires_F = total_F > 0
+        return (
+            float((mass_CF[GENE] > total_F / 2)[fires_F].double().mean())
+            if bool(fires_F.any())
+            else float("nan")
+        )
+
+
+# Logits that exist at a time: 32 MB in float32, in up to four copies.
+CHUNK_LOGITS = 8_000_000
+
+
+@torch.no_grad()
+def hidden_states(
+    lm: Language, texts: Texts, stand_ins: Mapping[int, Stand_in] | None = None
+) -> torch.Tensor:
+    """Hidden states after the last norm at the counted positions, [N, d], with MLPs replaced if wanted."""
+    with replaced_mlps(lm, stand_ins or {}):
+        out_BTd = lm.model.base_model(
+            input_ids=texts.ids_BT,
+            attention_mask=texts.real_BT,
+            position_ids=positions(texts.real_BT),
+            use_cache=False,
+        ).last_hidden_state
+    return out_BTd[texts.real_BT.bool()]
+
+
+def _log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [N, V], at least in float32."""
+    logits_NV = capped(lm, lm.model.get_output_embeddings()(hidden_Nd))
+    return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(-1)
+
+
+@torch.no_grad()
+def token_losses(
+    lm: Language, hidden_KNd: Sequence[torch.Tensor], target_N: torch.Tensor, reference_Nd: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Cross-entropy and KL(p_reference ‖ p) of every predicted token, two float64 [N] (nats; method §3), for
+    each of several hidden states.
+
+    The reference's logits are made once for all of them, a chunk of tokens at a time.
+    """
+    shape = (len(hidden_KNd), len(target_N))
+    ce_KN = torch.zeros(shape, dtype=torch.float64, device=target_N.device)
+    kl_KN = torch.zeros_like(ce_KN)
+    step = max(1, CHUNK_LOGITS // lm.unembedding.shape[0])
+    for start in range(0, len(target_N), step):
+        chunk = slice(start, start + step)
+        other_NV = _log_probs(lm, reference_Nd[chunk])
+        weight_NV = other_NV.exp()
+        for k, hidden_Nd in enumerate(hidden_KNd):
+            own_NV = _log_probs(lm, hidden_Nd[chunk])
+            ce_KN[k, chunk] = cross_entropy(own_NV, target_N[chunk]).double()
+            kl_KN[k, chunk] = kl_divergence(other_NV, own_NV, weight_NV, out=own_NV).double()
+    return zip(ce_KN, kl_KN, strict=True)
+
 
 AT_ONCE = 8  # conditions whose hidden states wait for their losses together
 

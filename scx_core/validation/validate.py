@@ -16,16 +16,20 @@ from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
 from scx_core.transcoders.check import check_set
-from scx_core.validation.above_baselines import added_by_features, baseline_row, groups_of, intervals_of
-from scx_core.validation.baselines import FIT_CELLS, FIT_SEED, Rival, rivals
-from scx_core.validation.held_out_rows import draw_rows
-from scx_core.validation.held_out_texts import batches, candidates_of, check_rows
-from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers, balanced, difference, share
-from scx_core.validation.logistic import logistic_labels
-from scx_core.validation.measure import Losses, add_batch, add_mean_batch
+from scx_core.validation.baselines import Rival, rivals
+from scx_core.validation.held_out import FIT_CELLS, FIT_SEED, batches, candidates_of, check_rows, draw_rows
+from scx_core.validation.label_agreement import (
+    ORIGINAL,
+    TRANSCODER,
+    Answers,
+    balanced,
+    difference,
+    logistic_labels,
+    share,
+)
+from scx_core.validation.measure import LayerStream, Losses, add_batch, add_mean_batch
 from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation
-from scx_core.validation.running_sums import LayerStream
-from scx_core.validation.warnings import cautions
+from scx_core.validation.warnings import added_by_features, baseline_row, cautions, groups_of, intervals_of
 
 
 @torch.no_grad()

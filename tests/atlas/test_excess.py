@@ -5,12 +5,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from scx_core.atlas import Atlas, RuleConfig, atlas_claims, report, set_rule
+from scx_core.atlas import Atlas, RuleConfig, report, set_rule
 from scx_core.atlas.collect.directions import _level
 from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets
 from scx_core.atlas.judge.excess import interval
 from scx_core.atlas.judge.protocol import MEASURES, Thresholds, verdicts
 from scx_core.atlas.tables.atlas import narrowed
+from scx_core.claims.of_features import atlas_claims
 
 GENES = [f"G{number}" for number in range(200)]
 

@@ -12,11 +12,11 @@ from scx_core.atlas.feature_naming import fitting_atlas, name_book
 from scx_core.cells import open_cells
 from scx_core.circuits import make_tracer
 from scx_core.claims import PARTS, ClaimsConfig, all_claims, claims_text, quick
-from scx_core.claims.names import name_claims
+from scx_core.claims.claim import Claim
+from scx_core.claims.of_features import name_claims
 from scx_core.cli.main import main
 from scx_core.errors import ScxError
 from scx_core.language import load_language
-from scx_core.statistics.claim import Claim
 from scx_core.transcoders import load_set
 
 CFG = ClaimsConfig(cells=4, test_cells=6, answer_cells=2, ranked=2, types=1, pairs=1)

@@ -19,7 +19,7 @@ from scx_core.language import EMBEDDED, load_language
 from scx_core.runs import from_dict
 from scx_core.transcoders import EMBEDDED_SETS, load_set
 from scx_core.validation import validate
-from scx_core.validation.stored import validation_beside
+from scx_core.validation.result import validation_beside
 
 MODELS = EMBEDDED.parent
 FOUR = ("CD19+ B", "CD56+ NK", "CD14+ Monocyte", "Dendritic")

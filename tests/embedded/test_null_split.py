@@ -10,8 +10,8 @@ from scx_core.cells import open_cells
 from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.difference import difference
 from scx_core.language import load_language
+from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.resampling import two_groups
-from scx_core.statistics.sign_flips import Q
 from scx_core.transcoders import load_set
 
 

@@ -12,16 +12,15 @@ import torch
 from scx_core.attribution.replacement_model import replacement
 from scx_core.cells.differential import differential_genes, moments, t_scores, wilcoxon_scores
 from scx_core.circuits import make_tracer
+from scx_core.claims.of_effects import ranking_claims
 from scx_core.errors import ScxError
-from scx_core.evidence.claims import ranking_claims
 from scx_core.evidence.rankings.gradients import gradient_times_input
 from scx_core.evidence.rankings.linear_maps import linear_set
 from scx_core.evidence.rankings.rankers import mean_places, rank_matched
 from scx_core.evidence.rankings.rankings import Ranked, RankingConfig, rank_genes_of, split_halves
 from scx_core.evidence.rankings.tables import ranking_tables
-from scx_core.statistics.mean_over_cells import Estimate, estimate
-from scx_core.statistics.resampling import one_group
-from scx_core.statistics.sign_flips import p_values
+from scx_core.statistics.hypothesis_tests import p_values
+from scx_core.statistics.resampling import Estimate, estimate, one_group
 from scx_core.validation.baselines import linear_maps
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table

@@ -11,10 +11,10 @@ import torch
 
 from scx_core.bench.smallest import _row, smallest_table
 from scx_core.circuits import TraceConfig, make_tracer
+from scx_core.claims.of_effects import smallest_claims
 from scx_core.cli.evidence.smallest import summary
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
-from scx_core.evidence.claims import smallest_claims
 from scx_core.evidence.interventions import Intervention
 from scx_core.evidence.smallest.baselines import GraphScores, graph_scores_of, greedy_orders, influence_cut
 from scx_core.evidence.smallest.cell_splits import draw_groups

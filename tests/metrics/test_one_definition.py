@@ -44,8 +44,7 @@ from scx_core.training.replacement_quality import Spliced, layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
-from scx_core.validation.losses import token_losses
-from scx_core.validation.running_sums import LayerStream
+from scx_core.validation.measure import LayerStream, token_losses
 from tests.tiny import tiny_language, tiny_table
 from tests.training.test_layer_trainer import T, data, trainee
 from tests.training.test_micro_batch import CELLS, KINDS, LAYER_TRAIN

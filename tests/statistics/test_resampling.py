@@ -12,8 +12,8 @@ from scx_core.circuits.feature_names import ByPlace
 from scx_core.circuits.merged_positions import Merged
 from scx_core.circuits.merged_positions import merged_node as merged
 from scx_core.circuits.wording import said
+from scx_core.statistics.hypothesis_tests import Q, null_split, p_values, q_values, smallest_p
 from scx_core.statistics.resampling import held_intervals, one_group, two_groups
-from scx_core.statistics.sign_flips import Q, null_split, p_values, q_values, smallest_p
 
 TARGET = Target("B less others", "B", None, {5: 1.0})
 COLUMNS = 1000

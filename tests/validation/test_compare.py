@@ -8,7 +8,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, list_runs, write_json
 from scx_core.training.config import TranscoderConfig
 from scx_core.validation import compare_runs, comparison_provenance, trainings
-from scx_core.validation.compare import RunRow
+from scx_core.validation.run_comparison import RunRow
 from tests.validation.training_runs import a_run, record
 
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from scx_core.metrics import Spread
 from scx_core.sentences import ANSWER, GENE, PROMPT
-from scx_core.validation.losses import token_losses
-from scx_core.validation.running_sums import ClassMeans, LayerStream
+from scx_core.validation.measure import ClassMeans, LayerStream, token_losses
 
 
 @given(

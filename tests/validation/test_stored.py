@@ -15,8 +15,8 @@ from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.statistics.intervals import Interval
 from scx_core.validation import cautions, verdict
-from scx_core.validation.held_out_rows import draw_rows, held_out_rows, validation_rows
-from scx_core.validation.stored import FILE, from_json, validation_beside
+from scx_core.validation.held_out import draw_rows, held_out_rows, validation_rows
+from scx_core.validation.result import FILE, from_json, validation_beside
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation.sets import random_set
 from tests.validation.test_warnings import GOOD

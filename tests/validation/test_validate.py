@@ -17,7 +17,7 @@ from scx_core.statistics.intervals import wilson
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.check import opened_as_is
 from scx_core.validation import BASELINES, linear_maps, validate, verdict
-from scx_core.validation.logistic import expression, logistic_labels
+from scx_core.validation.label_agreement import expression, logistic_labels
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import constant_set, exact_set, random_set
@@ -249,7 +249,7 @@ def test_progress_goes_twice_over_the_cells(lm):
 
 
 def test_chunks_of_the_vocabulary_change_nothing(lm, found, monkeypatch):
-    monkeypatch.setattr("scx_core.validation.losses.CHUNK_LOGITS", 1000)
+    monkeypatch.setattr("scx_core.validation.measure.CHUNK_LOGITS", 1000)
     again = validate(lm, random_set(lm), TABLE, ROWS, batch=4)
     np.testing.assert_allclose(numbers(again), numbers(found), rtol=0, atol=NEAR)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scx_core.claims.of_model import validation_claims
 from scx_core.statistics.intervals import Interval
 from scx_core.validation import (
     PAPER,
@@ -15,10 +16,9 @@ from scx_core.validation import (
     Logistic,
     Validation,
     cautions,
-    validation_claims,
     verdict,
 )
-from scx_core.validation.above_baselines import needed
+from scx_core.validation.warnings import needed
 
 ROW = LayerRow(0, 2.0, 3.0, 0.01, 0.99, 0.02, 15.0, 0.02, 0.2, 0.8)
 CLASS = ClassRow(1000, 2.0, 2.1, 12.0, 9.0, 0.99, 0.01, 15.0)

@@ -78,8 +78,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _said(saved: Atlas) -> dict[str, Any]:
     """Where an atlas lies, its shares, what they have over their rivals, and what may be said of them."""
-    from scx_core.atlas import atlas_claims
     from scx_core.atlas.judge.excess import excess
+    from scx_core.claims.of_features import atlas_claims
 
     return {
         "atlas": str(saved.folder),

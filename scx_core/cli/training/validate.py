@@ -43,7 +43,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The validation table with its warnings."""
-    from scx_core.validation import PAPER, validate, validation_claims, validation_rows, verdict
+    from scx_core.claims.of_model import validation_claims
+    from scx_core.validation import PAPER, validate, validation_rows, verdict
 
     config = from_namespace(ValidateConfig, args)
     table = common.open_table(args)

@@ -25,8 +25,7 @@ from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
 from scx_core.evidence.knockouts.measure import Measurer
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
-from scx_core.statistics.mean_over_cells import Estimate, estimate
-from scx_core.statistics.resampling import one_group
+from scx_core.statistics.resampling import Estimate, estimate, one_group
 
 STRONGEST = 20
 OTHER_NEUTRAL = "gap, another neutral gene"

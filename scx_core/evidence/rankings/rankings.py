@@ -26,9 +26,8 @@ from scx_core.evidence.rankings.joint_knockouts import taken_together
 from scx_core.evidence.rankings.rankers import WORDS, Halves, Rankers, rank_matched
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
-from scx_core.statistics.mean_over_cells import Estimate, estimate
-from scx_core.statistics.resampling import one_group
-from scx_core.statistics.sign_flips import p_values, q_values
+from scx_core.statistics.hypothesis_tests import p_values, q_values
+from scx_core.statistics.resampling import Estimate, estimate, one_group
 
 CERTAIN = 0.05  # q below which a difference counts
 

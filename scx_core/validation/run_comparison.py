@@ -17,7 +17,7 @@ import pandas as pd
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, from_dict, list_runs, provenance, read_json
 from scx_core.training.config import TranscoderConfig
-from scx_core.validation.stored import FILE
+from scx_core.validation.result import FILE
 
 HELD_OUT, TRAINING = "held-out", "while training"
 

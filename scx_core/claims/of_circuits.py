@@ -10,9 +10,9 @@ from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.difference import Difference
 from scx_core.circuits.ties import TieStability
 from scx_core.circuits.wording import FAMILIES
+from scx_core.claims.claim import Claim
 from scx_core.sentences import Ties
-from scx_core.statistics.claim import Claim
-from scx_core.statistics.sign_flips import Q
+from scx_core.statistics.hypothesis_tests import Q
 
 STRONGEST = 10
 

@@ -44,14 +44,14 @@ class ParetoConfig:
     def __post_init__(self) -> None:
         check(self)
 
-    def cells(self, only: Sequence[str] = ()) -> list[Cell]:
+    def cells(self, only: Sequence[str] = ()) -> list[ParetoCell]:
         """The cells of the table; those named in `only` ("kind:l0") where there are any. Raises ScxError for
         a kind that is not known or an L0 that is no whole number."""
         wanted = list(only) or [f"{kind}:{l0}" for kind in _words(self.kinds) for l0 in _words(self.l0)]
         return [_cell(text) for text in wanted]
 
 
-class Cell(NamedTuple):
+class ParetoCell(NamedTuple):
     """One kind at one wanted L0."""
 
     kind: str
@@ -67,17 +67,17 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _cell(text: str) -> Cell:
+def _cell(text: str) -> ParetoCell:
     kind, _, l0 = text.partition(":")
     if kind not in KINDS or not l0.isdecimal() or int(l0) < 1:
         raise ScxError(
             f"{text[:40]!r} is no cell of the table.",
             f"Write KIND:L0, such as topk:8; kinds: {', '.join(KINDS)}.",
         )
-    return Cell(kind, int(l0))
+    return ParetoCell(kind, int(l0))
 
 
-def coder_of(cell: Cell, skip: bool) -> TranscoderConfig:
+def coder_of(cell: ParetoCell, skip: bool) -> TranscoderConfig:
     """The settings of a cell. SAEs and cross-layer sets have BatchTopK; ReLU and JumpReLU are held at L0 by
     the controller."""
     gate = "batchtopk" if cell.kind in ("sae", "cross-layer") else cell.kind
@@ -145,7 +145,7 @@ def _trained(
     table: CellTable,
     root: Path,
     cfg: ParetoConfig,
-    cell: Cell,
+    cell: ParetoCell,
     base: RunFolder | None = None,
 ) -> RunFolder:
     """The finished and measured run of a cell; with `base`, its untuned run, the tuned one."""
@@ -180,7 +180,7 @@ def _begin_with(run: RunFolder, base: RunFolder) -> None:
     run.save_checkpoint(last.step, last.tensors, last.state, score=last.score)
 
 
-def _rows(root: Path, cell: Cell, cfg: ParetoConfig) -> list[dict[str, Any]]:
+def _rows(root: Path, cell: ParetoCell, cfg: ParetoConfig) -> list[dict[str, Any]]:
     """The untuned and the tuned run of a cell, as far as they are measured. `closed` is the share of the
     gap in CE that the untuned set leaves and the tuning closes."""
     rows: list[dict[str, Any]] = []

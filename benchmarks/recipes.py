@@ -60,7 +60,7 @@ VARIANTS: dict[str, str] = {
 }
 
 
-class Judged(NamedTuple):
+class RecipeFigures(NamedTuple):
     """One model on the choosing cells. CE in nats a token over all tokens; accuracies and agreements (with
     the original model's own answers) as shares of `n` cells; `tokens` a cell with its answer."""
 
@@ -92,7 +92,7 @@ def _texts(lm: Language, table: CellTable, rows: np.ndarray):
 
 
 @torch.no_grad()
-def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray) -> Judged:
+def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray) -> RecipeFigures:
     """Every MLP of `lm` replaced at once on the cells `rows`: by zero, its mean, its linear map."""
     sums_L = fit_linear(lm, table, fit_rows)
     linear: dict[int, Stand_in] = {k: one.solved() for k, one in enumerate(sums_L)}
@@ -123,14 +123,14 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
                 scores_BK = score_labels(lm, texts.cells, lm.labels, lead, batch=BATCH)
             guesses[name] += predicted(scores_BK, lm.labels)
     ce = {name: total / n_tokens for name, total in sums.items()}
-    said = {name: np.array(found) for name, found in guesses.items()}
-    return Judged(
+    answers = {name: np.array(found) for name, found in guesses.items()}
+    return RecipeFigures(
         n=len(truth),
         tokens=n_tokens / len(truth),
         ce=ce,
         recovered={name: ce_recovered(ce["zero"], value, ce["original"]) for name, value in ce.items()},
-        accuracy={name: agreement(found, truth) for name, found in said.items()},
-        agreement={name: agreement(found, said["original"]) for name, found in said.items()},
+        accuracy={name: agreement(found, truth) for name, found in answers.items()},
+        agreement={name: agreement(found, answers["original"]) for name, found in answers.items()},
         fvu=tuple(float(fvu(e, s.squares)) for e, s in zip(error_L, spread_L, strict=True)),
     )
 

@@ -58,7 +58,7 @@ class TinyTable:
     donors: np.ndarray | None = None
     values_kind: str = "counts"
     answer_of: Mapping[str, str] | None = None
-    told_answers: Mapping[str, str] | None = None
+    given_answers: Mapping[str, str] | None = None
 
     @property
     def answers(self) -> np.ndarray:

@@ -27,7 +27,7 @@ class CellTable:
     `values_kind` what the numbers are; `choices` with every detected field filled in; `fingerprint`
     the sha256 of the data, whatever the choices; `unit` what a row is: "cell", "pool" or "profile";
     `answer_of` what a model calls each type ("" for a type without an answer), None before a model is known;
-    `told_answers` what a person said of that.
+    `given_answers` what a person said of that.
     """
 
     name: str
@@ -45,7 +45,7 @@ class CellTable:
     columns: GeneColumns
     unit: str = "cell"
     answer_of: Mapping[str, str] | None = None
-    told_answers: Mapping[str, str] | None = None
+    given_answers: Mapping[str, str] | None = None
 
     @property
     def answers(self) -> np.ndarray:

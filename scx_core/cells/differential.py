@@ -22,7 +22,7 @@ COUNTS_A_CELL = 1e4  # counts are brought to this sum before the logarithm, scan
 BLOCK = 2048  # rows that are read at once
 
 
-class Moments(NamedTuple):
+class GeneMoments(NamedTuple):
     """Of a group of cells: how many, and mean and variance (ddof 1) of every gene, [G] each."""
 
     n: int
@@ -39,7 +39,7 @@ def log_expression(table: CellTable, rows: Sequence[int] | np.ndarray) -> sp.csr
     return block if table.values_kind == "log-normalised" else block.log1p()
 
 
-def moments(table: CellTable, rows: Sequence[int] | np.ndarray) -> Moments:
+def moments(table: CellTable, rows: Sequence[int] | np.ndarray) -> GeneMoments:
     """Mean and variance of the log-normalised genes over some cells, read a block at a time."""
     rows = np.asarray(rows)
     sum_G, square_G = np.zeros(table.n_genes), np.zeros(table.n_genes)
@@ -49,10 +49,10 @@ def moments(table: CellTable, rows: Sequence[int] | np.ndarray) -> Moments:
         square_G += np.asarray(block.multiply(block).sum(0)).ravel()
     n = max(1, len(rows))
     mean_G = sum_G / n
-    return Moments(len(rows), mean_G, (square_G / n - mean_G**2).clip(min=0.0) * n / max(1, n - 1))
+    return GeneMoments(len(rows), mean_G, (square_G / n - mean_G**2).clip(min=0.0) * n / max(1, n - 1))
 
 
-def t_scores(own: Moments, others: Moments) -> np.ndarray:
+def t_scores(own: GeneMoments, others: GeneMoments) -> np.ndarray:
     """Welch's t of every gene, [G]; 0 where neither group varies or a group has fewer than two cells."""
     if min(own.n, others.n) < 2:
         return np.zeros(len(own.mean_G))
@@ -109,18 +109,18 @@ def type_sizes(table: CellTable, most: int = CELLS_A_TYPE) -> dict[str, int]:
     return {label: min(most, int((table.labels == label).sum())) for label in table.types}
 
 
-def pooled(parts: Sequence[Moments]) -> Moments:
+def pooled(parts: Sequence[GeneMoments]) -> GeneMoments:
     """The moments of several groups of cells taken together."""
     n = sum(one.n for one in parts)
     mean_G = np.sum([one.n * one.mean_G for one in parts], 0) / max(1, n)
     square_G = np.sum([(one.n - 1) * one.variance_G + one.n * (one.mean_G - mean_G) ** 2 for one in parts], 0)
-    return Moments(n, mean_G, square_G / max(1, n - 1))
+    return GeneMoments(n, mean_G, square_G / max(1, n - 1))
 
 
-_KEPT: weakref.WeakKeyDictionary[CellTable, dict[int, dict[str, Moments]]] = weakref.WeakKeyDictionary()
+_KEPT: weakref.WeakKeyDictionary[CellTable, dict[int, dict[str, GeneMoments]]] = weakref.WeakKeyDictionary()
 
 
-def _by_type(table: CellTable, most: int) -> dict[str, Moments]:
+def _by_type(table: CellTable, most: int) -> dict[str, GeneMoments]:
     """The moments of every type, read once as long as the table lives."""
     kept = _KEPT.setdefault(table, {}) if isinstance(table, CellTable) else {}
     if most not in kept:

@@ -19,7 +19,7 @@ from scx_core.cells.detection.gene_symbols import (
 )
 from scx_core.cells.detection.organism import find_organism
 from scx_core.cells.detection.quality import cell_finding, gene_finding, unique_ids
-from scx_core.cells.detection.values import USABLE, Values, describe_values, parts_of, pick_values
+from scx_core.cells.detection.values import USABLE, MatrixKind, describe_values, parts_of, pick_values
 from scx_core.cells.formats.guarded_reads import reading
 from scx_core.cells.formats.label_files import Joined, join_labels, read_mapping
 from scx_core.cells.formats.raw_cells import Store, fingerprint
@@ -80,8 +80,8 @@ def open_cells(
             f"{store.name}: only cells of one type have a gene above 0 ('{label.choice}', {values.choice}).",
             "Check that the right matrix was saved.",
         )
-    told = None if choices.answers is None else read_mapping(choices.answers)
-    if unknown := [name for name in told or {} if name not in set(labels.tolist())]:
+    given = None if choices.answers is None else read_mapping(choices.answers)
+    if unknown := [name for name in given or {} if name not in set(labels.tolist())]:
         raise ScxError(
             f"{store.name} has no type {unknown[0]!r}, which the mapping {choices.answers} names.",
             did_you_mean(unknown[0], sorted(set(labels.tolist()) - {""})),
@@ -105,7 +105,7 @@ def open_cells(
         matrix=matrix,
         columns=genes.columns,
         unit=unit,
-        told_answers=told,
+        given_answers=given,
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _values(store: Store, wanted: str | None, labels: np.ndarray) -> tuple[Findi
         raise ScxError(f"{store.name} has no matrix '{wanted}'.", did_you_mean(wanted, list(store.matrices)))
     counts = pd.Series(labels[labels != ""]).value_counts()
     per_type = float(counts.median()) if len(counts) else None
-    found: dict[str, Values] = {}
+    found: dict[str, MatrixKind] = {}
     for name, matrix in store.matrices.items():
         found[name] = _described(
             store, name, matrix, per_type, needed=name == wanted or len(store.matrices) == 1
@@ -160,7 +160,9 @@ def _values(store: Store, wanted: str | None, labels: np.ndarray) -> tuple[Findi
     return Finding("values", wanted, evidence, usable, "warning" if warning else "ok"), chosen.kind
 
 
-def _described(store: Store, name: str, matrix: RowMatrix, per_type: float | None, needed: bool) -> Values:
+def _described(
+    store: Store, name: str, matrix: RowMatrix, per_type: float | None, needed: bool
+) -> MatrixKind:
     """What a matrix holds. One that cannot be read and is not needed is broken, and the others serve."""
     try:
         with reading(f"{store.name}: the matrix {name}"):
@@ -168,7 +170,7 @@ def _described(store: Store, name: str, matrix: RowMatrix, per_type: float | Non
     except ScxError as error:
         if needed:
             raise
-        return Values(
+        return MatrixKind(
             "broken", f"it cannot be read: {error.problem}", error.problem, error.remedy.rstrip(".")
         )
 

@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # the reader of our output (such as `head`) has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        if (said := full_or_refused(error)) is None:
+        if (problem := full_or_refused(error)) is None:
             raise
-        print(printable(f"scx: error: {said}"), file=sys.stderr)
+        print(printable(f"scx: error: {problem}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(f"scx: {stopped or 'stopped'}", file=sys.stderr)

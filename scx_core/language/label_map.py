@@ -109,7 +109,7 @@ def with_answers(lm: Language, table: CellTable, given: Mapping[str, str] | None
     when the cells were opened goes before what is proposed."""
     if table.answer_of is not None and given is None:
         return table
-    told = table.told_answers if given is None else given
+    told = table.given_answers if given is None else given
     return replace(table, answer_of={one.label: one.answer for one in map_labels(lm, table, told)})
 
 

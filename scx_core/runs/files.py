@@ -218,8 +218,8 @@ def overwrite(path: Path, text: str) -> bool:
 def explain(path: Path, error: Exception, size: int | None = None) -> None:
     """Raise ScxError for a failed write that a user can mend; libraries say in words only what it was."""
     number = getattr(error, "errno", None)
-    if number is None and (told := _NUMBER.search(str(error))):
-        number = int(told[1])
+    if number is None and (found := _NUMBER.search(str(error))):
+        number = int(found[1])
     if number in _FULL or "no space left" in str(error).lower():
         raise disk_full(path, size) from error
     if number in _REFUSED:

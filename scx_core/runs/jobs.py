@@ -112,7 +112,7 @@ def list_runs(root: Path | str) -> list[RunFolder]:
 def stop_requested() -> Iterator[Callable[[], bool]]:
     """Inside, SIGTERM and SIGINT only set the flag that the yielded callable reads: a step ends in order.
 
-    A second signal acts as it would have outside. A signal after the last look at the flag must not be lost:
+    A second signal acts as it would have outside. A signal after the flag was last read must not be lost:
     it raises KeyboardInterrupt at the end. In a thread other than the main one no signal arrives, and the
     flag stays down.
     """
@@ -126,7 +126,7 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def look() -> bool:
+    def asked_to_stop() -> bool:
         if asked.is_set():
             seen.set()
         return asked.is_set()
@@ -138,7 +138,7 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     for number in before:
         signal.signal(number, note)
     try:
-        yield look
+        yield asked_to_stop
     finally:
         restore()
     if asked.is_set() and not seen.is_set():

@@ -22,7 +22,7 @@ from scx_core.runs.files import to_json_text
 
 
 class ProcessIdentity(NamedTuple):
-    """A process that can be told from a later one with the same pid: its birth and its host stand beside."""
+    """A process that is told from a later one with the same pid: its birth and its host stand beside."""
 
     pid: int
     birth: str

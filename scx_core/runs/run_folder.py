@@ -56,7 +56,7 @@ def runs_root() -> Path:
 class RunStatus(NamedTuple):
     """How far a run is. `state` is one of STATES, or "dead": it should run, and its process is gone unasked.
 
-    `per_second` (steps per second) and `eta_s` (seconds left) are None until they can be told.
+    `per_second` (steps per second) and `eta_s` (seconds left) are None until they are known.
     """
 
     state: str

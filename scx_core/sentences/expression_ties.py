@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scx_core.sentences.rank import BLOCK, Rows
+from scx_core.sentences.rank import BLOCK, ExpressionRows
 
 MOST_CELLS = 2000  # that a summary reads
 
@@ -38,7 +38,9 @@ class Ties(NamedTuple):
         )
 
 
-def tie_shares(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
+def tie_shares(
+    table: ExpressionRows, rows: Sequence[int] | np.ndarray, n_genes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """`member` and `place` of every cell, float [C] each; 0 where a cell has no gene."""
     rows = np.asarray(rows, dtype=np.int64)
     member_C, place_C = np.zeros(len(rows)), np.zeros(len(rows))
@@ -57,7 +59,7 @@ def tie_shares(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int) -> t
     return member_C, place_C
 
 
-def ties_of(table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, seed: int = 0) -> Ties:
+def ties_of(table: ExpressionRows, rows: Sequence[int] | np.ndarray, n_genes: int, seed: int = 0) -> Ties:
     """The means over these cells; over `MOST_CELLS` of them, drawn with the seed, where they are more."""
     rows = np.asarray(rows, dtype=np.int64)
     if len(rows) > MOST_CELLS:

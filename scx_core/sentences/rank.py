@@ -19,7 +19,7 @@ BLOCK = 2048
 WORTH_COMPILING = 2**18
 
 
-class Rows(Protocol):
+class ExpressionRows(Protocol):
     """What ranking needs of a cell table: symbols and rows on demand."""
 
     @property
@@ -101,7 +101,7 @@ def rank_genes(block: sparse.csr_matrix, cells: np.ndarray, n_genes: int, tie_se
 
 
 def gene_sentences(
-    table: Rows, rows: Sequence[int] | np.ndarray, n_genes: int, tie_seed: int
+    table: ExpressionRows, rows: Sequence[int] | np.ndarray, n_genes: int, tie_seed: int
 ) -> list[list[str]]:
     """The cell sentence of each row as a list of symbols, highest expression first.
 

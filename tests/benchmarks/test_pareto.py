@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-from benchmarks.pareto import KINDS, Cell, ParetoConfig, bench_pareto, coder_of
+from benchmarks.pareto import KINDS, ParetoCell, ParetoConfig, bench_pareto, coder_of
 from scx_core.errors import ScxError
 from scx_core.language import load_language
 from scx_core.runs import RunFolder, read_json
@@ -19,8 +19,8 @@ CFG = ParetoConfig(steps=6, finetune_steps=3, kinds="topk,cross-layer", l0="2,4"
 
 def test_cells_and_their_settings():
     assert [cell.name for cell in CFG.cells()] == ["topk-2", "topk-4", "cross-layer-2", "cross-layer-4"]
-    assert CFG.cells(["sae:8"]) == [Cell("sae", 8)]
-    forms = {kind: coder_of(Cell(kind, 8), skip=True) for kind in KINDS}
+    assert CFG.cells(["sae:8"]) == [ParetoCell("sae", 8)]
+    forms = {kind: coder_of(ParetoCell(kind, 8), skip=True) for kind in KINDS}
     assert {kind: coder.form for kind, coder in forms.items() if coder.form != "transcoder"} == {
         "sae": "sae",
         "cross-layer": "cross-layer",

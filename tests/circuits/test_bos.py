@@ -22,7 +22,7 @@ ALL = TraceConfig(node_share=1.0, edge_share=1.0, target="answer")
 def tracer_of(folder):
     lm = load_language(folder, dtype="float64", prompt=PROMPT, n_genes=12)
     cells = open_cells("embedded")
-    return make_tracer(lm, random_set(lm), replace(cells, told_answers=None))
+    return make_tracer(lm, random_set(lm), replace(cells, given_answers=None))
 
 
 @pytest.fixture(scope="module")

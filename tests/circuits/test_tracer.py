@@ -82,7 +82,7 @@ def test_a_type_without_an_answer_is_refused_and_mapped_or_asked_for_by_name(tra
     assert other.commonest_answer(name)[0] in error.value.problem
     named = other.consensus(name, answer="Dendritic", cfg=ConsensusConfig(cells=3))
     assert named.target.answer == "Dendritic"
-    told = replace(_table({"CD19+ B": name}), told_answers={name: "CD19+ B"})
+    told = replace(_table({"CD19+ B": name}), given_answers={name: "CD19+ B"})
     mapped = make_tracer(tracer.lm, tracer.transcoders, told)
     assert mapped.consensus(name, cfg=ConsensusConfig(cells=3)).target.answer == "CD19+ B"
 

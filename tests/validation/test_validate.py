@@ -278,7 +278,7 @@ def test_types_without_an_answer_are_told_and_not_scored(lm):
     strange.labels[:] = [f"Type {c % 2}" for c in range(6)]
     with pytest.raises(ScxError, match="no answer for 'Type 0'"):
         validate(lm, random_set(lm), strange, np.arange(6), per_layer=False)
-    strange.told_answers = {"Type 0": LABELS[0], "Type 1": LABELS[2]}
+    strange.given_answers = {"Type 0": LABELS[0], "Type 1": LABELS[2]}
     found = validate(lm, random_set(lm), strange, np.arange(6), per_layer=False)
     assert found.confusion.labels == tuple(lm.labels)
     assert np.sum(found.confusion.original) == 6 and sum(found.confusion.original[0]) == 3

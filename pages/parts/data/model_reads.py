@@ -51,7 +51,7 @@ def fits(ctx: Context, table: CellTable) -> tuple[Fit, ...]:
     """Whether cells and model fit, as far as it is known without a long wait."""
     from scx_core.language import fit_of, is_small, map_labels
 
-    mapped = map_labels(loaders.language(ctx), table, table.told_answers)
+    mapped = map_labels(loaders.language(ctx), table, table.given_answers)
     return fit_of(mapped, asked(ctx, table, is_small(ctx.model)))
 
 
@@ -135,7 +135,7 @@ def _answers(raw: RawAnswers) -> None:
 def _mapping(lm: Language, table: CellTable, source: str) -> None:
     from scx_core.language import map_labels
 
-    mapped = map_labels(lm, table, table.told_answers)
+    mapped = map_labels(lm, table, table.given_answers)
     without = [one.label for one in mapped if not one.answer]
     st.markdown("**The names of the data and the answers of the model**")
     told = f"{len(mapped) - len(without)} of {len(mapped)} types have an answer."

@@ -94,7 +94,7 @@ def check_orientation(obs_names: pd.Index, var_names: pd.Index, name: str) -> No
         )
 
 
-class Place(NamedTuple):
+class SymbolPlace(NamedTuple):
     """A place where symbols could be: "index" or a column of var, and what its names are."""
 
     name: str
@@ -106,12 +106,12 @@ class Place(NamedTuple):
         return (0 if self.read.kind == SYMBOL else 1, -self.read.known)
 
 
-def symbol_places(var: pd.DataFrame) -> dict[str, Place]:
+def symbol_places(var: pd.DataFrame) -> dict[str, SymbolPlace]:
     """The places where symbols could be ("index" and text columns of var) by name, from a sample of names."""
-    places = {"index": Place("index", read_names(some(var.index)))}
+    places = {"index": SymbolPlace("index", read_names(some(var.index)))}
     for column in map(str, var.columns):
         if var[column].dtype.kind not in "biufc":
-            places[column] = Place(column, read_names(some(var[column])))
+            places[column] = SymbolPlace(column, read_names(some(var[column])))
     return places
 
 
@@ -156,10 +156,10 @@ def _symbols_in_words(read: Names) -> tuple[str, str]:
             evidence + ". Hardly any is a gene that every list has: check that these are gene symbols",
             "warning",
         )
-    return evidence, "note" if read.mends else "ok"
+    return evidence, "note" if read.repairs else "ok"
 
 
-def _best_place(good: list[Place]) -> str | None:
+def _best_place(good: list[SymbolPlace]) -> str | None:
     """Pure symbols before joined ones; the index before columns, unless a column under a known name holds
     clearly more well-known genes; then the best-known column's name; else the only column of genes."""
     order = {name: number for number, name in enumerate(SYMBOL_COLUMNS)}
@@ -181,7 +181,9 @@ def _clearly_better(one: Names, other: Names) -> bool:
     return one.known > other.known + 0.05 or one.written > other.written + 0.2
 
 
-def _no_symbols(places: dict[str, Place], good: list[Place], var: pd.DataFrame, where: str) -> ScxError:
+def _no_symbols(
+    places: dict[str, SymbolPlace], good: list[SymbolPlace], var: pd.DataFrame, where: str
+) -> ScxError:
     remedy = (
         f"Choose the column with the symbols: {_listed([place.name for place in good])}."
         if good
@@ -221,19 +223,21 @@ def named_genes(var: pd.DataFrame, place: str, genome: str | None = None, where:
     ids, id_genome = _ids(var, place)
     genomes = [own or other for own, other in zip(read.genome, id_genome, strict=True)]
     kept, keep = _one_genome(genomes, ids, genome, where)
-    notes, warnings = list(read.mends), list(read.doubts)
-    names = ["" if spoilt else name for name, spoilt in zip(read.symbol, read.spoilt, strict=True)]
-    if n_spoilt := int((read.spoilt & keep).sum()):
-        examples = [name for name, spoilt in zip(read.symbol, read.spoilt & keep, strict=True) if spoilt][:3]
+    notes, warnings = list(read.repairs), list(read.doubts)
+    names = ["" if converted else name for name, converted in zip(read.symbol, read.converted, strict=True)]
+    if n_converted := int((read.converted & keep).sum()):
+        examples = [
+            name for name, converted in zip(read.symbol, read.converted & keep, strict=True) if converted
+        ][:3]
         warnings.append(
-            f"{n_spoilt:,} names are dates or numbers that a spreadsheet made of gene names (such as "
+            f"{n_converted:,} names are dates or numbers that a spreadsheet made of gene names (such as "
             f"{', '.join(examples)}): they cannot be turned back, and go by their id or are left out; give "
             "the table as it was before"
         )
     nameless = np.array([not name for name in names]) & keep
     filled = [name or fallback for name, fallback in zip(names, ids, strict=True)]
     left = nameless & np.array([not name for name in filled])
-    if n_blank := int((left & ~read.spoilt).sum()):
+    if n_blank := int((left & ~read.converted).sum()):
         notes.append(f"{n_blank:,} genes have neither name nor id and are left out")
     if n_other := int((~keep).sum()):
         notes.append(f"genes of {kept} are kept, {n_other:,} of other genomes left out")
@@ -260,18 +264,18 @@ def _ids(var: pd.DataFrame, place: str) -> tuple[list[str], list[str]]:
 
 def _one_genome(genomes: list[str], ids: list[str], wanted: str | None, where: str) -> tuple[str, np.ndarray]:
     """The genome to keep ("" when the names tell none) and which genes are of it, bool [n]."""
-    said = genomes if any(genomes) else [_species_of(one) for one in ids]
-    counts = Counter(name for name in said if name)
-    n = max(1, len(said))
+    stated = genomes if any(genomes) else [_species_of(one) for one in ids]
+    counts = Counter(name for name in stated if name)
+    n = max(1, len(stated))
     several = [name for name, count in counts.items() if count >= 0.01 * n]
     if wanted is None:
         if len(several) > 1:
-            told = ", ".join(f"{name} ({counts[name]:,})" for name in sorted(several))
+            listed = ", ".join(f"{name} ({counts[name]:,})" for name in sorted(several))
             raise ScxError(
-                f"{where}: the genes are of several genomes: {told}.",
+                f"{where}: the genes are of several genomes: {listed}.",
                 f"Choose one: genome = {' or '.join(sorted(several))} (on the command line --genome).",
             )
-        return "", np.ones(len(said), dtype=bool)
+        return "", np.ones(len(stated), dtype=bool)
     match = {name.lower(): name for name in counts} | {known_species(name).lower(): name for name in counts}
     name = match.get(wanted.lower(), match.get(known_species(wanted).lower()))
     if name is None:
@@ -279,7 +283,7 @@ def _one_genome(genomes: list[str], ids: list[str], wanted: str | None, where: s
             problem = f"{where} does not say of which genome its genes are, so '{wanted}' cannot be chosen."
             raise ScxError(problem, "Leave the genome out.")
         raise ScxError(f"{where} has no genome '{wanted}'.", did_you_mean(wanted, sorted(counts)))
-    return name, np.array([one == name or not one for one in said])
+    return name, np.array([one == name or not one for one in stated])
 
 
 def _species_of(name: str) -> str:

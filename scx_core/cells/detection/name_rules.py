@@ -113,16 +113,16 @@ _R_DOT = re.compile(
 class Names(NamedTuple):
     """Names after reading. `symbol` [n]: the name to use, "" where there is none; `genome` [n]: the genome
     that stood in front, "" where none did; `kind`; `written`: share of the names that are written like
-    symbols; `known`: share of well-known families; `spoilt` [n]: a spreadsheet made it a date or a number;
-    `mends` and `doubts`: sentences about what was done and what could not be."""
+    symbols; `known`: share of well-known families; `converted` [n]: a spreadsheet made it a date or a number;
+    `repairs` and `doubts`: sentences about what was done and what could not be."""
 
     symbol: list[str]
     genome: list[str]
     kind: str
     written: float
     known: float
-    spoilt: np.ndarray
-    mends: tuple[str, ...]
+    converted: np.ndarray
+    repairs: tuple[str, ...]
     doubts: tuple[str, ...]
 
 
@@ -187,36 +187,36 @@ def read_names(names: pd.Index | pd.Series | Sequence[object]) -> Names:
     """Take names apart (see the head of this file)."""
     raw = [str(name) for name in names]
     text = clean_names(names)
-    mends = []
+    repairs = []
     if n_bytes := sum(bool(_BYTES.fullmatch(name.strip())) for name in raw):
-        mends.append(
+        repairs.append(
             f"{n_bytes:,} names were bytes written as text (such as {_example(raw, _BYTES)}): unwrapped"
         )
-    text, told = _plain(text)
-    mends += told
+    text, notes = _plain(text)
+    repairs += notes
     text, genome, cut = _without_genome(text)
-    mends += cut
-    text, told = _without_ends(text)
-    mends += told
+    repairs += cut
+    text, notes = _without_ends(text)
+    repairs += notes
     text, joined = _without_ids(text)
     if joined:
-        mends.append(joined)
+        repairs.append(joined)
     if is_named_nan(text):
-        mends.append("one gene is called 'nan', as a gene of flies is, and is kept")
+        repairs.append("one gene is called 'nan', as a gene of flies is, and is kept")
     kind = JOINED if joined else _kind(text)
     doubts: list[str] = []
-    spoilt = np.array([bool(SPREADSHEET.fullmatch(name)) for name in text], dtype=bool)
+    converted = np.array([bool(SPREADSHEET.fullmatch(name)) for name in text], dtype=bool)
     if kind in (SYMBOL, JOINED):
-        text, mended, doubts = _without_r_dots(text)
-        mends += mended
-        text, mended, more = _with_hyphens(text)
-        mends, doubts = mends + mended, doubts + more + _no_genes(text)
+        text, repaired, doubts = _without_r_dots(text)
+        repairs += repaired
+        text, repaired, more = _with_hyphens(text)
+        repairs, doubts = repairs + repaired, doubts + more + _no_genes(text)
     else:
-        spoilt[:] = False
+        converted[:] = False
     filled = [name for name in text if name]
     written = float(np.mean([is_written_like_symbol(name) for name in filled])) if filled else 0.0
     known = float(np.mean([bool(_FAMILY.fullmatch(name)) for name in filled])) if filled else 0.0
-    return Names(text, genome, kind, written, known, spoilt, tuple(mends), tuple(doubts))
+    return Names(text, genome, kind, written, known, converted, tuple(repairs), tuple(doubts))
 
 
 def is_written_like_symbol(name: str) -> bool:
@@ -273,9 +273,9 @@ def _without_genome(names: list[str]) -> tuple[list[str], list[str], list[str]]:
         genome = [match.group(1).rstrip("_:|-") if match else "" for match in found]
         short = [name[match.end() :] if match else name for name, match in zip(names, found, strict=True)]
         counts = Counter(name for name in genome if name)
-        told = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
+        notes = ", ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
         example = next(name for name, match in zip(names, found, strict=True) if match)
-        return short, genome, [f"the genome's name in front was cut off: {told}, such as {example}"]
+        return short, genome, [f"the genome's name in front was cut off: {notes}, such as {example}"]
     prefixes = Counter(match.group(1) for name in names if (match := _ANY_PREFIX.match(name)))
     prefix, count = prefixes.most_common(1)[0] if prefixes else ("", 0)
     if n_filled > 4 and count >= 0.9 * n_filled:
@@ -326,35 +326,35 @@ def _without_r_dots(names: list[str]) -> tuple[list[str], list[str], list[str]]:
         return names, [], []
     examples = ", ".join(dotted[:3])
     if any("-" in name for name in names):
-        told = (
+        notes = (
             f"{len(dotted):,} names have a dot where the symbol has a hyphen, others have hyphens: {examples}"
         )
-        return names, [], [told]
+        return names, [], [notes]
     fixed = [name if _ACCESSION.fullmatch(name) else _hyphened(name) for name in names]
     n = sum(a != b for a, b in zip(names, fixed, strict=True))
-    told = f"{n:,} names had dots for hyphens, as R's make.names writes them (such as {examples}): put back"
-    return fixed, [told], []
+    notes = f"{n:,} names had dots for hyphens, as R's make.names writes them (such as {examples}): put back"
+    return fixed, [notes], []
 
 
 def _plain(names: list[str]) -> tuple[list[str], list[str]]:
     """Names without quotes around them all, without escapes, in plain letters instead of full-width ones;
     and what was done."""
-    told, filled = [], [name for name in names if name]
+    notes, filled = [], [name for name in names if name]
     quoted = [name for name in filled if _QUOTED.fullmatch(name)]
     if filled and len(quoted) >= 0.9 * len(filled):
         names = [found.group(2).strip() if (found := _QUOTED.fullmatch(name)) else name for name in names]
-        told.append(f"{len(quoted):,} names stood in quotes (such as {quoted[0]}): taken off")
+        notes.append(f"{len(quoted):,} names stood in quotes (such as {quoted[0]}): taken off")
     escaped = [name for name in names if _ESCAPED.search(name)]
     plain = {name: html.unescape(unquote(name)) for name in escaped}
     if plain and sum(map(is_written_like_symbol, plain.values())) >= 0.9 * len(plain):
         names = [plain.get(name, name) for name in names]
-        told.append(f"{len(escaped):,} names held escaped signs (such as {escaped[0]}): put back")
+        notes.append(f"{len(escaped):,} names held escaped signs (such as {escaped[0]}): put back")
     wide = {name: unicodedata.normalize("NFKC", name) for name in names if not name.isascii()}
     wide = {name: text for name, text in wide.items() if text.isascii()}
     if wide:
         names = [wide.get(name, name) for name in names]
-        told.append(f"{len(wide):,} names were in letters of another width (such as {next(iter(wide))})")
-    return names, told
+        notes.append(f"{len(wide):,} names were in letters of another width (such as {next(iter(wide))})")
+    return names, notes
 
 
 def _without_ends(names: list[str]) -> tuple[list[str], list[str]]:
@@ -385,8 +385,8 @@ def _with_hyphens(names: list[str]) -> tuple[list[str], list[str], list[str]]:
         return names, [], []
     examples = ", ".join(flat[:3])
     if any("-" in name for name in names):
-        told = f"{len(flat):,} names have a _ or a blank where the symbol has a hyphen: {examples}"
-        return names, [], [told]
+        notes = f"{len(flat):,} names have a _ or a blank where the symbol has a hyphen: {examples}"
+        return names, [], [notes]
     fixed = [re.sub(r"[_ ]", "-", name) if _FLAT.fullmatch(name) else name for name in names]
     return (
         fixed,

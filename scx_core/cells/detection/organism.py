@@ -98,7 +98,7 @@ def find_organism(
     """The organism's scientific name as `choice`, from a choice, a column, a fact in the file, or the genes.
 
     `symbols` are the gene names before they were put in upper case, `ids` other names of the same genes.
-    Words that name no known species are told and not used: they would stand in every prompt.
+    Words that name no known species are reported and not used: they would stand in every prompt.
     """
     if wanted is not None:
         return _chosen(obs, var, wanted, where)

@@ -1,6 +1,6 @@
 """What the numbers of a matrix are: counts, normalised, logged, scaled, or averages of many cells.
 
-The kind decides how genes of one name are merged and what a user is told; the order of genes within a
+The kind decides how genes of one name are merged and what is reported to a user; the order of genes within a
 cell, which is all that a cell sentence needs, is the same for counts and their logarithm.
 """
 
@@ -47,7 +47,7 @@ _PART = re.compile(
 WHOLE = 0.8
 
 
-class Values(NamedTuple):
+class MatrixKind(NamedTuple):
     """A matrix's kind with the evidence in plain words. `problem`: why it cannot be used, else "".
 
     `detected`: median number of genes above 0 a cell; `binary`: every value is 0 or 1, so nothing is ranked.
@@ -62,7 +62,7 @@ class Values(NamedTuple):
     binary: bool = False
 
 
-class Shape(NamedTuple):
+class RowStatistics(NamedTuple):
     """Statistics of some rows that tell kinds apart.
 
     `whole` share of non-zero values that are integers, `whole_rows` share of rows all of integers,
@@ -78,7 +78,7 @@ class Shape(NamedTuple):
     unit: float
 
 
-def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> Values:
+def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> MatrixKind:
     """Kind of a matrix, from all rows or, above `READ_ALL` values, from blocks spread over it.
 
     `rows_per_type`: median number of rows that share a label, when labels are known; averages have few.
@@ -99,21 +99,21 @@ def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> Va
         kept.append(block[filled[:: max(1, len(filled) * len(blocks) // SHAPE_ROWS)]])
     scope = "all" if seen == matrix.shape[0] else f"{seen:,} sampled"
     if broken:
-        return Values(
+        return MatrixKind(
             "broken",
             f"values that are NaN or infinite: {broken:,} ({scope} rows)",
             f"it holds values that are NaN or infinite: {broken:,}",
             "Replace them with 0 or remove these cells or genes",
         )
     if not np.isfinite(high) or high == low == 0:
-        return Values(
+        return MatrixKind(
             "empty",
             f"no value above 0 ({scope} rows)",
             "it holds no value other than 0",
             "Check that the right matrix was saved",
         )
     if low < 0:
-        return Values(
+        return MatrixKind(
             "scaled",
             f"values from {low:.3g} to {high:.3g} ({scope} rows): negative, so scaled or residuals",
             f"it holds negative values (smallest {low:.3g}), as after scaling, so it cannot rank genes",
@@ -143,14 +143,14 @@ def _blocks(matrix: RowMatrix) -> Iterator[np.ndarray]:
 
 def _positive(
     x: sp.csr_matrix, high: float, fractions: int, scope: str, rows_per_type: float | None
-) -> Values:
+) -> MatrixKind:
     """The kind of a matrix without negatives. `fractions`: how many of its values are not whole."""
     shape = shape_of(x)
     top = f"largest value {high:,.0f}" if high >= 1000 else f"largest value {high:.4g}"
     top += f", {scope} rows"
     if fractions == 0:
         warning = "" if high > 1 else "Every value is 0 or 1, so the genes of a cell cannot be ranked."
-        return Values(
+        return MatrixKind(
             "counts", f"whole numbers only ({top}; median sum {shape.sum:,.0f} a cell)", warning=warning
         )
     base = log_base(x) if high <= LOG_CEILING else ""
@@ -161,7 +161,7 @@ def _positive(
             else ""
         )
         sums = f"every row sums to {shape.sum:,.0f}" if shape.sum_cv < 1e-3 else "sums differ"
-        return Values(
+        return MatrixKind(
             "averages",
             f"{sums}, {shape.whole:.2%} of the values are whole, they are no multiples of one unit "
             f"either, and a row has {shape.detected:.0%} of all genes{few}",
@@ -169,22 +169,22 @@ def _positive(
             "not single cells, and statistics over cells do not apply.",
         )
     if base:
-        return Values("log-normalised", f"{base} ({top})")
+        return MatrixKind("log-normalised", f"{base} ({top})")
     if shape.unit > 0.95 or shape.sum_cv < 1e-3:
         how = (
             "whole multiples of one unit a cell"
             if shape.unit > 0.95
             else f"every cell sums to {shape.sum:,.0f}"
         )
-        return Values("normalised", f"not whole, but {how}, and not logged ({top})")
+        return MatrixKind("normalised", f"not whole, but {how}, and not logged ({top})")
     if high <= LOG_CEILING:
-        return Values(
+        return MatrixKind(
             "log-normalised",
             f"not whole and small, as after log1p ({top}); the base could not be confirmed",
             warning="Taken for log-normalised values because none is above "
             f"{LOG_CEILING:.0f}; check it if they are something else.",
         )
-    return Values(
+    return MatrixKind(
         "non-integer counts",
         f"{shape.whole:.0%} of the values are whole, {shape.whole_rows:.0%} of the cells all "
         f"whole ({top}): counts corrected or estimated in part",
@@ -192,13 +192,13 @@ def _positive(
     )
 
 
-def shape_of(x: sp.csr_matrix) -> Shape:
+def shape_of(x: sp.csr_matrix) -> RowStatistics:
     """Statistics of the rows of a CSR without negatives; empty rows are left out."""
     rows = [row[row > 0].astype(np.float64) for row in np.split(x.data, x.indptr[1:-1])]
     rows = [row for row in rows if len(row)]
     whole = [np.mean(row == np.round(row)) for row in rows]
     sums = np.array([row.sum() for row in rows])
-    return Shape(
+    return RowStatistics(
         whole=float(np.average(whole, weights=[len(row) for row in rows])),
         whole_rows=float(np.mean(np.array(whole) == 1)),
         sum=float(np.median(sums)),
@@ -233,7 +233,7 @@ def log_base(x: sp.csr_matrix) -> str:
     return ""
 
 
-def is_average(shape: Shape, high: float, rows_per_type: float | None) -> bool:
+def is_average(shape: RowStatistics, high: float, rows_per_type: float | None) -> bool:
     """Averages have fractions that are no counts, most genes above 0, and equal sums or few rows a type."""
     if shape.whole > 0.5 or shape.unit > 0.95 or shape.detected < 0.5:
         return False
@@ -241,14 +241,14 @@ def is_average(shape: Shape, high: float, rows_per_type: float | None) -> bool:
     return few or (shape.sum_cv < 1e-3 and high > LOG_CEILING)
 
 
-def pick_values(found: dict[str, Values], n_genes: dict[str, int]) -> str:
+def pick_values(found: dict[str, MatrixKind], n_genes: dict[str, int]) -> str:
     """The matrix to use among usable ones: nearly as many genes as the largest, a whole one before parts of
     it, one that ranks genes before 0 and 1, then the best kind."""
     usable = [name for name, values in found.items() if values.kind in USABLE]
     if not usable:
-        told = "; ".join(f"{name}: {values.problem}" for name, values in found.items())
+        problems = "; ".join(f"{name}: {values.problem}" for name, values in found.items())
         remedy = next(iter(values.remedy for values in found.values()), "")
-        raise ScxError(f"No matrix can be used. {told}.", f"{remedy}.")
+        raise ScxError(f"No matrix can be used. {problems}.", f"{remedy}.")
     most = max(n_genes[name] for name in usable)
     wide = [name for name in usable if n_genes[name] >= 0.8 * most]
     parts = parts_of(found, wide)
@@ -260,7 +260,7 @@ def pick_values(found: dict[str, Values], n_genes: dict[str, int]) -> str:
     return min(wide, key=preference)
 
 
-def parts_of(found: dict[str, Values], names: Sequence[str]) -> set[str]:
+def parts_of(found: dict[str, MatrixKind], names: Sequence[str]) -> set[str]:
     """Which of some matrices hold a part of the molecules only: by their name (spliced, nascent, …), or since
     a cell has far fewer genes in them than in X (else raw, else the fullest of the others)."""
     named = {name for name in names if _PART.fullmatch(name.removeprefix("layers/").lower())}

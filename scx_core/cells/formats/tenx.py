@@ -42,7 +42,7 @@ _HEADER = re.compile(
 )
 
 
-class Kept(NamedTuple):
+class KeptFeatures(NamedTuple):
     """Which features stay, and what to tell about the others."""
 
     columns: np.ndarray
@@ -113,12 +113,12 @@ def _keep_genes(
 
 def choose_features(
     name: str, kinds: list[str] | None, genomes: list[str] | None, wanted: str | None, n: int
-) -> Kept:
+) -> KeptFeatures:
     """Keep the gene-expression features of one genome: the wanted, else the one with the most features."""
     keep, notes, genome = np.ones(n, dtype=bool), [], ""
     if kinds is not None and not set(kinds) & set(FEATURE_TYPES):
-        told = ", ".join(sorted(set(kinds))[:4])
-        notes.append(f"The column of feature types holds {told}, none of 10x's types: all rows are genes.")
+        found = ", ".join(sorted(set(kinds))[:4])
+        notes.append(f"The column of feature types holds {found}, none of 10x's types: all rows are genes.")
         kinds = None
     if kinds is not None:
         keep = np.array(kinds) == EXPRESSION
@@ -146,7 +146,7 @@ def choose_features(
             keep &= np.array(genomes) == genome
             others = ", ".join(str(key) for key in counts.index if key != genome)
             notes.append(f"Several genomes: {genome} is kept, {others} left out; set genome to change it.")
-    return Kept(np.flatnonzero(keep), genome, tuple(notes))
+    return KeptFeatures(np.flatnonzero(keep), genome, tuple(notes))
 
 
 def find_mtx_parts(folder: Path, wanted: str | None = None) -> dict[str, Path]:

@@ -100,7 +100,7 @@ def _reading(lm: Language, table: CellTable) -> dict[str, Any]:
         "raw_answers": [one._asdict() for one in raw.answers],
         "parsed": {"k": raw.k, "n": raw.n, "low": low, "high": high, "words": raw.words},
         "right": raw.right_words,
-        "mapping": [one._asdict() for one in map_labels(lm, table, table.told_answers)],
+        "mapping": [one._asdict() for one in map_labels(lm, table, table.given_answers)],
     }
 
 

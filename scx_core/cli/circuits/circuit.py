@@ -79,9 +79,9 @@ def summary(result: dict[str, Any]) -> str:
     rows = []
     for one in result["prompts"]:
         called = one["called"]
-        said = f"{called['k']} of {called['n']} ({called['low']:.0%} to {called['high']:.0%})"
+        share = f"{called['k']} of {called['n']} ({called['low']:.0%} to {called['high']:.0%})"
         name = one["prompt"] if one["trained_on"] else f"{one['prompt']} *"
-        rows.append((name[:32], f"{one['score']:.2f} {one['unit']}", said, " ".join(one["genes"][:6])))
+        rows.append((name[:32], f"{one['score']:.2f} {one['unit']}", share, " ".join(one["genes"][:6])))
     header = ("figure", "between prompts", "between halves of the cells")
     spans = [(one["what"], _span(one["pairs"]), _span(one["halves"])) for one in result["agreement"]]
     lines = [

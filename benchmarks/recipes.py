@@ -33,7 +33,7 @@ from scx_core.language import (
     score_labels,
 )
 from scx_core.language.hooks import Stand_in
-from scx_core.metrics import Spread, agreement, ce_recovered, fvu
+from scx_core.metrics import RunningVariance, agreement, ce_recovered, fvu
 from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.statistics.intervals import wilson
@@ -107,7 +107,7 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
     guesses: dict[str, list[str]] = {name: [] for name in ways}
     truth: list[str] = []
     n_tokens = 0
-    error_L, spread_L = np.zeros(len(layers)), [Spread() for _ in layers]
+    error_L, spread_L = np.zeros(len(layers)), [RunningVariance() for _ in layers]
     lead = answer_form(lm, table).lead
     for texts in _texts(lm, table, rows):
         truth += texts.labels
@@ -135,7 +135,7 @@ def judge(lm: Language, table: CellTable, rows: np.ndarray, fit_rows: np.ndarray
     )
 
 
-def _linear_error(io, texts: Texts, linear, error_L: np.ndarray, spread_L: Sequence[Spread]) -> None:
+def _linear_error(io, texts: Texts, linear, error_L: np.ndarray, spread_L: Sequence[RunningVariance]) -> None:
     real_BT = texts.real_BT.bool()
     for k, (x_BTd, y_BTd) in enumerate(zip(io.inputs, io.outputs, strict=True)):
         y_Nd = y_BTd[real_BT].double()

@@ -20,7 +20,7 @@ from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest
 from scx_core.runs.progress import Progress, silent
 
-# As `circuits/baselines.py` makes it, for a reader of the table.
+# As `evidence/smallest/graph_baselines.py` makes it, for a reader of the table.
 CUT = (
     "Influence cut: influence of the features in the attribution graphs of the searched cells, mean over "
     "cells with positions merged; the fewest with 0.8 of the sum. Cut of all kinds: the fewest nodes of any "

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scx_core.evidence.rankings.tables import markdown, plain
+from scx_core.evidence.rankings.rankings import markdown, plain
 
 
 class Claim(NamedTuple):

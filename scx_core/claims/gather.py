@@ -72,7 +72,7 @@ class AllClaims(NamedTuple):
         return {"parts": parts, "provenance": self.provenance}
 
 
-class Asked(NamedTuple):
+class ClaimContext(NamedTuple):
     """What a part may ask: the tracer, its atlas if there is one, the settings, and the types in question."""
 
     tracer: Tracer
@@ -101,7 +101,7 @@ def all_claims(
     unknown = [name for name in only if name not in PARTS]
     if unknown:
         raise ScxError(f"There is no part {unknown[0]!r} of the claims.", f"The parts: {', '.join(PARTS)}.")
-    asked = Asked(tracer, atlas, cfg, _types(tracer, cfg), {}, progress)
+    asked = ClaimContext(tracer, atlas, cfg, _types(tracer, cfg), {}, progress)
     found = []
     for name in only or PARTS:
         words, ask = PARTS[name]
@@ -120,7 +120,7 @@ def _types(tracer: Tracer, cfg: ClaimsConfig) -> tuple[str, ...]:
     return tuple(known[: cfg.types or None])
 
 
-def _set(asked: Asked) -> list[Claim]:
+def _set(asked: ClaimContext) -> list[Claim]:
     tracer, cfg = asked.tracer, asked.cfg
     rows = validation_rows(tracer.lm, tracer.transcoders, tracer.table, cfg.test_cells, cfg.seed)
     found = validate(
@@ -136,11 +136,11 @@ def _set(asked: Asked) -> list[Claim]:
     return validation_claims(found)
 
 
-def _answers(asked: Asked) -> list[Claim]:
+def _answers(asked: ClaimContext) -> list[Claim]:
     return answer_claims(asked.tracer, asked.cfg.answer_cells, asked.cfg.seed)
 
 
-def _circuits(asked: Asked) -> list[Claim]:
+def _circuits(asked: ClaimContext) -> list[Claim]:
     found = []
     for label in asked.types:
         circuit = asked.consensus(label)
@@ -160,25 +160,25 @@ def _circuits(asked: Asked) -> list[Claim]:
     return found
 
 
-def _names(asked: Asked) -> list[Claim]:
+def _names(asked: ClaimContext) -> list[Claim]:
     if asked.atlas is None:
         raise ScxError("There is no atlas of these features.", "Make one: scx atlas.")
     return name_claims([asked.consensus(label) for label in asked.types[:6]], asked.atlas)
 
 
-def _effects(asked: Asked) -> list[Claim]:
+def _effects(asked: ClaimContext) -> list[Claim]:
     cfg = asked.cfg
     return effect_claims(asked.tracer, asked.types, cfg.cells, cfg.seed, asked.progress)
 
 
-def _rankings(asked: Asked) -> list[Claim]:
+def _rankings(asked: ClaimContext) -> list[Claim]:
     cfg = RankingConfig(
         cells=asked.cfg.ranked, measured=asked.cfg.ranked, least=asked.cfg.least, seed=asked.cfg.seed
     )
     return ranking_claims(rank_genes_of(asked.tracer, asked.types, cfg, asked.progress))
 
 
-def _smallest(asked: Asked) -> list[Claim]:
+def _smallest(asked: ClaimContext) -> list[Claim]:
     cells = asked.cfg.cells
     cfg = SmallestConfig(
         search_cells=cells,
@@ -194,7 +194,7 @@ def _smallest(asked: Asked) -> list[Claim]:
     ]
 
 
-def _differences(asked: Asked) -> list[Claim]:
+def _differences(asked: ClaimContext) -> list[Claim]:
     cfg, found = ConsensusConfig(cells=asked.cfg.cells, seed=asked.cfg.seed), list[Claim]()
     for first, second in list(zip(asked.types, asked.types[1:], strict=False))[: asked.cfg.pairs]:
         between = compare_types(asked.tracer, first, second, cfg=cfg, progress=asked.progress)
@@ -202,7 +202,7 @@ def _differences(asked: Asked) -> list[Claim]:
     return found
 
 
-def _ties(asked: Asked) -> list[Claim]:
+def _ties(asked: ClaimContext) -> list[Claim]:
     tracer, found = asked.tracer, list[Claim]()
     for label in asked.types:
         rows = tracer.draw(label, ConsensusConfig(cells=asked.cfg.cells, seed=asked.cfg.seed))
@@ -212,13 +212,13 @@ def _ties(asked: Asked) -> list[Claim]:
     return found
 
 
-def _atlas(asked: Asked) -> list[Claim]:
+def _atlas(asked: ClaimContext) -> list[Claim]:
     if asked.atlas is None:
         raise ScxError("There is no atlas of these features.", "Make one: scx atlas.")
     return atlas_claims(asked.atlas)
 
 
-PARTS: Mapping[str, tuple[str, Callable[[Asked], list[Claim]]]] = {
+PARTS: Mapping[str, tuple[str, Callable[[ClaimContext], list[Claim]]]] = {
     "set": ("Model and transcoders, on test cells (Validate)", _set),
     "answers": ("Whose answer, against whom (Circuits)", _answers),
     "circuits": ("What a circuit says of its genes (Circuits, figures)", _circuits),

@@ -16,13 +16,13 @@ from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.claims.claim import Claim
 from scx_core.evidence import Editor, Measurer
 from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
-from scx_core.evidence.knockouts.prediction import GOAL, Score, score, t_test
+from scx_core.evidence.knockouts.prediction import GOAL, PredictionScore, score, t_test
 from scx_core.evidence.rankings.rankings import Rankings, TypeRankings
-from scx_core.evidence.smallest.measured_share import FAINT_SHARE
+from scx_core.evidence.smallest.faithfulness import FAINT_SHARE
 from scx_core.evidence.smallest.smallest_circuit import Smallest
 from scx_core.language import answers_of
 from scx_core.runs.progress import Progress, silent
-from scx_core.statistics.resampling import estimate, one_group
+from scx_core.statistics.resampling import mean_interval, one_group
 
 STRONGEST, EXACT = 10, 1e-5
 FROZEN, RANDOM = "frozen", "random"
@@ -71,13 +71,13 @@ def _of_type(
     tracer: Tracer,
     answer: str,
     rows: np.ndarray,
-    scores: dict[str, Score],
+    scores: dict[str, PredictionScore],
     held: Sequence[dict[str, np.ndarray]],
 ) -> list[Claim]:
     frozen, best, random, rival = (scores[name] for name in (FROZEN, BEST, RANDOM, "t_test"))
     n, goal = len(rows), f"wanted {GOAL[0]:g}; differential expression {rival.gap.mean:.2f}"
     lost = np.array([_lost(cell) for cell in held])
-    part = estimate(lost, one_group(len(rows), 0, tracer.donors(rows)))
+    part = mean_interval(lost, one_group(len(rows), 0, tracer.donors(rows)))
     return [
         Claim(
             f"Frozen attribution ranks the genes of a cell of {answer} as knock-outs do (Spearman).",

@@ -10,7 +10,7 @@ from scx_core.claims.claim import Claim
 from scx_core.language import answers_of, decision, score_answers
 from scx_core.statistics.intervals import UNKNOWN, wilson
 from scx_core.validation.baselines import BASELINES
-from scx_core.validation.result import Added, Validation
+from scx_core.validation.result import AddedByFeatures, Validation
 from scx_core.validation.warnings import YES
 
 
@@ -131,7 +131,7 @@ def _of_the_model(found: Validation) -> list[Claim]:
     return claims
 
 
-def _of_features(found: Validation, added: Added) -> list[Claim]:
+def _of_features(found: Validation, added: AddedByFeatures) -> list[Claim]:
     """That transcoders do more than any stand-in without features."""
     best, by_labels = BASELINES[added.best], BASELINES[added.labels_by]
     figures = (

@@ -5,16 +5,15 @@ number of cells behind them, and rankings and attributions judged by how well th
 """
 
 from scx_core.evidence.knockouts.edits import WAYS, Editor
-from scx_core.evidence.knockouts.in_circuits import seconds_for, with_knockouts
-from scx_core.evidence.knockouts.measure import (
+from scx_core.evidence.knockouts.gene_tables import GeneOverCells, over_cells, seconds_for, with_knockouts
+from scx_core.evidence.knockouts.measured_effects import (
     CellKnockouts,
     GeneKnockout,
-    Joint,
+    JointKnockout,
     Measurer,
     knock_out_all,
     knock_out_together,
 )
-from scx_core.evidence.knockouts.over_cells import GeneOverCells, over_cells
 
 __all__ = [
     "WAYS",
@@ -22,7 +21,7 @@ __all__ = [
     "Editor",
     "GeneKnockout",
     "GeneOverCells",
-    "Joint",
+    "JointKnockout",
     "Measurer",
     "knock_out_all",
     "knock_out_together",

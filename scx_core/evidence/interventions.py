@@ -86,7 +86,7 @@ class Gains(NamedTuple):
     gain_BLF: np.ndarray
 
 
-class _Kept(NamedTuple):
+class _Gates(NamedTuple):
     """Kept features of a layer in one pass; `gate_RTU` is 1 where a row keeps one (T 1: at all positions)."""
 
     feature_U: torch.Tensor
@@ -163,7 +163,7 @@ class Intervention:
         for start in range(0, len(rows), self.cfg.rows):
             part = rows[start : start + self.cfg.rows]
             cell_R = torch.tensor([cell for _, cell in part], device=self.lm.device)
-            stand_ins = self._stand_ins(cell_R, self._kept(cell_R, [nodes for nodes, _ in part]))
+            stand_ins = self._stand_ins(cell_R, self._gates(cell_R, [nodes for nodes, _ in part]))
             with torch.no_grad():
                 found.append(self._run(cell_R, stand_ins).double().cpu().numpy())
         return np.concatenate(found).reshape(len(sets), self.n_cells)
@@ -185,7 +185,7 @@ class Intervention:
         chosen = torch.tensor(range(self.n_cells) if cells is None else cells, device=self.lm.device)
         for cell_R in chosen.split(self.cfg.rows):
             tape = _Tape({}, {})
-            stand_ins = self._stand_ins(cell_R, self._kept(cell_R, [nodes] * len(cell_R), level), tape)
+            stand_ins = self._stand_ins(cell_R, self._gates(cell_R, [nodes] * len(cell_R), level), tape)
             with torch.enable_grad():
                 value_R = self._run(cell_R, stand_ins)
                 grads = torch.autograd.grad(value_R.sum(), [tape.probes[k] for k in stand_ins])
@@ -202,7 +202,7 @@ class Intervention:
         change_RTF = coder.encode(x_RTd) - mean_SF[self._prompts.place_BT[cell_R]]
         return change_RTF * (grad_RTd @ coder.W_dec_Fd.T)
 
-    def _kept(self, cell_R: torch.Tensor, sets: Sequence[np.ndarray], level: float = 0.0) -> list[_Kept]:
+    def _gates(self, cell_R: torch.Tensor, sets: Sequence[np.ndarray], level: float = 0.0) -> list[_Gates]:
         """The gates of one pass. With a level above 0 every feature has one."""
         length = self.length
         padding_R = length - self._prompts.mask_BT[cell_R].sum(1).cpu().numpy()
@@ -210,7 +210,7 @@ class Intervention:
             [_rows(row, *pair) for row, pair in enumerate(zip(sets, padding_R, strict=True))]
         )
         by_position = bool((node_P4[:, 2] != EVERYWHERE).any())
-        kept = []
+        gates = []
         for layer in range(len(self.coders.layers)):
             row_P, _, position_P, feature_P = node_P4[node_P4[:, 1] == layer].T
             feature_U = np.arange(self.coders.n_features) if level else np.unique(feature_P)
@@ -219,19 +219,19 @@ class Intervention:
             gate_RTU[row_P[everywhere_P], :, at_P[everywhere_P]] = 1.0
             gate_RTU[row_P[~everywhere_P], position_P[~everywhere_P], at_P[~everywhere_P]] = 1.0
             gate = torch.from_numpy(gate_RTU).to(self.lm.device, self.lm.dtype)
-            kept.append(_Kept(torch.from_numpy(feature_U).to(self.lm.device), gate))
-        return kept
+            gates.append(_Gates(torch.from_numpy(feature_U).to(self.lm.device), gate))
+        return gates
 
     def _stand_ins(
-        self, cell_R: torch.Tensor, kept: Sequence[_Kept], tape: _Tape | None = None
+        self, cell_R: torch.Tensor, gates: Sequence[_Gates], tape: _Tape | None = None
     ) -> dict[int, Stand_in]:
-        return {layer: self._stand_in(layer, cell_R, k, tape) for layer, k in enumerate(kept)}
+        return {layer: self._stand_in(layer, cell_R, k, tape) for layer, k in enumerate(gates)}
 
-    def _stand_in(self, layer: int, cell_R: torch.Tensor, kept: _Kept, tape: _Tape | None) -> Stand_in:
+    def _stand_in(self, layer: int, cell_R: torch.Tensor, gates: _Gates, tape: _Tape | None) -> Stand_in:
         """What the MLP of a layer writes in one pass."""
-        coder, encode = self.coders.layers[layer], _encoder(self.coders.layers[layer], kept.feature_U)
-        mean_SU = self.reference.mean_LSF[layer][:, kept.feature_U]
-        decoder_Ud = coder.W_dec_Fd[kept.feature_U]
+        coder, encode = self.coders.layers[layer], _encoder(self.coders.layers[layer], gates.feature_U)
+        mean_SU = self.reference.mean_LSF[layer][:, gates.feature_U]
+        decoder_Ud = coder.W_dec_Fd[gates.feature_U]
         # After the last MLP nothing moves between positions any more; the target is read at the last ones.
         seen = (
             slice(-self.plan.n_logits, None)
@@ -239,7 +239,7 @@ class Intervention:
             else slice(None)
         )
         place_RT = self._prompts.place_BT[cell_R][:, seen]
-        gate_RTU = kept.gate_RTU[:, seen]
+        gate_RTU = gates.gate_RTU[:, seen]
 
         def stand_in(x_RTd: torch.Tensor) -> torch.Tensor:
             read_RTd = x_RTd[:, seen]

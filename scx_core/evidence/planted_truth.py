@@ -29,9 +29,8 @@ from scx_core.cells import PLANTED, RULES, CellTable, Rule, rule_of
 from scx_core.cells.differential import log_expression
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
-from scx_core.evidence.knockouts.measure import Measurer
-from scx_core.evidence.rankings.gradients import gradient_times_input
-from scx_core.evidence.rankings.linear_maps import linear_set
+from scx_core.evidence.knockouts.measured_effects import Measurer
+from scx_core.evidence.rankings.rankers import gradient_times_input, linear_set
 from scx_core.language import predicted, replaced_mlps, score_labels
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
@@ -62,19 +61,19 @@ class PlantedConfig:
     seed: int = option(0, "Seed of the draws and bootstraps", minimum=0)
 
 
-class Share(NamedTuple):
+class CountedShare(NamedTuple):
     """k of n, with Wilson's interval."""
 
     k: int
     n: int
 
     def to_json(self) -> dict[str, float]:
-        """Share and interval."""
+        """CountedShare and interval."""
         low, high = wilson(self.k, self.n)
         return {"k": self.k, "n": self.n, "share": self.k / max(1, self.n), "low": low, "high": high}
 
 
-class Score(NamedTuple):
+class RuleScore(NamedTuple):
     """One method on one rule: both figures with intervals over `n` cells; None where it is not defined."""
 
     method: str
@@ -152,12 +151,22 @@ def _answers(tracer: Tracer, linear: Tracer, rows: np.ndarray) -> dict[str, Any]
         row = "".join("1" if gene in cell.genes else "0" for gene in rule.genes)
         corner.setdefault(f"{rule.name} {row}", []).append(bool(label == guess))
     return {
-        "accuracy": {name: Share(int((g == truth).sum()), len(rows)).to_json() for name, g in said.items()},
+        "accuracy": {
+            name: CountedShare(int((g == truth).sum()), len(rows)).to_json() for name, g in said.items()
+        },
         "agreement": {
-            name: Share(int((g == said["model"]).sum()), len(rows)).to_json() for name, g in said.items()
+            name: CountedShare(int((g == said["model"]).sum()), len(rows)).to_json()
+            for name, g in said.items()
         },
         "guessing": 0.5,
-        "truth_table": {name: Share(sum(c), len(c)).to_json() for name, c in sorted(corner.items())},
+        "truth_table": {name: CountedShare(sum(c), len(c)).to_json() for name, c in sorted(corner.items())},
+    }
+
+
+def _shares(said: dict[str, np.ndarray], reference: np.ndarray) -> dict[str, dict[str, float]]:
+    """Of each way, the share of the cells that have the reference's label."""
+    return {
+        name: CountedShare(int((g == reference).sum()), len(reference)).to_json() for name, g in said.items()
     }
 
 
@@ -201,8 +210,8 @@ def _score_rule(
         "cells": len(rows),
         "scores": {score.method: score.to_json() for score in scores},
         # Does the model follow the rule where a gene is taken out? Of all genes, and of those that decide.
-        "model_follows": Share(sum(right), len(right)).to_json(),
-        "model_follows_where_it_flips": Share(sum(needed), len(needed)).to_json(),
+        "model_follows": CountedShare(sum(right), len(right)).to_json(),
+        "model_follows_where_it_flips": CountedShare(sum(needed), len(needed)).to_json(),
     }
 
 
@@ -235,10 +244,8 @@ def _single(measurer: Measurer, row: int) -> tuple[dict[str, float], dict[str, b
 
 def _joint(measurer: Measurer, row: int, alone: dict[str, float]) -> dict[str, float]:
     """The most that a gene changes the target by, alone or with one other gene out already."""
-    sentence = measurer.editor.sentence(row, extra=2)
     pairs = list(itertools.combinations(alone, 2))
-    edited = [measurer.editor.together(sentence, pair, "text") for pair in pairs]
-    value_R = measurer.read(sentence, [sentence.cell.ids, *edited]).target
+    value_R = measurer.together(row, pairs)[0].target
     found = {gene: abs(value) for gene, value in alone.items()}
     for (a, b), value in zip(pairs, (value_R[0] - value_R[1:]).tolist(), strict=True):
         found[a] = max(found[a], abs(value - alone[b]))
@@ -252,7 +259,7 @@ def _score(
     rule: Rule,
     flips: Sequence[dict[str, bool]] | None,
     seed: int,
-) -> Score:
+) -> RuleScore:
     """Both figures of a method that has a strength for each gene of each cell."""
     genes = sorted({gene for cell in cells for gene in cell} - {rule.marker})
     strength_CG = np.array([[cell.get(gene, 0.0) for gene in genes] for cell in cells])
@@ -268,7 +275,7 @@ def _score(
             [list(truth.values()) for truth in flips],
             drawn_KC,
         )
-    return Score(name, n, found, area, tuple(genes[k] for k in order[: len(rule.genes)]))
+    return RuleScore(name, n, found, area, tuple(genes[k] for k in order[: len(rule.genes)]))
 
 
 def _recovered(genes: Sequence[str], strength_G: np.ndarray, rule: Rule) -> float:
@@ -309,7 +316,7 @@ def _score_t_test(
     cells: Sequence[EncodedCell],
     flips: Sequence[dict[str, bool]],
     seed: int,
-) -> Score:
+) -> RuleScore:
     """Welch's |t| of the training cells that are on against those that are off, log expression."""
     groups = [
         log_expression(table, train[table.labels[train] == label]).toarray().astype(np.float64)
@@ -335,7 +342,7 @@ def _score_t_test(
     )
     order = np.argsort(-t_G, kind="stable")[: len(rule.genes)]
     found = (_recovered(genes, t_G, rule), *_ends(redrawn))
-    return Score("t-test", sum(map(len, groups)), found, area, tuple(genes[k] for k in order))
+    return RuleScore("t-test", sum(map(len, groups)), found, area, tuple(genes[k] for k in order))
 
 
 def _welch(on_CG: np.ndarray, off_CG: np.ndarray) -> np.ndarray:

@@ -4,18 +4,18 @@ In: tensors and sums of them. Out: numbers. Training, validation, the atlas, the
 call these; the tests hold every one of them to the definition. Needs torch and NumPy alone.
 
     active, dead, live, l0                     which features are on, how many a token, which never are
-    fvu, squares_about_mean, Spread …          share of the outputs' variance that is left unexplained
+    fvu, squares_about_mean, RunningVariance   share of the outputs' variance that is left unexplained
     cross_entropy, kl_divergence, ce_recovered losses of next tokens, and what a stand-in wins back
     agreement                                  share of cells that are named alike
 """
 
 from scx_core.metrics.features import LIVE_LOG10, active, dead, l0, live
 from scx_core.metrics.losses import agreement, ce_recovered, cross_entropy, kl_divergence
-from scx_core.metrics.variance import Spread, fvu, squares_about_mean, squares_from_sums
+from scx_core.metrics.variance import RunningVariance, fvu, squares_about_mean, squares_from_sums
 
 __all__ = [
     "LIVE_LOG10",
-    "Spread",
+    "RunningVariance",
     "active",
     "agreement",
     "ce_recovered",

@@ -47,8 +47,8 @@ def ce_recovered(ce_zero: Any, ce_stand_in: Any, ce_orig: Any) -> Any:
     return float(share) if share.ndim == 0 else share
 
 
-def agreement(said_C: Any, reference_C: Any) -> float:
+def agreement(label_C: Any, reference_C: Any) -> float:
     """Share of cells that two lists of labels (or of their numbers) name alike: with the original model's it
     is the label agreement, with the data set's the accuracy; nan without cells."""
-    same_C = np.asarray(said_C) == np.asarray(reference_C)
+    same_C = np.asarray(label_C) == np.asarray(reference_C)
     return float(same_C.mean()) if same_C.size else float("nan")

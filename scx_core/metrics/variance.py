@@ -31,7 +31,7 @@ def squares_from_sums(n: Any, sum_d: torch.Tensor, square: Any) -> Any:
     return square - sum_d.square().sum(-1) / n
 
 
-class Spread:
+class RunningVariance:
     """Mean vector and Σ‖y − ȳ‖², by merging batches in float64 (Chan et al. 1983).
 
     Sums of squares minus squared sums would lose all digits where the mean is far from 0.

@@ -1,11 +1,12 @@
 """Which of many effects differ: p of each column, q over all, and the same rule where nothing differs.
 
-Cells: the labels of the two groups are dealt anew (paired cells and one group: signs are turned), the
-statistic is Welch's t, p = (1 + dealings at least as far out) / (1 + dealings) (Phipson & Smyth 2010).
+Cells: the labels of the two groups are permuted (paired cells and one group: signs are turned), the
+statistic is Welch's t, p = (1 + permutations at least as far out) / (1 + permutations) (Phipson & Smyth
+2010).
 Columns that chance reaches soon stop early; each step draws anew, so no p becomes too small by it. Donors: a
-t test on what each donor adds (cluster-robust, as pseudobulk tests do), because few donors cannot be dealt in
-enough ways. q is Benjamini and Hochberg's, over one family: all genes, all features or all edges.
-Legend: C cells, X columns, P dealings.
+t test on what each donor adds (cluster-robust, as pseudobulk tests do), because few donors cannot be permuted
+in enough ways. q is Benjamini and Hochberg's, over one family: all genes, all features or all edges.
+Legend: C cells, X columns, P permutations.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from scx_core.statistics.resampling import Sampling, blocks, two_groups
 
 Q = 0.05  # below it, and only then, something is called different
 SPLITS = 20  # random halves of one group
-FIRST, SECOND, LAST = 200, 2000, 100_000  # dealings of the three steps; the last at most
+FIRST, SECOND, LAST = 200, 2000, 100_000  # permutations of the three steps; the last at most
 _GO_ON = (0.1, 0.01)  # p up to which a column goes on to the next step
 _TIE = 1e-6  # two sums of the same numbers in another order count as equal
 
@@ -33,7 +34,7 @@ def q_values(p_X: np.ndarray) -> np.ndarray:
 
 def p_values(sampling: Sampling, value_CX: np.ndarray, seed: int = 0) -> np.ndarray:
     """p of every column: that its mean is 0 (one group), or equal in both. Two-sided, [X]; of few cells never
-    less than what all their dealings could give, which a sample of dealings may go below."""
+    less than what all their permutations could give, which a sample of permutations may go below."""
     if sampling.kind == "donors":
         return _donors(sampling, value_CX)
     rng = np.random.default_rng([seed, 17])
@@ -44,18 +45,18 @@ def p_values(sampling: Sampling, value_CX: np.ndarray, seed: int = 0) -> np.ndar
         p_X = _stepwise(n_X, lambda n, at: _flipped(one_CX[:, at], n, rng))
     else:
         first_C = sampling.group_C == 0
-        p_X = _stepwise(n_X, lambda n, at: _dealt(value_CX[:, at], first_C, n, rng))
+        p_X = _stepwise(n_X, lambda n, at: _permuted(value_CX[:, at], first_C, n, rng))
     return np.maximum(p_X, smallest_p(sampling))
 
 
 def _stepwise(n_X: int, p_of: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    """p by ever more dealings for the columns that chance does not reach."""
+    """p by ever more permutations for the columns that chance does not reach."""
     p_X, at = np.ones(n_X), np.arange(n_X)
     for step in range(3):
         if not len(at):
             break
         # Chance must not reach a column so often that BH over all would call it; with many columns left,
-        # that is decided by fewer dealings.
+        # that is decided by fewer permutations.
         n = (FIRST, SECOND, int(np.clip(min(800 / len(at), 30) * n_X, SECOND, LAST)))[step]
         p_X[at] = p_of(n, at)
         at = at[p_X[at] <= _GO_ON[step]] if step < 2 else at[:0]
@@ -73,8 +74,8 @@ def _flipped(value_CX: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarr
     return (1 + beyond_X) / (1 + n)
 
 
-def _dealt(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Labels dealt anew, Welch's t."""
+def _permuted(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Labels permuted, Welch's t."""
     scale_X = value_CX.std(0)
     constant_X = scale_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)
     z_CX = np.where(constant_X, 0.0, (value_CX - value_CX.mean(0)) / np.where(constant_X, 1.0, scale_X))
@@ -83,13 +84,13 @@ def _dealt(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.Gen
     for part in blocks(n):
         size = min(n, part.stop) - part.start
         key_PC, k = rng.random((size, len(z_CX))), int(first_C.sum()) - 1
-        dealt_PC = key_PC <= np.partition(key_PC, k, axis=1)[:, k : k + 1]
-        beyond_X += (_welch(dealt_PC.astype(float), z_CX) >= bar_X).sum(0)
+        permuted_PC = key_PC <= np.partition(key_PC, k, axis=1)[:, k : k + 1]
+        beyond_X += (_welch(permuted_PC.astype(float), z_CX) >= bar_X).sum(0)
     return np.where(constant_X, 1.0, (1 + beyond_X) / (1 + n))
 
 
 def _welch(first_PC: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
-    """|t| of standardised columns for each dealing, [P, X]."""
+    """|t| of standardised columns for each permutation, [P, X]."""
     n, m = first_PC[0].sum(), len(z_CX) - first_PC[0].sum()
     sum_PX, square_PX = first_PC @ z_CX, first_PC @ z_CX**2
     all_X, all_square_X = z_CX.sum(0), (z_CX**2).sum(0)
@@ -141,8 +142,8 @@ def family(held_CX: np.ndarray, sampling: Sampling, min_share: float) -> np.ndar
     return np.asarray(held_CX.sum(0) >= max(1.0, least - 1e-9))
 
 
-class Split(NamedTuple):
-    """One group dealt into two random halves, `splits` times: `found` columns differ in each, of `tested`."""
+class NullSplit(NamedTuple):
+    """One group split into two random halves, `splits` times: `found` columns differ in each, of `tested`."""
 
     tested: int
     found: tuple[int, ...]
@@ -161,8 +162,8 @@ class Split(NamedTuple):
 
 def null_split(
     value_CX: np.ndarray, seed: int, donors: np.ndarray | None = None, splits: int = SPLITS
-) -> Split | None:
-    """What the same rule finds between random halves of one group; whole donors are dealt where it has four
+) -> NullSplit | None:
+    """What the same rule finds between random halves of one group; whole donors are drawn where it has four
     or more. None with fewer than four cells."""
     n = len(value_CX)
     if n < 4 or not value_CX.shape[1]:
@@ -175,8 +176,8 @@ def null_split(
         else:
             half_C = np.isin(np.arange(n), rng.permutation(n)[: n // 2])
         order = np.concatenate([np.flatnonzero(half_C), np.flatnonzero(~half_C)])
-        dealt = donors[order] if len(names) >= 4 and donors is not None else None
-        sampling = two_groups(int(half_C.sum()), int((~half_C).sum()), seed, donors=dealt)
+        donors_here = donors[order] if len(names) >= 4 and donors is not None else None
+        sampling = two_groups(int(half_C.sum()), int((~half_C).sum()), seed, donors=donors_here)
         p_X = p_values(sampling, value_CX[order], int(rng.integers(2**31)))
         found.append(int((q_values(p_X) < Q).sum()))
-    return Split(value_CX.shape[1], tuple(found))
+    return NullSplit(value_CX.shape[1], tuple(found))

@@ -280,7 +280,7 @@ def _sampling(
     return Sampling(weight_C, group_C, units.unit_C, count_BU, units.kind, units.note, paired)
 
 
-class Estimate(NamedTuple):
+class MeanInterval(NamedTuple):
     """A mean over cells with its 95% interval."""
 
     mean: float
@@ -288,7 +288,7 @@ class Estimate(NamedTuple):
     high: float
 
 
-def estimate(value_C: np.ndarray, sampling: Sampling) -> Estimate:
+def mean_interval(value_C: np.ndarray, sampling: Sampling) -> MeanInterval:
     """Mean of one value a cell, and its interval."""
     found = sampling.of(np.asarray(value_C, dtype=np.float64)[:, None])
-    return Estimate(float(found.mean[0]), float(found.low[0]), float(found.high[0]))
+    return MeanInterval(float(found.mean[0]), float(found.low[0]), float(found.high[0]))

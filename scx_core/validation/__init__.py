@@ -7,11 +7,11 @@ runs side by side.
 """
 
 from scx_core.statistics.intervals import Interval, bootstrap, wilson
-from scx_core.validation.baselines import BASELINES, Affine, Rival, TokenTable, linear_maps, rivals
+from scx_core.validation.baselines import BASELINES, Affine, Baseline, TokenTable, fit_baselines, linear_maps
 from scx_core.validation.held_out import ValidationRows, draw_rows, held_out_rows, split_of, validation_rows
 from scx_core.validation.label_agreement import accuracy_by_tie_seed
 from scx_core.validation.result import (
-    Added,
+    AddedByFeatures,
     BaselineRow,
     Caution,
     ClassRow,
@@ -35,8 +35,9 @@ from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
 __all__ = [
     "BASELINES",
     "PAPER",
-    "Added",
+    "AddedByFeatures",
     "Affine",
+    "Baseline",
     "BaselineRow",
     "Caution",
     "ClassRow",
@@ -44,7 +45,6 @@ __all__ = [
     "Interval",
     "LayerRow",
     "Logistic",
-    "Rival",
     "RunRow",
     "Thresholds",
     "TokenTable",
@@ -56,10 +56,10 @@ __all__ = [
     "compare_runs",
     "comparison_provenance",
     "draw_rows",
+    "fit_baselines",
     "held_out_rows",
     "linear_maps",
     "name_of",
-    "rivals",
     "setting",
     "split_of",
     "trainings",

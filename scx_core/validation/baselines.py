@@ -33,7 +33,7 @@ BASELINES: Mapping[str, str] = {
 }
 
 
-class Rival(NamedTuple):
+class Baseline(NamedTuple):
     """One baseline: its key in `BASELINES`, and what stands in for every MLP."""
 
     key: str
@@ -174,7 +174,7 @@ def linear_maps(
     return [layer.solved(ridge) for layer in sums]
 
 
-def rivals(
+def fit_baselines(
     lm: Language,
     transcoders: TranscoderSet | None,
     table: CellTable,
@@ -183,7 +183,7 @@ def rivals(
     ridge: float = RIDGE,
     batch: int = 8,
     progress: Progress = silent,
-) -> list[Rival]:
+) -> list[Baseline]:
     """Every baseline of `BASELINES` that there is, fitted on all tokens of the training cells `rows` in one
     pass: without transcoders the first two, the affine path only where the set has one."""
     n = lm.facts.n_layers
@@ -199,15 +199,15 @@ def rivals(
                 guesses[k] = guesses[k].to(guess_Nd.device) + guess_Nd.double().sum(0)
     maps: list[Stand_in] = [layer.solved(ridge) for layer in sums]
     found = [
-        Rival(LINEAR, dict(enumerate(maps))),
-        Rival(TOKEN_LINEAR, dict(enumerate([OnTokens(tokens.table(maps[0])), *maps[1:]]))),
+        Baseline(LINEAR, dict(enumerate(maps))),
+        Baseline(TOKEN_LINEAR, dict(enumerate([OnTokens(tokens.table(maps[0])), *maps[1:]]))),
     ]
     return found + (_without_features(transcoders, sums, guesses) if transcoders is not None else [])
 
 
 def _without_features(
     transcoders: TranscoderSet, sums: Sequence[LinearSums], guesses: Sequence[torch.Tensor]
-) -> list[Rival]:
+) -> list[Baseline]:
     """The set with its features at their mean, and where it has one its affine path alone. What features
     write on average is the mean of the stand-ins less the mean of the path: decoders are linear."""
     paths = [weights.get("W_skip") for weights in transcoders.tensors()]
@@ -217,12 +217,12 @@ def _without_features(
         if W_dd is not None:
             mean_d = mean_d - W_dd.double() @ layer.mean_x_d
         means[k] = Affine(mean_d.to(layer.dtype), W_dd)
-    found = [Rival(FEATURES_MEAN, means)]
+    found = [Baseline(FEATURES_MEAN, means)]
     if all(W_dd is not None for W_dd in paths):
         alone: dict[int, Stand_in] = {
             k: Affine(weights["b_dec"], weights["W_skip"]) for k, weights in enumerate(transcoders.tensors())
         }
-        found.append(Rival(SKIP, alone))
+        found.append(Baseline(SKIP, alone))
     return found
 
 

@@ -39,7 +39,7 @@ class Answers:
     def __init__(self, candidates: Sequence[str], lead: str) -> None:
         self.candidates, self.lead = tuple(candidates), lead
         self._truth: list[np.ndarray] = []
-        self._said: dict[str, list[np.ndarray]] = {}
+        self._labels: dict[str, list[np.ndarray]] = {}
 
     def add(self, lm: Language, texts: Texts, stand_ins: Mapping[str, Mapping[int, Stand_in]]) -> None:
         """Score the whole answer of every candidate for the cells of one batch: with the model as it is, and
@@ -49,32 +49,32 @@ class Answers:
             with replaced_mlps(lm, mlps):
                 scores_BK = score_labels(lm, texts.cells, self.candidates, self.lead, batch=len(texts.cells))
             said = [self.candidates.index(label) for label in predicted(scores_BK, self.candidates)]
-            self._said.setdefault(name, []).append(np.array(said))
+            self._labels.setdefault(name, []).append(np.array(said))
 
     @property
     def truth_C(self) -> np.ndarray:
         """Number of each cell's true label."""
         return np.concatenate(self._truth)
 
-    def said_C(self, name: str) -> np.ndarray:
+    def label_C(self, name: str) -> np.ndarray:
         """Number of the label that each cell was given."""
-        return np.concatenate(self._said[name])
+        return np.concatenate(self._labels[name])
 
     def right_C(self, name: str) -> np.ndarray:
         """Whether each cell was named rightly."""
-        return self.said_C(name) == self.truth_C
+        return self.label_C(name) == self.truth_C
 
-    def kept_C(self, name: str) -> np.ndarray:
+    def same_label_C(self, name: str) -> np.ndarray:
         """Whether each cell has the label that the original model gives it."""
-        return self.said_C(name) == self.said_C(ORIGINAL)
+        return self.label_C(name) == self.label_C(ORIGINAL)
 
     def accuracy(self, name: str) -> float:
         """Share of the cells that are named rightly."""
-        return agreement(self.said_C(name), self.truth_C)
+        return agreement(self.label_C(name), self.truth_C)
 
     def agreement(self, name: str) -> float:
         """Share of the cells that keep the original model's label."""
-        return agreement(self.said_C(name), self.said_C(ORIGINAL))
+        return agreement(self.label_C(name), self.label_C(ORIGINAL))
 
     @property
     def confusion(self) -> Confusion:
@@ -82,7 +82,7 @@ class Answers:
         tables = []
         for name in (ORIGINAL, TRANSCODER):
             table_KK = np.zeros((len(self.candidates),) * 2, dtype=np.int64)
-            np.add.at(table_KK, (self.truth_C, self.said_C(name)), 1)
+            np.add.at(table_KK, (self.truth_C, self.label_C(name)), 1)
             tables.append(tuple(map(tuple, table_KK.tolist())))
         return Confusion(self.candidates, *tables)
 

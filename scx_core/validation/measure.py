@@ -17,10 +17,10 @@ import torch
 from scx_core.language import Language, captured_mlps, positions, replaced_mlps
 from scx_core.language.answer_tree import capped
 from scx_core.language.hooks import Stand_in
-from scx_core.metrics import Spread, active, cross_entropy, dead, fvu, kl_divergence, live
+from scx_core.metrics import RunningVariance, active, cross_entropy, dead, fvu, kl_divergence, live
 from scx_core.sentences import GENE, PROMPT, TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.baselines import Rival
+from scx_core.validation.baselines import Baseline
 from scx_core.validation.held_out import Texts
 
 
@@ -51,7 +51,7 @@ class LayerStream:
     """What one layer's transcoder does on the original model's activations."""
 
     def __init__(self) -> None:
-        self.spread = Spread()
+        self.spread = RunningVariance()
         self.error = 0.0
         self.l0 = ClassMeans()
         self.fired_F: torch.Tensor | int = 0
@@ -168,12 +168,12 @@ class Losses:
     """Cross-entropy and KL by condition, and the same with one layer replaced at a time.
 
     `cells` holds each cell's own sums of some of them, for intervals over cells: "orig", "zero",
-    "transcoder" and the rivals' keys (cross-entropy), the last two with " kl" behind, and "tokens".
+    "transcoder" and the baselines' keys (cross-entropy), the last two with " kl" behind, and "tokens".
     """
 
-    def __init__(self, n_layers: int, rivals: Sequence[str] = ()) -> None:
-        self.ce = {name: ClassMeans() for name in ("orig", "transcoder", "zero", "mean", *rivals)}
-        self.kl = {name: ClassMeans() for name in ("transcoder", *rivals)}
+    def __init__(self, n_layers: int, baselines: Sequence[str] = ()) -> None:
+        self.ce = {name: ClassMeans() for name in ("orig", "transcoder", "zero", "mean", *baselines)}
+        self.kl = {name: ClassMeans() for name in ("transcoder", *baselines)}
         self.layer_ce = [ClassMeans() for _ in range(n_layers)]
         self.layer_zero = [ClassMeans() for _ in range(n_layers)]
         self.layer_kl = [ClassMeans() for _ in range(n_layers)]
@@ -198,7 +198,7 @@ class _Waiting(NamedTuple):
     name: str = ""
 
 
-class _Batch:
+class _BatchLosses:
     """The conditions of one batch, whose losses are found some at a time: all need the reference's logits."""
 
     def __init__(self, lm: Language, texts: Texts, reference_Nd: torch.Tensor, losses: Losses) -> None:
@@ -237,26 +237,26 @@ def add_batch(
     losses: Losses,
     layers: list[LayerStream],
     single: bool,
-    rivals: Sequence[Rival] = (),
+    baselines: Sequence[Baseline] = (),
 ) -> None:
     """Every measure of one batch that needs no mean over the set.
 
     One forward pass of the original model serves its loss, the reference of every KL, and all that is asked
-    of single transcoders; `single` adds two passes a layer, with only that layer replaced, each rival one.
+    of single transcoders; `single` adds two passes a layer, with only that layer replaced, each baseline one.
     """
     with captured_mlps(lm) as io:
         reference_Nd = hidden_states(lm, texts)
     inputs_BTd, outputs_BTd = list(io.inputs), list(io.outputs)
-    batch = _Batch(lm, texts, reference_Nd, losses)
+    batch = _BatchLosses(lm, texts, reference_Nd, losses)
     losses.note("tokens", torch.ones(len(texts.target_N), dtype=torch.float64), texts)
     batch.add(reference_Nd, losses.ce["orig"], name="orig")
     replaced_Nd = hidden_states(lm, texts, transcoders.stand_ins())
     batch.add(replaced_Nd, losses.ce["transcoder"], losses.kl["transcoder"], "transcoder")
     zero_Nd = hidden_states(lm, texts, dict.fromkeys(range(len(layers)), torch.zeros_like))
     batch.add(zero_Nd, losses.ce["zero"], name="zero")
-    for rival in rivals:
-        hidden_Nd = hidden_states(lm, texts, rival.stand_ins)
-        batch.add(hidden_Nd, losses.ce[rival.key], losses.kl[rival.key], rival.key)
+    for baseline in baselines:
+        hidden_Nd = hidden_states(lm, texts, baseline.stand_ins)
+        batch.add(hidden_Nd, losses.ce[baseline.key], losses.kl[baseline.key], baseline.key)
     real_BT = texts.real_BT.bool()
     inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
     for k, (z_NF, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
@@ -276,7 +276,7 @@ def add_mean_batch(lm: Language, texts: Texts, losses: Losses, mean_Ld: Sequence
     """The loss of one batch when every MLP writes its mean output, whatever it reads."""
     stand_ins = {k: _constant(mean_d) for k, mean_d in enumerate(mean_Ld)}
     hidden_Nd = hidden_states(lm, texts, stand_ins)
-    batch = _Batch(lm, texts, hidden_Nd, losses)
+    batch = _BatchLosses(lm, texts, hidden_Nd, losses)
     batch.add(hidden_Nd, losses.ce["mean"])
     batch.finish()
 

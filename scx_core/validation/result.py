@@ -74,7 +74,7 @@ class BaselineRow(NamedTuple):
     intervals: dict[str, Interval]
 
 
-class Added(NamedTuple):
+class AddedByFeatures(NamedTuple):
     """What the features add over the best stand-in without features: that of the highest CE recovered.
 
     `won_back` is the share of the loss that this baseline leaves which the transcoders win back, (CE baseline
@@ -167,7 +167,7 @@ class Validation(NamedTuple):
     intervals: dict[str, Interval] = {}  # noqa: RUF012 (never written to)
     drawn_over: str = ""
     baselines: tuple[BaselineRow, ...] = ()
-    added: Added | None = None
+    added: AddedByFeatures | None = None
     logistic: Logistic | None = None
     split: str = ""
     format: int = FORMAT
@@ -212,7 +212,7 @@ def from_json(record: Mapping[str, Any]) -> Validation:
         BaselineRow(**_numbers(row) | {"intervals": _intervals(row["intervals"])})
         for row in record.get("baselines", [])
     )
-    for name, kind in (("added", Added), ("logistic", Logistic)):
+    for name, kind in (("added", AddedByFeatures), ("logistic", Logistic)):
         made = record.get(name)
         rest[name] = None if made is None else kind(**{key: _value(value) for key, value in made.items()})
     return Validation(**rest)

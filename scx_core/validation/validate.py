@@ -16,7 +16,7 @@ from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
 from scx_core.transcoders.check import check_set
-from scx_core.validation.baselines import Rival, rivals
+from scx_core.validation.baselines import Baseline, fit_baselines
 from scx_core.validation.held_out import FIT_CELLS, FIT_SEED, batches, candidates_of, check_rows, draw_rows
 from scx_core.validation.label_agreement import (
     ORIGINAL,
@@ -78,7 +78,7 @@ def validate(
         done += len(texts.cells)
         progress(done, len(rows), "Mean baseline")
     found = _table(len(rows), losses, layers, answers)
-    found = _with_rivals(found, table, rows, losses, answers, beside, train_rows)
+    found = _with_baselines(found, table, rows, losses, answers, beside, train_rows)
     record = provenance(
         config=lm.sentence_config, data=table, model=lm, transcoders=transcoders, lead=lead, n_cells=len(rows)
     )
@@ -94,7 +94,7 @@ def _fitted(
     train_rows: Sequence[int] | np.ndarray | None,
     batch: int,
     progress: Progress,
-) -> list[Rival]:
+) -> list[Baseline]:
     """The baselines, fitted on some of the training cells; none without. Raises ScxError for a training cell
     that tests."""
     fit = np.asarray([] if train_rows is None else train_rows, dtype=np.int64)
@@ -103,16 +103,16 @@ def _fitted(
     if len(np.intersect1d(fit, rows)):
         raise ScxError("The baselines would be fitted on cells that test.", "Give training cells only.")
     some = draw_rows(np.sort(fit), FIT_CELLS, FIT_SEED)
-    return rivals(lm, transcoders, table, some, batch=batch, progress=progress)
+    return fit_baselines(lm, transcoders, table, some, batch=batch, progress=progress)
 
 
-def _with_rivals(
+def _with_baselines(
     found: Validation,
     table: CellTable,
     rows: np.ndarray,
     losses: Losses,
     answers: Answers,
-    beside: Sequence[Rival],
+    beside: Sequence[Baseline],
     train_rows: Sequence[int] | np.ndarray | None,
 ) -> Validation:
     """The table with intervals, balanced accuracies, the baselines and what features add over them."""

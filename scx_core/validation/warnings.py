@@ -18,7 +18,7 @@ from scx_core.statistics.intervals import UNKNOWN, Interval, bootstrap
 from scx_core.validation.baselines import BASELINES, FEATURES_MEAN
 from scx_core.validation.label_agreement import TRANSCODER, Answers, balanced, difference, share
 from scx_core.validation.measure import Losses
-from scx_core.validation.result import Added, BaselineRow, Caution, LayerRow, Validation
+from scx_core.validation.result import AddedByFeatures, BaselineRow, Caution, LayerRow, Validation
 
 # When features are needed. Judgements, as thresholds are; what is measured stands beside them.
 WELL = 0.95  # a stand-in without features that recovers this share of the loss does nearly as well, ...
@@ -51,7 +51,7 @@ def intervals_of(
         "ce_recovered": bootstrap(spent, lambda t: ce_recovered(*t.T), groups_C),
         "kl": bootstrap(kl, lambda t: t[:, 0] / t[:, 1], groups_C),
         "label_accuracy": share(answers.right_C(name))[1],
-        "label_agreement": share(answers.kept_C(name))[1],
+        "label_agreement": share(answers.same_label_C(name))[1],
     }
 
 
@@ -75,16 +75,18 @@ def baseline_row(key: str, losses: Losses, answers: Answers, groups_C: np.ndarra
 
 def added_by_features(
     rows: Sequence[BaselineRow], losses: Losses, answers: Answers, groups_C: np.ndarray | None
-) -> Added:
+) -> AddedByFeatures:
     """The transcoders against the best of the baselines, over the same cells."""
     best = min(rows, key=lambda row: row.ce)
     by_labels = max(rows, key=lambda row: row.label_agreement)
     left = losses.ce[best.key].total - losses.ce["orig"].total
     won = ce_recovered(*(losses.ce[key].total for key in (best.key, "transcoder", "orig")))
     spent = np.stack([losses.cells_C(key) for key in (best.key, "transcoder", "orig")], 1)
-    gain, gain_interval = difference(answers.kept_C(TRANSCODER), answers.kept_C(by_labels.key), groups_C)
+    gain, gain_interval = difference(
+        answers.same_label_C(TRANSCODER), answers.same_label_C(by_labels.key), groups_C
+    )
     lost, lost_interval = difference(answers.right_C(TRANSCODER), answers.right_C(FEATURES_MEAN), groups_C)
-    found = Added(
+    found = AddedByFeatures(
         best=best.key,
         ce_recovered=best.ce_recovered,
         won_back=won if left > 0 else float("nan"),
@@ -101,7 +103,7 @@ def added_by_features(
     return found._replace(needed=needed(found))
 
 
-def needed(added: Added) -> str:
+def needed(added: AddedByFeatures) -> str:
     """Whether features are needed to explain the model.
 
     "no": the best stand-in without features recovers at least `WELL` of the loss and keeps the labels of all

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.evidence.smallest.circuit_search import Found, Prefixes, SearchConfig, exchange, rank
+from scx_core.evidence.smallest.circuit_search import FoundSet, Prefixes, SearchConfig, exchange, rank
 
 CFG = SearchConfig()
 
@@ -41,14 +41,14 @@ class Toy:
         return self.value_X + (self.pair_XX + self.pair_XX.T) @ gate_X
 
 
-def solve(toy, wanted, cfg=CFG) -> Found:
+def solve(toy, wanted, cfg=CFG) -> FoundSet:
     return exchange(toy, Prefixes(toy, rank(toy)).shortest(wanted), wanted, cfg)
 
 
 def test_without_interactions_the_largest_values_are_found():
     toy = Toy([0.05, 0.4, 0.1, 0.3, -0.2, 0.35])
-    assert solve(toy, 0.7).kept.tolist() == [1, 5]
-    assert solve(toy, 0.76).kept.tolist() == [1, 3, 5]
+    assert solve(toy, 0.7).members.tolist() == [1, 5]
+    assert solve(toy, 0.76).members.tolist() == [1, 3, 5]
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 0.9))
@@ -57,10 +57,10 @@ def test_what_is_found_is_measured_reaches_and_is_no_larger_than_the_prefix(seed
     toy = Toy(rng.normal(0.05, 0.1, 30), rng.normal(0, 0.01, (30, 30)))
     start = Prefixes(toy, rank(toy)).shortest(wanted)
     found = exchange(toy, start, wanted, CFG)
-    assert len(found.kept) <= len(start.kept) or not start.reached
-    assert found.score == toy.scores([found.kept])[0]
+    assert len(found.members) <= len(start.members) or not start.reached
+    assert found.score == toy.scores([found.members])[0]
     assert found.reached == (found.score >= wanted)
-    assert found.kept.tolist() == sorted(set(found.kept.tolist()))
+    assert found.members.tolist() == sorted(set(found.members.tolist()))
 
 
 def test_a_pair_that_is_worth_nothing_apart_is_not_lost():
@@ -68,7 +68,7 @@ def test_a_pair_that_is_worth_nothing_apart_is_not_lost():
     pair_XX = np.zeros((8, 8))
     pair_XX[0, 1] = 0.9
     toy = Toy([0.0, 0.0, *[0.15] * 6], pair_XX)
-    assert solve(toy, 0.85).kept.tolist() == [0, 1]
+    assert solve(toy, 0.85).members.tolist() == [0, 1]
 
 
 def test_exchanges_find_the_smallest_set_where_the_ranking_does_not():
@@ -85,7 +85,7 @@ def test_exchanges_find_the_smallest_set_where_the_ranking_does_not():
         if toy.scores([np.array(kept, dtype=int)])[0] >= wanted
     ]
     found = solve(toy, wanted)
-    assert found.reached and len(found.kept) == min(sizes)
+    assert found.reached and len(found.members) == min(sizes)
 
 
 def test_no_exchanges_leave_the_prefix_alone():
@@ -97,23 +97,23 @@ def test_no_exchanges_leave_the_prefix_alone():
 def test_prefixes_are_the_shortest_and_measured_once():
     toy = Toy(np.full(200, 0.01))
     prefixes = Prefixes(toy, np.arange(200))
-    assert len(prefixes.shortest(0.395).kept) == 40
+    assert len(prefixes.shortest(0.395).members) == 40
     before = toy.measured
-    assert len(prefixes.shortest(0.395).kept) == 40
+    assert len(prefixes.shortest(0.395).members) == 40
     assert toy.measured == before
     assert before < 25, "not one size after the other"
 
 
 def test_the_first_of_several_prefixes_in_a_gap_is_taken():
     toy = Toy([*[0.1] * 18, -0.5, *[0.1] * 13])
-    assert len(Prefixes(toy, np.arange(32)).shortest(1.75).kept) == 18
+    assert len(Prefixes(toy, np.arange(32)).shortest(1.75).members) == 18
 
 
 def test_what_cannot_be_reached_is_the_best_there_is():
     toy = Toy([0.3, 0.2, -0.4])
     prefixes = Prefixes(toy, rank(toy))
     best = prefixes.shortest(0.9)
-    assert (best.kept.tolist(), best.reached) == ([0, 1], False)
+    assert (best.members.tolist(), best.reached) == ([0, 1], False)
     assert best.score == pytest.approx(0.5)
     assert exchange(toy, best, 0.9, CFG) == best
     assert not prefixes.shortest(0.45, largest=1).reached

@@ -8,36 +8,38 @@ import numpy as np
 import pytest
 
 from scx_core.evidence.interventions import Gains
-from scx_core.evidence.smallest.faithfulness import KeptProblem, kept, kept_interval
+from scx_core.evidence.smallest.faithfulness import FaithfulnessProblem, faithfulness, faithfulness_interval
 
 EMPTY_B, FULL_B = np.array([0.0, 1.0]), np.array([4.0, 3.0])
 
 
 def test_share_is_a_ratio_of_sums():
-    assert kept(np.array([[2.0, 3.0], [0.0, 1.0], [4.0, 3.0]]), EMPTY_B, FULL_B) == pytest.approx(
+    assert faithfulness(np.array([[2.0, 3.0], [0.0, 1.0], [4.0, 3.0]]), EMPTY_B, FULL_B) == pytest.approx(
         [4 / 6, 0, 1]
     )
 
 
 def test_a_cell_beyond_full_makes_up_for_another_in_the_share_only():
     value_NB = np.array([[6.0, 1.0]])
-    assert kept(value_NB, EMPTY_B, FULL_B, "share") == pytest.approx([1.0])
-    assert kept(value_NB, EMPTY_B, FULL_B, "closeness") == pytest.approx([1 - (2 + 2) / 6])
+    assert faithfulness(value_NB, EMPTY_B, FULL_B, "share") == pytest.approx([1.0])
+    assert faithfulness(value_NB, EMPTY_B, FULL_B, "closeness") == pytest.approx([1 - (2 + 2) / 6])
 
 
 def test_the_measures_agree_where_no_cell_goes_beyond_full():
     value_NB = np.array([[1.0, 2.5], [3.9, 1.1]])
-    assert kept(value_NB, EMPTY_B, FULL_B, "closeness") == pytest.approx(kept(value_NB, EMPTY_B, FULL_B))
+    assert faithfulness(value_NB, EMPTY_B, FULL_B, "closeness") == pytest.approx(
+        faithfulness(value_NB, EMPTY_B, FULL_B)
+    )
 
 
 def test_the_interval_holds_the_measure_and_is_the_seeds():
     rng = np.random.default_rng(0)
     empty_B, full_B = rng.normal(0, 1, 40), rng.normal(5, 1, 40)
     value_B = empty_B + 0.8 * (full_B - empty_B) + rng.normal(0, 0.5, 40)
-    low, high = kept_interval(value_B, empty_B, full_B, 3)
-    assert low < kept(value_B[None], empty_B, full_B)[0] < high
+    low, high = faithfulness_interval(value_B, empty_B, full_B, 3)
+    assert low < faithfulness(value_B[None], empty_B, full_B)[0] < high
     assert 0.02 < high - low < 0.2
-    assert kept_interval(value_B, empty_B, full_B, 3) == (low, high)
+    assert faithfulness_interval(value_B, empty_B, full_B, 3) == (low, high)
 
 
 def test_the_interval_is_over_donors_where_they_are_known_and_covers():
@@ -49,8 +51,8 @@ def test_the_interval_is_over_donors_where_they_are_known_and_covers():
         empty_B, full_B = np.zeros(30), rng.normal(5, 0.5, 30)
         value_B = full_B * (0.8 + rng.normal(0, 0.1, 6)[donor_B] + rng.normal(0, 0.05, 30))
         over = {
-            "donors": kept_interval(value_B, empty_B, full_B, 0, donors=[str(d) for d in donor_B]),
-            "cells": kept_interval(value_B, empty_B, full_B, 0),
+            "donors": faithfulness_interval(value_B, empty_B, full_B, 0, donors=[str(d) for d in donor_B]),
+            "cells": faithfulness_interval(value_B, empty_B, full_B, 0),
         }
         wide.append(np.subtract(*over["donors"]) / np.subtract(*over["cells"]))
         for name, (low, high) in over.items():
@@ -79,15 +81,15 @@ def test_gains_are_derivatives_of_the_measure(measure):
             (EMPTY_B + slope_B2 @ gates(nodes)[0])[cells], slope_B2[cells][:, None, :]
         ),
     )
-    problem = KeptProblem(tried, measure)
+    problem = FaithfulnessProblem(tried, measure)
     kept_now = np.array([1])
     value_B = EMPTY_B + slope_B2[:, 1]
 
     def measured(step_2):
-        return kept((value_B + slope_B2 @ step_2)[None], EMPTY_B, FULL_B, measure)[0]
+        return faithfulness((value_B + slope_B2 @ step_2)[None], EMPTY_B, FULL_B, measure)[0]
 
     slopes = [(measured(1e-6 * unit) - measured(-1e-6 * unit)) / 2e-6 for unit in np.eye(2)]
     assert problem.gains(kept_now) == pytest.approx(slopes, abs=1e-6)
-    few = KeptProblem(tried, measure, gradient_cells=1)
+    few = FaithfulnessProblem(tried, measure, gradient_cells=1)
     assert few.gains(np.zeros(0, dtype=int)) == pytest.approx(problem.gains(np.zeros(0, dtype=int)))
     assert few.gains(kept_now) == pytest.approx(slope_B2[0] / 4.0), "the first cell, which is below full"

@@ -11,7 +11,7 @@ from scx_core.circuits import Circuit, ConsensusConfig
 from scx_core.circuits.circuit import Measured
 from scx_core.errors import ScxError
 from scx_core.evidence import knock_out_all, with_knockouts
-from scx_core.evidence.knockouts.in_circuits import plan_of
+from scx_core.evidence.knockouts.gene_tables import plan_of
 from scx_core.figures import gene_table
 from scx_core.figures.bars import genes_figure
 from scx_core.figures.leading import leading

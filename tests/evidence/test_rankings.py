@@ -14,13 +14,16 @@ from scx_core.cells.differential import differential_genes, moments, t_scores, w
 from scx_core.circuits import make_tracer
 from scx_core.claims.of_effects import ranking_claims
 from scx_core.errors import ScxError
-from scx_core.evidence.rankings.gradients import gradient_times_input
-from scx_core.evidence.rankings.linear_maps import linear_set
-from scx_core.evidence.rankings.rankers import mean_places, rank_matched
-from scx_core.evidence.rankings.rankings import Ranked, RankingConfig, rank_genes_of, split_halves
-from scx_core.evidence.rankings.tables import ranking_tables
+from scx_core.evidence.rankings.rankers import gradient_times_input, linear_set, mean_places, rank_matched
+from scx_core.evidence.rankings.rankings import (
+    Ranked,
+    RankingConfig,
+    rank_genes_of,
+    ranking_tables,
+    split_halves,
+)
 from scx_core.statistics.hypothesis_tests import p_values
-from scx_core.statistics.resampling import Estimate, estimate, one_group
+from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
 from scx_core.validation.baselines import linear_maps
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table
@@ -98,7 +101,7 @@ def test_whole_donors_are_drawn():
         "cells",
         (100,),
     )
-    wide, narrow = estimate(value_C, by_donor), estimate(value_C, by_cell)
+    wide, narrow = mean_interval(value_C, by_donor), mean_interval(value_C, by_cell)
     assert wide.mean == narrow.mean == 1.5
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
     p_donor, p_cell = (float(p_values(one, value_C[:, None])[0]) for one in (by_donor, by_cell))
@@ -230,7 +233,7 @@ def test_every_claim_has_its_rival_and_holds_only_where_the_circuit_is_ahead(fou
         assert claim.holds == (rival.q < 0.05 and rival.ahead.mean > 0) and claim.n == held.n
     counted = [claim for claim in claims if claim.interval is None]
     assert len(counted) == 4 and all(claim.holds == (claim.figure > claim.baseline) for claim in counted)
-    certain = Estimate(1.0, 0.9, 1.1)
+    certain = MeanInterval(1.0, 0.9, 1.1)
     ahead = Ranked("t-test", "DE", (), None, 0.0, certain, certain, 0.001, 0.01)
     assert (ahead.verdict, ahead._replace(q=0.2).verdict) == ("circuit", "same")
-    assert ahead._replace(ahead=Estimate(-1.0, -1.1, -0.9)).verdict == "rival"
+    assert ahead._replace(ahead=MeanInterval(-1.0, -1.1, -0.9)).verdict == "rival"

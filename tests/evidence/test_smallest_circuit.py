@@ -16,12 +16,26 @@ from scx_core.cli.evidence.smallest import summary
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
 from scx_core.evidence.interventions import Intervention
-from scx_core.evidence.smallest.baselines import GraphScores, graph_scores_of, greedy_orders, influence_cut
-from scx_core.evidence.smallest.cell_splits import draw_groups
-from scx_core.evidence.smallest.faithfulness import KeptProblem, kept
-from scx_core.evidence.smallest.matched_sets import activation_mass, matched_sets
-from scx_core.evidence.smallest.measured_share import added_by_features
-from scx_core.evidence.smallest.smallest_circuit import CUTS, SmallestConfig, smallest, smallest_in_cell
+from scx_core.evidence.smallest.faithfulness import (
+    FaithfulnessProblem,
+    activation_mass,
+    feature_contribution,
+    kept,
+    matched_sets,
+)
+from scx_core.evidence.smallest.graph_baselines import (
+    GraphScores,
+    graph_scores_of,
+    greedy_orders,
+    influence_cut,
+)
+from scx_core.evidence.smallest.smallest_circuit import (
+    CUTS,
+    SmallestConfig,
+    smallest,
+    smallest_in_cell,
+    split_cells,
+)
 from scx_core.language import mlp_io
 from tests.identities.test_tracer_laws import random_set
 from tests.tiny import tiny_language, tiny_table
@@ -140,7 +154,7 @@ def test_the_cuts_and_the_orders():
     [
         (lambda t: smallest(t, "Neuron"), "Neuron"),
         (lambda t: smallest_in_cell(t, 40), "no cell 40"),
-        (lambda t: draw_groups(_few(t), LABEL, 4, 4, 4, 0), "3 cells"),
+        (lambda t: split_cells(_few(t), LABEL, 4, 4, 4, 0), "3 cells"),
     ],
 )
 def test_mistakes_are_named(tracer, call, words):
@@ -165,7 +179,7 @@ def _few(tracer):
 )
 def test_a_share_of_next_to_nothing_is_called_faint(found, full, empty, sd, words):
     full_B = full + sd * np.array([-1.0, 1.0, -1.0, 1.0])
-    added = added_by_features(full_B, np.full(4, empty), 0)
+    added = feature_contribution(full_B, np.full(4, empty), 0)
     assert " ".join(added.faint).count(words) and bool(added.faint) is bool(words)
     assert added.mean == pytest.approx(full - empty) and added.low <= added.mean <= added.high
     marked = found._replace(added=added)
@@ -196,7 +210,7 @@ def test_random_sets_are_like_the_found_one_and_measured_in_the_same_cells(trace
     plan, rows = tracer.plan(LABEL), found.cells
     reference = reference_of(tracer.lm, coders, plan, tracer.encode(rows["reference"]), cfg)
     seen, unseen = (
-        KeptProblem(Intervention(tracer.lm, coders, plan, tracer.encode(rows[group]), reference, cfg))
+        FaithfulnessProblem(Intervention(tracer.lm, coders, plan, tracer.encode(rows[group]), reference, cfg))
         for group in ("search", "unseen")
     )
     mass_X, n_features = activation_mass(seen), coders.n_features

@@ -21,7 +21,7 @@ from scx_core.attribution.local_replacement_model import freeze
 from scx_core.attribution.replacement_model import replacement
 from scx_core.language import forward, mlp_io, replaced_mlps
 from scx_core.metrics import (
-    Spread,
+    RunningVariance,
     active,
     agreement,
     ce_recovered,
@@ -185,7 +185,7 @@ def test_live_is_more_often_than_once_in_ten_thousand(n):
 def test_variance_is_the_same_whole_in_batches_and_from_sums(far):
     y_Td = torch.randn(500, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + far
     wanted = float(((y_Td - y_Td.mean(0)) ** 2).sum())
-    spread = Spread()
+    spread = RunningVariance()
     for part_Td in y_Td.split([7, 200, 293]):
         spread.add(part_Td)
     from_sums = squares_from_sums(len(y_Td), y_Td.sum(0), y_Td.square().sum())
@@ -209,7 +209,7 @@ def test_fvu_is_a_ratio_of_sums_for_everybody(lm, coders, texts, sides):
         sums = torch.cat([torch.tensor([1.0, len(y_Td)]), y_Td.sum(0), y_Td.square().sum()[None]]).double()
         assert fvu(error, float(_whole(sums, 1).squares[0])) == pytest.approx(wanted, **TO_THE_DIGIT)
     n = len(sides[0])
-    errors, spreads = np.zeros(n), [Spread() for _ in range(n)]
+    errors, spreads = np.zeros(n), [RunningVariance() for _ in range(n)]
     io = SimpleNamespace(inputs=[x[None] for x in sides[0]], outputs=[y[None] for y in sides[1]])
     real = SimpleNamespace(real_BT=torch.ones(1, len(sides[0][0])))
     _linear_error(io, real, dict(enumerate(coders.layers)), errors, spreads)
@@ -283,8 +283,8 @@ def test_ce_recovered():
 def test_labels_that_stay():
     answers = Answers(("a", "b"), "")
     answers._truth = [np.array([0, 0, 1, 1])]
-    answers._said = {ORIGINAL: [np.array([0, 1, 1, 1])], TRANSCODER: [np.array([0, 1, 0, 1])]}
-    assert answers.agreement(TRANSCODER) == 0.75 == float(answers.kept_C(TRANSCODER).mean())
+    answers._labels = {ORIGINAL: [np.array([0, 1, 1, 1])], TRANSCODER: [np.array([0, 1, 0, 1])]}
+    assert answers.agreement(TRANSCODER) == 0.75 == float(answers.same_label_C(TRANSCODER).mean())
     assert answers.accuracy(TRANSCODER) == 0.5 == float(answers.right_C(TRANSCODER).mean())
     assert agreement(["x", "y"], ["x", "z"]) == 0.5 and np.isnan(agreement([], []))
 
@@ -297,7 +297,7 @@ SECOND = {
     "CE recovered": r"zero\w* - \w+\) / \(\w*zero|t\[:, 0\] - t\[:, 1\]\) / \(t\[:, 0\]",
     "live": r"10\.0 ?\*\* ?-4|log10.*> -4",
     "active": r"\bz_\w+(\.detach\(\))? (> 0|!= 0)\b|threshold_F\.clamp",
-    "agreement": r"found == said|kept_C\([A-Z]+\)\.mean",
+    "agreement": r"found == said|same_label_C\([A-Z]+\)\.mean",
 }
 
 

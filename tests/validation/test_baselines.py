@@ -7,7 +7,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import OnTokens, encode_cells, forward, replaced_mlps, score_labels
 from scx_core.transcoders import Transcoder, TranscoderSet
-from scx_core.validation import BASELINES, linear_maps, rivals
+from scx_core.validation import BASELINES, fit_baselines, linear_maps
 from scx_core.validation.baselines import FEATURES_MEAN, LINEAR, SKIP, TOKEN_LINEAR, Affine, LinearSums
 from tests.tiny import tiny_language, tiny_table
 from tests.validation import reference
@@ -46,7 +46,7 @@ def with_skip(lm) -> TranscoderSet:
 
 @pytest.fixture(scope="module")
 def found(lm):
-    return {rival.key: rival.stand_ins for rival in rivals(lm, with_skip(lm), TABLE, TRAIN, batch=3)}
+    return {rival.key: rival.stand_ins for rival in fit_baselines(lm, with_skip(lm), TABLE, TRAIN, batch=3)}
 
 
 def test_the_maps_are_the_least_squares_of_all_tokens(lm, ids):
@@ -117,10 +117,10 @@ def test_features_at_their_mean_and_the_affine_path_alone(lm, ids, found):
         wanted_Nd = path_Nd + coder.encode(x_Nd).mean(0) @ coder.W_dec_Fd + coder.b_dec_d
         torch.testing.assert_close(found[FEATURES_MEAN][layer](x_Nd), wanted_Nd)
         torch.testing.assert_close(found[SKIP][layer](x_Nd), path_Nd + coder.b_dec_d)
-    without = {rival.key: rival for rival in rivals(lm, random_set(lm), TABLE, TRAIN)}
+    without = {rival.key: rival for rival in fit_baselines(lm, random_set(lm), TABLE, TRAIN)}
     assert SKIP not in without and set(found) == set(BASELINES)
     assert without[FEATURES_MEAN].stand_ins[0](x_Nd).std(0).max() == 0, "a constant"
-    assert [rival.key for rival in rivals(lm, None, TABLE, TRAIN)] == [LINEAR, TOKEN_LINEAR]
+    assert [rival.key for rival in fit_baselines(lm, None, TABLE, TRAIN)] == [LINEAR, TOKEN_LINEAR]
 
 
 def test_no_cells_to_fit_on_is_said(lm):

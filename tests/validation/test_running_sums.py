@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.metrics import Spread
+from scx_core.metrics import RunningVariance
 from scx_core.sentences import ANSWER, GENE, PROMPT
 from scx_core.validation.measure import ClassMeans, LayerStream, token_losses
 
@@ -22,7 +22,7 @@ def test_variance_is_exact_however_the_tokens_are_cut_and_however_far_the_mean(s
     y_Nd = offset + torch.randn(
         sum(sizes), 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     )
-    spread = Spread()
+    spread = RunningVariance()
     for part in y_Nd.split(sizes):
         spread.add(part)
     mean_d = y_Nd.mean(0)

@@ -8,7 +8,7 @@ from scx_core.claims.of_model import validation_claims
 from scx_core.statistics.intervals import Interval
 from scx_core.validation import (
     PAPER,
-    Added,
+    AddedByFeatures,
     BaselineRow,
     ClassRow,
     Confusion,
@@ -24,7 +24,7 @@ ROW = LayerRow(0, 2.0, 3.0, 0.01, 0.99, 0.02, 15.0, 0.02, 0.2, 0.8)
 CLASS = ClassRow(1000, 2.0, 2.1, 12.0, 9.0, 0.99, 0.01, 15.0)
 SURE, UNSURE = Interval(0.1, 0.3), Interval(-0.1, 0.3)
 # A stand-in without features that leaves much: features win back nearly all of it.
-ADDED = Added("linear", 0.6, 0.99, SURE, "token_linear", 0.7, 0.28, SURE, 0.4, 0.37, SURE, "yes")
+ADDED = AddedByFeatures("linear", 0.6, 0.99, SURE, "token_linear", 0.7, 0.28, SURE, 0.4, 0.37, SURE, "yes")
 BASELINE = BaselineRow("linear", "a linear map of each MLP", 5.0, 0.6, 2.0, 0.5, 0.7, 0.5, {})
 GOOD = Validation(
     n_cells=70,

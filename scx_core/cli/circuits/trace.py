@@ -56,7 +56,7 @@ def with_asked(args: argparse.Namespace, tracer: Tracer, circuit: Circuit) -> Ci
     if not (measured or estimate):
         return circuit
     from scx_core.evidence import with_knockouts
-    from scx_core.evidence.knockouts.measure import SINGLE_WAYS
+    from scx_core.evidence.knockouts.measured_effects import SINGLE_WAYS
 
     ways = SINGLE_WAYS if measured else ()
     show = common.progress_of(args)

@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Single knock-outs with their intervals, the values of every cell, and the joint edit of `--genes`."""
     from scx_core.circuits import ConsensusConfig, TraceConfig
     from scx_core.evidence import Editor, knock_out_all, knock_out_together
-    from scx_core.evidence.knockouts.measure import to_rows
-    from scx_core.evidence.knockouts.over_cells import over_cells
+    from scx_core.evidence.knockouts.gene_tables import over_cells
+    from scx_core.evidence.knockouts.measured_effects import to_rows
     from scx_core.statistics.resampling import one_group
 
     cfg, target = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
@@ -89,7 +89,7 @@ def _plain(gene: NamedTuple) -> dict[str, Any]:
 def _joint(joint: list[Any], seed: int, donors: list[str] | None) -> dict[str, Any]:
     import numpy as np
 
-    from scx_core.evidence.knockouts.over_cells import held_means
+    from scx_core.evidence.knockouts.gene_tables import held_means
     from scx_core.statistics.resampling import one_group
 
     values = np.array([[one.target, one.log_odds] for one in joint])

@@ -37,6 +37,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def summary(result: dict[str, Any]) -> str:
     """One table of drops and one of markers."""
-    from scx_core.evidence.rankings.tables import ranking_tables
+    from scx_core.evidence.rankings.rankings import ranking_tables
 
     return ranking_tables(result, result["markdown"])

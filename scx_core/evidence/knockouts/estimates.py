@@ -3,7 +3,7 @@
 | name | what it is | passes |
 |---|---|---|
 | frozen | total effect in the frozen replacement model (method §8): the exact account | 1 |
-| frozen_neutral | the same read vectors, on embedding less neutral gene's embedding | 1 |
+| frozen_neutral | the same gradients, on embedding less neutral gene's embedding | 1 |
 | gradient | d target / d embedding of the real model, on the embedding | 1 |
 | neutral | d target / d embedding, on embedding less neutral: first-order estimate of a `gap` knock-out | 1 |
 | neutral_held | the same with all attention patterns held | 1 |
@@ -21,33 +21,39 @@
 | random | random numbers | 0 |
 
 Each is in the unit of the target and has the sign of a knock-out: positive speaks for the answer. How well
-they predict is measured in predicting.py; the one that does best, `BEST`, is the estimated knock-out that
+they predict is measured in prediction.py; the one that does best, `BEST`, is the estimated knock-out that
 the gene tables show where none was measured.
-Legend: G genes of the sentence, T positions, d residual width, N points of a path.
+Legend: G genes of the sentence, T positions, d residual width, N points (prompts of one length, with other
+embeddings), M nodes of the answer tree, Q = T − 1 + M columns, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from scx_core.attribution.backward import total_effects
 from scx_core.attribution.target import frozen_for, target_row
 from scx_core.evidence.knockouts.edits import Sentence
-from scx_core.evidence.knockouts.measure import Measurer
-from scx_core.evidence.knockouts.slopes import slopes
-from scx_core.language import encode_cells
+from scx_core.evidence.knockouts.measured_effects import Measurer
+from scx_core.language import Language, encode_cells
+from scx_core.language.answer_tree import AnswerTree, capped, masks
 from scx_core.sentences import GeneSpan
 
 SIGNS, TIE_ORDERS, STEP = 8, 4, 0.25
 BEST = "own_way_16"
 
 
-class Cell(NamedTuple):
+class EmbeddedCell(NamedTuple):
     """A sentence with its embeddings: `x_Td` as they are, `away_Td` from there to the neutral gene's, negated
     (embedding less neutral; 0 outside the genes)."""
 
@@ -62,7 +68,7 @@ class Cell(NamedTuple):
         return self.sentence.cell.spans
 
 
-def embedded_cell(measurer: Measurer, sentence: Sentence) -> Cell:
+def embedded_cell(measurer: Measurer, sentence: Sentence) -> EmbeddedCell:
     """Look up the embeddings of a sentence and of the neutral genes in its places."""
     lm, cell = measurer.tracer.lm, sentence.cell
     ids, gene_T = list(cell.ids), np.full(len(cell.ids), -1)
@@ -72,7 +78,7 @@ def embedded_cell(measurer: Measurer, sentence: Sentence) -> Cell:
     both = torch.tensor([list(cell.ids), ids], device=lm.device)
     with torch.no_grad():
         x_Td, neutral_Td = lm.model.get_input_embeddings()(both)
-    return Cell(sentence, x_Td, x_Td - neutral_Td, gene_T)
+    return EmbeddedCell(sentence, x_Td, x_Td - neutral_Td, gene_T)
 
 
 class Attributor:
@@ -105,7 +111,7 @@ class Attributor:
         return self._frozen(self.cell.x_Td)
 
     def frozen_neutral(self) -> np.ndarray:
-        """Its read vectors on embedding less neutral."""
+        """Its gradients on embedding less neutral."""
         return self._frozen(self.cell.away_Td)
 
     def _frozen(self, write_Td: torch.Tensor) -> np.ndarray:
@@ -228,3 +234,76 @@ FAST: Mapping[str, Callable[[Attributor], np.ndarray]] = {
 def estimated(measurer: Measurer, sentence: Sentence) -> np.ndarray:
     """The estimated knock-out of every gene of a sentence by `BEST`, in the target's unit, [G]."""
     return FAST[BEST](Attributor(measurer, sentence))
+
+
+TOKENS = 4096  # of a batch
+_WAY = "scx_held"
+_HELD: ContextVar[frozenset[int]] = ContextVar("scx_held_layers", default=frozenset())
+
+Value = Callable[[torch.Tensor], torch.Tensor]
+
+
+def slopes(
+    lm: Language, x_NTd: torch.Tensor, tree: AnswerTree, value: Value, held: Collection[int] = ()
+) -> torch.Tensor:
+    """d value / d embedding at each of these points, [N, T, d]. `value` takes logits [N, M, V] to [N].
+
+    In the layers of `held` the attention patterns are taken as they are at the point: the gradient passes
+    through what attention moves, not through where it looks.
+    """
+    found = []
+    size = max(1, TOKENS // x_NTd.shape[1])
+    with _held_patterns(lm, held), torch.enable_grad():
+        for some_NTd in x_NTd.split(size):
+            leaf_NTd = some_NTd.detach().clone().requires_grad_(True)
+            total = value(_tree_logits(lm, leaf_NTd, tree)).sum()
+            (slope_NTd,) = torch.autograd.grad(total, leaf_NTd)
+            found.append(slope_NTd)
+    return torch.cat(found)
+
+
+def _tree_logits(lm: Language, x_NTd: torch.Tensor, tree: AnswerTree) -> torch.Tensor:
+    """Logits at every node of the tree behind prompts with these embeddings, [N, M, V]."""
+    n, T, _ = x_NTd.shape
+    M = len(tree.token_M)
+    device = x_NTd.device
+    tokens = torch.from_numpy(tree.token_M[1:]).to(device)
+    tail = lm.model.get_input_embeddings()(tokens).to(x_NTd.dtype).expand(n, -1, -1)
+    at_Q = torch.cat([torch.arange(T - 1), T - 1 + torch.from_numpy(tree.depth_M)])
+    sees_QQ = torch.zeros(T - 1 + M, T - 1 + M, dtype=torch.bool)
+    sees_QQ[: T - 1, : T - 1] = torch.ones(T - 1, T - 1, dtype=torch.bool).tril()
+    sees_QQ[T - 1 :, : T - 1] = True
+    sees_QQ[T - 1 :, T - 1 :] = torch.from_numpy(tree.sees_MM)
+    hidden_NMd = lm.model.base_model(
+        inputs_embeds=torch.cat([x_NTd, tail], 1),
+        position_ids=at_Q[None].expand(n, -1).to(device),
+        attention_mask=masks(lm, sees_QQ[None].expand(n, -1, -1), at_Q[None], at_Q[None]),
+        use_cache=False,
+    ).last_hidden_state[:, T - 1 :]
+    return capped(lm, lm.model.get_output_embeddings()(hidden_NMd))
+
+
+@contextmanager
+def _held_patterns(lm: Language, held: Collection[int]) -> Iterator[None]:
+    before, token = lm.model.config._attn_implementation, _HELD.set(frozenset(held))
+    lm.model.set_attn_implementation(_WAY)
+    try:
+        yield
+    finally:
+        lm.model.set_attn_implementation(before)
+        _HELD.reset(token)
+
+
+def _attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, *rest: Any, **options: Any
+) -> tuple[torch.Tensor, None]:
+    """Attention as the model has it; the pattern of a held layer has no gradient."""
+    if getattr(module, "layer_idx", None) in _HELD.get():
+        query, key = query.detach(), key.detach()
+    if options.get("softcap") is not None:  # torch's fused attention has none
+        eager = sys.modules[type(module).__module__].eager_attention_forward
+        return eager(module, query, key, *rest, **options)[0], None
+    return sdpa_attention_forward(module, query, key, *rest, **options)[0], None
+
+
+AttentionInterface.register(_WAY, _attention)

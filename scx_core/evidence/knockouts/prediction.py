@@ -1,6 +1,6 @@
 """How well fast attributions predict measured knock-outs, on cells of which one half chooses (method §8).
 
-For each type: cells are drawn with the seed and dealt into two halves in turn. In every cell, each
+For each type: cells are drawn with the seed and put into two halves in turn. In every cell, each
 attribution is held against the knock-outs of all genes of the sentence: Spearman with `gap` and with `text`,
 and the share of its 20 strongest genes whose sign is that of the measured `gap`. The first half says which
 attribution is best, the second how good it is. Three measured rows stand beside: `text` as a prediction of
@@ -22,10 +22,10 @@ from scx_core.cells.differential import moments, t_scores
 from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.evidence.knockouts.edits import Editor
 from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
-from scx_core.evidence.knockouts.measure import Measurer
+from scx_core.evidence.knockouts.measured_effects import Measurer
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
-from scx_core.statistics.resampling import Estimate, estimate, one_group
+from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
 
 STRONGEST = 20
 OTHER_NEUTRAL = "gap, another neutral gene"
@@ -41,13 +41,13 @@ class PredictConfig:
     seed: int = option(0, "Seed that draws cells and bootstraps", minimum=0)
 
 
-class Score(NamedTuple):
+class PredictionScore(NamedTuple):
     """How well one attribution predicts, over the cells of one type: means with intervals over cells."""
 
     name: str
-    gap: Estimate
-    text: Estimate
-    sign: Estimate
+    gap: MeanInterval
+    text: MeanInterval
+    sign: MeanInterval
 
 
 class TypeScores(NamedTuple):
@@ -56,8 +56,8 @@ class TypeScores(NamedTuple):
     label: str
     n_first: int
     n_second: int
-    first: dict[str, Score]
-    second: dict[str, Score]
+    first: dict[str, PredictionScore]
+    second: dict[str, PredictionScore]
 
 
 def values_in_cell(tracer: Tracer, row: int, label: str, editors: Sequence[Editor]) -> dict[str, np.ndarray]:
@@ -81,7 +81,9 @@ def t_test(tracer: Tracer, label: str, seed: int) -> dict[str, float]:
     return dict(zip(map(str, tracer.table.symbols), score_G.tolist(), strict=True))
 
 
-def score(name: str, cells: Sequence[Mapping[str, np.ndarray]], rows: np.ndarray, donors: Any) -> Score:
+def score(
+    name: str, cells: Sequence[Mapping[str, np.ndarray]], rows: np.ndarray, donors: Any
+) -> PredictionScore:
     """Mean over cells of the within-cell agreement of one attribution with the measured knock-outs."""
     sampling = one_group(len(rows), 0, None if donors is None else donors[rows])
     gap, text, sign = [], [], []
@@ -91,7 +93,7 @@ def score(name: str, cells: Sequence[Mapping[str, np.ndarray]], rows: np.ndarray
         gap.append(_spearman(value_G, cell["gap"]))
         text.append(_spearman(value_G, cell["text"]))
         sign.append(float((np.sign(value_G[strongest]) == np.sign(cell["gap"][strongest])).mean()))
-    return Score(name, *(estimate(np.array(part), sampling) for part in (gap, text, sign)))
+    return PredictionScore(name, *(mean_interval(np.array(part), sampling) for part in (gap, text, sign)))
 
 
 def _spearman(first_G: np.ndarray, second_G: np.ndarray) -> float:
@@ -150,7 +152,7 @@ def reaches_goal(one: TypeScores, name: str) -> bool:
 def to_json(found: Sequence[TypeScores], cfg: PredictConfig) -> dict[str, Any]:
     """A plain dict for `json.dump`."""
 
-    def plain(half: Mapping[str, Score]) -> dict[str, Any]:
+    def plain(half: Mapping[str, PredictionScore]) -> dict[str, Any]:
         return {
             name: {key: getattr(one, key)._asdict() for key in ("gap", "text", "sign")}
             for name, one in half.items()

@@ -10,7 +10,7 @@
 | expression | their mean place in the cell sentence (absent: behind the last) |
 | logistic | weight for the type in a logistic regression on all types × mean expression in the type |
 
-Legend: C cells, G genes of the table.
+Legend: C cells, G genes of the table, B cells of a batch, T positions, d residual width.
 """
 
 from __future__ import annotations
@@ -20,16 +20,21 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.target import TargetPlan
+from scx_core.cells import CellTable
 from scx_core.cells.differential import log_expression, moments, strongest, t_scores, wilcoxon_scores
 from scx_core.circuits import Tracer
+from scx_core.evidence.interventions import rest_of, target_values
 from scx_core.evidence.knockouts.estimates import estimated
-from scx_core.evidence.knockouts.measure import Measurer
-from scx_core.evidence.rankings.gradients import gradient_times_input
-from scx_core.evidence.rankings.linear_maps import linear_set
+from scx_core.evidence.knockouts.measured_effects import Measurer
+from scx_core.language import Language, positions
 from scx_core.runs.progress import Progress, silent
-from scx_core.sentences import gene_sentences
+from scx_core.sentences import EncodedCell, gene_sentences, pad_left
+from scx_core.transcoders import Transcoder, TranscoderSet
+from scx_core.validation.baselines import linear_maps
 
 WORDS = {
     "circuit": "circuit (frozen attribution)",
@@ -201,3 +206,45 @@ def rank_matched(
         drawn.append(str(rng.choice(nearest)))
         del free[drawn[-1]]
     return drawn
+
+
+BATCH = 8
+
+
+def gradient_times_input(
+    lm: Language, plan: TargetPlan, cells: Sequence[EncodedCell]
+) -> list[dict[str, float]]:
+    """Each cell's genes with (d target / d embedding) · embedding, summed over a gene's tokens, in the unit
+    of the target."""
+    found: list[dict[str, float]] = []
+    for start in range(0, len(cells), BATCH):
+        part = cells[start : start + BATCH]
+        rest_BK = rest_of(lm, plan, part)
+        padded = pad_left([plan.prompt_ids(cell) for cell in part], lm.pad_id)
+        ids_BT, mask_BT = (torch.from_numpy(array).to(lm.device) for array in padded)
+        with torch.enable_grad():
+            input_BTd = lm.model.get_input_embeddings()(ids_BT).detach().requires_grad_(True)
+            logits_BJV = lm.model(
+                inputs_embeds=input_BTd,
+                attention_mask=mask_BT,
+                position_ids=positions(mask_BT),
+                use_cache=False,
+                logits_to_keep=plan.n_logits,
+            ).logits
+            (slope_BTd,) = torch.autograd.grad(target_values(logits_BJV, plan, rest_BK).sum(), input_BTd)
+        effect_BT = (slope_BTd * input_BTd.detach()).sum(-1).double().cpu().numpy()
+        for cell, effect_T in zip(part, effect_BT, strict=True):
+            own_T = effect_T[len(effect_T) - len(cell.ids) - len(plan.forced) :]
+            found.append({span.gene: float(own_T[span.start : span.end].sum()) for span in cell.spans})
+    return found
+
+
+def linear_set(lm: Language, table: CellTable, rows: np.ndarray) -> TranscoderSet:
+    """The least-squares map of every MLP over all tokens of these labelled cells."""
+    made = []
+    for one in linear_maps(lm, table, rows):
+        assert one.W_dd is not None  # a map was fitted, no constant
+        W_dd, b_d = one.W_dd.to(lm.device, lm.dtype), one.b_d.to(lm.device, lm.dtype)
+        none_1d, closed_1 = torch.zeros_like(b_d)[None], torch.full_like(b_d[:1], -1.0)
+        made.append(Transcoder(none_1d, closed_1, none_1d, b_d, W_dd))
+    return TranscoderSet(tuple(made), {"name": "linear maps"})

@@ -50,14 +50,14 @@ class Problem(Protocol):
     def scores(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """The score that each set keeps, [N]: measured."""
 
-    def gains(self, kept: np.ndarray, level: float = 0.0) -> np.ndarray:
-        """d score / d gate of every candidate, [X]: the gates of `kept` stand at 1, all others at `level`."""
+    def gains(self, members: np.ndarray, level: float = 0.0) -> np.ndarray:
+        """d score / d gate of every candidate, [X]: gates of `members` at 1, all others at `level`."""
 
 
-class Found(NamedTuple):
+class FoundSet(NamedTuple):
     """A set (candidate numbers, ascending) and its score; `reached`: it is at least the wanted one."""
 
-    kept: np.ndarray
+    members: np.ndarray
     score: float
     reached: bool
 
@@ -84,7 +84,7 @@ class Prefixes:
             self.score_of |= dict(zip(new, found_N.tolist(), strict=True))
         return [self.score_of[size] for size in sizes]
 
-    def shortest(self, wanted: float, largest: int | None = None) -> Found:
+    def shortest(self, wanted: float, largest: int | None = None) -> FoundSet:
         """The shortest prefix found that reaches the wanted score: sizes double until one does, then the gap
         is filled in. Scores may fall with size, so a shorter one between the measured sizes can be missed.
         Without one up to `largest`, the best of those measured.
@@ -94,33 +94,33 @@ class Prefixes:
         while self.measure([high])[0] < wanted:
             if high >= top:
                 best = max(self.score_of, key=lambda size: (self.score_of[size], -size))
-                return Found(np.sort(self.order_X[:best]), self.score_of[best], False)
+                return FoundSet(np.sort(self.order_X[:best]), self.score_of[best], False)
             low, high = high, min(2 * high, top)
         while high - low > 1:
             sizes = np.unique(np.linspace(low, high, STEPS + 2).round().astype(int))[1:].tolist()
             enough = [s for s, score in zip(sizes, self.measure(sizes), strict=True) if score >= wanted]
             high = enough[0]
             low = max([low, *(s for s in sizes if s < high)])
-        return Found(np.sort(self.order_X[:high]), self.score_of[high], True)
+        return FoundSet(np.sort(self.order_X[:high]), self.score_of[high], True)
 
 
-def shrink(problem: Problem, start: Found, wanted: float, cfg: SearchConfig) -> Found:
+def shrink(problem: Problem, start: FoundSet, wanted: float, cfg: SearchConfig) -> FoundSet:
     """Drop the members that are missed least, block by block, while the score holds; blocks halve where it
     does not. Never larger than the start; the start itself where it does not reach the wanted score."""
     now, block = start, cfg.block
-    while now.reached and len(now.kept) > 1:
-        order = np.argsort(problem.gains(now.kept)[now.kept], kind="stable")
-        size = max(1, int(len(now.kept) * block))
+    while now.reached and len(now.members) > 1:
+        order = np.argsort(problem.gains(now.members)[now.members], kind="stable")
+        size = max(1, int(len(now.members) * block))
         while size:
-            kept = np.sort(now.kept[order[size:]])
-            score = float(problem.scores([kept])[0])
+            members = np.sort(now.members[order[size:]])
+            score = float(problem.scores([members])[0])
             if score >= wanted:
                 break
             size //= 2
         if not size:
             break
-        block = size / len(now.kept)
-        now = Found(kept, score, True)
+        block = size / len(now.members)
+        now = FoundSet(members, score, True)
     return now
 
 
@@ -130,33 +130,33 @@ def _best(problem: Problem, sets: Sequence[np.ndarray]) -> tuple[np.ndarray, flo
     return sets[best], float(score_N[best])
 
 
-def _round(problem: Problem, now: Found, wanted: float, cfg: SearchConfig) -> Found | None:
+def _round(problem: Problem, now: FoundSet, wanted: float, cfg: SearchConfig) -> FoundSet | None:
     """A smaller set that still reaches the wanted score, else one as large with a higher score, else None."""
-    gain_X = problem.gains(now.kept)
-    least = now.kept[np.argsort(gain_X[now.kept], kind="stable")[: cfg.proposals]]
-    without = [np.setdiff1d(now.kept, [node]) for node in least]
-    if len(now.kept) > 1:
-        kept, score = _best(problem, without)
+    gain_X = problem.gains(now.members)
+    least = now.members[np.argsort(gain_X[now.members], kind="stable")[: cfg.proposals]]
+    without = [np.setdiff1d(now.members, [node]) for node in least]
+    if len(now.members) > 1:
+        members, score = _best(problem, without)
         if score >= wanted:
-            return Found(kept, score, True)
-    gain_X[now.kept] = -np.inf
+            return FoundSet(members, score, True)
+    gain_X[now.members] = -np.inf
     most = np.argsort(-gain_X, kind="stable")[: cfg.proposals]
     pairs = [(0, 0), *((0, j) for j in range(1, len(most))), *((i, 0) for i in range(1, len(least)))]
     exchanged = [np.union1d(without[i], most[j]) for i, j in pairs if np.isfinite(gain_X[most[j]])]
     if exchanged:
-        kept, score = _best(problem, exchanged)
+        members, score = _best(problem, exchanged)
         if score >= now.score + cfg.worth:
-            return Found(kept, score, score >= wanted)
+            return FoundSet(members, score, score >= wanted)
     return None
 
 
 def exchange(
-    problem: Problem, start: Found, wanted: float, cfg: SearchConfig, progress: Progress = silent
-) -> Found:
+    problem: Problem, start: FoundSet, wanted: float, cfg: SearchConfig, progress: Progress = silent
+) -> FoundSet:
     """Drop and exchange members from a start that reaches the wanted score; never larger, never below it."""
     now = start
     for done in range(cfg.exchanges if start.reached else 0):
-        progress(done, cfg.exchanges, f"{len(now.kept)} nodes keep {now.score:.3f}")
+        progress(done, cfg.exchanges, f"{len(now.members)} nodes keep {now.score:.3f}")
         better = _round(problem, now, wanted, cfg)
         if better is None:
             break
@@ -169,9 +169,9 @@ def solve(
     prefixes: Prefixes,
     wanted: float,
     cfg: SearchConfig,
-    known: Found | None = None,
+    known: FoundSet | None = None,
     progress: Progress = silent,
-) -> Found:
+) -> FoundSet:
     """Steps 2 to 4. Where no prefix reaches the wanted score, the best prefix that was measured.
 
     `known`, a set that was found for more, is shrunk instead of the wide prefix.
@@ -180,10 +180,10 @@ def solve(
     if not shortest.reached:
         return shortest
     if known is None or known.score < wanted:
-        wide = np.sort(prefixes.order_X[: int(len(shortest.kept) * cfg.wider)])
+        wide = np.sort(prefixes.order_X[: int(len(shortest.members) * cfg.wider)])
         score = float(problem.scores([wide])[0])
-        known = Found(wide, score, score >= wanted)
+        known = FoundSet(wide, score, score >= wanted)
     shrunk = shrink(problem, known, wanted, cfg)
     starts = [shortest, shrunk] if shrunk.reached else [shortest]
-    start = min(starts, key=lambda found: (len(found.kept), -found.score))
+    start = min(starts, key=lambda found: (len(found.members), -found.score))
     return exchange(problem, start, wanted, cfg, progress)

@@ -1,4 +1,4 @@
-"""Measured knock-outs: what the real model loses when a gene is edited out of a cell's sentence (method §9).
+"""Measured knock-outs: what the real model loses when genes are edited out of a cell's sentence (method §9).
 
 Nothing is frozen and no transcoder stands in. Two measures of every edited sentence: the target of the
 circuit, in its own unit, and the label's log-odds over whole answers, log p(label) − log Σ p(other labels),
@@ -19,8 +19,7 @@ from scx_core.attribution.target import TargetPlan
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.interventions import target_values
-from scx_core.evidence.knockouts.edited_prompts import Read, read_edited
-from scx_core.evidence.knockouts.edits import Editor, Sentence
+from scx_core.evidence.knockouts.edits import Editor, Read, Sentence, read_edited
 from scx_core.language import answers_of
 from scx_core.language.answer_tree import AnswerTree, answer_scores, answer_tree
 from scx_core.runs.progress import Progress, silent
@@ -28,7 +27,7 @@ from scx_core.runs.progress import Progress, silent
 SINGLE_WAYS = ("text", "gap")
 
 
-class Values(NamedTuple):
+class TargetValues(NamedTuple):
     """`target` in the unit of the circuit's target, `log_odds` of the label in nats (NaN without a label)."""
 
     target: np.ndarray
@@ -58,7 +57,7 @@ class CellKnockouts(NamedTuple):
     genes: tuple[GeneKnockout, ...]
 
 
-class Joint(NamedTuple):
+class JointKnockout(NamedTuple):
     """One edit of several genes at once in one cell: which of them the sentence held, and what was lost."""
 
     row: int
@@ -81,10 +80,10 @@ class Measurer:
         self.value = target_at(self.tree, plan)
         self._own = tracer.labels.index(plan.answer) if plan.answer in tracer.labels else None
 
-    def read(self, sentence: Sentence, edited: Sequence[Sequence[int]]) -> Values:
+    def read(self, sentence: Sentence, edited: Sequence[Sequence[int]]) -> TargetValues:
         """Both measures of each edited prompt (token ids) of a cell, [R]."""
         found = read_edited(self.tracer.lm, sentence.cell.ids, edited, self.tree, self.value)
-        return Values(found.value_R, self._log_odds(found))
+        return TargetValues(found.value_R, self._log_odds(found))
 
     def _log_odds(self, found: Read) -> np.ndarray:
         if self._own is None:
@@ -118,20 +117,19 @@ class Measurer:
         )
         return CellKnockouts(row, float(values.target[0]), float(values.log_odds[0]), rows)
 
-    def together(self, row: int, genes: Sequence[str], way: str = "text") -> Joint:
-        """One edit of all these genes in a cell. Genes that its sentence lacks change nothing (see edits.py).
+    def together(
+        self, row: int, sets: Sequence[Sequence[str]], way: str = "text"
+    ) -> tuple[TargetValues, list[tuple[str, ...]]]:
+        """Both measures of a cell as it is and with all genes of each set edited at once, [1 + S]; and which
+        genes of each set its sentence holds; the others change nothing (see edits.py).
 
-        `way` is text, gap, end or front (over-expression); the numbers are before less after.
+        `way` is text, gap, end or front (over-expression).
         """
-        sentence = self.editor.sentence(row, extra=len(genes))
-        held = tuple(gene for gene in genes if gene in set(sentence.cell.genes))
-        values = self.read(sentence, [sentence.cell.ids, self.editor.together(sentence, tuple(genes), way)])
-        return Joint(
-            row,
-            held,
-            float(values.target[0] - values.target[1]),
-            float(values.log_odds[0] - values.log_odds[1]),
-        )
+        sentence = self.editor.sentence(row, extra=max((len(genes) for genes in sets), default=0))
+        own = set(sentence.cell.genes)
+        edited = [self.editor.together(sentence, tuple(genes), way) for genes in sets]
+        held = [tuple(gene for gene in genes if gene in own) for genes in sets]
+        return self.read(sentence, [sentence.cell.ids, *edited]), held
 
 
 def target_at(tree: AnswerTree, plan: TargetPlan) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -195,7 +193,7 @@ def knock_out_together(
     way: str = "text",
     editor: Editor | None = None,
     progress: Progress = silent,
-) -> list[Joint]:
+) -> list[JointKnockout]:
     """The same genes edited at once in many cells; `way` as in edits.py, `front` is over-expression.
 
     Raises ScxError when a gene is none of the table, or when no cell's sentence holds any of them and the
@@ -210,7 +208,9 @@ def knock_out_together(
         )
     found = []
     for done, row in enumerate(rows):
-        found.append(measurer.together(int(row), genes, way))
+        values, held = measurer.together(int(row), [genes], way)
+        lost = (float(value[0] - value[1]) for value in values)
+        found.append(JointKnockout(int(row), held[0], *lost))
         progress(done + 1, len(rows), f"knock-outs: cell {row}")
     if way != "front" and not any(one.held for one in found):
         raise ScxError(*_absent(genes, [int(row) for row in rows]))
@@ -220,3 +220,26 @@ def knock_out_together(
 def to_rows(found: Sequence[CellKnockouts]) -> list[dict[str, Any]]:
     """Plain rows, one a cell and gene, for JSON and tables."""
     return [{"row": cell.row} | gene._asdict() for cell in found for gene in cell.genes]
+
+
+class JointDrops(NamedTuple):
+    """`before_C`: log-odds of the answer over whole answers, log p(answer) − log Σ p(others), in nats.
+    `drop_SC`: that less the same without the genes of each set. `held_SC`: how many the sentence held."""
+
+    before_C: np.ndarray
+    drop_SC: np.ndarray
+    held_SC: np.ndarray
+
+
+def joint_drops(
+    tracer: Tracer, rows: Sequence[int] | np.ndarray, answer: str, sets: Sequence[Sequence[str]]
+) -> JointDrops:
+    """Each set of genes out of the sentence at once, the next genes moving up, in every cell."""
+    measurer = Measurer(tracer, tracer.plan(answer))
+    odds_C1S, held_CS = [], []
+    for row in np.asarray(rows).tolist():
+        values, held = measurer.together(row, sets)
+        odds_C1S.append(values.log_odds)
+        held_CS.append([len(genes) for genes in held])
+    odds_1SC = np.array(odds_C1S).T
+    return JointDrops(odds_1SC[0], odds_1SC[0] - odds_1SC[1:], np.array(held_CS, dtype=np.float64).T)

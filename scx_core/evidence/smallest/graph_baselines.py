@@ -99,8 +99,8 @@ def _others(graph: Graph, cell: EncodedCell, by_position: bool) -> dict[str, flo
 def influence_cut(scores: GraphScores, share: float, kinds: str = "features") -> np.ndarray:
     """The candidates in the cut, ascending; `kinds` is `features` or `all`."""
     others = list(scores.others.values()) if kinds == "all" else []
-    kept = smallest_set(np.append(scores.influence_X, others), share)
-    return np.flatnonzero(kept[: len(scores.influence_X)])
+    chosen = smallest_set(np.append(scores.influence_X, others), share)
+    return np.flatnonzero(chosen[: len(scores.influence_X)])
 
 
 def greedy_orders(scores: GraphScores) -> dict[str, np.ndarray]:

@@ -102,7 +102,7 @@ def reference_rows(tracer: Tracer, label: str, n_cells: int, seed: int) -> np.nd
 
 NO_DIFFERENCE = 1e-9  # logits
 GREEDY = 16  # plain greedy is followed up to so many times the size of the set that was searched
-# The kinds of graph_baselines.influence_cut: names of the cut, and of the search and greedy for what it recovers.
+# By kind of influence_cut: names of the cut, and of the search and greedy for what it recovers.
 CUTS = {
     "features": ("influence_cut", "ours_as_cut", "greedy_as_cut"),
     "all": ("strict_cut", "ours_as_strict_cut", "greedy_as_strict_cut"),
@@ -146,8 +146,8 @@ class Smallest(NamedTuple):
     """The smallest set found, `nodes`, and what it was compared with.
 
     A node is (layer, feature) at all positions, or (layer, position, feature) of one cell; the one that is
-    missed most comes first. `sizes` and `sets` are by name: `ours`; `greedy` for the same share; the two cuts
-    of graph_baselines.py and, asked for what each of them recovers, search and greedy again (CUTS); `random`, the
+    missed most comes first. `sizes` and `sets` are by name: `ours`; `greedy` for the same share; the two
+    influence cuts and, asked for what each of them recovers, search and greedy again (CUTS); `random`, the
     mean over random sets of the same size, layers and activation. `curve`: (size, measure) of the first nodes
     alone, in the unseen cells. `added`: what the features add to the target there, which all shares are of,
     and what remains without any. `ahead`: measure of `ours` less that of `random`, with its interval, and how

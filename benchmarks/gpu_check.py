@@ -22,14 +22,7 @@ sys.path.insert(0, os.getcwd())
 from scx_core.environment import prepare_process
 
 prepare_process()
-for name in (
-    "anndata",
-    "anndata.io",
-    "anndata._io",
-    "anndata._io.specs",
-    "anndata._io.specs.registry",
-    "zarr",
-):
+for name in "anndata anndata.io anndata._io anndata._io.specs anndata._io.specs.registry zarr".split():
     try:
         __import__(name)
     except Exception:  # without cells the parts on made-up tokens still run
@@ -110,12 +103,8 @@ def operations():
 
     g = torch.Generator().manual_seed(0)
     T, F, d, k = (200, 256, 32, 8) if args.tiny else (3000, 4096, 512, 32)
-    x, we, be, wd = (
-        torch.randn(T, d, generator=g),
-        torch.randn(F, d, generator=g) / d**0.5,
-        torch.zeros(F),
-        torch.randn(F, d, generator=g),
-    )
+    x, we = torch.randn(T, d, generator=g), torch.randn(F, d, generator=g) / d**0.5
+    be, wd = torch.zeros(F), torch.randn(F, d, generator=g)
     out = {}
     for kind in ("batch", "tokens"):
         grads = []
@@ -128,15 +117,8 @@ def operations():
             soft = sparse.decode_soft(x.to(place), 4, torch.tensor(0.3, device=place), *w)
             grads.append([y, soft, *(t.grad for t in w), torch.tensor(float(len(chosen.value_N)))])
         out[kind] = max(apart(a, b) for a, b in zip(*grads))
-    coder = Transcoder(
-        we,
-        be,
-        wd,
-        torch.zeros(d),
-        torch.randn(d, d, generator=g),
-        kind="jumprelu",
-        threshold_F=torch.full((F,), 2.5),
-    )
+    skip, threshold = torch.randn(d, d, generator=g), torch.full((F,), 2.5)
+    coder = Transcoder(we, be, wd, torch.zeros(d), skip, kind="jumprelu", threshold_F=threshold)
     out["rebuild"] = max(
         apart(coder.to(p).rebuild(x.to(p), coder.to(p).active(x.to(p))), coder(x)) for p in (CPU, DEV)
     )
@@ -240,30 +222,11 @@ def training():
 
     out = {}
     with tempfile.TemporaryDirectory() as root:
-        common = [
-            "--cells-per-batch",
-            "8",
-            "--evaluate-every",
-            "6",
-            "--evaluate-cells",
-            "4",
-            "--checkpoint-every",
-            "1",
-            "--calibration-cells",
-            "16",
-            "--warmup",
-            "2",
-            "--log-every",
-            "1",
-            "--dead-after",
-            "500",
-            "--runs",
-            root,
-            "--steps",
-            "2" if args.tiny else "12",
-            "--finetune-steps",
-            "2" if args.tiny else "4",
-        ]
+        steps, tuned = ("2", "2") if args.tiny else ("12", "4")
+        common = (
+            "--cells-per-batch 8 --evaluate-every 6 --evaluate-cells 4 --checkpoint-every 1 --warmup 2 "
+            f"--calibration-cells 16 --log-every 1 --dead-after 500 --steps {steps} --finetune-steps {tuned}"
+        ).split() + ["--runs", root]
         made = {
             name: cli("train", "--device", args.device, *common, "--name", name, *more)["metrics"]
             for name, more in {
@@ -310,25 +273,15 @@ def out_of_memory():
             session.step(1)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
-    return {
-        "cells": session.plan.micro.cells,
-        "note": session.plan.micro.note,
-        "ok": bool(session.plan.micro.cells),
-    }
+    micro = session.plan.micro
+    return {"cells": micro.cells, "note": micro.note, "ok": bool(micro.cells)}
 
 
 CELLS, LENGTH = (2, 40) if args.tiny else (16, 700)
-SIZE = (
-    {
-        "hidden_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 128,
-        "vocab_size": 500,
-    }
-    if args.tiny
-    else {}
+SMALL = (
+    "hidden_size 64 num_hidden_layers 3 num_attention_heads 4 intermediate_size 128 vocab_size 500".split()
 )
+SIZE = dict(zip(SMALL[::2], map(int, SMALL[1::2]))) if args.tiny else {}
 _BIG = []
 
 
@@ -348,14 +301,8 @@ def big():
             model = GPTNeoXForCausalLM(config)
         model = model.to(DEV).eval().requires_grad_(False)
         model.set_attn_implementation("eager")
-        lm = Language(
-            model,
-            train_tokenizer(iter(["A"]), 257),
-            architecture(config),
-            "random",
-            "random",
-            {"labels": ["a", "b"]},
-        )
+        tokenizer, labels = train_tokenizer(iter(["A"]), 257), {"labels": ["a", "b"]}
+        lm = Language(model, tokenizer, architecture(config), "random", "random", labels)
         n = 64 if not args.tiny else 4
         ids = np.random.default_rng(0).integers(0, 257, n * LENGTH).astype(np.int32)
         _BIG.extend([lm, Texts(ids, np.arange(n + 1) * LENGTH, np.ones(n, dtype=np.int64))])
@@ -498,7 +445,7 @@ def trace_big():
     """7,500 nodes at 410m dimensions, phase by phase. ok: accounting below 1e-3 and below 60 s."""
     from scx_core.bench.pythia import random_layer
     from scx_core.bench.trace import spread_evenly
-    from scx_core.attribution import node_selection as chosen_module, source_vectors as sources_module
+    from scx_core.attribution import node_selection as chosen_module, residual_stream as sources_module
     from scx_core.attribution.node_selection import by_influence
     from scx_core.attribution.edges import edge_table
     from scx_core.attribution.backward import total_effects
@@ -511,12 +458,9 @@ def trace_big():
 
     lm, texts = big()
     g, width, layers = torch.Generator().manual_seed(0), lm.facts.width, lm.facts.n_layers
-    rep = replacement(
-        lm,
-        TranscoderSet(
-            tuple(random_layer(g, width, active=50 if not args.tiny else 8) for _ in range(layers))
-        ).to(DEV),
-    )
+    active = 50 if not args.tiny else 8
+    coders = TranscoderSet(tuple(random_layer(g, width, active=active) for _ in range(layers)))
+    rep = replacement(lm, coders.to(DEV))
     ids, nodes = texts.ids[:LENGTH].tolist(), 60 if args.tiny else 7500
     read = torch.randn(width, generator=g).to(DEV)
     out, clock = {}, [0.0]
@@ -548,28 +492,11 @@ def trace_big():
         lap("influence_cpu_s")
         cut(share, scores, 0.8, 0.98)
         lap("cut_cpu_s")
-        out["peak_gib"], out["error"] = (
-            peak(),
-            max(
-                0.0,
-                float(
-                    (
-                        (
-                            (table.sums() - table.value_R.double()).abs()
-                            / table.value_R.double().abs().clamp(min=1e-12)
-                        )[:-1]
-                    ).max()
-                ),
-            ),
-        )
-        total = (
-            out["freeze_s"]
-            + out["effects_s"]
-            + out["edges_s"]
-            + out["shares_cpu_s"]
-            + out["influence_cpu_s"]
-            + out["cut_cpu_s"]
-        )
+        values = table.value_R.double()
+        errors = ((table.sums() - values).abs() / values.abs().clamp(min=1e-12))[:-1]
+        out["peak_gib"], out["error"] = peak(), max(0.0, float(errors.max()))
+        timed_parts = ("freeze_s", "effects_s", "edges_s", "shares_cpu_s", "influence_cpu_s", "cut_cpu_s")
+        total = sum(out[name] for name in timed_parts)
         del table, share
         clock[0] = time.perf_counter()
         by_influence(sources, effects.features, target, nodes)
@@ -600,21 +527,14 @@ def peer():
     from scx_core.training.config import TranscoderConfig
 
     lm, texts = big()
-    out, text = {}, training.PEER_SCRIPT.read_text()
+    out, text = {}, training.benchmark_file("peer_sparsify.py").read_text()
+    coder, steps = TranscoderConfig(kind="topk", k=32), 8 if not args.tiny else 2
     for name in ("float32", *(["bfloat16"] if CUDA else [])):
         script = Path(tempfile.mkdtemp(), "peer.py")
         script.write_text(text.replace("dtype=torch.float32", f"dtype=torch.{name}"))
-        with mock.patch.object(training, "PEER_SCRIPT", script):
-            out[name] = round(
-                training._peer(
-                    sys.executable,
-                    lm,
-                    texts,
-                    TranscoderConfig(kind="topk", k=32),
-                    8 if not args.tiny else 2,
-                    CELLS,
-                )["tokens_per_second"]
-            )
+        with mock.patch.object(training, "benchmark_file", lambda name: script):
+            made = training._peer(sys.executable, lm, texts, coder, steps, CELLS)
+        out[name] = round(made["tokens_per_second"])
     ours = found.get("speed", {}).get("topk", {}).get("tokens_s", 0)
     return {**out, "ours_topk": ours, "ok": ours >= max(out.values())}
 

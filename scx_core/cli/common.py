@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scx_core.errors import ScxError
 from scx_core.runs import (
     ConsoleProgress,
     Progress,
@@ -165,6 +167,19 @@ def open_tracer(args: argparse.Namespace) -> Tracer:
     return make_tracer(lm, coders, table, book)
 
 
+def type_of(args: argparse.Namespace, table: CellTable) -> str:
+    """The cell type of --type, else the most frequent one."""
+    return args.type or str(table.cells_per_type().index[0])
+
+
+def parse_feature(text: str) -> tuple[int, int]:
+    """LAYER:NUMBER as numbers. Raises ScxError."""
+    layer, colon, number = text.partition(":")
+    if not (colon and layer.isdecimal() and number.isdecimal()):
+        raise ScxError(f"{text[:40]!r} is no feature.", "Give LAYER:NUMBER, as 2:513.")
+    return int(layer), int(number)
+
+
 def absolute(source: str) -> str:
     """A path that still holds when a job is resumed elsewhere; words such as "embedded" and hub ids stay."""
     return str(Path(source).resolve()) if Path(source).exists() else source
@@ -174,6 +189,14 @@ def run_summary(run: RunFolder) -> dict[str, Any]:
     """Where a run is and how far."""
     status = run.status()
     return {"run": str(run.path), "name": run.name, "state": status.state, "steps": status.done}
+
+
+def with_interval(found: Mapping[str, Any] | None) -> str:
+    """A mean with its interval, "0.12 [0.10, 0.14]"; the mean alone where it has none."""
+    if found is None:
+        return "–"
+    span = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
+    return f"{found['mean']:.2f}{span}"
 
 
 def columns(rows: list[tuple[Any, ...]], header: tuple[str, ...]) -> str:

@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.cells import CellChoices, open_cells
     from scx_core.runs.files import size_of
 
-    wanted = None if args.feature is None else [_feature(word) for word in args.feature]
-    columns = [_feature(word) for word in args.obs]
+    wanted = None if args.feature is None else [common.parse_feature(word) for word in args.feature]
+    columns = [common.parse_feature(word) for word in args.obs]
     common.check_out(args, args.out, size=size_of(args.data))
     adata = _object(args.data)
     table = open_cells(args.data, from_namespace(CellChoices, args), require_labels=False)
@@ -49,13 +49,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     write_annotated(made, args.out)
     return {"file": str(args.out), "cells": made.n_obs, "features": int(made.obsm[MEAN].shape[1])}
-
-
-def _feature(word: str) -> tuple[int, int]:
-    layer, sign, number = word.partition(":")
-    if not (sign and layer.isdecimal() and number.isdecimal()):
-        raise ScxError(f"{word[:40]!r} names no feature.", "Give LAYER:NUMBER, such as 2:513.")
-    return int(layer), int(number)
 
 
 def _object(source: str) -> anndata.AnnData:

@@ -11,7 +11,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
-    from scx_core.circuits import Circuit
+    from scx_core.circuits import Circuit, Tracer
     from scx_core.circuits.prompt_agreement import PromptAgreement
 
 HELP = "trace the circuit of a cell type over many of its cells"
@@ -51,23 +51,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def agreement(args: argparse.Namespace) -> PromptAgreement:
     """The circuits by prompt that the options ask for."""
-    from scx_core.circuits import ConsensusConfig, TraceConfig
     from scx_core.circuits.prompt_agreement import prompt_agreement, prompts_of
 
     if args.steps or args.knockouts:
         raise ScxError("--prompts goes without --steps and --knockouts.", "Ask for them with one --prompt.")
-    config, tracing = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
+    tracer, asked = _asked(args)
+    return prompt_agreement(tracer, names=prompts_of(tracer.lm, args.prompts), **asked)
+
+
+def consensus(args: argparse.Namespace) -> Circuit:
+    """The consensus circuit that the options ask for."""
+    from scx_core.circuits.supernodes import propose
+
+    tracer, asked = _asked(args)
+    found = trace.with_asked(args, tracer, tracer.consensus(**asked))
+    return found._replace(supernodes=propose(found)) if args.steps else found
+
+
+def _asked(args: argparse.Namespace) -> tuple[Tracer, dict[str, Any]]:
+    """The tracer, and how it is asked for a consensus."""
+    from scx_core.circuits import ConsensusConfig, TraceConfig
+
+    settings = {"trace": from_namespace(TraceConfig, args), "cfg": from_namespace(ConsensusConfig, args)}
     tracer = common.open_tracer(args)
-    return prompt_agreement(
-        tracer,
-        args.type or str(tracer.table.cells_per_type().index[0]),
-        prompts_of(tracer.lm, args.prompts),
-        answer=args.answer,
-        against=args.against,
-        trace=tracing,
-        cfg=config,
-        progress=common.progress_of(args),
-    )
+    target = {"label": common.type_of(args, tracer.table), "answer": args.answer, "against": args.against}
+    return tracer, target | settings | {"progress": common.progress_of(args)}
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -102,22 +110,3 @@ def summary(result: dict[str, Any]) -> str:
 def _span(values: list[float]) -> str:
     mean, least, most = values
     return "not defined" if mean != mean else f"{mean:.2f} ({least:.2f} to {most:.2f})"
-
-
-def consensus(args: argparse.Namespace) -> Circuit:
-    """The consensus circuit that the options ask for."""
-    from scx_core.circuits import ConsensusConfig, TraceConfig
-    from scx_core.circuits.supernodes import propose
-
-    config, tracing = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
-    tracer = common.open_tracer(args)
-    found = tracer.consensus(
-        args.type or str(tracer.table.cells_per_type().index[0]),
-        answer=args.answer,
-        against=args.against,
-        trace=tracing,
-        cfg=config,
-        progress=common.progress_of(args),
-    )
-    found = trace.with_asked(args, tracer, found)
-    return found._replace(supernodes=propose(found)) if args.steps else found

@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
 HELP = "list what a transcoder feature is connected to in any cell"
@@ -35,11 +34,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The connection tables."""
     from scx_core.circuits.connection_tables import LinkConfig, feature_links
 
-    layer, colon, number = args.feature.partition(":")
-    if not (colon and layer.isdecimal() and number.isdecimal()):
-        raise ScxError(f"{args.feature[:40]!r} is no feature.", "Give LAYER:NUMBER, as 2:513.")
+    layer, number = common.parse_feature(args.feature)
     config = from_namespace(LinkConfig, args)
-    return feature_links(common.open_tracer(args), int(layer), int(number), config).to_json()
+    return feature_links(common.open_tracer(args), layer, number, config).to_json()
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     config, tracing = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
-    label = args.type or str(tracer.table.cells_per_type().index[0])
+    label = common.type_of(args, tracer.table)
     progress = common.progress_of(args)
     if models:
         other = _other(args, tracer)

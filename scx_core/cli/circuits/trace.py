@@ -63,14 +63,6 @@ def with_asked(args: argparse.Namespace, tracer: Tracer, circuit: Circuit) -> Ci
     return with_knockouts(tracer, circuit, ways=ways, estimate=estimate, progress=show)
 
 
-def _shown(value: Any) -> Any:
-    """A measured value with its interval in one cell of the table."""
-    if not isinstance(value, dict):
-        return value
-    span = "" if value["low"] is None else f" [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"{value['mean']:.2f}{span}"
-
-
 def add_against(parser: argparse.ArgumentParser) -> None:
     """--against."""
     parser.add_argument(
@@ -143,6 +135,10 @@ def summary(result: dict[str, Any]) -> str:
         by = measured[0]
         known = [gene for gene in result["genes"] if gene.get(by)]
         genes = sorted(known, key=lambda gene: (-abs(gene[by]["mean"]), gene["gene"]))[:STRONGEST]
+
+    def shown(value: Any) -> Any:
+        return common.with_interval(value) if isinstance(value, dict) else value
+
     kinds = [node["kind"] for node in result["nodes"]]
     of = "one cell" if one else f"{result['n_cells']} cells"
     circuit = Circuit.from_json(result)
@@ -150,7 +146,7 @@ def summary(result: dict[str, Any]) -> str:
         [
             f"{target['label']}: {target['value']:.3f} {unit_of(target['kind'])} ({of})",
             common.columns(
-                [tuple(_shown(gene[key]) for key in header) for gene in genes],
+                [tuple(shown(gene[key]) for key in header) for gene in genes],
                 tuple(names.get(key, key) for key in header),
             ),
             "\n".join([*all_said(circuit), *(said(circuit) if circuit.scope == "consensus" else ())]),

@@ -40,7 +40,7 @@ def summary(result: dict[str, Any]) -> str:
     parts = []
     for one in result["types"]:
         rows = [
-            (name, *(_shown(found[key]) for key in ("gap", "text", "sign")))
+            (name, *(common.with_interval(found[key]) for key in ("gap", "text", "sign")))
             for name, found in one["second"].items()
         ]
         header = ("attribution", "Spearman, gap", "Spearman, text", "sign of 20 strongest")
@@ -53,7 +53,3 @@ def summary(result: dict[str, Any]) -> str:
         f"{goal['spearman']} and sign ≥ {goal['sign']} in {reached} of {n} types."
     )
     return "\n\n".join(parts)
-
-
-def _shown(found: dict[str, float]) -> str:
-    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"

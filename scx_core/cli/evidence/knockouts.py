@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         rows = [trace.find_row(tracer.table, args.cell)]
         answer = args.answer or args.type or tracer.predict(rows)[0]
     else:
-        label = args.type or str(tracer.table.cells_per_type().index[0])
+        label = common.type_of(args, tracer.table)
         rows = [int(row) for row in tracer.draw(label, cfg)]
         answer = args.answer or tracer.answer_for(label)
     plan = tracer.plan(answer, args.against, target.target, target.token)
@@ -106,13 +106,18 @@ def summary(result: dict[str, Any]) -> str:
     """The strongest genes with their intervals, and the joint edit."""
     from scx_core.attribution.target import unit_of
 
-    unit = unit_of(result["kind"])
+    unit, spans = unit_of(result["kind"]), common.with_interval
     parts = [f"{result['target']} ({result['n_cells']} cells); lost without the gene, with 95% intervals"]
     genes = sorted(result["genes"], key=lambda gene: -abs(gene["gap"]["mean"]))[:STRONGEST]
     header = ("gene", f"gap, {unit}", f"text, {unit}", "gap, log-odds", "text, log-odds", "cells", "rank")
     keys = ("gap", "text", "gap_log_odds", "text_log_odds")
     rows = [
-        (gene["gene"], *(_shown(gene[key]) for key in keys), gene["n_cells"], round(gene["rank"]))
+        (
+            gene["gene"],
+            *(spans(gene[key]) for key in keys),
+            gene["n_cells"],
+            round(gene["rank"]),
+        )
         for gene in genes
     ]
     if rows:
@@ -121,15 +126,8 @@ def summary(result: dict[str, Any]) -> str:
         joint = result["together"]
         held = ", ".join(f"{name} in {n}" for name, n in joint["held_in"].items()) or "none of them in any"
         parts.append(
-            f"All of {' '.join(joint['genes'])} at once ({joint['way']}): {_shown(joint['target'])} {unit}, "
-            f"{_shown(joint['log_odds'])} of log-odds lost. Cells that hold them: {held}."
+            f"All of {' '.join(joint['genes'])} at once ({joint['way']}): {spans(joint['target'])} {unit}, "
+            f"{spans(joint['log_odds'])} of log-odds lost. Cells that hold them: {held}."
         )
     parts.append("gap: a neutral gene in its place. text: taken out, the rest moves up. Nothing is frozen.")
     return "\n\n".join(parts)
-
-
-def _shown(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return "–"
-    span = "" if value["low"] is None else f" [{value['low']:.2f}, {value['high']:.2f}]"
-    return f"{value['mean']:.2f}{span}"

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.cell is not None:
         row = trace.find_row(tracer.table, args.cell)
         return smallest_in_cell(tracer, row, label=args.answer or args.type, **settings).to_json()
-    label = args.type or str(tracer.table.cells_per_type().index[0])
+    label = common.type_of(args, tracer.table)
     return smallest(tracer, label, answer=args.answer, **settings).to_json()
 
 
@@ -109,19 +109,17 @@ def remains(result: dict[str, Any]) -> str:
     """ "without any feature 5.74 of 8.52 logits remain (67%); the features add 2.78 [2.40, 3.10], n = 24"."""
     added, logits, cells = result["added"], result["logits"], result["cells"]
     share = "" if added["remains"] is None else f" ({added['remains']:.0%})"
-    span = "" if added["low"] is None else f" [{added['low']:.2f}, {added['high']:.2f}]"
     unit = result["whose"]["unit"]
     return (
         f"without any feature {logits['empty']:.2f} of {logits['full']:.2f} {unit} remain{share}; "
-        f"the features add {added['mean']:.2f}{span}, n = {len(cells['unseen']) or 1}"
+        f"the features add {common.with_interval(added)}, n = {len(cells['unseen']) or 1}"
     )
 
 
 def ahead(result: dict[str, Any]) -> str:
     """How far the set found is ahead of random ones."""
     found = result["ahead"]
-    span = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
     return (
-        f"The set found keeps {found['mean']:.2f}{span} more than {found['draws']:.0f} random sets of the "
-        f"same size, layers and activation, which keep {found['least']:.2f} to {found['most']:.2f}."
+        f"The set found keeps {common.with_interval(found)} more than {found['draws']:.0f} random sets of "
+        f"the same size, layers and activation, which keep {found['least']:.2f} to {found['most']:.2f}."
     )

@@ -27,7 +27,7 @@ from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.words import safe
 from scx_core.circuits import Circuit
-from scx_core.circuits.competitors import how_often
+from scx_core.circuits.wording import answer_frequency
 from scx_core.figures import View, markers_of
 
 
@@ -100,7 +100,7 @@ def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
     ours = circuit.target.kind in ("answer", "contrast")
     what = safe(request.answer if ours else circuit.target.label)
     if request.row is None:
-        return f"**{what}** over {circuit.n_cells} cells of the type. {safe(how_often(circuit))}"
+        return f"**{what}** over {circuit.n_cells} cells of the type. {safe(answer_frequency(circuit))}"
     table = loaders.tracer(ctx).table
     answer = called(ctx, request.row)
     says = "so does the model" if answer == request.label else f"the model says **{safe(answer)}**"

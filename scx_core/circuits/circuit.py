@@ -7,7 +7,9 @@ positions are dropped and genes take their place) and `difference` (one consensu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from scx_core.attribution.target import Target
@@ -33,8 +35,9 @@ class Node(NamedTuple):
     and Hochberg, over all features) test that it is 0, or equal on both sides of a difference.
     `gene` is the gene of the token that the node stands at; in a consensus, the gene that holds at least a
     quarter of the feature's activation in these cells. None elsewhere.
-    Of a feature besides (see names.py): `name` says what it is active at, of the kind `name_kind`, and stands
-    for `name_share` of its activation; `name_source` is "atlas", "label" (a person gave it) or "circuit".
+    Of a feature besides (see feature_names.py): `name` says what it is active at, of the kind `name_kind`,
+    and stands for `name_share` of its activation; `name_source` is "atlas", "label" (a person gave it) or
+    "circuit".
     `active_at`: where it stands in this circuit, whatever the name's source; `active_share`: the share of its
     activation there, in this cell, or in a consensus of what the cells' circuits hold of it.
     `driven_by`: the gene whose tokens add most to it over all paths, `driven_share` of all that tokens add.
@@ -276,3 +279,54 @@ def _check_graph(circuit: Circuit) -> None:
         for place, share in enumerate(rows):
             if not -1e-9 <= share <= 1 + 1e-9:  # it may be a sum of 1/n
                 raise Misfit("is not between 0 and 1", f"{name}[{place}].share")
+
+
+class Origin(NamedTuple):
+    """What a circuit was made from. `part` is data, model or transcoders; `same`: it is what is in use now,
+    by its fingerprint; None when one of the two is not known."""
+
+    part: str
+    name: str
+    fingerprint: str
+    same: bool | None
+
+
+def read_circuit(path: Path | str) -> Circuit:
+    """The circuit in a JSON file. Raises ScxError when there is none."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ScxError(f"{path} could not be read: {error.strerror}.", "Check the path.") from error
+    return parse_circuit(content, str(path))
+
+
+def parse_circuit(content: bytes, name: str, most_bytes: int | None = None) -> Circuit:
+    """The circuit in the content of a file called `name`, whoever wrote it.
+
+    Raises ScxError when it is longer than `most_bytes`, no JSON, or no circuit (see `Circuit.from_json`).
+    """
+    shown = name[-80:]
+    if most_bytes is not None and len(content) > most_bytes:
+        problem = f"{shown} has {len(content) / 1e6:.0f} MB; at most {most_bytes / 1e6:.0f} MB are read."
+        raise ScxError(problem, "Trace it with fewer nodes, or open it with `scx export`.")
+    try:
+        data = json.loads(content)
+    # A number of thousands of digits is a plain ValueError, as broken JSON and broken UTF-8 are.
+    except (ValueError, RecursionError) as error:
+        raise ScxError(f"{shown} is not valid JSON ({str(error)[:120]}).", REMEDY) from error
+    return Circuit.from_json(data, shown)
+
+
+def origins(provenance: Mapping[str, Any], in_use: Mapping[str, str]) -> tuple[Origin, ...]:
+    """Data, model and transcoders of a circuit beside those in use, whose fingerprints `in_use` gives.
+
+    A part that the provenance does not state has an empty name and fingerprint.
+    """
+    found = []
+    for part in ("data", "model", "transcoders"):
+        stated = provenance.get(part)
+        record: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {"name": stated or ""}
+        mark, now = str(record.get("fingerprint") or ""), in_use.get(part, "")
+        same = mark == now if mark and now else None
+        found.append(Origin(part, str(record.get("name") or ""), mark, same))
+    return tuple(found)

@@ -20,8 +20,8 @@ from scx_core.attribution.edge_heads import (
 )
 from scx_core.attribution.endpoints import attention_top, parse_ref, place_of
 from scx_core.circuits.circuit import Circuit
-from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.feature_names import name_in
+from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.traced_prompt import Scene, scene_of_circuit, scene_of_row
 from scx_core.circuits.tracer import TRACE, Tracer
 from scx_core.errors import ScxError

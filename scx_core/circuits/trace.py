@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ from scx_core.attribution.target import (
     target_row,
 )
 from scx_core.circuits.circuit import NOTHING, Circuit, Edge, GeneEffect, Node
-from scx_core.circuits.config import TraceConfig
+from scx_core.circuits.consensus import Merged, merge, merged_node
 from scx_core.circuits.feature_names import (
     ANSWER,
     ANSWER_POSITION,
@@ -60,8 +61,35 @@ from scx_core.circuits.feature_names import (
     where_in_cell,
     with_where,
 )
-from scx_core.circuits.merged_positions import Merged, merge, merged_node
+from scx_core.runs.options import option
 from scx_core.sentences import EncodedCell, GeneSpan
+
+
+@dataclass(frozen=True)
+class TraceConfig:
+    """How one cell is traced."""
+
+    target: str = option(
+        "auto",
+        "Explain the log-odds of the whole answer against its competitors (answer), its decision token "
+        "against theirs (contrast), that token's logit or log-probability alone, or the logit of any one "
+        "token at the same place; auto: contrast where one token parts the answer from all competitors and "
+        "is no other label's, else answer",
+        choices=("auto", "answer", "contrast", "logit", "logprob", "token"),
+    )
+    token: str = option("", "With the target token: its text, or its number in the vocabulary")
+    nodes: int = option(384, "Features that may become nodes, chosen before the cut", minimum=1)
+    choice: str = option(
+        "influence",
+        "They are those with the most influence on the target, or with the largest total effect",
+        choices=("influence", "effect"),
+    )
+    node_share: float = option(
+        0.8, "Keep the fewest nodes with this share of the influence", minimum=0.0, maximum=1.0
+    )
+    edge_share: float = option(
+        0.98, "Keep the fewest edges with this share of their score", minimum=0.0, maximum=1.0
+    )
 
 
 class Graph(NamedTuple):

@@ -14,8 +14,8 @@ from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
 from scx_core.attribution.residual_stream import Rows
 from scx_core.attribution.target import TargetPlan, frozen_for, target_row
 from scx_core.circuits.circuit import Circuit, Target
-from scx_core.circuits.config import TraceConfig
 from scx_core.circuits.feature_names import NameBook, sourced
+from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import TRACE, Tracer
 from scx_core.errors import ScxError
 

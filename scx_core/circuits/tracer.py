@@ -20,12 +20,10 @@ from scx_core.attribution.target import (
 )
 from scx_core.cells import CellTable
 from scx_core.circuits.circuit import Circuit, GeneEffect
-from scx_core.circuits.config import ConsensusConfig, TraceConfig
-from scx_core.circuits.consensus import combine
+from scx_core.circuits.consensus import ConsensusConfig, Merged, combine
 from scx_core.circuits.feature_names import NameBook, with_names
 from scx_core.circuits.marker_counts import with_marker_counts
-from scx_core.circuits.merged_positions import Merged
-from scx_core.circuits.trace import finish, graph_of, merged_graph, span_effects, trace_graph
+from scx_core.circuits.trace import TraceConfig, finish, graph_of, merged_graph, span_effects, trace_graph
 from scx_core.errors import ScxError
 from scx_core.language import (
     Language,

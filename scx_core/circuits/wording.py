@@ -1,20 +1,103 @@
-"""What the tests of a consensus or a difference allow to be said, a sentence each, from its file's record."""
+"""A circuit in sentences, for every place that shows it: whose answer is explained, against which
+competitors, how often the model gives it, and what the tests of a consensus or a difference found.
+
+Names of types are in them as they are in the data, and a file's record may be anybody's: escape what becomes
+HTML.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.circuit import NOTHING, Circuit, Target
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q
+from scx_core.statistics.intervals import wilson
 
 FAMILIES = ("genes", "features", "edges")
+COUNTS = 0.05  # a competitor's share of the competitors' probability that is worth a name
 
 
-def said(circuit: Circuit) -> list[str]:
+def listed(types: Sequence[str]) -> str:
+    """ "A, B and C"."""
+    return " and ".join(part for part in (", ".join(types[:-1]), *types[-1:]) if part)
+
+
+def answer_frequency(circuit: Circuit) -> str:
+    """How often the model itself gives the explained answer, as a whole and of all its answers; empty where
+    that was not asked. An interval is Wilson's, 95%."""
+    called = circuit.scores.get("called")
+    if called is None or circuit.scope == "difference":
+        return ""
+    if circuit.scope == "cell":
+        return f"The model {'gives' if called else 'does not give'} this answer for this cell."
+    n = circuit.n_cells
+    return answered_in(min(max(round(called * n), 0), n), n)
+
+
+def answered_in(k: int | None, n: int) -> str:
+    """For how many of how many cells the model gives the answer, with a 95% interval; empty if not asked."""
+    if k is None:
+        return ""
+    low, high = wilson(k, n)
+    cells = "the cell" if n == 1 else f"{k} of the {n} cells ({low:.0%} to {high:.0%})"
+    return f"The model {'does not give' if n == 1 and not k else 'gives'} this answer for {cells}."
+
+
+def competitor_sentences(target: Target) -> list[str]:
+    """Which answers the target is read against, which count, and which it says nothing about."""
+    sentences = []
+    if target.kind in ("answer", "contrast") and target.against:
+        how = "whole answers" if target.kind == "answer" else "the one token that parts them"
+        sentences.append(f"Read against {listed(target.against)} ({how}).")
+    shares = zip(target.against, target.rival_shares, strict=False)
+    most = sorted(((share, name) for name, share in shares if share >= COUNTS), reverse=True)
+    if most and len(target.against) > 1:
+        counted = listed([f"{name} ({share:.0%})" for share, name in most])
+        sentences.append(f"The competitors' probability lies with {counted}.")
+    if target.left_out is None and target.kind not in ("token", "feature"):
+        sentences.append("This file does not say which of the model's answers are left out.")
+    elif target.left_out and target.kind not in ("token", "feature"):
+        sentences.append(f"Says nothing about {listed(target.left_out)}.")
+    if target.same_target:
+        sentences.append(f"{listed(target.same_target)} would have this very target.")
+    return sentences
+
+
+def faint_note(circuit: Circuit) -> str:
+    """That there is next to nothing to explain, and why; empty where there is something."""
+    if not circuit.faint:
+        return ""
+    value, genes = circuit.target.value, circuit.scores.get("gene_effect", 0.0)
+    unit = circuit.target.unit
+    if abs(value) < NOTHING:
+        return f"Nothing to explain: the score is {value:.2f} {unit}, less than {NOTHING:g}."
+    return f"Next to nothing to explain: all genes together add {genes:.2f} {unit} to a score of {value:.2f}."
+
+
+def other_text_note(circuit: Circuit) -> str:
+    """That the transcoders were trained on another text than they read here; empty where not."""
+    made = circuit.provenance.get("transcoders")
+    mark = made.get("as_is") if isinstance(made, dict) else None
+    if not isinstance(mark, dict) or not mark:
+        return ""
+    told = [
+        f"{name} {one.get('trained')} there, {one.get('used')} here" if isinstance(one, dict) else name
+        for name, one in mark.items()
+    ]
+    return f"The transcoders were trained on another text ({'; '.join(told)}) and are used as they are."
+
+
+def circuit_sentences(circuit: Circuit) -> list[str]:
+    """Every sentence about whose circuit this is, those that matter most first."""
+    notes = faint_note(circuit), other_text_note(circuit), answer_frequency(circuit)
+    return [text for text in (*notes, *competitor_sentences(circuit.target)) if text]
+
+
+def statistics_sentences(circuit: Circuit) -> list[str]:
     """How many of how many differ at which rule, what the same rule finds in random halves of one side, over
     what the intervals are, and whether the cells are too few to find anything.
 

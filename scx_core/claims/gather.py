@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from scx_core.atlas import Atlas
 from scx_core.circuits import Circuit, ConsensusConfig, Tracer
-from scx_core.circuits.compare import compare_types
-from scx_core.circuits.ties import tie_stability
+from scx_core.circuits.difference import compare_types
+from scx_core.circuits.stability import tie_stability
 from scx_core.claims.claim import Claim
 from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
 from scx_core.claims.of_effects import effect_claims, ranking_claims, smallest_claims

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
-from scx_core.circuits.competitors import all_said, how_often, nothing
 from scx_core.circuits.marker_counts import count_words, counts_of
+from scx_core.circuits.wording import answer_frequency, circuit_sentences, faint_note
 from scx_core.figures.drawing.select import Flow, Group, Selection
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
 from scx_core.statistics.hypothesis_tests import Q
@@ -94,8 +94,10 @@ def scores(circuit: Circuit) -> str:
 
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
-    given = "" if circuit.scope == "cell" and circuit.scores.get("called") else how_often(circuit)
-    lines = [plain(text[0].lower() + text[1:], 400).rstrip(".") for text in (nothing(circuit), given) if text]
+    given = "" if circuit.scope == "cell" and circuit.scores.get("called") else answer_frequency(circuit)
+    lines = [
+        plain(text[0].lower() + text[1:], 400).rstrip(".") for text in (faint_note(circuit), given) if text
+    ]
     lines += [f"not compared: {rest}" for rest in [_left_out(circuit.target)] if rest]
     for key, shown, what in (
         ("error_share", show_errors, "reconstruction error"),
@@ -144,7 +146,7 @@ def caption(circuit: Circuit) -> str:
     sentences = [
         what,
         f"Target: {target}" if target not in ("", f"{title(circuit)} {rivals}") else "",
-        *(plain(text, 900).rstrip(".") for text in all_said(circuit)),
+        *(plain(text, 900).rstrip(".") for text in circuit_sentences(circuit)),
         "; ".join(made),
         scores(circuit).capitalize(),
         "Bottom: genes in the order of the cell sentence"

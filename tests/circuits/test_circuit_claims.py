@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from scx_core.circuits.difference import difference
-from scx_core.circuits.ties import TieStability, _with_ties, jaccard, tie_stability
+from scx_core.circuits.stability import TieStability, _with_ties, jaccard, tie_stability
 from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
 from scx_core.sentences import Ties
 from tests.circuits.test_tracer import _table, tracer  # noqa: F401

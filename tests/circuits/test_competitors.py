@@ -9,7 +9,7 @@ import pytest
 from scx_core.attribution.target import plan_target
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.circuit import NOTHING
-from scx_core.circuits.competitors import against_whom, all_said, how_often, nothing
+from scx_core.circuits.wording import answer_frequency, circuit_sentences, competitor_sentences, faint_note
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.intervals import wilson
 from tests.circuits.test_tracer import _table
@@ -75,23 +75,23 @@ def test_shares_of_the_competitors_add_up_and_travel(tracer):
 def test_every_sentence_says_what_is_recorded(tracer):
     cfg = ConsensusConfig(cells=4, nodes=8)
     found = tracer.consensus(T_REG, trace=TraceConfig(target="contrast"), cfg=cfg)
-    said = " ".join(all_said(found))
+    said = " ".join(circuit_sentences(found))
     for name in LABELS:
         assert name == T_REG or name in said
     assert "Says nothing about" in said or not found.target.left_out
     k = round(found.scores["called"] * found.n_cells)
     low, high = wilson(k, found.n_cells)
-    assert f"for {k} of the {found.n_cells} cells ({low:.0%} to {high:.0%})" in how_often(found)
+    assert f"for {k} of the {found.n_cells} cells ({low:.0%} to {high:.0%})" in answer_frequency(found)
 
 
 def test_a_target_of_next_to_nothing_is_said_to_be_nothing():
     circuit = consensus_circuit()
-    assert not circuit.faint and nothing(circuit) == ""
+    assert not circuit.faint and faint_note(circuit) == ""
     small = circuit._replace(target=circuit.target._replace(value=0.04))
-    assert small.faint and "Nothing to explain: the score is 0.04" in nothing(small)
+    assert small.faint and "Nothing to explain: the score is 0.04" in faint_note(small)
     genes = circuit._replace(scores=circuit.scores | {"gene_effect": NOTHING / 2})
-    assert genes.faint and "all genes together add 0.05" in nothing(genes)
-    assert all_said(genes)[0] == nothing(genes)
+    assert genes.faint and "all genes together add 0.05" in faint_note(genes)
+    assert circuit_sentences(genes)[0] == faint_note(genes)
 
 
 def test_a_file_of_format_1_is_read_and_claims_nothing_that_it_did_not_measure(tracer):
@@ -101,7 +101,9 @@ def test_a_file_of_format_1_is_read_and_claims_nothing_that_it_did_not_measure(t
     old["schema_version"], old["scores"]["called"] = 1, 0.84
     found = Circuit.from_json(old)
     assert found.target.left_out is None and found.scores["token_preferred"] == 0.84
-    assert how_often(found) == "" and "does not say which" in " ".join(against_whom(found.target))
+    assert answer_frequency(found) == "" and "does not say which" in " ".join(
+        competitor_sentences(found.target)
+    )
 
 
 def test_plan_target_by_default_is_the_rule(tracer):

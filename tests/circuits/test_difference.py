@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits import Circuit, ConsensusConfig, make_tracer
-from scx_core.circuits.compare import compare_models, compare_types
+from scx_core.circuits.difference import compare_models, compare_types
 from scx_core.errors import ScxError
 from scx_core.statistics.resampling import two_groups
 from tests.circuits.test_tracer import _table

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits import Circuit, ConsensusConfig, make_tracer
-from scx_core.circuits.prompt_agreement import alike, prompt_agreement, prompts_of, with_prompt
+from scx_core.circuits.stability import alike, prompt_agreement, prompts_of, with_prompt
 from scx_core.cli import main
 from scx_core.errors import ScxError
 from scx_core.runs import to_dict

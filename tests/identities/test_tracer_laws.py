@@ -11,8 +11,7 @@ from scx_core.attribution.local_replacement_model import freeze
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target, target_row
 from scx_core.circuits.circuit import Circuit
-from scx_core.circuits.config import TraceConfig
-from scx_core.circuits.trace import finish, trace_graph
+from scx_core.circuits.trace import TraceConfig, finish, trace_graph
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.identities.plain import Plain
 from tests.tiny import LABELS, tiny_cells, tiny_language

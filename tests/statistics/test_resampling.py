@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from scx_core.circuits.circuit import Node, Target
+from scx_core.circuits.consensus import Merged
+from scx_core.circuits.consensus import merged_node as merged
 from scx_core.circuits.difference import difference
 from scx_core.circuits.feature_names import ByPlace
-from scx_core.circuits.merged_positions import Merged
-from scx_core.circuits.merged_positions import merged_node as merged
-from scx_core.circuits.wording import said
+from scx_core.circuits.wording import statistics_sentences
 from scx_core.statistics.hypothesis_tests import Q, null_split, p_values, q_values, smallest_p
 from scx_core.statistics.resampling import held_intervals, one_group, two_groups
 
@@ -209,7 +209,7 @@ def test_halves_of_one_type_do_not_differ_in_the_circuits_own_words():
     found = between(both[:10], both[10:])
     assert all(gene.q >= Q for gene in found.genes)
     assert all(edge.q >= Q for edge in found.edges)
-    assert said(found)[0].startswith("0 of 200 genes differ")
+    assert statistics_sentences(found)[0].startswith("0 of 200 genes differ")
 
 
 def test_two_types_differ_beside_halves_that_do_not():
@@ -220,19 +220,19 @@ def test_two_types_differ_beside_halves_that_do_not():
     assert record["genes"]["found"] == len(called)
     assert record["genes"]["null_split"]["mean"] <= 0.05 * record["genes"]["tested"]
     assert [edge.q < Q for edge in found.edges] == [True] * 3
-    assert "random halves" in said(found)[0]
-    assert "no donors known" in " ".join(said(found))
+    assert "random halves" in statistics_sentences(found)[0]
+    assert "no donors known" in " ".join(statistics_sentences(found))
 
 
 def test_too_few_cells_are_said_to_be_too_few():
     found = between(cells(3, 0, 5.0, 90), cells(3, 1, 0.0, 90))
     assert not [gene for gene in found.genes if gene.q < Q]
-    assert "too few" in said(found)[-1]
-    assert "are few" in said(between(cells(5, 0, 0.5, 90), cells(5, 1, 0.0, 90)))[-1]
+    assert "too few" in statistics_sentences(found)[-1]
+    assert "are few" in statistics_sentences(between(cells(5, 0, 0.5, 90), cells(5, 1, 0.0, 90)))[-1]
     assert null_split(np.zeros((3, 5)), 0) is None
 
 
 def test_the_record_of_a_stranger_breaks_nothing():
     found = between(cells(4, 0, genes=9), cells(4, 1, genes=9))
     for bad in (3, {"families": {"genes": 4}, "note": "x"}, {"families": {"genes": {"found": "<b>"}}}):
-        assert said(found._replace(provenance={"statistics": bad})) == []
+        assert statistics_sentences(found._replace(provenance={"statistics": bad})) == []

@@ -7,19 +7,19 @@ import streamlit as st
 from pages.parts.common import kept_widgets as kept
 from pages.parts.common.words import safe
 from scx_core.circuits import Circuit
-from scx_core.circuits.competitors import against_whom, how_often, nothing, other_text_note
+from scx_core.circuits.wording import answer_frequency, competitor_sentences, faint_note, other_text_note
 
 PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
 
 
 def whose(circuit: Circuit, how_often_too: bool = False) -> None:
     """A warning where there is next to nothing to explain; who the competitors are and who is left out."""
-    if text := nothing(circuit):
+    if text := faint_note(circuit):
         st.warning(safe(text))
     if text := other_text_note(circuit):
         st.warning(safe(text))
-    said = [how_often(circuit)] if how_often_too else []
-    said += against_whom(circuit.target)
+    said = [answer_frequency(circuit)] if how_often_too else []
+    said += competitor_sentences(circuit.target)
     if any(said):
         st.caption(safe(" ".join(text for text in said if text)))
 

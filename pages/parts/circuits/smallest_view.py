@@ -15,7 +15,7 @@ from pages.parts.common.naming import source_of
 from pages.parts.common.results_cache import Memory
 from pages.parts.common.session import Context
 from pages.parts.common.words import count, percent, safe
-from scx_core.circuits.competitors import given_to
+from scx_core.circuits.wording import answered_in
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
 from scx_core.figures.drawing.text import plain
 from scx_core.runs import Progress
@@ -109,7 +109,7 @@ def _show(found: Smallest) -> None:
         f"{safe(found.target)} remain{remain}; the features add {added.mean:.2f}"
         f"{_span(added.low, added.high)}."
     )
-    st.caption(given_to(found.whose["called"], found.whose["of"]))
+    st.caption(answered_in(found.whose["called"], found.whose["of"]))
     whole = "" if ours.whole is None else f", {ours.whole:.2f} of the whole score"
     st.markdown(
         f"**{count(ours.size, 'feature')}** keep **{kept:.2f}**{_span(ours.low, ours.high)} of what the "

@@ -10,7 +10,7 @@ from pages.parts.common import loaders
 from pages.parts.common.results_cache import Memory
 from pages.parts.common.session import Context
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
-from scx_core.circuits.compare import compare_types
+from scx_core.circuits.difference import compare_types
 from scx_core.errors import ScxError
 from scx_core.runs import Progress
 

@@ -14,7 +14,7 @@ from pages.parts.common.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.wording import said
+from scx_core.circuits.wording import statistics_sentences
 from scx_core.figures import (
     DEFAULT_FORMATS,
     View,
@@ -72,7 +72,7 @@ def genes(circuit: Circuit) -> None:
 
 def tested(circuit: Circuit) -> None:
     """What the tests allow to be said, beside what the same rule finds where nothing differs."""
-    lines = said(circuit)
+    lines = statistics_sentences(circuit)
     if lines:
         st.caption(" ".join(safe(line) for line in lines), help=HELP["tested"])
 

@@ -12,7 +12,7 @@ from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
     from scx_core.circuits import Circuit, Tracer
-    from scx_core.circuits.prompt_agreement import PromptAgreement
+    from scx_core.circuits.stability import PromptAgreement
 
 HELP = "trace the circuit of a cell type over many of its cells"
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def agreement(args: argparse.Namespace) -> PromptAgreement:
     """The circuits by prompt that the options ask for."""
-    from scx_core.circuits.prompt_agreement import prompt_agreement, prompts_of
+    from scx_core.circuits.stability import prompt_agreement, prompts_of
 
     if args.steps or args.knockouts:
         raise ScxError("--prompts goes without --steps and --knockouts.", "Ask for them with one --prompt.")

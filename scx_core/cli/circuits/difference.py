@@ -35,7 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Both consensus circuits and their difference, as JSON."""
     from scx_core.circuits import ConsensusConfig, TraceConfig
-    from scx_core.circuits.compare import compare_models, compare_types
+    from scx_core.circuits.difference import compare_models, compare_types
 
     models = args.other_model is not None or args.other_transcoders is not None
     if models == (args.other is not None):
@@ -70,8 +70,12 @@ def _other(args: argparse.Namespace, tracer: Tracer) -> Tracer:
 def summary(result: dict[str, Any]) -> str:
     """What differs on which side, strongest first, beside what random halves of the first side give."""
     from scx_core.circuits import Circuit
-    from scx_core.circuits.competitors import against_whom, how_often, nothing
-    from scx_core.circuits.wording import said
+    from scx_core.circuits.wording import (
+        answer_frequency,
+        competitor_sentences,
+        faint_note,
+        statistics_sentences,
+    )
     from scx_core.figures.words import direction
 
     found, (first, second) = result["difference"], result["names"]
@@ -89,8 +93,8 @@ def summary(result: dict[str, Any]) -> str:
     ]
     traced = (Circuit.from_json(result[side]) for side in ("first", "second"))
     both = zip(result["names"], traced, strict=True)
-    whose = [f"{name}: {how_often(one)}" for name, one in both if how_often(one)]
-    whose += [text for text in (nothing(circuit), *against_whom(circuit.target)) if text]
+    whose = [f"{name}: {answer_frequency(one)}" for name, one in both if answer_frequency(one)]
+    whose += [text for text in (faint_note(circuit), *competitor_sentences(circuit.target)) if text]
     header = ("gene", "first", "second", "difference", "low", "high", "q", "")
     values = " and ".join(f"{result[side]['target']['value']:.3f}" for side in ("first", "second"))
     return "\n\n".join(
@@ -98,6 +102,6 @@ def summary(result: dict[str, Any]) -> str:
             f"{found['target']['label']}\nfirst: {first}; second: {second}; targets {values}",
             "\n".join(whose),
             common.columns(rows, header),
-            "\n".join(said(circuit)),
+            "\n".join(statistics_sentences(circuit)),
         ]
     )

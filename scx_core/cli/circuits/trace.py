@@ -116,8 +116,7 @@ def summary(result: dict[str, Any]) -> str:
     """What is explained, the strongest genes, how much is accounted for."""
     from scx_core.attribution.target import unit_of
     from scx_core.circuits.circuit import Circuit
-    from scx_core.circuits.competitors import all_said
-    from scx_core.circuits.wording import said
+    from scx_core.circuits.wording import circuit_sentences, statistics_sentences
 
     target, scores = result["target"], result["scores"]
     genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]
@@ -149,7 +148,12 @@ def summary(result: dict[str, Any]) -> str:
                 [tuple(shown(gene[key]) for key in header) for gene in genes],
                 tuple(names.get(key, key) for key in header),
             ),
-            "\n".join([*all_said(circuit), *(said(circuit) if circuit.scope == "consensus" else ())]),
+            "\n".join(
+                [
+                    *circuit_sentences(circuit),
+                    *(statistics_sentences(circuit) if circuit.scope == "consensus" else ()),
+                ]
+            ),
             f"{kinds.count('feature')} features, {len(result['edges'])} edges; replacement score "
             f"{scores['replacement']:.2f}, completeness {scores['completeness']:.2f}; accounting error "
             f"{result['accounting']['max_relative_error']:.1e}",

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """What remains without any feature, then the sizes side by side, and the first nodes."""
     from scx_core.circuits import Target
-    from scx_core.circuits.competitors import against_whom, given_to
+    from scx_core.circuits.wording import answered_in, competitor_sentences
 
     keys = ("size", "search", "unseen", "low", "high", "closeness", "whole")
     faint = " (faint)" if result["faint"] else ""
@@ -99,7 +99,9 @@ def summary(result: dict[str, Any]) -> str:
     whose = result["whose"]
     target = Target(result["target"], "", None, {}, **{key: whose[key] for key in ("kind", "against")})
     target = target._replace(left_out=tuple(whose["left_out"]), same_target=tuple(whose["same_target"]))
-    parts.insert(1, " ".join([given_to(whose["called"], whose["of"]), *against_whom(target)]).strip())
+    parts.insert(
+        1, " ".join([answered_in(whose["called"], whose["of"]), *competitor_sentences(target)]).strip()
+    )
     if result["faint"]:
         parts.insert(1, f"Faint: {'; '.join(result['added']['faint'])}. Shares of so little say little.")
     return "\n\n".join(parts)

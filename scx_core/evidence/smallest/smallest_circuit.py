@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.attribution.target import TargetPlan, finished_target
-from scx_core.circuits.config import ConsensusConfig, TraceConfig
+from scx_core.circuits.consensus import ConsensusConfig
 from scx_core.circuits.feature_names import name_in, sourced
+from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of

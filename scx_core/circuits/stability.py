@@ -1,8 +1,9 @@
-"""Does the wording of the prompt decide what a circuit says? One consensus a prompt, on the same cells.
+"""What else could decide what a circuit says: the order of tied genes, or the wording of the prompt.
 
-A checkpoint of Cell2Sentence was trained on fifteen templates, one drawn for each cell: what its circuits say
-of a cell type should not depend on which of them is asked with. How alike two prompts' circuits are stands
-beside how alike those of two random halves of the cells are under one prompt: that much cells alone decide.
+Ties: the mean gene effects of the same cells under other tie seeds. Prompts: one consensus a prompt, on the
+same cells. A checkpoint of Cell2Sentence was trained on fifteen templates, one drawn for each cell: what its
+circuits say of a cell type should not depend on which of them is asked with. Beside both stands how alike
+random halves of the cells are: that much cells alone decide.
 Legend: C cells, X genes or features.
 """
 
@@ -17,9 +18,8 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from scx_core.circuits.circuit import Circuit
-from scx_core.circuits.config import ConsensusConfig, TraceConfig
-from scx_core.circuits.merged_positions import Merged
-from scx_core.circuits.ties import jaccard
+from scx_core.circuits.consensus import ConsensusConfig, Merged
+from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
 from scx_core.errors import ScxError
 from scx_core.language import Language
@@ -28,11 +28,106 @@ from scx_core.sentences import prompts as known_prompts
 from scx_core.statistics.intervals import Interval, wilson
 from scx_core.transcoders.check import opened_as_is, other_text_words
 
+SEEDS, TOPS = (0, 1, 2, 3, 4), (10, 20)
 ALL = "all"
-TOPS = (10, 20)
 SPLITS = 5  # random halves of the cells, a prompt
 
 Effects = Mapping[str, float]
+
+
+class TieStability(NamedTuple):
+    """How alike the strongest genes are under other tie seeds.
+
+    `jaccard`: of the so many strongest, (mean, least) over all pairs of seeds. `halves`: the same between the
+    rankings of two random halves of the cells under one seed, (mean, least) over seeds: what cells alone
+    decide. `genes`: the strongest ten of each seed.
+    """
+
+    jaccard: dict[int, tuple[float, float]]
+    halves: dict[int, tuple[float, float]]
+    genes: dict[int, tuple[str, ...]]
+    n_cells: int
+
+
+def tie_stability(
+    tracer: Tracer,
+    label: str,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    answer: str | None = None,
+    against: Sequence[str] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    tops: Sequence[int] = TOPS,
+    progress: Progress = silent,
+) -> TieStability:
+    """Mean gene effects (frozen attribution) of these cells under each tie seed, ranked by size and compared.
+
+    Only the tie order changes: the cells, the model and the target stay. Raises ScxError when the model has
+    no such answer.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    answer = answer or tracer.answer_for(label)
+    rng = np.random.default_rng(0)
+    strongest: dict[int, list[str]] = {}
+    halves: dict[int, list[float]] = {top: [] for top in tops}
+    for done, seed in enumerate(seeds, 1):
+        effects = _effects(_with_ties(tracer, seed), rows, answer, against)
+        strongest[seed] = _ranked(effects)
+        half = rng.permutation(len(rows)) < len(rows) // 2
+        parts = [
+            [one for one, here in zip(effects, half, strict=True) if here == side] for side in (True, False)
+        ]
+        if min(map(len, parts)):
+            first, second = map(_ranked, parts)
+            for top in tops:
+                halves[top].append(jaccard(first[:top], second[:top]))
+        progress(done, len(seeds), "tie orders")
+    pairs = list(combinations(seeds, 2))
+    found = {top: [jaccard(strongest[a][:top], strongest[b][:top]) for a, b in pairs] for top in tops}
+    return TieStability(
+        {top: _mean_least(values) for top, values in found.items()},
+        {top: _mean_least(values) for top, values in halves.items()},
+        {seed: tuple(genes[:10]) for seed, genes in strongest.items()},
+        len(rows),
+    )
+
+
+def jaccard(first: Sequence[str], second: Sequence[str]) -> float:
+    """Shared over all, 1 for two empty sets."""
+    both = set(first) | set(second)
+    return len(set(first) & set(second)) / len(both) if both else 1.0
+
+
+def by_size(effects: Effects) -> list[str]:
+    """Names by |effect|, the largest first."""
+    return sorted(effects, key=lambda name: (-abs(effects[name]), name))
+
+
+def _mean_least(values: Sequence[float]) -> tuple[float, float]:
+    return (float(np.mean(values)), float(min(values))) if values else (1.0, 1.0)
+
+
+def _with_ties(tracer: Tracer, seed: int) -> Tracer:
+    """The tracer, with another order of ties and the same lead before the answer."""
+    lm = replace(tracer.lm, wanted=replace(tracer.lm.sentence_config, tie_seed=seed))
+    return replace(tracer, lm=lm)
+
+
+def _effects(
+    tracer: Tracer, rows: np.ndarray, answer: str, against: Sequence[str] | None
+) -> list[dict[str, float]]:
+    return [
+        {gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer, against)} for row in rows
+    ]
+
+
+def _ranked(cells: Sequence[dict[str, float]]) -> list[str]:
+    """Genes by |mean effect| over the cells, a cell without the gene counting as 0."""
+    sums: dict[str, float] = {}
+    for cell in cells:
+        for gene, effect in cell.items():
+            sums[gene] = sums.get(gene, 0.0) + effect
+    return by_size(sums)
 
 
 class Alike(NamedTuple):
@@ -45,7 +140,7 @@ class Alike(NamedTuple):
     n: int
 
 
-class Pair(NamedTuple):
+class PromptPair(NamedTuple):
     """Two prompts and how alike their circuits are, in genes and in features."""
 
     first: str
@@ -70,8 +165,8 @@ class PromptAgreement(NamedTuple):
     answer: str
     n_cells: int
     circuits: dict[str, Circuit]
-    pairs: tuple[Pair, ...]
-    halves: tuple[Pair, ...]
+    pairs: tuple[PromptPair, ...]
+    halves: tuple[PromptPair, ...]
     other_text: tuple[str, ...]
 
     def called(self, prompt: str) -> tuple[int, int, Interval]:
@@ -81,7 +176,7 @@ class PromptAgreement(NamedTuple):
 
     def summaries(self) -> tuple[Summary, ...]:
         """Each figure over all pairs, beside the halves."""
-        figures: list[tuple[str, Callable[[Pair], float]]] = []
+        figures: list[tuple[str, Callable[[PromptPair], float]]] = []
         for kind in ("genes", "features"):
             figures += [(f"{kind}: Jaccard of the top {top}", _top(kind, top)) for top in TOPS]
             figures.append((f"{kind}: Spearman of the effects", _spearman(kind)))
@@ -100,7 +195,7 @@ class PromptAgreement(NamedTuple):
                     "score": circuit.target.value,
                     "unit": circuit.target.unit,
                     "called": {"k": k, "n": n, "low": low, "high": high},
-                    "genes": [gene.gene for gene in _strongest_genes(circuit)[:10]],
+                    "genes": by_size({gene.gene: gene.effect for gene in circuit.genes})[:10],
                     "trained_on": name not in self.other_text,
                 }
             )
@@ -163,7 +258,7 @@ def prompt_agreement(
     answer = answer or tracer.answer_for(label)
     circuits: dict[str, Circuit] = {}
     effects: dict[str, tuple[Effects, Effects]] = {}
-    halves: list[Pair] = []
+    halves: list[PromptPair] = []
     other: list[str] = []
     for done, name in enumerate(names):
         one = with_prompt(tracer, name)
@@ -199,7 +294,7 @@ def _mean(cells: Sequence[Merged]) -> tuple[Effects, Effects]:
     return genes, features
 
 
-def _halves(name: str, cells: Sequence[Merged], seed: int) -> list[Pair]:
+def _halves(name: str, cells: Sequence[Merged], seed: int) -> list[PromptPair]:
     """How alike two random halves of the cells are under one prompt, `SPLITS` times."""
     rng, found = np.random.default_rng(seed), []
     for _ in range(SPLITS if len(cells) > 1 else 0):
@@ -210,14 +305,13 @@ def _halves(name: str, cells: Sequence[Merged], seed: int) -> list[Pair]:
     return found
 
 
-def _pair(a: str, b: str, first: tuple[Effects, Effects], second: tuple[Effects, Effects]) -> Pair:
-    return Pair(a, b, *(alike(one, other) for one, other in zip(first, second, strict=True)))
+def _pair(a: str, b: str, first: tuple[Effects, Effects], second: tuple[Effects, Effects]) -> PromptPair:
+    return PromptPair(a, b, *(alike(one, other) for one, other in zip(first, second, strict=True)))
 
 
 def alike(first: Effects, second: Effects) -> Alike:
     """How alike two rankings of genes or features are."""
-    orders = ([(-abs(value), name) for name, value in one.items()] for one in (first, second))
-    ranked = [[name for _, name in sorted(order)] for order in orders]
+    ranked = by_size(first), by_size(second)
     union = sorted({*first, *second})
     value_2X = np.array([[one.get(name, 0.0) for name in union] for one in (first, second)])
     defined = len(union) >= 3 and bool((np.ptp(value_2X, axis=1) > 0).all())
@@ -228,15 +322,11 @@ def alike(first: Effects, second: Effects) -> Alike:
     )
 
 
-def _strongest_genes(circuit: Circuit) -> list[Any]:
-    return sorted(circuit.genes, key=lambda gene: (-abs(gene.effect), gene.gene))
-
-
-def _top(kind: str, top: int) -> Callable[[Pair], float]:
+def _top(kind: str, top: int) -> Callable[[PromptPair], float]:
     return lambda pair: getattr(pair, kind).jaccard[top]
 
 
-def _spearman(kind: str) -> Callable[[Pair], float]:
+def _spearman(kind: str) -> Callable[[PromptPair], float]:
     return lambda pair: getattr(pair, kind).spearman
 
 
@@ -247,7 +337,7 @@ def _spread(values: Iterable[float]) -> tuple[float, float, float]:
     return float(np.mean(known)), min(known), max(known)
 
 
-def _plain(pair: Pair) -> dict[str, Any]:
+def _plain(pair: PromptPair) -> dict[str, Any]:
     return {
         "first": pair.first,
         "second": pair.second,

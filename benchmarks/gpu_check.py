@@ -255,15 +255,16 @@ def out_of_memory():
     """A step that does not fit is halved. ok: it ends, with a smaller micro-batch."""
     lm, texts = big()
     from scx_core.training.config import TrainConfig, TranscoderConfig
-    from scx_core.training.micro_batch import Micro
-    from scx_core.training.plan import Plan
-    from scx_core.training.trainer_state import Session, fast_attention
+    from scx_core.training.plan import MicroBatch, StepPlan
+    from scx_core.training.trainer_state import TrainerState, fast_attention
 
     if not CUDA or args.tiny:
         return {"ok": True, "skipped": True}
     train = TrainConfig(steps=10, cells_per_batch=CELLS, anneal=0.0)
     with fast_attention(lm):
-        session = Session.fresh(lm, texts, TranscoderConfig(), train, Plan(bfloat16=True, micro=Micro()))
+        session = TrainerState.fresh(
+            lm, texts, TranscoderConfig(), train, StepPlan(bfloat16=True, micro=MicroBatch())
+        )
         session.step(0)
         wait()
         torch.cuda.empty_cache()
@@ -293,7 +294,7 @@ def big():
         from scx_core.language import Language
         from scx_core.language.architectures import architecture
         from scx_core.build.recipe import train_tokenizer
-        from scx_core.training.tokens import Texts
+        from scx_core.training.tokens import TokenTexts
 
         torch.manual_seed(0)
         config = GPTNeoXConfig(**PYTHIA_410M | SIZE)
@@ -305,7 +306,7 @@ def big():
         lm = Language(model, tokenizer, architecture(config), "random", "random", labels)
         n = 64 if not args.tiny else 4
         ids = np.random.default_rng(0).integers(0, 257, n * LENGTH).astype(np.int32)
-        _BIG.extend([lm, Texts(ids, np.arange(n + 1) * LENGTH, np.ones(n, dtype=np.int64))])
+        _BIG.extend([lm, TokenTexts(ids, np.arange(n + 1) * LENGTH, np.ones(n, dtype=np.int64))])
     return _BIG
 
 
@@ -317,7 +318,7 @@ def speed():
     from scx_core.training.profiler import stopwatch
     from scx_core.training.plan import make_plan
     from scx_core.training.distributed import ALONE
-    from scx_core.training.trainer_state import Session, fast_attention
+    from scx_core.training.trainer_state import TrainerState, fast_attention
 
     lm, texts = big()
     out, n = {}, 2 if args.tiny else 10
@@ -331,7 +332,7 @@ def speed():
         train = TrainConfig(steps=10_000, cells_per_batch=CELLS, anneal=0.0, precision=precision)
         with fast_attention(lm):
             plan = make_plan(lm, texts, cfg, train, ALONE)
-            session = Session.fresh(lm, texts, cfg, train, plan)
+            session = TrainerState.fresh(lm, texts, cfg, train, plan)
             seconds = _steps(session, n)
             with stopwatch() as parts:
                 watched = _steps(session, max(2, n // 3), warm=0)

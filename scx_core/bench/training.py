@@ -31,22 +31,22 @@ from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.distributed import ALONE
 from scx_core.training.plan import make_plan
 from scx_core.training.profiler import PHASES, stopwatch
-from scx_core.training.tokens import Texts, encode_texts
-from scx_core.training.trainer_state import Session, fast_attention
+from scx_core.training.tokens import TokenTexts, encode_texts
+from scx_core.training.trainer_state import TrainerState, fast_attention
 
 WARM = 3  # steps before the clock starts
 ATLAS_CELLS = 704_000  # the pass that a lab would run: this many cells of 200 genes
 ATLAS_GENES = 200
 
 
-def even_texts(texts: Texts, length: int) -> Texts:
+def even_texts(texts: TokenTexts, length: int) -> TokenTexts:
     """The first `length` tokens of every cell that has so many."""
     lengths = np.diff(texts.start)
     cells = np.flatnonzero(lengths >= length)
     if not len(cells):
         raise ScxError(f"No cell has {length} tokens.", f"The longest has {lengths.max()}.")
     ids_CT = np.stack([texts.ids[texts.start[c] : texts.start[c] + length] for c in cells])
-    return Texts(ids_CT.ravel(), np.arange(len(cells) + 1) * length, np.ones(len(cells), dtype=np.int64))
+    return TokenTexts(ids_CT.ravel(), np.arange(len(cells) + 1) * length, np.ones(len(cells), dtype=np.int64))
 
 
 def bench_training(
@@ -68,18 +68,18 @@ def bench_training(
     train = TrainConfig(steps=10_000, cells_per_batch=cells_per_batch, anneal=0.0, precision=precision)
     with fast_attention(lm), flushed_subnormals():
         plan = make_plan(lm, texts, transcoder, train, ALONE)
-        session = Session.fresh(lm, texts, transcoder, train, plan)
-        seconds = _steps(session, steps)
+        state = TrainerState.fresh(lm, texts, transcoder, train, plan)
+        seconds = _steps(state, steps)
         with stopwatch() as parts:
-            watched = _steps(session, max(5, steps // 3), warm=0)
+            watched = _steps(state, max(5, steps // 3), warm=0)
         peak_gib = _peak(lm.device)
         peer = None
         if peer_python:  # once more behind the peer: all meet what else the machine does
-            alike = Session.fresh(lm, texts, transcoder, replace(train, revive=0.0), plan)
+            alike = TrainerState.fresh(lm, texts, transcoder, replace(train, revive=0.0), plan)
             alike_seconds = _steps(alike, steps)
             peer = _peer(peer_python, lm, texts, transcoder, steps, cells_per_batch)
             alike_seconds = (alike_seconds + _steps(alike, steps)) / 2
-            seconds = (seconds + _steps(session, steps)) / 2
+            seconds = (seconds + _steps(state, steps)) / 2
     tokens = steps * cells_per_batch * length
     speed = tokens / seconds
     flops = flops_per_token(lm, transcoder, length)
@@ -110,15 +110,15 @@ def bench_training(
     return result
 
 
-def _steps(session: Session, steps: int, warm: int = WARM) -> float:
+def _steps(state: TrainerState, steps: int, warm: int = WARM) -> float:
     """Seconds of `steps` steps after `warm` ones."""
     since = time.perf_counter()
     for step in range(warm + steps):
         if step == warm:
-            _wait(session.lm.device)
+            _wait(state.lm.device)
             since = time.perf_counter()
-        session.step(100 + step)
-    _wait(session.lm.device)
+        state.step(100 + step)
+    _wait(state.lm.device)
     return time.perf_counter() - since
 
 
@@ -170,7 +170,7 @@ def atlas_pass(lm: Language, table: CellTable, rows: np.ndarray, speed: float) -
 
 
 def _peer(
-    python: str, lm: Language, texts: Texts, transcoder: TranscoderConfig, steps: int, cells: int
+    python: str, lm: Language, texts: TokenTexts, transcoder: TranscoderConfig, steps: int, cells: int
 ) -> dict[str, Any]:
     """The same in eai-sparsify's own trainer, in its own process. Raises ScxError with its last words."""
     with tempfile.TemporaryDirectory() as folder:

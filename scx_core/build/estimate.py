@@ -21,10 +21,10 @@ from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import to_dict
 from scx_core.training import estimate
 from scx_core.training.config import PRESETS
-from scx_core.training.estimate import PROMPT_TOKENS, TOKENS_A_GENE, TRIAL_STEPS, Estimate
+from scx_core.training.estimate import PROMPT_TOKENS, TOKENS_A_GENE, TRIAL_STEPS, TrainingEstimate
 
 
-def estimate_build(cfg: BuildConfig, n_genes: int, n_cells: int) -> dict[str, Estimate]:
+def estimate_build(cfg: BuildConfig, n_genes: int, n_cells: int) -> dict[str, TrainingEstimate]:
     """Time, memory (bytes), weights and tokens a step of "model" and of each preset of transcoders.
 
     Takes a few steps each on random tokens of the usual length; `n_genes`, `n_cells` are those of the data.
@@ -44,7 +44,7 @@ def estimate_build(cfg: BuildConfig, n_genes: int, n_cells: int) -> dict[str, Es
     return found
 
 
-def _model(recipe: RecipeConfig, model: GPTNeoXForCausalLM, length: int, vocabulary: int) -> Estimate:
+def _model(recipe: RecipeConfig, model: GPTNeoXForCausalLM, length: int, vocabulary: int) -> TrainingEstimate:
     """Train the untrained model for a few steps."""
     optimizer = make_optimizer(model.train(), recipe)
     ids_BT = torch.randint(vocabulary, (recipe.batch, length)).to(model.device)
@@ -58,7 +58,7 @@ def _model(recipe: RecipeConfig, model: GPTNeoXForCausalLM, length: int, vocabul
     # Weights, gradients, Adam's two moments and the running mean; what a step keeps for its way back.
     kept = ids_BT.numel() * (16 * recipe.width * recipe.layers + 2 * vocabulary)
     kept += recipe.batch * recipe.heads * recipe.layers * length**2
-    return Estimate(recipe.steps * seconds, 4 * (5 * parameters + kept), parameters, ids_BT.numel())
+    return TrainingEstimate(recipe.steps * seconds, 4 * (5 * parameters + kept), parameters, ids_BT.numel())
 
 
 def _unnamed(cfg: BuildConfig, model: GPTNeoXForCausalLM) -> Language:

@@ -1,4 +1,6 @@
-"""Bringing dead features back: a loss teaches them the remaining error, and their bias rises until they fire.
+"""AuxK: a loss teaches dead features the remaining error, and their bias rises until they fire.
+
+After arXiv 2406.04093, with Softplus in place of the gate.
 
 Legend: T tokens, d width, D dead features.
 """
@@ -12,10 +14,10 @@ from scx_core.training.ops.sparse import decode_soft
 # Dead features a token that the auxiliary loss lets explain the error. Few, so that each of them learns an
 # activation that is worth selecting.
 AUX_FEATURES = 4
-LIFT = 0.05  # of the cut, each step
+BIAS_STEP = 0.05  # of the threshold, each step
 
 
-def revival_loss(
+def auxk_loss(
     x_Td: torch.Tensor,
     error_Td: torch.Tensor,
     W_enc_Dd: torch.Tensor,
@@ -42,10 +44,10 @@ def revival_loss(
 
 
 @torch.no_grad()
-def lift(b_enc_F: torch.Tensor, dead_F: torch.Tensor, cut: float) -> None:
-    """Raise the bias of dead features by a small share of the selection's cut.
+def raise_bias(b_enc_F: torch.Tensor, dead_F: torch.Tensor, threshold: float) -> None:
+    """Raise the bias of dead features by a small share of the selection's threshold.
 
     After some steps such a feature is selected on the tokens that its encoder row fits best, and from then on
     the reconstruction itself teaches it; until then nothing else of it changes.
     """
-    b_enc_F += LIFT * cut * dead_F
+    b_enc_F += BIAS_STEP * threshold * dead_F

@@ -1,4 +1,4 @@
-"""Settings of transcoders and of their training, and the presets."""
+"""Settings of transcoders and of their training, what they come to at each step, and the presets."""
 
 from __future__ import annotations
 
@@ -199,6 +199,24 @@ class TrainConfig:
     def all_steps(self) -> int:
         """Steps with those at the end."""
         return self.steps + self.finetune_steps
+
+
+def learning_rate(cfg: TrainConfig, step: int) -> float:
+    """Linear warm-up, flat, then linear to 0 over the last `decay` share of the steps."""
+    rise = min(1.0, (step + 1) / max(1, cfg.warmup))
+    fall = min(1.0, (cfg.steps - step) / max(1.0, cfg.decay * cfg.steps))
+    return cfg.learning_rate * rise * fall
+
+
+def features_of_step(cfg: TranscoderConfig, train: TrainConfig, step: int) -> int:
+    """k of a step: from 4k down to k over the first `anneal` share, so that early on many features learn.
+
+    For a controlled kind, the target of its controller.
+    """
+    span = train.anneal * train.steps
+    left = max(0.0, 1 - step / span) if span else 0.0
+    wanted = cfg.wanted if cfg.controlled else cfg.k
+    return max(1, round(wanted * (1 + 3 * left)))
 
 
 class Preset(NamedTuple):

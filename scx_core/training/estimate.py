@@ -10,20 +10,18 @@ import numpy as np
 
 from scx_core.language import Language
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.cross_layer_trainer import session_of
 from scx_core.training.distributed import ALONE
 from scx_core.training.finetune import FineTune
-from scx_core.training.micro_batch import memory_in_words
-from scx_core.training.plan import make_plan
-from scx_core.training.tokens import Texts
-from scx_core.training.trainer_state import fast_attention
+from scx_core.training.plan import make_plan, memory_in_words
+from scx_core.training.tokens import TokenTexts
+from scx_core.training.trainer_state import TrainerState, fast_attention
 
 TOKENS_A_GENE = 2.5  # sub-word tokens of a gene's name, as the tokenizers tried here spell them
 PROMPT_TOKENS = 20
 TRIAL_STEPS = 2
 
 
-class Estimate(NamedTuple):
+class TrainingEstimate(NamedTuple):
     """Time of the whole run, memory it needs beside the model (bytes), weights trained, tokens a step."""
 
     seconds: float
@@ -38,7 +36,7 @@ def estimate(
     train: TrainConfig,
     n_cells: int,
     tokens_per_cell: int | None = None,
-) -> Estimate:
+) -> TrainingEstimate:
     """Run a few steps on random tokens of the usual length and extrapolate, those at the end with all layers
     together too; measuring is left out. Takes a few steps' time.
 
@@ -49,20 +47,20 @@ def estimate(
     length = min(tokens_per_cell or guess, lm.facts.context)
     cells = min(train.cells_per_batch, n_cells)
     ids = np.random.default_rng(train.seed).integers(0, len(lm.tokenizer), cells * length).astype(np.int32)
-    texts = Texts(ids, np.arange(cells + 1) * length, np.zeros(cells, dtype=int))
+    texts = TokenTexts(ids, np.arange(cells + 1) * length, np.zeros(cells, dtype=int))
     with fast_attention(lm), memory_in_words():
         plan = make_plan(lm, texts, transcoder, train, ALONE)
-        session = session_of(transcoder).fresh(lm, texts, transcoder, train, plan)
-        seconds = train.steps * _seconds(lambda step: session.step(step % train.steps))
-        coders = session.coders() if train.finetune_steps else None
+        state = TrainerState.fresh(lm, texts, transcoder, train, plan)
+        seconds = train.steps * _seconds(lambda step: state.step(step % train.steps))
+        coders = state.coders() if train.finetune_steps else None
         if coders is not None:
             tune = FineTune(lm, coders, train.finetune_rate, plan.micro)
             seconds += train.finetune_steps * _seconds(lambda step: tune.step(texts, range(cells), 1.0))
-    parameters = sum(tensor.numel() for trainee in session.trainees for tensor in trainee.weights.values())
+    parameters = sum(tensor.numel() for layer in state.layers for tensor in layer.weights.values())
     tokens, d = cells * length, lm.facts.width
     # Weights, gradients and Adam's two moments; inputs and outputs of every MLP; one layer's pre-activations.
     activations = 2 * tokens * d * lm.facts.n_layers + 3 * tokens * d * transcoder.expansion
-    return Estimate(seconds, 4 * (4 * parameters + activations), parameters, tokens)
+    return TrainingEstimate(seconds, 4 * (4 * parameters + activations), parameters, tokens)
 
 
 def _seconds(step: Callable[[int], object]) -> float:

@@ -19,8 +19,8 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, forward, mlp_io, replaced_mlps
 from scx_core.metrics import fvu, kl_divergence, squares_about_mean, squares_from_sums
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.micro_batch import Micro
-from scx_core.training.tokens import Cells, Texts
+from scx_core.training.plan import MicroBatch
+from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.cross_layer import CROSS
 from scx_core.transcoders.module import TranscoderSet
 
@@ -86,10 +86,10 @@ class FineTune:
         lm: Language,
         coders: TranscoderSet,
         rate: float,
-        micro: Micro | None = None,
+        micro: MicroBatch | None = None,
         team: Team = ALONE,
     ) -> None:
-        self.lm, self.before, self.micro, self.team = lm, coders, micro or Micro(), team
+        self.lm, self.before, self.micro, self.team = lm, coders, micro or MicroBatch(), team
         tuned = [name for name in TUNED if coders.kind != "relu" or name not in ENCODER]
         self.weights = [
             {name: t.detach().clone().requires_grad_(name in tuned) for name, t in layer.items()}
@@ -112,7 +112,7 @@ class FineTune:
         coders: TranscoderSet,
         rate: float,
         saved: Mapping[str, torch.Tensor],
-        micro: Micro | None = None,
+        micro: MicroBatch | None = None,
         team: Team = ALONE,
     ) -> FineTune:
         """As `tensors()` wrote it, whoever did; `coders` are those that it began with."""
@@ -150,7 +150,7 @@ class FineTune:
             [{name: t.detach() for name, t in layer.items()} for layer in self.weights]
         )
 
-    def step(self, texts: Texts, cells: Cells, share: float, answer_weight: float = 1.0) -> TuneReport:
+    def step(self, texts: TokenTexts, cells: Cells, share: float, answer_weight: float = 1.0) -> TuneReport:
         """One step at `share` of the peak learning rate; `answer_weight` as in training. Raises ScxError when
         the loss is not a number, or not even one cell at a time fits into the memory."""
         weight_T = texts.weights(self.lm, cells, answer_weight)
@@ -173,7 +173,7 @@ class FineTune:
         return report
 
     def _losses(
-        self, texts: Texts, cells: Cells, weight_T: torch.Tensor, whole: _Whole | None = None
+        self, texts: TokenTexts, cells: Cells, weight_T: torch.Tensor, whole: _Whole | None = None
     ) -> _Losses:
         """Both losses of some cells, whose counted tokens have the weights `weight_T`; their shares in those
         of a `whole` batch, where they are a part of it."""
@@ -195,12 +195,12 @@ class FineTune:
             each = [fvu((y_Td - guess_Td).square().sum(), of) for (_, guess_Td), y_Td, of in coded]
             return _Losses(kl, torch.stack(each).mean(), int(real_BT.sum()))
 
-    def _in_parts(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> TuneReport:
+    def _in_parts(self, texts: TokenTexts, cells: Cells, weight_T: torch.Tensor, size: int) -> TuneReport:
         """Gradients of the whole batch, `size` cells at a time."""
         whole = _whole(self._sums(texts, cells, weight_T, size), len(self.weights))
         return self._take(self._gradients(texts, cells, weight_T, whole, size))
 
-    def _with_others(self, texts: Texts, cells: Cells, weight_T: torch.Tensor) -> TuneReport:
+    def _with_others(self, texts: TokenTexts, cells: Cells, weight_T: torch.Tensor) -> TuneReport:
         """The same of everyone's cells. Each process finds a size that fits by itself, between messages."""
         part = self.team.part(len(cells))
         mine, own_T = cells[part], weight_T[texts.tokens_of(cells, part)]
@@ -211,7 +211,7 @@ class FineTune:
             self.team.total(tensor)
         return self._take(found)
 
-    def _sums(self, texts: Texts, cells: Cells, weight_T: torch.Tensor, size: int) -> torch.Tensor:
+    def _sums(self, texts: TokenTexts, cells: Cells, weight_T: torch.Tensor, size: int) -> torch.Tensor:
         """What a whole batch is measured by, float64: the sum of weights, the number of tokens, and for each
         layer Σ y [d] and Σ‖y‖². One more forward pass."""
         rows = []
@@ -226,7 +226,7 @@ class FineTune:
         return torch.stack(rows).sum(0)
 
     def _gradients(
-        self, texts: Texts, cells: Cells, weight_T: torch.Tensor, whole: _Whole, size: int
+        self, texts: TokenTexts, cells: Cells, weight_T: torch.Tensor, whole: _Whole, size: int
     ) -> _Gradients:
         """What some cells add to the gradients of the whole batch, `size` of them at a time."""
         weights = self._tuned()

@@ -13,7 +13,7 @@ import torch
 
 WIDTH = 0.25  # ε as a share of the threshold
 MEMORY = 0.95  # decay a step of the running mean of L0
-PACE = 0.03  # how fast the penalty follows: its log moves by at most this a step
+PACE = 0.03  # how fast the penalty is moved: its log moves by at most this a step
 LEAST = 1e-3  # active features a token that are counted at least, so that their logarithm is a number
 SHIFT = 0.01  # the same of the thresholds
 
@@ -24,7 +24,7 @@ def _near(pre_TF: torch.Tensor, threshold_F: torch.Tensor) -> torch.Tensor:
     return ((pre_TF - threshold_F).abs() < width_F / 2) / width_F
 
 
-class Jump(torch.autograd.Function):
+class JumpReLU(torch.autograd.Function):
     """z = pre where pre > θ, else 0. Slope of θ: −θ/ε inside the rectangle."""
 
     @staticmethod
@@ -41,7 +41,7 @@ class Jump(torch.autograd.Function):
         return grad_TF * (pre_TF > threshold_F), slope_F
 
 
-class Count(torch.autograd.Function):
+class ActiveCount(torch.autograd.Function):
     """Active features a token, a number. Slope of θ: −1/ε inside the rectangle; the pre-activations get
     none."""
 
@@ -59,7 +59,7 @@ class Count(torch.autograd.Function):
 
 
 @torch.no_grad()
-def follow(
+def control_penalty(
     memory: dict[str, torch.Tensor], l0: float, target: float, log_threshold_F: torch.Tensor | None = None
 ) -> None:
     """After a step with `l0` active features a token: remember it, and move the penalty towards `target`.

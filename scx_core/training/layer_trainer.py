@@ -1,4 +1,4 @@
-"""One layer's transcoder while it is trained: weights, what it remembers of its features, loss, folding.
+"""One layer's transcoder while it is trained: first weights, running values, loss terms, folding.
 
 Works on normalised activations x' = (x − mean_x) / scale_x, y' = (y − mean_y) / scale_y, in float32.
 Decoder rows have unit norm, so that pre-activations of different features can be compared (BatchTopK) and
@@ -9,57 +9,38 @@ Legend: T tokens, d width, F features, D dead features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
 from scx_core.language import linear
-from scx_core.metrics import active, fvu, l0, squares_about_mean
-from scx_core.training.auxk import lift, revival_loss
-from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.init import first_weights, normalised
-from scx_core.training.jumprelu import Count, Jump, follow
+from scx_core.metrics import active, l0
+from scx_core.training.auxk import raise_bias
+from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step
+from scx_core.training.jumprelu import ActiveCount, JumpReLU, control_penalty
 from scx_core.training.ops.sparse import Selection, decode_selected, select_above, select_batch, select_tokens
 from scx_core.training.profiler import phase
-from scx_core.training.schedule import features_of_step
 from scx_core.transcoders.module import Kind, Transcoder
 
-GUESS = 0.8  # share of the last cuts that the next one is expected to be above
-CUT_MEMORY = 0.98  # decay a step of the running mean of the selection's cut
-
-
-class Report(NamedTuple):
-    """One step of one layer: `objective` is minimised (`loss` is without the revival of dead ones)."""
-
-    objective: torch.Tensor
-    loss: float
-    fvu: float
-    l0: float
-    dead: float
-
-
-class Coded(NamedTuple):
-    """Tokens through a layer: error, sparsity penalty, how often each feature fires, and what a
-    pre-activation must reach to be kept (of topk and jumprelu a mean; relu has none)."""
-
-    error_Td: torch.Tensor
-    penalty: torch.Tensor | float
-    fires_F: torch.Tensor
-    cut: float | None
+GUESS = 0.8  # share of the last thresholds that the next one is expected to be above
+FIRST_PENALTY = 0.1  # of relu that is held at a target, in units of the outputs' size
+THRESHOLD_DECAY = 0.98  # decay a step of the running mean of the selection's threshold
 
 
 class Code(NamedTuple):
-    """What active features of some tokens write ([T, D], D the width of W_dec); the rest as in `Coded`."""
+    """What active features of some tokens write ([T, D], D the width of W_dec), the sparsity penalty, how
+    often each feature fires, and the threshold of a pre-activation (of topk and jumprelu a mean; relu has
+    none)."""
 
     write_TD: torch.Tensor
     penalty: torch.Tensor | float
     fires_F: torch.Tensor
-    cut: float | None
+    threshold: float | None
 
 
-class Trainee:
-    """The state of one layer: `weights` are optimised; `memory` is carried along."""
+class LayerTrainer:
+    """The state of one layer: `weights` are optimised; `memory` holds running values (`cut` is the mean
+    threshold of the selections)."""
 
     def __init__(self, cfg: TranscoderConfig, train: TrainConfig, weights: dict, memory: dict) -> None:
         self.cfg, self.train = cfg, train
@@ -69,7 +50,7 @@ class Trainee:
     @classmethod
     def from_data(
         cls, cfg: TranscoderConfig, train: TrainConfig, x_Td: torch.Tensor, y_Td: torch.Tensor, layer: int
-    ) -> Trainee:
+    ) -> LayerTrainer:
         """A fresh layer, from a sample of raw activations."""
         fresh = cls(cfg, train, *first_weights(cfg, train, x_Td, y_Td, layer))
         if cfg.normalise:  # without, the recipe is the published one
@@ -84,7 +65,7 @@ class Trainee:
         x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
         w, k = self.weights, features_of_step(self.cfg, self.train, 0)
         write_Td = self.code(x_Td, k).write_TD
-        wanted, written = float(((y_Td - w["b_dec"]) * write_Td).sum()), float(_sum_of_squares(write_Td))
+        wanted, written = float(((y_Td - w["b_dec"]) * write_Td).sum()), float(sum_of_squares(write_Td))
         if wanted <= 0 or written <= 0:  # nothing fires, or the features are of no use yet
             return
         scale = wanted / written
@@ -104,70 +85,30 @@ class Trainee:
             return select_tokens(pre_TF, min(k, pre_TF.shape[1]))
         return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), GUESS * float(self.memory["cut"]))
 
-    def step(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, weight_T: torch.Tensor) -> Report:
-        """Loss of a batch of raw activations with `k` active features a token; updates the memory.
-
-        `weight_T` weighs the tokens' errors (1 on average).
-        """
-        x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
-        coded = self.coded(x_Td, y_Td, k)
-        return self.report(x_Td, y_Td, coded, k, weight_T, [coded.error_Td])
-
-    def report(
-        self,
-        x_Td: torch.Tensor,
-        y_Td: torch.Tensor,
-        coded: Coded,
-        k: int,
-        weight_T: torch.Tensor,
-        missing: Sequence[torch.Tensor],
-    ) -> Report:
-        """The loss of normalised activations whose error is known; updates the memory. `missing` are the
-        errors [T, d] of the outputs that this layer writes to: dead features learn them."""
-        w, (error_Td, penalty, fires_F, cut) = self.weights, coded
-        loss = self.error_term(error_Td, y_Td, weight_T) + penalty
-        objective, dead_F = loss, self.dead_F
-        if self.train.revive and bool(dead_F.any()):
-            index_D = dead_F.nonzero()[:, 0]
-            rows = (w[name][index_D] for name in ("W_enc", "b_enc", "W_dec"))
-            missing_TD = missing[0].detach() if len(missing) == 1 else torch.cat([*missing], 1).detach()
-            objective = loss + self.train.revive * revival_loss(x_Td, missing_TD, *rows)
-        self.remember(fires_F, len(x_Td), cut, k)
-        with torch.no_grad():
-            unexplained = float(fvu(_sum_of_squares(error_Td), squares_about_mean(y_Td)))
-        return Report(
-            objective, loss.item(), unexplained, l0(fires_F, len(x_Td)), float(dead_F.float().mean())
-        )
-
-    def coded(self, x_Td: torch.Tensor, y_Td: torch.Tensor, k: int, level: float | None = None) -> Coded:
-        """Normalised activations through the layer; `level` as for `code`."""
-        code = self.code(x_Td, k, level)
-        return Coded(y_Td - self.output(x_Td, code.write_TD), code.penalty, code.fires_F, code.cut)
-
-    def code(self, x_Td: torch.Tensor, k: int, level: float | None = None) -> Code:
-        """What the features make of normalised activations. `level` is the cut of BatchTopK where it is known
-        already: these are then a part of the batch."""
+    def code(self, x_Td: torch.Tensor, k: int, threshold: float | None = None) -> Code:
+        """Features of normalised activations [T, d], about `k` active a token. `threshold` is that of
+        BatchTopK where it is known already: these tokens are then a part of the batch."""
         w = self.weights
         penalty: torch.Tensor | float = 0.0
-        cut: float | None = None
         penalised = self.cfg.kind in ("relu", "jumprelu")
         with torch.set_grad_enabled(penalised and torch.is_grad_enabled()), phase("encode"):
             pre_TF = linear(x_Td, w["W_enc"], w["b_enc"])
         if penalised:
             with phase("select"):
-                z_TF, amount, cut = self._penalised(pre_TF)
+                z_TF, amount, threshold = self._penalised(pre_TF)
             with phase("decode"):
                 code_Td = z_TF @ w["W_dec"]
             penalty = self.memory.get("penalty", self.cfg.penalty) * amount
             fires_F = active(z_TF.detach()).sum(0)
         else:
             with phase("select"):
-                chosen = self.select(pre_TF, k) if level is None else select_above(pre_TF, level)
+                chosen = self.select(pre_TF, k) if threshold is None else select_above(pre_TF, threshold)
             with phase("decode"):
                 weights = w["W_enc"], w["b_enc"], w["W_dec"]
                 code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, *weights, chosen.value_N)
-            fires_F, cut = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"])), chosen.cut
-        return Code(code_Td, penalty, fires_F, cut)
+            fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
+            threshold = chosen.threshold
+        return Code(code_Td, penalty, fires_F, threshold)
 
     def output(self, x_Td: torch.Tensor, write_Td: torch.Tensor) -> torch.Tensor:
         """The stand-in for the normalised output, of what features write to it."""
@@ -177,16 +118,18 @@ class Trainee:
         return output_Td
 
     @torch.no_grad()
-    def remember(self, fires_F: torch.Tensor, n_tokens: int, cut: float | None, k: int) -> None:
-        """Take what a whole batch showed into the memory, and let the controller follow."""
+    def remember(self, fires_F: torch.Tensor, n_tokens: int, threshold: float | None, k: int) -> None:
+        """Update the running values by a whole batch, and let the controller move penalty and thresholds."""
         self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + n_tokens)
-        if cut is not None:
+        if threshold is not None:
             before = self.memory["cut"]
             self.memory["cut"] = torch.where(
-                before > 0, CUT_MEMORY * before + (1 - CUT_MEMORY) * cut, before + cut
+                before > 0,
+                THRESHOLD_DECAY * before + (1 - THRESHOLD_DECAY) * threshold,
+                before + threshold,
             )
         if self.cfg.controlled:
-            follow(self.memory, l0(fires_F, n_tokens), k, self.weights.get("log_threshold"))
+            control_penalty(self.memory, l0(fires_F, n_tokens), k, self.weights.get("log_threshold"))
 
     def _penalised(self, pre_TF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float | None]:
         """Activations; what is penalised of them: their sum a token (relu) or their number (jumprelu); the
@@ -196,7 +139,7 @@ class Trainee:
             return z_TF, z_TF.sum(1).mean(), None
         threshold_F = self.weights["log_threshold"].exp()
         mean = float(threshold_F.detach().mean())
-        return Jump.apply(pre_TF, threshold_F), Count.apply(pre_TF, threshold_F), mean
+        return JumpReLU.apply(pre_TF, threshold_F), ActiveCount.apply(pre_TF, threshold_F), mean
 
     def error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
         """The mean error of the tokens, each with its weight."""
@@ -218,7 +161,7 @@ class Trainee:
         W_dec = self.weights["W_dec"]
         W_dec /= W_dec.norm(dim=1, keepdim=True).clamp(min=1e-12)
         if self.train.revive:
-            lift(self.weights["b_enc"], self.dead_F, float(self.memory["cut"]))
+            raise_bias(self.weights["b_enc"], self.dead_F, float(self.memory["cut"]))
 
     @torch.no_grad()
     def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor, most: int) -> torch.Tensor:
@@ -233,7 +176,7 @@ class Trainee:
 
     @torch.no_grad()
     def folded(self, threshold: float | None = None) -> Transcoder:
-        """The transcoder for raw activations. `threshold` (BatchTopK) defaults to the running cut; that of
+        """The transcoder for raw activations. `threshold` (BatchTopK) defaults to the running mean; that of
         JumpReLU is a factor on the thresholds that were learnt, 1 without it."""
         w, m = {name: t.detach() for name, t in self.weights.items()}, self.memory
         W_enc_Fd = w["W_enc"] / m["scale_x"]
@@ -260,5 +203,82 @@ class Trainee:
         )
 
 
-def _sum_of_squares(x: torch.Tensor) -> torch.Tensor:
+def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
+    """Σ x², by one dot product."""
     return torch.dot(x.flatten(), x.flatten())
+
+
+def first_weights(
+    cfg: TranscoderConfig, train: TrainConfig, x_Td: torch.Tensor, y_Td: torch.Tensor, layer: int
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Weights and memory of a fresh layer. Feature i starts as one token of the sample: it reads that token's
+    input and writes its output, so that most features are of use, and alive, from the first step."""
+    memory = scales(x_Td, y_Td, cfg.normalise)
+    x_Td, y_Td = normalised(memory, x_Td, y_Td)
+    n_features, device = cfg.expansion * x_Td.shape[1], x_Td.device
+    generator = torch.Generator().manual_seed(train.seed * 1009 + layer)
+    pick_F = torch.randint(len(x_Td), (n_features,), generator=generator).to(device)
+    noise_Fd = torch.randn(n_features, x_Td.shape[1], generator=generator).to(device)
+    b_dec_d = y_Td.mean(0)
+    read_Fd, write_Fd = x_Td[pick_F] - x_Td.mean(0), y_Td[pick_F] - b_dec_d
+    read_Fd = read_Fd + 0.5 * noise_Fd * read_Fd.norm(dim=1, keepdim=True) / x_Td.shape[1] ** 0.5
+    write_Fd = write_Fd + 0.1 * noise_Fd * write_Fd.norm(dim=1, keepdim=True) / x_Td.shape[1] ** 0.5
+    size_F1 = write_Fd.norm(dim=1, keepdim=True)
+    weights = {
+        "W_enc": _even_rows(read_Fd, float(size_F1.mean()) / cfg.k**0.5),
+        "b_enc": torch.zeros(n_features, device=device),
+        "W_dec": write_Fd / size_F1.clamp(min=1e-12),
+        "b_dec": b_dec_d,
+    }
+    if cfg.skip:
+        weights["W_skip"] = torch.zeros(x_Td.shape[1], x_Td.shape[1], device=device)
+    memory |= {
+        "unseen": torch.zeros(n_features, dtype=torch.int64, device=device),
+        "cut": torch.zeros((), device=device),
+        "penalty": torch.tensor(cfg.penalty, device=device),
+        "l0": torch.zeros((), device=device),
+    }
+    if cfg.kind == "jumprelu":
+        weights["log_threshold"] = torch.full_like(
+            weights["b_enc"], _reached_by(x_Td, weights, cfg.wanted)
+        ).log()
+    elif cfg.kind == "relu" and cfg.controlled:
+        # Its penalty follows by small steps: a training that begins far from its target ends far from it.
+        weights["b_enc"] -= _reached_by(x_Td, weights, features_of_step(cfg, train, 0))
+        memory["penalty"] = FIRST_PENALTY * (y_Td - b_dec_d).square().sum(1).mean().sqrt()
+    return weights, memory
+
+
+def _reached_by(x_Td: torch.Tensor, weights: dict[str, torch.Tensor], wanted: float) -> float:
+    """The level that as many pre-activations a token reach as are wanted."""
+    pre_TF = x_Td @ weights["W_enc"].T
+    return select_batch(pre_TF, min(round(wanted * len(pre_TF)), pre_TF.numel()), 0.0).threshold
+
+
+def _even_rows(read_Fd: torch.Tensor, level: float) -> torch.Tensor:
+    """Encoder rows of one length, whose pre-activation on their own token is `level` on average: with rows of
+    different lengths, features of tokens with a small output would lose every selection and die at once."""
+    size_F1 = read_Fd.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return level * read_Fd / size_F1 / size_F1.mean()
+
+
+def scales(x_Td: torch.Tensor, y_Td: torch.Tensor, normalise: bool) -> dict[str, torch.Tensor]:
+    """Means, and scales for E‖x'‖² = E‖y'‖² = 1: the loss is an FVU, one learning rate fits all models."""
+    if not normalise:
+        zero, one = torch.zeros_like(x_Td[0]), torch.ones((), device=x_Td.device)
+        return {"mean_x": zero, "scale_x": one, "mean_y": zero.clone(), "scale_y": one.clone()}
+    mean_x, mean_y = x_Td.mean(0), y_Td.mean(0)
+    return {
+        "mean_x": mean_x,
+        "scale_x": (x_Td - mean_x).square().sum(1).mean().sqrt().clamp(min=1e-8),
+        "mean_y": mean_y,
+        "scale_y": (y_Td - mean_y).square().sum(1).mean().sqrt().clamp(min=1e-8),
+    }
+
+
+def normalised(
+    memory: dict[str, torch.Tensor], x_Td: torch.Tensor, y_Td: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x', y') of raw activations."""
+    x_Td, y_Td = x_Td - memory["mean_x"], y_Td - memory["mean_y"]
+    return x_Td.div_(memory["scale_x"]), y_Td.div_(memory["scale_y"])

@@ -1,12 +1,20 @@
-"""How a step is carried out: by which processes, in which pieces, in which precision."""
+"""How a step is carried out: by which processes, in how large micro-batches, in which precision.
+
+A micro-batch bounds what grows with the number of tokens in a step: the model's forward pass and one layer's
+pre-activations with their gradients. Everything that couples tokens (BatchTopK's threshold, scales, counts)
+stays over the whole batch, so the result is the same to the order of float32 sums. Its size is chosen by
+itself, and halved when the memory does not suffice.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -15,20 +23,140 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, forward
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.micro_batch import STATE_BYTES, USABLE, Micro, choose_cells, weights_of
-from scx_core.training.tokens import Cells, Texts
+from scx_core.training.tokens import Cells, TokenTexts
 
 TRIAL_CELLS, TRIAL_TOKENS, TRIALS = 4, 16, 3
+T = TypeVar("T")
+
+
+class TooLarge(ScxError):
+    """Not even one cell at a time fits into the memory."""
+
+
+USABLE = 0.7  # of the free memory
+# Float32 values a token and unit of width that are alive at the peak: in a block of the model (attention,
+# an MLP four times as wide), and for each feature a width (pre-activations, gates, gradients).
+BLOCK_VALUES, FEATURE_VALUES = 24, 6
+STATE_BYTES = 16  # a float32 weight, its gradient, and Adam's two moments
+COUNTED = 2**31 - 1  # entries of a matrix that a graphics card can look for non-zero ones in
+REMEDY = (
+    "Use fewer features (expansion), shorter sentences, or more devices that share out the layers (parallel: "
+    "layers)."
+)
+# How libraries say it that do not raise PyTorch's own error: the driver, cuBLAS, the processor's allocator.
+SAID = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device's memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in SAID)
+
+
+@contextmanager
+def memory_in_words() -> Iterator[None]:
+    """Raises ScxError for memory that ends inside, where no smaller micro-batch would help."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise ScxError(
+            f"The device's memory does not suffice: {str(error).splitlines()[0][:200]}",
+            "The last checkpoint is kept. Free the device for this run, or start one with fewer cells in a "
+            "step, fewer features (expansion), or devices that share out the layers (parallel: layers).",
+        ) from error
+
+
+class MicroBatch:
+    """The size of a micro-batch (None: all at once). It only ever falls; `note` says why, once."""
+
+    def __init__(self, cells: int | None = None) -> None:
+        self.cells = cells
+        self.note = ""
+
+    def run(self, job: Callable[[int], T], most: int, remedy: str = REMEDY) -> T:
+        """`job(cells)` with at most `most`, again with half as many when the memory does not suffice. A job
+        leaves nothing behind that a second try would count twice.
+
+        Raises ScxError with the `remedy` when not even one cell fits.
+        """
+        while True:
+            cells = min(self.cells or most, most)
+            try:
+                return job(cells)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if cells == 1:
+                    raise TooLarge(
+                        "The device's memory does not suffice for a single cell at a time.",
+                        f"The last checkpoint is kept. {remedy}",
+                    ) from error
+            # Outside of the handler: until here the error held the tensors of the try that failed.
+            self.cells = max(1, cells // 2)
+            self.note = f"out of memory: {self.cells} cells at a time from here on"
+            print(self.note, file=sys.stderr, flush=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def pieces(self, job: Callable[[slice], T], n: int, most: int) -> Iterator[T]:
+        """`job` on `n` cells, at most `most` one time after another, smaller pieces where the memory does not
+        suffice. Raises ScxError as `run` does."""
+        start = 0
+
+        def attempt(cells: int) -> tuple[T, int]:
+            return job(slice(start, start + cells)), cells
+
+        while start < n:
+            found, cells = self.run(attempt, min(most, n - start))
+            yield found
+            start += cells
+
+    def pop_note(self) -> str:
+        """What is to be said about a change since the last call; "" for none."""
+        note, self.note = self.note, ""
+        return note
+
+
+def weights_of(cfg: TranscoderConfig, d: int, layers: int) -> int:
+    """Trained weights of so many layers."""
+    later = layers * (layers - 1) // 2 if cfg.form == "cross-layer" else 0
+    layer = cfg.expansion * d * (2 * d + 1) + d + (d * d if cfg.skip else 0)
+    return layers * layer + later * cfg.expansion * d * d
+
+
+def choose_cells(
+    lm: Language, cfg: TranscoderConfig, wish: int, cells: int, tokens: int, layers: int
+) -> int | None:
+    """The micro-batch of a step of `cells` cells with `tokens` tokens on `layers` layers: the wish, or for 0
+    what fits into the memory of a graphics card that weights and optimiser will leave free; on a processor
+    None, the whole step."""
+    if wish or lm.device.type != "cuda":
+        return wish or None
+    d = lm.facts.width
+    kept = 2 * 4 * tokens * d * layers  # inputs and outputs of their MLPs, whole batch
+    kept += STATE_BYTES * weights_of(cfg, d, layers)
+    at_once = layers if cfg.form == "cross-layer" else 1
+    a_cell = 4 * (tokens / cells) * d * (BLOCK_VALUES + FEATURE_VALUES * cfg.expansion * at_once)
+    free = USABLE * torch.cuda.mem_get_info(lm.device)[0] - kept
+    countable = COUNTED * cells / (tokens * cfg.expansion * d)
+    return int(min(cells, max(1, min(free // a_cell, countable))))
+
+
+def slices(n: int, parts: int) -> Iterator[slice]:
+    """`n` things in `parts` even pieces; empty ones are left out."""
+    ends = [n * part // parts for part in range(parts + 1)]
+    return (slice(a, b) for a, b in pairwise(ends) if b > a)
 
 
 @dataclass
-class Plan:
+class StepPlan:
     """`shared_layers`: each process trains its own layers, on all cells; otherwise all layers, on its part of
     the cells. `bfloat16`: of the model's forward pass; the transcoders' weights are always float32."""
 
     team: Team = ALONE
     shared_layers: bool = False
-    micro: Micro = field(default_factory=Micro)
+    micro: MicroBatch = field(default_factory=MicroBatch)
     bfloat16: bool = False
 
     @property
@@ -70,18 +198,28 @@ class Plan:
         return self.team.gathered(rows) if self.shared_layers else rows
 
 
+def check_team(cfg: TranscoderConfig, processes: int) -> None:
+    """Raises ScxError where a set of this form cannot be trained by so many processes."""
+    if processes > 1 and cfg.form == "cross-layer":
+        raise ScxError(
+            "Cross-layer transcoders are trained in one process: their layers need each other's errors.",
+            "Set processes to 1, and start without torchrun.",
+        )
+
+
 def make_plan(
     lm: Language,
-    texts: Texts,
+    texts: TokenTexts,
     cfg: TranscoderConfig,
     train: TrainConfig,
     team: Team,
     before: Mapping[str, Any] | None = None,
-) -> Plan:
-    """What the settings ask for, here; of a resumed run what it did `before` (`Plan.state`).
+) -> StepPlan:
+    """What the settings ask for, here; of a resumed run what it did `before` (`StepPlan.state`).
 
-    Raises ScxError for fewer cells or layers than processes.
+    Raises ScxError for fewer cells or layers than processes, and where these cannot share this form of set.
     """
+    check_team(cfg, team.size)
     cells = min(train.cells_per_batch, texts.n_cells)
     layers = train.parallel == "layers" or (train.parallel == "auto" and too_large(lm, cfg, team))
     if team.size > 1 and not layers and cells < team.size:
@@ -89,13 +227,13 @@ def make_plan(
             f"{team.size} processes cannot share out {cells} cells a step.",
             "Raise cells_per_batch, or start fewer processes.",
         )
-    plan = Plan(team, layers and team.size > 1)
+    plan = StepPlan(team, layers and team.size > 1)
     layers_here = len(plan.own(lm.facts.n_layers))
     here = cells if plan.shared_layers else -(-cells // team.size)
     tokens = round(here * len(texts.ids) / texts.n_cells)
     before = before or {}
     wish = train.micro_batch_cells or before.get("micro_batch_cells", 0)
-    plan.micro = Micro(choose_cells(lm, cfg, wish, here, tokens, layers_here))
+    plan.micro = MicroBatch(choose_cells(lm, cfg, wish, here, tokens, layers_here))
     precision = before.get("precision") or choose_precision(lm, texts, train.precision, team)
     plan.bfloat16 = precision == "bfloat16"
     return plan
@@ -113,7 +251,7 @@ def too_large(lm: Language, cfg: TranscoderConfig, team: Team) -> bool:
     return team.any(STATE_BYTES * weights > USABLE * free)
 
 
-def choose_precision(lm: Language, texts: Texts, wish: str, team: Team) -> str:
+def choose_precision(lm: Language, texts: TokenTexts, wish: str, team: Team) -> str:
     """ "float32" or "bfloat16" of the model's forward pass, the same for all processes.
 
     auto: bfloat16 on a graphics card that has it; float32 on a processor, where a run then gives the same
@@ -174,15 +312,15 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
-def _faster(lm: Language, texts: Texts) -> bool:
+def _faster(lm: Language, texts: TokenTexts) -> bool:
     if not has_bfloat16(lm.device):
         return False
     cells = range(min(TRIAL_CELLS, texts.n_cells))
-    return _seconds(lm, texts, cells, Plan(bfloat16=True)) < _seconds(lm, texts, cells, Plan())
+    return _seconds(lm, texts, cells, StepPlan(bfloat16=True)) < _seconds(lm, texts, cells, StepPlan())
 
 
 @torch.no_grad()
-def _seconds(lm: Language, texts: Texts, cells: Cells, plan: Plan) -> float:
+def _seconds(lm: Language, texts: TokenTexts, cells: Cells, plan: StepPlan) -> float:
     """The shortest of a few forward passes."""
     batch = texts.batch(lm, cells)
 
@@ -194,8 +332,4 @@ def _seconds(lm: Language, texts: Texts, cells: Cells, plan: Plan) -> float:
             torch.cuda.synchronize(lm.device)
         return time.perf_counter() - since
 
-    return min(_times(once, TRIALS + 1)[1:])
-
-
-def _times(job: Callable[[], float], n: int) -> list[float]:
-    return [job() for _ in range(n)]
+    return min([once() for _ in range(TRIALS + 1)][1:])

@@ -25,8 +25,8 @@ from scx_core.metrics import (
     squares_from_sums,
 )
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.micro_batch import Micro
-from scx_core.training.tokens import Batch, Cells, Texts
+from scx_core.training.plan import MicroBatch
+from scx_core.training.tokens import Cells, TokenBatch, TokenTexts
 from scx_core.transcoders.module import TranscoderSet
 
 CELLS_AT_ONCE = 8
@@ -59,7 +59,7 @@ class LayerSums(NamedTuple):
 
 
 def _log_probs(
-    lm: Language, batch: Batch, keep_BT: torch.Tensor, stand_ins: Mapping[int, Stand_in]
+    lm: Language, batch: TokenBatch, keep_BT: torch.Tensor, stand_ins: Mapping[int, Stand_in]
 ) -> torch.Tensor:
     """Log-probabilities at the positions that have a next token, [N, V] float32."""
     with replaced_mlps(lm, stand_ins):
@@ -70,7 +70,7 @@ def _log_probs(
 def spliced(
     lm: Language,
     coders: TranscoderSet,
-    texts: Texts,
+    texts: TokenTexts,
     cells: Cells,
     between: Callable[[], None] = nothing,
     team: Team = ALONE,
@@ -79,7 +79,7 @@ def spliced(
 
     `between` is called after each batch; it may raise to end this. A `team` shares out the cells.
     """
-    total, micro = torch.zeros(5, dtype=torch.float64), Micro()
+    total, micro = torch.zeros(5, dtype=torch.float64), MicroBatch()
     stand_ins = coders.stand_ins()
     zeros = dict.fromkeys(stand_ins, torch.zeros_like)
 
@@ -109,14 +109,14 @@ def spliced(
 def layer_sums(
     lm: Language,
     coders: TranscoderSet,
-    texts: Texts,
+    texts: TokenTexts,
     cells: Cells,
     between: Callable[[], None] = nothing,
     team: Team = ALONE,
 ) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
     and `team` as in `spliced`."""
-    n, micro = len(coders.layers), Micro()
+    n, micro = len(coders.layers), MicroBatch()
     error, square = (torch.zeros(n, dtype=torch.float64) for _ in range(2))
     total = torch.zeros(n, coders.width, dtype=torch.float64)
     fires = torch.zeros(n, coders.n_features, dtype=torch.int64)
@@ -153,7 +153,7 @@ def layer_sums(
 def held_out_metrics(
     lm: Language,
     coders: TranscoderSet,
-    texts: Texts,
+    texts: TokenTexts,
     between: Callable[[], None] = nothing,
     team: Team = ALONE,
 ) -> dict[str, Any]:

@@ -1,20 +1,29 @@
-"""The training text as token ids, encoded once, and the order in which it is read.
+"""The training text as token ids, encoded once, in memory or on disk, and the order in which it is read.
 
-The order is a pure function of (seed, step): a resumed run needs no memory of what it has seen.
+The order is a pure function of (seed, step): a resumed run needs no memory of what it has seen. A run keeps
+its text on disk and reads it batch by batch, so that memory holds no text:
+ids.bin  all cells' ids end to end, little-endian, two bytes each where the vocabulary allows
+start.npy, answer.npy, genes.npy  the other fields of `TokenTexts`   tokens.json  what they were made from
 Legend: C cells, B cells of a batch, T positions, N tokens end to end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
 from scx_core.cells import CellTable
 from scx_core.language import Language, text_limit, whole_answers, with_answers
+from scx_core.runs import read_json, to_dict, write_json
+from scx_core.runs.files import replace_atomic, write_atomic
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import (
     EncodedBlock,
@@ -31,9 +40,11 @@ Cells = Sequence[int] | np.ndarray
 ROWS = 1024  # cells that are read and encoded at a time
 BY_PIECES = 256  # cells from which on it is worth cutting every gene of the table on its own
 SAMPLE = 16  # cells on which the fast way is compared with the slow one
+LAYOUT = 1
+ARRAYS = ("start", "answer", "genes")
 
 
-class Batch(NamedTuple):
+class TokenBatch(NamedTuple):
     """Left-padded int64 [B, T] on the model's device."""
 
     ids_BT: torch.Tensor
@@ -50,7 +61,7 @@ class Ids(Protocol):
         """Some that follow one another."""
 
 
-class Texts(NamedTuple):
+class TokenTexts(NamedTuple):
     """Prompt, answer and end-of-text of C cells end to end: cell c is ids[start[c] : start[c + 1]].
 
     The last `answer[c]` positions of a cell decide its label: from the prompt's last token on. Its genes are
@@ -68,10 +79,10 @@ class Texts(NamedTuple):
         """C."""
         return len(self.start) - 1
 
-    def batch(self, lm: Language, cells: Cells) -> Batch:
+    def batch(self, lm: Language, cells: Cells) -> TokenBatch:
         """Some cells, padded on the left, where the model is."""
         padded = pad_left([self.ids[self.start[c] : self.start[c + 1]] for c in cells], lm.pad_id)
-        return Batch(*(torch.from_numpy(part).to(lm.device) for part in padded))
+        return TokenBatch(*(torch.from_numpy(part).to(lm.device) for part in padded))
 
     def counted(self, mask_BT: torch.Tensor, cells: Cells) -> torch.Tensor:
         """The positions of a batch that are trained on, bool [B, T]: all but the padding, or, without the
@@ -112,7 +123,7 @@ class Texts(NamedTuple):
 
 
 class TextBlock(NamedTuple):
-    """Some cells' part of `Texts`: ids end to end [N], and of each cell its length, answer and genes."""
+    """Some cells' part of `TokenTexts`: ids end to end [N], and of each cell its length, answer and genes."""
 
     ids_N: np.ndarray
     length_C: np.ndarray
@@ -127,14 +138,14 @@ def encode_texts(
     sentences: SentenceConfig,
     progress: Progress = silent,
     skip_prompt: bool = False,
-) -> Texts:
-    """Texts of the labelled cells at `rows`, as the model was trained to read them; 4 bytes a token.
+) -> TokenTexts:
+    """TokenTexts of the labelled cells at `rows`, as the model was trained to read them; 4 bytes a token.
 
     Raises ScxError where `encode` does (a cell without genes, a context that is too short).
     """
     blocks = list(text_blocks(lm, table, rows, sentences, progress))
     ids_N, length_C, answer_C, genes_C2 = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    return Texts(ids_N, np.concatenate([[0], np.cumsum(length_C)]), answer_C, genes_C2, skip_prompt)
+    return TokenTexts(ids_N, np.concatenate([[0], np.cumsum(length_C)]), answer_C, genes_C2, skip_prompt)
 
 
 def text_blocks(
@@ -187,3 +198,106 @@ def cells_of_step(step: int, n_cells: int, per_batch: int, seed: int) -> np.ndar
     size = min(per_batch, n_cells)
     epoch, place = divmod(step, n_cells // size)
     return _epoch_order(n_cells, seed, epoch)[place * size : (place + 1) * size]
+
+
+class Stopped(Exception):
+    """Asked to stop, with what was being done; that is gone, as if it had not begun."""
+
+
+@dataclass(frozen=True)
+class IdsOnDisk:
+    """Token ids in a file. Every slice is read anew: a mapped file would count as memory in the end."""
+
+    path: Path
+    kind: str
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        first, last, _ = part.indices(self.size)
+        offset = first * np.dtype(self.kind).itemsize
+        return np.fromfile(self.path, self.kind, max(0, last - first), offset=offset)
+
+
+def cached_texts(
+    folder: Path,
+    lm: Language,
+    table: CellTable,
+    rows: np.ndarray,
+    sentences: SentenceConfig,
+    progress: Progress = silent,
+    skip_prompt: bool = False,
+    stopping: Callable[[], bool] | None = None,
+) -> TokenTexts:
+    """`encode_texts` with the ids on disk: from `folder` where they are the same cells', else written there.
+
+    Raises ScxError where `encode_texts` does, and when the disk is full; Stopped when `stopping` turns true
+    while it writes.
+    """
+    made_from = _made_from(lm, table, rows, sentences)
+    record = folder / "tokens.json"
+    if not (record.exists() and read_json(record).get("made_from") == made_from and _whole(folder)):
+        record.unlink(missing_ok=True)
+        _write(folder, text_blocks(lm, table, rows, sentences, progress), _kind(lm), stopping)
+        write_json(record, {"made_from": made_from, "bytes": (folder / "ids.bin").stat().st_size})
+    kind = _kind(lm)
+    size = (folder / "ids.bin").stat().st_size // np.dtype(kind).itemsize
+    start, answer_C, genes_C2 = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS)
+    return TokenTexts(IdsOnDisk(folder / "ids.bin", kind, size), start, answer_C, genes_C2, skip_prompt)
+
+
+def _kind(lm: Language) -> str:
+    return "<u2" if max(len(lm.tokenizer), lm.eos_id + 1) <= 2**16 else "<i4"
+
+
+def _whole(folder: Path) -> bool:
+    """Whether all files are there, as long as they were."""
+    ids = folder / "ids.bin"
+    there = ids.exists() and all((folder / f"{name}.npy").exists() for name in ARRAYS)
+    return there and ids.stat().st_size == read_json(folder / "tokens.json")["bytes"]
+
+
+def _made_from(lm: Language, table: CellTable, rows: np.ndarray, sentences: SentenceConfig) -> dict[str, Any]:
+    """All that the ids depend on."""
+    return {
+        "layout": LAYOUT,
+        "data": table.fingerprint,
+        "model": lm.fingerprint,
+        "tokenizer": _digest(lm.tokenizer.backend_tokenizer.to_str()),
+        "lead": lm.settings.get("lead"),
+        "contract": None if lm.contract is None else lm.contract.checkpoint,
+        "bos": lm.bos_id,
+        "sentences": to_dict(sentences),
+        "organism": table.organism,
+        "symbols": _digest("\0".join(table.symbols.tolist())),
+        "labels": _digest("\0".join(table.answers[rows].tolist())),
+        "rows": _digest(np.ascontiguousarray(rows, dtype="<i8").tobytes()),
+    }
+
+
+def _digest(content: str | bytes) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def _write(folder: Path, blocks: Iterator[TextBlock], kind: str, stopping: Callable[[], bool] | None) -> None:
+    """Encode block by block into the folder; no file has its name before it is whole."""
+    lengths, answers, genes = [], [], []
+
+    def fill(path: Path) -> None:
+        with open(path, "wb") as file:
+            for block in blocks:
+                if stopping is not None and stopping():
+                    raise Stopped("reading cells")
+                file.write(block.ids_N.astype(kind).tobytes())
+                lengths.append(block.length_C)
+                answers.append(block.answer_C)
+                genes.append(block.genes_C2)
+
+    replace_atomic(folder / "ids.bin", fill)
+    start = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    for name, values in zip(ARRAYS, (start, np.concatenate(answers), np.concatenate(genes)), strict=True):
+        content = io.BytesIO()
+        np.save(content, values, allow_pickle=False)
+        write_atomic(folder / f"{name}.npy", content.getvalue())

@@ -22,18 +22,21 @@ from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import RankFile, ReadOnlyRun
-from scx_core.training.calibrate import calibrated
 from scx_core.training.config import TrainConfig, TrainingJob
-from scx_core.training.cross_layer_trainer import check_team, session_of
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.micro_batch import TooLarge, memory_in_words
-from scx_core.training.plan import compiled, make_plan
+from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
 from scx_core.training.replacement_quality import held_out_metrics
-from scx_core.training.run_cost import Spent
-from scx_core.training.token_cache import Stopped, kept_texts
-from scx_core.training.tokens import Texts, encode_texts
-from scx_core.training.trainer import Around, at_its_best, step_to_end_with, train_layers, tune_together
-from scx_core.training.trainer_state import Session, fast_attention
+from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts
+from scx_core.training.trainer import (
+    RunContext,
+    RunCost,
+    at_its_best,
+    calibrated,
+    step_to_end_with,
+    train_layers,
+    tune_together,
+)
+from scx_core.training.trainer_state import TrainerState, fast_attention
 from scx_core.transcoders.folder import load_set, save_set
 from scx_core.transcoders.module import TranscoderSet
 
@@ -130,27 +133,27 @@ def _train(
     skip = job.train.skip_prompt
     stop = stopping if team.size == 1 else None  # a team stops together, at a step
     with team.after_leader():  # it writes the tokens that the others read
-        texts = kept_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
+        texts = cached_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
     held_out = encode_texts(lm, table, measured_cells(split.held_out, split.seed), job.sentences)
     choosing, fits = held_out, None  # of a split of two parts
     if len(split.choose):
         some = measured_cells(split.choose, split.seed)
         choosing = fits = encode_texts(lm, table, some, job.sentences, skip_prompt=skip)
-    session, first, spent = _open_session(run, lm, texts, job, team)
-    around = Around(run, rank, choosing, fits, held_out, spent, progress, stopping)
-    if not train_layers(session, first, around):
+    state, first, spent = _open_state(run, lm, texts, job, team)
+    context = RunContext(run, rank, choosing, fits, held_out, spent, progress, stopping)
+    if not train_layers(state, first, context):
         return None
-    session = at_its_best(session, run)
-    coders = calibrated(session, around.fits)
-    before = session.tensors() if job.train.finetune_steps else {}
+    state = at_its_best(state, run)
+    coders = calibrated(state, context.fits)
+    before = state.tensors() if job.train.finetune_steps else {}
     if coders is None:
         return None  # what is left is the work of one process
     note = ""
     if job.train.finetune_steps:
         try:
-            tuned = tune_together(session, coders, before, around)
+            tuned = tune_together(state, coders, before, context)
         except TooLarge:
-            if session.plan.partners.size > 1:  # the others wait for this one
+            if state.plan.partners.size > 1:  # the others wait for this one
                 raise
             job = replace(job, train=replace(job.train, finetune_steps=0))
             tuned, note = coders, UNTUNED
@@ -159,7 +162,7 @@ def _train(
             return None
         if step_to_end_with(job.train, run) > job.train.steps:
             coders = tuned
-    return _finish(job, lm, coders, split, around, session.plan.partners, note)
+    return _finish(job, lm, coders, split, context, state.plan.partners, note)
 
 
 def _in_status(run: RunFolder, cfg: TrainConfig, progress: Progress) -> Progress:
@@ -189,34 +192,40 @@ def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
             )
 
 
-def _open_session(
-    run: RunFolder, lm: Language, texts: Texts, job: TrainingJob, team: Team
-) -> tuple[Session, int, Spent]:
-    """The session, the step to go on with, and the cost so far."""
-    checkpoint, kind = run.latest_checkpoint(), session_of(job.transcoder)
+def _open_state(
+    run: RunFolder, lm: Language, texts: TokenTexts, job: TrainingJob, team: Team
+) -> tuple[TrainerState, int, RunCost]:
+    """The state, the step to go on with, and the cost so far."""
+    checkpoint = run.latest_checkpoint()
     # A checkpoint that says nothing of the precision is older than the choice.
     before = {"precision": "float32", **checkpoint.state} if checkpoint else {}
     plan = make_plan(lm, texts, job.transcoder, job.train, team, before)
     if checkpoint is None:
         run.truncate_metrics(-1)
-        return kind.fresh(lm, texts, job.transcoder, job.train, plan), 0, Spent()
+        return TrainerState.fresh(lm, texts, job.transcoder, job.train, plan), 0, RunCost()
     run.truncate_metrics(checkpoint.step)
-    session = kind.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
-    return session, min(checkpoint.step, job.train.steps), Spent(checkpoint.state)
+    state = TrainerState.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
+    return state, min(checkpoint.step, job.train.steps), RunCost(checkpoint.state)
 
 
 def _finish(
-    job: TrainingJob, lm: Language, coders: TranscoderSet, split: Split, around: Around, team: Team, note: str
+    job: TrainingJob,
+    lm: Language,
+    coders: TranscoderSet,
+    split: Split,
+    context: RunContext,
+    team: Team,
+    note: str,
 ) -> TranscoderSet | None:
     """Measure on the test cells with the team, and write the set (rank 0 does, and has it). Raises Stopped
     when asked to stop before it is written: measuring takes minutes on a large model, and the last checkpoint
     is there to go on from."""
-    run, steps, message = around.run, job.train.all_steps, "measuring on held-out cells"
+    run, steps, message = context.run, job.train.all_steps, "measuring on held-out cells"
     run.write_status("running", steps, steps, message)
-    around.progress(steps, steps, message)
+    context.progress(steps, steps, message)
 
     def go_on() -> None:
-        if team.any(around.stopping()):
+        if team.any(context.stopping()):
             raise Stopped(message)
 
     meta: dict[str, Any] = {
@@ -226,7 +235,7 @@ def _finish(
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
         "split": _counted(split),
-        "metrics": (metrics := held_out_metrics(lm, coders, around.held_out, go_on, team)),
+        "metrics": (metrics := held_out_metrics(lm, coders, context.held_out, go_on, team)),
         "provenance": run.provenance,
     }
     if job.train.best_at_end:

@@ -1,8 +1,12 @@
 """All layers in training: one forward pass of the model serves them all; state to and from a checkpoint.
 
 Nothing here is random except by (seed, step), so weights, Adam's moments and the layers' memories are the
-whole state.
-Legend: L layers, T tokens of a batch (padding left out), d width.
+whole state. A cross-layer set is a layout of the decoders: W_dec of layer m is [F, (L − m) d], what a
+feature writes to layer m, m + 1 … side by side, each in its target's normalised units. The whole row has unit
+norm, so that pre-activations of different features can be compared and a penalty cannot be dodged. Rows start
+with zeros for later layers: as the per-layer set, which learns what earlier ones can do for later ones.
+Legend: L layers, B cells, T tokens of a batch (padding left out), N counted places, S later layers,
+F features, d width.
 """
 
 from __future__ import annotations
@@ -10,22 +14,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language import Language
-from scx_core.training.activations import activations
-from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.grad_accumulation import layer_step
-from scx_core.training.layer_trainer import Report, Trainee
-from scx_core.training.micro_batch import Micro
-from scx_core.training.plan import Plan
+from scx_core.language import Language, MlpIO, mlp_io
+from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step, learning_rate
+from scx_core.training.layer_trainer import LayerTrainer
+from scx_core.training.plan import MicroBatch, StepPlan
 from scx_core.training.profiler import phase
-from scx_core.training.schedule import features_of_step, learning_rate
-from scx_core.training.tokens import Cells, Texts, cells_of_step
-from scx_core.transcoders.module import TranscoderSet, from_tensors
+from scx_core.training.step import LayerReport, TrainingStep
+from scx_core.training.tokens import Cells, TokenTexts, cells_of_step
+from scx_core.transcoders.cross_layer import CrossLayerSet
+from scx_core.transcoders.module import Reads, TranscoderSet, from_tensors
 
 START_CELLS = 64  # cells that scales and first weights are taken from
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -41,43 +44,43 @@ class StepReport(NamedTuple):
     dead: list[float]
 
 
-class Session:
+class TrainerState:
     """The layers in training here (all of them, or those numbered `own`) and their optimiser."""
 
     def __init__(
         self,
         lm: Language,
-        texts: Texts,
+        texts: TokenTexts,
         cfg: TranscoderConfig,
         train: TrainConfig,
-        trainees: list[Trainee],
-        plan: Plan | None = None,
+        layers: list[LayerTrainer],
+        plan: StepPlan | None = None,
     ):
-        self.lm, self.texts, self.cfg, self.train, self.trainees = lm, texts, cfg, train, trainees
-        self.plan = plan or Plan()
+        self.lm, self.texts, self.cfg, self.train, self.layers = lm, texts, cfg, train, layers
+        self.plan = plan or StepPlan()
         self.own = self.plan.own(lm.facts.n_layers)
-        weights = [tensor for trainee in trainees for tensor in trainee.weights.values()]
+        weights = [tensor for trainer in layers for tensor in trainer.weights.values()]
         self.optimizer = torch.optim.Adam(weights, lr=train.learning_rate, foreach=True)
 
     @classmethod
     def fresh(
         cls,
         lm: Language,
-        texts: Texts,
+        texts: TokenTexts,
         cfg: TranscoderConfig,
         train: TrainConfig,
-        plan: Plan | None = None,
-    ) -> Session:
+        plan: StepPlan | None = None,
+    ) -> TrainerState:
         """At the first step."""
-        plan = plan or Plan()
-        return cls(lm, texts, cfg, train, cls.trainees_from(lm, texts, cfg, train, plan), plan)
+        plan = plan or StepPlan()
+        return cls(lm, texts, cfg, train, cls.first_layers(lm, texts, cfg, train, plan), plan)
 
     @classmethod
-    def trainees_from(
-        cls, lm: Language, texts: Texts, cfg: TranscoderConfig, train: TrainConfig, plan: Plan
-    ) -> list[Trainee]:
+    def first_layers(
+        cls, lm: Language, texts: TokenTexts, cfg: TranscoderConfig, train: TrainConfig, plan: StepPlan
+    ) -> list[LayerTrainer]:
         """First weights from the activations of the first cells of the first epoch, or of as many of them as
-        fit into the memory."""
+        fit into the memory; of a cross-layer set with room in W_dec for the later layers."""
         cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
         size = train.cells_per_batch
         # They wait in the computer's memory: a card that has room for a step may have none for all of them.
@@ -85,49 +88,54 @@ class Session:
             [(x_Td.cpu(), y_Td.cpu()) for x_Td, y_Td in activations(lm, texts, some, cfg.reads, plan)]
             for some in (cells[start : start + size] for start in range(0, len(cells), size))
         ]
-        trainees = []
+        layers = []
         for layer, parts in zip(plan.own(lm.facts.n_layers), zip(*samples, strict=True), strict=True):
             fresh = partial(_fresh, cfg, train, parts, layer, lm.device, len(cells))
-            trainees.append(Micro().run(fresh, len(cells)))
+            layers.append(MicroBatch().run(fresh, len(cells)))
             # Other cards may round otherwise.
-            plan.partners.led([*trainees[-1].weights.values(), *trainees[-1].memory.values()])
-        return trainees
+            plan.partners.led([*layers[-1].weights.values(), *layers[-1].memory.values()])
+        if cfg.form == "cross-layer":
+            for later, trainer in enumerate(reversed(layers)):
+                W_dec = trainer.weights["W_dec"].detach()
+                rest = W_dec.new_zeros(len(W_dec), later * W_dec.shape[1])
+                trainer.weights["W_dec"] = torch.cat([W_dec, rest], 1).requires_grad_(True)
+        return layers
 
     @classmethod
     def restored(
         cls,
         lm: Language,
-        texts: Texts,
+        texts: TokenTexts,
         cfg: TranscoderConfig,
         train: TrainConfig,
         saved: dict,
-        plan: Plan | None = None,
-    ) -> Session:
+        plan: StepPlan | None = None,
+    ) -> TrainerState:
         """As `tensors()` wrote it, whoever did: one process or several."""
-        plan = plan or Plan()
+        plan = plan or StepPlan()
         own = plan.own(lm.facts.n_layers)
         saved = {name: t for name, t in saved.items() if name.split(".")[0] in set(map(str, own))}
         # Adam keeps its step count on the CPU, wherever the weights are.
         saved = {name: t if name.endswith(".step") else t.to(lm.device) for name, t in saved.items()}
-        trainees = []
+        layers = []
         for layer in own:
             part = {kind: _under(saved, f"{layer}.{kind}.") for kind in ("weights", "memory")}
-            trainees.append(Trainee(cfg, train, part["weights"], part["memory"]))
-        session = cls(lm, texts, cfg, train, trainees, plan)
-        for layer, trainee in zip(own, trainees, strict=True):
-            for name, tensor in trainee.weights.items():
+            layers.append(LayerTrainer(cfg, train, part["weights"], part["memory"]))
+        state = cls(lm, texts, cfg, train, layers, plan)
+        for layer, trainer in zip(own, layers, strict=True):
+            for name, tensor in trainer.weights.items():
                 moments = _under(saved, f"{layer}.adam.{name}.")
                 if moments:
-                    session.optimizer.state[tensor] = moments
-        return session
+                    state.optimizer.state[tensor] = moments
+        return state
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that a resumed session needs, by name; of a team of processes rank 0 gets it."""
+        """Everything that a resumed state needs, by name; of a team of processes rank 0 gets it."""
         out: dict[str, torch.Tensor] = {}
-        for layer, trainee in zip(self.own, self.trainees, strict=True):
-            out |= {f"{layer}.weights.{name}": tensor for name, tensor in trainee.weights.items()}
-            out |= {f"{layer}.memory.{name}": tensor for name, tensor in trainee.memory.items()}
-            for name, tensor in trainee.weights.items():
+        for layer, trainer in zip(self.own, self.layers, strict=True):
+            out |= {f"{layer}.weights.{name}": tensor for name, tensor in trainer.weights.items()}
+            out |= {f"{layer}.memory.{name}": tensor for name, tensor in trainer.memory.items()}
+            for name, tensor in trainer.weights.items():
                 state = self.optimizer.state.get(tensor, {})
                 out |= {
                     f"{layer}.adam.{name}.{moment}": state[moment] for moment in MOMENTS if moment in state
@@ -140,7 +148,9 @@ class Session:
             return team.collected(tensors)
         return tensors if team.leads else {}
 
-    def read(self, cells: Cells, texts: Texts | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def read(
+        self, cells: Cells, texts: TokenTexts | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """What each layer here is given and shall put out, [T, d]; of `texts` that it does not train on."""
         return activations(self.lm, self.texts if texts is None else texts, cells, self.cfg.reads, self.plan)
 
@@ -154,41 +164,55 @@ class Session:
         with self.plan.products(self.lm.device):
             reports = self.gradients(cells, k, weight_T)
         for layer, report in enumerate(reports):
-            _check_finite(float(report.objective), step, layer)
+            _check_finite(report.objective, step, layer)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.train, step)
         with phase("optimiser"):
-            for trainee in self.trainees:
-                trainee.project_gradient()
+            for trainer in self.layers:
+                trainer.project_gradient()
             self.optimizer.step()
-            for trainee in self.trainees:
-                trainee.after_step()
+            for trainer in self.layers:
+                trainer.after_step()
         return StepReport(
             len(weight_T),
             sum(report.loss for report in reports),
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
 
-    def gradients(self, cells: Cells, k: int, weight_T: torch.Tensor) -> list[Report]:
+    def gradients(self, cells: Cells, k: int, weight_T: torch.Tensor) -> list[LayerReport]:
         """Gradients from some cells, of which `weight_T` weighs the tokens, and what all layers report."""
         part = self.plan.partners.part(len(cells))
         mine, tokens = cells[part], self.texts.tokens_of(cells, part)
-        rows = []
-        # Layer by layer, so that only one layer's graph is alive at a time.
-        layers = zip(self.trainees, self.read(mine), strict=True)
-        for trainee, (x_Td, y_Td) in layers:
-            report = layer_step(trainee, self.plan, x_Td, y_Td, k, weight_T[tokens], len(mine), len(weight_T))
-            rows.append([float(value) for value in report])
+        activations, rows = self.read(mine), []
+        # Step by step, so that the graphs of one step's layers alone are alive.
+        together = len(self.layers) if self.cfg.form == "cross-layer" else 1
+        for first in range(0, len(self.layers), together):
+            some = self.layers[first : first + together]
+            step = TrainingStep(some, self.plan, len(mine), len(weight_T))
+            rows += step.run(islice(activations, together), k, weight_T[tokens])
         all_rows = self.plan.report(torch.tensor(rows, dtype=torch.float64, device=self.lm.device)).tolist()
-        return [Report(torch.tensor(row[0]), *row[1:]) for row in all_rows]
+        return [LayerReport(*row) for row in all_rows]
 
-    def coders(self, cuts: Sequence[float | None] | None = None) -> TranscoderSet | None:
-        """The transcoders as they are now, for raw activations, gated as `Trainee.folded` says. Where several
-        processes share out the layers, rank 0 gets them all."""
-        cuts = cuts or [None] * len(self.trainees)
-        layers = [trainee.folded(cut) for trainee, cut in zip(self.trainees, cuts, strict=True)]
-        coders = TranscoderSet(tuple(layers), reads=self.cfg.reads)
+    def coders(self, thresholds: Sequence[float | None] | None = None) -> TranscoderSet | None:
+        """The transcoders as they are now, for raw activations, gated as `LayerTrainer.folded` says. Where
+        several processes share out the layers, rank 0 gets them all."""
+        thresholds = thresholds or [None] * len(self.layers)
+        layers = tuple(trainer.folded(at) for trainer, at in zip(self.layers, thresholds, strict=True))
+        if self.cfg.form == "cross-layer":
+            return CrossLayerSet(layers, cross=tuple(self._cross(m) for m in range(len(layers))))
+        coders = TranscoderSet(layers, reads=self.cfg.reads)
         return self._all_layers(coders) if self.plan.shared_layers else coders
+
+    @torch.no_grad()
+    def _cross(self, layer: int) -> torch.Tensor:
+        """What layer `layer` writes to later ones, in raw units [S, F, d]."""
+        W_FD, d = self.layers[layer].weights["W_dec"].detach(), self.lm.facts.width
+        later = W_FD.split(d, 1)[1:]
+        scaled = [
+            W_Fd * trainer.memory["scale_y"]
+            for W_Fd, trainer in zip(later, self.layers[layer + 1 :], strict=True)
+        ]
+        return torch.stack(scaled) if scaled else W_FD.new_zeros(0, len(W_FD), d)
 
     def _all_layers(self, own: TranscoderSet) -> TranscoderSet | None:
         """The layers that the processes share out, together, on rank 0."""
@@ -227,11 +251,11 @@ def _fresh(
     device: torch.device,
     of_cells: int,
     cells: int,
-) -> Trainee:
+) -> LayerTrainer:
     """A layer's first weights, from the tokens of about `cells` of the cells sampled."""
     x_Td, y_Td = (torch.cat(side) for side in zip(*parts, strict=True))
     tokens = max(1, len(x_Td) * cells // of_cells)
-    return Trainee.from_data(cfg, train, x_Td[:tokens].to(device), y_Td[:tokens].to(device), layer)
+    return LayerTrainer.from_data(cfg, train, x_Td[:tokens].to(device), y_Td[:tokens].to(device), layer)
 
 
 def _check_finite(loss: float, step: int, layer: int) -> None:
@@ -244,3 +268,49 @@ def _check_finite(loss: float, step: int, layer: int) -> None:
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+class _Part(NamedTuple):
+    """A forward pass, and the places of its counted tokens (None: all)."""
+
+    io: MlpIO
+    at_N: torch.Tensor | None
+
+
+def activations(
+    lm: Language, texts: TokenTexts, cells: Cells, reads: Reads = "input", plan: StepPlan | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What each layer's transcoder is given (the MLP's input; for an SAE its output) and the MLP's output,
+    float32 [T, d], counted tokens only; of the plan's own layers, from a forward pass a micro-batch."""
+    plan = plan or StepPlan()
+    own = plan.own(lm.facts.n_layers)
+
+    def read(size: int) -> list[_Part]:
+        return [
+            _read(lm, texts, cells[start : start + size], plan, own) for start in range(0, len(cells), size)
+        ]
+
+    parts = plan.micro.run(read, len(cells))
+    for layer in own:
+        y_Td = _joined([_rows(io.outputs[layer], at_N) for io, at_N in parts])
+        if reads == "output":
+            yield y_Td, y_Td
+        else:
+            yield _joined([_rows(io.inputs[layer], at_N) for io, at_N in parts]), y_Td
+
+
+def _read(lm: Language, texts: TokenTexts, cells: Cells, plan: StepPlan, own: list[int]) -> _Part:
+    ids_BT, mask_BT = texts.batch(lm, cells)
+    with phase("model"), plan.cast(lm):
+        io, counted_BT = mlp_io(lm, ids_BT, mask_BT, layers=own), texts.counted(mask_BT, cells)
+    return _Part(io, None if bool(counted_BT.all()) else counted_BT.flatten().nonzero()[:, 0])
+
+
+def _rows(x_BTd: torch.Tensor, at_N: torch.Tensor | None) -> torch.Tensor:
+    """The tokens at some places of a batch (None: all of them), float32 [T, d]."""
+    x_Td = x_BTd.flatten(0, 1)
+    return (x_Td if at_N is None else x_Td.index_select(0, at_N)).float()
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -35,18 +35,16 @@ from scx_core.metrics import (
     squares_from_sums,
 )
 from scx_core.training.finetune import _whole
-from scx_core.training.grad_accumulation import layer_step
 from scx_core.training.layer_trainer import normalised
-from scx_core.training.micro_batch import Micro
 from scx_core.training.ops.sparse import select_batch, select_tokens
-from scx_core.training.plan import Plan
+from scx_core.training.plan import MicroBatch, StepPlan
 from scx_core.training.replacement_quality import Spliced, layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
 from scx_core.validation.measure import LayerStream, token_losses
 from tests.tiny import tiny_language, tiny_table
-from tests.training.test_layer_trainer import T, data, trainee
+from tests.training.builders import T, data, layer_step, layer_trainer
 from tests.training.test_micro_batch import CELLS, KINDS, LAYER_TRAIN
 
 F, CUT = 40, 8  # the first CUT features have thresholds below 0
@@ -146,9 +144,11 @@ def test_training_selects_what_is_not_0():
         assert bool(active(chosen.value_N).all()) and len(chosen.value_N) <= 200
     x_Td, y_Td = data()
     for kind in KINDS:
-        layer = trainee(KINDS[kind])
+        layer = layer_trainer(KINDS[kind])
         code = layer.code(normalised(layer.memory, x_Td, y_Td)[0], 3)
-        level = code.cut * (1 - 1e-6) if layer.cfg.kind == "batchtopk" else None  # the cut itself is kept
+        level = (
+            code.threshold * (1 - 1e-6) if layer.cfg.kind == "batchtopk" else None
+        )  # the threshold itself is
         counts_F = active(layer.folded(level).encode(x_Td)).sum(0)
         assert int(counts_F.sum()) > 2 * len(x_Td)
         assert int((code.fires_F - counts_F).abs().sum()) <= 2  # float32, in other units: one may round over
@@ -221,16 +221,17 @@ def test_fvu_is_a_ratio_of_sums_for_everybody(lm, coders, texts, sides):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("micro", [None, 3])
 def test_a_training_steps_fvu_and_l0_are_the_definitions(kind, micro):
-    layer, (x_Td, y_Td) = trainee(KINDS[kind], LAYER_TRAIN), data()
+    layer, (x_Td, y_Td) = layer_trainer(KINDS[kind], LAYER_TRAIN), data()
     layer.memory["cut"] = torch.tensor(0.4)
     inner_x, inner_y = ((side - layer.memory[f"mean_{s}"]) / layer.memory[f"scale_{s}"]
                         for side, s in ((x_Td, "x"), (y_Td, "y")))  # fmt: skip
     with torch.no_grad():
-        coded = layer.coded(inner_x, inner_y, 3)
-    report = layer_step(layer, Plan(micro=Micro(micro)), x_Td, y_Td, 3, torch.ones(T), CELLS, T)
-    wanted = float(coded.error_Td.square().sum() / (inner_y - inner_y.mean(0)).square().sum())
+        code = layer.code(inner_x, 3)
+        error_Td = inner_y - layer.output(inner_x, code.write_TD)
+    report = layer_step(layer, x_Td, y_Td, 3, torch.ones(T), StepPlan(micro=MicroBatch(micro)), CELLS)
+    wanted = float(error_Td.square().sum() / (inner_y - inner_y.mean(0)).square().sum())
     assert report.fvu == pytest.approx(wanted, rel=1e-5)  # float32
-    assert report.l0 == pytest.approx(float(coded.fires_F.sum()) / T, **TO_THE_DIGIT)
+    assert report.l0 == pytest.approx(float(code.fires_F.sum()) / T, **TO_THE_DIGIT)
 
 
 def test_losses_are_the_plain_sums_for_everybody(lm, coders, texts):

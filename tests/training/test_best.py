@@ -13,11 +13,11 @@ from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, read_json
 from scx_core.training import train
 from scx_core.training import trainer as loops
-from scx_core.training.calibrate import calibrated
 from scx_core.training.config import TrainConfig
 from scx_core.training.tokens import cells_of_step, encode_texts
 from scx_core.training.train import measured_cells
-from scx_core.training.trainer_state import Session, fast_attention
+from scx_core.training.trainer import calibrated
+from scx_core.training.trainer_state import TrainerState, fast_attention
 from tests.training.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
 __all__ = ["model"]
@@ -79,7 +79,7 @@ def test_where_asked_for_it_ends_with_the_best(best, plain, tmp_path, model):
     texts = encode_texts(lm, table, split.train, lm.sentence_config)
     choosing = encode_texts(lm, table, measured_cells(split.choose, split.seed), lm.sentence_config)
     with fast_attention(lm), flushed_subnormals():
-        restored = Session.restored(lm, texts, CODER, BEST, run.best_checkpoint().tensors)
+        restored = TrainerState.restored(lm, texts, CODER, BEST, run.best_checkpoint().tensors)
         wanted = calibrated(restored, choosing)
     assert same(made, wanted) and not same(made, plain[1]) and made.meta["step"] == 6
     _, last = trained(tmp_path, model, BEST, 5.0, 4.0, 3.0, 2.0)

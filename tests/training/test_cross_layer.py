@@ -14,9 +14,9 @@ from scx_core.errors import ScxError
 from scx_core.language import mlp_io, replaced_mlps
 from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.cross_layer_trainer import CrossSession
 from scx_core.training.replacement_quality import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
+from scx_core.training.trainer_state import TrainerState
 from scx_core.transcoders import CrossLayerSet, load_set, save_set
 from scx_core.transcoders.layouts import export_set
 from scx_core.validation import validate
@@ -102,22 +102,22 @@ def test_features_of_earlier_layers_are_those_of_the_replaced_model(lm, texts):
 
 @pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
 def test_gradients_reach_every_decoder_and_rows_have_unit_length(lm, texts, kind):
-    session = CrossSession.fresh(lm, texts, replace(CROSS, kind=kind), TRAIN)
-    widths = [trainee.weights["W_dec"].shape[1] for trainee in session.trainees]
+    session = TrainerState.fresh(lm, texts, replace(CROSS, kind=kind), TRAIN)
+    widths = [trainee.weights["W_dec"].shape[1] for trainee in session.layers]
     assert widths == [3 * 16, 2 * 16, 16]
     session.gradients(range(4), 4, texts.weights(lm, range(4), 1.0))
-    for trainee in session.trainees:
+    for trainee in session.layers:
         for part_Fd in trainee.weights["W_dec"].grad.split(16, 1):
             assert float(part_Fd.abs().max()) > 0
     session.step(0)
-    for trainee in session.trainees:
+    for trainee in session.layers:
         assert torch.allclose(trainee.weights["W_dec"].norm(dim=1), torch.ones(64), atol=1e-5)
 
 
 def test_the_first_loss_is_that_of_the_per_layer_set_and_folding_keeps_the_output(lm, texts):
-    session = CrossSession.fresh(lm, texts, replace(CROSS, kind="relu"), TRAIN)
+    session = TrainerState.fresh(lm, texts, replace(CROSS, kind="relu"), TRAIN)
     with torch.no_grad():
-        for trainee in session.trainees:
+        for trainee in session.layers:
             noise = torch.randn(trainee.weights["W_dec"].shape, generator=torch.Generator().manual_seed(2))
             trainee.weights["W_dec"] += 0.1 * noise
     io = mlp_io(lm, *texts.batch(lm, [0]))

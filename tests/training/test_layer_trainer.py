@@ -5,31 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scx_core.training.auxk import revival_loss
-from scx_core.training.calibrate import _cut_at
-from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.layer_trainer import Trainee, normalised
-
-T, D = 200, 8
-EVEN = torch.ones(T)
-CFG, TRAIN = TranscoderConfig(expansion=4, k=3), TrainConfig(dead_after=500)
-
-
-def data(seed: int = 0):
-    """Inputs with a mean and a scale far from 0 and 1, and a non-linear function of them."""
-    generator = torch.Generator().manual_seed(seed)
-    x_Td = 5 + 7 * torch.randn(T, D, generator=generator)
-    mix_dd = torch.randn(D, D, generator=generator)
-    return x_Td, 30 * torch.nn.functional.gelu((x_Td - 5) @ mix_dd / 7) - 4
-
-
-def trainee(cfg: TranscoderConfig = CFG, train: TrainConfig = TRAIN) -> Trainee:
-    fresh = Trainee.from_data(cfg, train, *data(), layer=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for tensor in fresh.weights.values():
-            tensor += 0.05 * torch.randn(tensor.shape, generator=generator)
-    return fresh
+from scx_core.training.auxk import auxk_loss
+from scx_core.training.layer_trainer import LayerTrainer, normalised
+from scx_core.training.trainer import _threshold_at
+from tests.training.builders import CFG, EVEN, TRAIN, D, T, data, layer_step, layer_trainer
 
 
 @pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
@@ -37,7 +16,7 @@ def trainee(cfg: TranscoderConfig = CFG, train: TrainConfig = TRAIN) -> Trainee:
 @pytest.mark.parametrize("skip", [True, False])
 def test_folded_weights_do_on_raw_activations_what_training_does_on_normalised_ones(kind, normalise, skip):
     cfg = replace(CFG, kind=kind, normalise=normalise, skip=skip)
-    layer, (x_Td, y_Td) = trainee(cfg), data(1)
+    layer, (x_Td, y_Td) = layer_trainer(cfg), data(1)
     inner_x, _ = normalised(layer.memory, x_Td, y_Td)
     w = layer.weights
     pre_TF = inner_x @ w["W_enc"].T + w["b_enc"]
@@ -59,14 +38,14 @@ def test_folded_weights_do_on_raw_activations_what_training_does_on_normalised_o
 
 
 def test_normalised_activations_have_unit_size():
-    x_Td, y_Td = normalised(trainee().memory, *data())
+    x_Td, y_Td = normalised(layer_trainer().memory, *data())
     for part_Td in (x_Td, y_Td):
         assert part_Td.mean(0).abs().max() < 1e-5
         assert part_Td.square().sum(1).mean() == pytest.approx(1, rel=1e-4)
 
 
 def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
-    layer = trainee()
+    layer = layer_trainer()
     dead_F = torch.zeros(4 * D, dtype=torch.bool)
     dead_F[[3, 11]] = True
     with torch.no_grad():
@@ -78,8 +57,7 @@ def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
         for tensor in layer.weights.values():
             tensor.grad = None
         layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
-        report = layer.step(*data(), k=3, weight_T=EVEN)
-        report.objective.backward()
+        report = layer_step(layer, *data(), 3, EVEN)
         grads[weight] = {name: tensor.grad.clone() for name, tensor in layer.weights.items()}
         assert report.dead == pytest.approx(2 / (4 * D))
     for name in ("W_enc", "b_enc", "W_dec"):
@@ -88,32 +66,30 @@ def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
         assert torch.equal(grads[0.0][name][~dead_F], grads[1.0][name][~dead_F])
 
 
-def test_revival_loss_is_lower_for_features_that_point_at_the_error():
+def test_auxk_loss_is_lower_for_features_that_point_at_the_error():
     generator = torch.Generator().manual_seed(0)
     x_Td, error_Td = torch.randn(50, D, generator=generator), torch.randn(50, D, generator=generator)
     W_enc_Dd = x_Td[:10] / x_Td[:10].square().sum(1, keepdim=True)
     towards = torch.nn.functional.normalize(error_Td[:10], dim=1)
-    losses = [
-        float(revival_loss(x_Td, error_Td, W_enc_Dd, torch.zeros(10) - 0.5, s * towards)) for s in (1, -1)
-    ]
+    losses = [float(auxk_loss(x_Td, error_Td, W_enc_Dd, torch.zeros(10) - 0.5, s * towards)) for s in (1, -1)]
     assert losses[0] < losses[1]
 
 
 @pytest.mark.parametrize("kind", ["batchtopk", "topk"])
 def test_a_silent_features_bias_rises_until_it_fires(kind):
-    layer, (x_Td, y_Td) = trainee(replace(CFG, kind=kind)), data()
+    layer, (x_Td, y_Td) = layer_trainer(replace(CFG, kind=kind)), data()
     with torch.no_grad():
         layer.weights["b_enc"][5] = -3.0
-    layer.step(x_Td, y_Td, k=3, weight_T=EVEN)
+    layer_step(layer, x_Td, y_Td, 3, EVEN)
     assert layer.memory["unseen"][5] == T
     for _ in range(600):
         layer.after_step()
-        layer.step(x_Td, y_Td, k=3, weight_T=EVEN)
+        layer_step(layer, x_Td, y_Td, 3, EVEN)
         if layer.memory["unseen"][5] == 0:
             break
     assert layer.memory["unseen"][5] == 0 and -3.0 < float(layer.weights["b_enc"][5]) < 1.0
 
-    asleep = trainee(train=replace(TRAIN, revive=0.0))
+    asleep = layer_trainer(train=replace(TRAIN, revive=0.0))
     asleep.memory["unseen"][5] = TRAIN.dead_after + 1
     before = asleep.weights["b_enc"].clone()
     asleep.after_step()
@@ -121,7 +97,7 @@ def test_a_silent_features_bias_rises_until_it_fires(kind):
 
 
 def test_only_dead_features_are_lifted():
-    layer = trainee()
+    layer = layer_trainer()
     layer.memory["cut"] = torch.tensor(0.5)
     layer.memory["unseen"][[2, 7]] = TRAIN.dead_after + 1
     before = layer.weights["b_enc"].clone()
@@ -130,9 +106,9 @@ def test_only_dead_features_are_lifted():
 
 
 def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
-    layer = Trainee.from_data(CFG, TRAIN, *data(), layer=0)
+    layer = LayerTrainer.from_data(CFG, TRAIN, *data(), layer=0)
     assert torch.allclose(layer.weights["W_dec"].norm(dim=1), torch.ones(4 * D), atol=1e-5)
-    layer.step(*data(), k=3, weight_T=EVEN).objective.backward()
+    layer_step(layer, *data(), 3, EVEN)
     layer.project_gradient()
     W_dec = layer.weights["W_dec"]
     assert (W_dec.grad * W_dec).sum(1).abs().max() < 1e-5 * W_dec.grad.norm(dim=1).max()
@@ -149,10 +125,10 @@ def test_loss_terms_are_those_of_the_method():
         ("squared", lambda e, y: (e.square().sum(1) * weight_T).mean()),
         ("relative", lambda e, y: (e.square() / y.norm(dim=1, keepdim=True) * weight_T[:, None]).mean()),
     ):
-        layer = trainee(replace(CFG, kind="relu", normalise=False, l1=0.01, error=error))
+        layer = layer_trainer(replace(CFG, kind="relu", normalise=False, l1=0.01, error=error))
         z_TF = layer.folded().encode(x_Td)
         loss = wanted(y_Td - layer.folded()(x_Td), y_Td) + 0.01 * z_TF.sum(1).mean()
-        assert layer.step(x_Td, y_Td, k=3, weight_T=weight_T).loss == pytest.approx(float(loss), rel=1e-4)
+        assert layer_step(layer, x_Td, y_Td, 3, weight_T).loss == pytest.approx(float(loss), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
@@ -160,8 +136,8 @@ def test_a_fresh_layer_of_similar_tokens_does_not_write_their_output_many_times_
     x_Td, y_Td = data()
     alike = torch.arange(len(x_Td)) % 5  # as the prompt's words are in every cell
     x_Td, y_Td = x_Td[alike] + 0.01 * x_Td, y_Td[alike] + 0.01 * y_Td
-    layer = Trainee.from_data(replace(CFG, kind=kind), TRAIN, x_Td, y_Td, layer=0)
-    report = layer.step(x_Td, y_Td, 4 * CFG.k, torch.ones(len(x_Td)))
+    layer = LayerTrainer.from_data(replace(CFG, kind=kind), TRAIN, x_Td, y_Td, layer=0)
+    report = layer_step(layer, x_Td, y_Td, 4 * CFG.k, torch.ones(len(x_Td)))
     assert report.fvu < 1.0
 
 
@@ -172,14 +148,14 @@ def test_a_calibrated_level_lies_in_a_gap_and_never_among_values_that_are_the_sa
     values = values[torch.randperm(len(values))]
     above = int((values > 2.0005).sum())
     for wanted in range(above, above + 5):
-        passed = int((values > _cut_at(values, wanted)).sum())
+        passed = int((values > _threshold_at(values, wanted)).sum())
         assert abs(passed - wanted) <= 3 and passed not in range(above + 1, above + 4)
-    assert _cut_at(values, len(values)) == 0.0 and _cut_at(repeated, 2) == pytest.approx(2.0)
+    assert _threshold_at(values, len(values)) == 0.0 and _threshold_at(repeated, 2) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("n", [10, 1000, 300_000])
 def test_a_calibrated_level_leaves_as_many_as_wanted(n):
     values = torch.randn(n, generator=torch.Generator().manual_seed(0)).abs()
     for wanted in (n // 10, n // 2, n - 1):
-        passed = int((values > _cut_at(values, wanted)).sum())
+        passed = int((values > _threshold_at(values, wanted)).sum())
         assert abs(passed - wanted) <= max(1, 0.005 * wanted)

@@ -144,9 +144,9 @@ def test_nan_keeps_a_loadable_checkpoint_and_the_run_goes_on_without_it(tmp_path
 
 
 def test_a_spoilt_state_does_not_take_the_place_of_a_good_checkpoint(tmp_path, model, monkeypatch):
-    from scx_core.training.trainer_state import Session
+    from scx_core.training.trainer_state import TrainerState
 
-    run, tensors = start(tmp_path, model, config=SHORT), Session.tensors
+    run, tensors = start(tmp_path, model, config=SHORT), TrainerState.tensors
 
     def spoilt(session):
         found = tensors(session)
@@ -154,7 +154,7 @@ def test_a_spoilt_state_does_not_take_the_place_of_a_good_checkpoint(tmp_path, m
 
     def from_5(done, total, message):
         if message == "training" and done == 5:
-            monkeypatch.setattr(Session, "tensors", spoilt)
+            monkeypatch.setattr(TrainerState, "tensors", spoilt)
 
     with pytest.raises(ScxError, match=r"After step 8 1\.weights\.b_dec is not finite"):
         train(run, *open_job(run), from_5)

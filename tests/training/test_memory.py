@@ -11,19 +11,16 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.training import finetune, train
 from scx_core.training import replacement_quality as quality
-from scx_core.training.calibrate import calibrated
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.cross_layer_trainer import CrossSession, session_of
 from scx_core.training.distributed import Team
 from scx_core.training.finetune import FineTune
-from scx_core.training.grad_accumulation import layer_step
-from scx_core.training.layer_trainer import Trainee
-from scx_core.training.micro_batch import Micro, choose_cells
-from scx_core.training.plan import Plan
+from scx_core.training.layer_trainer import LayerTrainer
+from scx_core.training.plan import MicroBatch, StepPlan, choose_cells
 from scx_core.training.tokens import encode_texts
-from scx_core.training.trainer_state import Session
+from scx_core.training.trainer import calibrated
+from scx_core.training.trainer_state import TrainerState
 from tests.tiny import tiny_language, tiny_table
-from tests.training.test_layer_trainer import CFG, T, data, trainee
+from tests.training.builders import CFG, T, data, layer_step, layer_trainer
 from tests.training.test_train import CODER, TRAIN, model, open_job, start, weights
 
 __all__ = ["model"]
@@ -55,7 +52,7 @@ def texts(lm):
 
 @pytest.fixture(scope="module")
 def session(lm, texts):
-    return Session.fresh(lm, texts, CODER, SHORT)
+    return TrainerState.fresh(lm, texts, CODER, SHORT)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +69,13 @@ def test_other_words_for_it_are_understood_and_other_errors_go_on(words):
             raise RuntimeError(words)
         return cells
 
-    assert Micro().run(job, 8) == 2
+    assert MicroBatch().run(job, 8) == 2
 
     def broken(cells):
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        Micro().run(broken, 8)
+        MicroBatch().run(broken, 8)
 
 
 def test_measuring_goes_on_with_fewer_cells_at_once(lm, texts, session, monkeypatch, capsys):
@@ -95,9 +92,9 @@ def test_measuring_goes_on_with_fewer_cells_at_once(lm, texts, session, monkeypa
 @pytest.mark.parametrize("kind", ["batchtopk", "jumprelu"])
 def test_thresholds_are_calibrated_in_parts(lm, texts, kind, monkeypatch):
     cfg = replace(CODER, kind=kind, target_l0=3.0 if kind == "jumprelu" else 0.0)
-    session = Session.fresh(lm, texts, cfg, replace(SHORT, calibration_cells=12))
+    session = TrainerState.fresh(lm, texts, cfg, replace(SHORT, calibration_cells=12))
     whole = [layer.threshold_F for layer in calibrated(session).layers]
-    scarce(monkeypatch, Trainee, "largest", 200)
+    scarce(monkeypatch, LayerTrainer, "largest", 200)
     assert session.plan.micro.cells is None
     parts = [layer.threshold_F for layer in calibrated(session).layers]
     assert session.plan.micro.cells in (1, 2)
@@ -106,8 +103,8 @@ def test_thresholds_are_calibrated_in_parts(lm, texts, kind, monkeypatch):
 
 
 def test_the_first_weights_come_from_as_many_cells_as_fit(lm, texts, monkeypatch, capsys):
-    scarce(monkeypatch, Trainee, "from_data", 200, argument=2)
-    fresh = Session.fresh(lm, texts, CODER, SHORT)
+    scarce(monkeypatch, LayerTrainer, "from_data", 200, argument=2)
+    fresh = TrainerState.fresh(lm, texts, CODER, SHORT)
     assert "out of memory" in capsys.readouterr().err
     assert fresh.plan.micro.cells is None, "that says nothing of a step"
     assert 0 < fresh.step(0).fvu[0] < 1.5
@@ -118,10 +115,10 @@ def test_the_first_weights_come_from_as_many_cells_as_fit(lm, texts, monkeypatch
 def test_parts_of_a_tuning_step_add_up_to_the_whole(lm, texts, writes, skip_prompt):
     texts = texts._replace(skip_prompt=skip_prompt)
     cfg = replace(CODER, writes=writes, skip=True)
-    coders = session_of(cfg).fresh(lm, texts, cfg, SHORT).coders()
+    coders = TrainerState.fresh(lm, texts, cfg, SHORT).coders()
     found = []
     for size in (None, 3, 1):
-        tune = FineTune(lm, coders, 1e-3, Micro(size))
+        tune = FineTune(lm, coders, 1e-3, MicroBatch(size))
         report = tune.step(texts, range(7), 1.0, 4.0)
         found.append(
             (report, [t.grad for layer in tune.weights for t in layer.values() if t.grad is not None])
@@ -177,10 +174,10 @@ def test_in_a_team_a_layers_step_is_not_begun_twice(monkeypatch):
             asked.append("gradients")
             raise FULL
 
-    plan = SimpleNamespace(partners=Two(0, 2), micro=Micro())
-    layer = trainee(CFG)
+    plan = SimpleNamespace(partners=Two(0, 2), micro=MicroBatch())
+    layer = layer_trainer(CFG)
     with pytest.raises(torch.OutOfMemoryError):
-        layer_step(layer, plan, *data(), 3, torch.ones(T), 8, T)
+        layer_step(layer, *data(), 3, torch.ones(T), plan, 8)
     assert asked.count("gradients") == 1 and asked.count("total") == 1
 
 
@@ -203,11 +200,11 @@ def test_in_a_team_each_process_halves_for_itself(monkeypatch):
                 asked.append("gradients")
 
         with monkeypatch.context() as patch:
-            scarce(patch, Trainee, "coded", T * size // 8)
-            plan = Plan(team=Two(0, 2), micro=Micro())
-            layer = trainee(CFG)
+            plan = StepPlan(team=Two(0, 2), micro=MicroBatch())
+            layer = layer_trainer(CFG)
+            scarce(patch, LayerTrainer, "code", T * size // 8)
             layer.memory["unseen"][[3, 11]] = layer.train.dead_after + 1
-            layer_step(layer, plan, *data(), 3, torch.ones(T), 8, T)
+            layer_step(layer, *data(), 3, torch.ones(T), plan, 8)
         assert plan.micro.cells == (None if size == 8 else 1)
     assert said[8] == said[1]
 
@@ -246,19 +243,19 @@ def test_the_micro_batch_keeps_matrices_that_a_card_can_search(monkeypatch):
 def test_products_are_rounded_on_a_card_in_bfloat16_alone(lm, texts, monkeypatch):
     before = torch.get_float32_matmul_precision()
     for plan, device, inside in (
-        (Plan(bfloat16=True), "cuda", "high"),
-        (Plan(bfloat16=True), "cpu", before),
-        (Plan(), "cuda", before),
+        (StepPlan(bfloat16=True), "cuda", "high"),
+        (StepPlan(bfloat16=True), "cpu", before),
+        (StepPlan(), "cuda", before),
     ):
         with plan.products(torch.device(device)):
             assert torch.get_float32_matmul_precision() == inside
         assert torch.get_float32_matmul_precision() == before
-    with pytest.raises(RuntimeError, match="stop"), Plan(bfloat16=True).products(torch.device("cuda")):
+    with pytest.raises(RuntimeError, match="stop"), StepPlan(bfloat16=True).products(torch.device("cuda")):
         raise RuntimeError("stop")
     assert torch.get_float32_matmul_precision() == before
     seen = []
-    monkeypatch.setattr(Plan, "products", lambda plan, device: nullcontext(seen.append(str(device))))
-    Session.fresh(lm, texts, CODER, SHORT).step(0)
+    monkeypatch.setattr(StepPlan, "products", lambda plan, device: nullcontext(seen.append(str(device))))
+    TrainerState.fresh(lm, texts, CODER, SHORT).step(0)
     assert seen == ["cpu"]
 
 
@@ -268,14 +265,14 @@ def test_parts_of_a_cross_layer_step_add_up_to_the_whole(lm, texts, kind):
     cfg = replace(CODER, kind=kind, writes="later", skip=True, target_l0=target)
     found = []
     for size in (None, 3, 1):
-        session = CrossSession.fresh(lm, texts, cfg, replace(SHORT, dead_after=10), Plan(micro=Micro(size)))
-        for layer in session.trainees:
+        session = TrainerState.fresh(
+            lm, texts, cfg, replace(SHORT, dead_after=10), StepPlan(micro=MicroBatch(size))
+        )
+        for layer in session.layers:
             layer.memory["unseen"][[3, 11]] = 1000
         reports = session.gradients(range(7), 4, texts.weights(lm, range(7), 4.0))
-        grads = [t.grad for layer in session.trainees for t in layer.weights.values()]
-        memory = [
-            trainee.memory[name] for trainee in session.trainees for name in ("cut", "penalty", "unseen")
-        ]
+        grads = [t.grad for layer in session.layers for t in layer.weights.values()]
+        memory = [trainee.memory[name] for trainee in session.layers for name in ("cut", "penalty", "unseen")]
         found.append((reports, grads, memory))
     (whole, whole_grads, whole_memory), *others = found
     assert whole[0].dead > 0
@@ -289,11 +286,11 @@ def test_parts_of_a_cross_layer_step_add_up_to_the_whole(lm, texts, kind):
 
 def test_a_cross_layer_step_goes_on_with_fewer_cells_at_once(lm, texts, monkeypatch):
     cfg = replace(CODER, kind="jumprelu", writes="later", target_l0=4.0)
-    sessions = [CrossSession.fresh(lm, texts, cfg, SHORT) for _ in range(2)]
+    sessions = [TrainerState.fresh(lm, texts, cfg, SHORT) for _ in range(2)]
     whole = sessions[0].step(0)
-    scarce(monkeypatch, Trainee, "code", 200)
+    scarce(monkeypatch, LayerTrainer, "code", 200)
     found = sessions[1].step(0)
     assert sessions[1].plan.micro.cells is not None
     assert found.loss == pytest.approx(whole.loss, rel=1e-4) and found.l0 == pytest.approx(whole.l0, rel=1e-4)
-    for one, other in zip(*(s.trainees for s in sessions), strict=True):
+    for one, other in zip(*(s.layers for s in sessions), strict=True):
         assert torch.allclose(one.weights["log_threshold"], other.weights["log_threshold"], rtol=1e-4)

@@ -6,14 +6,12 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.training import activations as reading
 from scx_core.training import train
-from scx_core.training.grad_accumulation import layer_step
-from scx_core.training.micro_batch import Micro, slices
-from scx_core.training.plan import Plan, choose_precision, has_bfloat16
+from scx_core.training import trainer_state as reading
+from scx_core.training.plan import MicroBatch, StepPlan, choose_precision, has_bfloat16, slices
 from scx_core.transcoders import load_set
-from tests.training.test_layer_trainer import CFG, T, data, trainee
-from tests.training.test_layer_trainer import TRAIN as LAYER_TRAIN
+from tests.training.builders import CFG, T, data, layer_step, layer_trainer
+from tests.training.builders import TRAIN as LAYER_TRAIN
 from tests.training.test_train import TRAIN, model, open_job, same, start
 
 __all__ = ["model"]
@@ -30,12 +28,12 @@ SHORT = replace(TRAIN, steps=12, dead_after=300, evaluate_every=12, checkpoint_e
 
 def stepped(cfg, micro: int | None, dead: bool = True):
     """One layer after a step on 200 tokens of ten cells: its report, gradients and memory."""
-    layer = trainee(cfg, LAYER_TRAIN)
+    layer = layer_trainer(cfg, LAYER_TRAIN)
     layer.memory["cut"] = torch.tensor(0.4)
     if dead:
         layer.memory["unseen"][[3, 11, 17]] = LAYER_TRAIN.dead_after + 1
     weight_T = torch.linspace(0.5, 1.5, T)
-    report = layer_step(layer, Plan(micro=Micro(micro)), *data(), 3, weight_T, CELLS, T)
+    report = layer_step(layer, *data(), 3, weight_T, StepPlan(micro=MicroBatch(micro)), CELLS)
     return report, {name: t.grad for name, t in layer.weights.items()}, layer.memory
 
 
@@ -54,12 +52,12 @@ def test_parts_add_up_to_the_whole_step(kind, micro):
         assert torch.allclose(part_memory[name], memory[name], rtol=1e-5), name
 
 
-def test_a_guess_above_the_cut_does_not_change_the_selection():
+def test_a_guess_above_the_threshold_does_not_change_the_selection():
     found = []
     for cut in (0.0, 100.0):
-        layer = trainee(CFG)
+        layer = layer_trainer(CFG)
         layer.memory["cut"] = torch.tensor(cut)
-        report = layer_step(layer, Plan(micro=Micro(3)), *data(), 3, torch.ones(T), CELLS, T)
+        report = layer_step(layer, *data(), 3, torch.ones(T), StepPlan(micro=MicroBatch(3)), CELLS)
         found.append((report.loss, report.l0))
     assert found[0] == found[1] and found[0][1] == pytest.approx(3.0)
 
@@ -76,22 +74,22 @@ def test_a_whole_training_in_micro_batches_follows_the_same_curve(tmp_path, mode
 
 def scarce(monkeypatch, cells: int, tokens: int) -> None:
     """A device on which a forward pass of more cells, or a layer of more tokens, does not fit."""
-    from scx_core.training.layer_trainer import Trainee
+    from scx_core.training.layer_trainer import LayerTrainer
 
-    mlp_io, coded = reading.mlp_io, Trainee.coded
+    mlp_io, code = reading.mlp_io, LayerTrainer.code
 
     def small_mlp_io(lm, ids_BT, mask_BT, **options):
         if len(ids_BT) > cells:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return mlp_io(lm, ids_BT, mask_BT, **options)
 
-    def small_coded(self, x_Td, *rest):
+    def small_code(self, x_Td, *rest):
         if len(x_Td) > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return coded(self, x_Td, *rest)
+        return code(self, x_Td, *rest)
 
     monkeypatch.setattr(reading, "mlp_io", small_mlp_io)
-    monkeypatch.setattr(Trainee, "coded", small_coded)
+    monkeypatch.setattr(LayerTrainer, "code", small_code)
 
 
 def test_out_of_memory_halves_the_micro_batch_says_so_and_loses_nothing(tmp_path, model, monkeypatch, capsys):

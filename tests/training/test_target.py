@@ -9,9 +9,9 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.jumprelu import follow
-from scx_core.training.layer_trainer import Trainee
-from tests.training.test_layer_trainer import EVEN, data
+from scx_core.training.jumprelu import control_penalty
+from scx_core.training.layer_trainer import LayerTrainer
+from tests.training.builders import EVEN, data, layer_step
 from tests.training.test_train import CODER, TRAIN, model, open_job, start
 
 __all__ = ["model"]
@@ -56,11 +56,11 @@ def test_relu_begins_where_its_target_is_met():
     x_Td, y_Td = data()
     cfg, even = TranscoderConfig(expansion=8, kind="relu", target_l0=4.0), replace(TRAIN, anneal=0.0)
     for l1 in (1e-6, 10.0):
-        layer = Trainee.from_data(replace(cfg, l1=l1), even, x_Td, y_Td, layer=0)
-        report = layer.step(x_Td, y_Td, 4, EVEN)
+        layer = LayerTrainer.from_data(replace(cfg, l1=l1), even, x_Td, y_Td, layer=0)
+        report = layer_step(layer, x_Td, y_Td, 4, EVEN)
         assert report.l0 == pytest.approx(4.0, rel=0.05), "whatever penalty is given"
         assert 0.01 < float(layer.memory["penalty"]) < 1
-    given = Trainee.from_data(replace(cfg, l1=0.5, target_l0=0.0), even, x_Td, y_Td, layer=0)
+    given = LayerTrainer.from_data(replace(cfg, l1=0.5, target_l0=0.0), even, x_Td, y_Td, layer=0)
     assert float(given.memory["penalty"]) == 0.5 and not given.weights["b_enc"].any()
 
 
@@ -68,7 +68,7 @@ def test_the_penalty_turns_before_the_target_is_passed():
     memory = {"penalty": torch.tensor(1.0), "l0": torch.tensor(0.0)}
     penalties = []
     for step in range(60):
-        follow(memory, 40.0 * 0.95**step, 8.0)
+        control_penalty(memory, 40.0 * 0.95**step, 8.0)
         penalties.append(float(memory["penalty"]))
     turn = penalties.index(max(penalties))
     assert 40.0 * 0.95**turn > 1.5 * 8.0, "L0 falls fast: it will be there without more"

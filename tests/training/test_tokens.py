@@ -6,9 +6,8 @@ import pytest
 from scx_core.sentences import answer_ids
 from scx_core.training import tokens as room
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.token_cache import kept_texts
-from scx_core.training.tokens import cells_of_step, encode_texts
-from scx_core.training.trainer_state import Session, activations
+from scx_core.training.tokens import cached_texts, cells_of_step, encode_texts
+from scx_core.training.trainer_state import TrainerState, activations
 from tests.tiny import tiny_cells, tiny_language, tiny_table
 
 
@@ -78,22 +77,22 @@ def test_blocks_and_pieces_change_nothing(lm, monkeypatch):
 def test_texts_on_disk_are_those_in_memory_and_are_read_again(lm, tmp_path, monkeypatch):
     table, rows, cfg = tiny_table(9), np.array([8, 2, 3, 5]), lm.sentence_config
     wanted = encode_texts(lm, table, rows, cfg)
-    first = kept_texts(tmp_path / "tokens", lm, table, rows, cfg)
+    first = cached_texts(tmp_path / "tokens", lm, table, rows, cfg)
     assert same(first, wanted) and first.ids.kind == "<u2"
     for mine, theirs in zip(first.batch(lm, [3, 0]), wanted.batch(lm, [3, 0]), strict=True):
         assert mine.tolist() == theirs.tolist()
     with monkeypatch.context() as patch:
         patch.setattr(type(table), "rows", None)  # nothing is read from the table
-        assert same(kept_texts(tmp_path / "tokens", lm, table, rows, cfg), wanted)
+        assert same(cached_texts(tmp_path / "tokens", lm, table, rows, cfg), wanted)
 
 
 def test_texts_on_disk_of_other_cells_or_cut_short_are_made_anew(lm, tmp_path):
     table, rows, cfg = tiny_table(9), np.array([8, 2, 3, 5]), lm.sentence_config
-    kept_texts(tmp_path, lm, table, np.array([1, 2]), cfg)
+    cached_texts(tmp_path, lm, table, np.array([1, 2]), cfg)
     wanted = encode_texts(lm, table, rows, cfg)
-    assert same(kept_texts(tmp_path, lm, table, rows, cfg), wanted)
+    assert same(cached_texts(tmp_path, lm, table, rows, cfg), wanted)
     (tmp_path / "ids.bin").write_bytes((tmp_path / "ids.bin").read_bytes()[:-2])
-    assert same(kept_texts(tmp_path, lm, table, rows, cfg), wanted)
+    assert same(cached_texts(tmp_path, lm, table, rows, cfg), wanted)
 
 
 def test_without_the_prompt_only_genes_and_the_answer_count(lm):
@@ -116,7 +115,7 @@ def test_without_the_prompt_only_genes_and_the_answer_count(lm):
 def test_steps_without_the_prompt_learn_from_the_counted_tokens(lm):
     texts = encode_texts(lm, tiny_table(5), np.arange(5), lm.sentence_config, skip_prompt=True)
     train = TrainConfig(steps=2, cells_per_batch=5, warmup=1, skip_prompt=True)
-    session = Session.fresh(lm, texts, TranscoderConfig(k=3), train)
+    session = TrainerState.fresh(lm, texts, TranscoderConfig(k=3), train)
     batch = texts.batch(lm, range(5))
     n_counted = int(texts.counted(batch.mask_BT, range(5)).sum())
     report = session.step(0)

@@ -15,11 +15,16 @@ from scx_core.errors import ScxError
 from scx_core.language import load_language
 from scx_core.runs import RunFolder, from_dict, read_json
 from scx_core.training import estimate, train
-from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig
+from scx_core.training.config import (
+    TrainConfig,
+    TrainingJob,
+    TranscoderConfig,
+    features_of_step,
+    learning_rate,
+)
 from scx_core.training.replacement_quality import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.training.train import new_run, training_split
-from scx_core.training.trainer_state import features_of_step, learning_rate
 from scx_core.transcoders import load_set
 from tests.tiny import save_tiny, tiny_table
 

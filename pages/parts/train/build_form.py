@@ -20,7 +20,7 @@ from scx_core.build.recipe import RecipeConfig
 from scx_core.language import pick_device
 from scx_core.sentences import SentenceConfig
 from scx_core.training.config import PRESETS
-from scx_core.training.estimate import Estimate
+from scx_core.training.estimate import TrainingEstimate
 
 _RECIPE = ("layers", "width", "readings")
 
@@ -71,7 +71,7 @@ def build_form(ctx: Context) -> Callable[[], None]:
     return partial(show_estimate, words, key, trial, place, note="Transcoders included.")
 
 
-def _estimate(cfg: BuildConfig, n_genes: int, n_cells: int) -> Estimate:
+def _estimate(cfg: BuildConfig, n_genes: int, n_cells: int) -> TrainingEstimate:
     """All parts of a build one after the other: their times together, the memory of the largest."""
     parts = estimate_build(cfg, n_genes, n_cells)
     most = max(parts.values(), key=lambda part: part.bytes)

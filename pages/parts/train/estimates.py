@@ -9,16 +9,16 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.common.loaders import MODEL_LOCK
 from pages.parts.common.results_cache import Memory
 from pages.parts.common.words import count, duration, safe, size
-from scx_core.training.estimate import Estimate
+from scx_core.training.estimate import TrainingEstimate
 
 SMALL = 50_000_000  # parameters up to which the trial takes no more than seconds
-_FOUND: Memory[Estimate] = Memory(64)
+_FOUND: Memory[TrainingEstimate] = Memory(64)
 
 
 def show_estimate(
     place: DeltaGenerator,
     key: Hashable,
-    measure: Callable[[], Estimate],
+    measure: Callable[[], TrainingEstimate],
     device: str,
     *,
     parameters: int = 0,

@@ -37,11 +37,11 @@ class Pattern(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """`value_N` are the pre-activations that were kept; `cut` is the smallest of them (of TopK the mean over
-    tokens of what each one's smallest is: another has to be as large to be kept)."""
+    """`value_N` are the pre-activations that were kept; `threshold` is the smallest of them (of
+    TopK the mean over tokens of each one's smallest: another has to be as large to be kept)."""
 
     pattern: Pattern
-    cut: float
+    threshold: float
     value_N: torch.Tensor
 
 
@@ -72,21 +72,21 @@ def pattern_of(flat_N: torch.Tensor, n_tokens: int, n_features: int) -> Pattern:
 def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selection:
     """BatchTopK: the `n_keep` largest positive pre-activations of the batch (fewer if fewer are positive).
 
-    Ties at the cut are all kept. `floor` is a guess below the cut that spares sorting the rest; a guess
+    Ties at the threshold are all kept. `floor` is a guess below it that spares sorting the rest; a guess
     that is too high is noticed and dropped, so that the result never depends on it.
     """
     for share in GUESSES if floor > 0 else (0.0,):
         candidates, values = above(pre_TF, share * floor)
         if len(candidates) >= n_keep:
             break
-    cut = 0.0
+    threshold = 0.0
     if len(candidates) > n_keep:
-        cut = nth_largest(values, n_keep)
-        kept = values >= cut
+        threshold = nth_largest(values, n_keep)
+        kept = values >= threshold
         candidates, values = candidates[kept], values[kept]
     elif len(candidates):
-        cut = float(values.min())
-    return Selection(pattern_of(candidates, *pre_TF.shape), cut, values)
+        threshold = float(values.min())
+    return Selection(pattern_of(candidates, *pre_TF.shape), threshold, values)
 
 
 def above(pre_TF: torch.Tensor, level: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

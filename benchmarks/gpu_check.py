@@ -290,7 +290,7 @@ def big():
     """A random model of 410m dimensions with random tokens, on the device."""
     if not _BIG:
         from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-        from scx_core.bench.pythia import PYTHIA_410M
+        from scx_core.bench.tracing import PYTHIA_410M
         from scx_core.language import Language
         from scx_core.language.architectures import architecture
         from scx_core.build.recipe import train_tokenizer
@@ -419,7 +419,7 @@ def choices():
 @part
 def tuning():
     """A step of all layers together at 410m dimensions. ok: it ends."""
-    from scx_core.bench.trace import random_layer
+    from scx_core.bench.tracing import random_layer
     from scx_core.training.finetune import FineTune
     from scx_core.training.trainer_state import fast_attention
     from scx_core.transcoders import TranscoderSet
@@ -444,8 +444,7 @@ def tuning():
 @part
 def trace_big():
     """7,500 nodes at 410m dimensions, phase by phase. ok: accounting below 1e-3 and below 60 s."""
-    from scx_core.bench.pythia import random_layer
-    from scx_core.bench.trace import spread_evenly
+    from scx_core.bench.tracing import random_layer, spread_evenly
     from scx_core.attribution import node_selection as chosen_module, residual_stream as sources_module
     from scx_core.attribution.node_selection import by_influence
     from scx_core.attribution.edges import edge_table

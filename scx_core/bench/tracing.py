@@ -1,0 +1,317 @@
+"""How long tracing takes, and how much memory.
+
+`bench_circuits`: what a person waits for on the circuits page: gene effects, one cell's circuit, a consensus.
+`bench_410m`: a model of the true Pythia-410m dimensions with random weights, from the folder to a circuit.
+`bench_trace`: attribution graphs phase by phase. (a) a trained model, 264 tokens, random TopK-32 transcoders
+(33,792 active features at four layers), nodes chosen by influence; (b) the same with the nodes spread evenly
+over the layers; (c) random 410m dimensions: 24 layers, 700 tokens, 50 active features a token, 7,500 nodes
+spread evenly; on a CPU for a stated share of the rows, from which the seconds for all of them are projected.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
+
+from scx_core.attribution.backward import total_effects
+from scx_core.attribution.edges import edge_table
+from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
+from scx_core.attribution.node_selection import Chosen, by_influence, largest
+from scx_core.attribution.pruning import cut, influence
+from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.residual_stream import Rows, Sources, last_rows
+from scx_core.attribution.target import TargetPlan, target_row
+from scx_core.bench.machine import machine, peak_gib, timed
+from scx_core.cells import CellTable
+from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer, make_tracer
+from scx_core.circuits.trace import shares
+from scx_core.language import Language, load_language
+from scx_core.language.architectures import architecture
+from scx_core.runs import write_json
+from scx_core.transcoders import Transcoder, TranscoderSet, load_set, save_set
+
+# As the published training configuration of pythia-410m states it.
+PYTHIA_410M: dict[str, Any] = {
+    "vocab_size": 50304,
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "max_position_embeddings": 2048,
+    "rotary_pct": 0.25,
+    "use_parallel_residual": True,
+    "tie_word_embeddings": False,
+}
+
+
+def random_model(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], n_genes: int = 114
+) -> None:
+    """Write the model folder (1.6 GB in float32).
+
+    The tokenizer is filled up to the model's rows, as a model with another vocabulary than its tokenizer's is
+    not loaded. The embedded tokenizer spells a gene in more pieces than Pythia's own: 114 genes are the 465
+    tokens or so that 200 genes are there.
+    """
+    torch.manual_seed(0)
+    GPTNeoXForCausalLM(GPTNeoXConfig(**PYTHIA_410M)).save_pretrained(folder)
+    full = copy.deepcopy(tokenizer)
+    full.add_tokens([f"<unused{i}>" for i in range(len(full), PYTHIA_410M["vocab_size"])])
+    full.save_pretrained(folder)
+    sentences = {"n_genes": n_genes, "tie_seed": 42, "prompt": "scx"}
+    write_json(
+        folder / "scx.json", {"name": "random 410m", "labels": labels, "sentences": sentences, "lead": " "}
+    )
+
+
+def random_layer(
+    generator: torch.Generator, width: int = 1024, expansion: int = 8, active: int = 50
+) -> Transcoder:
+    """A random transcoder whose thresholds let about `active` features a token pass."""
+    n_features = expansion * width
+    # Behind a LayerNorm x has norm √d, so pre-activations of these rows are standard normal.
+    threshold = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - active / n_features))
+    encoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5
+    decoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5 * 0.1
+    return Transcoder(
+        encoder_Fd,
+        torch.zeros(n_features),
+        decoder_Fd,
+        torch.zeros(width),
+        kind="jumprelu",
+        threshold_F=threshold.repeat(n_features),
+    )
+
+
+def random_set(folder: Path, n_layers: int = 24) -> None:
+    """Write random transcoders (1.6 GB)."""
+    generator = torch.Generator().manual_seed(0)
+    layers = tuple(random_layer(generator) for _ in range(n_layers))
+    save_set(folder, TranscoderSet(layers), {"name": "random 8x"})
+
+
+def bench_410m(
+    folder: Path, table: CellTable, tokenizer: PreTrainedTokenizerBase, device: str = "cpu", nodes: int = 384
+) -> dict[str, Any]:
+    """Write, load and trace; seconds, tokens, peak memory and the accounting. Cleans up after itself."""
+    try:
+        seconds, start = {}, time.perf_counter()
+        random_model(folder / "model", tokenizer, table.types)
+        random_set(folder / "transcoders")
+        seconds["write"] = time.perf_counter() - start
+        start = time.perf_counter()
+        lm = load_language(folder / "model", device)
+        tracer = make_tracer(lm, load_set(folder / "transcoders", lm.device, lm.dtype), table)
+        seconds["load"] = time.perf_counter() - start
+        start = time.perf_counter()
+        circuit = tracer.cell(0, label=table.types[0], cfg=TraceConfig(nodes=nodes))
+        seconds["trace"] = time.perf_counter() - start
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "machine": machine(lm.device),
+        "tokens": len(circuit.token_ids),
+        "seconds": seconds,
+        "nodes": len(circuit.nodes),
+        "max_relative_error": circuit.accounting["max_relative_error"],
+        "peak_memory_gib": peak_gib(),
+    }
+
+
+MANY = 64
+
+
+def bench_circuits(
+    tracer: Tracer, label: str | None = None, cells: int = 30, runs: int = 5
+) -> dict[str, Any]:
+    """Time gene effects and the pruned circuit of one cell, and a consensus of `cells` cells of one type."""
+    name = label or str(tracer.table.cells_per_type().index[0])
+    cfg = ConsensusConfig(cells=cells)
+    row = int(tracer.draw(name, cfg)[0])
+    found = tracer.consensus(name, cfg=cfg)
+    rows = [
+        timed("gene effects of one cell", lambda: tracer.gene_effects(row, name), runs),
+        timed("pruned circuit of one cell", lambda: tracer.cell(row, label=name), runs),
+        timed(f"consensus of {found.n_cells} cells", lambda: tracer.consensus(name, cfg=cfg), 2, warm=0),
+    ]
+    many = ConsensusConfig(cells=MANY)
+    together = timed(f"consensus of {MANY} cells", lambda: tracer.consensus(name, cfg=many), 2, warm=0)
+    each = timed(
+        f"circuits of {MANY} cells, one by one",
+        lambda: [tracer.cell(int(one), label=name) for one in tracer.draw(name, many)],
+        1,
+        warm=0,
+    )
+    rows += [together, each]
+    cell = tracer.cell(row, label=name)
+    return {
+        "machine": machine(tracer.lm.device),
+        "model": tracer.lm.name,
+        "transcoders": tracer.transcoders.name,
+        "cell_type": name,
+        "tokens": len(cell.token_ids),
+        "rows": [timing._asdict() for timing in rows],
+        "together_faster": each.median_s / together.median_s,
+        "max_relative_error": found.accounting["max_relative_error"],
+        "peak_memory_gib": peak_gib(),
+    }
+
+
+TOKENS, K = 264, 32
+NODES = (256, 1024, 4096)
+BIG = {"tokens": 700, "active": 50, "nodes": 7500}
+BATCHES = 6  # of the big case on a CPU
+
+
+class GraphTiming(NamedTuple):
+    """Seconds of the phases of one graph; `total_s` is all of them, `cut_s` included."""
+
+    case: str
+    nodes: int
+    active: int
+    freeze_s: float
+    choose_s: float
+    edges_s: float
+    cut_s: float
+    total_s: float
+    peak_gib: float
+    max_relative_error: float
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _topk_set(n_layers: int, width: int) -> TranscoderSet:
+    """Random TopK transcoders: every token has exactly K active features."""
+    generator = torch.Generator().manual_seed(0)
+
+    def layer() -> Transcoder:
+        encoder_Fd, decoder_Fd = (
+            torch.randn(8 * width, width, generator=generator) * width**-0.5 for _ in range(2)
+        )
+        zero = torch.zeros
+        return Transcoder(encoder_Fd, zero(8 * width), 0.1 * decoder_Fd, zero(width), kind="topk", k=K)
+
+    return TranscoderSet(tuple(layer() for _ in range(n_layers)))
+
+
+def spread_evenly(frozen: FrozenPrompt, effects: tuple[torch.Tensor, ...], nodes: int) -> Chosen:
+    """The same number of nodes in every layer: in each those with the largest total effect."""
+    each = nodes // len(effects)
+    scores = []
+    for effect_N in effects:
+        keep_N = torch.zeros_like(effect_N)
+        keep_N[effect_N.abs().argsort(descending=True, stable=True)[:each]] = 1.0
+        scores.append(keep_N)
+    return largest(frozen, tuple(scores), each * len(effects))
+
+
+def _graph(tracer: Tracer, ids: tuple[int, ...], plan: TargetPlan, nodes: int, even: bool) -> GraphTiming:
+    """One graph, phase by phase."""
+    device = tracer.lm.device
+    start = _now(device)
+    frozen = freeze(tracer.rep, ids)
+    target, read_bias, value = target_row(frozen, plan)
+    effects = total_effects(frozen, target, read_bias).features
+    sources = Sources(frozen)
+    frozen_at = _now(device)
+    chosen = spread_evenly(frozen, effects, nodes) if even else by_influence(sources, effects, target, nodes)
+    chosen_at = _now(device)
+    table = edge_table(sources, chosen, target, read_bias, value)
+    edges_at = _now(device)
+    share_RS = shares(table)[1]
+    cut(share_RS, influence(share_RS), 0.8, 0.98)
+    end = _now(device)
+    return GraphTiming(
+        "b: spread evenly" if even else "a: by influence",
+        len(chosen.layer_C),
+        sum(len(layer.position_N) for layer in frozen.layers),
+        frozen_at - start,
+        chosen_at - frozen_at,
+        edges_at - chosen_at,
+        end - edges_at,
+        end - start,
+        peak_gib(),
+        table.max_relative_error(),
+    )
+
+
+def bench_reference(tracer: Tracer, nodes: tuple[int, ...] = NODES, runs: int = 5) -> list[GraphTiming]:
+    """Cases (a) and (b): the run of median time of each."""
+    facts = tracer.lm.facts
+    rep = replacement(tracer.lm, _topk_set(facts.n_layers, facts.width))
+    own = Tracer(tracer.lm, rep.transcoders, tracer.table, rep, tracer.labels)
+    label = tracer.labels[0]
+    row = int((tracer.table.labels != "").argmax())
+    plan = own.plan(label, kind="contrast")
+    ids = plan.prompt_ids(own.encode([row])[0])[:TOKENS]
+    out = []
+    for even in (False, True):
+        for n in nodes:
+            found = [_graph(own, ids, plan, n, even) for _ in range(runs + 1)][1:]
+            out.append(sorted(found, key=lambda timing: timing.total_s)[runs // 2])
+    return out
+
+
+def _big(device: torch.device) -> tuple[FrozenPrompt, Rows]:
+    """A random model of 410m dimensions at a random prompt, and a random direction as the target."""
+    torch.manual_seed(0)
+    config = GPTNeoXConfig(**PYTHIA_410M)
+    model: Any = GPTNeoXForCausalLM(config).eval().requires_grad_(False)
+    model.to(device).set_attn_implementation("eager")  # which shows its patterns
+    lm = Language(model, None, architecture(config), "random 410m", "random")  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    layers = tuple(random_layer(generator, active=BIG["active"]) for _ in range(lm.facts.n_layers))
+    rep = replacement(lm, TranscoderSet(layers).to(device))
+    ids = torch.randint(0, config.vocab_size, (BIG["tokens"],), generator=generator).tolist()
+    read_d = torch.randn(lm.facts.width, generator=generator).to(device)
+    frozen = freeze(rep, ids)
+    return frozen, last_rows(frozen, read_d)
+
+
+@torch.no_grad()
+def bench_big(device: torch.device) -> dict[str, Any]:
+    """Case (c): all rows on a GPU, on a CPU a few batches of them, and the projection."""
+    frozen, target = _big(device)
+    effects = total_effects(frozen, target, 0.0).features
+    chosen = spread_evenly(frozen, effects, BIG["nodes"])
+    sources = Sources(frozen)
+    all_rows = device.type == "cuda"
+    start = _now(device)
+    table = edge_table(sources, chosen, target, 0.0, 0.0, only=None if all_rows else BATCHES)
+    seconds = _now(device) - start
+    done_R = table.value_R != 0
+    share = float(done_R[:-1].float().mean())
+    error_R = (table.sums() - table.value_R.double()).abs() / table.value_R.double().abs().clamp(min=1e-12)
+    return {
+        "case": "c: 410m dimensions",
+        "nodes": len(chosen.layer_C),
+        "active": sum(len(layer.position_N) for layer in frozen.layers),
+        "rows_share": share,
+        "edges_s": seconds,
+        "edges_s_all_rows": seconds / share,
+        "peak_gib": peak_gib(),
+        "max_relative_error": float(error_R[:-1][done_R[:-1]].max()),
+    }
+
+
+def bench_trace(tracer: Tracer, big: bool = True) -> dict[str, Any]:
+    """All cases on one machine."""
+    device = tracer.lm.device
+    out: dict[str, Any] = {
+        "machine": machine(device),
+        "tokens": TOKENS,
+        "graphs": [row._asdict() for row in bench_reference(tracer)],
+    }
+    if big:
+        out["big"] = bench_big(device)
+    return out

@@ -1,0 +1,755 @@
+"""Tools in a notebook, in scanpy's manner: train transcoders, measure them, trace circuits, test them.
+
+Every function takes cells (AnnData object, path, "embedded", CellTable: `scx.pp.read_cells`), a model and a set
+of transcoders by name, folder or object, and opens what is not open yet. Where several questions are asked of the
+same three, `tracer` puts them together once, and is given in the place of the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, make_tracer
+from scx_core.errors import ScxError
+from scx_core.pp import Cells, Model, load_model, read_cells
+from scx_core.transcoders import CrossLayerSet, TranscoderSet, load_set
+
+if TYPE_CHECKING:
+    import anndata
+
+    from scx_core.atlas import Atlas
+    from scx_core.circuits.difference import Difference
+    from scx_core.evidence.smallest.smallest_circuit import Smallest
+    from scx_core.validation import Validation
+
+Transcoders: TypeAlias = "TranscoderSet | str | Path"
+CellsOrTracer: TypeAlias = "Cells | Tracer"
+
+__all__ = [
+    "annotate",
+    "atlas",
+    "consensus",
+    "difference",
+    "gene_effects",
+    "knock_out",
+    "load_transcoders",
+    "predict",
+    "smallest_circuit",
+    "trace_cell",
+    "tracer",
+    "train_transcoders",
+    "validate",
+]
+
+
+def load_transcoders(source: Transcoders = "embedded", *, model: Model | None = None) -> TranscoderSet:
+    """Load a set of transcoders, one for each MLP of a model.
+
+    Parameters
+    ----------
+    source
+        Folder of a trained set (ours, or the layout of circuit-tracer, sparsify or SAELens), "embedded",
+        "embedded-paper" or "planted". A loaded set comes back as it is.
+    model
+        The model that it belongs to: the set goes to its device, in its precision (default: float32, processor).
+
+    Returns
+    -------
+    TranscoderSet
+        `layers[l]` is the transcoder of MLP l: W_enc, W_dec [F, d], b_enc [F], b_dec [d].
+
+    Raises
+    ------
+    ScxError
+        A layer is missing or broken.
+
+    References
+    ----------
+    docs/method.md §2; Dunefsky et al. 2024, arXiv 2406.11944.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.load_transcoders("embedded").kind
+    'jumprelu'
+    """
+    if isinstance(source, TranscoderSet | CrossLayerSet):
+        return source
+    if model is None:
+        return load_set(source)
+    lm = load_model(model)
+    return load_set(source, lm.device, lm.dtype)
+
+
+def train_transcoders(
+    cells: Cells = "embedded",
+    *,
+    model: Model = "embedded",
+    preset: str = "recommended",
+    out: str | Path | None = None,
+    **settings: Any,
+) -> TranscoderSet:
+    """Train transcoders for every MLP of a model on these cells.
+
+    Parameters
+    ----------
+    cells
+        As for `scx.pp.read_cells`.
+    model
+        As for `scx.pp.load_model`.
+    preset
+        "recommended" (BatchTopK, tuned together at the end), "paper" (ReLU with an L1 penalty) or "quick".
+    out
+        Folder in which the run's own folder is made (default: $SCX_RUNS, else runs/). A run of cells that are a
+        file can be resumed from there with `scx train --run`.
+    **settings
+        Fields of `TranscoderConfig` (kind, k, expansion, …) and `TrainConfig` (steps, cells_per_batch,
+        learning_rate, seed, …) in place of the preset's.
+
+    Returns
+    -------
+    TranscoderSet
+        The finished set; `folder` is where it lies, `meta["metrics"]` its figures on held-out cells.
+
+    Raises
+    ------
+    ScxError
+        A setting does not exist or cannot be, or the loss is not a number.
+    KeyboardInterrupt
+        The training was stopped; its last checkpoint is kept.
+
+    References
+    ----------
+    docs/method.md §2; BatchTopK arXiv 2412.06410, JumpReLU arXiv 2407.14435, AuxK arXiv 2406.04093.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.train_transcoders(preset="quick", steps=1, cells_per_batch=2, expansion=2).form
+    'transcoder'
+    """
+    from scx_core.runs import runs_root
+    from scx_core.training import PRESETS, TrainConfig, TrainingJob, TranscoderConfig, new_run, train
+
+    if preset not in PRESETS:
+        raise ScxError(f"There is no preset {preset!r}.", f"Presets: {', '.join(PRESETS)}.")
+    known = {*TranscoderConfig.__dataclass_fields__, *TrainConfig.__dataclass_fields__}
+    if unknown := sorted(set(settings) - known):
+        raise ScxError(f"There is no setting {unknown[0]!r}.", f"Settings: {', '.join(sorted(known))}.")
+    table, lm, base = read_cells(cells), load_model(model), PRESETS[preset]
+    transcoder, training = (
+        replace(config, **{name: settings[name] for name in settings if name in config.__dataclass_fields__})
+        for config in (base.transcoder, base.train)
+    )
+    job = TrainingJob(
+        sentences=lm.sentence_config,
+        model=_absolute(lm.name),
+        data=_absolute(cells) if isinstance(cells, str | Path) else str(table.path or table.name),
+        device=str(lm.device),
+        cells=table.choices,
+        transcoder=transcoder,
+        train=training,
+    )
+    run = new_run(out if out is not None else runs_root(), job, lm, table)
+    done = train(run, lm, table)
+    if done is None:
+        raise KeyboardInterrupt(f"stopped; the last checkpoint is in {run.path}")
+    return done
+
+
+def _absolute(source: str | Path) -> str:
+    """A path that holds elsewhere too; words such as "embedded" and hub ids stay."""
+    return str(Path(source).resolve()) if Path(source).exists() else str(source)
+
+
+def tracer(
+    cells: CellsOrTracer = "embedded", *, model: Model = "embedded", transcoders: Transcoders = "embedded"
+) -> Tracer:
+    """Put cells, a model and its transcoders together, to ask several questions of them.
+
+    Parameters
+    ----------
+    cells
+        As for `scx.pp.read_cells`. A Tracer comes back as it is.
+    model
+        As for `scx.pp.load_model`.
+    transcoders
+        As for `load_transcoders`.
+
+    Returns
+    -------
+    Tracer
+        Goes in the place of `cells` into the functions below; it remembers which answers it asked for.
+
+    Raises
+    ------
+    ScxError
+        The set is not of this model, or the cells have fewer than two types.
+
+    References
+    ----------
+    docs/method.md §5, the local replacement model.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> len(scx.tl.tracer("embedded").labels)
+    10
+    """
+    if isinstance(cells, Tracer):
+        return cells
+    lm = load_model(model)
+    return make_tracer(lm, load_transcoders(transcoders, model=lm), read_cells(cells))
+
+
+def predict(
+    cells: CellsOrTracer = "embedded",
+    rows: Sequence[int] | np.ndarray | None = None,
+    *,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+) -> pd.Series:
+    """Ask the original model for the type of each cell: the likeliest whole answer among its candidates.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    rows
+        Row numbers of the cells (default: all).
+
+    Returns
+    -------
+    pandas.Series
+        The answer for each cell (categories: the candidates), indexed by the cells' names, so that
+        `adata.obs["called"] = scx.tl.predict(adata)` works.
+
+    Raises
+    ------
+    ScxError
+        As for `tracer`.
+
+    References
+    ----------
+    docs/method.md §4, "called".
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.predict("embedded", [0]).iloc[0]
+    'CD14+ Monocyte'
+    """
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    wanted = np.arange(asked.table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
+    index = pd.Index(asked.table.cell_ids[wanted], name="cell")
+    return pd.Series(pd.Categorical(asked.predict(wanted), asked.labels), index=index)
+
+
+def validate(
+    cells: CellsOrTracer = "embedded",
+    *,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    n_cells: int = 0,
+    baselines: bool = True,
+    seed: int = 0,
+) -> Validation:
+    """Measure how well transcoders stand in for the MLPs on held-out cells.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`. Held-out cells are known by the data's fingerprint: give the file (or "embedded") that
+        model and set were trained on, and not a copy of it in memory, which counts as new cells.
+    n_cells
+        Test cells, drawn with the seed; 0 takes all.
+    baselines
+        Also measure what has no features (linear maps, a table by token …) and logistic regression.
+    seed
+        Seed that draws the cells.
+
+    Returns
+    -------
+    Validation
+        CE (nats a token; original, transcoders, zero, mean), `ce_recovered`, `kl`, `fvu`, `l0`, `dead`, label
+        agreement and accuracy, each with a 95% interval in `intervals`; by layer, by token class, warnings.
+
+    Raises
+    ------
+    ScxError
+        The set does not fit the model, or there is no cell to test on.
+
+    References
+    ----------
+    docs/method.md §3.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.validate("embedded", n_cells=2, baselines=False).n_cells
+    2
+    """
+    from scx_core.validation import validate as measure
+    from scx_core.validation import validation_rows
+
+    if isinstance(cells, Tracer):
+        table, lm, coders = cells.table, cells.lm, cells.transcoders
+    else:
+        table, lm = read_cells(cells), load_model(model)
+        coders = load_transcoders(transcoders, model=lm)
+    rows = validation_rows(lm, coders, table, n_cells, seed)
+    fit = rows.train if baselines else None
+    return measure(lm, coders, table, rows.test, train_rows=fit, split=rows.words)
+
+
+def trace_cell(
+    cells: CellsOrTracer = "embedded",
+    cell: int | str = 0,
+    *,
+    label: str | None = None,
+    against: Sequence[str] | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Circuit:
+    """Trace the circuit of one cell: which genes and features made the model's answer.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell
+        Row number, or the cell's name.
+    label
+        The answer to explain (default: the one that the model gives this cell).
+    against
+        Competitors (default: all other answers).
+    **settings
+        Fields of `TraceConfig`: target, nodes, node_share, edge_share …
+
+    Returns
+    -------
+    Circuit
+        Genes with their frozen attribution (in the unit of `target`: logits or nats), nodes, signed edges,
+        scores, and how exactly the edges add up.
+
+    Raises
+    ------
+    ScxError
+        There is no such cell or answer.
+
+    References
+    ----------
+    docs/method.md §5 and §6; Ameisen et al. 2025, Circuit Tracing.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.trace_cell("embedded", 0, nodes=32).accounting["max_relative_error"] < 1e-3
+    True
+    """
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    row = asked.table.row_of(cell)
+    return asked.cell(row, label=label, against=against, cfg=_settings(TraceConfig(), settings))
+
+
+def _settings(base: TraceConfig, given: dict[str, Any]) -> TraceConfig:
+    known = base.__dataclass_fields__
+    if unknown := sorted(set(given) - set(known)):
+        raise ScxError(f"A trace has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    return replace(base, **given)
+
+
+def consensus(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    n_cells: int = 30,
+    answer: str | None = None,
+    against: Sequence[str] | None = None,
+    seed: int = 0,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Circuit:
+    """Trace many cells of a type and combine them into its consensus circuit.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    n_cells
+        Cells of the type, drawn with the seed.
+    answer
+        The model's name for that type, where it differs.
+    against
+        Competitors (default: all other answers).
+    seed
+        Seed that draws the cells and the bootstrap.
+    **settings
+        Fields of `TraceConfig`: target, node_share, edge_share …
+
+    Returns
+    -------
+    Circuit
+        As of one cell, without positions: share of cells, mean, sd, 95% interval (over donors where they are
+        known), p and q of every gene, feature and edge.
+
+    Raises
+    ------
+    ScxError
+        There are no such cells, or the model has no answer for them.
+
+    References
+    ----------
+    docs/method.md §8; the seed paper, arXiv 2509.14723.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.consensus("embedded", "CD19+ B", n_cells=2).n_cells
+    2
+    """
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return asked.consensus(
+        _type(asked, cell_type),
+        answer=answer,
+        against=against,
+        trace=_settings(TraceConfig(), settings),
+        cfg=ConsensusConfig(cells=n_cells, seed=seed),
+    )
+
+
+def _type(asked: Tracer, cell_type: str | None) -> str:
+    return cell_type if cell_type is not None else str(asked.table.cells_per_type().index[0])
+
+
+def gene_effects(circuit: Circuit) -> pd.DataFrame:
+    """List the genes of a circuit, strongest first.
+
+    Parameters
+    ----------
+    circuit
+        Of one cell, of a type, or a difference.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a gene: frozen_attribution (in the circuit's unit), low and high (95%), share_of_cells, p, q, rank,
+        known_marker; where knock-outs were measured, those first.
+
+    Raises
+    ------
+    AttributeError
+        It is no circuit.
+
+    References
+    ----------
+    docs/method.md §8: an exact account of the frozen model, not the effect of taking the gene out; that is
+    `knock_out`.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.gene_effects(scx.tl.trace_cell("embedded", 0, nodes=32)).columns[0]
+    'gene'
+    """
+    from scx_core.figures import gene_table, markers_of
+
+    return gene_table(circuit, *markers_of(circuit))
+
+
+def knock_out(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    genes: Sequence[str] | None = None,
+    n_cells: int = 12,
+    answer: str | None = None,
+    seed: int = 0,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+) -> pd.DataFrame:
+    """Measure what the real model loses when a gene is taken out of the sentences of cells of a type.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    genes
+        Genes to take out, one at a time (default: every gene of each sentence).
+    n_cells
+        Cells of the type, drawn with the seed.
+    answer
+        The model's name for that type, where it differs.
+    seed
+        Seed that draws the cells and the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a gene, the largest loss first: n_cells (that hold it), rank (mean), and for each way (gap: a
+        neutral gene in its place; text: taken out, the next move up) of the target (its unit) and of the
+        label's log-odds (nats) the mean, _low and _high (95%).
+
+    Raises
+    ------
+    ScxError
+        No sentence holds any of the genes.
+
+    References
+    ----------
+    docs/method.md §9 and docs/knockouts.md.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.knock_out("embedded", "CD19+ B", genes=["CD74"], n_cells=2).index[0]
+    'CD74'
+    """
+    from scx_core.evidence import knock_out_all, over_cells
+    from scx_core.statistics.resampling import one_group
+
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    label = _type(asked, cell_type)
+    rows = asked.draw(label, ConsensusConfig(cells=n_cells, seed=seed))
+    found = knock_out_all(asked, rows, asked.plan(answer or asked.answer_for(label)), genes=genes)
+    donors = asked.donors([one.row for one in found])
+    records = []
+    for gene in over_cells(found, one_group(len(found), seed, donors)):
+        record: dict[str, Any] = {}
+        for name, value in gene._asdict().items():
+            if isinstance(value, str | int | float):
+                record[name] = value
+            elif value is not None:
+                record |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+        records.append(record)
+    return pd.DataFrame(records).set_index("gene")
+
+
+def smallest_circuit(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    wanted: float = 0.8,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Smallest:
+    """Search the fewest features that keep a wanted share of the answer under real intervention.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    wanted
+        Share of the difference between all features and none that is kept.
+    **settings
+        Fields of `SmallestConfig`: search_cells, unseen_cells, reference_cells, compare, draws, seed …
+
+    Returns
+    -------
+    Smallest
+        `nodes` (layer, feature), the one that is missed most first; the share in cells that the search did not
+        see with its interval; beside it random sets of the same size and, with `compare`, pruning by influence
+        and greedy orders.
+
+    Raises
+    ------
+    ScxError
+        There are too few cells, or the features make no difference to the answer.
+
+    References
+    ----------
+    docs/method.md §9; faithfulness after MIB, arXiv 2504.13151.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> few = dict(search_cells=2, gradient_cells=1, unseen_cells=2, reference_cells=9, compare=False, draws=1)
+    >>> len(scx.tl.smallest_circuit("embedded", "CD19+ B", wanted=0.3, **few).nodes) > 0
+    True
+    """
+    from scx_core.evidence.smallest.smallest_circuit import SmallestConfig, smallest
+
+    known = SmallestConfig.__dataclass_fields__
+    if unknown := sorted(set(settings) - set(known)):
+        raise ScxError(f"The search has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return smallest(asked, _type(asked, cell_type), cfg=SmallestConfig(wanted=wanted, **settings))
+
+
+def difference(
+    cells: CellsOrTracer = "embedded",
+    first: str | None = None,
+    second: str | None = None,
+    *,
+    n_cells: int = 30,
+    seed: int = 0,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+) -> Difference:
+    """Subtract the circuits of two cell types, both asked whether they are the first or the second.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    first, second
+        Types, as the cells call them (default: the two most frequent).
+    n_cells
+        Cells of each type, drawn with the seed.
+    seed
+        Seed that draws the cells and the bootstrap.
+
+    Returns
+    -------
+    Difference
+        Both consensus circuits (`first`, `second`) and `difference`, a Circuit of first less second, with p and
+        q of every gene, feature and edge; only q < 0.05 is called a difference.
+
+    Raises
+    ------
+    ScxError
+        There are no such cells, or the model has one name for both types.
+
+    References
+    ----------
+    docs/method.md §8.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.difference("embedded", "CD19+ B", "Dendritic", n_cells=2).difference.scope
+    'difference'
+    """
+    from scx_core.circuits import compare_types
+
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    types = asked.table.cells_per_type().index.tolist()
+    one = first if first is not None else types[0]
+    other = second if second is not None else next(name for name in types if name != one)
+    return compare_types(asked, one, other, cfg=ConsensusConfig(cells=n_cells, seed=seed))
+
+
+def atlas(
+    cells: CellsOrTracer = "embedded",
+    *,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    out: str | Path | None = None,
+    **settings: Any,
+) -> Atlas:
+    """Find what every feature responds to, and give it a verdict.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    out
+        Folder to save it in (default: it stays in memory).
+    **settings
+        Fields of `AtlasConfig`: cells (how many are read; 0 is all), random (draws of random directions),
+        baseline (raw neurons as well), context, seed …
+
+    Returns
+    -------
+    Atlas
+        `features` is a pandas table of one row a feature; `shares` the shares of the verdicts, to be read
+        beside those of random directions (`scx_core.atlas.excess`).
+
+    Raises
+    ------
+    ScxError
+        The set does not fit the model, or there are fewer than two cells.
+
+    References
+    ----------
+    docs/features.md; docs/method.md §9 for the baselines.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> made = scx.tl.atlas("embedded", cells=4, random=1, baseline=False, context=0)
+    >>> len(made.features) == 4 * scx.tl.load_transcoders("embedded").n_features
+    True
+    """
+    from scx_core.atlas import AtlasConfig, make_atlas
+
+    known = AtlasConfig.__dataclass_fields__
+    if unknown := sorted(set(settings) - set(known)):
+        raise ScxError(f"An atlas has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=AtlasConfig(**settings))
+    return made if out is None else made.save(out)
+
+
+def annotate(
+    adata: anndata.AnnData,
+    *,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    features: Sequence[tuple[int, int]] | None = None,
+    obs: Sequence[tuple[int, int]] = (),
+    atlas: Atlas | None = None,
+    **choices: Any,
+) -> anndata.AnnData:
+    """Put the features' activations into a copy of an AnnData object, for scanpy to plot.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, in memory; it is not changed.
+    model
+        As for `scx.pp.load_model`.
+    transcoders
+        As for `load_transcoders`.
+    features
+        (layer, feature) of each (default: all that fire in these cells).
+    obs
+        Features that become columns of obs as well.
+    atlas
+        Of this set: verdicts and labels go beside the features.
+    **choices
+        As for `scx.pp.read_cells`.
+
+    Returns
+    -------
+    anndata.AnnData
+        obsm["scx_features"] [cells, features], mean activation over a cell's tokens, sparse;
+        obsm["scx_features_max"]; varm["scx_feature_mass"] [genes, features]; uns["scx"] with their names.
+
+    Raises
+    ------
+    ScxError
+        There is no such feature, or the atlas is of another set.
+
+    References
+    ----------
+    scx_core.atlas.annotate.
+
+    Examples
+    --------
+    >>> import scanpy, scx_core as scx
+    >>> scx.tl.annotate(scanpy.datasets.pbmc68k_reduced()[:4], obs=[(2, 5)]).obs["scx L2·5"].shape
+    (4,)
+    """
+    from scx_core.atlas import Side
+    from scx_core.atlas import annotate as with_features
+
+    lm = load_model(model)
+    table = read_cells(adata, require_labels=False, **choices)
+    side = Side(lm, load_transcoders(transcoders, model=lm))
+    return with_features(adata, side, table, features=features, obs=obs, atlas=atlas)

@@ -1,8 +1,8 @@
 """Preprocessing in a notebook, in scanpy's manner: cells, their sentences, the model that reads them.
 
-`import scx_core as scx`, then `scx.pp`, `scx.tl` (compute) and `scx.pl` (draw). Everything here calls the rooms
-of the package and adds nothing to them. Cells may be given as an AnnData object in memory, a path, "embedded",
-or the CellTable that `read_cells` makes of any of these, which is worth keeping where they are used twice.
+`import scx_core as scx`, then `scx.pp`, `scx.tl` (compute) and `scx.pl` (draw). These modules call the rooms
+of the package. Cells may be given as an AnnData object in memory, a path, "embedded", or the CellTable that
+`read_cells` makes of any of these, which is worth keeping where they are used twice.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def read_cells(source: Cells = "embedded", *, require_labels: bool = True, **cho
 
     References
     ----------
-    Cells as text: Levine et al. 2024, Cell2Sentence. The embedded cells: Zheng et al. 2017, Nat Commun 8:14049.
+    Cells as text: Levine et al. 2024, Cell2Sentence. The embedded cells: Zheng et al. 2017,
+    Nat Commun 8:14049.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def split(
     --------
     >>> import scx_core as scx
     >>> scx.pp.split("embedded", held_out=0.1).words
-    '595 cells to train on, 35 to choose on, 70 to test on.'
+    '594 cells to train on, 36 to choose on, 70 to test on.'
     """
     return split_cells(read_cells(cells), held_out, by, seed, choose)
 
@@ -258,8 +259,8 @@ def encode(
     Returns
     -------
     list of EncodedCell
-        One a cell: `ids` [T], the span of tokens of every gene (`spans`), the class of every token (`class_T`:
-        prompt or gene) and `text`.
+        One a cell: `ids` [T], the span of tokens of every gene (`spans`), the class of every token
+        (`class_T`: prompt or gene) and `text`.
 
     Raises
     ------

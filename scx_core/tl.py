@@ -1,8 +1,8 @@
 """Tools in a notebook, in scanpy's manner: train transcoders, measure them, trace circuits, test them.
 
-Every function takes cells (AnnData object, path, "embedded", CellTable: `scx.pp.read_cells`), a model and a set
-of transcoders by name, folder or object, and opens what is not open yet. Where several questions are asked of the
-same three, `tracer` puts them together once, and is given in the place of the cells.
+Every function takes cells (AnnData object, path, "embedded", CellTable: `scx.pp.read_cells`), a model and a
+set of transcoders by name, folder or object, and opens what is not open yet. Where several questions are
+asked of the same three, `tracer` puts them together once, and is given in the place of the cells.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def load_transcoders(source: Transcoders = "embedded", *, model: Model | None = 
         Folder of a trained set (ours, or the layout of circuit-tracer, sparsify or SAELens), "embedded",
         "embedded-paper" or "planted". A loaded set comes back as it is.
     model
-        The model that it belongs to: the set goes to its device, in its precision (default: float32, processor).
+        The model that it belongs to: the set goes to its device, in its precision (default: float32 on the
+        processor).
 
     Returns
     -------
@@ -106,8 +107,8 @@ def train_transcoders(
     preset
         "recommended" (BatchTopK, tuned together at the end), "paper" (ReLU with an L1 penalty) or "quick".
     out
-        Folder in which the run's own folder is made (default: $SCX_RUNS, else runs/). A run of cells that are a
-        file can be resumed from there with `scx train --run`.
+        Folder in which the run's own folder is made (default: $SCX_RUNS, else runs/). A run of cells
+        that are a file can be resumed from there with `scx train --run`.
     **settings
         Fields of `TranscoderConfig` (kind, k, expansion, …) and `TrainConfig` (steps, cells_per_batch,
         learning_rate, seed, …) in place of the preset's.
@@ -131,7 +132,8 @@ def train_transcoders(
     Examples
     --------
     >>> import scx_core as scx
-    >>> scx.tl.train_transcoders(preset="quick", steps=1, cells_per_batch=2, expansion=2).form
+    >>> few = dict(steps=1, cells_per_batch=2, expansion=2, split_by="random", held_out=0.01, choose=0.0)
+    >>> scx.tl.train_transcoders(preset="quick", calibration_cells=2, **few).form
     'transcoder'
     """
     from scx_core.runs import runs_root
@@ -265,8 +267,8 @@ def validate(
     Parameters
     ----------
     cells, model, transcoders
-        As for `tracer`. Held-out cells are known by the data's fingerprint: give the file (or "embedded") that
-        model and set were trained on, and not a copy of it in memory, which counts as new cells.
+        As for `tracer`. Held-out cells are known by the data's fingerprint: give the file (or "embedded")
+        that model and set were trained on, and not a copy of it in memory, which counts as new cells.
     n_cells
         Test cells, drawn with the seed; 0 takes all.
     baselines
@@ -443,8 +445,8 @@ def gene_effects(circuit: Circuit) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a gene: frozen_attribution (in the circuit's unit), low and high (95%), share_of_cells, p, q, rank,
-        known_marker; where knock-outs were measured, those first.
+        One row a gene: frozen_attribution (in the circuit's unit), low and high (95%), share_of_cells, p,
+        q, rank, known_marker; where knock-outs were measured, those first.
 
     Raises
     ------
@@ -562,9 +564,9 @@ def smallest_circuit(
     Returns
     -------
     Smallest
-        `nodes` (layer, feature), the one that is missed most first; the share in cells that the search did not
-        see with its interval; beside it random sets of the same size and, with `compare`, pruning by influence
-        and greedy orders.
+        `nodes` (layer, feature), the one that is missed most first; the share in cells that the search did
+        not see with its interval; beside it random sets of the same size and, with `compare`, pruning by
+        influence and greedy orders.
 
     Raises
     ------
@@ -578,7 +580,7 @@ def smallest_circuit(
     Examples
     --------
     >>> import scx_core as scx
-    >>> few = dict(search_cells=2, gradient_cells=1, unseen_cells=2, reference_cells=9, compare=False, draws=1)
+    >>> few = dict(search_cells=2, gradient_cells=1, unseen_cells=2, compare=False, draws=1)
     >>> len(scx.tl.smallest_circuit("embedded", "CD19+ B", wanted=0.3, **few).nodes) > 0
     True
     """
@@ -617,8 +619,8 @@ def difference(
     Returns
     -------
     Difference
-        Both consensus circuits (`first`, `second`) and `difference`, a Circuit of first less second, with p and
-        q of every gene, feature and edge; only q < 0.05 is called a difference.
+        Both consensus circuits (`first`, `second`) and `difference`, a Circuit of first less second, with p
+        and q of every gene, feature and edge; only q < 0.05 is called a difference.
 
     Raises
     ------
@@ -649,6 +651,7 @@ def atlas(
     *,
     model: Model = "embedded",
     transcoders: Transcoders = "embedded",
+    n_cells: int = 0,
     out: str | Path | None = None,
     **settings: Any,
 ) -> Atlas:
@@ -658,11 +661,13 @@ def atlas(
     ----------
     cells, model, transcoders
         As for `tracer`.
+    n_cells
+        Cells that are read, drawn with the seed; 0 takes all.
     out
         Folder to save it in (default: it stays in memory).
     **settings
-        Fields of `AtlasConfig`: cells (how many are read; 0 is all), random (draws of random directions),
-        baseline (raw neurons as well), context, seed …
+        Fields of `AtlasConfig`: random (draws of random directions), baseline (raw neurons as well), context,
+        seed …
 
     Returns
     -------
@@ -682,17 +687,17 @@ def atlas(
     Examples
     --------
     >>> import scx_core as scx
-    >>> made = scx.tl.atlas("embedded", cells=4, random=1, baseline=False, context=0)
-    >>> len(made.features) == 4 * scx.tl.load_transcoders("embedded").n_features
+    >>> made = scx.tl.atlas("embedded", n_cells=4, random=1, baseline=False, context=0)
+    >>> len(made.features) == 3 * scx.tl.load_transcoders("embedded").n_features  # three layers
     True
     """
     from scx_core.atlas import AtlasConfig, make_atlas
 
-    known = AtlasConfig.__dataclass_fields__
+    known = sorted(set(AtlasConfig.__dataclass_fields__) - {"cells"})
     if unknown := sorted(set(settings) - set(known)):
         raise ScxError(f"An atlas has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
     asked = tracer(cells, model=model, transcoders=transcoders)
-    made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=AtlasConfig(**settings))
+    made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=AtlasConfig(cells=n_cells, **settings))
     return made if out is None else made.save(out)
 
 

@@ -79,6 +79,20 @@ class CellTable:
         counts = counts.sort_index().sort_values(ascending=False, kind="stable")
         return counts.rename("cells").rename_axis("cell_type")
 
+    def row_of(self, cell: int | str | None) -> int:
+        """The row of a cell by its number or its name; of None the first labelled one. Raises ScxError."""
+        if cell is None:
+            return int(np.argmax(self.labels != ""))
+        named = np.flatnonzero(self.cell_ids == cell) if isinstance(cell, str) else []
+        if len(named):
+            return int(named[0])
+        if str(cell).isdecimal() and int(cell) < self.n_cells:
+            return int(cell)
+        raise ScxError(
+            f"{self.name} has no cell {str(cell)[:80]!r}.",
+            f"Give a number from 0 to {self.n_cells - 1}, or a name such as {self.cell_ids[0]!r}.",
+        )
+
     def rows(self, indices: np.ndarray | list[int]) -> sp.csr_matrix:
         """Expression of some cells, float32 CSR [len(indices), n_genes], in the order asked for.
 

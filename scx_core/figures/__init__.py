@@ -28,6 +28,7 @@ from scx_core.figures.pareto import PARETO_FORMATS, export_comparison, pareto_fi
 from scx_core.figures.picture import circuit_figure, circuit_picture
 from scx_core.figures.sentence import sentence_html
 from scx_core.figures.table import gene_table, markers_of, table_csv
+from scx_core.figures.verdict_shares import excess_figure
 from scx_core.figures.words import provenance_line
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "circuit_figure",
     "circuit_page",
     "circuit_picture",
+    "excess_figure",
     "export",
     "export_bytes",
     "export_comparison",

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config, tracing = from_namespace(HeadsConfig, args), from_namespace(TraceConfig, args)
     named = [_edge(text) for text in args.edge or ()]
     tracer = common.open_tracer(args)
-    row = trace.find_row(tracer.table, args.cell)
+    row = tracer.table.row_of(args.cell)
     circuit = tracer.cell(row, label=args.type, against=args.against, cfg=tracing)
     edges = named or strongest_edges(circuit, config.edges)
     found = circuit_edge_heads(tracer, circuit, edges, config.heads)

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.circuits import heads, trace
+from scx_core.cli.circuits import heads
 from scx_core.runs import add_arguments, from_namespace
 
 HELP = "follow the largest computational paths of one cell, as the seed paper traces them"
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config, tracing = from_namespace(PathConfig, args), from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
-    row = trace.find_row(tracer.table, args.cell)
+    row = tracer.table.row_of(args.cell)
     scene = scene_of_row(tracer, row, args.type, args.against, tracing)
     found = trace_paths(scene, parse_ref(args.start, scene.frozen), config)
     return found.to_json() | {"genes": found.genes().to_dict("records")}

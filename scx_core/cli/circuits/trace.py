@@ -10,7 +10,6 @@ from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
-    from scx_core.cells import CellTable
     from scx_core.circuits import Circuit, Tracer
 
 HELP = "trace the circuit of one cell"
@@ -79,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config = from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
-    row = find_row(tracer.table, args.cell)
+    row = tracer.table.row_of(args.cell)
     if args.feature is not None:
         layer, number, position = _feature(args.feature)
         return tracer.feature(row, layer, number, position, config).to_json()
@@ -93,23 +92,6 @@ def _feature(text: str) -> tuple[int, int, int | None]:
     if len(parts) not in (2, 3) or not all(part.isdecimal() for part in parts):
         raise ScxError(f"{text[:40]!r} is no feature.", "Give LAYER:NUMBER or LAYER:NUMBER:TOKEN, as 2:513.")
     return int(parts[0]), int(parts[1]), int(parts[2]) if len(parts) == 3 else None
-
-
-def find_row(table: CellTable, cell: str | None) -> int:
-    """The row that a number or a name stands for; the first labelled one without it. Raises ScxError."""
-    import numpy as np
-
-    if cell is None:
-        return int(np.argmax(table.labels != ""))
-    named = np.flatnonzero(table.cell_ids == cell)
-    if len(named):
-        return int(named[0])
-    if cell.isdecimal() and int(cell) < table.n_cells:
-        return int(cell)
-    raise ScxError(
-        f"{table.name} has no cell {cell[:80]!r}.",
-        f"Give a number from 0 to {table.n_cells - 1}, or a name such as {table.cell_ids[0]!r}.",
-    )
 
 
 def summary(result: dict[str, Any]) -> str:

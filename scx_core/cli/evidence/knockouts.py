@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cfg, target = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
     if args.cell is not None:
-        rows = [trace.find_row(tracer.table, args.cell)]
+        rows = [tracer.table.row_of(args.cell)]
         answer = args.answer or args.type or tracer.predict(rows)[0]
     else:
         label = common.type_of(args, tracer.table)

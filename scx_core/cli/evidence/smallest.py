@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     tracer = common.open_tracer(args)
     if args.cell is not None:
-        row = trace.find_row(tracer.table, args.cell)
+        row = tracer.table.row_of(args.cell)
         return smallest_in_cell(tracer, row, label=args.answer or args.type, **settings).to_json()
     label = common.type_of(args, tracer.table)
     return smallest(tracer, label, answer=args.answer, **settings).to_json()

@@ -86,7 +86,8 @@ def open_cells(
             f"{store.name} has no type {unknown[0]!r}, which the mapping {choices.answers} names.",
             did_you_mean(unknown[0], sorted(set(labels.tolist()) - {""})),
         )
-    digest, how = _fingerprint(store, choices)
+    with reading(store.name):
+        digest, how = fingerprint(store, choices.labels_file)
     return CellTable(
         name=store.name,
         path=store.path,
@@ -98,7 +99,8 @@ def open_cells(
         values_kind=kind,
         findings=(_file(store, matrix, digest, how), cells, *genes.findings, values, label, donor, organism),
         choices=replace(
-            choices, symbols=genes.findings[0].choice, values=values.choice, label=_none(label.choice),
+            choices, symbols=genes.findings[0].choice, values=values.choice,
+            label=None if label.choice == "-" else label.choice,
             donor=donor.choice, organism=organism.choice,
         ),
         fingerprint=digest,
@@ -107,10 +109,6 @@ def open_cells(
         unit=unit,
         given_answers=given,
     )  # fmt: skip
-
-
-def _none(choice: str) -> str | None:
-    return None if choice == "-" else choice
 
 
 def _labels(store: Store, choices: CellChoices, required: bool, joined: Joined | None) -> Finding:
@@ -195,11 +193,6 @@ def _genes(store: Store, values: str, kind: str, choices: CellChoices) -> Genes:
         symbols, matrix, columns, pd.Series(named.written, dtype=object), var.index[kept],
         (place, gene_finding(names, columns, named)),
     )  # fmt: skip
-
-
-def _fingerprint(store: Store, choices: CellChoices) -> tuple[str, str]:
-    with reading(store.name):
-        return fingerprint(store, choices.labels_file)
 
 
 def _file(store: Store, matrix: RowMatrix, digest: str, how: str) -> Finding:

@@ -36,15 +36,12 @@ def cell_map(table: CellTable) -> tuple[str, np.ndarray] | None:
 
 def _read_map(path: Path, n_cells: int) -> tuple[str, np.ndarray] | None:
     if path.is_dir():
-        return _pick(zarr.open_group(str(path), mode="r"), n_cells) if _is_zarr(path) else None
+        is_zarr = any((path / name).exists() for name in ("zarr.json", ".zgroup"))
+        return _pick(zarr.open_group(str(path), mode="r"), n_cells) if is_zarr else None
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path, "r", locking="best-effort") as file:
         return _pick(file, n_cells)
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / name).exists() for name in ("zarr.json", ".zgroup"))
 
 
 def _pick(group: Any, n_cells: int) -> tuple[str, np.ndarray] | None:

@@ -116,11 +116,15 @@ def _columns(obs: pd.DataFrame) -> str:
     return ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else "no columns at all"
 
 
-def _by_preference(obs: pd.DataFrame) -> list[str]:
-    order = {name: place for place, name in enumerate(LABEL_NAMES)}
-    known = sorted(
-        (name for name in obs.columns if plain(name) in order), key=lambda name: order[plain(name)]
+def _known(obs: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """The columns under one of these names, in their order."""
+    return sorted(
+        (one for one in obs.columns if plain(one) in names), key=lambda one: names.index(plain(one))
     )
+
+
+def _by_preference(obs: pd.DataFrame) -> list[str]:
+    known = _known(obs, LABEL_NAMES)
     alike = [
         name for name in obs.columns
         if name not in known and _LABEL_LIKE.search(plain(name)) and not _NO_LABEL.search(plain(name))
@@ -174,10 +178,7 @@ def _twins(types: np.ndarray) -> tuple[str, str] | None:
 
 def find_donors(obs: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     """The donor column, or the choice "-" when there is none."""
-    order = {name: place for place, name in enumerate(DONOR_NAMES)}
-    known = sorted(
-        (name for name in obs.columns if plain(name) in order), key=lambda name: order[plain(name)]
-    )
+    known = _known(obs, DONOR_NAMES)
     if wanted == "-":
         return Finding("donor", "-", "chosen: no donors", tuple(known))
     if wanted is not None and wanted not in obs.columns:

@@ -17,21 +17,15 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 
-SYMBOL, ENSEMBL, JOINED, NUMBER, BARCODE, OTHER_ID = (
-    "symbol",
-    "ensembl",
-    "joined",
-    "number",
-    "barcode",
-    "other-id",
-)
+SYMBOL, ENSEMBL, JOINED, NUMBER = "symbol", "ensembl", "joined", "number"
+BARCODE, OTHER_ID = "barcode", "other-id"
 EMPTY, REPEATED, NUMBERED, UNKNOWN = "empty", "repeated", "numbered", "unknown"
 KIND_WORDS = {
     ENSEMBL: "Ensembl ids", NUMBER: "bare numbers", OTHER_ID: "transcript, probe or protein ids",
@@ -156,11 +150,6 @@ def clean_names(names: pd.Index | pd.Series | Sequence[object]) -> list[str]:
     return text
 
 
-def is_named_nan(names: Sequence[str]) -> bool:
-    """Whether one gene is called "nan"."""
-    return sum(name.lower() == "nan" for name in names) == 1
-
-
 def some(names: pd.Index | pd.Series | Sequence[object]) -> list[str]:
     """At most `SAMPLE` names, spread over all, tidied."""
     step = max(1, len(names) // SAMPLE)
@@ -179,8 +168,7 @@ def is_of_family(name: str) -> bool:
 
 def family_share(names: pd.Index | pd.Series | Sequence[object]) -> float:
     """Share of names of well-known gene families: about 0.1 to 0.3 for genes, 0 for cells."""
-    drawn = some(names)
-    return float(np.mean([bool(_FAMILY.fullmatch(name)) for name in drawn])) if drawn else 0.0
+    return _family(some(names))
 
 
 def read_names(names: pd.Index | pd.Series | Sequence[object]) -> Names:
@@ -201,22 +189,28 @@ def read_names(names: pd.Index | pd.Series | Sequence[object]) -> Names:
     text, joined = _without_ids(text)
     if joined:
         repairs.append(joined)
-    if is_named_nan(text):
+    if sum(name.lower() == "nan" for name in text) == 1:
         repairs.append("one gene is called 'nan', as a gene of flies is, and is kept")
     kind = JOINED if joined else _kind(text)
     doubts: list[str] = []
     converted = np.array([bool(SPREADSHEET.fullmatch(name)) for name in text], dtype=bool)
     if kind in (SYMBOL, JOINED):
-        text, repaired, doubts = _without_r_dots(text)
-        repairs += repaired
-        text, repaired, more = _with_hyphens(text)
-        repairs, doubts = repairs + repaired, doubts + more + _no_genes(text)
+        dotted = [name for name in text if _R_DOT.fullmatch(name) and not _ACCESSION.fullmatch(name)]
+        text, repaired, doubts = _with_hyphens(
+            text, dotted, _without_dots, "have a dot where the symbol has a hyphen, others have hyphens",
+            "had dots for hyphens, as R's make.names writes them",
+        )  # fmt: skip
+        flat = [name for name in text if _FLAT.fullmatch(name)]
+        text, also_repaired, also_doubts = _with_hyphens(
+            text, flat, _without_blanks, "have a _ or a blank where the symbol has a hyphen",
+            "had a _ or a blank for the hyphen",
+        )  # fmt: skip
+        repairs, doubts = repairs + repaired + also_repaired, doubts + also_doubts + _no_genes(text)
     else:
         converted[:] = False
     filled = [name for name in text if name]
     written = float(np.mean([is_written_like_symbol(name) for name in filled])) if filled else 0.0
-    known = float(np.mean([bool(_FAMILY.fullmatch(name)) for name in filled])) if filled else 0.0
-    return Names(text, genome, kind, written, known, converted, tuple(repairs), tuple(doubts))
+    return Names(text, genome, kind, written, _family(filled), converted, tuple(repairs), tuple(doubts))
 
 
 def is_written_like_symbol(name: str) -> bool:
@@ -290,7 +284,7 @@ def _without_genome(names: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def _family(names: Sequence[str]) -> float:
-    return float(np.mean([bool(_FAMILY.fullmatch(name)) for name in names]))
+    return float(np.mean([bool(_FAMILY.fullmatch(name)) for name in names])) if names else 0.0
 
 
 def _without_ids(names: list[str]) -> tuple[list[str], str]:
@@ -317,23 +311,6 @@ def _parted(name: str) -> str:
         symbol = found.group(2) or found.group(3)
         return symbol if is_written_like_symbol(symbol) and len(symbol) > 1 else ""
     return ""
-
-
-def _without_r_dots(names: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names with R's dots put back to hyphens where no hyphen is left, what was done, what is in doubt."""
-    dotted = [name for name in names if _R_DOT.fullmatch(name) and not _ACCESSION.fullmatch(name)]
-    if not dotted:
-        return names, [], []
-    examples = ", ".join(dotted[:3])
-    if any("-" in name for name in names):
-        notes = (
-            f"{len(dotted):,} names have a dot where the symbol has a hyphen, others have hyphens: {examples}"
-        )
-        return names, [], [notes]
-    fixed = [name if _ACCESSION.fullmatch(name) else _hyphened(name) for name in names]
-    n = sum(a != b for a, b in zip(names, fixed, strict=True))
-    notes = f"{n:,} names had dots for hyphens, as R's make.names writes them (such as {examples}): put back"
-    return fixed, [notes], []
 
 
 def _plain(names: list[str]) -> tuple[list[str], list[str]]:
@@ -377,22 +354,19 @@ def _behind(name: str) -> str:
     return "" if _is_ensembl(name) or not ends else ends[-1]
 
 
-def _with_hyphens(names: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Names with hyphens where an underscore or a blank stands in families that have one, where no hyphen is
-    left; what was done, and what is in doubt."""
-    flat = [name for name in names if _FLAT.fullmatch(name)]
-    if not flat:
+def _with_hyphens(
+    names: list[str], odd: list[str], mend: Callable[[str], str], doubt: str, repair: str
+) -> tuple[list[str], list[str], list[str]]:
+    """Names with hyphens put back, as `odd` ones lack theirs, where no hyphen is left in any name; what was
+    done, and what is in doubt."""
+    if not odd:
         return names, [], []
-    examples = ", ".join(flat[:3])
+    examples = ", ".join(odd[:3])
     if any("-" in name for name in names):
-        notes = f"{len(flat):,} names have a _ or a blank where the symbol has a hyphen: {examples}"
-        return names, [], [notes]
-    fixed = [re.sub(r"[_ ]", "-", name) if _FLAT.fullmatch(name) else name for name in names]
-    return (
-        fixed,
-        [f"{len(flat):,} names had a _ or a blank for the hyphen (such as {examples}): put back"],
-        [],
-    )
+        return names, [], [f"{len(odd):,} names {doubt}: {examples}"]
+    fixed = [mend(name) for name in names]
+    n = sum(a != b for a, b in zip(names, fixed, strict=True))
+    return fixed, [f"{n:,} names {repair} (such as {examples}): put back"], []
 
 
 def _no_genes(names: list[str]) -> list[str]:
@@ -406,10 +380,17 @@ def _no_genes(names: list[str]) -> list[str]:
     ]
 
 
-def _hyphened(name: str) -> str:
+def _without_dots(name: str) -> str:
+    """A name with hyphens for R's dots; accessions keep theirs, a clone the version behind its name."""
+    if _ACCESSION.fullmatch(name):
+        return name
     if found := re.fullmatch(r"(RP\d+|CT[ABCD]|KB|LL\w+|GS1|XX\w*)\.(.+)", name):
-        return f"{found.group(1)}-{found.group(2)}"  # a clone keeps the version behind its name
+        return f"{found.group(1)}-{found.group(2)}"
     return name.replace(".", "-")
+
+
+def _without_blanks(name: str) -> str:
+    return re.sub(r"[_ ]", "-", name) if _FLAT.fullmatch(name) else name
 
 
 def _example(names: Sequence[str], pattern: re.Pattern[str]) -> str:

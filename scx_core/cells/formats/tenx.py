@@ -162,29 +162,25 @@ def find_mtx_parts(folder: Path, wanted: str | None = None) -> dict[str, Path]:
             "Give the path of one .mtx file, or put each sample in its own folder.",
         )
     matrix = wanted or matrices[0]
-    stem = _stem(matrix)
+    found = MTX.fullmatch(matrix)
+    stem = found.group(1) if found else matrix
     prefix = re.sub(r"matrix$|counts?$|dge$", "", stem, flags=re.IGNORECASE)
     parts = {"matrix": folder / matrix}
     for part, patterns in _TABLES.items():
-        found = _beside(names, prefix, patterns)
-        if not found:
+        tables = _beside(names, prefix, patterns)
+        if not tables:
             other = " (or genes.tsv)" if part == "features" else ""
             raise ScxError(
                 f"{folder.name} has {matrix}, but no {prefix}{part}.tsv{other} beside it.",
                 "Copy the three files of the sample into one folder.",
             )
-        if len(found) > 1:
+        if len(tables) > 1:
             raise ScxError(
-                f"{folder.name}: several files could be the {part} of {matrix}: {', '.join(found[:4])}.",
+                f"{folder.name}: several files could be the {part} of {matrix}: {', '.join(tables[:4])}.",
                 f"Name the right one {prefix}{part}.tsv.",
             )
-        parts[part] = folder / found[0]
+        parts[part] = folder / tables[0]
     return parts
-
-
-def _stem(name: str) -> str:
-    found = MTX.fullmatch(name)
-    return found.group(1) if found else name
 
 
 def _beside(names: list[str], prefix: str, patterns: tuple[str, str]) -> list[str]:

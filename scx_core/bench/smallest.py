@@ -17,6 +17,7 @@ import numpy as np
 
 from scx_core.bench.machine import machine, peak_gib
 from scx_core.circuits import ConsensusConfig, Tracer
+from scx_core.evidence.rankings.rankings import markdown
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest
 from scx_core.runs.progress import Progress, silent
 
@@ -105,7 +106,7 @@ def smallest_table(result: Mapping[str, Any]) -> str:
         "greedy for it", "searched for 0.8", "greedy for 0.8", "random like it", "found less random",
         "cut / searched",
     )  # fmt: skip
-    lines = [header, ("---",) * len(header)]
+    lines = []
     for row in result["smallest"]:
         logits, sets = row["logits"], row["sets"]
         mark = " (faint)" if row["faint"] else ""
@@ -122,7 +123,7 @@ def smallest_table(result: Mapping[str, Any]) -> str:
                 _range(row["ratio"]) + (mark if row["ratio"] else ""),
             )
         )
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(header, lines)
 
 
 def span(one: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from scx_core.circuits.stability import tie_stability
 from scx_core.claims.claim import Claim
 from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
 from scx_core.claims.of_effects import effect_claims, ranking_claims, smallest_claims
-from scx_core.claims.of_features import atlas_claims, name_claims
+from scx_core.claims.of_features import name_claims
 from scx_core.claims.of_model import answer_claims, validation_claims
 from scx_core.errors import ScxError
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
@@ -82,6 +82,13 @@ class ClaimContext(NamedTuple):
     circuits: dict[str, Circuit]
     progress: Progress
 
+    @property
+    def opened_atlas(self) -> Atlas:
+        """The atlas. Raises ScxError without one."""
+        if self.atlas is None:
+            raise ScxError("There is no atlas of these features.", "Make one: scx atlas.")
+        return self.atlas
+
     def consensus(self, label: str) -> Circuit:
         """The consensus of a type, made once."""
         if label not in self.circuits:
@@ -140,6 +147,10 @@ def _answers(asked: ClaimContext) -> list[Claim]:
     return answer_claims(asked.tracer, asked.cfg.answer_cells, asked.cfg.seed)
 
 
+def _effects(asked: ClaimContext) -> list[Claim]:
+    return effect_claims(asked.tracer, asked.types, asked.cfg.cells, asked.cfg.seed, asked.progress)
+
+
 def _circuits(asked: ClaimContext) -> list[Claim]:
     found = []
     for label in asked.types:
@@ -161,14 +172,7 @@ def _circuits(asked: ClaimContext) -> list[Claim]:
 
 
 def _names(asked: ClaimContext) -> list[Claim]:
-    if asked.atlas is None:
-        raise ScxError("There is no atlas of these features.", "Make one: scx atlas.")
-    return name_claims([asked.consensus(label) for label in asked.types[:6]], asked.atlas)
-
-
-def _effects(asked: ClaimContext) -> list[Claim]:
-    cfg = asked.cfg
-    return effect_claims(asked.tracer, asked.types, cfg.cells, cfg.seed, asked.progress)
+    return name_claims([asked.consensus(label) for label in asked.types[:6]], asked.opened_atlas)
 
 
 def _rankings(asked: ClaimContext) -> list[Claim]:
@@ -212,21 +216,7 @@ def _ties(asked: ClaimContext) -> list[Claim]:
     return found
 
 
-def _atlas(asked: ClaimContext) -> list[Claim]:
-    if asked.atlas is None:
-        raise ScxError("There is no atlas of these features.", "Make one: scx atlas.")
-    return atlas_claims(asked.atlas)
-
-
 PARTS: Mapping[str, tuple[str, Callable[[ClaimContext], list[Claim]]]] = {
     "set": ("Model and transcoders, on test cells (Validate)", _set),
     "answers": ("Whose answer, against whom (Circuits)", _answers),
-    "circuits": ("What a circuit says of its genes (Circuits, figures)", _circuits),
-    "effects": ("What an effect is (Circuits, knock-outs)", _effects),
-    "names": ("What features are called (Circuits, figures)", _names),
-    "rankings": ("The circuit's genes beside other rankings (README, rankings)", _rankings),
-    "smallest": ("Smallest circuits (Circuits, smallest)", _smallest),
-    "differences": ("What differs between two types (Circuits, difference)", _differences),
-    "ties": ("What the order of ties decides (Data, Circuits)", _ties),
-    "atlas": ("What features respond to (Features)", _atlas),
 }

@@ -21,7 +21,7 @@ import torch
 from scx_core.attribution.answer_target import rivals_log_probability
 from scx_core.attribution.target import TargetPlan, plans_in
 from scx_core.errors import ScxError
-from scx_core.evidence.ablation_reference import InterventionConfig, Prompts, Reference, prompts_of
+from scx_core.evidence.ablation_reference import InterventionConfig, Reference, prompts_of
 from scx_core.language import Language, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
 from scx_core.sentences import EncodedCell
@@ -134,7 +134,7 @@ class Intervention:
         cfg: InterventionConfig,
     ) -> None:
         self.lm, self.coders, self.plan, self.cfg, self.reference = lm, coders, plan, cfg, reference
-        self._prompts = prompts_of(lm, plan, cells, reference.places)
+        self.prompts = prompts_of(lm, plan, cells, reference.places)
         self._base_LSd = [c.decode(m) for c, m in zip(coders.layers, reference.mean_LSF, strict=True)]
         self._errors = self._missed() if cfg.keep_errors else None
         self._rest_BK = rest_of(lm, plan, cells)
@@ -144,17 +144,12 @@ class Intervention:
     @property
     def n_cells(self) -> int:
         """B."""
-        return len(self._prompts.ids_BT)
+        return len(self.prompts.ids_BT)
 
     @property
     def length(self) -> int:
         """T: tokens of the longest prompt, its forced answer included."""
-        return self._prompts.ids_BT.shape[1]
-
-    @property
-    def prompts(self) -> Prompts:
-        """The cells' prompts with their forced answers, padded on the left."""
-        return self._prompts
+        return self.prompts.ids_BT.shape[1]
 
     def values(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """The target under each node set in each cell, float64 [N, B]."""
@@ -199,13 +194,13 @@ class Intervention:
     ) -> torch.Tensor:
         """What the target gains per unit of each gate of a layer, [R, T, F]; padding has no gradient."""
         coder, mean_SF = self.coders.layers[layer], self.reference.mean_LSF[layer]
-        change_RTF = coder.encode(x_RTd) - mean_SF[self._prompts.place_BT[cell_R]]
+        change_RTF = coder.encode(x_RTd) - mean_SF[self.prompts.place_BT[cell_R]]
         return change_RTF * (grad_RTd @ coder.W_dec_Fd.T)
 
     def _gates(self, cell_R: torch.Tensor, sets: Sequence[np.ndarray], level: float = 0.0) -> list[_Gates]:
         """The gates of one pass. With a level above 0 every feature has one."""
         length = self.length
-        padding_R = length - self._prompts.mask_BT[cell_R].sum(1).cpu().numpy()
+        padding_R = length - self.prompts.mask_BT[cell_R].sum(1).cpu().numpy()
         node_P4 = np.concatenate(
             [_rows(row, *pair) for row, pair in enumerate(zip(sets, padding_R, strict=True))]
         )
@@ -238,7 +233,7 @@ class Intervention:
             if layer == len(self.coders.layers) - 1 and tape is None
             else slice(None)
         )
-        place_RT = self._prompts.place_BT[cell_R][:, seen]
+        place_RT = self.prompts.place_BT[cell_R][:, seen]
         gate_RTU = gates.gate_RTU[:, seen]
 
         def stand_in(x_RTd: torch.Tensor) -> torch.Tensor:
@@ -259,10 +254,10 @@ class Intervention:
 
     def _run(self, cell_R: torch.Tensor, stand_ins: Mapping[int, Stand_in]) -> torch.Tensor:
         """The target of these cells, [R]."""
-        mask_RT = self._prompts.mask_BT[cell_R]
+        mask_RT = self.prompts.mask_BT[cell_R]
         with replaced_mlps(self.lm, stand_ins), idle_mlps(self.lm, stand_ins):
             logits_RJV = self.lm.model(
-                input_ids=self._prompts.ids_BT[cell_R],
+                input_ids=self.prompts.ids_BT[cell_R],
                 attention_mask=mask_RT,
                 position_ids=positions(mask_RT),
                 use_cache=False,
@@ -277,7 +272,7 @@ class Intervention:
         found = []
         for start in range(0, self.n_cells, self.cfg.rows):
             some = slice(start, start + self.cfg.rows)
-            io = mlp_io(self.lm, self._prompts.ids_BT[some], self._prompts.mask_BT[some])
+            io = mlp_io(self.lm, self.prompts.ids_BT[some], self.prompts.mask_BT[some])
             found.append(
                 [y - c(x) for c, x, y in zip(self.coders.layers, io.inputs, io.outputs, strict=True)]
             )

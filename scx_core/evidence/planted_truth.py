@@ -19,18 +19,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from scx_core.attribution.replacement_model import replacement
 from scx_core.cells import PLANTED, RULES, CellTable, Rule, rule_of
 from scx_core.cells.differential import log_expression
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.measured_effects import Measurer
-from scx_core.evidence.rankings.rankers import gradient_times_input, linear_set
+from scx_core.evidence.rankings.rankers import gradient_times_input, linear_tracer
 from scx_core.language import predicted, replaced_mlps, score_labels
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
@@ -98,7 +97,7 @@ def score_planted(
     _check(tracer)
     held_out = held_out_rows(tracer.lm, tracer.transcoders, tracer.table)
     train = np.setdiff1d(np.arange(tracer.table.n_cells), held_out)
-    linear = _linear_tracer(tracer, draw_rows(train, LINEAR_CELLS, cfg.seed))
+    linear = linear_tracer(tracer, draw_rows(train, LINEAR_CELLS, cfg.seed))
     answers = _answers(tracer, linear, draw_rows(held_out, cfg.accuracy_cells, cfg.seed))
     rules: dict[str, Any] = {}
     for done, rule in enumerate(RULES):
@@ -122,11 +121,6 @@ def _check(tracer: Tracer) -> None:
             "Rules are known for the planted cells and their model only.",
             f"Use the cells, the model and the transcoders “{PLANTED}”.",
         )
-
-
-def _linear_tracer(tracer: Tracer, rows: np.ndarray) -> Tracer:
-    coders = linear_set(tracer.lm, tracer.table, rows)
-    return replace(tracer, transcoders=coders, rep=replacement(tracer.lm, coders))
 
 
 def _answers(tracer: Tracer, linear: Tracer, rows: np.ndarray) -> dict[str, Any]:
@@ -264,7 +258,7 @@ def _score(
     genes = sorted({gene for cell in cells for gene in cell} - {rule.marker})
     strength_CG = np.array([[cell.get(gene, 0.0) for gene in genes] for cell in cells])
     n = len(cells)
-    drawn_KC = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    drawn_KC = _draws(n, seed)
     recovered = [_recovered(genes, mean_G, rule) for mean_G in (drawn_KC @ strength_CG)]
     found = (_recovered(genes, strength_CG.mean(0), rule), *_ends(recovered))
     order = np.argsort(-strength_CG.mean(0), kind="stable")
@@ -276,6 +270,11 @@ def _score(
             drawn_KC,
         )
     return RuleScore(name, n, found, area, tuple(genes[k] for k in order[: len(rule.genes)]))
+
+
+def _draws(n: int, seed: int) -> np.ndarray:
+    """How often each of n cells is drawn in each resample, [K, C]."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES)
 
 
 def _recovered(genes: Sequence[str], strength_G: np.ndarray, rule: Rule) -> float:
@@ -332,9 +331,7 @@ def _score_t_test(
         for _ in range(RESAMPLES // 5)
     ]
     strength = dict(zip(genes, t_G.tolist(), strict=True))
-    drawn_KC = np.random.default_rng(seed).multinomial(
-        len(cells), np.full(len(cells), 1 / len(cells)), RESAMPLES
-    )
+    drawn_KC = _draws(len(cells), seed)
     area = _area_with_interval(
         [[strength[gene] for gene in truth] for truth in flips],
         [list(truth.values()) for truth in flips],

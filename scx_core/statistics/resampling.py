@@ -57,27 +57,16 @@ class Sampling(NamedTuple):
     @property
     def units_G(self) -> tuple[int, ...]:
         """How many units each group has cells of."""
-        return tuple(len(np.unique(self.unit_C[self.group_C == g])) for g in range(self.n_groups))
-
-    @property
-    def crossed(self) -> bool:
-        """Whether some unit has cells in both groups."""
-        if self.n_groups != 2:
-            return False
-        first, second = self._units()
-        return bool(np.intersect1d(first, second).size)
+        return tuple(map(len, self._units()))
 
     def _units(self) -> list[np.ndarray]:
         return [np.unique(self.unit_C[self.group_C == g]) for g in range(self.n_groups)]
 
     @property
-    def draw_BC(self) -> np.ndarray:
-        """The weight of each cell in each bootstrap's mean (or difference of means), [B, C]."""
-        drawn_BC = self.count_BU[:, self.unit_C].astype(float)
-        for g in range(self.n_groups):
-            here = self.group_C == g
-            drawn_BC[:, here] *= (-1) ** g / drawn_BC[:, here].sum(1, keepdims=True)
-        return drawn_BC
+    def crossed(self) -> bool:
+        """Whether some unit has cells in both groups."""
+        units = self._units()
+        return len(units) == 2 and bool(np.intersect1d(units[0], units[1]).size)
 
     def share(self, held_CX: np.ndarray) -> np.ndarray:
         """Share of the cells that hold each column; of two groups, that of the group where it is larger."""

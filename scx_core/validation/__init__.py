@@ -6,21 +6,10 @@ words. Thresholds and the seed paper's figures are in `warnings.py`; `compare_ru
 runs side by side.
 """
 
-from scx_core.statistics.intervals import Interval, bootstrap, wilson
-from scx_core.validation.baselines import BASELINES, Affine, Baseline, TokenTable, fit_baselines, linear_maps
-from scx_core.validation.held_out import ValidationRows, draw_rows, held_out_rows, split_of, validation_rows
+from scx_core.validation.baselines import BASELINES, linear_maps
+from scx_core.validation.held_out import ValidationRows, draw_rows, held_out_rows, validation_rows
 from scx_core.validation.label_agreement import accuracy_by_tie_seed
-from scx_core.validation.result import (
-    AddedByFeatures,
-    BaselineRow,
-    Caution,
-    ClassRow,
-    Confusion,
-    LayerRow,
-    Logistic,
-    Validation,
-    validation_beside,
-)
+from scx_core.validation.result import Validation, validation_beside
 from scx_core.validation.run_comparison import (
     RunRow,
     compare_runs,
@@ -30,42 +19,26 @@ from scx_core.validation.run_comparison import (
     trainings,
 )
 from scx_core.validation.validate import validate
-from scx_core.validation.warnings import PAPER, Thresholds, cautions, verdict
+from scx_core.validation.warnings import PAPER, cautions, verdict
 
 __all__ = [
     "BASELINES",
     "PAPER",
-    "AddedByFeatures",
-    "Affine",
-    "Baseline",
-    "BaselineRow",
-    "Caution",
-    "ClassRow",
-    "Confusion",
-    "Interval",
-    "LayerRow",
-    "Logistic",
     "RunRow",
-    "Thresholds",
-    "TokenTable",
     "Validation",
     "ValidationRows",
     "accuracy_by_tie_seed",
-    "bootstrap",
     "cautions",
     "compare_runs",
     "comparison_provenance",
     "draw_rows",
-    "fit_baselines",
     "held_out_rows",
     "linear_maps",
     "name_of",
     "setting",
-    "split_of",
     "trainings",
     "validate",
     "validation_beside",
     "validation_rows",
     "verdict",
-    "wilson",
 ]

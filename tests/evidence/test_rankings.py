@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from scx_core.attribution.replacement_model import replacement
 from scx_core.cells.differential import differential_genes, moments, t_scores, wilcoxon_scores
 from scx_core.circuits import make_tracer
 from scx_core.claims.of_effects import ranking_claims
 from scx_core.errors import ScxError
-from scx_core.evidence.rankings.rankers import gradient_times_input, linear_set, mean_places, rank_matched
+from scx_core.evidence.rankings.rankers import gradient_times_input, linear_tracer, mean_places, rank_matched
 from scx_core.evidence.rankings.rankings import (
     Ranked,
     RankingConfig,
@@ -135,12 +133,12 @@ def test_linear_maps_are_traced_as_transcoders_without_features(tracer):
     """The set is the fitted maps, and frozen attribution through it has nothing but paths through them."""
     rows = np.arange(12)
     maps = linear_maps(tracer.lm, tracer.table, rows)
-    coders = linear_set(tracer.lm, tracer.table, rows)
+    linear = linear_tracer(tracer, rows)
+    coders = linear.transcoders
     x_Nd = torch.randn(5, coders.width, dtype=tracer.lm.dtype, generator=torch.Generator().manual_seed(0))
     for coder, one in zip(coders.layers, maps, strict=True):
         torch.testing.assert_close(coder(x_Nd), one(x_Nd))
         assert not len(coder.active(x_Nd).value_N)
-    linear = replace(tracer, transcoders=coders, rep=replacement(tracer.lm, coders))
     circuit = linear.cell(3, label=LABEL)
     assert not [node for node in circuit.nodes if node.kind == "feature"]
     assert circuit.accounting["max_relative_error"] < 1e-6

@@ -34,7 +34,8 @@ def covered(found) -> float:
 
 
 def percentile(sampling, value_CX) -> float:
-    low, high = np.percentile(sampling.draw_BC @ value_CX, [2.5, 97.5], axis=0)
+    drawn_BC = sampling.count_BU[:, sampling.unit_C] / len(value_CX)  # one group, a cell a unit
+    low, high = np.percentile(drawn_BC @ value_CX, [2.5, 97.5], axis=0)
     return float(((low <= 0) & (high >= 0)).mean())
 
 

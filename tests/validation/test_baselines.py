@@ -7,8 +7,16 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import OnTokens, encode_cells, forward, replaced_mlps, score_labels
 from scx_core.transcoders import Transcoder, TranscoderSet
-from scx_core.validation import BASELINES, fit_baselines, linear_maps
-from scx_core.validation.baselines import FEATURES_MEAN, LINEAR, SKIP, TOKEN_LINEAR, Affine, LinearSums
+from scx_core.validation import BASELINES, linear_maps
+from scx_core.validation.baselines import (
+    FEATURES_MEAN,
+    LINEAR,
+    SKIP,
+    TOKEN_LINEAR,
+    Affine,
+    LinearSums,
+    fit_baselines,
+)
 from tests.tiny import tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import random_set

@@ -6,18 +6,8 @@ import pytest
 
 from scx_core.claims.of_model import validation_claims
 from scx_core.statistics.intervals import Interval
-from scx_core.validation import (
-    PAPER,
-    AddedByFeatures,
-    BaselineRow,
-    ClassRow,
-    Confusion,
-    LayerRow,
-    Logistic,
-    Validation,
-    cautions,
-    verdict,
-)
+from scx_core.validation import PAPER, Validation, cautions, verdict
+from scx_core.validation.result import AddedByFeatures, BaselineRow, ClassRow, Confusion, LayerRow, Logistic
 from scx_core.validation.warnings import needed
 
 ROW = LayerRow(0, 2.0, 3.0, 0.01, 0.99, 0.02, 15.0, 0.02, 0.2, 0.8)

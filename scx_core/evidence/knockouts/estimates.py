@@ -34,6 +34,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,26 +69,19 @@ class EmbeddedCell(NamedTuple):
         return self.sentence.cell.spans
 
 
-def embedded_cell(measurer: Measurer, sentence: Sentence) -> EmbeddedCell:
-    """Look up the embeddings of a sentence and of the neutral genes in its places."""
-    lm, cell = measurer.tracer.lm, sentence.cell
-    ids, gene_T = list(cell.ids), np.full(len(cell.ids), -1)
-    for g, span in enumerate(cell.spans):
-        ids[span.start : span.end] = measurer.editor.neutral(span.end - span.start, sentence).ids
-        gene_T[span.start : span.end] = g
-    both = torch.tensor([list(cell.ids), ids], device=lm.device)
-    with torch.no_grad():
-        x_Td, neutral_Td = lm.model.get_input_embeddings()(both)
-    return EmbeddedCell(sentence, x_Td, x_Td - neutral_Td, gene_T)
-
-
 class Attributor:
     """All fast attributions of one cell. Slopes that several need are computed once."""
 
     def __init__(self, measurer: Measurer, sentence: Sentence) -> None:
         self.measurer, self.lm = measurer, measurer.tracer.lm
-        self.cell = embedded_cell(measurer, sentence)
-        self._slope_Td: torch.Tensor | None = None
+        ids, gene_T = list(sentence.cell.ids), np.full(len(sentence.cell.ids), -1)
+        for g, span in enumerate(sentence.cell.spans):
+            ids[span.start : span.end] = measurer.editor.neutral(span.end - span.start, sentence).ids
+            gene_T[span.start : span.end] = g
+        both = torch.tensor([list(sentence.cell.ids), ids], device=self.lm.device)
+        with torch.no_grad():
+            x_Td, neutral_Td = self.lm.model.get_input_embeddings()(both)
+        self.cell = EmbeddedCell(sentence, x_Td, x_Td - neutral_Td, gene_T)
 
     def by_gene(self, value_Td: torch.Tensor) -> np.ndarray:
         """Sums over the tokens of each gene, float64 [G]."""
@@ -95,26 +89,17 @@ class Attributor:
         at = self.cell.gene_T >= 0
         return np.bincount(self.cell.gene_T[at], value_T[at], len(self.cell.spans))
 
-    def slopes_at(self, x_NTd: torch.Tensor, held: range | tuple[int, ...] = ()) -> torch.Tensor:
+    def slopes_at(self, x_NTd: torch.Tensor, held: range = range(0)) -> torch.Tensor:
         """d target / d embedding at these points, [N, T, d]."""
         return slopes(self.lm, x_NTd, self.measurer.tree, self.measurer.value, held)
 
-    @property
+    @cached_property
     def slope_Td(self) -> torch.Tensor:
         """The slope at the cell itself."""
-        if self._slope_Td is None:
-            self._slope_Td = self.slopes_at(self.cell.x_Td[None])[0]
-        return self._slope_Td
+        return self.slopes_at(self.cell.x_Td[None])[0]
 
-    def frozen(self) -> np.ndarray:
-        """The exact account of the frozen replacement model."""
-        return self._frozen(self.cell.x_Td)
-
-    def frozen_neutral(self) -> np.ndarray:
-        """Its gradients on embedding less neutral."""
-        return self._frozen(self.cell.away_Td)
-
-    def _frozen(self, write_Td: torch.Tensor) -> np.ndarray:
+    def frozen(self, write_Td: torch.Tensor) -> np.ndarray:
+        """Total effects in the frozen replacement model if the tokens wrote `write_Td`."""
         tracer, plan = self.measurer.tracer, self.measurer.plan
         frozen = frozen_for(tracer.rep, self.cell.sentence.cell, plan)
         longer_Td = frozen.embedding_Td.clone()
@@ -124,23 +109,14 @@ class Attributor:
         token_T = total_effects(frozen._replace(embedding_Td=longer_Td), target, bias).token_T
         return self.by_gene(token_T[: len(write_Td), None])
 
-    def gradient(self) -> np.ndarray:
-        """Gradient × input."""
-        return self.by_gene(self.slope_Td * self.cell.x_Td)
+    def first_order(self, write_Td: torch.Tensor, held: int = 0) -> np.ndarray:
+        """The slope at the cell × `write_Td`, the attention patterns of the first `held` layers held."""
+        slope_Td = self.slopes_at(self.cell.x_Td[None], range(held))[0] if held else self.slope_Td
+        return self.by_gene(slope_Td * write_Td)
 
     def neutral(self) -> np.ndarray:
         """Gradient × (input − neutral)."""
-        return self.by_gene(self.slope_Td * self.cell.away_Td)
-
-    def neutral_held(self) -> np.ndarray:
-        """The same, all patterns held."""
-        held = range(self.lm.facts.n_layers)
-        return self.by_gene(self.slopes_at(self.cell.x_Td[None], held)[0] * self.cell.away_Td)
-
-    def neutral_last(self) -> np.ndarray:
-        """The same, all patterns but the last layer's held."""
-        held = range(self.lm.facts.n_layers - 1)
-        return self.by_gene(self.slopes_at(self.cell.x_Td[None], held)[0] * self.cell.away_Td)
+        return self.first_order(self.cell.away_Td)
 
     def integrated(self, steps: int) -> np.ndarray:
         """Slopes at the middles of `steps` equal parts of the way from all genes to all neutral."""
@@ -161,10 +137,6 @@ class Attributor:
             slope_NTd = self.slopes_at(self.cell.x_Td - part * weight_NT1 * self.cell.away_Td)
             total_Td += (slope_NTd * weight_NT1).sum(0) / len(parts)
         return self.by_gene(total_Td * self.cell.away_Td)
-
-    def own_ends(self, groups: int) -> np.ndarray:
-        """The mean of the slope where the gene is and where it is gone."""
-        return (self.neutral() + self.own_way(groups, (1.0,))) / 2
 
     def second_order(self) -> np.ndarray:
         """f(x) − f(x − a) ≈ a·∇f − ½ aᵀHa, with aᵀHa of each gene from random signs of all genes."""
@@ -208,12 +180,12 @@ class Attributor:
 
 
 FAST: Mapping[str, Callable[[Attributor], np.ndarray]] = {
-    "frozen": Attributor.frozen,
-    "frozen_neutral": Attributor.frozen_neutral,
-    "gradient": Attributor.gradient,
+    "frozen": lambda one: one.frozen(one.cell.x_Td),
+    "frozen_neutral": lambda one: one.frozen(one.cell.away_Td),
+    "gradient": lambda one: one.first_order(one.cell.x_Td),
     "neutral": Attributor.neutral,
-    "neutral_held": Attributor.neutral_held,
-    "neutral_last": Attributor.neutral_last,
+    "neutral_held": lambda one: one.first_order(one.cell.away_Td, one.lm.facts.n_layers),
+    "neutral_last": lambda one: one.first_order(one.cell.away_Td, one.lm.facts.n_layers - 1),
     "integrated_4": lambda one: one.integrated(4),
     "integrated_8": lambda one: one.integrated(8),
     "integrated_16": lambda one: one.integrated(16),
@@ -221,7 +193,7 @@ FAST: Mapping[str, Callable[[Attributor], np.ndarray]] = {
     "own_way_16": lambda one: one.own_way(16),
     "own_way_8_twice": lambda one: one.own_way(8, (0.25, 0.75)),
     "own_way_32": lambda one: one.own_way(32),
-    "own_ends_16": lambda one: one.own_ends(16),
+    "own_ends_16": lambda one: (one.neutral() + one.own_way(16, (1.0,))) / 2,
     "second_order": Attributor.second_order,
     "redundancy": Attributor.redundancy,
     "ties_4": lambda one: one.ties(TIE_ORDERS),

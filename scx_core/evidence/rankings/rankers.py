@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,6 @@ import torch
 
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import TargetPlan
-from scx_core.cells import CellTable
 from scx_core.cells.differential import log_expression, moments, strongest, t_scores, wilcoxon_scores
 from scx_core.circuits import Tracer
 from scx_core.evidence.interventions import rest_of, target_values
@@ -66,8 +66,6 @@ class Rankers:
 
     def __init__(self, tracer: Tracer, halves: Halves, most: int, seed: int) -> None:
         self.tracer, self.halves, self.most, self.seed = tracer, halves, most, seed
-        self._linear: Tracer | None = None
-        self._logistic: dict[str, np.ndarray] | None = None
 
     def traced_rows(self, label: str) -> np.ndarray:
         """The cells that model-based rankings look at: at most `most` of the type's half."""
@@ -78,15 +76,18 @@ class Rankers:
 
     def all(self, label: str, answer: str, progress: Progress = silent) -> dict[str, list[str]]:
         """Genes with a positive score by ranking, strongest first."""
+        table, rows, others = self.tracer.table, self.halves.rows[label], self.halves.others(label)
         made: dict[str, Callable[[], list[str]]] = {
             "circuit": lambda: self.frozen(self.tracer, label, answer),
             "gradient": lambda: self.gradient(label, answer),
             "estimated": lambda: self.estimated(label, answer),
             "linear": lambda: self.frozen(self.linear, label, answer),
-            "t-test": lambda: self.t_test(label),
-            "wilcoxon": lambda: self.wilcoxon(label),
+            "t-test": lambda: strongest(
+                table.symbols, t_scores(moments(table, rows), moments(table, others))
+            ),
+            "wilcoxon": lambda: strongest(table.symbols, wilcoxon_scores(table, rows, others)),
             "expression": lambda: self.expression(label),
-            "logistic": lambda: self.logistic(label),
+            "logistic": lambda: strongest(table.symbols, self.logistic_scores[label]),
         }
         found = {}
         for done, (name, make) in enumerate(made.items()):
@@ -116,29 +117,15 @@ class Rankers:
             cells.append(dict(zip(sentence.cell.genes, values_G.tolist(), strict=True)))
         return by_mean(cells)
 
-    @property
+    @cached_property
     def linear(self) -> Tracer:
         """The tracer whose transcoders are linear maps."""
-        if self._linear is None:
-            rows = np.concatenate(list(self.halves.rows.values()))
-            rows = rows[self.tracer.table.answers[rows] != ""]  # the maps are fitted on whole texts
-            rng = np.random.default_rng(self.seed)
-            drawn = rng.choice(rows, min(LINEAR_CELLS, len(rows)), replace=False)
-            coders = linear_set(self.tracer.lm, self.tracer.table, np.sort(drawn))
-            rep = replacement(self.tracer.lm, coders)
-            self._linear = replace(self.tracer, transcoders=coders, rep=rep)
-        return self._linear
-
-    def t_test(self, label: str) -> list[str]:
-        """By Welch's t of the type's cells against the others."""
-        table = self.tracer.table
-        parts = (moments(table, self.halves.rows[label]), moments(table, self.halves.others(label)))
-        return strongest(table.symbols, t_scores(*parts))
-
-    def wilcoxon(self, label: str) -> list[str]:
-        """By scanpy's Wilcoxon scores."""
-        table, halves = self.tracer.table, self.halves
-        return strongest(table.symbols, wilcoxon_scores(table, halves.rows[label], halves.others(label)))
+        rows = np.concatenate(list(self.halves.rows.values()))
+        rows = rows[self.tracer.table.answers[rows] != ""]  # the maps are fitted on whole texts
+        rng = np.random.default_rng(self.seed)
+        return linear_tracer(
+            self.tracer, np.sort(rng.choice(rows, min(LINEAR_CELLS, len(rows)), replace=False))
+        )
 
     def expression(self, label: str) -> list[str]:
         """By mean place in the cell sentence."""
@@ -151,11 +138,21 @@ class Rankers:
         rows = self.halves.rows[label]
         return mean_places(gene_sentences(self.tracer.table, rows, cfg.n_genes, cfg.tie_seed), cfg.n_genes)
 
-    def logistic(self, label: str) -> list[str]:
-        """By the type's weight (genes standardised) × the standardised mean expression in the type."""
-        if self._logistic is None:
-            self._logistic = logistic_scores(self.tracer, self.halves)
-        return strongest(self.tracer.table.symbols, self._logistic[label])
+    @cached_property
+    def logistic_scores(self) -> dict[str, np.ndarray]:
+        """Of each type: weight in the logistic regression × mean expression, of standardised genes, [G]."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
+        halves = self.halves.rows
+        names = np.repeat(list(halves), [len(rows) for rows in halves.values()])
+        x_CG = log_expression(self.tracer.table, np.concatenate(list(halves.values()))).toarray()
+        x_CG = StandardScaler().fit_transform(x_CG.astype(np.float64))
+        fitted = LogisticRegression(C=LOGISTIC_STRENGTH, max_iter=1000).fit(x_CG, names)
+        weight_KG, kinds = fitted.coef_, fitted.classes_.tolist()
+        if len(kinds) == 2:  # one row of weights, for the second of the two
+            weight_KG = np.concatenate([-weight_KG, weight_KG])
+        return {str(kind): weight_KG[k] * x_CG[names == kind].mean(0) for k, kind in enumerate(kinds)}
 
 
 def by_mean(cells: Sequence[dict[str, float]]) -> list[str]:
@@ -174,21 +171,6 @@ def mean_places(sentences: Sequence[Sequence[str]], n_genes: int) -> dict[str, f
         for place, gene in enumerate(sentence, 1):
             saved[gene] = saved.get(gene, 0.0) + n_genes + 1 - place
     return {gene: n_genes + 1 - value / len(sentences) for gene, value in saved.items()}
-
-
-def logistic_scores(tracer: Tracer, halves: Halves) -> dict[str, np.ndarray]:
-    """Of each type: weight × mean expression, both of standardised genes, [G]."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
-    rows = np.concatenate(list(halves.rows.values()))
-    names = np.repeat(list(halves.rows), [len(held) for held in halves.rows.values()])
-    x_CG = StandardScaler().fit_transform(log_expression(tracer.table, rows).toarray().astype(np.float64))
-    fitted = LogisticRegression(C=LOGISTIC_STRENGTH, max_iter=1000).fit(x_CG, names)
-    weight_KG, kinds = fitted.coef_, fitted.classes_.tolist()
-    if len(kinds) == 2:  # one row of weights, for the second of the two
-        weight_KG = np.concatenate([-weight_KG, weight_KG])
-    return {str(kind): weight_KG[k] * x_CG[names == kind].mean(0) for k, kind in enumerate(kinds)}
 
 
 def rank_matched(
@@ -214,8 +196,8 @@ BATCH = 8
 def gradient_times_input(
     lm: Language, plan: TargetPlan, cells: Sequence[EncodedCell]
 ) -> list[dict[str, float]]:
-    """Each cell's genes with (d target / d embedding) · embedding, summed over a gene's tokens, in the unit
-    of the target."""
+    """Each cell's genes with (d target / d embedding) · embedding of the real model, summed over a gene's
+    tokens, in the unit of the target. No transcoder, nothing frozen."""
     found: list[dict[str, float]] = []
     for start in range(0, len(cells), BATCH):
         part = cells[start : start + BATCH]
@@ -239,12 +221,15 @@ def gradient_times_input(
     return found
 
 
-def linear_set(lm: Language, table: CellTable, rows: np.ndarray) -> TranscoderSet:
-    """The least-squares map of every MLP over all tokens of these labelled cells."""
-    made = []
-    for one in linear_maps(lm, table, rows):
+def linear_tracer(tracer: Tracer, rows: np.ndarray) -> Tracer:
+    """The tracer with the least-squares linear map of every MLP, over all tokens of these labelled cells, in
+    the place of its transcoders: the stand-in without features. Each is a transcoder with a skip term and no
+    active feature, so that all that traces transcoders traces it too."""
+    lm, made = tracer.lm, []
+    for one in linear_maps(lm, tracer.table, rows):
         assert one.W_dd is not None  # a map was fitted, no constant
         W_dd, b_d = one.W_dd.to(lm.device, lm.dtype), one.b_d.to(lm.device, lm.dtype)
         none_1d, closed_1 = torch.zeros_like(b_d)[None], torch.full_like(b_d[:1], -1.0)
         made.append(Transcoder(none_1d, closed_1, none_1d, b_d, W_dd))
-    return TranscoderSet(tuple(made), {"name": "linear maps"})
+    coders = TranscoderSet(tuple(made), {"name": "linear maps"})
+    return replace(tracer, transcoders=coders, rep=replacement(lm, coders))

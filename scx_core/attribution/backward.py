@@ -325,11 +325,7 @@ def _through_features(
     write_N = (maps.dec_Fd[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
     counts_T = torch.bincount(frozen.position_N, minlength=len(G_Td))
     below_Td = torch.nn.functional.embedding_bag(
-        frozen.feature_N,
-        maps.enc_Fd,
-        counts_T.cumsum(0) - counts_T,
-        per_sample_weights=write_N,
-        mode="sum",
+        frozen.feature_N, maps.enc_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=write_N, mode="sum"
     )
     bias = write_N @ maps.enc_bias_F[frozen.feature_N]
     return below_Td * frozen.mlp_scale_T[:, None], write_N * frozen.value_N, bias

@@ -95,12 +95,7 @@ def _fill(table: EdgeTable, found: BatchEdges, columns: list[_Columns], first: i
 
 @torch.no_grad()
 def edge_table(
-    sources: Sources,
-    chosen: Chosen,
-    target: Rows,
-    read_bias: float,
-    value: float,
-    only: int | None = None,
+    sources: Sources, chosen: Chosen, target: Rows, read_bias: float, value: float, only: int | None = None
 ) -> EdgeTable:
     """All direct edges into the chosen features and the target.
 

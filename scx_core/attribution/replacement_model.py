@@ -110,3 +110,12 @@ def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
     moved = transcoders.to(lm.device, lm.dtype)
     layers = tuple(_layer(lm, layer, coder) for layer, coder in enumerate(moved.layers))
     return Replacement(lm, moved, layers, norm_weights(facts.family.norm, lm.final_norm))
+
+
+def check_feature(rep: Replacement, layer: int, feature: int) -> None:
+    """Raise ScxError when the set has no such feature."""
+    if not 0 <= layer < len(rep.layers):
+        raise ScxError(f"There is no layer {layer}.", f"Layers run from 0 to {len(rep.layers) - 1}.")
+    n_features = len(rep.layers[layer].enc_Fd)
+    if not 0 <= feature < n_features:
+        raise ScxError(f"Layer {layer} has no feature {feature}.", f"They run from 0 to {n_features - 1}.")

@@ -35,7 +35,7 @@ import torch
 
 from scx_core.attribution.answer_target import AnswerForm, AnswerPlan, Branch, answer_rows, form_of, with_rest
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
-from scx_core.attribution.replacement_model import Replacement
+from scx_core.attribution.replacement_model import Replacement, check_feature
 from scx_core.attribution.residual_stream import Rows, last_rows
 from scx_core.errors import ScxError
 from scx_core.language import Language, Parting, answers_of, decision, partings, score_answers
@@ -227,11 +227,7 @@ def find_token(lm: Language, token: int | str | None) -> int:
 
 def plan_feature(rep: Replacement, layer: int, feature: int, position: int | None = None) -> TargetPlan:
     """Plan the pre-activation of a transcoder feature. Raises ScxError when the set has no such feature."""
-    if not 0 <= layer < len(rep.layers):
-        raise ScxError(f"There is no layer {layer}.", f"Layers run from 0 to {len(rep.layers) - 1}.")
-    n_features = len(rep.layers[layer].enc_Fd)
-    if not 0 <= feature < n_features:
-        raise ScxError(f"Layer {layer} has no feature {feature}.", f"They run from 0 to {n_features - 1}.")
+    check_feature(rep, layer, feature)
     words = f"feature L{layer}·{feature}"
     return TargetPlan(words, "", (), {}, (), 0.0, "feature", layer, position, feature)
 

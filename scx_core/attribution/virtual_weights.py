@@ -16,8 +16,7 @@ from typing import NamedTuple
 import torch
 
 from scx_core.attribution.endpoints import attention_top
-from scx_core.attribution.replacement_model import Replacement
-from scx_core.errors import ScxError
+from scx_core.attribution.replacement_model import Replacement, check_feature
 
 BLOCK = 4096  # rows of a block: times J weights at once
 
@@ -48,15 +47,6 @@ class Inputs(NamedTuple):
     by_head: Top
 
 
-def check_feature(rep: Replacement, layer: int, feature: int) -> None:
-    """Raise ScxError when the set has no such feature."""
-    if not 0 <= layer < len(rep.layers):
-        raise ScxError(f"There is no layer {layer}.", f"Layers run from 0 to {len(rep.layers) - 1}.")
-    n_features = len(rep.layers[layer].enc_Fd)
-    if not 0 <= feature < n_features:
-        raise ScxError(f"Layer {layer} has no feature {feature}.", f"They run from 0 to {n_features - 1}.")
-
-
 def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
     """What the feature reads through every head that the block form lets feed it (method §1)."""
     read_d = rep.layers[layer].enc_Fd[feature]
@@ -64,9 +54,7 @@ def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
     for maps in rep.layers[: attention_top(rep, layer)]:
         asked_Hk = torch.einsum("d,hkd->hk", read_d, maps.O_Hkd)
         reads.append(torch.einsum("hk,hkd->hd", asked_Hk, maps.V_Hkd))
-    number_J = torch.arange(sum(map(len, reads)), device=read_d.device)
-    n_heads = rep.lm.facts.n_heads
-    return Heads(number_J // n_heads, number_J % n_heads, torch.cat(reads))
+    return _numbered(rep, 0, torch.cat(reads))
 
 
 def largest(blocks: Iterator[tuple[int, torch.Tensor]], n: int) -> Top:
@@ -103,12 +91,12 @@ def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs
 
     def direct() -> Iterator[tuple[int, torch.Tensor]]:
         yield 0, read_d.new_zeros(0, 1)
-        for first, _, dec_Md in _decoders(rep, layer):
+        for first, _, dec_Md in _blocks(rep, "dec_Fd", range(layer)):
             yield first, (dec_Md @ read_d)[:, None]
 
     def by_head() -> Iterator[tuple[int, torch.Tensor]]:
         yield 0, read_d.new_zeros(0, len(heads.layer_J))
-        for first, k, dec_Md in _decoders(rep, attention_top(rep, layer)):
+        for first, k, dec_Md in _blocks(rep, "dec_Fd", range(attention_top(rep, layer))):
             # A head sees the features of the blocks in front of its own.
             yield first, (dec_Md @ heads.read_Jd.T) * (heads.layer_J > k)
 
@@ -122,9 +110,14 @@ def heads_from(rep: Replacement, layer: int, feature: int) -> Heads:
     for maps in rep.layers[layer + 1 :]:
         value_Hk = torch.einsum("hkd,d->hk", maps.V_Hkd, write_d)
         writes.append(torch.einsum("hk,hkd->hd", value_Hk, maps.O_Hkd))
-    number_J = torch.arange(sum(map(len, writes)), device=write_d.device)
+    return _numbered(rep, layer + 1, torch.cat(writes))
+
+
+def _numbered(rep: Replacement, first: int, read_Jd: torch.Tensor) -> Heads:
+    """All heads of the layers from `first` on, in order."""
+    number_J = torch.arange(len(read_Jd), device=read_Jd.device)
     n_heads = rep.lm.facts.n_heads
-    return Heads(layer + 1 + number_J // n_heads, number_J % n_heads, torch.cat(writes))
+    return Heads(first + number_J // n_heads, number_J % n_heads, read_Jd)
 
 
 @torch.no_grad()
@@ -135,33 +128,27 @@ def feature_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Input
     """
     check_feature(rep, layer, feature)
     heads, write_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
-    n_features = rep.transcoders.n_features
-
-    def encoders() -> Iterator[tuple[int, int, torch.Tensor]]:
-        for k, maps in enumerate(rep.layers[layer + 1 :], layer + 1):
-            for start in range(0, n_features, BLOCK):
-                yield k * n_features + start, k, maps.enc_Fd[start : start + BLOCK]
 
     def direct() -> Iterator[tuple[int, torch.Tensor]]:
         yield 0, write_d.new_zeros(0, 1)
-        for first, _, enc_Md in encoders():
+        for first, _, enc_Md in _blocks(rep, "enc_Fd", range(layer + 1, len(rep.layers))):
             yield first, (enc_Md @ write_d)[:, None]
 
     def by_head() -> Iterator[tuple[int, torch.Tensor]]:
         yield 0, write_d.new_zeros(0, len(heads.layer_J))
-        for first, k, enc_Md in encoders():
+        for first, k, enc_Md in _blocks(rep, "enc_Fd", range(layer + 1, len(rep.layers))):
             # The MLP of block k sees heads only up to its own attention, or below it (method §1).
             yield first, (enc_Md @ heads.read_Jd.T) * (heads.layer_J < attention_top(rep, k))
 
     return Inputs(largest(direct(), n), largest(by_head(), n))
 
 
-def _decoders(rep: Replacement, below: int) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Decoder rows of the layers below in blocks: number of the first row, layer, rows."""
+def _blocks(rep: Replacement, name: str, layers: range) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Rows of the encoders or decoders of some layers in blocks: number of the first row, layer, rows."""
     n_features = rep.transcoders.n_features
-    for k, maps in enumerate(rep.layers[:below]):
+    for k in layers:
         for start in range(0, n_features, BLOCK):
-            yield k * n_features + start, k, maps.dec_Fd[start : start + BLOCK]
+            yield k * n_features + start, k, getattr(rep.layers[k], name)[start : start + BLOCK]
 
 
 @torch.no_grad()

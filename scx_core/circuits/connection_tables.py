@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from scx_core.attribution.replacement_model import check_feature
 from scx_core.attribution.virtual_weights import (
     Heads,
     Top,
-    check_feature,
     feature_inputs,
     feature_outputs,
     heads_from,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Scope, Target
-from scx_core.circuits.feature_names import ANSWER_POSITION, BOS, FROM_CIRCUIT, ByPlace, added_up, named_nodes
+from scx_core.circuits.feature_names import BOS, FROM_CIRCUIT, ByPlace, added_up, named_nodes
 from scx_core.runs.options import option
 from scx_core.statistics.hypothesis_tests import (
     Q,
@@ -85,48 +85,6 @@ def merge(nodes: Iterable[Node], edges: tuple[np.ndarray, np.ndarray, np.ndarray
     np.add.at(weight_MM, (at[target], at[source]), weight)
     edge_MM[at[target], at[source]] = True
     return Merged(kept, value_M3, weight_MM, edge_MM, **rest)
-
-
-def merged_circuit(circuit: Circuit) -> Merged:
-    """A single-cell circuit, as traced or as read from a file, with its positions merged."""
-    index = {node.id: i for i, node in enumerate(circuit.nodes)}
-    edges = (
-        np.array([index[edge.target] for edge in circuit.edges], dtype=np.int64),
-        np.array([index[edge.source] for edge in circuit.edges], dtype=np.int64),
-        np.array([edge.weight for edge in circuit.edges]),
-    )
-    features = [node for node in circuit.nodes if node.kind == "feature"]
-    stands = _by_place(features, [(_place(node), node.activation or 0.0) for node in features])
-    return merge(
-        circuit.nodes,
-        edges,
-        active=stands,
-        stands=stands,
-        added=_by_place(features, [(node.driven_by or "", abs(node.activation or 0.0)) for node in features]),
-        genes={gene.gene: (gene.effect, gene.rank) for gene in circuit.genes},
-        value=circuit.target.value,
-        scores=circuit.scores,
-        max_relative_error=circuit.accounting["max_relative_error"],
-        rival_shares=circuit.target.rival_shares,
-    )
-
-
-def _place(node: Node) -> str | None:
-    """The gene that a feature stands at; "" for the prompt's words, None for the answer's place."""
-    if node.gene is not None:
-        return node.gene
-    return None if (node.active_at or "").startswith(ANSWER_POSITION) else ""
-
-
-def _by_place(features: list[Node], held: list[tuple[str | None, float]]) -> ByPlace:
-    """What the nodes of a file hold: one place each. Traced here, a feature's whole prompt is known."""
-    rows = list(dict.fromkeys(merged_node(node).id for node in features))
-    genes = sorted({place for place, _ in held if place})
-    sum_RP = np.zeros((len(rows), len(genes) + 2))
-    for node, (place, amount) in zip(features, held, strict=True):
-        column = len(genes) + 1 if place is None else genes.index(place) if place else len(genes)
-        sum_RP[rows.index(merged_node(node).id), column] += amount
-    return ByPlace(tuple(rows), tuple(genes), sum_RP)
 
 
 @dataclass(frozen=True)
@@ -371,10 +329,3 @@ def combine(
     where they are known."""
     sampling = one_group(len(cells), seed, donors)
     return statistics_circuit("consensus", cells, sampling, target, min_share, seed, provenance)
-
-
-def combine_circuits(
-    circuits: Sequence[Circuit], min_share: float, seed: int, provenance: dict[str, Any]
-) -> Circuit:
-    """The consensus of single-cell circuits, as traced or as read from files."""
-    return combine([merged_circuit(one) for one in circuits], circuits[0].target, min_share, seed, provenance)

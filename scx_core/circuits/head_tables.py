@@ -21,9 +21,8 @@ from scx_core.attribution.edge_heads import (
 from scx_core.attribution.endpoints import attention_top, parse_ref, place_of
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.feature_names import name_in
-from scx_core.circuits.trace import TraceConfig
-from scx_core.circuits.traced_prompt import Scene, scene_of_circuit, scene_of_row
-from scx_core.circuits.tracer import TRACE, Tracer
+from scx_core.circuits.traced_prompt import Scene, scene_of_circuit
+from scx_core.circuits.tracer import Tracer
 from scx_core.errors import ScxError
 
 LOOKS = 5  # positions that a head's look names
@@ -122,33 +121,19 @@ class CircuitHeads(NamedTuple):
         return pd.DataFrame(list(self.heads), columns=["layer", "head", "through", "size", "share"])
 
 
-def edge_heads(
-    tracer: Tracer,
-    row: int,
-    edges: Sequence[tuple[str, str]],
-    *,
-    label: str | None = None,
-    against: Sequence[str] | None = None,
-    trace: TraceConfig = TRACE,
-    heads: int = 10,
-) -> list[EdgeHeads]:
-    """Split edges (source id, target id) of one cell's graph by head, naming the largest `heads` by |last|.
-
-    Ids are those of the circuit's JSON; the edges need not be in the circuit. Raises ScxError for an
-    unknown row, label or id, a feature that is not active, and ends that can have no edge.
-    """
-    return scene_edge_heads(scene_of_row(tracer, row, label, against, trace), edges, heads)
-
-
 def circuit_edge_heads(
     tracer: Tracer, circuit: Circuit, edges: Sequence[tuple[str, str]], heads: int = 10
 ) -> list[EdgeHeads]:
     """`edge_heads` of the cell and target of a single-cell circuit; the edges need not be kept in it."""
-    return scene_edge_heads(scene_of_circuit(tracer, circuit), edges, heads)
+    return edge_heads(scene_of_circuit(tracer, circuit), edges, heads)
 
 
-def scene_edge_heads(scene: Scene, edges: Sequence[tuple[str, str]], heads: int = 10) -> list[EdgeHeads]:
-    """`edge_heads` of a prompt that is frozen already."""
+def edge_heads(scene: Scene, edges: Sequence[tuple[str, str]], heads: int = 10) -> list[EdgeHeads]:
+    """Split edges (source id, target id) of one cell's graph by head, naming the largest `heads` by |last|.
+
+    Ids are those of the circuit's JSON; the edges need not be in the circuit. Raises ScxError for an unknown
+    id, a feature that is not active, and ends that can have no edge.
+    """
     if not edges:
         return []
     pairs = _pairs(scene, edges)

@@ -8,10 +8,58 @@ import numpy as np
 import pytest
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
-from scx_core.circuits.consensus import combine_circuits, consensus_genes
+from scx_core.circuits.consensus import Merged, combine, consensus_genes, merge, merged_node
+from scx_core.circuits.feature_names import ANSWER_POSITION, ByPlace
 from scx_core.statistics.resampling import one_group
 
 TARGET = Target("B against others", "B", 9, {5: 1.0, 6: -1.0}, ("NK",), ("x",), 2.0)
+
+
+def combine_circuits(circuits, min_share: float, seed: int, provenance: dict) -> Circuit:
+    """The consensus of single-cell circuits."""
+    return combine([merged_circuit(one) for one in circuits], circuits[0].target, min_share, seed, provenance)
+
+
+def merged_circuit(circuit: Circuit) -> Merged:
+    """A single-cell circuit with its positions merged."""
+    index = {node.id: i for i, node in enumerate(circuit.nodes)}
+    edges = (
+        np.array([index[edge.target] for edge in circuit.edges], dtype=np.int64),
+        np.array([index[edge.source] for edge in circuit.edges], dtype=np.int64),
+        np.array([edge.weight for edge in circuit.edges]),
+    )
+    features = [node for node in circuit.nodes if node.kind == "feature"]
+    stands = _by_place(features, [(_place(node), node.activation or 0.0) for node in features])
+    return merge(
+        circuit.nodes,
+        edges,
+        active=stands,
+        stands=stands,
+        added=_by_place(features, [(node.driven_by or "", abs(node.activation or 0.0)) for node in features]),
+        genes={gene.gene: (gene.effect, gene.rank) for gene in circuit.genes},
+        value=circuit.target.value,
+        scores=circuit.scores,
+        max_relative_error=circuit.accounting["max_relative_error"],
+        rival_shares=circuit.target.rival_shares,
+    )
+
+
+def _place(node: Node) -> str | None:
+    """The gene that a feature stands at; "" for the prompt's words, None for the answer's place."""
+    if node.gene is not None:
+        return node.gene
+    return None if (node.active_at or "").startswith(ANSWER_POSITION) else ""
+
+
+def _by_place(features: list[Node], held: list[tuple[str | None, float]]) -> ByPlace:
+    """What the nodes of a file hold: one place each. Traced here, a feature's whole prompt is known."""
+    rows = list(dict.fromkeys(merged_node(node).id for node in features))
+    genes = sorted({place for place, _ in held if place})
+    sum_RP = np.zeros((len(rows), len(genes) + 2))
+    for node, (place, amount) in zip(features, held, strict=True):
+        column = len(genes) + 1 if place is None else genes.index(place) if place else len(genes)
+        sum_RP[rows.index(merged_node(node).id), column] += amount
+    return ByPlace(tuple(rows), tuple(genes), sum_RP)
 
 
 def cell(feature_effect: float, *, gene: str = "CD79A", second: bool = False) -> Circuit:

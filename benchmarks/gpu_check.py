@@ -450,7 +450,7 @@ def trace_big():
     from scx_core.attribution.edges import edge_table
     from scx_core.attribution.backward import total_effects
     from scx_core.attribution.local_replacement_model import freeze
-    from scx_core.attribution.pruning import cut, influence
+    from scx_core.attribution.pruning import prune, influence
     from scx_core.attribution.replacement_model import replacement
     from scx_core.attribution.residual_stream import Sources, last_rows
     from scx_core.circuits.trace import shares
@@ -490,7 +490,7 @@ def trace_big():
         lap("shares_cpu_s")
         scores = influence(share)
         lap("influence_cpu_s")
-        cut(share, scores, 0.8, 0.98)
+        prune(share, scores, 0.8, 0.98)
         lap("cut_cpu_s")
         values = table.value_R.double()
         errors = ((table.sums() - values).abs() / values.abs().clamp(min=1e-12))[:-1]

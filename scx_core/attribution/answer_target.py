@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.residual_stream import Rows
+from scx_core.attribution.residual_stream import GradientRows
 from scx_core.language import Parting
 
 
@@ -104,7 +104,7 @@ def form_of(logits_JV: torch.Tensor, whole: AnswerPlan, first: int) -> AnswerFor
     return AnswerForm(tuple(branches), float(own - rival_K.logsumexp(0)), tuple(share_K), float(own))
 
 
-def answer_rows(frozen: FrozenPrompt, form: AnswerForm) -> tuple[Rows, float]:
+def answer_rows(frozen: FrozenPrompt, form: AnswerForm) -> tuple[GradientRows, float]:
     """The rows of a whole answer's target, one a position that it reads, and their bias."""
     rep = frozen.replacement
     W_U_Vd, first = rep.lm.unembedding, frozen.n_positions - len(frozen.logits_JV)
@@ -119,7 +119,7 @@ def answer_rows(frozen: FrozenPrompt, form: AnswerForm) -> tuple[Rows, float]:
     constant = form.value - float((weight_RV * logits_RV).sum())
     if frozen.logit_factor_JV is not None:
         weight_RV = weight_RV * frozen.logit_factor_JV[at_R - first]
-    read_Rd = weight_RV.to(W_U_Vd.dtype) @ W_U_Vd
-    bias = float((read_Rd @ rep.final_norm.shift_d).double().sum()) + constant
-    scaled_Rd = rep.final_norm.fold(read_Rd) * frozen.final_scale_T[at_R, None]
-    return Rows(scaled_Rd, at_R, len(frozen.layers)), bias
+    gradient_Rd = weight_RV.to(W_U_Vd.dtype) @ W_U_Vd
+    bias = float((gradient_Rd @ rep.final_norm.shift_d).double().sum()) + constant
+    scaled_Rd = rep.final_norm.fold(gradient_Rd) * frozen.final_scale_T[at_R, None]
+    return GradientRows(scaled_Rd, at_R, len(frozen.layers)), bias

@@ -29,14 +29,14 @@ from scx_core.attribution.local_replacement_model import (
     skip_back,
 )
 from scx_core.attribution.replacement_model import LayerMaps
-from scx_core.attribution.residual_stream import Rows, Sources, skip_forward
+from scx_core.attribution.residual_stream import GradientRows, Sources, skip_forward
 
-# Paths a row may have before its read vectors are carried as they are, as a share of the width.
+# Paths a row may have before its gradients are carried as they are, as a share of the width.
 PATHS = 0.34
 
 
-class Spread(NamedTuple):
-    """Read vectors as few vectors a row, `unit_RJd`, and where each stands with which weight,
+class LowRankGradients(NamedTuple):
+    """Gradients as few vectors a row, `unit_RJd`, and where each stands with which weight,
     `weight_UJP`; row r has the weights `at_R[r]`."""
 
     weight_UJP: torch.Tensor
@@ -48,20 +48,20 @@ class Spread(NamedTuple):
         unit = self.unit_RJd if unit_RJx is None else unit_RJx
         return torch.bmm(self.weight_UJP[self.at_R].transpose(1, 2), unit)
 
-    def plus(self, other: Spread) -> Spread:
+    def plus(self, other: LowRankGradients) -> LowRankGradients:
         """Both together."""
-        return Spread(
+        return LowRankGradients(
             torch.cat([self.weight_UJP, other.weight_UJP], 1),
             torch.cat([self.unit_RJd, other.unit_RJd], 1),
             self.at_R,
         )
 
 
-def _start(rows: Rows, n_positions: int) -> Spread:
+def _start(rows: GradientRows, n_positions: int) -> LowRankGradients:
     places_U, at_R = rows.position_R.unique(return_inverse=True)
-    weight_UJP = rows.read_Rd.new_zeros(len(places_U), 1, n_positions)
+    weight_UJP = rows.gradient_Rd.new_zeros(len(places_U), 1, n_positions)
     weight_UJP[torch.arange(len(places_U), device=places_U.device), 0, places_U] = 1.0
-    return Spread(weight_UJP, rows.read_Rd[:, None], at_R)
+    return LowRankGradients(weight_UJP, rows.gradient_Rd[:, None], at_R)
 
 
 def _scaled(weight_UJP: torch.Tensor, *scales: torch.Tensor | None) -> torch.Tensor:
@@ -71,28 +71,28 @@ def _scaled(weight_UJP: torch.Tensor, *scales: torch.Tensor | None) -> torch.Ten
     return weight_UJP
 
 
-def _skip(maps: LayerMaps, f: FrozenLayer, state: Spread) -> Spread:
+def _skip(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients) -> LowRankGradients:
     assert maps.skip_dd is not None  # asked for only where there is one
     weight_UJP = _scaled(state.weight_UJP, f.mlp_out_scale_T, f.mlp_scale_T)
-    return Spread(weight_UJP, state.unit_RJd @ maps.skip_dd, state.at_R)
+    return LowRankGradients(weight_UJP, state.unit_RJd @ maps.skip_dd, state.at_R)
 
 
 def _head_reads(maps: LayerMaps, read: torch.Tensor) -> torch.Tensor:
-    """Read vectors on the output of attention → on each head's values, [..., H·k]."""
+    """Gradients on the output of attention → on each head's values, [..., H·k]."""
     return read @ maps.O_Hkd.flatten(0, 1).T
 
 
-def _attention(maps: LayerMaps, f: FrozenLayer, state: Spread) -> Spread:
+def _attention(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients) -> LowRankGradients:
     """Every path goes on through every head."""
     heads, width, d = maps.V_Hkd.shape
     R, J, _ = state.unit_RJd.shape
     value_HNk = _head_reads(maps, state.unit_RJd).view(R * J, heads, width).transpose(0, 1)
     unit_HNd = torch.bmm(value_HNk, maps.V_Hkd)
     unit_RJd = unit_HNd.view(heads, R, J, d).permute(1, 2, 0, 3).reshape(R, J * heads, d)
-    return Spread(_looked_at(f, state.weight_UJP), unit_RJd, state.at_R)
+    return LowRankGradients(_through_patterns(f, state.weight_UJP), unit_RJd, state.at_R)
 
 
-def _looked_at(f: FrozenLayer, weight_UJP: torch.Tensor) -> torch.Tensor:
+def _through_patterns(f: FrozenLayer, weight_UJP: torch.Tensor) -> torch.Tensor:
     """Weights one block further down: through each head's pattern, [U, J·H, P]."""
     U, J, P = weight_UJP.shape
     out_UJP = _scaled(weight_UJP, f.attn_out_scale_T)
@@ -101,8 +101,8 @@ def _looked_at(f: FrozenLayer, weight_UJP: torch.Tensor) -> torch.Tensor:
     return _scaled(weight_UJHP.reshape(U, -1, P), f.attn_scale_T)
 
 
-def _looked_back(f: FrozenLayer, value_RPHk: torch.Tensor) -> torch.Tensor:
-    """Read vectors on heads' values at the positions that look → at those looked at, [R, P, H, k]."""
+def _patterns_back(f: FrozenLayer, value_RPHk: torch.Tensor) -> torch.Tensor:
+    """Gradients on heads' values at the positions that look → at those looked at, [R, P, H, k]."""
     R, P, heads, width = value_RPHk.shape
     # One product a head over all rows: broadcast over rows, the patterns would be copied for each of them.
     value_HPX = value_RPHk.permute(2, 1, 0, 3).reshape(heads, P, R * width)
@@ -111,8 +111,8 @@ def _looked_back(f: FrozenLayer, value_RPHk: torch.Tensor) -> torch.Tensor:
     return back_HPX.view(heads, P, R, width).permute(2, 1, 0, 3)
 
 
-def _values(maps: LayerMaps, f: FrozenLayer, state: Spread | torch.Tensor) -> torch.Tensor:
-    """Read vectors on the heads' values at every position, [R, P, H, k]."""
+def _values(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients | torch.Tensor) -> torch.Tensor:
+    """Gradients on the heads' values at every position, [R, P, H, k]."""
     if isinstance(state, torch.Tensor):
         value = _head_reads(maps, attn_read(f, state))
     else:
@@ -121,12 +121,14 @@ def _values(maps: LayerMaps, f: FrozenLayer, state: Spread | torch.Tensor) -> to
     return value.unflatten(-1, maps.V_Hkd.shape[:2])
 
 
-def _down(frozen: FrozenPrompt, k: int, state: Spread | torch.Tensor) -> Spread | torch.Tensor:
+def _down(
+    frozen: FrozenPrompt, k: int, state: LowRankGradients | torch.Tensor
+) -> LowRankGradients | torch.Tensor:
     """From the stream behind block k to the stream in front of it."""
     rep, maps, f = frozen.replacement, frozen.replacement.layers[k], frozen.layers[k]
     heads, width, d = maps.V_Hkd.shape
-    below: Spread | torch.Tensor
-    if isinstance(state, Spread):
+    below: LowRankGradients | torch.Tensor
+    if isinstance(state, LowRankGradients):
         skipped = state if maps.skip_dd is None else state.plus(_skip(maps, f, state))
         reads = state if rep.parallel else skipped
         after = skipped.unit_RJd.shape[1] + heads * reads.unit_RJd.shape[1]
@@ -137,14 +139,14 @@ def _down(frozen: FrozenPrompt, k: int, state: Spread | torch.Tensor) -> Spread 
     else:
         below = state + skip_back(maps, f, state)
         value_RPHk = _values(maps, f, state if rep.parallel else below)
-    back_RPx = _looked_back(f, value_RPHk).flatten(2)
+    back_RPx = _patterns_back(f, value_RPHk).flatten(2)
     return below + back_RPx @ maps.V_Hkd.reshape(heads * width, d)
 
 
-def _token_edges(frozen: FrozenPrompt, state: Spread | torch.Tensor, inside: bool) -> torch.Tensor:
+def _token_edges(frozen: FrozenPrompt, state: LowRankGradients | torch.Tensor, inside: bool) -> torch.Tensor:
     """Edges from the tokens of rows on the stream behind block 0 (`inside`: behind its attention), [R, P].
 
-    Instead of read vectors on the embeddings, the embeddings are brought to the heads' values.
+    Instead of gradients on the embeddings, the embeddings are brought to the heads' values.
     """
     rep, maps, f = frozen.replacement, frozen.replacement.layers[0], frozen.layers[0]
     x_Td = frozen.embedding_Td
@@ -155,23 +157,23 @@ def _token_edges(frozen: FrozenPrompt, state: Spread | torch.Tensor, inside: boo
     if not (inside or rep.parallel) and maps.skip_dd is not None:
         reads = (
             state.plus(_skip(maps, f, state))
-            if isinstance(state, Spread)
+            if isinstance(state, LowRankGradients)
             else state + skip_back(maps, f, state)
         )
-    if isinstance(reads, Spread) and reads.unit_RJd.shape[1] * heads <= 4 * x_Td.shape[1]:
+    if isinstance(reads, LowRankGradients) and reads.unit_RJd.shape[1] * heads <= 4 * x_Td.shape[1]:
         P = reads.weight_UJP.shape[-1]
         read_RJHk = _head_reads(maps, reads.unit_RJd).unflatten(-1, (heads, width))
         read_HNk = read_RJHk.permute(2, 0, 1, 3).flatten(1, 2)
         part_HNP = read_HNk @ value_HTk[:, :P].transpose(1, 2)
         part_RJHP = part_HNP.unflatten(1, read_RJHk.shape[:2]).permute(1, 2, 0, 3).flatten(1, 2)
-        edge_RP = (_looked_at(f, reads.weight_UJP)[reads.at_R] * part_RJHP).sum(1)
+        edge_RP = (_through_patterns(f, reads.weight_UJP)[reads.at_R] * part_RJHP).sum(1)
     else:
-        back_RPHk = _looked_back(f, _values(maps, f, reads))
+        back_RPHk = _patterns_back(f, _values(maps, f, reads))
         edge_RP = torch.einsum("rphk,hpk->rp", back_RPHk, value_HTk[:, : back_RPHk.shape[1]])
     return edge_RP + _local(state, local_Td)
 
 
-def _local(state: Spread | torch.Tensor, x_Td: torch.Tensor) -> torch.Tensor:
+def _local(state: LowRankGradients | torch.Tensor, x_Td: torch.Tensor) -> torch.Tensor:
     """G · x at every position, [R, P]."""
     if isinstance(state, torch.Tensor):
         return torch.einsum("rpd,pd->rp", state, x_Td[: state.shape[1]])
@@ -199,10 +201,10 @@ def block_back(
 
 
 class LayerEdges(NamedTuple):
-    """Edges of a batch from the features of block `layer`, by row of its slots: `edge_QRK`.
+    """Edges of a batch from the features of block `layer`, by padded row: `edge_QRK`.
 
     When `own`, they come from a batch row's own position only: `edge_XK` with X pairs of a batch row and a
-    row of slots, `row_X` and `slot_row_X`.
+    padded row, `row_X` and `slot_row_X`.
     """
 
     layer: int
@@ -228,25 +230,25 @@ class BatchEdges(NamedTuple):
     constant_R: torch.Tensor
 
 
-def all_edges(sources: Sources, rows: Rows) -> BatchEdges:
+def all_edges(sources: Sources, rows: GradientRows) -> BatchEdges:
     """Every direct edge into these rows. Memory: rows × (active features below + P × d)."""
     frozen = sources.frozen
     P = int(rows.position_R[-1]) + 1
     n_rows = len(rows.position_R)
-    error_RLP = rows.read_Rd.new_zeros(n_rows, len(frozen.layers), P)
-    out = BatchEdges([], error_RLP, rows.read_Rd.new_zeros(n_rows, P), rows.read_Rd.new_zeros(n_rows))
+    error_RLP = rows.gradient_Rd.new_zeros(n_rows, len(frozen.layers), P)
+    out = BatchEdges([], error_RLP, rows.gradient_Rd.new_zeros(n_rows, P), rows.gradient_Rd.new_zeros(n_rows))
     start = _start(rows, P)
-    state: Spread | torch.Tensor = start
+    state: LowRankGradients | torch.Tensor = start
     if rows.inside:
         bias_Td = frozen.layers[rows.layer].attn_bias_Td
-        out.constant_R.add_((rows.read_Rd * bias_Td[rows.position_R]).sum(-1))
+        out.constant_R.add_((rows.gradient_Rd * bias_Td[rows.position_R]).sum(-1))
         if rows.layer == 0:
             return out._replace(token_RP=_token_edges(frozen, start, inside=True))
         state = start.plus(
             _attention(frozen.replacement.layers[rows.layer], frozen.layers[rows.layer], start)
         )
     if rows.layer == 0:
-        own_R = (rows.read_Rd * frozen.embedding_Td[rows.position_R]).sum(-1)
+        own_R = (rows.gradient_Rd * frozen.embedding_Td[rows.position_R]).sum(-1)
         out.token_RP[torch.arange(n_rows, device=own_R.device), rows.position_R] = own_R
         return out
     for k in range(rows.layer - 1, -1, -1):
@@ -259,7 +261,7 @@ def all_edges(sources: Sources, rows: Rows) -> BatchEdges:
     return out._replace(token_RP=_token_edges(frozen, state, inside=False))
 
 
-def target_edges(sources: Sources, rows: Rows) -> BatchEdges:
+def target_edges(sources: Sources, rows: GradientRows) -> BatchEdges:
     """Every direct edge into a target that reads at one position or several: its rows added up to one."""
     found = all_edges(sources, rows)
     if len(rows.position_R) == 1:
@@ -274,33 +276,33 @@ def target_edges(sources: Sources, rows: Rows) -> BatchEdges:
     return BatchEdges(features, *sums)
 
 
-def _own_edges(sources: Sources, rows: Rows, k: int, out: BatchEdges) -> None:
+def _own_edges(sources: Sources, rows: GradientRows, k: int, out: BatchEdges) -> None:
     """Edges of rows that still read at their own position only."""
-    slots, end = sources.slots[k], sources.rows_up_to(k, int(rows.position_R[-1]) + 1)
-    same_RQ = rows.position_R[:, None] == slots.position_Q[None, :end]
+    padded, end = sources.padded[k], sources.rows_up_to(k, int(rows.position_R[-1]) + 1)
+    same_RQ = rows.position_R[:, None] == padded.position_Q[None, :end]
     row_X, slot_row_X = same_RQ.nonzero(as_tuple=True)
     write_XSd = sources.writes(k)[slot_row_X]
-    edge_XS = torch.bmm(write_XSd, rows.read_Rd[row_X][..., None])[..., 0]
+    edge_XS = torch.bmm(write_XSd, rows.gradient_Rd[row_X][..., None])[..., 0]
     out.features.append(LayerEdges(k, True, edge_XS[:, :-2], row_X, slot_row_X))
-    first_X = slots.first_T[rows.position_R][row_X] == slot_row_X
+    first_X = padded.first_T[rows.position_R][row_X] == slot_row_X
     r = row_X[first_X]
     out.error_RLP[r, k, rows.position_R[r]] = edge_XS[first_X, -2]
     out.constant_R[r] += edge_XS[first_X, -1]
 
 
-def _wide_edges(sources: Sources, state: Spread | torch.Tensor, k: int, out: BatchEdges) -> None:
-    """Edges from every position: of read vectors spread over the rows of slots, where a position may be
+def _wide_edges(sources: Sources, state: LowRankGradients | torch.Tensor, k: int, out: BatchEdges) -> None:
+    """Edges from every position: of gradients spread over the padded rows, where a position may be
     twice."""
-    slots, n_positions = sources.slots[k], out.token_RP.shape[1]
+    padded, n_positions = sources.padded[k], out.token_RP.shape[1]
     end = sources.rows_up_to(k, n_positions)
-    position_Q = slots.position_Q[:end]
-    if isinstance(state, Spread):
+    position_Q = padded.position_Q[:end]
+    if isinstance(state, LowRankGradients):
         G_RQd = state._replace(weight_UJP=state.weight_UJP[..., position_Q]).dense()
     else:
         G_RQd = state if end == n_positions else state[:, position_Q]
     edge_QRS = torch.bmm(G_RQd.transpose(0, 1), sources.writes(k)[:end].transpose(1, 2))
     out.features.append(LayerEdges(k, False, edge_QRS[..., :-2]))
-    out.error_RLP[:, k] = edge_QRS[slots.first_T[:n_positions], :, -2].T
+    out.error_RLP[:, k] = edge_QRS[padded.first_T[:n_positions], :, -2].T
     out.constant_R.add_(edge_QRS[..., -1].sum(0))
 
 
@@ -320,7 +322,7 @@ class TotalEffects(NamedTuple):
 def _through_features(
     maps: LayerMaps, frozen: FrozenLayer, G_Td: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Read vectors below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
+    """Gradients below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
     out_Td = mlp_read(frozen, G_Td)
     write_N = (maps.dec_Fd[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
     counts_T = torch.bincount(frozen.position_N, minlength=len(G_Td))
@@ -332,12 +334,12 @@ def _through_features(
 
 
 @torch.no_grad()
-def total_effects(frozen: FrozenPrompt, target: Rows, read_bias: float) -> TotalEffects:
-    """Effects of every source on one row: a read vector at a position of the stream into some block."""
+def total_effects(frozen: FrozenPrompt, target: GradientRows, target_bias: float) -> TotalEffects:
+    """Effects of every source on one row: a gradient at a position of the stream into some block."""
     rep = frozen.replacement
     G_Td = torch.zeros_like(frozen.embedding_Td)
-    G_Td[target.position_R] = target.read_Rd
-    bias = torch.tensor(read_bias, device=G_Td.device, dtype=G_Td.dtype)
+    G_Td[target.position_R] = target.gradient_Rd
+    bias = torch.tensor(target_bias, device=G_Td.device, dtype=G_Td.dtype)
     if target.inside:
         maps, layer = rep.layers[target.layer], frozen.layers[target.layer]
         bias = bias + (G_Td * layer.attn_bias_Td).sum()

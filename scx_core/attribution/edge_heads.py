@@ -20,21 +20,21 @@ import torch
 
 from scx_core.attribution.backward import block_back
 from scx_core.attribution.endpoints import (
-    Reads,
+    EdgeSources,
+    EdgeTargets,
     Ref,
-    Writes,
     attention_top,
-    reads_by_layer,
-    reads_of,
-    writes_by_layer,
-    writes_of,
+    gradients_by_layer,
+    sources_by_layer,
+    sources_of,
+    targets_of,
 )
 from scx_core.attribution.local_replacement_model import FrozenPrompt, attention_back, attn_read
-from scx_core.attribution.residual_stream import Rows, attention_forward, skip_forward
+from scx_core.attribution.residual_stream import GradientRows, attention_forward, skip_forward
 from scx_core.errors import ScxError
 
 ROWS = 16  # targets carried down together
-EDGES = 2048  # at a time: the write vectors of that many sources are held for every layer
+EDGES = 2048  # at a time: the source vectors of that many sources are held for every layer
 
 
 class Pair(NamedTuple):
@@ -68,7 +68,7 @@ class Split(NamedTuple):
         return self.weight_E - self.direct_E - self.head_ELH.sum((1, 2))
 
 
-def check_pairs(pairs: Sequence[Pair], target_row: Rows) -> None:
+def check_pairs(pairs: Sequence[Pair], target_row: GradientRows) -> None:
     """Raise ScxError for a pair that can have no edge: an error or token as target, a target as source, or a
     source that does not lie below and at or before its target."""
     explained = Ref("target", target_row.layer, int(target_row.position_R[-1]))
@@ -97,7 +97,7 @@ class Parts(NamedTuple):
         return part_P.new_zeros(n_edges, *part_P.shape[1:]).index_add_(0, self.edge_P, part_P)
 
 
-def parts_of(pairs: Sequence[Pair], target: Rows) -> Parts:
+def parts_of(pairs: Sequence[Pair], target: GradientRows) -> Parts:
     """The edges into features, and those into each row of the target that can see the source."""
     found: list[tuple[int, Pair]] = []
     at_R = target.position_R.tolist()
@@ -107,12 +107,12 @@ def parts_of(pairs: Sequence[Pair], target: Rows) -> Parts:
             continue
         rows = [row for row, at in enumerate(at_R) if at >= pair.source.position]
         found += [(e, pair._replace(target=pair.target._replace(row=row))) for row in rows]
-    edge_P = torch.tensor([e for e, _ in found], device=target.read_Rd.device)
+    edge_P = torch.tensor([e for e, _ in found], device=target.gradient_Rd.device)
     return Parts([pair for _, pair in found], edge_P)
 
 
 @torch.no_grad()
-def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> torch.Tensor:
+def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: GradientRows) -> torch.Tensor:
     """The whole edges, [E], of any pairs, whether or not a graph was traced. `target` is the trace's.
 
     Raises ScxError for a pair that can have no edge or a source that is not active.
@@ -120,24 +120,24 @@ def edge_weights(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> t
     check_pairs(pairs, target)
     parts = parts_of(pairs, target)
     reads, writes, row_E, column_E = ends_of(frozen, parts.pairs, target)
-    weight_E = target.read_Rd.new_zeros(len(parts.pairs))
+    weight_E = target.gradient_Rd.new_zeros(len(parts.pairs))
     for level in reads.level_R.unique().tolist():
         for rows in (reads.level_R == level).nonzero()[:, 0].split(ROWS):
             for k, G_RPd in _carried(frozen, reads, rows, level):
                 here = (torch.isin(row_E, rows) & (writes.level_S[column_E] == k)).nonzero()[:, 0]
                 place, column = torch.searchsorted(rows, row_E[here]), column_E[here]
                 at_source_Ed = G_RPd[place, writes.position_S[column]]
-                weight_E[here] = (at_source_Ed * writes.write_Sd[column]).sum(-1)
+                weight_E[here] = (at_source_Ed * writes.source_Sd[column]).sum(-1)
     return parts.summed(weight_E, len(pairs))
 
 
 def _carried(
-    frozen: FrozenPrompt, reads: Reads, rows: torch.Tensor, level: int
+    frozen: FrozenPrompt, reads: EdgeTargets, rows: torch.Tensor, level: int
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Read vectors [R, P, d] on the stream into each block from `level` down, of rows that read there."""
+    """Gradients [R, P, d] on the stream into each block from `level` down, of rows that read there."""
     rep, position_R = frozen.replacement, reads.position_R[rows]
-    G_RPd = reads.read_Rd.new_zeros(len(rows), int(position_R.max()) + 1, reads.read_Rd.shape[1])
-    G_RPd[torch.arange(len(rows), device=rows.device), position_R] = reads.read_Rd[rows]
+    G_RPd = reads.gradient_Rd.new_zeros(len(rows), int(position_R.max()) + 1, reads.gradient_Rd.shape[1])
+    G_RPd[torch.arange(len(rows), device=rows.device), position_R] = reads.gradient_Rd[rows]
     if attention_top(rep, level) > level:
         G_RPd = G_RPd + attention_back(rep.layers[level], frozen.layers[level], G_RPd)
     yield level, G_RPd
@@ -147,14 +147,16 @@ def _carried(
 
 
 @torch.no_grad()
-def split_edges(frozen: FrozenPrompt, pairs: Sequence[Pair], weight_E: torch.Tensor, target: Rows) -> Split:
+def split_edges(
+    frozen: FrozenPrompt, pairs: Sequence[Pair], weight_E: torch.Tensor, target: GradientRows
+) -> Split:
     """Split many edges at once. `weight_E` are the whole edges, `target` the row of the trace's target.
 
     Raises ScxError for a pair that can have no edge or a source that is not active.
     """
     check_pairs(pairs, target)
     parts = parts_of(pairs, target)
-    # Edges of one target together, so that a batch needs few read vectors.
+    # Edges of one target together, so that a batch needs few gradients.
     order = sorted(range(len(parts.pairs)), key=lambda p: parts.pairs[p].target)
     batches = [
         _split(frozen, [parts.pairs[p] for p in order[start : start + EDGES]], target)
@@ -186,33 +188,33 @@ def _of_rows(
 class Ends(NamedTuple):
     """The distinct ends of some edges, and which of them each edge has."""
 
-    reads: Reads
-    writes: Writes
+    reads: EdgeTargets
+    writes: EdgeSources
     row_E: torch.Tensor
     column_E: torch.Tensor
 
 
-def ends_of(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> Ends:
+def ends_of(frozen: FrozenPrompt, pairs: Sequence[Pair], target: GradientRows) -> Ends:
     """The distinct targets and sources of some edges."""
     targets = {ref: i for i, ref in enumerate(dict.fromkeys(pair.target for pair in pairs))}
     sources = {ref: i for i, ref in enumerate(dict.fromkeys(pair.source for pair in pairs))}
-    device = target.read_Rd.device
+    device = target.gradient_Rd.device
     row_E = torch.tensor([targets[pair.target] for pair in pairs], device=device)
     column_E = torch.tensor([sources[pair.source] for pair in pairs], device=device)
-    return Ends(reads_of(frozen, [*targets], target), writes_of(frozen, [*sources]), row_E, column_E)
+    return Ends(targets_of(frozen, [*targets], target), sources_of(frozen, [*sources]), row_E, column_E)
 
 
 def _split(
-    frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows
+    frozen: FrozenPrompt, pairs: Sequence[Pair], target: GradientRows
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """direct_E, attention_ELH and ov_ELH of one part of the edges."""
     reads, writes, row_E, column_E = ends_of(frozen, pairs, target)
-    read_LRd, write_LSd = reads_by_layer(frozen, reads), writes_by_layer(frozen, writes)
+    read_LRd, write_LSd = gradients_by_layer(frozen, reads), sources_by_layer(frozen, writes)
     at_E, from_E = reads.position_R[row_E], writes.position_S[column_E]
-    direct_E = reads.read_Rd.new_zeros(len(pairs))
-    for k, write_Sd in enumerate(write_LSd):
+    direct_E = reads.gradient_Rd.new_zeros(len(pairs))
+    for k, source_Sd in enumerate(write_LSd):
         here = ((reads.level_R[row_E] == k) & (at_E == from_E)).nonzero()[:, 0]
-        direct_E[here] = (reads.read_Rd[row_E[here]] * write_Sd[column_E[here]]).sum(-1)
+        direct_E[here] = (reads.gradient_Rd[row_E[here]] * source_Sd[column_E[here]]).sum(-1)
     top_E, level_E = attention_top(frozen.replacement, reads.level_R)[row_E], writes.level_S[column_E]
     attention, ov = [], []
     for k, (maps, layer) in enumerate(zip(frozen.replacement.layers, frozen.layers, strict=True)):
@@ -226,7 +228,7 @@ def _split(
     return direct_E, torch.stack(attention, 1), torch.stack(ov, 1)
 
 
-class Look(NamedTuple):
+class AttendedPositions(NamedTuple):
     """The QK side of a head at a position: where it looks, most first. `rank` of the source counts from 1."""
 
     positions: tuple[int, ...]
@@ -234,13 +236,15 @@ class Look(NamedTuple):
     rank: int
 
 
-def look(frozen: FrozenPrompt, layer: int, head: int, at: int, source: int, top: int) -> Look:
+def attended(
+    frozen: FrozenPrompt, layer: int, head: int, at: int, source: int, top: int
+) -> AttendedPositions:
     """Where head (layer, head) looks from position `at`, and the rank of `source` among all positions."""
     weight_T = frozen.layers[layer].pattern_HTT[head, at, : at + 1]
     order = torch.argsort(weight_T, descending=True, stable=True)
     rank = int((order == source).nonzero()[0, 0]) + 1
     kept = order[:top]
-    return Look(tuple(kept.tolist()), tuple(weight_T[kept].tolist()), rank)
+    return AttendedPositions(tuple(kept.tolist()), tuple(weight_T[kept].tolist()), rank)
 
 
 class HeadTotals(NamedTuple):
@@ -285,7 +289,7 @@ SOURCES = 16  # carried up together, [S, T, d] each
 
 
 @torch.no_grad()
-def last_heads(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> torch.Tensor:
+def last_heads(frozen: FrozenPrompt, pairs: Sequence[Pair], target: GradientRows) -> torch.Tensor:
     """What reaches the target of each edge through each head last, [E, L, H].
 
     An edge is its direct part and the sum of these. Raises ScxError for a pair that can have no edge or a
@@ -295,10 +299,10 @@ def last_heads(frozen: FrozenPrompt, pairs: Sequence[Pair], target: Rows) -> tor
     parts = parts_of(pairs, target)
     ends = ends_of(frozen, parts.pairs, target)
     n_heads = len(frozen.layers[0].pattern_HTT)
-    out_ELH = target.read_Rd.new_zeros(len(parts.pairs), len(frozen.layers), n_heads)
+    out_ELH = target.gradient_Rd.new_zeros(len(parts.pairs), len(frozen.layers), n_heads)
     for columns in torch.arange(len(ends.writes.level_S), device=out_ELH.device).split(SOURCES):
         here = torch.isin(ends.column_E, columns).nonzero()[:, 0]
-        writes = Writes(*(part[columns] for part in ends.writes))
+        writes = EdgeSources(*(part[columns] for part in ends.writes))
         place_E = torch.searchsorted(columns, ends.column_E[here])
         part = ends._replace(writes=writes, row_E=ends.row_E[here], column_E=place_E)
         out_ELH[here] = _carried_up(frozen, part)
@@ -310,10 +314,10 @@ def _carried_up(frozen: FrozenPrompt, ends: Ends) -> torch.Tensor:
     rep, (reads, writes, row_E, column_E) = frozen.replacement, ends
     every = torch.arange(len(writes.level_S), device=row_E.device)
     at_E, top_E = reads.position_R[row_E], attention_top(rep, reads.level_R)[row_E]
-    x_STd = writes.write_Sd.new_zeros(len(every), frozen.n_positions, writes.write_Sd.shape[1])
-    read_LRd, out = reads_by_layer(frozen, reads), []
+    x_STd = writes.source_Sd.new_zeros(len(every), frozen.n_positions, writes.source_Sd.shape[1])
+    read_LRd, out = gradients_by_layer(frozen, reads), []
     for k, (maps, layer) in enumerate(zip(rep.layers, frozen.layers, strict=True)):
-        x_STd[every, writes.position_S] += writes.write_Sd * (writes.level_S == k)[:, None]
+        x_STd[every, writes.position_S] += writes.source_Sd * (writes.level_S == k)[:, None]
         mixed_SHTk, written_STd = attention_forward(maps, layer, x_STd)
         asked_RHk = torch.einsum("rd,hkd->rhk", attn_read(layer, read_LRd[k], reads.position_R), maps.O_Hkd)
         part_EH = (mixed_SHTk[column_E, :, at_E] * asked_RHk[row_E]).sum(-1)

@@ -1,6 +1,6 @@
 """The table of exact direct edges into the chosen features and the target (method §5).
 
-Rows come in batches from `carry`; of each batch the edges between chosen nodes are kept and the others
+Rows come in batches from `all_edges`; of each batch the edges between chosen nodes are kept and the others
 summed. Memory: C² + rows × (L·T) + one batch × active features.
 Legend: R rows, C chosen features, P positions of a batch, T positions, L layers.
 """
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 
 from scx_core.attribution.backward import BatchEdges, LayerEdges, all_edges, target_edges
-from scx_core.attribution.node_selection import Batch, Chosen, batches, layer_starts
-from scx_core.attribution.residual_stream import Rows, Sources
+from scx_core.attribution.node_selection import RowBatch, SelectedFeatures, batches, layer_starts
+from scx_core.attribution.residual_stream import GradientRows, Sources
 
 
 class EdgeTable(NamedTuple):
@@ -49,7 +49,7 @@ class EdgeTable(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The chosen features of one layer: the first column, their positions, rows of slots and places."""
+    """The chosen features of one layer: the first column, their positions, padded rows and places."""
 
     first: int
     position_C: torch.Tensor
@@ -57,11 +57,11 @@ class _Columns(NamedTuple):
     slot_C: torch.Tensor
 
 
-def _columns(sources: Sources, chosen: Chosen, starts: list[int]) -> list[_Columns]:
+def _columns(sources: Sources, chosen: SelectedFeatures, starts: list[int]) -> list[_Columns]:
     out = []
     for layer in range(len(sources.frozen.layers)):
         part = slice(starts[layer], starts[layer + 1])
-        at, index_C = sources.slots[layer], chosen.index_C[part]
+        at, index_C = sources.padded[layer], chosen.index_C[part]
         place = at.row_N[index_C], at.slot_N[index_C]
         out.append(_Columns(starts[layer], chosen.position_C[part], *place))
     return out
@@ -95,7 +95,12 @@ def _fill(table: EdgeTable, found: BatchEdges, columns: list[_Columns], first: i
 
 @torch.no_grad()
 def edge_table(
-    sources: Sources, chosen: Chosen, target: Rows, read_bias: float, value: float, only: int | None = None
+    sources: Sources,
+    chosen: SelectedFeatures,
+    target: GradientRows,
+    target_bias: float,
+    value: float,
+    only: int | None = None,
 ) -> EdgeTable:
     """All direct edges into the chosen features and the target.
 
@@ -115,7 +120,7 @@ def edge_table(
     )
     starts = layer_starts(chosen, n_layers)
     columns = _columns(sources, chosen, starts)
-    table.bias_R[n], table.value_R[n] = read_bias, value
+    table.bias_R[n], table.value_R[n] = target_bias, value
     _fill(table, target_edges(sources, target), columns, n)
     todo = [batch for layer in range(n_layers) for batch in batches(frozen, chosen, layer, starts)]
     for batch in todo if only is None else todo[only // 2 :: -(-len(todo) // only)]:
@@ -124,7 +129,7 @@ def edge_table(
 
 
 def _feature_rows(
-    table: EdgeTable, sources: Sources, chosen: Chosen, batch: Batch, columns: list[_Columns]
+    table: EdgeTable, sources: Sources, chosen: SelectedFeatures, batch: RowBatch, columns: list[_Columns]
 ) -> None:
     """Fill the rows of a batch of chosen features."""
     layer, part = batch.rows.layer, slice(batch.first, batch.last)

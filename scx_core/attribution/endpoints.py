@@ -15,7 +15,7 @@ import torch
 
 from scx_core.attribution.local_replacement_model import FrozenPrompt, mlp_read, skip_back
 from scx_core.attribution.replacement_model import Replacement
-from scx_core.attribution.residual_stream import Rows
+from scx_core.attribution.residual_stream import GradientRows
 from scx_core.errors import ScxError
 
 RefKind = Literal["feature", "error", "embedding", "target"]
@@ -27,7 +27,7 @@ REMEDY = (
 
 class Ref(NamedTuple):
     """One node of a prompt's graph. A feature has a layer, position and number; the target has none, but may
-    stand for one of its rows (see `Rows`)."""
+    stand for one of its rows (see `GradientRows`)."""
 
     kind: RefKind
     layer: int = -1
@@ -83,27 +83,27 @@ def place_of(frozen: FrozenPrompt, ref: Ref) -> int:
 Level = TypeVar("Level", int, torch.Tensor)
 
 
-class Reads(NamedTuple):
-    """Targets of edges. `read_Rd` acts on the stream in front of the norm, 1/σ included.
+class EdgeTargets(NamedTuple):
+    """Targets of edges. `gradient_Rd` acts on the stream in front of the norm, 1/σ included.
 
     `level_R` is the block whose MLP reads (L for a target of logits); blocks below it lie on the way.
     """
 
     level_R: torch.Tensor
     position_R: torch.Tensor
-    read_Rd: torch.Tensor
+    gradient_Rd: torch.Tensor
 
 
-class Writes(NamedTuple):
+class EdgeSources(NamedTuple):
     """Sources of edges. `level_S` is the first block that sees what they write: 0 for a token."""
 
     level_S: torch.Tensor
     position_S: torch.Tensor
-    write_Sd: torch.Tensor
+    source_Sd: torch.Tensor
 
 
-def reads_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: Rows) -> Reads:
-    """Read vectors of features (of their pre-activation) and of the trace's target: of its row number
+def targets_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: GradientRows) -> EdgeTargets:
+    """Gradients of features (of their pre-activation) and of the trace's target: of its row number
     `ref.row`, where it reads at several positions."""
     rep, rows = frozen.replacement, []
     at_R = target.position_R.tolist()
@@ -112,16 +112,16 @@ def reads_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: Rows) -> Reads:
     ]
     for ref in refs:
         if ref.kind == "target":
-            rows.append(target.read_Rd[ref.row])
+            rows.append(target.gradient_Rd[ref.row])
         else:
             maps, layer = rep.layers[ref.layer], frozen.layers[ref.layer]
             rows.append(maps.enc_Fd[ref.feature] * layer.mlp_scale_T[ref.position])
-    level, position = torch.tensor(places, device=target.read_Rd.device).unbind(1)
-    return Reads(level, position, torch.stack(rows))
+    level, position = torch.tensor(places, device=target.gradient_Rd.device).unbind(1)
+    return EdgeTargets(level, position, torch.stack(rows))
 
 
-def writes_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> Writes:
-    """Write vectors of active features, errors and token embeddings."""
+def sources_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> EdgeSources:
+    """Source vectors of active features, errors and token embeddings."""
     rows = []
     for ref in refs:
         if ref.kind == "embedding":
@@ -132,7 +132,7 @@ def writes_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> Writes:
             rows.append(_feature_write(frozen, ref))
     device = frozen.embedding_Td.device
     level = torch.tensor([ref.layer + 1 for ref in refs], device=device)  # a token has layer -1
-    return Writes(level, torch.tensor([ref.position for ref in refs], device=device), torch.stack(rows))
+    return EdgeSources(level, torch.tensor([ref.position for ref in refs], device=device), torch.stack(rows))
 
 
 def _feature_write(frozen: FrozenPrompt, ref: Ref) -> torch.Tensor:
@@ -147,10 +147,10 @@ def attention_top(rep: Replacement, level: Level) -> Level:
     return level if rep.parallel else level + 1 * (level < len(rep.layers))
 
 
-def reads_by_layer(frozen: FrozenPrompt, reads: Reads) -> list[torch.Tensor]:
+def gradients_by_layer(frozen: FrozenPrompt, reads: EdgeTargets) -> list[torch.Tensor]:
     """[R, d] per layer: what reads the output of that layer's attention. Only valid below `attention_top`."""
     rep, n = frozen.replacement, len(frozen.layers)
-    carried_Rd, out = reads.read_Rd, [reads.read_Rd] * n
+    carried_Rd, out = reads.gradient_Rd, [reads.gradient_Rd] * n
     for k in range(n - 1, -1, -1):
         skipped_Rd = carried_Rd
         if rep.layers[k].skip_dd is not None:
@@ -161,9 +161,9 @@ def reads_by_layer(frozen: FrozenPrompt, reads: Reads) -> list[torch.Tensor]:
     return out
 
 
-def writes_by_layer(frozen: FrozenPrompt, writes: Writes) -> list[torch.Tensor]:
+def sources_by_layer(frozen: FrozenPrompt, writes: EdgeSources) -> list[torch.Tensor]:
     """[S, d] per layer: what stands in the stream into that block; the last entry is the final stream."""
-    carried_Sd, out, position_S = writes.write_Sd, [], writes.position_S
+    carried_Sd, out, position_S = writes.source_Sd, [], writes.position_S
     for k, (maps, layer) in enumerate(zip(frozen.replacement.layers, frozen.layers, strict=True)):
         out.append(carried_Sd)
         if maps.skip_dd is not None:

@@ -5,7 +5,7 @@ This file holds the one forward pass that reads the constants, the transposes of
 `trace_many`: a trace is many small operations, which two threads with one core each get through faster than
 one thread that shares every operation out over two cores.
 Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
-R rows (read vectors carried down together), B prompts of a batch, J last positions, V vocabulary.
+R rows (gradients carried down together), B prompts of a batch, J last positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class FrozenPrompt(NamedTuple):
         return len(self.ids)
 
 
-class _Tape:
+class _Recorded:
     """Inputs of norms and MLPs of one forward pass, [B, T, d], and its logits in front of a soft cap."""
 
     def __init__(self, n_layers: int) -> None:
@@ -92,9 +92,9 @@ class _Tape:
 
 
 @contextmanager
-def _recording(rep: Replacement) -> Iterator[_Tape]:
+def _recording(rep: Replacement) -> Iterator[_Recorded]:
     lm, handles = rep.lm, []
-    tape = _Tape(lm.facts.n_layers)
+    tape = _Recorded(lm.facts.n_layers)
 
     def keep(store: list[torch.Tensor], layer: int):
         return lambda _module, args: store.__setitem__(layer, args[0])
@@ -127,7 +127,9 @@ def _recording(rep: Replacement) -> Iterator[_Tape]:
             handle.remove()
 
 
-def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, b: int, pattern_HTT: torch.Tensor) -> FrozenLayer:
+def _freeze_layer(
+    maps: LayerMaps, tape: _Recorded, layer: int, b: int, pattern_HTT: torch.Tensor
+) -> FrozenLayer:
     """One block at prompt `b` of the batch, whose length is that of its patterns."""
     T = pattern_HTT.shape[-1]
     coder, x_Td, y_Td = maps.transcoder, tape.x[layer][b, :T], tape.y[layer][b, :T]
@@ -144,7 +146,7 @@ def _freeze_layer(maps: LayerMaps, tape: _Tape, layer: int, b: int, pattern_HTT:
         mlp_post.scale(y_Td) if mlp_post else None,
     )
     error_Td = mlp_post.fold_behind(frozen.error_Td) if mlp_post else frozen.error_Td
-    # A scale is the same number on both sides: write vectors take it as read vectors do.
+    # A scale is the same number on both sides: source vectors take it as gradients do.
     return frozen._replace(
         attn_bias_Td=attn_read(frozen, frozen.attn_bias_Td), error_Td=mlp_read(frozen, error_Td)
     )
@@ -210,7 +212,7 @@ def _times(scale_T: torch.Tensor | None, G_Pd: torch.Tensor, position_R: torch.T
 
 
 def mlp_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
-    """Read vectors on the residual stream become read vectors on the MLP's output (behind the gain).
+    """Gradients on the residual stream become gradients on the MLP's output (behind the gain).
 
     `G` is [..., P, d] for the first P positions, or [R, d] with the position of each row. The same tensor
     comes back where no norm stands behind the MLP. `dec_Fd`, `dec_bias_d` and `skip_dd` take the result;
@@ -230,7 +232,7 @@ def feature_writes(maps: LayerMaps, frozen: FrozenLayer) -> torch.Tensor:
 
 
 def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) -> torch.Tensor:
-    """Transpose of frozen attention: read vectors on the residual stream that it writes to become read
+    """Transpose of frozen attention: gradients on the residual stream that it writes to become read
     vectors on the stream that it reads.
 
     `G_RTd` may stop at a position P ≤ T; positions after P cannot be reached (causal mask).

@@ -4,7 +4,7 @@ Influence of a feature depends on the nodes above it, so it is passed down the l
 largest total effect (exact, one backward pass) give the first rows; these tell, layer by layer from the top,
 how much of the target's input flows through every active feature; the budget goes to the largest.
 Nothing is kept per row: memory is one batch of rows × active features.
-Legend: C chosen features, R rows of a batch, N active features of a layer, Q rows of slots with
+Legend: C chosen features, R rows of a batch, N active features of a layer, Q padded rows with
 K places each (see carry.py).
 """
 
@@ -17,16 +17,16 @@ import torch
 
 from scx_core.attribution.backward import BatchEdges, all_edges, target_edges
 from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.residual_stream import Rows, Sources
+from scx_core.attribution.residual_stream import GradientRows, Sources
 
 ROWS = 64  # rows carried together, at most
-BATCH_NUMBERS = 24_000_000  # read vectors of a batch: rows × positions × width
+BATCH_NUMBERS = 24_000_000  # gradients of a batch: rows × positions × width
 PILOT = 4  # one in so many nodes of the budget gives rows before the choice
 LEAST_PILOT = 64
 
 
-class Chosen(NamedTuple):
-    """Chosen features, sorted by (layer, position): int64 [C] each; `index_C` into the frozen layer's N."""
+class SelectedFeatures(NamedTuple):
+    """Selected features, sorted by (layer, position): int64 [C] each; `index_C` into the frozen layer's N."""
 
     layer_C: torch.Tensor
     index_C: torch.Tensor
@@ -34,15 +34,15 @@ class Chosen(NamedTuple):
     feature_C: torch.Tensor
 
 
-class Batch(NamedTuple):
-    """Rows `first` to `last` (exclusive) of the chosen features, all of one layer."""
+class RowBatch(NamedTuple):
+    """GradientRows `first` to `last` (exclusive) of the chosen features, all of one layer."""
 
     first: int
     last: int
-    rows: Rows
+    rows: GradientRows
 
 
-def largest(frozen: FrozenPrompt, scores: tuple[torch.Tensor, ...], budget: int) -> Chosen:
+def largest(frozen: FrozenPrompt, scores: tuple[torch.Tensor, ...], budget: int) -> SelectedFeatures:
     """The `budget` active features with the largest |score|; scores are one [N] per layer."""
     size = torch.cat([score.abs() for score in scores])
     layer = torch.cat([torch.full_like(f.position_N, k) for k, f in enumerate(frozen.layers)])
@@ -50,24 +50,26 @@ def largest(frozen: FrozenPrompt, scores: tuple[torch.Tensor, ...], budget: int)
     kept = _top(size, min(budget, len(size)))
     position = torch.cat([f.position_N for f in frozen.layers])[kept]
     feature = torch.cat([f.feature_N for f in frozen.layers])[kept]
-    return Chosen(layer[kept], index[kept], position, feature)
+    return SelectedFeatures(layer[kept], index[kept], position, feature)
 
 
 def _top(size: torch.Tensor, n: int) -> torch.Tensor:
-    """Where the `n` largest are, ascending. Of ties at the cut the first in (layer, position) order:
+    """Where the `n` largest are, ascending. Of ties at the threshold the first in (layer, position) order:
     the same inputs choose the same nodes."""
     cut = size.topk(n).values[-1] if n else size.new_tensor(torch.inf)
     above, ties = (size > cut).nonzero()[:, 0], (size == cut).nonzero()[:, 0]
     return torch.cat([above, ties[: n - len(above)]]).sort().values
 
 
-def layer_starts(chosen: Chosen, n_layers: int) -> list[int]:
+def layer_starts(chosen: SelectedFeatures, n_layers: int) -> list[int]:
     """Where the rows of each layer begin, and the number of all rows at the end."""
     edges = torch.arange(n_layers + 1, device=chosen.layer_C.device)
     return torch.searchsorted(chosen.layer_C, edges).tolist()
 
 
-def batches(frozen: FrozenPrompt, chosen: Chosen, layer: int, starts: list[int]) -> Iterator[Batch]:
+def batches(
+    frozen: FrozenPrompt, chosen: SelectedFeatures, layer: int, starts: list[int]
+) -> Iterator[RowBatch]:
     """The rows of one layer in batches: pre-activations of its chosen features."""
     maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
     one = frozen.n_positions * frozen.embedding_Td.shape[1]
@@ -75,8 +77,10 @@ def batches(frozen: FrozenPrompt, chosen: Chosen, layer: int, starts: list[int])
     for first in range(starts[layer], starts[layer + 1], size):
         last = min(first + size, starts[layer + 1])
         position_R, feature_R = chosen.position_C[first:last], chosen.feature_C[first:last]
-        read_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]
-        yield Batch(first, last, Rows(read_Rd, position_R, layer, not frozen.replacement.parallel))
+        gradient_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]
+        yield RowBatch(
+            first, last, GradientRows(gradient_Rd, position_R, layer, not frozen.replacement.parallel)
+        )
 
 
 def absolute_input(found: BatchEdges) -> torch.Tensor:
@@ -99,22 +103,26 @@ def _pass_on(found: BatchEdges, influence_R: torch.Tensor, flow: list[torch.Tens
 
 
 @torch.no_grad()
-def all_influences(sources: Sources, pilot: Chosen, target: Rows) -> tuple[torch.Tensor, ...]:
+def all_influences(
+    sources: Sources, pilot: SelectedFeatures, target: GradientRows
+) -> tuple[torch.Tensor, ...]:
     """Influence of every active feature on the target through the rows of the target and the pilot: one [N]
     per layer. Exact for the graph in which these rows alone have input."""
     frozen, n_layers = sources.frozen, len(sources.frozen.layers)
-    flow = [target.read_Rd.new_zeros(len(at.position_Q), at.width) for at in sources.slots]
+    flow = [target.gradient_Rd.new_zeros(len(at.position_Q), at.width) for at in sources.padded]
     starts = layer_starts(pilot, n_layers)
-    _pass_on(target_edges(sources, target), target.read_Rd.new_ones(1), flow)
+    _pass_on(target_edges(sources, target), target.gradient_Rd.new_ones(1), flow)
     for layer in range(min(target.layer, n_layers) - 1, 0, -1):
         for batch in batches(frozen, pilot, layer, starts):
-            at, index_R = sources.slots[layer], pilot.index_C[batch.first : batch.last]
+            at, index_R = sources.padded[layer], pilot.index_C[batch.first : batch.last]
             influence_R = flow[layer][at.row_N[index_R], at.slot_N[index_R]]
             _pass_on(all_edges(sources, batch.rows), influence_R, flow)
-    return tuple(flow_QK[at.row_N, at.slot_N] for flow_QK, at in zip(flow, sources.slots, strict=True))
+    return tuple(flow_QK[at.row_N, at.slot_N] for flow_QK, at in zip(flow, sources.padded, strict=True))
 
 
-def by_influence(sources: Sources, effects: tuple[torch.Tensor, ...], target: Rows, budget: int) -> Chosen:
+def by_influence(
+    sources: Sources, effects: tuple[torch.Tensor, ...], target: GradientRows, budget: int
+) -> SelectedFeatures:
     """The `budget` active features with the most influence on the target."""
     frozen = sources.frozen
     pilot = largest(frozen, effects, max(LEAST_PILOT, budget // PILOT))

@@ -1,9 +1,9 @@
-"""Influence, cuts and scores on a graph of edges: pure functions of matrices (method §6).
+"""Influence, pruning and scores on a graph of edges: pure functions of matrices (method §6).
 
 Rows are the nodes that have input (features first, the target last), columns the nodes that give it
 (the same features first, then errors, then tokens). Bias nodes stay out, as in published scores.
 Legend: R rows = C features + 1 target, S columns = C features + E errors + T tokens; small letters: the
-part of them that the node cut left.
+part of them that the pruning of nodes left.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Influence(NamedTuple):
     row_R: np.ndarray
 
 
-class Cut(NamedTuple):
+class Pruned(NamedTuple):
     """What is kept: boolean [S] for columns, boolean [R, S] for edges."""
 
     column_S: np.ndarray
@@ -65,15 +65,15 @@ def smallest_set(score: np.ndarray, share: float) -> np.ndarray:
     return kept.reshape(score.shape)
 
 
-def cut(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share: float) -> Cut:
-    """Node cut, edge cut, then drop what dangles: features need an input and a way to the target.
+def prune(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share: float) -> Pruned:
+    """Prune nodes, then edges, then drop what dangles: features need an input and a way to the target.
 
     Edge score Â_ij · I_i (the target's own influence is its weight, 1). Idempotent on its own result.
     """
     n = share_RS.shape[0] - 1
     columns = np.flatnonzero(smallest_set(scores.column_S, node_share))
     rows = np.append(columns[columns < n], n)
-    # Only what the node cut left is looked at: of thousands of nodes, most are gone by now.
+    # Only what the pruning of nodes left is looked at: of thousands of nodes, most are gone by now.
     score_rs = share_RS[np.ix_(rows, columns)] * scores.row_R[rows, None]
     edge_rs = smallest_set(score_rs, edge_share)
     is_row_s = columns < n
@@ -89,7 +89,7 @@ def cut(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share: 
     column_S[columns] = alive_s
     edge_RS = np.zeros(share_RS.shape, dtype=bool)
     edge_RS[np.ix_(rows, columns)] = edge_rs
-    return Cut(column_S, edge_RS)
+    return Pruned(column_S, edge_RS)
 
 
 def replacement_score(column_S: np.ndarray, n_features: int, n_errors: int) -> float:

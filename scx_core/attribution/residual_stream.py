@@ -1,6 +1,6 @@
 """The residual stream of a frozen prompt: what every block writes to it, and its forward run (method §5).
 
-A target reads the stream (`Rows`), a source writes to it (`Sources`). The sum over all sources is the
+A target reads the stream (`GradientRows`), a source writes to it (`Sources`). The sum over all sources is the
 original model's own stream, by the definition of the error, up to the rounding of its numbers.
 Legend: R rows of a batch, T positions, H heads, k head width, d residual width, N active features, K places
 of a padded row of features, Q such rows, S = K + 2.
@@ -25,21 +25,21 @@ from scx_core.attribution.replacement_model import LayerMaps
 KEPT_BYTES = 400_000_000
 
 
-class Rows(NamedTuple):
-    """Read vectors [R, d] on the stream that enters block `layer`, at one position each, sorted by it.
+class GradientRows(NamedTuple):
+    """Gradients [R, d] on the stream that enters block `layer`, at one position each, sorted by it.
 
     Rows of a batch stand for themselves; a target that reads at several positions is the sum of its rows, no
     two of which share a position (backward.target_edges).
     `inside`: they read behind the attention of block `layer` (the MLP of a sequential block).
     """
 
-    read_Rd: torch.Tensor
+    gradient_Rd: torch.Tensor
     position_R: torch.Tensor
     layer: int
     inside: bool = False
 
 
-class Slots(NamedTuple):
+class PaddedRows(NamedTuple):
     """Where a layer's active features stand in its padded writes: row and place in the row of each, [N].
 
     Tokens have few active features or many, so a position takes as many rows of K places as it needs:
@@ -54,17 +54,17 @@ class Slots(NamedTuple):
 
 
 class Sources:
-    """The writes of every block of one prompt, made when asked for. `slots`: see there, one a layer."""
+    """The writes of every block of one prompt, made when asked for. `padded`: one a layer."""
 
     def __init__(self, frozen: FrozenPrompt) -> None:
         self.frozen = frozen
-        self.slots = [_slots(f, frozen.n_positions) for f in frozen.layers]
+        self.padded = [_padded_rows(f, frozen.n_positions) for f in frozen.layers]
         size = frozen.embedding_Td.element_size() * frozen.embedding_Td.shape[1]
-        whole = sum(len(slots.position_Q) * (slots.width + 2) * size for slots in self.slots)
+        whole = sum(len(padded.position_Q) * (padded.width + 2) * size for padded in self.padded)
         self._kept: dict[int, torch.Tensor] | None = {} if whole < KEPT_BYTES else None
 
     def writes(self, layer: int) -> torch.Tensor:
-        """What a block adds to the stream, by row of its slots, [Q, K + 2, d]: the active features, padded;
+        """What a block adds to the stream, by padded row, [Q, K + 2, d]: the active features, padded;
         in a position's first row, the reconstruction error and what it adds whatever the tokens are."""
         if self._kept is None:
             return self._make(layer)
@@ -74,20 +74,20 @@ class Sources:
 
     def rows_up_to(self, layer: int, n_positions: int) -> int:
         """How many of the rows belong to the first positions."""
-        first_T = self.slots[layer].first_T
-        return int(first_T[n_positions]) if n_positions < len(first_T) else len(self.slots[layer].position_Q)
+        first_T = self.padded[layer].first_T
+        return int(first_T[n_positions]) if n_positions < len(first_T) else len(self.padded[layer].position_Q)
 
     def _make(self, layer: int) -> torch.Tensor:
         frozen, maps, f = self.frozen, self.frozen.replacement.layers[layer], self.frozen.layers[layer]
-        slots, d = self.slots[layer], frozen.embedding_Td.shape[1]
-        write_QSd = frozen.embedding_Td.new_zeros(len(slots.position_Q), slots.width + 2, d)
-        write_QSd[slots.row_N, slots.slot_N] = feature_writes(maps, f)
-        write_QSd[slots.first_T, -2] = f.error_Td
-        write_QSd[slots.first_T, -1] = _constant(frozen, layer)
+        padded, d = self.padded[layer], frozen.embedding_Td.shape[1]
+        write_QSd = frozen.embedding_Td.new_zeros(len(padded.position_Q), padded.width + 2, d)
+        write_QSd[padded.row_N, padded.slot_N] = feature_writes(maps, f)
+        write_QSd[padded.first_T, -2] = f.error_Td
+        write_QSd[padded.first_T, -1] = _constant(frozen, layer)
         return write_QSd
 
 
-def _slots(f: FrozenLayer, n_positions: int) -> Slots:
+def _padded_rows(f: FrozenLayer, n_positions: int) -> PaddedRows:
     count_T = torch.bincount(f.position_N, minlength=n_positions)
     width = _best_width(count_T)
     first_feature_T = count_T.cumsum(0) - count_T
@@ -95,7 +95,7 @@ def _slots(f: FrozenLayer, n_positions: int) -> Slots:
     rows_T = (-(-count_T // width)).clamp(min=1)
     first_T = rows_T.cumsum(0) - rows_T
     position_Q = torch.arange(n_positions, device=count_T.device).repeat_interleave(rows_T)
-    return Slots(first_T[f.position_N] + number_N // width, number_N % width, position_Q, first_T, width)
+    return PaddedRows(first_T[f.position_N] + number_N // width, number_N % width, position_Q, first_T, width)
 
 
 def _best_width(count_T: torch.Tensor) -> int:
@@ -106,10 +106,10 @@ def _best_width(count_T: torch.Tensor) -> int:
     return int(width_W[(rows_W * (width_W + 10)).argmin()])
 
 
-def last_rows(frozen: FrozenPrompt, read_d: torch.Tensor) -> Rows:
-    """A read vector on the last residual stream at the last position: a weighted sum of logits."""
-    last = torch.tensor([frozen.n_positions - 1], device=read_d.device)
-    return Rows(read_d[None], last, len(frozen.layers))
+def last_rows(frozen: FrozenPrompt, gradient_d: torch.Tensor) -> GradientRows:
+    """A gradient on the last residual stream at the last position: a weighted sum of logits."""
+    last = torch.tensor([frozen.n_positions - 1], device=gradient_d.device)
+    return GradientRows(gradient_d[None], last, len(frozen.layers))
 
 
 def _constant(frozen: FrozenPrompt, layer: int) -> torch.Tensor:
@@ -121,7 +121,7 @@ def _constant(frozen: FrozenPrompt, layer: int) -> torch.Tensor:
     return constant_Td
 
 
-class LayerStream(NamedTuple):
+class BlockStream(NamedTuple):
     """What one block sees: the stream into it, the stream that its MLP reads, and the values of its heads
     without their bias, all in front of the norm's shift and with its 1/σ in the values."""
 
@@ -131,14 +131,14 @@ class LayerStream(NamedTuple):
 
 
 @torch.no_grad()
-def streams(frozen: FrozenPrompt) -> tuple[LayerStream, ...]:
+def streams(frozen: FrozenPrompt) -> tuple[BlockStream, ...]:
     """The stream at every block of the frozen model. Memory: layers × positions × (2 d + H k)."""
     rep, out = frozen.replacement, []
     into_Td = frozen.embedding_Td
     for maps, layer in zip(rep.layers, frozen.layers, strict=True):
         behind_Td = into_Td + attention_forward(maps, layer, into_Td)[1] + layer.attn_bias_Td
         reads_Td = into_Td if rep.parallel else behind_Td
-        out.append(LayerStream(into_Td, reads_Td, head_values(maps, layer, into_Td)))
+        out.append(BlockStream(into_Td, reads_Td, head_values(maps, layer, into_Td)))
         into_Td = behind_Td + _mlp(maps, layer, reads_Td)
     return tuple(out)
 

@@ -15,7 +15,7 @@ A log-probability is not linear in the logits. Its first-order expansion at this
 of `logit_t − logsumexp(logits)` is `e_t − p`, and `log p_t = (e_t − p) · logits − H(p)` with the entropy
 H(p) = −Σ p_v log p_v. So the value is the real log-probability, and edges, total effects and interventions
 under freeze are those of the expansion. Both are in nats, as logits are. Where the model caps its logits,
-they are the capped ones, and the read vector takes softcap(x)/x of each, frozen.
+they are the capped ones, and the gradient takes softcap(x)/x of each, frozen.
 
 **The whole answer** (`answer`) is log p(label) − log Σ_k p(k) over the competitors k: whole_answer.py.
 
@@ -36,7 +36,7 @@ import torch
 from scx_core.attribution.answer_target import AnswerForm, AnswerPlan, Branch, answer_rows, form_of, with_rest
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
 from scx_core.attribution.replacement_model import Replacement, check_feature
-from scx_core.attribution.residual_stream import Rows, last_rows
+from scx_core.attribution.residual_stream import GradientRows, last_rows
 from scx_core.errors import ScxError
 from scx_core.language import Language, Parting, answers_of, decision, partings, score_answers
 from scx_core.sentences import EncodedCell
@@ -246,8 +246,8 @@ def vocabulary_weights(frozen: FrozenPrompt, plan: TargetPlan) -> tuple[torch.Te
     return weight_V, constant
 
 
-def target_read(frozen: FrozenPrompt, plan: TargetPlan) -> tuple[torch.Tensor, float, float]:
-    """Of a target of the last position: read vector [d] on the last residual stream, its bias, its value."""
+def target_gradient(frozen: FrozenPrompt, plan: TargetPlan) -> tuple[torch.Tensor, float, float]:
+    """Of a target of the last position: gradient [d] on the last residual stream, its bias, its value."""
     rep = frozen.replacement
     W_U_Vd = rep.lm.unembedding
     weight_V, constant = vocabulary_weights(frozen, plan)
@@ -257,15 +257,15 @@ def target_read(frozen: FrozenPrompt, plan: TargetPlan) -> tuple[torch.Tensor, f
     weight_V = weight_V.to(W_U_Vd.dtype)
     at = weight_V.nonzero()[:, 0]
     # A contrast weighs a dozen of the vocabulary's rows; the others all of them, where a copy is a waste.
-    read_d = weight_V[at] @ W_U_Vd[at] if len(at) < len(weight_V) // 2 else weight_V @ W_U_Vd
-    bias = float(read_d @ rep.final_norm.shift_d) + constant
-    return rep.final_norm.fold(read_d) * frozen.final_scale_T[-1], bias, value
+    gradient_d = weight_V[at] @ W_U_Vd[at] if len(at) < len(weight_V) // 2 else weight_V @ W_U_Vd
+    bias = float(gradient_d @ rep.final_norm.shift_d) + constant
+    return rep.final_norm.fold(gradient_d) * frozen.final_scale_T[-1], bias, value
 
 
-def feature_read(
+def feature_gradient(
     frozen: FrozenPrompt, layer: int, position: int, feature: int
 ) -> tuple[torch.Tensor, float, float]:
-    """The target of a feature: read vector [d], bias and value of its pre-activation at `position`.
+    """The target of a feature: gradient [d], bias and value of its pre-activation at `position`.
 
     The vector reads the stream that the norm before the MLP of `layer` reads there: the block's input where
     attention and MLP are parallel, else the stream after the block's own attention (method §1). Raises
@@ -279,8 +279,8 @@ def feature_read(
         raise ScxError(
             f"Feature {feature} of layer {layer} is not active at token {position}.", f"It is at {known}."
         )
-    read_d = maps.enc_Fd[feature] * held.mlp_scale_T[position]
-    return read_d, float(maps.enc_bias_F[feature]), float(held.value_N[here[0]])
+    gradient_d = maps.enc_Fd[feature] * held.mlp_scale_T[position]
+    return gradient_d, float(maps.enc_bias_F[feature]), float(held.value_N[here[0]])
 
 
 def answer_form(frozen: FrozenPrompt, plan: TargetPlan) -> AnswerForm | None:
@@ -301,7 +301,7 @@ def answer_form(frozen: FrozenPrompt, plan: TargetPlan) -> AnswerForm | None:
 
 def target_row(
     frozen: FrozenPrompt, plan: TargetPlan, form: AnswerForm | None = None
-) -> tuple[Rows, float, float]:
+) -> tuple[GradientRows, float, float]:
     """The target of any kind as rows for the tracer (one, but for an answer), its bias and its value.
 
     `form`: a whole answer's, where it is known already.
@@ -310,14 +310,14 @@ def target_row(
     if form is not None:
         return *answer_rows(frozen, form), form.value
     if plan.layer is None or plan.feature is None:
-        read_d, bias, value = target_read(frozen, plan)
-        return last_rows(frozen, read_d), bias, value
+        gradient_d, bias, value = target_gradient(frozen, plan)
+        return last_rows(frozen, gradient_d), bias, value
     layer, position = plan.layer, plan.position
     if position is None:
         position = last_active(frozen, layer, plan.feature)
-    read_d, bias, value = feature_read(frozen, layer, position, plan.feature)
-    at = torch.tensor([position], device=read_d.device)
-    return Rows(read_d[None], at, layer, not frozen.replacement.parallel), bias, value
+    gradient_d, bias, value = feature_gradient(frozen, layer, position, plan.feature)
+    at = torch.tensor([position], device=gradient_d.device)
+    return GradientRows(gradient_d[None], at, layer, not frozen.replacement.parallel), bias, value
 
 
 def last_active(frozen: FrozenPrompt, layer: int, feature: int) -> int:

@@ -26,7 +26,7 @@ class Heads(NamedTuple):
 
     layer_J: torch.Tensor
     head_J: torch.Tensor
-    read_Jd: torch.Tensor
+    direction_Jd: torch.Tensor
 
 
 class Top(NamedTuple):
@@ -49,10 +49,10 @@ class Inputs(NamedTuple):
 
 def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
     """What the feature reads through every head that the block form lets feed it (method §1)."""
-    read_d = rep.layers[layer].enc_Fd[feature]
-    reads = [read_d.new_zeros(0, len(read_d))]
+    encoder_d = rep.layers[layer].enc_Fd[feature]
+    reads = [encoder_d.new_zeros(0, len(encoder_d))]
     for maps in rep.layers[: attention_top(rep, layer)]:
-        asked_Hk = torch.einsum("d,hkd->hk", read_d, maps.O_Hkd)
+        asked_Hk = torch.einsum("d,hkd->hk", encoder_d, maps.O_Hkd)
         reads.append(torch.einsum("hk,hkd->hd", asked_Hk, maps.V_Hkd))
     return _numbered(rep, 0, torch.cat(reads))
 
@@ -87,37 +87,37 @@ def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs
     Raises ScxError when the set has no such feature.
     """
     check_feature(rep, layer, feature)
-    heads, read_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
+    heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
 
     def direct() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, read_d.new_zeros(0, 1)
+        yield 0, encoder_d.new_zeros(0, 1)
         for first, _, dec_Md in _blocks(rep, "dec_Fd", range(layer)):
-            yield first, (dec_Md @ read_d)[:, None]
+            yield first, (dec_Md @ encoder_d)[:, None]
 
     def by_head() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, read_d.new_zeros(0, len(heads.layer_J))
+        yield 0, encoder_d.new_zeros(0, len(heads.layer_J))
         for first, k, dec_Md in _blocks(rep, "dec_Fd", range(attention_top(rep, layer))):
             # A head sees the features of the blocks in front of its own.
-            yield first, (dec_Md @ heads.read_Jd.T) * (heads.layer_J > k)
+            yield first, (dec_Md @ heads.direction_Jd.T) * (heads.layer_J > k)
 
     return Inputs(largest(direct(), n), largest(by_head(), n))
 
 
 def heads_from(rep: Replacement, layer: int, feature: int) -> Heads:
-    """What every head of a later block writes of the feature: `read_Jd` is here a write vector."""
-    write_d = rep.layers[layer].dec_Fd[feature]
-    writes = [write_d.new_zeros(0, len(write_d))]
+    """What every head of a later block writes of the feature: `direction_Jd` is here a source vector."""
+    decoder_d = rep.layers[layer].dec_Fd[feature]
+    writes = [decoder_d.new_zeros(0, len(decoder_d))]
     for maps in rep.layers[layer + 1 :]:
-        value_Hk = torch.einsum("hkd,d->hk", maps.V_Hkd, write_d)
+        value_Hk = torch.einsum("hkd,d->hk", maps.V_Hkd, decoder_d)
         writes.append(torch.einsum("hk,hkd->hd", value_Hk, maps.O_Hkd))
     return _numbered(rep, layer + 1, torch.cat(writes))
 
 
-def _numbered(rep: Replacement, first: int, read_Jd: torch.Tensor) -> Heads:
+def _numbered(rep: Replacement, first: int, direction_Jd: torch.Tensor) -> Heads:
     """All heads of the layers from `first` on, in order."""
-    number_J = torch.arange(len(read_Jd), device=read_Jd.device)
+    number_J = torch.arange(len(direction_Jd), device=direction_Jd.device)
     n_heads = rep.lm.facts.n_heads
-    return Heads(first + number_J // n_heads, number_J % n_heads, read_Jd)
+    return Heads(first + number_J // n_heads, number_J % n_heads, direction_Jd)
 
 
 @torch.no_grad()
@@ -127,18 +127,18 @@ def feature_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Input
     Raises ScxError when the set has no such feature.
     """
     check_feature(rep, layer, feature)
-    heads, write_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
+    heads, decoder_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
 
     def direct() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, write_d.new_zeros(0, 1)
+        yield 0, decoder_d.new_zeros(0, 1)
         for first, _, enc_Md in _blocks(rep, "enc_Fd", range(layer + 1, len(rep.layers))):
-            yield first, (enc_Md @ write_d)[:, None]
+            yield first, (enc_Md @ decoder_d)[:, None]
 
     def by_head() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, write_d.new_zeros(0, len(heads.layer_J))
+        yield 0, decoder_d.new_zeros(0, len(heads.layer_J))
         for first, k, enc_Md in _blocks(rep, "enc_Fd", range(layer + 1, len(rep.layers))):
             # The MLP of block k sees heads only up to its own attention, or below it (method §1).
-            yield first, (enc_Md @ heads.read_Jd.T) * (heads.layer_J < attention_top(rep, k))
+            yield first, (enc_Md @ heads.direction_Jd.T) * (heads.layer_J < attention_top(rep, k))
 
     return Inputs(largest(direct(), n), largest(by_head(), n))
 
@@ -159,14 +159,14 @@ def token_inputs(rep: Replacement, layer: int, feature: int, tokens: Sequence[in
     the set has no such feature.
     """
     check_feature(rep, layer, feature)
-    heads, read_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
+    heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
 
-    def through(read_Jd: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, read_d.new_zeros(0, len(read_Jd))
+    def through(direction_Jd: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        yield 0, encoder_d.new_zeros(0, len(direction_Jd))
         for start in range(0, len(tokens), BLOCK):
-            yield start, _embedded(rep, tokens[start : start + BLOCK]) @ read_Jd.T
+            yield start, _embedded(rep, tokens[start : start + BLOCK]) @ direction_Jd.T
 
-    return Inputs(largest(through(read_d[None]), n), largest(through(heads.read_Jd), n))
+    return Inputs(largest(through(encoder_d[None]), n), largest(through(heads.direction_Jd), n))
 
 
 def _embedded(rep: Replacement, tokens: Sequence[int]) -> torch.Tensor:
@@ -183,9 +183,10 @@ def token_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Top:
     ScxError when the set has no such feature.
     """
     check_feature(rep, layer, feature)
-    write_d, W_U_Vd = rep.layers[layer].dec_Fd[feature], rep.lm.unembedding
+    decoder_d, W_U_Vd = rep.layers[layer].dec_Fd[feature], rep.lm.unembedding
     parts = [
-        rep.final_norm.fold(W_U_Vd[start : start + BLOCK]) @ write_d for start in range(0, len(W_U_Vd), BLOCK)
+        rep.final_norm.fold(W_U_Vd[start : start + BLOCK]) @ decoder_d
+        for start in range(0, len(W_U_Vd), BLOCK)
     ]
     weight_V = torch.cat(parts)
     return _largest(0, (weight_V - weight_V.mean())[:, None], n)

@@ -22,10 +22,10 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerB
 from scx_core.attribution.backward import total_effects
 from scx_core.attribution.edges import edge_table
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
-from scx_core.attribution.node_selection import Chosen, by_influence, largest
-from scx_core.attribution.pruning import cut, influence
+from scx_core.attribution.node_selection import SelectedFeatures, by_influence, largest
+from scx_core.attribution.pruning import influence, prune
 from scx_core.attribution.replacement_model import replacement
-from scx_core.attribution.residual_stream import Rows, Sources, last_rows
+from scx_core.attribution.residual_stream import GradientRows, Sources, last_rows
 from scx_core.attribution.target import TargetPlan, target_row
 from scx_core.bench.machine import machine, peak_gib, timed
 from scx_core.cells import CellTable
@@ -204,7 +204,7 @@ def _topk_set(n_layers: int, width: int) -> TranscoderSet:
     return TranscoderSet(tuple(layer() for _ in range(n_layers)))
 
 
-def spread_evenly(frozen: FrozenPrompt, effects: tuple[torch.Tensor, ...], nodes: int) -> Chosen:
+def spread_evenly(frozen: FrozenPrompt, effects: tuple[torch.Tensor, ...], nodes: int) -> SelectedFeatures:
     """The same number of nodes in every layer: in each those with the largest total effect."""
     each = nodes // len(effects)
     scores = []
@@ -220,16 +220,16 @@ def _graph(tracer: Tracer, ids: tuple[int, ...], plan: TargetPlan, nodes: int, e
     device = tracer.lm.device
     start = _now(device)
     frozen = freeze(tracer.rep, ids)
-    target, read_bias, value = target_row(frozen, plan)
-    effects = total_effects(frozen, target, read_bias).features
+    target, target_bias, value = target_row(frozen, plan)
+    effects = total_effects(frozen, target, target_bias).features
     sources = Sources(frozen)
     frozen_at = _now(device)
     chosen = spread_evenly(frozen, effects, nodes) if even else by_influence(sources, effects, target, nodes)
     chosen_at = _now(device)
-    table = edge_table(sources, chosen, target, read_bias, value)
+    table = edge_table(sources, chosen, target, target_bias, value)
     edges_at = _now(device)
     share_RS = shares(table)[1]
-    cut(share_RS, influence(share_RS), 0.8, 0.98)
+    prune(share_RS, influence(share_RS), 0.8, 0.98)
     end = _now(device)
     return GraphTiming(
         "b: spread evenly" if even else "a: by influence",
@@ -262,7 +262,7 @@ def bench_reference(tracer: Tracer, nodes: tuple[int, ...] = NODES, runs: int = 
     return out
 
 
-def _big(device: torch.device) -> tuple[FrozenPrompt, Rows]:
+def _big(device: torch.device) -> tuple[FrozenPrompt, GradientRows]:
     """A random model of 410m dimensions at a random prompt, and a random direction as the target."""
     torch.manual_seed(0)
     config = GPTNeoXConfig(**PYTHIA_410M)
@@ -273,9 +273,9 @@ def _big(device: torch.device) -> tuple[FrozenPrompt, Rows]:
     layers = tuple(random_layer(generator, active=BIG["active"]) for _ in range(lm.facts.n_layers))
     rep = replacement(lm, TranscoderSet(layers).to(device))
     ids = torch.randint(0, config.vocab_size, (BIG["tokens"],), generator=generator).tolist()
-    read_d = torch.randn(lm.facts.width, generator=generator).to(device)
+    gradient_d = torch.randn(lm.facts.width, generator=generator).to(device)
     frozen = freeze(rep, ids)
-    return frozen, last_rows(frozen, read_d)
+    return frozen, last_rows(frozen, gradient_d)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from scx_core.circuits.difference import compare_models, compare_types
 from scx_core.circuits.head_tables import circuit_edge_heads, circuit_heads, strongest_edges
 from scx_core.circuits.paths import PathConfig, trace_paths
 from scx_core.circuits.trace import TraceConfig
-from scx_core.circuits.traced_prompt import scene_of_row
+from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.circuits.tracer import Tracer, make_tracer
 
 __all__ = [
@@ -45,8 +45,8 @@ __all__ = [
     "make_tracer",
     "origins",
     "parse_circuit",
+    "prompt_of_row",
     "read_circuit",
-    "scene_of_row",
     "strongest_edges",
     "trace_paths",
 ]

@@ -88,7 +88,7 @@ class Edge(NamedTuple):
     q: float | None = None
 
 
-class Measured(NamedTuple):
+class MeasuredMean(NamedTuple):
     """A mean over the `n` cells that hold a gene, with its 95% bootstrap interval over cells or donors (None
     below two cells)."""
 
@@ -124,16 +124,16 @@ class GeneEffect(NamedTuple):
     high: float | None = None
     p: float | None = None
     q: float | None = None
-    gap: Measured | None = None
-    text: Measured | None = None
-    gap_log_odds: Measured | None = None
-    text_log_odds: Measured | None = None
-    estimate: Measured | None = None
+    gap: MeasuredMean | None = None
+    text: MeasuredMean | None = None
+    gap_log_odds: MeasuredMean | None = None
+    text_log_odds: MeasuredMean | None = None
+    estimate: MeasuredMean | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`."""
         row = self._asdict()
-        return {key: part._asdict() if isinstance(part, Measured) else part for key, part in row.items()}
+        return {key: part._asdict() if isinstance(part, MeasuredMean) else part for key, part in row.items()}
 
 
 class Supernode(NamedTuple):

@@ -38,7 +38,7 @@ class LinkConfig:
         check(self)
 
 
-class Link(NamedTuple):
+class Connection(NamedTuple):
     """One connection: `weight` has no unit, as every 1/σ is left out.
 
     Its other end is a feature (`layer`, `feature`, `name` where an atlas has one) or a token (`token`,
@@ -68,15 +68,15 @@ class FeatureLinks(NamedTuple):
 
     layer: int
     feature: int
-    features: tuple[Link, ...]
-    features_by_head: tuple[Link, ...]
-    tokens: tuple[Link, ...]
-    tokens_by_head: tuple[Link, ...]
-    genes: tuple[Link, ...]
-    genes_by_head: tuple[Link, ...]
-    feeds: tuple[Link, ...]
-    feeds_by_head: tuple[Link, ...]
-    writes: tuple[Link, ...]
+    features: tuple[Connection, ...]
+    features_by_head: tuple[Connection, ...]
+    tokens: tuple[Connection, ...]
+    tokens_by_head: tuple[Connection, ...]
+    genes: tuple[Connection, ...]
+    genes_by_head: tuple[Connection, ...]
+    feeds: tuple[Connection, ...]
+    feeds_by_head: tuple[Connection, ...]
+    writes: tuple[Connection, ...]
     provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class FeatureLinks(NamedTuple):
     def frame(self) -> pd.DataFrame:
         """All tables as one, with the name of the table in the column `table`."""
         rows = [{"table": name} | link._asdict() for name in TABLES for link in getattr(self, name)]
-        return pd.DataFrame(rows, columns=["table", *Link._fields])
+        return pd.DataFrame(rows, columns=["table", *Connection._fields])
 
 
 TABLES = (
@@ -101,7 +101,7 @@ def feature_links(tracer: Tracer, layer: int, feature: int, cfg: LinkConfig = LI
     rep, n, book = tracer.rep, cfg.top, tracer.names
     check_feature(rep, layer, feature)
     heads, width = heads_into(rep, layer, feature), rep.transcoders.n_features
-    names = _Names(tracer.lm, gene_starts(tracer.lm, tracer.table.symbols.tolist()))
+    names = _TokenNames(tracer.lm, gene_starts(tracer.lm, tracer.table.symbols.tolist()))
     vocabulary, starts = range(len(tracer.lm.tokenizer)), sorted(names.starts)
     earlier = feature_inputs(rep, layer, feature, n)
     tokens = token_inputs(rep, layer, feature, vocabulary, n)
@@ -134,33 +134,35 @@ def gene_starts(lm: Language, symbols: Sequence[str]) -> dict[int, tuple[str, ..
     return {token: tuple(genes) for token, genes in starts.items()}
 
 
-def _features(top: Top, width: int, book: NameBook | None, heads: Heads | None = None) -> tuple[Link, ...]:
+def _features(
+    top: Top, width: int, book: NameBook | None, heads: Heads | None = None
+) -> tuple[Connection, ...]:
     out = []
     for weight, row, column in zip(*(part.tolist() for part in top), strict=True):
         layer, feature = divmod(row, width)
-        link = Link(weight, layer=layer, feature=feature, name=name_in(book, layer, feature))
+        link = Connection(weight, layer=layer, feature=feature, name=name_in(book, layer, feature))
         out.append(_through(link, heads, column))
     return tuple(out)
 
 
-def _through(link: Link, heads: Heads | None, column: int) -> Link:
+def _through(link: Connection, heads: Heads | None, column: int) -> Connection:
     if heads is None:
         return link
     return link._replace(head_layer=int(heads.layer_J[column]), head=int(heads.head_J[column]))
 
 
-class _Names(NamedTuple):
+class _TokenNames(NamedTuple):
     """What tokens are called."""
 
     lm: Language
     starts: dict[int, tuple[str, ...]]
 
-    def links(self, top: Top, tokens: Sequence[int], heads: Heads | None = None) -> tuple[Link, ...]:
+    def links(self, top: Top, tokens: Sequence[int], heads: Heads | None = None) -> tuple[Connection, ...]:
         """Rows that index `tokens`, named."""
         out = []
         for weight, row, column in zip(*(part.tolist() for part in top), strict=True):
             token = tokens[row]
             genes = self.starts.get(token, ())
             named = (self.lm.text(token), genes[:NAMED_GENES], len(genes))
-            out.append(_through(Link(weight, None, None, token, *named), heads, column))
+            out.append(_through(Connection(weight, None, None, token, *named), heads, column))
         return tuple(out)

@@ -12,23 +12,23 @@ from scx_core.attribution.backward import total_effects
 from scx_core.attribution.edge_heads import (
     Pair,
     Split,
+    attended,
     edge_weights,
     head_totals,
     last_heads,
-    look,
     split_edges,
 )
 from scx_core.attribution.endpoints import attention_top, parse_ref, place_of
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.feature_names import name_in
-from scx_core.circuits.traced_prompt import Scene, scene_of_circuit
+from scx_core.circuits.traced_prompt import TracedPrompt, prompt_of_circuit
 from scx_core.circuits.tracer import Tracer
 from scx_core.errors import ScxError
 
-LOOKS = 5  # positions that a head's look names
+ATTENDED = 5  # positions that a head attends to, named
 
 
-class Looked(NamedTuple):
+class AttendedPosition(NamedTuple):
     """A position that a head looks at: its token, the gene that the token belongs to, the weight."""
 
     position: int
@@ -58,7 +58,7 @@ class HeadPart(NamedTuple):
     attention: float
     ov: float
     rank: int
-    looks: tuple[Looked, ...]
+    looks: tuple[AttendedPosition, ...]
 
 
 class EdgeHeads(NamedTuple):
@@ -125,10 +125,10 @@ def circuit_edge_heads(
     tracer: Tracer, circuit: Circuit, edges: Sequence[tuple[str, str]], heads: int = 10
 ) -> list[EdgeHeads]:
     """`edge_heads` of the cell and target of a single-cell circuit; the edges need not be kept in it."""
-    return edge_heads(scene_of_circuit(tracer, circuit), edges, heads)
+    return edge_heads(prompt_of_circuit(tracer, circuit), edges, heads)
 
 
-def edge_heads(scene: Scene, edges: Sequence[tuple[str, str]], heads: int = 10) -> list[EdgeHeads]:
+def edge_heads(prompt: TracedPrompt, edges: Sequence[tuple[str, str]], heads: int = 10) -> list[EdgeHeads]:
     """Split edges (source id, target id) of one cell's graph by head, naming the largest `heads` by |last|.
 
     Ids are those of the circuit's JSON; the edges need not be in the circuit. Raises ScxError for an unknown
@@ -136,11 +136,11 @@ def edge_heads(scene: Scene, edges: Sequence[tuple[str, str]], heads: int = 10) 
     """
     if not edges:
         return []
-    pairs = _pairs(scene, edges)
-    weight_E = edge_weights(scene.frozen, pairs, scene.target)
-    split = split_edges(scene.frozen, pairs, weight_E, scene.target)
-    last_ELH = last_heads(scene.frozen, pairs, scene.target)
-    return [_named_edge(scene, split, last_ELH[e], e, pair, heads) for e, pair in enumerate(pairs)]
+    pairs = _pairs(prompt, edges)
+    weight_E = edge_weights(prompt.frozen, pairs, prompt.target)
+    split = split_edges(prompt.frozen, pairs, weight_E, prompt.target)
+    last_ELH = last_heads(prompt.frozen, pairs, prompt.target)
+    return [_named_edge(prompt, split, last_ELH[e], e, pair, heads) for e, pair in enumerate(pairs)]
 
 
 def strongest_edges(circuit: Circuit, n: int) -> list[tuple[str, str]]:
@@ -162,14 +162,14 @@ def strongest_edges(circuit: Circuit, n: int) -> list[tuple[str, str]]:
 
 def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
     """What every head carries of the kept edges of a single-cell circuit; bias edges are left out."""
-    scene = scene_of_circuit(tracer, circuit)
+    prompt = prompt_of_circuit(tracer, circuit)
     edges = [edge for edge in circuit.edges if edge.source != "bias"]
     if not edges:
         raise ScxError("This circuit has no edges.", "Trace it with a larger share of nodes and edges.")
-    pairs = _pairs(scene, [(edge.source, edge.target) for edge in edges])
-    weight_E = scene.target.read_Rd.new_tensor([edge.weight for edge in edges])
-    split = split_edges(scene.frozen, pairs, weight_E, scene.target)
-    totals = head_totals(split, _slopes(scene, pairs))
+    pairs = _pairs(prompt, [(edge.source, edge.target) for edge in edges])
+    weight_E = prompt.target.gradient_Rd.new_tensor([edge.weight for edge in edges])
+    split = split_edges(prompt.frozen, pairs, weight_E, prompt.target)
+    totals = head_totals(split, _slopes(prompt, pairs))
     size_LH = totals.size_LH
     order = torch.argsort(size_LH.flatten(), descending=True, stable=True).tolist()
     n_heads = size_LH.shape[1]
@@ -182,19 +182,21 @@ def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
 
 
 def _named_edge(
-    scene: Scene, split: Split, last_LH: torch.Tensor, e: int, pair: Pair, heads: int
+    prompt: TracedPrompt, split: Split, last_LH: torch.Tensor, e: int, pair: Pair, heads: int
 ) -> EdgeHeads:
-    frozen, head_LH, target = scene.frozen, split.head_ELH[e], pair.target
+    frozen, head_LH, target = prompt.frozen, split.head_ELH[e], pair.target
     if target.kind == "target":
-        target = target._replace(layer=scene.target.layer, position=_reads_most(scene, pair.source.position))
+        target = target._replace(
+            layer=prompt.target.layer, position=_reads_most(prompt, pair.source.position)
+        )
     top = attention_top(frozen.replacement, target.layer)
     order = torch.argsort(last_LH.abs().flatten(), descending=True, stable=True).tolist()
     places = [divmod(i, head_LH.shape[1]) for i in order]
     parts = []
     for layer, head in [place for place in places if pair.source.layer < place[0] < top][:heads]:
-        seen = look(frozen, layer, head, target.position, pair.source.position, LOOKS)
+        seen = attended(frozen, layer, head, target.position, pair.source.position, ATTENDED)
         looks = tuple(
-            Looked(s, scene.tokens[s], scene.genes[s], weight)
+            AttendedPosition(s, prompt.tokens[s], prompt.genes[s], weight)
             for s, weight in zip(seen.positions, seen.weights, strict=True)
         )
         part, weight, ov = (
@@ -203,31 +205,31 @@ def _named_edge(
         parts.append(HeadPart(layer, head, float(last_LH[layer, head]), part, weight, ov, seen.rank, looks))
     whole, direct, more = (float(tensor[e]) for tensor in (split.weight_E, split.direct_E, split.more_E))
     one_head = float(head_LH.sum())
-    genes = (scene.genes[pair.source.position], scene.genes[target.position])
+    genes = (prompt.genes[pair.source.position], prompt.genes[target.position])
     names = (
-        name_in(scene.names, end.layer, end.feature) if end.kind == "feature" else None
+        name_in(prompt.names, end.layer, end.feature) if end.kind == "feature" else None
         for end in (pair.source, target)
     )
     ends = (pair.source.id, pair.target.id)
     return EdgeHeads(*ends, whole, direct, one_head, more, tuple(parts), *genes, *names)
 
 
-def _reads_most(scene: Scene, source: int) -> int:
+def _reads_most(prompt: TracedPrompt, source: int) -> int:
     """The position at which the target reads most, of those that can see position `source`."""
-    seen = (scene.target.position_R >= source).nonzero()[:, 0]
-    return int(scene.target.position_R[seen[scene.target.read_Rd[seen].norm(dim=1).argmax()]])
+    seen = (prompt.target.position_R >= source).nonzero()[:, 0]
+    return int(prompt.target.position_R[seen[prompt.target.gradient_Rd[seen].norm(dim=1).argmax()]])
 
 
-def _pairs(scene: Scene, edges: Sequence[tuple[str, str]]) -> list[Pair]:
+def _pairs(prompt: TracedPrompt, edges: Sequence[tuple[str, str]]) -> list[Pair]:
     return [
-        Pair(parse_ref(source, scene.frozen), parse_ref(target, scene.frozen)) for source, target in edges
+        Pair(parse_ref(source, prompt.frozen), parse_ref(target, prompt.frozen)) for source, target in edges
     ]
 
 
-def _slopes(scene: Scene, pairs: Sequence[Pair]) -> torch.Tensor:
+def _slopes(prompt: TracedPrompt, pairs: Sequence[Pair]) -> torch.Tensor:
     """∂target/∂pre-activation of each edge's target over all paths, [E]: effect over value."""
-    frozen = scene.frozen
-    effects = total_effects(frozen, scene.target, scene.read_bias)
+    frozen = prompt.frozen
+    effects = total_effects(frozen, prompt.target, prompt.target_bias)
     slopes = []
     for _, target in pairs:
         if target.kind == "target":
@@ -236,9 +238,9 @@ def _slopes(scene: Scene, pairs: Sequence[Pair]) -> torch.Tensor:
         place = place_of(frozen, target)
         effect, value = effects.features[target.layer][place], frozen.layers[target.layer].value_N[place]
         slopes.append(float(effect / value))
-    return scene.target.read_Rd.new_tensor(slopes)
+    return prompt.target.gradient_Rd.new_tensor(slopes)
 
 
-def _named(looks: Sequence[Looked]) -> str:
+def _named(looks: Sequence[AttendedPosition]) -> str:
     """Where a head looks, in a line: "CD79A 41%, CD74 12%"."""
     return ", ".join(f"{looked.name} {looked.weight:.0%}" for looked in looks)

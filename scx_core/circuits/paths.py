@@ -1,6 +1,6 @@
 """Greedy computational paths, as the seed paper traces them, with an exact account (method §7).
 
- 1. Start with one live path: the read vector of the target, or of a feature.
+ 1. Start with one live path: the gradient of the target, or of a feature.
  2. Expand every live path: candidates are the features, heads, skip terms and the token embedding that it
     reads (path_steps.py); errors and biases end there, unexplained.
  3. Of all candidates keep the `branches` largest in absolute value. A token ends a path; a feature, a head
@@ -33,7 +33,7 @@ from scx_core.attribution.path_steps import (
 )
 from scx_core.attribution.residual_stream import streams
 from scx_core.circuits.feature_names import name_in
-from scx_core.circuits.traced_prompt import Scene
+from scx_core.circuits.traced_prompt import TracedPrompt
 from scx_core.runs.options import check, option, to_dict
 
 StepKind = Literal["target", "feature", "head", "skip", "embedding"]
@@ -55,7 +55,7 @@ class PathConfig:
 CONFIG, TARGET = PathConfig(), Ref("target")
 
 
-class Step(NamedTuple):
+class PathStep(NamedTuple):
     """A kept step of the tree of paths; `parent` (an index into the steps, −1 at the start) reads it.
 
     `id` says what it is: f:layer:position:feature, h:layer:head:from:at (a head that looks from the reader's
@@ -124,7 +124,7 @@ class Paths(NamedTuple):
     start: str
     label: str
     unit: str
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
     config: PathConfig
     provenance: dict[str, Any]
 
@@ -147,13 +147,13 @@ class Paths(NamedTuple):
             max(gaps, default=0.0),
         )
 
-    def chains(self) -> list[tuple[Step, ...]]:
+    def chains(self) -> list[tuple[PathStep, ...]]:
         """Every explained path, from the start to a token or an open end, the largest contribution first."""
         ends = [i for i, step in enumerate(self.steps) if step.open or step.kind == "embedding"]
         ends.sort(key=lambda i: -abs(self.steps[i].contribution))
         return [self._up_to(i) for i in ends]
 
-    def _up_to(self, end: int) -> tuple[Step, ...]:
+    def _up_to(self, end: int) -> tuple[PathStep, ...]:
         chain = []
         while end >= 0:
             chain.append(self.steps[end])
@@ -215,10 +215,10 @@ def _largest(found: Candidates, most: int) -> Candidates:
 
 
 def _steps(
-    scene: Scene, kept: Candidates, at_P: Sequence[int], parent_P: Sequence[int], depth: int
-) -> list[Step]:
+    prompt: TracedPrompt, kept: Candidates, at_P: Sequence[int], parent_P: Sequence[int], depth: int
+) -> list[PathStep]:
     """Kept candidates as steps. `at_P`, `parent_P`: position and step of the paths that read them."""
-    frozen, out = scene.frozen, []
+    frozen, out = prompt.frozen, []
     for path, kind, layer, item, position, contribution in zip(*(c.tolist() for c in kept), strict=True):
         common = {
             "parent": parent_P[path],
@@ -226,39 +226,41 @@ def _steps(
             "contribution": contribution,
             "position": position,
         }
-        common |= {"token": scene.tokens[position], "gene": scene.genes[position]}
+        common |= {"token": prompt.tokens[position], "gene": prompt.genes[position]}
         if kind == FEATURE:
             f = frozen.layers[layer]
             number, value = int(f.feature_N[item]), float(f.value_N[item])
             name = f"f:{layer}:{position}:{number}"
-            step = Step(name, "feature", layer=layer, feature=number, activation=value, **common)
-            step = step._replace(name=name_in(scene.names, layer, number))
+            step = PathStep(name, "feature", layer=layer, feature=number, activation=value, **common)
+            step = step._replace(name=name_in(prompt.names, layer, number))
         elif kind == HEAD:
             at = at_P[path]
             weight = float(frozen.layers[layer].pattern_HTT[item, at, position])
             name = f"h:{layer}:{item}:{at}:{position}"
-            step = Step(name, "head", layer=layer, head=item, activation=weight, **common)
+            step = PathStep(name, "head", layer=layer, head=item, activation=weight, **common)
         elif kind == SKIP:
-            step = Step(f"s:{layer}:{position}", "skip", layer=layer, **common)
+            step = PathStep(f"s:{layer}:{position}", "skip", layer=layer, **common)
         else:
-            step = Step(f"t:{position}", "embedding", **common)
+            step = PathStep(f"t:{position}", "embedding", **common)
         out.append(step._replace(open=kind != EMBEDDING))
     return out
 
 
-def _start_step(scene: Scene, ref: Ref) -> Step:
+def _start_step(prompt: TracedPrompt, ref: Ref) -> PathStep:
     if ref.kind == "target":
-        at = int(scene.target.position_R[-1])
-        return Step("target", "target", -1, 0, scene.value, position=at, token=scene.tokens[at], open=True)
-    layer = scene.frozen.layers[ref.layer]
-    value = float(layer.value_N[place_of(scene.frozen, ref)])
-    step = Step(ref.id, "feature", -1, 0, value, activation=value, open=True)
+        at = int(prompt.target.position_R[-1])
+        return PathStep(
+            "target", "target", -1, 0, prompt.value, position=at, token=prompt.tokens[at], open=True
+        )
+    layer = prompt.frozen.layers[ref.layer]
+    value = float(layer.value_N[place_of(prompt.frozen, ref)])
+    step = PathStep(ref.id, "feature", -1, 0, value, activation=value, open=True)
     step = step._replace(layer=ref.layer, position=ref.position, feature=ref.feature)
-    step = step._replace(name=name_in(scene.names, ref.layer, ref.feature))
-    return step._replace(token=scene.tokens[ref.position], gene=scene.genes[ref.position])
+    step = step._replace(name=name_in(prompt.names, ref.layer, ref.feature))
+    return step._replace(token=prompt.tokens[ref.position], gene=prompt.genes[ref.position])
 
 
-def _read(step: Step, parts: Sequence[float]) -> Step:
+def _read(step: PathStep, parts: Sequence[float]) -> PathStep:
     """The step with what one live path of it reads added: kept, pruned, error, bias. A target that reads at
     several positions has a path for each."""
     names = ("kept", *UNEXPLAINED)
@@ -267,15 +269,15 @@ def _read(step: Step, parts: Sequence[float]) -> Step:
 
 
 @torch.no_grad()
-def trace_paths(scene: Scene, start: Ref = TARGET, cfg: PathConfig = CONFIG) -> Paths:
+def trace_paths(prompt: TracedPrompt, start: Ref = TARGET, cfg: PathConfig = CONFIG) -> Paths:
     """Follow the largest paths down from the target or from a feature's pre-activation.
 
     Raises ScxError when the feature is not active in this prompt.
     """
-    steps, stream = [_start_step(scene, start)], streams(scene.frozen)
-    live = start_at(scene.frozen, start, scene.target, scene.read_bias)
+    steps, stream = [_start_step(prompt, start)], streams(prompt.frozen)
+    live = start_at(prompt.frozen, start, prompt.target, prompt.target_bias)
     for depth in range(1, cfg.depth + 1):
-        found = expand(scene.frozen, stream, live, cfg.branches)
+        found = expand(prompt.frozen, stream, live, cfg.branches)
         kept = _largest(found.candidates, cfg.branches)
         kept_P = torch.zeros_like(found.offered_P).index_add_(0, kept.path_M, kept.contribution_M.double())
         parents = live.step_P.tolist()
@@ -283,10 +285,10 @@ def trace_paths(scene: Scene, start: Ref = TARGET, cfg: PathConfig = CONFIG) -> 
         for step, *parts in zip(parents, *(column.tolist() for column in sums), strict=True):
             steps[step] = _read(steps[step], parts)
         numbers = torch.arange(len(kept.path_M), device=live.step_P.device) + len(steps)
-        steps += _steps(scene, kept, live.position_P.tolist(), parents, depth)
-        live = continued(scene.frozen, live, kept, numbers)
+        steps += _steps(prompt, kept, live.position_P.tolist(), parents, depth)
+        live = continued(prompt.frozen, live, kept, numbers)
         if not len(live.step_P):
             break
-    label = scene.label if start.kind == "target" else f"pre-activation of {start.id}"
-    unit = scene.unit if start.kind == "target" else "of pre-activation"
-    return Paths(start.id, label, unit, tuple(steps), cfg, scene.provenance)
+    label = prompt.label if start.kind == "target" else f"pre-activation of {start.id}"
+    unit = prompt.unit if start.kind == "target" else "of pre-activation"
+    return Paths(start.id, label, unit, tuple(steps), cfg, prompt.provenance)

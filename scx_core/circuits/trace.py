@@ -1,11 +1,11 @@
-"""Trace one cell: freeze, total effects, choose nodes, exact edges, influence, cut, circuit.
+"""Trace one cell: freeze, total effects, choose nodes, exact edges, influence, pruning, circuit.
 
 The phases, in order:
  1. plan the target (decision token against its competitors) and run the original model once, frozen;
- 2. carry the target's read vector through all frozen gates: total effects of genes and features;
+ 2. carry the target's gradient through all frozen gates: total effects of genes and features;
  3. choose the features with the most influence (or the largest total effect), up to the budget;
  4. exact direct edges into the chosen features and the target, and their accounting;
- 5. influence and scores on this graph, then the cut;
+ 5. influence and scores on this graph, then pruning;
  6. gather nodes and edges that are left, with their genes and tokens.
 Legend: T positions, L layers, C chosen features, R rows, S columns.
 """
@@ -24,18 +24,18 @@ from scx_core.attribution.answer_target import AnswerForm
 from scx_core.attribution.backward import TotalEffects, total_effects
 from scx_core.attribution.edges import EdgeTable, edge_table
 from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.node_selection import Chosen, by_influence, largest
+from scx_core.attribution.node_selection import SelectedFeatures, by_influence, largest
 from scx_core.attribution.pruning import (
-    Cut,
     Influence,
+    Pruned,
     completeness_score,
-    cut,
     influence,
     normalised,
+    prune,
     replacement_score,
 )
 from scx_core.attribution.replacement_model import Replacement
-from scx_core.attribution.residual_stream import Rows, Sources
+from scx_core.attribution.residual_stream import GradientRows, Sources
 from scx_core.attribution.target import (
     TargetPlan,
     answer_form,
@@ -78,7 +78,7 @@ class TraceConfig:
         choices=("auto", "answer", "contrast", "logit", "logprob", "token"),
     )
     token: str = option("", "With the target token: its text, or its number in the vocabulary")
-    nodes: int = option(384, "Features that may become nodes, chosen before the cut", minimum=1)
+    nodes: int = option(384, "Features that may become nodes, chosen before pruning", minimum=1)
     choice: str = option(
         "influence",
         "They are those with the most influence on the target, or with the largest total effect",
@@ -93,7 +93,7 @@ class TraceConfig:
 
 
 class Graph(NamedTuple):
-    """A traced prompt before anything is cut.
+    """A traced prompt before pruning.
 
     `weight_RS` are all signed edges but the bias; `form` is that of a whole answer. `called`: whether the
     model gives this prompt the explained label, the whole answer of all its answers (None: not asked).
@@ -101,9 +101,9 @@ class Graph(NamedTuple):
 
     frozen: FrozenPrompt
     plan: TargetPlan
-    target: Rows
+    target: GradientRows
     effects: TotalEffects
-    chosen: Chosen
+    chosen: SelectedFeatures
     table: EdgeTable
     weight_RS: np.ndarray
     share_RS: np.ndarray
@@ -141,14 +141,14 @@ def graph_of(
 ) -> Graph:
     """Phases 2 to 5 for a frozen prompt. `choice` is `influence` or `effect`."""
     form = answer_form(frozen, plan)
-    target, read_bias, value = target_row(frozen, plan, form)
-    effects = total_effects(frozen, target, read_bias)
+    target, target_bias, value = target_row(frozen, plan, form)
+    effects = total_effects(frozen, target, target_bias)
     sources = Sources(frozen)
     if choice == "influence":
         chosen = by_influence(sources, effects.features, target, n_nodes)
     else:
         chosen = largest(frozen, effects.features, n_nodes)
-    table = edge_table(sources, chosen, target, read_bias, value)
+    table = edge_table(sources, chosen, target, target_bias, value)
     weight_RS, share_RS = shares(table)
     scores = influence(share_RS)
     parts = (frozen, plan, target, effects, chosen, table, weight_RS, share_RS, scores, value)
@@ -156,7 +156,7 @@ def graph_of(
 
 
 def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
-    """Scores of the graph before the cut (method §6), and the accounting of the target in its unit."""
+    """Scores of the graph before pruning (method §6), and the accounting of the target in its unit."""
     n, errors = len(graph.chosen.layer_C), graph.table.error_RLT[0].numel()
     column_S, row_R = graph.scores
     bias_R = graph.table.bias_R.abs().double().cpu().numpy()
@@ -182,14 +182,14 @@ def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
     return found | probability_score(graph.frozen, graph.plan, graph.form)
 
 
-class _Names(NamedTuple):
+class _NodeIds(NamedTuple):
     """Ids of all columns in order, so that nodes and edges speak the same language."""
 
     column_S: list[str]
     row_R: list[str]
 
 
-def _names(graph: Graph) -> _Names:
+def _node_ids(graph: Graph) -> _NodeIds:
     chosen, (_, n_layers, length) = graph.chosen, graph.table.error_RLT.shape
     features = [
         f"f:{layer}:{position}:{feature}"
@@ -198,7 +198,7 @@ def _names(graph: Graph) -> _Names:
         )
     ]
     errors = [f"e:{layer}:{t}" for layer in range(n_layers) for t in range(length)]
-    return _Names(features + errors + [f"t:{t}" for t in range(length)], [*features, "target"])
+    return _NodeIds(features + errors + [f"t:{t}" for t in range(length)], [*features, "target"])
 
 
 def token_paths(graph: Graph, feature_C: np.ndarray) -> np.ndarray:
@@ -281,7 +281,7 @@ class _Meaning(NamedTuple):
     genes: list[str]
 
 
-def _meaning(graph: Graph, kept: Cut, cell: EncodedCell) -> _Meaning:
+def _meaning(graph: Graph, kept: Pruned, cell: EncodedCell) -> _Meaning:
     place_T, genes = places(graph, cell)
     n_places = len(genes) + 2
     chosen_C = np.flatnonzero(kept.column_S[: len(graph.chosen.layer_C)])
@@ -309,9 +309,9 @@ def _named(nodes: list[Node], found: _Meaning) -> list[Node]:
 
 
 def _nodes(
-    graph: Graph, kept: Cut, names: _Names, gene_T: list[str | None], tokens: Sequence[str]
+    graph: Graph, kept: Pruned, names: _NodeIds, gene_T: list[str | None], tokens: Sequence[str]
 ) -> list[Node]:
-    """The nodes that the cut kept, in a stable order: features, errors, tokens, bias, target."""
+    """The nodes that pruning kept, in a stable order: features, errors, tokens, bias, target."""
     about, (_, n_layers, length) = _feature_nodes(graph), graph.table.error_RLT.shape
     n, score_S = len(about.layer), graph.scores.column_S
     error_LT, token_T = graph.effects.error_LT.tolist(), graph.effects.token_T.tolist()
@@ -356,7 +356,7 @@ class _EdgeArrays(NamedTuple):
     weight: np.ndarray
 
 
-def _edges(graph: Graph, kept: Cut) -> _EdgeArrays:
+def _edges(graph: Graph, kept: Pruned) -> _EdgeArrays:
     """Edges between kept nodes, and the bias edge of every kept row."""
     n = len(graph.chosen.layer_C)
     place_S = np.cumsum(kept.column_S) - 1
@@ -373,9 +373,9 @@ def _edges(graph: Graph, kept: Cut) -> _EdgeArrays:
 
 
 def merged_graph(graph: Graph, cell: EncodedCell, cfg: TraceConfig) -> Merged:
-    """The cut graph with its positions merged, for a consensus: `finish` without what one cell alone has."""
-    kept, gene_T = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share), _genes(graph, cell)
-    nodes = _nodes(graph, kept, _names(graph), gene_T, [""] * len(gene_T))
+    """The pruned graph with its positions merged, for a consensus: `finish` less what one cell alone has."""
+    kept, gene_T = prune(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share), _genes(graph, cell)
+    nodes = _nodes(graph, kept, _node_ids(graph), gene_T, [""] * len(gene_T))
     genes = span_effects(graph.effects.token_T, cell.spans)
     active, stands, added = _by_feature(nodes, _meaning(graph, kept, cell))
     return merge(
@@ -418,11 +418,11 @@ def span_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[GeneE
 
 
 def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[str, Any]) -> Circuit:
-    """Phase 6: cut the graph and gather what is left as a circuit of scope `cell`."""
+    """Phase 6: prune the graph and gather what is left as a circuit of scope `cell`."""
     lm, ids = graph.frozen.replacement.lm, graph.frozen.ids
     tokens = [lm.text(token) for token in ids]
-    kept = cut(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share)
-    names = _names(graph)
+    kept = prune(graph.share_RS, graph.scores, cfg.node_share, cfg.edge_share)
+    names = _node_ids(graph)
     genes = span_effects(graph.effects.token_T, cell.spans)
     nodes = _named(_nodes(graph, kept, names, _genes(graph, cell), tokens), _meaning(graph, kept, cell))
     edges = zip(*(part.tolist() for part in _edges(graph, kept)), strict=True)

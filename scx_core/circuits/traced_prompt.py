@@ -1,4 +1,4 @@
-"""One prompt of a tracer, frozen, with its target's read vector and the words for its positions.
+"""One prompt of a tracer, frozen, with its target's gradient and the names for its positions.
 
 What paths.py and heads.py need to work on a cell that a person names.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
-from scx_core.attribution.residual_stream import Rows
+from scx_core.attribution.residual_stream import GradientRows
 from scx_core.attribution.target import TargetPlan, frozen_for, target_row
 from scx_core.circuits.circuit import Circuit, Target
 from scx_core.circuits.feature_names import NameBook, sourced
@@ -20,16 +20,16 @@ from scx_core.circuits.tracer import TRACE, Tracer
 from scx_core.errors import ScxError
 
 
-class Scene(NamedTuple):
-    """`target` is the one row that is explained; read there, with `read_bias` added, it has `value`.
+class TracedPrompt(NamedTuple):
+    """`target` is the one row that is explained; read there, with `target_bias` added, it has `value`.
 
     `label` says in words what it is, `unit` what it is measured in. `tokens` and `genes` name the positions,
     `names` the features where an atlas does. `provenance` says which cell, model and transcoders these are.
     """
 
     frozen: FrozenPrompt
-    target: Rows
-    read_bias: float
+    target: GradientRows
+    target_bias: float
     value: float
     label: str
     unit: str
@@ -40,34 +40,31 @@ class Scene(NamedTuple):
 
 
 @torch.no_grad()
-def scene_of_row(
+def prompt_of_row(
     tracer: Tracer,
     row: int,
     label: str | None = None,
     against: Sequence[str] | None = None,
     trace: TraceConfig = TRACE,
-) -> Scene:
+) -> TracedPrompt:
     """The prompt of one cell and the target of `label` (default: what the model calls the cell).
 
     Of `trace` the target's kind and token count. Raises ScxError when the row, the label, a competitor or
     the token does not exist.
     """
-    table = tracer.table
-    if not 0 <= row < table.n_cells:
-        raise ScxError(f"There is no cell {row} in {table.name}.", f"Rows run from 0 to {table.n_cells - 1}.")
+    tracer.check_row(row)
     cell = tracer.encode([row])[0]
     answer = label if label is not None else tracer.predict([row])[0]
     plan = tracer.plan(answer, against, trace.target, trace.token)
-    plan = tracer.asked([cell], plan)[0][0]
+    plan = tracer.plans_in_cells([cell], plan)[0][0]
     frozen = frozen_for(tracer.rep, cell, plan)
-    about = {"row": int(row), "cell_id": str(table.cell_ids[row]), "cell_label": str(table.labels[row])}
     genes = cell.gene_at() + [None] * (frozen.n_positions - len(cell.ids))
     config = {"target": trace.target, "token": trace.token}
-    return _scene(tracer, frozen, plan, genes, tracer.about(config, cell=about))
+    return _traced_prompt(tracer, frozen, plan, genes, tracer.about(config, cell=tracer.cell_record(row)))
 
 
 @torch.no_grad()
-def scene_of_circuit(tracer: Tracer, circuit: Circuit) -> Scene:
+def prompt_of_circuit(tracer: Tracer, circuit: Circuit) -> TracedPrompt:
     """The prompt and target of a single-cell circuit, as its JSON has them.
 
     Raises ScxError for the circuit of many cells, whose nodes have no positions, and for one of a model with
@@ -83,7 +80,9 @@ def scene_of_circuit(tracer: Tracer, circuit: Circuit) -> Scene:
     if not 1 <= logits <= length:
         raise ScxError("This circuit's target reads behind its prompt.", "Trace the cell again.")
     frozen = freeze(tracer.rep, circuit.token_ids, logits)
-    return _scene(tracer, frozen, _plan(circuit.target), _genes_of(tracer, circuit), circuit.provenance)
+    return _traced_prompt(
+        tracer, frozen, _plan(circuit.target), _genes_of(tracer, circuit), circuit.provenance
+    )
 
 
 def _genes_of(tracer: Tracer, circuit: Circuit) -> list[str | None]:
@@ -121,15 +120,17 @@ def _plan(target: Target) -> TargetPlan:
     )
 
 
-def _scene(
+def _traced_prompt(
     tracer: Tracer,
     frozen: FrozenPrompt,
     plan: TargetPlan,
     genes: Sequence[str | None],
     provenance: dict[str, Any],
-) -> Scene:
-    row, read_bias, value = target_row(frozen, plan)
+) -> TracedPrompt:
+    row, target_bias, value = target_row(frozen, plan)
     tokens = tuple(tracer.lm.text(token) for token in frozen.ids)
     unit = Target(plan.label, plan.answer, None, {}, kind=plan.kind).unit
     about = sourced(provenance, tracer.names)
-    return Scene(frozen, row, read_bias, value, plan.label, unit, tokens, tuple(genes), about, tracer.names)
+    return TracedPrompt(
+        frozen, row, target_bias, value, plan.label, unit, tokens, tuple(genes), about, tracer.names
+    )

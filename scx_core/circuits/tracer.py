@@ -95,7 +95,7 @@ class Tracer:
             self.lm, self.labels, label, lead=self.lead, against=against, kind=kind, token=token
         )
 
-    def asked(
+    def plans_in_cells(
         self, cells: Sequence[EncodedCell], plan: TargetPlan, answer: str | None = None
     ) -> list[tuple[TargetPlan, bool | None]]:
         """The plan in each cell, and whether the model gives the cell this answer (default: the plan's): the
@@ -116,11 +116,11 @@ class Tracer:
         self, row: int, label: str, against: Sequence[str] | None = None, kind: str = "auto"
     ) -> list[GeneEffect]:
         """The genes of one cell in the order of its sentence: one forward and one backward pass, no edges."""
-        self._check_row(row)
+        self.check_row(row)
         cell, plan = self.encode([row])[0], self.plan(label, against, kind)
         frozen = frozen_for(self.rep, cell, plan)
-        target, read_bias, _ = target_row(frozen, plan)
-        return span_effects(total_effects(frozen, target, read_bias).token_T, cell.spans)
+        target, target_bias, _ = target_row(frozen, plan)
+        return span_effects(total_effects(frozen, target, target_bias).token_T, cell.spans)
 
     def cell(
         self,
@@ -134,12 +134,14 @@ class Tracer:
 
         Raises ScxError when the row or the label does not exist.
         """
-        self._check_row(row)
+        self.check_row(row)
         cell = self.encode([row])[0]
         answer = label if label is not None else self.predict([row])[0]
-        (plan, called), *_ = self.asked([cell], self.plan(answer, against, cfg.target, cfg.token), answer)
+        (plan, called), *_ = self.plans_in_cells(
+            [cell], self.plan(answer, against, cfg.target, cfg.token), answer
+        )
         graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice, called)
-        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row)))
         return self._with_markers(with_names(found, self.names), answer)
 
     def feature(
@@ -150,13 +152,14 @@ class Tracer:
 
         Raises ScxError when the row or the feature does not exist, or it is not active there.
         """
-        self._check_row(row)
+        self.check_row(row)
         cell, plan = self.encode([row])[0], plan_feature(self.rep, layer, feature, position)
         graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice)
-        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self._cell(row)))
+        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row)))
         return with_names(found, self.names)
 
-    def _cell(self, row: int) -> dict[str, str | int]:
+    def cell_record(self, row: int) -> dict[str, str | int]:
+        """Which cell a row of the table is, for a provenance."""
         return {
             "row": int(row),
             "cell_id": str(self.table.cell_ids[row]),
@@ -255,7 +258,7 @@ class Tracer:
     ) -> list[Merged]:
         """The circuits of many cells with their positions merged, the prompts run in batches."""
         cells = self.encode(rows)
-        asked, found = self.asked(cells, plan), list[Merged]()
+        asked, found = self.plans_in_cells(cells, plan), list[Merged]()
 
         def one(number: int, frozen: FrozenPrompt) -> Merged:
             in_cell, called = asked[number]
@@ -268,7 +271,8 @@ class Tracer:
             progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
         return found
 
-    def _check_row(self, row: int) -> None:
+    def check_row(self, row: int) -> None:
+        """Raise ScxError when the table has no such row."""
         if not 0 <= row < self.table.n_cells:
             raise ScxError(
                 f"There is no cell {row} in {self.table.name}.",

@@ -36,7 +36,7 @@ def answer_claims(tracer: Tracer, cells: int, seed: int) -> list[Claim]:
         found.append(_given(label, said == label, own))
         plan = tracer.plan(label)
         at = np.flatnonzero(own)
-        asked = tracer.asked([encoded[i] for i in at], plan)
+        asked = tracer.plans_in_cells([encoded[i] for i in at], plan)
         called += [bool(one) == (said[i] == label) for (_, one), i in zip(asked, at, strict=True)]
         first = _first_token(answers, label, tracer.labels, score_BKW[at])
         by_token += (first == (said[at] == label)).tolist()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from scx_core.attribution import edge_heads as heads_module
-from scx_core.attribution.edge_heads import Pair, edge_weights, last_heads, look, split_edges
+from scx_core.attribution.edge_heads import Pair, attended, edge_weights, last_heads, split_edges
 from scx_core.attribution.endpoints import Ref
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target
@@ -196,7 +196,7 @@ def test_parts_of_the_work_do_not_change_the_result(traced, monkeypatch):
 def test_a_look_is_the_sorted_pattern(traced):
     frozen = traced.graph.frozen
     pattern_T = frozen.layers[1].pattern_HTT[1, 9, :10]
-    seen = look(frozen, 1, 1, 9, source=4, top=3)
+    seen = attended(frozen, 1, 1, 9, source=4, top=3)
     assert seen.weights == tuple(sorted(pattern_T.tolist(), reverse=True)[:3])
     assert [float(pattern_T[s]) for s in seen.positions] == list(seen.weights)
     assert seen.rank == 1 + int((pattern_T > pattern_T[4]).sum())

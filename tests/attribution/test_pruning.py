@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from scx_core.attribution.pruning import (
     completeness_score,
-    cut,
     influence,
     normalised,
+    prune,
     replacement_score,
     smallest_set,
 )
@@ -73,7 +73,7 @@ def test_smallest_set_reaches_the_share_and_no_smaller_one_does(values, share):
 def test_nothing_dangles_after_the_cut(graph, node_share, edge_share):
     n, edges = graph
     share = normalised(edges)
-    kept = cut(share, influence(share), node_share, edge_share)
+    kept = prune(share, influence(share), node_share, edge_share)
     rows, columns = np.nonzero(kept.edge_RS)
     assert kept.column_S[columns].all()
     assert all(r == n or kept.column_S[r] for r in rows)
@@ -89,7 +89,7 @@ def test_cutting_nothing_keeps_every_edge_that_flows(graph):
     n, edges = graph
     share = normalised(edges)
     found = influence(share)
-    kept = cut(share, found, 1.0, 1.0)
+    kept = prune(share, found, 1.0, 1.0)
     has_input = np.append(share[:n].any(1), True)
     reached = np.append(found.column_S[:n] > 1e-15, True)
     for r, s in zip(*np.nonzero(kept.edge_RS), strict=True):

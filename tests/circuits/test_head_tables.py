@@ -7,7 +7,7 @@ import pytest
 from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.head_tables import circuit_edge_heads, circuit_heads, edge_heads, strongest_edges
-from scx_core.circuits.traced_prompt import scene_of_row
+from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.test_tracer_laws import random_set
@@ -31,7 +31,7 @@ def kept_edges(circuit) -> list[tuple[str, str]]:
 
 def test_edges_of_a_named_cell(tracer, circuit):
     edges = kept_edges(circuit)
-    found = edge_heads(scene_of_row(tracer, 3, "CD19+ B"), edges, heads=3)
+    found = edge_heads(prompt_of_row(tracer, 3, "CD19+ B"), edges, heads=3)
     weights = {(edge.source, edge.target): edge.weight for edge in circuit.edges}
     for edge, split in zip(edges, found, strict=True):
         assert (split.source, split.target) == edge
@@ -52,7 +52,7 @@ def test_edges_of_a_named_cell(tracer, circuit):
 def test_edges_of_a_circuit_need_no_row(tracer, circuit):
     edges = kept_edges(circuit)[:5]
     again = circuit_edge_heads(tracer, circuit, edges)
-    for one, other in zip(again, edge_heads(scene_of_row(tracer, 3, "CD19+ B"), edges), strict=True):
+    for one, other in zip(again, edge_heads(prompt_of_row(tracer, 3, "CD19+ B"), edges), strict=True):
         assert one.one_head == pytest.approx(other.one_head, rel=1e-6, abs=1e-9)
         assert [part[:2] for part in one.heads] == [part[:2] for part in other.heads]
 
@@ -111,14 +111,14 @@ def test_heads_of_a_circuit_are_the_sums_over_its_edges(tracer, circuit):
 )
 def test_mistakes_are_named(tracer, edge, words):
     with pytest.raises(ScxError, match=words):
-        edge_heads(scene_of_row(tracer, 3, "CD19+ B"), [edge])
+        edge_heads(prompt_of_row(tracer, 3, "CD19+ B"), [edge])
 
 
 def test_a_source_behind_or_above_its_target_is_refused(tracer, circuit):
     node = next(node for node in circuit.nodes if node.kind == "feature" and node.layer == 1)
     for source in (f"e:1:{node.position}", f"t:{node.position + 1}"):
         with pytest.raises(ScxError, match="cannot act"):
-            edge_heads(scene_of_row(tracer, 3, "CD19+ B"), [(source, node.id)])
+            edge_heads(prompt_of_row(tracer, 3, "CD19+ B"), [(source, node.id)])
 
 
 def test_circuits_without_positions_or_from_elsewhere_are_refused(tracer, circuit):
@@ -127,11 +127,11 @@ def test_circuits_without_positions_or_from_elsewhere_are_refused(tracer, circui
     with pytest.raises(ScxError, match="another model"):
         circuit_heads(tracer, circuit._replace(token_ids=(10**6,)))
     with pytest.raises(ScxError, match="no cell 99"):
-        edge_heads(scene_of_row(tracer, 99), [])
+        edge_heads(prompt_of_row(tracer, 99), [])
 
 
 def test_ids_are_those_of_the_json(tracer, circuit):
-    frozen = scene_of_row(tracer, 3, "CD19+ B").frozen
+    frozen = prompt_of_row(tracer, 3, "CD19+ B").frozen
     for node in circuit.nodes:
         if node.kind != "bias":
             assert parse_ref(node.id, frozen).id == node.id
@@ -145,7 +145,7 @@ def test_a_feature_may_be_the_trace_itself(tracer, circuit):
     edges = kept_edges(own)
     into = [edge for edge in edges if edge[1] == "target"][:6]
     one = circuit_edge_heads(tracer, own, into)
-    other = edge_heads(scene_of_row(tracer, 3, "CD19+ B"), [(source, node.id) for source, _ in into])
+    other = edge_heads(prompt_of_row(tracer, 3, "CD19+ B"), [(source, node.id) for source, _ in into])
     for a, b in zip(one, other, strict=True):
         assert a.weight == pytest.approx(b.weight, rel=1e-6, abs=1e-9)
         assert a.one_head == pytest.approx(b.one_head, rel=1e-6, abs=1e-9)

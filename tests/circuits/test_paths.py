@@ -13,7 +13,7 @@ from scx_core.attribution.endpoints import Ref, parse_ref
 from scx_core.attribution.residual_stream import streams
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.paths import PathConfig, trace_paths
-from scx_core.circuits.traced_prompt import scene_of_row
+from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.errors import ScxError
 from tests.circuits.test_tracer import _table
 from tests.identities.plain import Plain
@@ -36,17 +36,17 @@ def tracer(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scene(tracer):
-    return scene_of_row(tracer, 2, LABEL, trace=TraceConfig(target="contrast"))
+def prompt(tracer):
+    return prompt_of_row(tracer, 2, LABEL, trace=TraceConfig(target="contrast"))
 
 
-def a_feature(scene, layer: int = 2, nth: int = 20) -> Ref:
-    f = scene.frozen.layers[layer]
+def a_feature(prompt, layer: int = 2, nth: int = 20) -> Ref:
+    f = prompt.frozen.layers[layer]
     return Ref("feature", layer, int(f.position_N[nth]), int(f.feature_N[nth]))
 
 
-def test_the_stream_of_the_frozen_model_is_the_models_own(tracer, scene):
-    plain = Plain(tracer.lm, tracer.transcoders, scene.frozen.ids)
+def test_the_stream_of_the_frozen_model_is_the_models_own(tracer, prompt):
+    plain = Plain(tracer.lm, tracer.transcoders, prompt.frozen.ids)
     seen = []
     blocks = tracer.lm.model.gpt_neox.layers
     handles = [block.register_forward_pre_hook(lambda _m, args: seen.append(args[0][0])) for block in blocks]
@@ -54,15 +54,15 @@ def test_the_stream_of_the_frozen_model_is_the_models_own(tracer, scene):
         tracer.lm.model(plain.ids)
     for handle in handles:
         handle.remove()
-    for stream, into_Td in zip(streams(scene.frozen), seen, strict=True):
+    for stream, into_Td in zip(streams(prompt.frozen), seen, strict=True):
         torch.testing.assert_close(stream.into_Td, into_Td, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("cfg", [PathConfig(1, 1), PathConfig(5, 3), PathConfig(40, 12)], ids=str)
-def test_every_step_and_the_whole_add_up(tracer, scene, cfg):
-    several = scene_of_row(tracer, 2, LABEL, trace=TraceConfig(target="answer"))
+def test_every_step_and_the_whole_add_up(tracer, prompt, cfg):
+    several = prompt_of_row(tracer, 2, LABEL, trace=TraceConfig(target="answer"))
     assert len(several.target.position_R) > 2
-    for at, start in ((scene, Ref("target")), (scene, a_feature(scene)), (several, Ref("target"))):
+    for at, start in ((prompt, Ref("target")), (prompt, a_feature(prompt)), (several, Ref("target"))):
         found = trace_paths(at, start, cfg)
         account = found.account()
         assert account.max_relative_error <= 1e-9
@@ -78,30 +78,30 @@ def test_every_step_and_the_whole_add_up(tracer, scene, cfg):
             assert step.open == (step.depth == cfg.depth and step.kind != "embedding")
 
 
-def test_the_start_is_the_models_own_number(tracer, scene):
-    plain = Plain(tracer.lm, tracer.transcoders, scene.frozen.ids)
+def test_the_start_is_the_models_own_number(tracer, prompt):
+    plain = Plain(tracer.lm, tracer.transcoders, prompt.frozen.ids)
     plan = tracer.plan(LABEL, kind="contrast")
     value = sum(weight * float(plain.logits_TV[-1, token]) for token, weight in plan.coefficients.items())
-    assert trace_paths(scene).account().value == pytest.approx(value, rel=1e-9)
-    feature = a_feature(scene)
+    assert trace_paths(prompt).account().value == pytest.approx(value, rel=1e-9)
+    feature = a_feature(prompt)
     pre = plain.run()[0][feature.layer][feature.position, feature.feature]
-    assert trace_paths(scene, feature).account().value == pytest.approx(float(pre), rel=1e-6)
+    assert trace_paths(prompt, feature).account().value == pytest.approx(float(pre), rel=1e-6)
 
 
-def test_without_pruning_and_depth_limit_only_errors_and_biases_are_unexplained(scene):
+def test_without_pruning_and_depth_limit_only_errors_and_biases_are_unexplained(prompt):
     """A start low enough that all of its paths can be kept."""
-    start = a_feature(scene, layer=1, nth=3)
-    account = trace_paths(scene, start, PathConfig(branches=20_000, depth=20)).account()
+    start = a_feature(prompt, layer=1, nth=3)
+    account = trace_paths(prompt, start, PathConfig(branches=20_000, depth=20)).account()
     assert account.open == 0.0
     assert account.pruned == pytest.approx(0.0, abs=1e-9 * abs(account.value))
 
 
-def test_first_steps_are_the_models_own_writes(tracer, scene):
+def test_first_steps_are_the_models_own_writes(tracer, prompt):
     """A candidate of the target is what a feature, a head or the embedding writes, read by the target."""
-    plain = Plain(tracer.lm, tracer.transcoders, scene.frozen.ids)
-    facts, read_d = tracer.lm.facts, scene.target.read_Rd[0]
-    stream = streams(scene.frozen)
-    found = trace_paths(scene, cfg=PathConfig(branches=60, depth=1))
+    plain = Plain(tracer.lm, tracer.transcoders, prompt.frozen.ids)
+    facts, read_d = tracer.lm.facts, prompt.target.gradient_Rd[0]
+    stream = streams(prompt.frozen)
+    found = trace_paths(prompt, cfg=PathConfig(branches=60, depth=1))
     kinds = set()
     for step in found.steps[1:]:
         kinds.add(step.kind)
@@ -131,13 +131,13 @@ def test_first_steps_are_the_models_own_writes(tracer, scene):
     assert {"feature", "head"} <= kinds
 
 
-def test_a_step_through_a_feature_is_its_share_of_the_whole(tracer, scene):
+def test_a_step_through_a_feature_is_its_share_of_the_whole(tracer, prompt):
     """Chain rule: under a feature step, contributions are those of the feature alone, scaled."""
     cfg = PathConfig(branches=3000, depth=2)
-    deep = trace_paths(scene, cfg=cfg).steps
+    deep = trace_paths(prompt, cfg=cfg).steps
     features = [i for i, step in enumerate(deep) if step.kind == "feature" and step.depth == 1]
     first = max(features, key=lambda i: abs(deep[i].contribution))
-    alone = trace_paths(scene, parse_ref(deep[first].id, scene.frozen), cfg)
+    alone = trace_paths(prompt, parse_ref(deep[first].id, prompt.frozen), cfg)
     scale = deep[first].contribution / alone.account().value
     parts = {step.id: step.contribution for step in alone.steps if step.depth == 1}
     under = [step for step in deep if step.parent == first]
@@ -146,15 +146,15 @@ def test_a_step_through_a_feature_is_its_share_of_the_whole(tracer, scene):
         assert step.contribution == pytest.approx(scale * parts[step.id], rel=1e-6)
 
 
-def test_heads_of_the_same_block_feed_a_feature_only_in_a_sequential_model(tracer, scene):
-    found = trace_paths(scene, a_feature(scene), PathConfig(branches=5000, depth=1))
+def test_heads_of_the_same_block_feed_a_feature_only_in_a_sequential_model(tracer, prompt):
+    found = trace_paths(prompt, a_feature(prompt), PathConfig(branches=5000, depth=1))
     heads = {step.layer for step in found.steps if step.kind == "head"}
     assert heads == ({0, 1} if tracer.rep.parallel else {0, 1, 2})
     assert {step.layer for step in found.steps[1:] if step.kind == "feature"} <= {0, 1}
 
 
-def test_merged_paths_keep_the_account(scene):
-    found = trace_paths(scene, cfg=PathConfig(branches=40, depth=6))
+def test_merged_paths_keep_the_account(prompt):
+    found = trace_paths(prompt, cfg=PathConfig(branches=40, depth=6))
     graph, account = found.subgraph(), found.account()
     assert len(graph) < len(found.steps), "some steps are shared"
     assert nx.is_directed_acyclic_graph(graph)
@@ -168,8 +168,8 @@ def test_merged_paths_keep_the_account(scene):
     assert sum(node["open"] for node in nodes.values()) == pytest.approx(account.open)
 
 
-def test_paths_in_words(tracer, scene):
-    found = trace_paths(scene, cfg=PathConfig(branches=60, depth=8))
+def test_paths_in_words(tracer, prompt):
+    found = trace_paths(prompt, cfg=PathConfig(branches=60, depth=8))
     chains = found.chains()
     sizes = [abs(chain[-1].contribution) for chain in chains]
     assert sizes == sorted(sizes, reverse=True)
@@ -187,14 +187,14 @@ def test_paths_in_words(tracer, scene):
     assert data["account"]["value"] == found.account().value and data["provenance"]["cell"]["row"] == 2
 
 
-def test_the_same_input_gives_the_same_paths(scene):
+def test_the_same_input_gives_the_same_paths(prompt):
     cfg = PathConfig(branches=20, depth=5)
-    assert trace_paths(scene, cfg=cfg).steps == trace_paths(scene, cfg=cfg).steps
+    assert trace_paths(prompt, cfg=cfg).steps == trace_paths(prompt, cfg=cfg).steps
 
 
 def test_single_precision_accounts_to_its_own_rounding(tmp_path):
-    scene = scene_of_row(make(tmp_path, True, True, "float32"), 2, LABEL)
-    account = trace_paths(scene, cfg=PathConfig(branches=30, depth=6)).account()
+    prompt = prompt_of_row(make(tmp_path, True, True, "float32"), 2, LABEL)
+    account = trace_paths(prompt, cfg=PathConfig(branches=30, depth=6)).account()
     parts = account.explained + account.pruned + account.error + account.bias
     assert parts == pytest.approx(account.value, rel=1e-4)
 
@@ -204,14 +204,14 @@ def test_other_families_account_as_well(tmp_path, family):
     """Grouped-query attention, norms without centring, norms behind the branches, capped logits."""
     lm = tiny_language(tmp_path, family=family, layers=3, dtype="float64")
     tracer = make_tracer(lm, random_set(lm, "topk", skip=True), _table())
-    account = trace_paths(scene_of_row(tracer, 2, LABEL), cfg=PathConfig(branches=30, depth=7)).account()
+    account = trace_paths(prompt_of_row(tracer, 2, LABEL), cfg=PathConfig(branches=30, depth=7)).account()
     assert account.max_relative_error <= 1e-9
     parts = account.explained + account.pruned + account.error + account.bias
     assert parts == pytest.approx(account.value, rel=1e-9)
 
 
-def test_mistakes_are_named(scene):
+def test_mistakes_are_named(prompt):
     with pytest.raises(ScxError, match="not active"):
-        trace_paths(scene, Ref("feature", 0, 0, 10**6))
+        trace_paths(prompt, Ref("feature", 0, 0, 10**6))
     with pytest.raises(ScxError, match="at least 1"):
         PathConfig(branches=0)

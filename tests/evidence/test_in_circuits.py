@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits import Circuit, ConsensusConfig
-from scx_core.circuits.circuit import Measured
+from scx_core.circuits.circuit import MeasuredMean
 from scx_core.errors import ScxError
 from scx_core.evidence import knock_out_all, with_knockouts
 from scx_core.evidence.knockouts.gene_tables import plan_of
@@ -80,5 +80,5 @@ def test_a_difference_is_measured_by_its_sides(traced):
 def test_a_gene_without_a_value_stands_last(traced):
     _, circuit, _ = traced
     first, *rest = circuit.genes
-    genes = (first, *(gene._replace(gap=Measured(0.1, 0.0, 0.2, 3)) for gene in rest))
+    genes = (first, *(gene._replace(gap=MeasuredMean(0.1, 0.0, 0.2, 3)) for gene in rest))
     assert gene_table(circuit._replace(genes=genes))["gene"].iloc[-1] == first.gene

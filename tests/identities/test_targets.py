@@ -8,12 +8,12 @@ import torch
 from scx_core.attribution.local_replacement_model import freeze
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import (
-    feature_read,
+    feature_gradient,
     find_token,
     last_active,
     plan_feature,
     plan_target,
-    target_read,
+    target_gradient,
     vocabulary_weights,
 )
 from scx_core.circuits import TraceConfig, make_tracer
@@ -66,7 +66,7 @@ def test_the_read_vector_is_the_gradient_of_the_log_probability(tmp_path, parall
     lm, _, cell, rep = make(tmp_path, parallel=parallel)
     plan = planned(lm, "logprob")
     frozen = freeze(rep, plan.prompt_ids(cell))
-    read_d, bias, value = target_read(frozen, plan)
+    read_d, bias, value = target_gradient(frozen, plan)
     seen = {}
     hook = lm.final_norm.register_forward_pre_hook(lambda _m, args: seen.update(h=args[0][0, -1]))
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_a_token_is_named_by_number_or_text(tmp_path):
     assert "FOX" in by_text.label and LABEL in by_text.label and by_text.answer == ""
     assert by_text.forced == planned(lm, "contrast").forced
     frozen = freeze(rep, by_text.prompt_ids(cell))
-    value = target_read(frozen, by_text)[2]
+    value = target_gradient(frozen, by_text)[2]
     assert value == pytest.approx(float(frozen.logits_V[number[0]] - frozen.logits_V.mean()), rel=1e-9)
 
 
@@ -164,7 +164,7 @@ def test_a_features_read_vector_gives_its_pre_activation(tmp_path, parallel):
     held = frozen.layers[1]
     for n in (0, len(held.feature_N) // 2, len(held.feature_N) - 1):
         t, i = int(held.position_N[n]), int(held.feature_N[n])
-        read_d, bias, value = feature_read(frozen, 1, t, i)
+        read_d, bias, value = feature_gradient(frozen, 1, t, i)
         assert value == pytest.approx(float(plain.z[1][t, i]), rel=1e-9), "a positive TopK value is its own z"
         assert float(read_d @ seen["h"][t]) + bias == pytest.approx(value, rel=1e-9)
         assert last_active(frozen, 1, i) == max(held.position_N[held.feature_N == i].tolist())
@@ -176,7 +176,7 @@ def test_a_feature_that_is_silent_or_absent_is_named(tmp_path):
     held = frozen.layers[0]
     silent = next(i for i in range(48) if i not in set(held.feature_N[held.position_N == 0].tolist()))
     with pytest.raises(ScxError, match="not active at token 0"):
-        feature_read(frozen, 0, 0, silent)
+        feature_gradient(frozen, 0, 0, silent)
     never = [i for i in range(48) if i not in set(held.feature_N.tolist())]
     for i in never[:1]:
         with pytest.raises(ScxError, match="not active in this prompt"):

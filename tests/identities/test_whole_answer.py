@@ -201,7 +201,7 @@ def test_the_rest_of_competitors_is_measured_once_or_when_it_is_asked_for(tmp_pa
     assert given.value == pytest.approx(asked.value, rel=TREE)
     rows, bias, value = target_row(frozen, plan)
     assert len(rows.position_R) == len(given.branches) and value == asked.value
-    stream = bias + float((rows.read_Rd * _final(lm, frozen.ids)[rows.position_R]).sum())
+    stream = bias + float((rows.gradient_Rd * _final(lm, frozen.ids)[rows.position_R]).sum())
     assert stream == pytest.approx(value, rel=1e-9)
 
 

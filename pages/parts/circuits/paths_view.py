@@ -14,7 +14,7 @@ from pages.parts.common.session import Context
 from pages.parts.common.words import safe
 from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits.paths import PathConfig, Paths, trace_paths
-from scx_core.circuits.traced_prompt import scene_of_row
+from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.figures.drawing.text import plain
 
 SHOWN = 40
@@ -48,8 +48,8 @@ def _traced(ctx: Context, request: Request) -> Paths:
 
     def trace() -> Paths:
         with loaders.MODEL_LOCK, st.spinner("Following paths …"):
-            scene = scene_of_row(tracer, request.row or 0, request.answer, against, request.trace)
-            return trace_paths(scene, parse_ref("target", scene.frozen), PathConfig())
+            prompt = prompt_of_row(tracer, request.row or 0, request.answer, against, request.trace)
+            return trace_paths(prompt, parse_ref("target", prompt.frozen), PathConfig())
 
     fixed = (tracer.table.fingerprint, tracer.lm.fingerprint, tracer.transcoders.fingerprint)
     what = (request.row, request.answer, request.against, request.trace.target, request.trace.token)

@@ -16,7 +16,7 @@ from pages.parts.common.words import safe
 from pages.parts.features import list_view as feature_list
 from scx_core.atlas import Atlas, Feature
 from scx_core.atlas.tables.find import labels_of
-from scx_core.circuits.connection_tables import TABLES, FeatureLinks, Link, feature_links
+from scx_core.circuits.connection_tables import TABLES, Connection, FeatureLinks, feature_links
 from scx_core.errors import ScxError
 from scx_core.figures.drawing.text import plain
 
@@ -66,7 +66,7 @@ def _links(ctx: Context, layer: int, feature: int) -> FeatureLinks:
     return _FOUND.get(key, make)
 
 
-def _table(links: tuple[Link, ...], labels: dict[tuple[int, int], str], key: str) -> None:
+def _table(links: tuple[Connection, ...], labels: dict[tuple[int, int], str], key: str) -> None:
     """Rows that are features can be chosen, to open them."""
     rows = pd.DataFrame(
         {
@@ -97,13 +97,13 @@ def _table(links: tuple[Link, ...], labels: dict[tuple[int, int], str], key: str
         st.rerun()
 
 
-def _name(link: Link) -> str:
+def _name(link: Connection) -> str:
     if link.feature is not None:
         return f"L{link.layer}·{link.feature}"
     return plain(repr((link.text or "").strip())[1:-1], 24)
 
 
-def _meaning(link: Link, labels: dict[tuple[int, int], str]) -> str:
+def _meaning(link: Connection, labels: dict[tuple[int, int], str]) -> str:
     if link.feature is not None:
         return labels.get((link.layer or 0, link.feature), "")
     more = link.n_genes - len(link.genes)

@@ -117,9 +117,9 @@ def _edge_text(edge: dict[str, Any]) -> str:
 
 
 def _head_row(part: dict[str, Any]) -> tuple[Any, ...]:
-    from scx_core.circuits.head_tables import Looked
+    from scx_core.circuits.head_tables import AttendedPosition
 
-    seen = [Looked(**looked) for looked in part["looks"][:3]]
+    seen = [AttendedPosition(**looked) for looked in part["looks"][:3]]
     looks = ", ".join(f"{looked.name} {looked.weight:.0%}" for looked in seen)
     name = f"{part['layer']}.{part['head']}"
     return name, part["last"], part["contribution"], part["attention"], part["rank"], looks

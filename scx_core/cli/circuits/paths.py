@@ -34,13 +34,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.attribution.endpoints import parse_ref
     from scx_core.circuits import TraceConfig
     from scx_core.circuits.paths import PathConfig, trace_paths
-    from scx_core.circuits.traced_prompt import scene_of_row
+    from scx_core.circuits.traced_prompt import prompt_of_row
 
     config, tracing = from_namespace(PathConfig, args), from_namespace(TraceConfig, args)
     tracer = common.open_tracer(args)
     row = tracer.table.row_of(args.cell)
-    scene = scene_of_row(tracer, row, args.type, args.against, tracing)
-    found = trace_paths(scene, parse_ref(args.start, scene.frozen), config)
+    prompt = prompt_of_row(tracer, row, args.type, args.against, tracing)
+    found = trace_paths(prompt, parse_ref(args.start, prompt.frozen), config)
     return found.to_json() | {"genes": found.genes().to_dict("records")}
 
 
@@ -72,10 +72,10 @@ _PARTS = (
 
 def _chain(steps: list[dict[str, Any]], end: int) -> str:
     """ "target ← L3·512 CD79A ← head 2.1 CD74 ← CD74"."""
-    from scx_core.circuits.paths import Step
+    from scx_core.circuits.paths import PathStep
 
     words = []
     while end >= 0:
-        words.append(Step(**steps[end]).words)
+        words.append(PathStep(**steps[end]).words)
         end = steps[end]["parent"]
     return " ← ".join(reversed(words))

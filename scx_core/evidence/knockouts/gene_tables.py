@@ -15,7 +15,7 @@ import numpy as np
 
 from scx_core.attribution.target import TargetPlan
 from scx_core.circuits import Circuit, GeneEffect, Tracer
-from scx_core.circuits.circuit import Measured
+from scx_core.circuits.circuit import MeasuredMean
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.edits import Editor
 from scx_core.evidence.knockouts.estimates import BEST, estimated
@@ -32,22 +32,22 @@ class GeneOverCells(NamedTuple):
     gene: str
     n_cells: int
     rank: float
-    text: Measured | None
-    gap: Measured | None
-    text_log_odds: Measured | None
-    gap_log_odds: Measured | None
+    text: MeasuredMean | None
+    gap: MeasuredMean | None
+    text_log_odds: MeasuredMean | None
+    gap_log_odds: MeasuredMean | None
 
 
-def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[Measured | None]:
+def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[MeasuredMean | None]:
     """Mean and interval of each column over the cells in which it is not NaN; None where there is none."""
     mean_X, low_X, high_X = held_intervals(sampling, value_CX)
     n_X = (~np.isnan(value_CX)).sum(0)
-    out: list[Measured | None] = []
+    out: list[MeasuredMean | None] = []
     for mean, low, high, n in zip(
         mean_X.tolist(), low_X.tolist(), high_X.tolist(), n_X.tolist(), strict=True
     ):
         known = not np.isnan(low)
-        found = Measured(mean, low if known else None, high if known else None, n)
+        found = MeasuredMean(mean, low if known else None, high if known else None, n)
         out.append(None if np.isnan(mean) else found)
     return out
 
@@ -175,5 +175,5 @@ def _estimated(
     genes: Sequence[GeneEffect], guessed: Sequence[dict[str, float]], sampling: Sampling
 ) -> list[GeneEffect]:
     value_CG = np.array([[cell.get(gene.gene, np.nan) for gene in genes] for cell in guessed])
-    means: list[Measured | None] = held_means(value_CG, sampling)
+    means: list[MeasuredMean | None] = held_means(value_CG, sampling)
     return [gene._replace(estimate=mean) for gene, mean in zip(genes, means, strict=True)]

@@ -326,7 +326,7 @@ def _target_facts(job: _Job) -> dict[str, Any]:
     """Whose answer it is, against whom, and how often the model gives it in the cells of the figures."""
     tracer, plan = job.tracer, job.plan
     rows = job.cells.search if job.unseen is None else job.cells.unseen
-    given = [called for _, called in tracer.asked(tracer.encode(rows), plan)]
+    given = [called for _, called in tracer.plans_in_cells(tracer.encode(rows), plan)]
     target = finished_target(tracer.lm, plan, None, 0.0)
     facts = {name: getattr(target, name) for name in ("unit", "kind", "answer", "against")}
     facts |= {"left_out": list(plan.left_out or ()), "same_target": list(plan.same_target)}

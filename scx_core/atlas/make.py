@@ -18,7 +18,7 @@ from scx_core.atlas.collect.directions import (
     take_sample,
     token_units,
 )
-from scx_core.atlas.collect.one_pass import Passed, Plan, Stopwatch, make_plan, pass_over
+from scx_core.atlas.collect.one_pass import CellPlan, PassSums, Stopwatch, make_plan, pass_over
 from scx_core.atlas.collect.token_slots import DATA, REAL
 from scx_core.atlas.collect.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
 from scx_core.atlas.config import AtlasConfig
@@ -82,7 +82,7 @@ def _contexts(
     lm: Language,
     sources: Mapping[str, UnitReader],
     table: CellTable,
-    plan: Plan,
+    plan: CellPlan,
     cfg: AtlasConfig,
     progress: Progress,
 ) -> dict[str, pd.DataFrame]:
@@ -96,7 +96,7 @@ def _contexts(
 
 
 def baseline_sources(
-    lm: Language, units: UnitSource, table: CellTable, plan: Plan, cfg: AtlasConfig
+    lm: Language, units: UnitSource, table: CellTable, plan: CellPlan, cfg: AtlasConfig
 ) -> dict[str, UnitReader]:
     """What the features are held against in the same pass: `cfg.random` draws of random directions, the
     embedding's directions, and the current token."""
@@ -113,7 +113,7 @@ def _atlas(
     lm: Language,
     full: Mapping[str, UnitSource],
     light: Mapping[str, UnitReader],
-    passed: Passed,
+    passed: PassSums,
     table: CellTable,
     cfg: AtlasConfig,
     curve: Curve,
@@ -140,7 +140,7 @@ def _atlas(
 def _meta(
     lm: Language,
     units: UnitSource,
-    passed: Passed,
+    passed: PassSums,
     table: CellTable,
     cfg: AtlasConfig,
     limits: Thresholds,
@@ -162,7 +162,7 @@ def _meta(
     }
 
 
-def _class_rows(passed: Passed) -> list[int]:
+def _class_rows(passed: PassSums) -> list[int]:
     first = range(*passed.layout.starts()["class"].indices(passed.layout.n_bins))
     return [row + half * passed.layout.n_bins for half in (0, 1) for row in first]
 
@@ -176,16 +176,16 @@ class Curve:
     def __init__(self, sources: Sequence[str], n_cells: int) -> None:
         self._sources = tuple(sources)
         self._seen: dict[int, dict[str, pd.DataFrame]] = {}
-        self.watched: Mapping[int, Callable[[Passed], None]] = {n: self._look for n in LOOKS if n < n_cells}
+        self.watched: Mapping[int, Callable[[PassSums], None]] = {n: self._look for n in LOOKS if n < n_cells}
 
-    def _look(self, passed: Passed) -> None:
+    def _look(self, passed: PassSums) -> None:
         words = lexicon(passed.slots.table())
         found = {name: figures_of(passed, name, words) for name in self._sources}
         self._seen[sum(passed.counts.cells)] = found
 
     def table(
         self,
-        passed: Passed,
+        passed: PassSums,
         whole: Mapping[str, pd.DataFrame],
         limits: Thresholds,
         contexts: Mapping[str, pd.DataFrame],

@@ -27,9 +27,15 @@ _GO_ON = (0.1, 0.01)  # p up to which a column goes on to the next step
 _TIE = 1e-6  # two sums of the same numbers in another order count as equal
 
 
-def q_values(p_X: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's q over the whole of `p_X`."""
-    return np.asarray(stats.false_discovery_control(p_X)) if len(p_X) else np.zeros(0)
+def q_values(p_X: np.ndarray, n_tests: int | None = None) -> np.ndarray:
+    """Benjamini and Hochberg's q of `p_X`, [X], over all of them, or over `n_tests` of which the others have
+    p = 1 (scipy's `false_discovery_control`, which would hold these one by one)."""
+    order_X = np.argsort(p_X, kind="stable")
+    n = len(p_X) if n_tests is None else n_tests
+    scaled_X = p_X[order_X] * (n / np.arange(1, len(p_X) + 1))
+    q_X = np.empty(len(p_X))
+    q_X[order_X] = np.minimum(np.minimum.accumulate(scaled_X[::-1])[::-1], 1.0)
+    return q_X
 
 
 def p_values(sampling: Sampling, value_CX: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, fisher_exact
 
-from scx_core.atlas.gene_sets.enrich import benjamini_hochberg, overlaps, permuted, upper_tail
+from scx_core.atlas.gene_sets.enrich import overlaps, permuted, upper_tail
 from scx_core.atlas.gene_sets.shared_genes import indicator
+from scx_core.statistics.hypothesis_tests import q_values
 
 
 def random_rows(rng, rows, genes, low, high):
@@ -40,7 +41,7 @@ def test_equal_to_fisher_and_benjamini_hochberg_of_scipy(seed):
     np.testing.assert_allclose(p_FS, expected_FS, rtol=1e-11, atol=1e-12)
     assert found.n_tests == expected_FS.size
     q_FS = np.ones(expected_FS.shape)
-    q_FS[found.feature_E, found.set_E] = benjamini_hochberg(found.p_E, found.n_tests)
+    q_FS[found.feature_E, found.set_E] = q_values(found.p_E, found.n_tests)
     expected = false_discovery_control(expected_FS.ravel(), method="bh").reshape(expected_FS.shape)
     np.testing.assert_allclose(q_FS, expected, rtol=0, atol=1e-12)
 
@@ -48,7 +49,7 @@ def test_equal_to_fisher_and_benjamini_hochberg_of_scipy(seed):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.integers(0, 40))
 def test_tests_without_overlap_count(p, ones):
     expected = false_discovery_control([*p, *[1.0] * ones], method="bh")[: len(p)]
-    np.testing.assert_allclose(benjamini_hochberg(np.array(p), len(p) + ones), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(q_values(np.array(p), len(p) + ones), expected, rtol=0, atol=1e-12)
 
 
 def test_features_without_genes_are_no_tests():
@@ -68,11 +69,11 @@ def test_planted_sets_are_found_and_permuted_names_are_not():
         lists.append(np.union1d(rng.choice(members, 10, replace=False), rng.choice(genes, 10, replace=False)))
     lists_FG = indicator(lists, genes)
     found = overlaps(lists_FG, sets_SG)
-    q_E = benjamini_hochberg(found.p_E, found.n_tests)
+    q_E = q_values(found.p_E, found.n_tests)
     p_FS = sp.csr_matrix((-np.log(found.p_E), (found.feature_E, found.set_E)), (planted, 300)).toarray()
     assert p_FS.argmax(1).tolist() == list(range(planted))
     assert set(found.feature_E[q_E < 0.01].tolist()) == set(range(planted))
     shuffled = permuted(lists_FG, rng)
     assert np.diff(shuffled.indptr).tolist() == np.diff(lists_FG.indptr).tolist()
     chance = overlaps(shuffled, sets_SG)
-    assert (benjamini_hochberg(chance.p_E, chance.n_tests) < 0.05).sum() <= 2
+    assert (q_values(chance.p_E, chance.n_tests) < 0.05).sum() <= 2

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from scx_core.atlas import Atlas, RuleConfig, report, set_rule
-from scx_core.atlas.collect.directions import _level
+from scx_core.atlas.collect.directions import threshold_at
 from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets
 from scx_core.atlas.judge.excess import interval
 from scx_core.atlas.judge.protocol import MEASURES, Thresholds, verdicts
@@ -32,7 +32,7 @@ def test_the_interval_covers_and_equal_shares_do_not_exceed():
 def test_a_threshold_gives_the_rate(ties):
     values = np.repeat(np.random.default_rng(1).random(1000 // ties), ties).astype(np.float32)
     for k in (0, 14, 70, 301):
-        assert abs(int((values > _level(values, k)).sum()) - k) <= ties // 2
+        assert abs(int((values > threshold_at(values, k)).sum()) - k) <= ties // 2
 
 
 def test_family_comes_before_gene_and_gene_only_beyond_the_token():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scx_core.atlas import MatchConfig, Side, match_sets
-from scx_core.atlas.match.common_cells import Moments
+from scx_core.atlas.match.common_cells import PairMoments
 from scx_core.atlas.match.matching import best_matches, correlation, gene_preference
 from scx_core.errors import ScxError
 from scx_core.transcoders import Transcoder, TranscoderSet
@@ -98,7 +98,7 @@ def test_correlation_is_numpys():
     rng = np.random.default_rng(0)
     a, b = rng.gamma(1, size=(50, 4)), rng.gamma(1, size=(50, 3))
     a[:, 3] = 0
-    moments = Moments(a.T @ b, a.sum(0), b.sum(0), (a**2).sum(0), (b**2).sum(0), len(a))
+    moments = PairMoments(a.T @ b, a.sum(0), b.sum(0), (a**2).sum(0), (b**2).sum(0), len(a))
     expected = np.corrcoef(a[:, :3].T, b.T)[:3, 3:]
     np.testing.assert_allclose(correlation(moments)[:3], expected, atol=1e-10)
     assert (correlation(moments)[3] == 0).all()

@@ -6,10 +6,17 @@ import torch
 
 from scx_core.atlas.collect import sums as sums_module
 from scx_core.atlas.collect.active import Matrix, pairs_above
-from scx_core.atlas.collect.sums import PairSums, Sums, add_with_torch, histogram_bin, histogram_edge, ordered
+from scx_core.atlas.collect.sums import (
+    SparseSums,
+    Sums,
+    add_with_torch,
+    histogram_bin,
+    histogram_edge,
+    ordered,
+)
 from scx_core.atlas.collect.tally import (
-    Batch,
     Examples,
+    TokenBatch,
     Tokens,
     cells_with_torch,
     matrix_by_cell,
@@ -49,7 +56,7 @@ def as_matrix(z_NF):
 def test_sums(batches, kind, dense, monkeypatch):
     monkeypatch.setattr(sums_module, "PENDING", 10)
     cpu = torch.device("cpu")
-    sums = PairSums(N_UNITS, cpu) if kind == "pairs" else Sums(N_UNITS, 1, torch.float32, cpu)
+    sums = SparseSums(N_UNITS, cpu) if kind == "pairs" else Sums(N_UNITS, 1, torch.float32, cpu)
     sums.reserve(N_BINS)
     for bin_NJ, z_NF in batches:
         active = as_matrix(z_NF) if dense else pairs_above(z_NF, 0.0)
@@ -80,7 +87,7 @@ def in_cells(sizes):
     steps = torch.cat([torch.arange(size) for size in sizes])
     tokens = Tokens(cell_N + 100, steps, torch.arange(n) + 50, torch.arange(n))
     none = torch.zeros(n, 0, dtype=torch.int64)
-    return Batch(
+    return TokenBatch(
         ordered(none),
         none,
         ordered(none),
@@ -89,6 +96,7 @@ def in_cells(sizes):
         cell_N,
         torch.zeros(len(sizes), dtype=torch.int64),
         tokens,
+        ordered(none),
     )
 
 

@@ -1,7 +1,7 @@
 """The activations of a batch's units, as far as they are needed: active pairs of few, or a matrix of many.
 
-Legend: N tokens, R places of a batch (padding included), F units, E active pairs (token, unit), C examples,
-W tokens of context.
+Legend: N tokens, R padded rows of a batch, F units, E active pairs (token, unit), C examples, W tokens of
+context.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 from scx_core.atlas.collect.active import Pairs
-from scx_core.atlas.collect.one_pass import Plan, written
+from scx_core.atlas.collect.one_pass import CellPlan, written
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.language import Language, captured_neurons, mlp_io
@@ -69,7 +69,7 @@ def measure_context(
     lm: Language,
     sources: Mapping[str, UnitReader],
     table: CellTable,
-    plan: Plan,
+    plan: CellPlan,
     n_cells: int,
     seed: int,
     *,
@@ -80,8 +80,8 @@ def measure_context(
     bootstrap over cells), context_tokens (active tokens it rests on), own_share; of those in `named` also
     context_genes (names), context_effect, effect_low, effect_high, effect_null and effect_cells of the first
     of them. Shares that rest on fewer than `LEAST` tokens are 0, with nan as limits."""
-    held = [one for one in plan.who if one.half == 1][:n_cells]
-    panel = plan._replace(who=tuple(held))
+    held = [one for one in plan.cells if one.half == 1][:n_cells]
+    panel = plan._replace(cells=tuple(held))
     cells = [
         (cell, answer)
         for part, answers, _ in written(lm, table, panel, 8)
@@ -93,7 +93,7 @@ def measure_context(
     rng = np.random.default_rng(seed)
     n_layers = lm.facts.n_layers
     sums = {
-        name: [_Sums(units.n_units, len(cells), len(genes), name in named) for _ in range(n_layers)]
+        name: [_ContextSums(units.n_units, len(cells), len(genes), name in named) for _ in range(n_layers)]
         for name, units in sources.items()
     }
     wanted = any(units.wants_neurons for units in sources.values())
@@ -192,7 +192,7 @@ def _fired(
     return Fired(key_E // units.n_units, key_E % units.n_units, value_E, copies_VE)
 
 
-class _Sums:
+class _ContextSums:
     """Sums of one layer of one source."""
 
     def __init__(self, n_units: int, n_cells: int, n_genes: int, named: bool) -> None:
@@ -335,7 +335,7 @@ def _lost(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def _effects(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of the activation that is left with a gene kept, less that with it gone; and the weight that this
-    rests on. The first axis is that of `_Sums._later`."""
+    rests on. The first axis is that of `_ContextSums._later`."""
     with_it, was_with, without, was_without = sums
     both = (was_with > 0) & (was_without > 0)
     a, b = np.where(both, was_with, 1), np.where(both, was_without, 1)

@@ -1,5 +1,5 @@
-"""Baselines that read what the features read, and know nothing: directions drawn at random, the embedding's
-own directions, and the current token itself.
+"""Baselines that read what the features read: directions drawn at random, the embedding's own directions,
+and the current token itself.
 
 Each direction has a threshold at which it fires as often as the feature of its layer and number, on a sample
 of the cells: shares compare at equal firing rates.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Pairs, pairs_above
-from scx_core.atlas.collect.one_pass import Plan, counted_rows, read_texts
+from scx_core.atlas.collect.one_pass import CellPlan, counted_rows, written
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.language import Language, mlp_io
@@ -37,16 +37,11 @@ class Sample(NamedTuple):
 
 
 class DirectionUnits:
-    """Directions W_LFd in what the MLPs receive: active by what lies above a threshold of each.
-
-    W x is passed on above the threshold unchanged, as a JumpReLU feature passes it.
-    """
+    """Directions W_LFd in what the MLPs receive: active above a threshold of each (a JumpReLU)."""
 
     wants_neurons = False
 
-    def __init__(self, kind: str, W_LFd: list[torch.Tensor], threshold_LF: list[torch.Tensor]) -> None:
-        self.kind = self.name = kind
-        self.fingerprint = ""
+    def __init__(self, W_LFd: list[torch.Tensor], threshold_LF: list[torch.Tensor]) -> None:
         self.n_units = len(W_LFd[0])
         self._W_LFd, self._threshold_LF = W_LFd, threshold_LF
 
@@ -61,8 +56,6 @@ class TokenUnits:
     """One unit a token id: active with 1 where the token stands. The same in every layer."""
 
     wants_neurons = False
-    kind = name = ONE_HOT
-    fingerprint = ""
 
     def __init__(self, token_F: torch.Tensor, vocabulary: int) -> None:
         self.n_units = len(token_F)
@@ -79,14 +72,15 @@ class TokenUnits:
 
 @torch.no_grad()
 def take_sample(
-    lm: Language, units: UnitReader, table: CellTable, plan: Plan, batch: int, cells: int = SAMPLE_CELLS
+    lm: Language, units: UnitReader, table: CellTable, plan: CellPlan, batch: int, cells: int = SAMPLE_CELLS
 ) -> Sample:
     """The first cells of the pass's random order, as many as memory allows."""
     parts: list[list[torch.Tensor]] = [[] for _ in range(lm.facts.n_layers)]
     ids: list[torch.Tensor] = []
     fired_LF = torch.zeros(lm.facts.n_layers, units.n_units, dtype=torch.int64, device=lm.device)
     a_token = lm.facts.n_layers * lm.facts.width * 4
-    for texts in read_texts(lm, table, plan._replace(who=plan.who[:cells]), batch):
+    for sentences, answers, _ in written(lm, table, plan._replace(cells=plan.cells[:cells]), batch):
+        texts = [[*cell.ids, *answer] for cell, answer in zip(sentences, answers, strict=True)]
         ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in pad_left(texts, lm.pad_id))
         io = mlp_io(lm, ids_BT, mask_BT)
         row_N = counted_rows(mask_BT)
@@ -109,7 +103,7 @@ def random_directions(sample: Sample, seed: int) -> DirectionUnits:
     for x_nd, fired_F in zip(sample.inputs, sample.fired_LF, strict=True):
         W_Fd = torch.randn(len(fired_F), x_nd.shape[1], generator=generator)
         found.append((W_Fd / W_Fd.norm(dim=1, keepdim=True)).to(x_nd.device))
-    return _at_rates(RANDOM, sample, found)
+    return _at_rates(sample, found)
 
 
 @torch.no_grad()
@@ -127,7 +121,7 @@ def embedding_directions(lm: Language, sample: Sample, seed: int) -> DirectionUn
         order = torch.cat([torch.randperm(len(ids), generator=generator) for _ in range(times)])
         W_Fd = read_Vd[order[: len(fired_F)].to(read_Vd.device)]
         found.append(W_Fd / W_Fd.norm(dim=1, keepdim=True).clamp(min=1e-12))
-    return _at_rates(EMBEDDING, sample, found)
+    return _at_rates(sample, found)
 
 
 def token_units(sample: Sample, vocabulary: int) -> TokenUnits:
@@ -137,19 +131,17 @@ def token_units(sample: Sample, vocabulary: int) -> TokenUnits:
     return TokenUnits(ids[order].sort().values, vocabulary)
 
 
-def _at_rates(kind: str, sample: Sample, W_LFd: list[torch.Tensor]) -> DirectionUnits:
+def _at_rates(sample: Sample, W_LFd: list[torch.Tensor]) -> DirectionUnits:
     """Thresholds at which each direction fires at as many tokens of the sample as the feature does."""
     found = []
     for x_nd, fired_F, W_Fd in zip(sample.inputs, sample.fired_LF, W_LFd, strict=True):
         pre_Fn = (W_Fd @ x_nd.T).cpu().numpy()
-        level_F = np.empty(len(pre_Fn), dtype=np.float32)
-        for unit, (pre_n, k) in enumerate(zip(pre_Fn, fired_F.tolist(), strict=True)):
-            level_F[unit] = _level(pre_n, k)
-        found.append(torch.from_numpy(level_F).to(x_nd.device))
-    return DirectionUnits(kind, W_LFd, found)
+        levels = [threshold_at(pre_n, k) for pre_n, k in zip(pre_Fn, fired_F.tolist(), strict=True)]
+        found.append(torch.tensor(levels, dtype=torch.float32, device=x_nd.device))
+    return DirectionUnits(W_LFd, found)
 
 
-def _level(pre_n: np.ndarray, k: int) -> float:
+def threshold_at(pre_n: np.ndarray, k: int) -> float:
     """What `k` values lie above (0 at least: activations are not negative). Where many are equal, as at one
     token in a parallel block's first MLP, as near to k as these allow."""
     at = len(pre_n) - 1 - min(k, len(pre_n) - 1)

@@ -14,8 +14,16 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.sums import ordered
-from scx_core.atlas.collect.tally import N_DATA, Batch, LayerTally, Tokens
-from scx_core.atlas.collect.token_slots import REAL, Layout, Placed, Slots, Who, place, rank_bin
+from scx_core.atlas.collect.tally import N_DATA, LayerTally, TokenBatch, Tokens
+from scx_core.atlas.collect.token_slots import (
+    REAL,
+    BinLayout,
+    CellAssignment,
+    PlacedTokens,
+    TokenSlots,
+    place_tokens,
+    rank_bin,
+)
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.atlas.config import AtlasConfig
 from scx_core.cells import CellTable
@@ -33,32 +41,32 @@ class Counts(NamedTuple):
     cells: tuple[int, int]
 
 
-class Plan(NamedTuple):
-    """Who every cell is: half, cell type, the type that the shuffle deals it, donor."""
+class CellPlan(NamedTuple):
+    """The cells in the order of the pass, each with its half, cell type, permuted cell type and donor."""
 
-    who: tuple[Who, ...]
+    cells: tuple[CellAssignment, ...]
     types: tuple[str, ...]
     donors: tuple[str, ...]
-    layout: Layout
+    layout: BinLayout
 
 
-class Passed(NamedTuple):
-    """What the pass leaves behind: for every source one tally a layer. `seconds` are processor seconds of
-    writing sentences, the model's forward, reading units, and summing up."""
+class PassSums(NamedTuple):
+    """The sums of a pass: for every source one tally a layer. `seconds` are processor seconds of writing
+    sentences, the model's forward, reading units, and summing up."""
 
     tallies: dict[str, list[LayerTally]]
-    slots: Slots
+    slots: TokenSlots
     counts: Counts
-    plan: Plan
+    plan: CellPlan
     seconds: dict[str, float]
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> BinLayout:
         """Bins of the small tallies."""
         return self.plan.layout
 
 
-def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> Plan:
+def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> CellPlan:
     """Halves of equal size in every cell type; types and donors as numbers, unlabelled ones the last."""
     if len(rows) < 2:
         raise ScxError("An atlas needs cells in two halves.", "Give at least two cells, better hundreds.")
@@ -74,12 +82,14 @@ def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> Pl
     type_C = np.array([place_of.get(str(label), len(types)) for label in table.labels[rows]])
     donor_of = {donor: number for number, donor in enumerate(donors)}
     donor_C = [donor_of.get(str(donor), len(donors)) for donor in known[rows]]
-    dealt_C = rng.permutation(type_C)
-    who = list(map(Who, rows.tolist(), half.tolist(), type_C.tolist(), dealt_C.tolist(), donor_C))
+    permuted_C = rng.permutation(type_C)
+    cells = list(
+        map(CellAssignment, rows.tolist(), half.tolist(), type_C.tolist(), permuted_C.tolist(), donor_C)
+    )
     # In a random order, so that the cells seen so far are a fair sample at any time.
-    mixed = tuple(who[place] for place in rng.permutation(len(who)))
+    cells = [cells[number] for number in rng.permutation(len(cells))]
     ranks = int(rank_bin(np.array([lm.sentence_config.n_genes]))[0]) + 1
-    return Plan(mixed, types, donors, Layout(ranks, len(types), len(donors)))
+    return CellPlan(tuple(cells), types, donors, BinLayout(ranks, len(types), len(donors)))
 
 
 class Stopwatch:
@@ -113,17 +123,17 @@ def pass_over(
     lm: Language,
     sources: Mapping[str, UnitReader],
     table: CellTable,
-    plan: Plan,
+    plan: CellPlan,
     cfg: AtlasConfig,
     progress: Progress,
     light: Collection[str] = (),
-    watched: Mapping[int, Callable[[Passed], None]] | None = None,
-) -> Passed:
+    watched: Mapping[int, Callable[[PassSums], None]] | None = None,
+) -> PassSums:
     """Read every cell once, in the plan's order. Of the sources named in `light` only what shares need is
-    summed up; `watched` functions look at what was summed up after so many cells. Raises ScxError when a
+    summed up; `watched` functions receive the sums after so many cells. Raises ScxError when a
     cell has no genes.
     """
-    slots, watch = Slots(), Stopwatch(lm.device)
+    slots, watch = TokenSlots(), Stopwatch(lm.device)
     tallies = {
         name: [
             LayerTally(units, plan.layout, cfg, lm.device, lm.facts.n_layers, table.n_genes, name in light)
@@ -135,13 +145,13 @@ def pass_over(
     in_slots = np.zeros(0, dtype=np.int64)
     wanted = any(units.wants_neurons for units in sources.values())
     done = 0
-    for cells, answers, who in written(lm, table, plan, cfg.batch):
+    for cells, answers, assigned in written(lm, table, plan, cfg.batch):
         placed = [
-            place(cell, answer, one, slots, plan.layout, cfg.seed)
-            for cell, answer, one in zip(cells, answers, who, strict=True)
+            place_tokens(cell, answer, one, slots, plan.layout, cfg.seed)
+            for cell, answer, one in zip(cells, answers, assigned, strict=True)
         ]
         ids = [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
-        batch = _batch(lm, placed, ids, who)
+        batch = _batch(lm, placed, ids, assigned)
         bins += _bin_counts(batch, len(bins))
         seen = np.bincount(batch.slots.bin_NJ.flatten().cpu().numpy(), minlength=2 * N_DATA * len(slots))
         seen[: len(in_slots)] += in_slots
@@ -163,13 +173,13 @@ def pass_over(
                 tally.add(active, batch, len(slots))
                 watch.lap("summing")
         done += len(cells)
-        seen_so_far = [one.half for one in plan.who[:done]]
+        seen_so_far = [one.half for one in plan.cells[:done]]
         counts = Counts(bins, in_slots.reshape(-1, 2, N_DATA), (seen_so_far.count(0), seen_so_far.count(1)))
-        passed = Passed(tallies, slots, counts, plan, watch.seconds)
+        passed = PassSums(tallies, slots, counts, plan, watch.seconds)
         for at_cells in [n for n in watched or {} if done - len(cells) < n <= done]:
             (watched or {})[at_cells](passed)
             watch.lap("shares by number of cells")
-        progress(done, len(plan.who), "Cells")
+        progress(done, len(plan.cells), "Cells")
     return passed
 
 
@@ -178,29 +188,24 @@ def counted_rows(mask_BT: torch.Tensor) -> torch.Tensor:
     return (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
 
 
-def read_texts(lm: Language, table: CellTable, plan: Plan, size: int) -> Iterator[list[list[int]]]:
-    """The cells of a plan in its order as token ids, prompt and true answer, `size` at a time."""
-    for cells, answers, _ in written(lm, table, plan, size):
-        yield [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
-
-
 def written(
-    lm: Language, table: CellTable, plan: Plan, size: int
-) -> Iterator[tuple[list[EncodedCell], list[tuple[int, ...]], tuple[Who, ...]]]:
-    """Batches of cells as text with their true answers; a cell without one has none."""
+    lm: Language, table: CellTable, plan: CellPlan, size: int
+) -> Iterator[tuple[list[EncodedCell], list[tuple[int, ...]], tuple[CellAssignment, ...]]]:
+    """The cells of a plan in its order, `size` at a time: sentences, token ids of the true answers (none for
+    a cell without one), assignments."""
     table = with_answers(lm, table)
-    labelled = np.array([one.row for one in plan.who if one.type < len(plan.types)], dtype=np.int64)
+    labelled = np.array([one.row for one in plan.cells if one.type < len(plan.types)], dtype=np.int64)
     answers = {}
     if len(labelled):
         answers = whole_answers(lm, table, sorted(set(table.answers[labelled].tolist()) - {""}))
-    for start in range(0, len(plan.who), size):
-        who = plan.who[start : start + size]
-        rows = np.array([one.row for one in who], dtype=np.int64)
+    for start in range(0, len(plan.cells), size):
+        assigned = plan.cells[start : start + size]
+        rows = np.array([one.row for one in assigned], dtype=np.int64)
         cells = encode_cells(lm, table, rows)
-        yield cells, [answers.get(str(table.answers[row]), ()) for row in rows], who
+        yield cells, [answers.get(str(table.answers[row]), ()) for row in rows], assigned
 
 
-def _bin_counts(batch: Batch, n_bins: int) -> np.ndarray:
+def _bin_counts(batch: TokenBatch, n_bins: int) -> np.ndarray:
     """Tokens of every bin."""
     per_cell_BJ = torch.bincount(batch.cell_N, minlength=len(batch.half_B))[:, None].expand_as(batch.bin_BJ)
     own = torch.bincount(batch.bins.bin_NJ.flatten(), minlength=n_bins)
@@ -208,31 +213,34 @@ def _bin_counts(batch: Batch, n_bins: int) -> np.ndarray:
     return (own + shared).cpu().numpy()
 
 
-def _batch(lm: Language, placed: Sequence[Placed], ids: Sequence[list[int]], who: Sequence[Who]) -> Batch:
+def _batch(
+    lm: Language,
+    placed: Sequence[PlacedTokens],
+    ids: Sequence[list[int]],
+    cells: Sequence[CellAssignment],
+) -> TokenBatch:
+    def here(part: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(part).to(lm.device)
+
     sizes = [len(one.draw_T) for one in placed]
-    half_N = np.repeat([one.half for one in who], sizes)
+    half_N = np.repeat([one.half for one in cells], sizes)
     slot_NJ = np.concatenate([one.slot_TJ for one in placed]) * (2 * N_DATA)
     slot_NJ += half_N[:, None] * N_DATA + np.arange(N_DATA)
     bin_NJ = np.concatenate([one.bin_TJ for one in placed])
-    parts = {
-        "bin_BJ": np.stack([one.bin_J for one in placed]),
-        "draw_N": np.concatenate([one.draw_T for one in placed]),
-        "cell_N": np.repeat(np.arange(len(who)), sizes),
-        "half_B": np.array([one.half for one in who]),
-    }
     real_N = np.concatenate([one.slot_TJ[:, REAL] for one in placed])
-    tokens = Tokens(
-        torch.from_numpy(np.repeat([one.row for one in who], sizes)).to(lm.device),
-        torch.from_numpy(np.concatenate([np.arange(1, size + 1) for size in sizes])).to(lm.device),
-        torch.from_numpy(np.concatenate([np.array(text[1:], dtype=np.int64) for text in ids])).to(lm.device),
-        torch.from_numpy(real_N).to(lm.device),
+    return TokenBatch(
+        bins=ordered(here(bin_NJ)),
+        bin_BJ=here(np.stack([one.bin_J for one in placed])),
+        slots=ordered(here(slot_NJ)),
+        real=ordered(here(real_N[:, None] * 2 + half_N[:, None])),
+        draw_N=here(np.concatenate([one.draw_T for one in placed])),
+        cell_N=here(np.repeat(np.arange(len(cells)), sizes)),
+        half_B=here(np.array([one.half for one in cells])),
+        tokens=Tokens(
+            here(np.repeat([one.row for one in cells], sizes)),
+            here(np.concatenate([np.arange(1, size + 1) for size in sizes])),
+            here(np.concatenate([np.array(text[1:], dtype=np.int64) for text in ids])),
+            here(real_N),
+        ),
+        real_bins=ordered(here(bin_NJ[:, ::2].copy())),  # `place_tokens` alternates with nulls
     )
-    real_slot_NJ = real_N[:, None] * 2 + half_N[:, None]
-    bins, slots, real = (
-        ordered(torch.from_numpy(part).to(lm.device)) for part in (bin_NJ, slot_NJ, real_slot_NJ)
-    )
-    rest = {name: torch.from_numpy(part).to(lm.device) for name, part in parts.items()}
-    real_bins = ordered(
-        torch.from_numpy(bin_NJ[:, ::2].copy()).to(lm.device)
-    )  # `place` alternates with nulls
-    return Batch(bins=bins, slots=slots, real=real, real_bins=real_bins, tokens=tokens, **rest)

@@ -1,6 +1,7 @@
 """Sums of activations by bin and unit, of fixed size whatever the number of cells.
 
-On a CPU compiled loops add them up, on other devices torch's operations.
+On a CPU compiled loops add them up, on other devices torch's operations. The loops take the units from
+`first` up to `last`, so that threads can share them out without sharing a sum.
 Legend: N tokens, B cells, J bins of a token, F units, E active pairs (token, unit).
 """
 
@@ -149,7 +150,7 @@ def add_rows(first, last, total_KF, bin_NJ, order_NJ, z_RF, row_N) -> None:
 PENDING = 4_000_000  # pairs that wait until they are added up
 
 
-class PairSums:
+class SparseSums:
     """Sums of activations by (bin, unit), held as sorted keys bin · F + unit with their totals."""
 
     def __init__(self, n_units: int, device: torch.device) -> None:

@@ -1,6 +1,7 @@
-"""All that is summed up of one layer of one unit source, batch by batch.
+"""All that is summed up of one layer of one unit source, batch by batch; the strongest examples of each unit.
 
-Legend: N counted tokens of a batch, B cells, F units, J bins of a token.
+Legend: N counted tokens of a batch, R padded rows, B cells, F units, J bins of a token, E active pairs
+(token, unit), k examples, C changed examples, W tokens of context.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
-from scx_core.atlas.collect.sums import Bins, Firing, PairSums, Sums, counted
-from scx_core.atlas.collect.token_slots import DATA, Layout
+from scx_core.atlas.collect.sums import Bins, Firing, SparseSums, Sums, counted
+from scx_core.atlas.collect.token_slots import DATA, BinLayout
 from scx_core.atlas.collect.units import UnitReader
 from scx_core.atlas.config import AtlasConfig
 from scx_core.training.ops.kernels import compiled, in_parts
@@ -27,7 +28,7 @@ SLOTS_A_GENE = 4
 LIGHT = 4  # a light tally may take so many times less
 
 
-class Batch(NamedTuple):
+class TokenBatch(NamedTuple):
     """The counted tokens of some cells, wherever the model is: bins of each token, bins that all tokens of
     a cell share [B, J], slots by data, the random number that decides about samples [N], the
     cell within the batch [N], and the half of each cell [B].
@@ -44,7 +45,7 @@ class Batch(NamedTuple):
     cell_N: torch.Tensor
     half_B: torch.Tensor
     tokens: Tokens
-    real_bins: Bins | None = None
+    real_bins: Bins
 
 
 class LayerTally:
@@ -56,7 +57,7 @@ class LayerTally:
     def __init__(
         self,
         units: UnitReader,
-        layout: Layout,
+        layout: BinLayout,
         cfg: AtlasConfig,
         device: torch.device,
         n_layers: int,
@@ -68,17 +69,16 @@ class LayerTally:
         self.bins = Sums(n, 2 * layout.n_bins, torch.float64, device)
         # Many small bins: a sum of thousands of terms is exact enough in float32.
         many = n_bins * n * n_layers * 4 > (DENSE_BYTES // LIGHT if light else DENSE_BYTES)
-        self.slots = PairSums(n, device) if many else Sums(n, n_bins, torch.float32, device)
+        self.slots = SparseSums(n, device) if many else Sums(n, n_bins, torch.float32, device)
         self.firing = Firing(n, device)
         examples, samples = (0, 0) if light else (cfg.examples, cfg.samples)
         self.top = Examples(n, examples, cfg.before, cfg.after)
         self.samples = Examples(n, samples, cfg.before, cfg.after)
 
-    def add(self, active: Active, batch: Batch, n_slots: int) -> None:
+    def add(self, active: Active, batch: TokenBatch, n_slots: int) -> None:
         """Take in the activations of a batch."""
         self.slots.reserve(2 * self.n_data * n_slots)
-        own = batch.real_bins if self.light and batch.real_bins is not None else batch.bins
-        self.bins.add(own, active)
+        self.bins.add(batch.real_bins if self.light else batch.bins, active)
         self.slots.add(batch.real if self.light else batch.slots, active)
         cells = pairs_by_cell(active, batch) if isinstance(active, Pairs) else matrix_by_cell(active, batch)
         self.bins.add_cells(batch.bin_BJ, cells.sum_BF)
@@ -100,7 +100,7 @@ class ByCell(NamedTuple):
     best: Pairs
 
 
-def pairs_by_cell(pairs: Pairs, batch: Batch) -> ByCell:
+def pairs_by_cell(pairs: Pairs, batch: TokenBatch) -> ByCell:
     """Of active pairs: all of them are the sample."""
     shape, cell_E = (len(batch.half_B), pairs.n_units), batch.cell_N[pairs.token_E]
     value_E = pairs.value_E.double()
@@ -109,7 +109,7 @@ def pairs_by_cell(pairs: Pairs, batch: Batch) -> ByCell:
     return ByCell(fired_BF, sum_BF, square_BF, pairs, pairs)
 
 
-def matrix_by_cell(active: Matrix, batch: Batch) -> ByCell:
+def matrix_by_cell(active: Matrix, batch: TokenBatch) -> ByCell:
     """Of a matrix: a random share of its tokens is the sample. Cells lie one after another."""
     n_cells, device = len(batch.half_B), batch.half_B.device
     counts_B = torch.bincount(batch.cell_N, minlength=n_cells)

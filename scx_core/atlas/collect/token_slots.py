@@ -1,10 +1,10 @@
-"""Where a token stands, whatever the cell, and where the two shuffles put it.
+"""Token slots: what a feature may respond to, whatever the cell, and the permutations of the two nulls.
 
-A slot is (class, gene, piece of the gene, token id): what a feature may respond to. Activations are added to
-the slots of their tokens, and once more to the slots of other tokens for the nulls:
-- activations shuffled: within a cell every token is dealt the place (slot, rank) of another token of its
-  class; classes are dealt over the whole cell, cell types and donors over the cells;
-- genes shuffled: within a cell every gene is dealt the name of another one, its tokens staying together.
+A slot is (class, gene, piece of the gene, token id). Activations are added to the slots of their tokens, and
+once more to the slots of other tokens for the nulls:
+- activations shuffled: within a cell, slots and ranks are permuted among the tokens of a class, and classes
+  over the whole cell; cell types are permuted over the cells;
+- genes shuffled: within a cell the genes' names are permuted, the tokens of a gene staying together.
 Legend: T tokens of a cell, N counted tokens of a batch, J bins of a token.
 """
 
@@ -22,7 +22,7 @@ REAL, ACTIVATIONS, GENES = 0, 1, 2
 DATA = ("real", "activations shuffled", "genes shuffled")
 
 
-class Slots:
+class TokenSlots:
     """Numbers for slots, in the order of their first appearance. Grows with genes, not with cells."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ def bin_ends(number: int) -> tuple[int, int]:
     return (1, 1) if number == 0 else (2 ** (number - 1) + 1, 2**number)
 
 
-class Layout(NamedTuple):
+class BinLayout(NamedTuple):
     """How many bins each tally has; the last one of each is for tokens that have no place in it."""
 
     ranks: int
@@ -83,8 +83,8 @@ class Layout(NamedTuple):
         return self.starts()["donor"].stop
 
 
-class Who(NamedTuple):
-    """What a cell is, and whose cell type it is dealt by the shuffle. Numbers, the last one for "none"."""
+class CellAssignment(NamedTuple):
+    """A cell's row in the table, half, cell type, permuted cell type and donor; the last number is "none"."""
 
     row: int
     half: int
@@ -93,7 +93,7 @@ class Who(NamedTuple):
     donor: int
 
 
-class Placed(NamedTuple):
+class PlacedTokens(NamedTuple):
     """The counted tokens of a cell, position 0 left out: bins of the small tallies, those of each token
     [T, 4] and those of the whole cell [3], slots by `DATA` [T, 3], and a random number in [0, 1) for each
     token that decides which are drawn as samples."""
@@ -104,11 +104,16 @@ class Placed(NamedTuple):
     draw_T: np.ndarray
 
 
-def place(
-    cell: EncodedCell, answer: Sequence[int], who: Who, slots: Slots, layout: Layout, seed: int
-) -> Placed:
-    """The places of one cell's tokens. A pure function of the cell, its row and the seed."""
-    rng = np.random.default_rng([seed, who.row])
+def place_tokens(
+    cell: EncodedCell,
+    answer: Sequence[int],
+    assigned: CellAssignment,
+    slots: TokenSlots,
+    layout: BinLayout,
+    seed: int,
+) -> PlacedTokens:
+    """Bins and slots of one cell's tokens. A pure function of the cell, its row and the seed."""
+    rng = np.random.default_rng([seed, assigned.row])
     slot_T = slots.of(cell, answer)
     n = len(slot_T)
     class_T = np.concatenate([cell.class_T, np.full(len(answer), ANSWER)]).astype(np.int64)
@@ -119,33 +124,23 @@ def place(
     rank_T = np.full(n, layout.ranks)
     ranks = rank_bin(np.array([span.rank for span in cell.spans]))
     rank_T[span_T >= 0] = ranks[span_T[span_T >= 0]]
-    dealt_T = _within_class(class_T, rng)
+    permuted_T = np.arange(n)  # position 0 is not counted and takes no part
+    for kind in (PROMPT, GENE, ANSWER):
+        where = np.flatnonzero(class_T[1:] == kind) + 1
+        permuted_T[where] = rng.permutation(where)
     columns = {
         "class": class_T,
-        "class_null": _deal(class_T, rng),
+        "class_null": np.concatenate([class_T[:1], rng.permutation(class_T[1:])]),
         "rank": rank_T,
-        "rank_null": rank_T[dealt_T],
+        "rank_null": rank_T[permuted_T],
     }
-    whole = {"type": who.type, "type_null": who.type_null, "donor": who.donor}
-    first = {name: part.start + who.half * layout.n_bins for name, part in layout.starts().items()}
+    whole = {"type": assigned.type, "type_null": assigned.type_null, "donor": assigned.donor}
+    first = {name: part.start + assigned.half * layout.n_bins for name, part in layout.starts().items()}
     bin_TJ = np.stack([column + first[name] for name, column in columns.items()], 1)
     bin_J = np.array([number + first[name] for name, number in whole.items()])
     names_T = _other_names(cell, slot_T, span_T, piece_T, rng)
-    slot_TJ = np.stack([slot_T, slot_T[dealt_T], names_T], 1)
-    return Placed(bin_TJ[1:], bin_J, slot_TJ[1:], rng.random(n)[1:])
-
-
-def _deal(values_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Position 0 is not counted and takes no part."""
-    return np.concatenate([values_T[:1], rng.permutation(values_T[1:])])
-
-
-def _within_class(class_T: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    dealt_T = np.arange(len(class_T))
-    for kind in (PROMPT, GENE, ANSWER):
-        where = np.flatnonzero(class_T[1:] == kind) + 1
-        dealt_T[where] = rng.permutation(where)
-    return dealt_T
+    slot_TJ = np.stack([slot_T, slot_T[permuted_T], names_T], 1)
+    return PlacedTokens(bin_TJ[1:], bin_J, slot_TJ[1:], rng.random(n)[1:])
 
 
 def _other_names(

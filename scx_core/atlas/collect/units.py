@@ -1,6 +1,8 @@
-"""Unit sources: whatever turns an MLP's input and output into activations that mean something each.
+"""Unit sources: what turns an MLP's input and output into activations, and the decoder vectors of units seen
+through the unembedding.
 
-Legend: B cells of a batch, T positions, N counted tokens, d residual width, F units, H neurons.
+Legend: B cells of a batch, T positions, N counted tokens, d residual width, F units, H neurons, V vocabulary,
+n kept tokens, A answers.
 """
 
 from __future__ import annotations
@@ -32,54 +34,37 @@ class MlpAt(NamedTuple):
 
 
 class UnitReader(Protocol):
-    """What can be read as units. Activations are sizes, |z|; 0 is "not active".
+    """What can be read as units, `n_units` in every layer; `wants_neurons`: `read` needs `neurons_BTH`."""
 
-    `wants_neurons`: `read` needs `neurons_BTH`. `fingerprint` identifies the weights.
-    """
-
-    @property
-    def kind(self) -> str:
-        """ "transcoder", "sae", "cross-layer", "neurons", or a baseline's."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """Short name for people."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of the weights, "" when they were never saved."""
-        ...
-
-    @property
-    def n_units(self) -> int:
-        """F of every layer."""
-        ...
-
-    @property
-    def wants_neurons(self) -> bool:
-        """Whether `read` needs the neurons."""
-        ...
+    n_units: int
+    wants_neurons: bool
 
     def read(self, layer: int, at: MlpAt) -> Active:
-        """What is active at the tokens: pairs where few units are, else a matrix."""
+        """What is active at the tokens, |z| > 0: pairs where few units are, else a matrix."""
         ...
 
 
 class UnitSource(UnitReader, Protocol):
-    """Units that the model's stream is written by: what the atlas describes. Baselines only read."""
+    """Units that write to the residual stream: what the atlas describes. Baselines only read.
+
+    `kind` is "transcoder", "sae", "cross-layer" or "neurons", `name` a short name for people, `fingerprint`
+    the sha256 of the weights, "" when they were never saved.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
 
     def writes(self, layer: int) -> torch.Tensor:
-        """What each unit adds to the outputs of MLPs when its activation is 1, [F, d]: to that of its layer,
-        and of those later ones that it writes to, together."""
+        """Decoder vectors [F, d]: what each unit adds to the outputs of MLPs when its activation is 1, to
+        that of its layer and of those later ones that it writes to, together."""
         ...
 
 
 class CoderUnits:
     """Features of transcoders, of SAEs where the set reads the MLP's output, or of a cross-layer set."""
 
-    wants_neurons = False
+    wants_neurons: bool = False
 
     def __init__(self, lm: Language, transcoders: TranscoderSet) -> None:
         check_set(lm, transcoders)
@@ -106,22 +91,18 @@ class CoderUnits:
         if coder.threshold_F is None:
             return pairs_above(pre_NF, 0.0)
         found = pairs_above(pre_NF, coder.threshold_F)
-        return found if bool((coder.threshold_F >= 0).all()) else _sizes(found)
+        if bool((coder.threshold_F >= 0).all()):
+            return found
+        # A threshold below 0 lets negative activations through; what is exactly 0 is not active.
+        on_E = active(found.value_E)
+        parts = found.token_E[on_E], found.unit_E[on_E], found.value_E[on_E].abs()
+        return Pairs(*parts, found.n_tokens, found.n_units)
 
     def writes(self, layer: int) -> torch.Tensor:
         """W_dec [F, d]; of a cross-layer set the sum over the layers written to, as the residual stream has
         it in the end."""
         W_Fd = self._set.layers[layer].W_dec_Fd
         return W_Fd + self._set.cross[layer].sum(0) if isinstance(self._set, CrossLayerSet) else W_Fd
-
-
-def _sizes(found: Pairs) -> Pairs:
-    """The active pairs and how large they are. A threshold below 0 lets negative activations through; what
-    is exactly 0 is not active."""
-    on_E = active(found.value_E)
-    return Pairs(
-        found.token_E[on_E], found.unit_E[on_E], found.value_E[on_E].abs(), found.n_tokens, found.n_units
-    )
 
 
 class NeuronUnits:
@@ -159,22 +140,25 @@ class Pushed(NamedTuple):
 
 @torch.no_grad()
 def pushed(lm: Language, units: UnitSource, layer: int, n: int, labels: Sequence[str]) -> Pushed:
-    """The output tokens and answers that each unit of a layer moves.
+    """The output tokens and answers that each unit of a layer moves, from the weights alone (method §7).
 
-    An answer's weight is that of its decision token, less the mean of its competitors' there (method §4); nan
-    where two answers cannot be told apart.
+    A decoder vector goes through the gain of the norm behind the MLP, where there is one, and that of the
+    last norm; every 1/σ is left out, so weights compare within a layer's features and not between layers.
+    Weights are less their mean over the vocabulary, which moves no probability. An answer's weight is
+    that of its decision token, less the mean of its competitors' there (method §4); nan where two
+    answers cannot be told apart.
     """
     family = lm.facts.family
     W_U_Vd = norm_weights(family.norm, lm.final_norm).fold(lm.unembedding).float()
-    write_Fd = units.writes(layer).to(lm.dtype)
+    decoder_Fd = units.writes(layer).to(lm.dtype)
     if family.mlp_post_norm:
-        write_Fd = norm_weights(family.norm, lm.part(layer, "mlp_post_norm")).fold_behind(write_Fd)
+        decoder_Fd = norm_weights(family.norm, lm.part(layer, "mlp_post_norm")).fold_behind(decoder_Fd)
     n = min(n, len(W_U_Vd))
     wanted = _contrasts(lm, labels)
     step = max(1, BLOCK // len(W_U_Vd))
     parts = []
-    for start in range(0, len(write_Fd), step):
-        logit_FV = write_Fd[start : start + step].float() @ W_U_Vd.T
+    for start in range(0, len(decoder_Fd), step):
+        logit_FV = decoder_Fd[start : start + step].float() @ W_U_Vd.T
         logit_FV -= logit_FV.mean(1, keepdim=True)
         high, low = logit_FV.topk(n, dim=1), logit_FV.topk(n, dim=1, largest=False)
         answer_FA = torch.full((len(logit_FV), len(labels)), torch.nan, device=logit_FV.device)

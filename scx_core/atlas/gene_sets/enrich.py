@@ -1,8 +1,9 @@
-"""Gene sets of an atlas' features: enrichment of each feature's genes, and its null.
+"""Over-representation of gene sets among the genes of an atlas' features: Fisher's exact test of every
+feature and set, Benjamini-Hochberg over all of them, and a null in which the genes' names are permuted.
 
 A feature's genes are the strongest of its mass that it prefers: their share of its mass is at least `lift`
 times their share of the gene tokens. Background: every gene that stood in a sentence of the atlas. The
-null deals the genes' names anew, tests and corrects as before, and counts what is found by chance.
+null permutes the genes' names, tests and corrects as before, and counts what is found by chance.
 Legend: F features, S sets, G genes of the background, E pairs of feature and set.
 """
 
@@ -23,6 +24,7 @@ from scx_core.atlas.judge.protocol import DEAD
 from scx_core.atlas.tables.atlas import Atlas
 from scx_core.errors import ScxError
 from scx_core.runs import option
+from scx_core.statistics.hypothesis_tests import q_values
 
 BLOCK = 8192  # features whose overlaps are held at a time
 LEAST = 3  # genes of a feature; with fewer there is nothing to enrich
@@ -75,12 +77,17 @@ class Enrichment(NamedTuple):
     record: dict[str, Any]
 
 
+def gene_tokens(atlas: Atlas) -> pd.Series:
+    """How many tokens of each gene the sentences of an atlas hold, by gene: the background of all tests."""
+    slots = atlas.table("slots")
+    tokens = slots[slots["gene"] != ""].groupby("gene", observed=True)["tokens"].sum()
+    return tokens.set_axis(tokens.index.astype(str))
+
+
 def feature_genes(atlas: Atlas, cfg: EnrichConfig) -> FeatureGenes:
     """Lists and shares of mass from the atlas' tables; dead features have empty rows."""
-    slots = atlas.table("slots")
-    slots = slots[slots["gene"] != ""]
-    tokens = slots.groupby("gene", observed=True)["tokens"].sum()
-    genes = tokens.index.astype(str).tolist()
+    tokens = gene_tokens(atlas)
+    genes = tokens.index.tolist()
     rows = atlas.table("genes")
     number = rows["layer"].to_numpy() * int(atlas.meta["n_units"]) + rows["feature"].to_numpy()
     gene = pd.Index(genes).get_indexer(rows["gene"].astype(str))
@@ -107,7 +114,7 @@ def best_sets(found: FeatureGenes, member_SG: sp.csr_matrix, fdr: float) -> Best
         columns = {"row": part.feature_E[low] + start, "set": part.set_E[low]}
         parts.append(pd.DataFrame(columns | {"shared": part.shared_E[low], "p": part.p_E[low]}))
     pairs = pd.concat(parts, ignore_index=True)
-    pairs["q"] = benjamini_hochberg(pairs["p"].to_numpy(), n_tests)
+    pairs["q"] = q_values(pairs["p"].to_numpy(), n_tests)
     pairs = pairs[pairs["q"] <= fdr].reset_index(drop=True)
     rows, sets = pairs["row"].to_numpy(), pairs["set"].to_numpy()
     held = found.share_FG[rows].multiply(member_SG[sets]).sum(axis=1)
@@ -139,6 +146,10 @@ def enrich(
     rng = np.random.default_rng(cfg.seed)
     nulls = [best_sets(found, permuted(fitted.member_SG, rng), cfg.fdr) for _ in range(cfg.permutations)]
     live_F = (atlas.features["verdict"] != DEAD).to_numpy()
+
+    def share_enriched(of: Best) -> float:
+        return float(((of.set_F >= 0) & live_F).sum() / max(live_F.sum(), 1))
+
     record = {
         "sets": collection.name,
         "config": asdict(cfg),
@@ -149,8 +160,8 @@ def enrich(
         "tested_features": int(tested_F.sum()),
         "tests": best.n_tests,
         "live_features": int(live_F.sum()),
-        "enriched": _share(best.set_F >= 0, live_F),
-        "enriched_by_chance": float(np.mean([_share(null.set_F >= 0, live_F) for null in nulls])),
+        "enriched": share_enriched(best),
+        "enriched_by_chance": float(np.mean([share_enriched(null) for null in nulls])),
     }
     names = np.array([*(one.name for one in fitted.sets), ""], dtype=object)[best.set_F]
     return Enrichment(
@@ -159,10 +170,6 @@ def enrich(
         np.stack([null.share_F for null in nulls]),
         record,
     )
-
-
-def _share(which_F: np.ndarray, live_F: np.ndarray) -> float:
-    return float((which_F & live_F).sum() / max(live_F.sum(), 1))
 
 
 def _table(
@@ -207,7 +214,7 @@ class Overlaps(NamedTuple):
 
 
 def overlaps(lists_FG: sp.csr_matrix, sets_SG: sp.csr_matrix) -> Overlaps:
-    """Test every feature's list of genes against every set.
+    """Test every feature's list of genes against every set (Fisher's exact test, "greater").
 
     Both matrices hold 0 and 1 over the same G genes, the background: what could have been drawn.
     p = P(X ≥ shared) with X hypergeometric (G genes, of which a set's are marked, a list's are drawn).
@@ -235,18 +242,7 @@ def upper_tail(shared_E: np.ndarray, n_genes: int, marked_E: np.ndarray, drawn_E
     return hypergeom.sf(shared - 1, n_genes, marked, drawn)[place_E]
 
 
-def benjamini_hochberg(p_E: np.ndarray, n_tests: int) -> np.ndarray:
-    """Adjusted p of the given tests, [E], where the other `n_tests` − E tests have p = 1."""
-    if not len(p_E):
-        return np.zeros(0)
-    order_E = np.argsort(p_E, kind="stable")
-    scaled_E = p_E[order_E] * n_tests / np.arange(1, len(p_E) + 1)
-    q_E = np.empty(len(p_E))
-    q_E[order_E] = np.minimum(np.minimum.accumulate(scaled_E[::-1])[::-1], 1.0)
-    return q_E
-
-
 def permuted(rows_XG: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
-    """Rows of genes with the genes' names dealt anew: the same permutation for all rows, so that they keep
+    """Rows of genes with the genes' names permuted: the same permutation for all rows, so that they keep
     their sizes and what they have in common."""
     return rows_XG[:, rng.permutation(rows_XG.shape[1])].sorted_indices()

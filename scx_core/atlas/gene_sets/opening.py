@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scx_core.atlas.gene_sets.sets import (
     MARKERS,
@@ -60,12 +60,11 @@ def _one(source: str, organism: str, columns: MarkerColumns | None) -> GeneSets:
 
 def write_gmt(collection: GeneSets, path: Path | str) -> None:
     """Keep a collection, such as a downloaded one, as a GMT file. Raises ScxError when the disk is full."""
-    lines = ["\t".join(map(_one_line, (one.name, one.note, *one.genes))) for one in collection.sets]
+    lines = [
+        "\t".join(" ".join(field.split()) for field in (one.name, one.note, *one.genes))
+        for one in collection.sets
+    ]
     write_atomic(path, "\n".join(lines) + "\n")
-
-
-def _one_line(words: str) -> str:
-    return " ".join(words.split())
 
 
 ONLINE = "gseapy:"  # in front of a library's name
@@ -78,7 +77,13 @@ def download_sets(library: str, organism: str = "Homo sapiens") -> GeneSets:
 
     Raises ScxError when gseapy is not installed, the network cannot be reached, or there is no such library.
     """
-    gseapy = _gseapy()
+    try:
+        import gseapy
+    except ImportError as error:
+        raise ScxError(
+            "gseapy is not installed, which downloads gene sets.",
+            "Install it with `pip install gseapy`, or give a GMT file.",
+        ) from error
     of = _ORGANISMS.get(organism)
     if of is None:
         raise ScxError(f"Enrichr has no libraries for {organism}.", "Give a GMT file.")
@@ -96,17 +101,6 @@ def download_sets(library: str, organism: str = "Homo sapiens") -> GeneSets:
     if not sets:
         raise ScxError(f"The library {library} came back empty.", _OFFLINE)
     return GeneSets(library, sets, spelling_of([gene for genes in found.values() for gene in genes]))
-
-
-def _gseapy() -> Any:
-    try:
-        import gseapy
-    except ImportError as error:
-        raise ScxError(
-            "gseapy is not installed, which downloads gene sets.",
-            "Install it with `pip install gseapy`, or give a GMT file.",
-        ) from error
-    return gseapy
 
 
 # Names of columns as the exports write them, in lower case with blanks for other signs.

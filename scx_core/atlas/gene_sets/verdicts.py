@@ -1,14 +1,15 @@
-"""The verdict "gene set", put into an atlas that was judged without gene sets.
+"""The verdict "gene set", put into an atlas that was judged without gene sets; and the field's rule for sets
+beside what could do as well.
 
 A feature is a gene-set feature when a set is significant among its genes and holds the threshold's share of
 its mass, and no earlier verdict of the protocol (prompt, gene, family) nor spelling applies. The threshold is
 half of the mass, or more where more than 1 % of the live features reach that with the genes' names permuted.
-Legend: F features, P permutations.
+Legend: F features or units, P permutations, S sets, G genes of the background, E pairs of unit and set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from scx_core.atlas.collect.directions import ONE_HOT
 from scx_core.atlas.gene_sets.enrich import (
     EnrichConfig,
     Enrichment,
-    benjamini_hochberg,
     enrich,
+    gene_tokens,
     overlaps,
 )
 from scx_core.atlas.gene_sets.sets import GeneSets
@@ -45,8 +47,18 @@ from scx_core.atlas.tables.atlas import Atlas
 from scx_core.errors import ScxError
 from scx_core.runs import option
 from scx_core.runs.options import check
+from scx_core.statistics.hypothesis_tests import q_values
 
 PERMUTED = "gene names permuted"  # kind of data in the table of shares
+NAMES_PERMUTED, IN_BINS = "names permuted", "names permuted among genes as frequent"  # rivals of the rule
+SMALL = 50  # genes of a small set
+# Groups of live features that the rule is asked of. What the token explains less of is more than a token.
+GROUPS: Mapping[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "all": lambda rows: rows["layer"] >= 0,
+    "layers behind the first": lambda rows: rows["layer"] > 0,
+    "more than a token": lambda rows: rows["token_share"] < 0.9,
+    "reads other genes": lambda rows: rows["verdict"] == CONTEXT,
+}
 LATER = (SET, TYPE, POSITION, POLYSEMANTIC)  # verdicts that a gene set comes before
 
 
@@ -60,17 +72,13 @@ def with_gene_sets(atlas: Atlas, collection: GeneSets, cfg: EnrichConfig | None 
     found = enrich(atlas, collection, cfg)
     limits = Thresholds(**atlas.meta["thresholds"])
     live_F = (atlas.features["verdict"] != DEAD).to_numpy()
-    limits = limits._replace(gene_set=_threshold(found.null_share_PF[:, live_F]))
+    reached = float(np.quantile(found.null_share_PF[:, live_F], 1 - NULL_RATE))
+    limits = limits._replace(gene_set=round(max(MAJORITY, min(reached, HIGHEST)), 3))
     beside = {}
     for name, other in atlas.beside.items():  # raw neurons may prefer no genes: then none has a set
         beside[name] = _judged(other, enrich(other, collection, cfg, must_test=False), limits, {})
     rule = set_rule(atlas, collection).to_dict("records") if len(atlas.table("baselines")) else []
     return _judged(atlas, found, limits, beside, rule)
-
-
-def _threshold(null_share_PF: np.ndarray) -> float:
-    reached = float(np.quantile(null_share_PF, 1 - NULL_RATE))
-    return round(max(MAJORITY, min(reached, HIGHEST)), 3)
 
 
 def _judged(
@@ -98,9 +106,10 @@ def _eligible(features: pd.DataFrame, limits: Thresholds) -> pd.Series:
 
 def _null_shares(features: pd.DataFrame, share_F: np.ndarray, limits: Thresholds) -> pd.DataFrame:
     """Share of the live features that would be gene-set features with these shares, by layer."""
-    said = np.where(_eligible(features, limits) & (share_F >= limits.gene_set), SET, features["verdict"])
-    said = np.where((said == SET) & (share_F < limits.gene_set), POLYSEMANTIC, said)
-    shares = verdict_shares({PERMUTED: pd.DataFrame({"layer": features["layer"], "verdict": said})})
+    reached_F = share_F >= limits.gene_set
+    verdict_F = np.where(_eligible(features, limits) & reached_F, SET, features["verdict"])
+    verdict_F = np.where((verdict_F == SET) & ~reached_F, POLYSEMANTIC, verdict_F)
+    shares = verdict_shares({PERMUTED: pd.DataFrame({"layer": features["layer"], "verdict": verdict_F})})
     return shares[shares["verdict"] == SET]
 
 
@@ -134,10 +143,6 @@ def _scores(table: pd.DataFrame, score_F: np.ndarray) -> np.ndarray:
     return np.select(conditions, scores, score_F)
 
 
-BEYOND = 0.9  # of the variance: what the token explains less of is more than a token
-NAMES_PERMUTED, IN_BINS = "names permuted", "names permuted among genes as frequent"
-
-
 @dataclass(frozen=True)
 class RuleConfig:
     """The rule and its nulls."""
@@ -155,40 +160,60 @@ class RuleConfig:
 
 
 def set_rule(atlas: Atlas, collection: GeneSets, cfg: RuleConfig | None = None) -> pd.DataFrame:
-    """One row a group of features and rival: of, features (n), share, rival, rival_share, rival_low,
+    """The field's rule: at least three of a feature's ten strongest genes are in one set of at most 200
+    genes, and Fisher's exact test survives Benjamini-Hochberg over every feature and set. The same is asked
+    of random directions at equal firing rates, of the embedding's directions, and of the features with the
+    genes' names permuted: among all genes, and among genes that are about as frequent.
+
+    One row a group of features and rival: of, features (n), share, rival, rival_share, rival_low,
     rival_high (lowest and highest draw or permutation), draws, excess, low, high (95 %, Welch).
 
     Groups: all live features, those of later layers, those that are more than a token, those that read other
-    genes, and all against sets of at most 50 genes. Rivals are cut to the same group. Empty where no set of
+    genes, and all against sets of at most 50 genes. Rivals are of the same group. Empty where no set of
     at most `cfg.largest` genes has any in the data. Raises ScxError for an atlas without random directions.
     """
     cfg = cfg or RuleConfig()
-    own = _units(atlas)
-    others = atlas.table("baselines")
-    if not len(others):
+    baselines = atlas.table("baselines")
+    if not len(baselines):
         raise ScxError("This atlas was made without random directions.", "Make it anew with `scx atlas`.")
-    sources = {str(name): part for name, part in others.groupby("source", observed=True, sort=False)}
-    slots = atlas.table("slots")
-    tokens = slots[slots["gene"] != ""].groupby("gene", observed=True)["tokens"].sum()
-    genes = tokens.index.astype(str).tolist()
+    own = _live(_with_strongest_genes(atlas))
+    others = [
+        ("random directions" if is_random(str(name)) else str(name), _live(part))
+        for name, part in baselines.groupby("source", observed=True, sort=False)
+        if name != ONE_HOT  # a token stands in few genes: it has no ten strongest
+    ]
+    tokens = gene_tokens(atlas)
+    genes = tokens.index.tolist()
     rng = np.random.default_rng(cfg.seed)
-    shuffles = {
+    orders = {
         NAMES_PERMUTED: [rng.permutation(len(genes)) for _ in range(cfg.permutations)],
         IN_BINS: [_within_bins(tokens.to_numpy(), cfg.bins, rng) for _ in range(cfg.permutations)],
     }
     found = []
-    for largest in (cfg.largest, 50):
-        small = [one for one in collection.sets if len(one.genes) <= largest]
-        if not small:
+    small = {f"all, sets of at most {SMALL} genes": GROUPS["all"]}
+    for largest, groups in ((cfg.largest, GROUPS), (SMALL, small)):
+        sets = tuple(one for one in collection.sets if len(one.genes) <= largest)
+        if not sets:
             continue
         fit = FitConfig(smallest=1, largest=largest, other_species=True)  # the caller has checked the species
         try:
-            member_SG = fit_sets(replace(collection, sets=tuple(small)), genes, fit).member_SG
+            member_SG = fit_sets(replace(collection, sets=sets), genes, fit).member_SG
         except ScxError:  # no set of so few genes has any in this data
             continue
-        for of, rows in _groups(own, whole=largest == cfg.largest, small=50):
-            real, n = _rule_share(rows["genes"], genes, member_SG, cfg)
-            rivals = _rivals(of, sources, rows, genes, member_SG, shuffles, cfg)
+        for of, inside in groups.items():
+            rows = own[inside(own)]
+            if not len(rows):
+                continue
+            real, n = _share_that_meets(rows, genes, member_SG, cfg)
+            rivals: dict[str, list[tuple[float, int]]] = {}
+            for name, part in others:
+                part = part[inside(part)]
+                if len(part):
+                    rivals.setdefault(name, []).append(_share_that_meets(part, genes, member_SG, cfg))
+            for name, permutations in orders.items():
+                rivals[name] = [
+                    _share_that_meets(rows, genes, member_SG[:, order], cfg) for order in permutations
+                ]
             for rival, drawn in rivals.items():
                 shares = [share for share, _ in drawn]
                 held = interval(real, n, shares, [size for _, size in drawn])
@@ -198,11 +223,10 @@ def set_rule(atlas: Atlas, collection: GeneSets, cfg: RuleConfig | None = None) 
     return pd.DataFrame(found)
 
 
-def _units(atlas: Atlas) -> pd.DataFrame:
+def _with_strongest_genes(atlas: Atlas) -> pd.DataFrame:
     """The features with their ten strongest genes."""
     leading = atlas.table("genes").groupby(["layer", "feature"], sort=False).head(10)
-    key = [leading["layer"], leading["feature"]]
-    joined = leading["gene"].astype(str).groupby(key).agg(" ".join)
+    joined = leading["gene"].astype(str).groupby([leading["layer"], leading["feature"]]).agg(" ".join)
     return atlas.features.drop(columns="genes").join(joined.rename("genes"), on=["layer", "feature"])
 
 
@@ -211,58 +235,17 @@ def _live(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["verdict"].isin([DEAD, RARE])]
 
 
-def _groups(own: pd.DataFrame, whole: bool, small: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    if not whole:
-        yield f"all, sets of at most {small} genes", _live(own)
-        return
-    for name in ("all", "layers behind the first", "more than a token", "reads other genes"):
-        rows = _cut(name, _live(own))
-        if len(rows):
-            yield name, rows
-
-
-def _cut(name: str, live: pd.DataFrame) -> pd.DataFrame:
-    if name == "layers behind the first":
-        return live[live["layer"] > 0]
-    if name == "more than a token":
-        return live[live["token_share"] < BEYOND]
-    if name == "reads other genes":
-        return live[live["verdict"] == CONTEXT]
-    return live
-
-
-def _rivals(
-    of: str,
-    sources: Mapping[str, pd.DataFrame],
-    rows: pd.DataFrame,
-    genes: list[str],
-    member_SG: sp.csr_matrix,
-    shuffles: Mapping[str, list[np.ndarray]],
-    cfg: RuleConfig,
-) -> dict[str, list[tuple[float, int]]]:
-    """Shares of the rivals with the number of units that they are of."""
-    found: dict[str, list[tuple[float, int]]] = {}
-    for name, part in sources.items():
-        cut = _cut(of, _live(part))
-        label = "random directions" if is_random(name) else name
-        if len(cut) and label != "onehot":  # a token stands in few genes: it has no ten strongest
-            found.setdefault(label, []).append(_rule_share(cut["genes"], genes, member_SG, cfg))
-    for name, orders in shuffles.items():
-        found[name] = [_rule_share(rows["genes"], genes, member_SG[:, order], cfg) for order in orders]
-    return found
-
-
-def _rule_share(
-    strongest: pd.Series, genes: list[str], member_SG: sp.csr_matrix, cfg: RuleConfig
+def _share_that_meets(
+    units: pd.DataFrame, genes: list[str], member_SG: sp.csr_matrix, cfg: RuleConfig
 ) -> tuple[float, int]:
     """Share of the units that meet the rule, and their number."""
     place = {gene: number for number, gene in enumerate(genes)}
     lists = [
         np.array([place[gene] for gene in names.split(" ")[: cfg.genes] if gene in place], dtype=np.int64)
-        for names in strongest.fillna("")
+        for names in units["genes"].fillna("")
     ]
     found = overlaps(indicator(lists, len(genes)), member_SG.tocsr())
-    q_E = benjamini_hochberg(found.p_E, found.n_tests)
+    q_E = q_values(found.p_E, found.n_tests)
     met = np.unique(found.feature_E[(found.shared_E >= cfg.shared) & (q_E <= cfg.fdr)])
     return len(met) / max(len(lists), 1), len(lists)
 

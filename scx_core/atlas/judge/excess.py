@@ -21,7 +21,7 @@ MAIN = "main"
 LEVEL = 0.95
 
 
-class Interval(NamedTuple):
+class ExcessInterval(NamedTuple):
     """By how much a share exceeds those of the draws, with the limits of its interval."""
 
     excess: float
@@ -78,7 +78,7 @@ def is_random(source: str) -> bool:
     return source.startswith(RANDOM) and source[len(RANDOM) :].isdigit()
 
 
-def self_excess(atlas: Atlas, measure: str, layer: int = -1) -> list[Interval]:
+def self_excess(atlas: Atlas, measure: str, layer: int = -1) -> list[ExcessInterval]:
     """Each draw of random directions held against the other draws in the place of the features."""
     rows = _all_shares(atlas)
     here = rows[(rows["measure"] == measure) & (rows["layer"] == layer) & rows["source"].map(is_random)]
@@ -90,7 +90,7 @@ def self_excess(atlas: Atlas, measure: str, layer: int = -1) -> list[Interval]:
     return found
 
 
-def interval(share: float, n: float, drawn: Sequence[float], drawn_n: Sequence[float]) -> Interval:
+def interval(share: float, n: float, drawn: Sequence[float], drawn_n: Sequence[float]) -> ExcessInterval:
     """The excess over the mean of the draws with its 95 % interval (Welch): the features' variance is that of
     a share of n; the draws' is what they differ by, and at least that of a share of theirs."""
     share_D, m = np.asarray(drawn, dtype=float), len(drawn)
@@ -100,10 +100,10 @@ def interval(share: float, n: float, drawn: Sequence[float], drawn_n: Sequence[f
     other = max(between, mean * (1 - mean) / size) / m
     both = own + other
     if both == 0:
-        return Interval(share - mean, share - mean, share - mean)
+        return ExcessInterval(share - mean, share - mean, share - mean)
     freedom = both**2 / (own**2 / max(n - 1, 1) + other**2 / max(m - 1, 1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * both**0.5
-    return Interval(share - mean, share - mean - half, share - mean + half)
+    return ExcessInterval(share - mean, share - mean - half, share - mean + half)
 
 
 def _all_shares(atlas: Atlas) -> pd.DataFrame:

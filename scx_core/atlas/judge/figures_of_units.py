@@ -17,7 +17,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 
-from scx_core.atlas.collect.one_pass import Passed
+from scx_core.atlas.collect.one_pass import PassSums
 from scx_core.atlas.collect.tally import LayerTally
 from scx_core.atlas.collect.token_slots import ACTIVATIONS
 from scx_core.sentences import GENE
@@ -80,7 +80,7 @@ def _indicator(number_S: np.ndarray, n: int) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(len(number_S)), (number_S, np.arange(len(number_S)))), (n, len(number_S)))
 
 
-class Half(NamedTuple):
+class HalfSums(NamedTuple):
     """What is summed up of one layer in one half: mass by slot [S, F] and the tokens there [S]; mass by bin
     of the small tallies, and the tokens there; how often units fire [F] among `n_tokens`, and the sums of
     their squared activations [F]."""
@@ -94,7 +94,7 @@ class Half(NamedTuple):
     n_tokens: int
 
 
-def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slice) -> Half:
+def half_of(passed: PassSums, tally: LayerTally, half: int, data: int, units: slice) -> HalfSums:
     """The sums of some units. With `data` ACTIVATIONS the shuffled tallies take the place of the real; of a
     light tally there are only the real ones."""
     n_slots, n_bins = len(passed.slots), passed.layout.n_bins
@@ -106,7 +106,7 @@ def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slic
         where = slice(starts[source].start + half * n_bins, starts[source].stop + half * n_bins)
         bins[name] = tally.bins.total_KF[where, units].cpu().numpy()
         counts[name] = passed.counts.bins[where]
-    return Half(
+    return HalfSums(
         tally.slots.take(rows, units).cpu().numpy().astype(np.float64),
         passed.counts.slots[:, half, data],
         bins,
@@ -117,7 +117,7 @@ def half_of(passed: Passed, tally: LayerTally, half: int, data: int, units: slic
     )
 
 
-def evidence(half: Half, words: Lexicon) -> pd.DataFrame:
+def evidence(half: HalfSums, words: Lexicon) -> pd.DataFrame:
     """One row a unit: the shares that verdicts rest on. Numbers of genes, families, … are those of `words`
     and of the bins; −1 where there is none."""
     slots_SF, count_S = half.slots_SF[words.slots], half.count_S[words.slots]
@@ -142,7 +142,7 @@ def evidence(half: Half, words: Lexicon) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def token_share(half: Half, words: Lexicon) -> np.ndarray:
+def token_share(half: HalfSums, words: Lexicon) -> np.ndarray:
     """Share of each unit's variance over tokens that the token alone explains, [F]: the variance of the
     means by token id over the variance of all activations (correlation ratio, η²); 0 of a unit that never
     varies."""

@@ -30,7 +30,7 @@ class Side(NamedTuple):
     transcoders: TranscoderSet
 
 
-class Moments(NamedTuple):
+class PairMoments(NamedTuple):
     """Sums over common places: Σ z_a z_b [A, B] and Σ z, Σ z² of each side, over `n` places."""
 
     cross_AB: np.ndarray
@@ -45,8 +45,8 @@ class Common(NamedTuple):
     """Of one layer: moments of the activations as they are, and with the places of the second set shuffled
     (twice, for two nulls); firing places of each side; mass by gene [A, G], [B, G]."""
 
-    real: Moments
-    nulls: tuple[Moments, Moments]
+    real: PairMoments
+    nulls: tuple[PairMoments, PairMoments]
     fired_A: np.ndarray
     fired_B: np.ndarray
     genes_AG: np.ndarray
@@ -54,7 +54,7 @@ class Common(NamedTuple):
     tokens_G: np.ndarray
 
 
-class _Sums:
+class _CommonSums:
     """Sums of one layer, filled batch by batch."""
 
     def __init__(self, n_a: int, n_b: int, n_genes: int) -> None:
@@ -85,7 +85,7 @@ class _Sums:
     def result(self) -> Common:
         """What was summed up."""
         (sum_A, square_A, fired_A), (sum_B, square_B, fired_B) = self.sides
-        real, *nulls = (Moments(one, sum_A, sum_B, square_A, square_B, self.n) for one in self.cross)
+        real, *nulls = (PairMoments(one, sum_A, sum_B, square_A, square_B, self.n) for one in self.cross)
         return Common(
             real, (nulls[0], nulls[1]), fired_A, fired_B, self.genes[0], self.genes[1], self.tokens_G
         )
@@ -107,7 +107,7 @@ def read_common(
     rng = np.random.default_rng(seed)
     n_a, n_b = first.transcoders.n_features, second.transcoders.n_features
     by_token = first.lm.fingerprint == second.lm.fingerprint
-    sums = [_Sums(n_a, n_b, table.n_genes) for _ in layers]
+    sums = [_CommonSums(n_a, n_b, table.n_genes) for _ in layers]
     number = {str(gene): place for place, gene in enumerate(table.symbols)}
     for start in range(0, len(rows), batch):
         some = rows[start : start + batch]
@@ -116,8 +116,8 @@ def read_common(
             written = _same_genes(*written)
         kinds, gene_GN = places(written[0], number, by_token)
         orders = [_shuffled_within(kinds, rng) for _ in range(2)]
-        io_a = streams(first.lm, written[0])
-        io_b = io_a if by_token else streams(second.lm, written[1])
+        io_a = mlp_streams(first.lm, written[0])
+        io_b = io_a if by_token else mlp_streams(second.lm, written[1])
         for place, layer in enumerate(layers):
             z_a = activations(first, io_a, layer, written[0], by_token)
             z_b = activations(second, io_b, layer, written[1], by_token)
@@ -141,23 +141,23 @@ def _same_genes(a: Sequence[EncodedCell], b: Sequence[EncodedCell]) -> list[list
     return cut
 
 
-class Streams(NamedTuple):
+class MlpStreams(NamedTuple):
     """Inputs and outputs of the MLPs at the tokens of a batch, without padding: [tokens, d] a layer."""
 
     inputs: list[torch.Tensor]
     outputs: list[torch.Tensor]
 
 
-def streams(lm: Language, cells: Sequence[EncodedCell]) -> Streams:
+def mlp_streams(lm: Language, cells: Sequence[EncodedCell]) -> MlpStreams:
     """One forward pass over a batch of cells."""
     padded = pad_left([list(cell.ids) for cell in cells], lm.pad_id)
     ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
     io, real_BT = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
-    return Streams([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs])
+    return MlpStreams([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs])
 
 
 def activations(
-    side: Side, io: Streams, layer: int, cells: Sequence[EncodedCell], by_token: bool = True
+    side: Side, io: MlpStreams, layer: int, cells: Sequence[EncodedCell], by_token: bool = True
 ) -> sp.csr_matrix:
     """Activations at the counted tokens of a batch, or summed over each cell's genes, float64 [N, F]."""
     coder, reads = side.transcoders.layers[layer], side.transcoders.reads

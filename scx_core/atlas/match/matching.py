@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scx_core.atlas.match.common_cells import Common, Moments, Side, read_common
+from scx_core.atlas.match.common_cells import Common, PairMoments, Side, read_common
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.runs import Progress, option, provenance, silent
@@ -212,7 +212,7 @@ class Matches(NamedTuple):
     mutual_A: np.ndarray
 
 
-def correlation(moments: Moments) -> np.ndarray:
+def correlation(moments: PairMoments) -> np.ndarray:
     """Pearson's correlation of activations [A, B]; 0 for a feature that never varies."""
     n = max(moments.n, 1)
     spread_A = np.sqrt(np.maximum(moments.square_A - moments.sum_A**2 / n, 0))

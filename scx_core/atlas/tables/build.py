@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scx_core.atlas.collect.one_pass import Passed
+from scx_core.atlas.collect.one_pass import PassSums
 from scx_core.atlas.collect.sums import N_HISTOGRAM, histogram_edge
 from scx_core.atlas.collect.tally import LayerTally
-from scx_core.atlas.collect.token_slots import DATA, REAL, Layout, bin_ends
+from scx_core.atlas.collect.token_slots import DATA, REAL, BinLayout, bin_ends
 from scx_core.atlas.collect.units import UnitSource, pushed
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.judge.figures_of_units import Lexicon, evidence, half_of, lexicon
@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 
 
 def judge(
-    passed: Passed,
+    passed: PassSums,
     name: str,
     words: Lexicon,
     limits: Thresholds | None = None,
@@ -75,7 +75,7 @@ def with_context(table: pd.DataFrame, context: pd.DataFrame | None) -> pd.DataFr
 
 
 def figures_of(
-    passed: Passed, name: str, words: Lexicon, half: int = REPORTING, data: int = REAL
+    passed: PassSums, name: str, words: Lexicon, half: int = REPORTING, data: int = REAL
 ) -> pd.DataFrame:
     """`evidence` of all layers of one source, with the layer."""
     parts = []
@@ -88,7 +88,7 @@ def figures_of(
 
 
 def baseline_rows(
-    passed: Passed, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
+    passed: PassSums, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
     table = figures_of(passed, name, words)
@@ -104,7 +104,7 @@ def baseline_rows(
     return table
 
 
-def _strongest_genes(passed: Passed, tally: LayerTally, words: Lexicon, units: slice) -> list[str]:
+def _strongest_genes(passed: PassSums, tally: LayerTally, words: Lexicon, units: slice) -> list[str]:
     """Of all cells, as the features' are."""
     choosing, reporting = (half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING))
     slots_SF = choosing.slots_SF + reporting.slots_SF
@@ -124,7 +124,7 @@ def _blocks(tally: LayerTally) -> Iterator[slice]:
 def make_tables(
     lm: Language,
     units: UnitSource,
-    passed: Passed,
+    passed: PassSums,
     name: str,
     judged: Judged,
     cells: Sequence[str],
@@ -150,7 +150,7 @@ def make_tables(
 def _layer(
     lm: Language,
     units: UnitSource,
-    passed: Passed,
+    passed: PassSums,
     tally: LayerTally,
     layer: int,
     words: Lexicon,
@@ -175,7 +175,7 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _sums(
-    lm: Language, passed: Passed, tally: LayerTally, words: Lexicon, units: slice, cfg: AtlasConfig
+    lm: Language, passed: PassSums, tally: LayerTally, words: Lexicon, units: slice, cfg: AtlasConfig
 ) -> dict[str, pd.DataFrame]:
     """The long tables of some units, which are numbered from 0."""
     halves = [half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING)]
@@ -204,7 +204,7 @@ def _sums(
     }
 
 
-def _plain(tally: LayerTally, passed: Passed) -> pd.DataFrame:
+def _plain(tally: LayerTally, passed: PassSums) -> pd.DataFrame:
     """Counts and the distribution of activations, of all cells."""
     layout = passed.layout
     where = [row for start in (0, layout.n_bins) for row in _rows_of(layout, "class", start)]
@@ -229,12 +229,12 @@ def _plain(tally: LayerTally, passed: Passed) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _rows_of(layout: Layout, name: str, start: int) -> range:
+def _rows_of(layout: BinLayout, name: str, start: int) -> range:
     part = layout.starts()[name]
     return range(start + part.start, start + part.stop)
 
 
-def _pieces(lm: Language, passed: Passed, slots_SF: np.ndarray, total_F: np.ndarray) -> pd.DataFrame:
+def _pieces(lm: Language, passed: PassSums, slots_SF: np.ndarray, total_F: np.ndarray) -> pd.DataFrame:
     """Token ids of every class of token, with their text and the number of genes that they stand in."""
     slots = passed.slots.table()
     number_S, tokens = pd.factorize(slots["token"], sort=True)
@@ -261,7 +261,7 @@ def _ranks(mass_KF: np.ndarray, count_K: np.ndarray) -> pd.DataFrame:
 
 
 def _features(
-    tables: dict[str, pd.DataFrame], judged: Judged, words: Lexicon, passed: Passed
+    tables: dict[str, pd.DataFrame], judged: Judged, words: Lexicon, passed: PassSums
 ) -> pd.DataFrame:
     """One row a feature; takes `plain` out of the tables."""
     plain = tables.pop("plain")
@@ -340,9 +340,9 @@ def writes_table(
     return both.astype({"kind": "category", "text": "category", "weight": "float32"})
 
 
-def examples_table(passed: Passed, tally: LayerTally, cells: Sequence[str]) -> pd.DataFrame:
+def examples_table(passed: PassSums, tally: LayerTally, cells: Sequence[str]) -> pd.DataFrame:
     """One row an example; contexts without the places outside the cell. `tokens` are token ids."""
-    slots, who = passed.slots.table(), {one.row: one for one in passed.plan.who}
+    slots, type_of = passed.slots.table(), {one.row: one.type for one in passed.plan.cells}
     parts = []
     for kind, heap in (("top", tally.top), ("sample", tally.samples)):
         unit, place = np.nonzero(np.isfinite(heap.key_Fk))
@@ -359,11 +359,11 @@ def examples_table(passed: Passed, tally: LayerTally, cells: Sequence[str]) -> p
     both["gene"] = pd.Categorical(slots["gene"].to_numpy()[both.pop("slot").to_numpy()])
     both["cell"] = pd.Categorical([str(cells[row]) for row in both["row"]])
     names = [*passed.plan.types, ""]
-    both["cell_type"] = pd.Categorical([names[who[row].type] for row in both["row"]])
+    both["cell_type"] = pd.Categorical([names[type_of[row]] for row in both["row"]])
     return both.astype({"kind": "category"}).reset_index(drop=True)
 
 
-def slots_table(lm: Language, passed: Passed) -> pd.DataFrame:
+def slots_table(lm: Language, passed: PassSums) -> pd.DataFrame:
     """Every slot with its text, and how many tokens stood there."""
     table = passed.slots.table()
     texts = {int(token): lm.text(int(token)) for token in table["token"].unique()}

@@ -54,21 +54,18 @@ their control is the permutation of names.
 
 from scx_core.atlas.annotate import annotate
 from scx_core.atlas.atlas_folder import atlas_folder, atlas_of, saved_atlas
-from scx_core.atlas.collect.units import CoderUnits, MlpAt, NeuronUnits, UnitSource
+from scx_core.atlas.collect.units import CoderUnits
 from scx_core.atlas.config import AtlasConfig
-from scx_core.atlas.gene_sets.enrich import EnrichConfig, Enrichment, enrich
-from scx_core.atlas.gene_sets.opening import MarkerColumns, open_gene_sets, read_marker_table, write_gmt
-from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets, read_gmt, shipped_markers
+from scx_core.atlas.gene_sets.enrich import EnrichConfig
+from scx_core.atlas.gene_sets.opening import MarkerColumns, open_gene_sets, write_gmt
 from scx_core.atlas.gene_sets.verdicts import RuleConfig, set_rule, with_gene_sets
-from scx_core.atlas.judge.excess import excess, self_excess
-from scx_core.atlas.judge.figures_of_units import families, stem
-from scx_core.atlas.judge.protocol import VERDICTS, Thresholds, verdict_shares, verdicts
+from scx_core.atlas.judge.protocol import VERDICTS
 from scx_core.atlas.make import NEURONS, make_atlas
 from scx_core.atlas.match.common_cells import Side
 from scx_core.atlas.match.matching import Match, MatchConfig, match_sets
 from scx_core.atlas.report import report
-from scx_core.atlas.tables.atlas import Atlas, Feature, Given
-from scx_core.atlas.tables.find import FindConfig, find
+from scx_core.atlas.tables.atlas import Atlas, Feature
+from scx_core.atlas.tables.find import FindConfig
 
 __all__ = [
     "NEURONS",
@@ -77,41 +74,22 @@ __all__ = [
     "AtlasConfig",
     "CoderUnits",
     "EnrichConfig",
-    "Enrichment",
     "Feature",
     "FindConfig",
-    "GeneSet",
-    "GeneSets",
-    "Given",
     "MarkerColumns",
     "Match",
     "MatchConfig",
-    "MlpAt",
-    "NeuronUnits",
     "RuleConfig",
     "Side",
-    "Thresholds",
-    "UnitSource",
     "annotate",
     "atlas_folder",
     "atlas_of",
-    "enrich",
-    "excess",
-    "families",
-    "find",
     "make_atlas",
     "match_sets",
     "open_gene_sets",
-    "read_gmt",
-    "read_marker_table",
     "report",
     "saved_atlas",
-    "self_excess",
     "set_rule",
-    "shipped_markers",
-    "stem",
-    "verdict_shares",
-    "verdicts",
     "with_gene_sets",
     "write_gmt",
 ]

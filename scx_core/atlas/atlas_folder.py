@@ -1,4 +1,5 @@
-"""Where atlases lie, so that each is made once: the runs folder, by the identity of all that made it."""
+"""Where atlases lie, so that each is made once: the runs folder, by the identity of all that made it; a job
+that makes one in the background; the short form that ships beside a set."""
 
 from __future__ import annotations
 
@@ -163,8 +164,12 @@ EXAMPLES = {"top": 3, "sample": 1}
 LEAST = {"types": 0.05, "ranks": 0.03}  # shares below which a row is left out
 
 
-def shortened(atlas: Atlas) -> Atlas:
-    """The short form of an atlas, not saved."""
+def ship(atlas: Atlas, folder: Path | str) -> Atlas:
+    """Write the short form of an atlas to a folder, small enough to ship beside a set: what names and a
+    feature's card need. Long tables lose their weakest rows, and what is held beside is left out;
+    `meta["shortened"]` says how many rows of a feature stayed. Verdicts, figures and labels are the whole
+    one's. Raises ScxError when the disk is full.
+    """
     tables = {}
     for name, rows in ROWS.items():
         table = atlas.table(name)
@@ -184,13 +189,7 @@ def shortened(atlas: Atlas) -> Atlas:
     # Shares and their excess stay in the curve; the units of the baselines have no names to give.
     tables["baselines"] = atlas.table("baselines").head(0)
     meta = atlas.meta | {"beside": [], "shortened": {**ROWS, **EXAMPLES}}
-    whole = Atlas(meta, dict(atlas.tables), {}, atlas.folder)
-    return whole.in_memory().with_tables(tables, meta, {})
-
-
-def ship(atlas: Atlas, folder: Path | str) -> Atlas:
-    """Write the short form of an atlas to a folder. Raises ScxError when the disk is full."""
-    return shortened(atlas).save(folder)
+    return atlas.in_memory().with_tables(tables, meta, {}).save(folder)
 
 
 def place_of(set_folder: Path | None, models: Path | None = None) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 
 from scx_core.atlas.atlas_folder import FOLDER, shipped_root
 from scx_core.atlas.judge.protocol import CONTEXT_OF_MANY, DEAD, GENE, NAMED, POLYSEMANTIC, PROMPT, RARE
-from scx_core.atlas.tables.atlas import FILE, LABELS_FILE, Atlas, current
+from scx_core.atlas.tables.atlas import FILE, LABELS_FILE, Atlas
 from scx_core.circuits.feature_names import GENE_SHARE, MANY, MANY_GENES, FeatureName, NameBook
 from scx_core.errors import ScxError
 from scx_core.runs import read_json, runs_root
@@ -47,8 +47,8 @@ def feature_names(atlas: Atlas) -> dict[tuple[int, int], FeatureName]:
     found = {
         (int(row.layer), int(row.feature)): _name(row) for row in table[table["verdict"] != DEAD].itertuples()
     }
-    given = {(one.layer, one.feature): one.label for one in current(atlas.given())}
-    return found | {key: FeatureName(label, LABEL, None, LABEL) for key, label in given.items()}
+    given = {key: FeatureName(label, LABEL, None, LABEL) for key, label in atlas.given_labels().items()}
+    return found | given
 
 
 def _name(row: Any) -> FeatureName:
@@ -58,10 +58,7 @@ def _name(row: Any) -> FeatureName:
     if verdict == RARE:
         known = float(row.first) >= GENE_SHARE
         return FeatureName(label if known else RARE, verdict, float(row.first) if known else None, ATLAS)
-    if verdict == POLYSEMANTIC:
-        text = MANY_GENES if row.gene >= MOSTLY else GENES_AND_PROMPT
-        return FeatureName(text, MANY, float(row.gene) if row.gene >= MOSTLY else 1.0, ATLAS)
-    if label == CONTEXT_OF_MANY:
+    if verdict == POLYSEMANTIC or label == CONTEXT_OF_MANY:
         mostly = row.gene >= MOSTLY
         text = MANY_GENES if mostly else GENES_AND_PROMPT
         return FeatureName(text, MANY, float(row.gene) if mostly else 1.0, ATLAS)

@@ -22,10 +22,10 @@ from scx_core.atlas.collect.one_pass import CellPlan, PassSums, Stopwatch, make_
 from scx_core.atlas.collect.token_slots import DATA, REAL
 from scx_core.atlas.collect.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
 from scx_core.atlas.config import AtlasConfig
-from scx_core.atlas.judge.figures_of_units import lexicon
 from scx_core.atlas.judge.protocol import Thresholds, criterion_shares
+from scx_core.atlas.judge.unit_figures import baseline_rows, figures_of, judge, lexicon
 from scx_core.atlas.tables.atlas import FORMAT, Atlas, as_arrow, narrowed
-from scx_core.atlas.tables.build import baseline_rows, figures_of, judge, make_tables, with_context
+from scx_core.atlas.tables.build import make_tables
 from scx_core.cells import CellTable
 from scx_core.language import Language
 from scx_core.runs import Progress, provenance, silent
@@ -69,30 +69,19 @@ def make_atlas(
     sources = full | light
     passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
     watch.restart()
-    contexts = _contexts(lm, sources, table, plan, cfg, progress)
+    contexts: dict[str, pd.DataFrame] = {}
+    if cfg.context:  # the token's one-hot reads nothing else by its making
+        read = {name: units for name, units in sources.items() if name != ONE_HOT}
+        named = (MAIN, f"{RANDOM}1")
+        contexts = measure_context(
+            lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress
+        )
     watch.lap("exchanging genes")
     made = _atlas(lm, full, light, passed, table, cfg, curve, contexts)
     watch.lap("verdicts and tables")
     if seconds is not None:
         seconds.update(passed.seconds | watch.seconds)
     return made
-
-
-def _contexts(
-    lm: Language,
-    sources: Mapping[str, UnitReader],
-    table: CellTable,
-    plan: CellPlan,
-    cfg: AtlasConfig,
-    progress: Progress,
-) -> dict[str, pd.DataFrame]:
-    """What each source loses when genes are exchanged; the genes that it reads of the features, and of one
-    draw of random directions. The token's one-hot reads nothing else by its making."""
-    if not cfg.context:
-        return {}
-    read = {name: units for name, units in sources.items() if name != ONE_HOT}
-    named = (MAIN, f"{RANDOM}1")
-    return measure_context(lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress)
 
 
 def baseline_sources(
@@ -153,7 +142,7 @@ def _meta(
         "n_units": units.n_units,
         "n_cells": sum(passed.counts.cells),
         "cells_of_halves": list(passed.counts.cells),
-        "n_tokens": int(passed.counts.bins[_class_rows(passed)].sum()),
+        "n_tokens": passed.n_tokens,
         "types": list(passed.plan.types),
         "donors": list(passed.plan.donors),
         "organism": table.organism,
@@ -162,16 +151,13 @@ def _meta(
     }
 
 
-def _class_rows(passed: PassSums) -> list[int]:
-    first = range(*passed.layout.starts()["class"].indices(passed.layout.n_bins))
-    return [row + half * passed.layout.n_bins for half in (0, 1) for row in first]
-
-
 LOOKS = (60, 120, 240, 480, 960, 1920, 3840)  # cells, as far as there are more in the pass
 
 
 class Curve:
-    """Looks at some sources after `LOOKS` cells. `watched` goes into the pass."""
+    """How shares move with the number of cells: figures of some sources after `LOOKS` cells, with the
+    thresholds of the whole pass. Cells come in a random order, so those seen so far are a fair sample.
+    `watched` goes into the pass."""
 
     def __init__(self, sources: Sequence[str], n_cells: int) -> None:
         self._sources = tuple(sources)
@@ -193,7 +179,10 @@ class Curve:
         """Rows cells, source, layer (−1: all), measure, share, features (live ones). `whole` are the figures
         of every source after the last cell; `contexts` what was found by exchanging genes, once."""
         early = {
-            cells: {name: with_context(figures, contexts.get(name)) for name, figures in by_source.items()}
+            cells: {
+                name: figures.join(contexts[name]) if name in contexts else figures
+                for name, figures in by_source.items()
+            }
             for cells, by_source in self._seen.items()
         }
         seen = early | {sum(passed.counts.cells): whole}

@@ -21,15 +21,10 @@ ALL = -1
 
 def report(atlas: Atlas) -> str:
     """All shares beside their rivals, by layer, and by number of cells, as Markdown."""
-    return report_of(excess(atlas), atlas.table("curve"))
-
-
-def report_of(held: pd.DataFrame, curve: pd.DataFrame) -> str:
-    """`report` of the tables that it rests on (`excess`, `curve.parquet`)."""
+    held = excess(atlas)
     if held.empty:
         return "Made without random directions: no share has a rival."
-    parts = [_whole(held), _by_layer(held), _by_cells(curve)]
-    return "\n\n".join(parts)
+    return "\n\n".join([_whole(held), _by_layer(held), _by_cells(atlas.table("curve"))])
 
 
 def _whole(held: pd.DataFrame) -> str:

@@ -118,7 +118,7 @@ def test_a_folder_that_is_not_whole_is_refused(saved):
 
 def test_many_slots_and_units_give_the_same_atlas(case, atlas, monkeypatch):
     monkeypatch.setattr("scx_core.atlas.collect.tally.DENSE_BYTES", 0)
-    monkeypatch.setattr("scx_core.atlas.tables.build.BLOCK", 33)
+    monkeypatch.setattr("scx_core.atlas.judge.unit_figures.BLOCK", 33)
     other = make_atlas(case.lm, case.transcoders, case.table, range(40), AtlasConfig(batch=16))
     # Masses that are equal but for their last digit stand in any order.
     by_order = ["genes", "label"]

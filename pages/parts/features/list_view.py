@@ -12,7 +12,7 @@ from pages.parts.common import kept_widgets as kept
 from pages.parts.common.words import count
 from scx_core.atlas import VERDICTS, Atlas, FindConfig
 from scx_core.atlas.judge.protocol import MEANINGS
-from scx_core.atlas.tables.find import Found, find_part
+from scx_core.atlas.tables.find import FoundFeatures, find_part
 from scx_core.figures import table_csv
 from scx_core.figures.drawing.text import plain
 
@@ -163,7 +163,7 @@ def _download(place: st.delta_generator.DeltaGenerator, atlas: Atlas, cfg: FindC
     """All that were found, made when it is asked for."""
 
     def make() -> bytes:
-        found: Found = find_part(atlas, cfg, 0, 0)
+        found: FoundFeatures = find_part(atlas, cfg, 0, 0)
         texts = found.rows.select_dtypes(exclude=["number", "bool"]).columns
         return table_csv(found.rows.astype(dict.fromkeys(texts, object)))
 

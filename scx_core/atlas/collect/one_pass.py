@@ -65,6 +65,17 @@ class PassSums(NamedTuple):
         """Bins of the small tallies."""
         return self.plan.layout
 
+    @property
+    def class_bins(self) -> list[int]:
+        """The bins by token class, of both halves: every counted token is in one."""
+        first = range(*self.layout.starts()["class"].indices(self.layout.n_bins))
+        return [row + half * self.layout.n_bins for half in (0, 1) for row in first]
+
+    @property
+    def n_tokens(self) -> int:
+        """Counted tokens of all cells."""
+        return int(self.counts.bins[self.class_bins].sum())
+
 
 def make_plan(lm: Language, table: CellTable, rows: np.ndarray, seed: int) -> CellPlan:
     """Halves of equal size in every cell type; types and donors as numbers, unlabelled ones the last."""

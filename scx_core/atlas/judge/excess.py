@@ -78,18 +78,6 @@ def is_random(source: str) -> bool:
     return source.startswith(RANDOM) and source[len(RANDOM) :].isdigit()
 
 
-def self_excess(atlas: Atlas, measure: str, layer: int = -1) -> list[ExcessInterval]:
-    """Each draw of random directions held against the other draws in the place of the features."""
-    rows = _all_shares(atlas)
-    here = rows[(rows["measure"] == measure) & (rows["layer"] == layer) & rows["source"].map(is_random)]
-    found = []
-    for place in range(len(here)):
-        one, rest = here.iloc[place], here.drop(here.index[place])
-        if len(rest):
-            found.append(interval(one["share"], one["features"], rest["share"], rest["features"]))
-    return found
-
-
 def interval(share: float, n: float, drawn: Sequence[float], drawn_n: Sequence[float]) -> ExcessInterval:
     """The excess over the mean of the draws with its 95 % interval (Welch): the features' variance is that of
     a share of n; the draws' is what they differ by, and at least that of a share of theirs."""
@@ -152,5 +140,5 @@ def _baselines(atlas: Atlas) -> list[pd.DataFrame]:
     drawn = pd.concat([one for name, one in shares.items() if is_random(name)])
     mean = drawn.groupby(["layer", "verdict"], sort=False, as_index=False)[["share", "features"]].mean()
     words = {EMBEDDING: EMBEDDING_WORDS, ONE_HOT: ONE_HOT_WORDS}
-    rest = [shares[name].assign(data=said) for name, said in words.items()]
+    rest = [shares[name].assign(data=label) for name, label in words.items()]
     return [mean.assign(data=RANDOM_WORDS).astype({"features": int})[rest[0].columns], *rest]

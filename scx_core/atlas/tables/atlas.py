@@ -1,4 +1,5 @@
-"""An atlas in memory or in a folder of Parquet files; of long tables only the rows asked for are read."""
+"""An atlas in memory or in a folder of Parquet files; of long tables only the rows asked for are read; labels
+that people give features."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from scx_core.errors import ScxError
 from scx_core.runs import append_jsonl, read_json, read_jsonl, write_json
 from scx_core.runs.files import replace_atomic
 
-FILE = "atlas.json"
+FILE, LABELS_FILE = "atlas.json", "labels.jsonl"
+LONGEST = 200  # letters of a label or an author
 FORMAT, FORMATS = 2, (1, 2)  # written; read. The first had no baselines, and no token or context
 TABLES = (
     *("features", "genes", "families", "pieces", "types", "donors", "ranks", "histogram", "examples"),
@@ -36,6 +38,16 @@ SET_COLUMNS = {
 }
 EXACT = ("p", "q")  # numbers that may be smaller than 32 bits can say
 PLAIN = ("label", "genes")  # texts that hardly repeat
+
+
+class Given(NamedTuple):
+    """A label that a person gave a feature, its author and time (UTC, ISO 8601). An empty one takes it back."""
+
+    layer: int
+    feature: int
+    label: str
+    author: str
+    time: str
 
 
 class Feature(NamedTuple):
@@ -171,7 +183,11 @@ class Atlas:
                 f"{wanted} stands in no sentence of this atlas.", "Check the symbol, or take more cells."
             )
         first = own.filter(pc.equal(own["piece"], 0))["token"].to_numpy()
-        readers = self._readers(wanted, ["layer", "feature", "share"])
+        columns = ["layer", "feature", "share"]
+        if self.folder is None:
+            readers = self._read("readers", pc.field("gene") == wanted, columns)
+        else:
+            readers = rows_where(self.folder / "readers.parquet", "gene", wanted, columns)
         row_R = self._index(*(readers[name].to_numpy().astype(int) for name in ("layer", "feature")))
         reads = pd.Series(readers["share"].to_numpy(), row_R, name="reads")
         token_P, row_P, weight_P = self._pushing
@@ -191,19 +207,40 @@ class Atlas:
             f"L{layer}·{feature}": str(label)
             for layer, feature, label in zip(spoken["layer"], spoken["feature"], spoken["label"], strict=True)
         }
-        return found | {f"L{one.layer}·{one.feature}": one.label for one in current(self.given())}
+        return found | {f"L{layer}·{feature}": one for (layer, feature), one in self.given_labels().items()}
 
     def given(self) -> list[Given]:
-        """All labels that people gave, the oldest first."""
-        return [] if self.folder is None else Given.read(self.folder / LABELS_FILE)
+        """All labels that people gave, the lines of labels.jsonl, the oldest first. Raises ScxError when one
+        is damaged."""
+        if self.folder is None:
+            return []
+        path = self.folder / LABELS_FILE
+        try:
+            return [Given(**record) for record in read_jsonl(path)]
+        except TypeError as error:
+            problem = f"{path} holds a line that is no label ({error})."
+            raise ScxError(problem, "Remove that line.") from error
+
+    def given_labels(self) -> dict[tuple[int, int], str]:
+        """The latest label that a person gave, by layer and feature, without those that were taken back."""
+        latest = {(one.layer, one.feature): one.label for one in self.given()}
+        return {key: label for key, label in latest.items() if label}
 
     def give_label(self, layer: int, number: int, label: str, author: str) -> Given:
         """Keep a person's label, with the time. An empty label brings the automatic one back. Raises
-        ScxError for an atlas that is not saved, an unknown feature, or a label without an author."""
+        ScxError for an atlas that is not saved, an unknown feature, a missing author, or a text that is too
+        long."""
         self._check(layer, number)
         if self.folder is None:
             raise ScxError("This atlas is not saved, so it cannot keep labels.", "Save it first.")
-        return add_label(self.folder / LABELS_FILE, layer, number, label, author)
+        label, author = " ".join(label.split()), " ".join(author.split())
+        if not author:
+            raise ScxError("A label needs an author.", "Give a name, such as your initials.")
+        if max(len(label), len(author)) > LONGEST:
+            raise ScxError(f"A label is longer than {LONGEST} letters.", "Shorten it.")
+        given = Given(layer, number, label, author, datetime.now(UTC).isoformat(timespec="seconds"))
+        append_jsonl(self.folder / LABELS_FILE, given._asdict())
+        return given
 
     @cached_property
     def _slots(self) -> pa.Table:
@@ -232,11 +269,6 @@ class Atlas:
                 f"This atlas has no feature {number} in layer {layer}.",
                 f"Layers run from 0 to {layers - 1}, features from 0 to {units - 1}.",
             )
-
-    def _readers(self, gene: str, columns: list[str]) -> pa.Table:
-        if self.folder is None:
-            return self._read("readers", pc.field("gene") == gene, columns)
-        return rows_where(self.folder / "readers.parquet", "gene", gene, columns)
 
     def _read(
         self, name: str, where: pc.Expression | None = None, columns: list[str] | None = None
@@ -299,59 +331,19 @@ def _narrow(table: pa.Table) -> pa.Table:
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
             kind = pa.dictionary(pa.int32(), pa.string())
         fields.append(pa.field(one.name, kind))
-    columns = [_as_type(table[one.name], one.type) for one in fields]
+    columns = [
+        table[one.name].cast(pa.string()).combine_chunks().dictionary_encode().cast(one.type)
+        if pa.types.is_dictionary(one.type)
+        else table[one.name].cast(one.type, safe=False)
+        for one in fields
+    ]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _as_type(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(kind):
-        return column.cast(pa.string()).combine_chunks().dictionary_encode().cast(kind)
-    return column.cast(kind, safe=False)
-
-
-LABELS_FILE = "labels.jsonl"
-LONGEST = 200  # letters of a label or an author
-
-
-class Given(NamedTuple):
-    """A label with its author and when it was given (UTC, ISO 8601). An empty label takes one back."""
-
-    layer: int
-    feature: int
-    label: str
-    author: str
-    time: str
-
-    @staticmethod
-    def read(path: Path) -> list[Given]:
-        """All labels in a file, the oldest first. Raises ScxError when a line is damaged."""
-        try:
-            return [Given(**record) for record in read_jsonl(path)]
-        except TypeError as error:
-            problem = f"{path} holds a line that is no label ({error})."
-            raise ScxError(problem, "Remove that line.") from error
-
-
-def add_label(path: Path, layer: int, feature: int, label: str, author: str) -> Given:
-    """Add one line. Raises ScxError when the author is missing or a text is too long."""
-    label, author = " ".join(label.split()), " ".join(author.split())
-    if not author:
-        raise ScxError("A label needs an author.", "Give a name, such as your initials.")
-    if max(len(label), len(author)) > LONGEST:
-        raise ScxError(f"A label is longer than {LONGEST} letters.", "Shorten it.")
-    given = Given(layer, feature, label, author, datetime.now(UTC).isoformat(timespec="seconds"))
-    append_jsonl(path, given._asdict())
-    return given
-
-
-def current(given: Sequence[Given]) -> list[Given]:
-    """The latest label of each feature, without those that were taken back."""
-    latest = {(one.layer, one.feature): one for one in given}
-    return [one for one in latest.values() if one.label]
-
-
 def rows_where(path: Path, column: str, text: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of the rows whose `column` is `text`. Raises ScxError for a damaged file."""
+    """Some columns of the rows whose `column`, by which the file is sorted, is `text`: only groups of rows
+    that can hold it are read. Arrow's own filters do so for numbers, but read all groups where texts are held
+    by dictionary. Raises ScxError for a damaged file."""
     try:
         with pq.ParquetFile(path) as file:
             place = file.schema_arrow.get_field_index(column)

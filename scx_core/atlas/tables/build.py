@@ -1,12 +1,12 @@
 """The tables of an atlas from what the pass left behind (columns: see the room's opening words).
 
-Legend: F units, S slots, K bins, W tokens of context.
+Legend: F units, S slots, K bins or entries of a matrix, E examples, W tokens of context, n tokens, A answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,111 +14,22 @@ import pandas as pd
 from scx_core.atlas.collect.one_pass import PassSums
 from scx_core.atlas.collect.sums import N_HISTOGRAM, histogram_edge
 from scx_core.atlas.collect.tally import LayerTally
-from scx_core.atlas.collect.token_slots import DATA, REAL, BinLayout, bin_ends
+from scx_core.atlas.collect.token_slots import DATA, REAL, bin_ends
 from scx_core.atlas.collect.units import UnitSource, pushed
 from scx_core.atlas.config import AtlasConfig
-from scx_core.atlas.judge.figures_of_units import Lexicon, evidence, half_of, lexicon
 from scx_core.atlas.judge.protocol import (
+    NAMED,
     PROMPT,
-    Thresholds,
     automatic_label,
-    choose_thresholds,
     verdict_shares,
-    verdicts,
 )
+from scx_core.atlas.judge.unit_figures import Judged, Lexicon, both_halves, lexicon, unit_blocks
 from scx_core.language import Language
 
-CHOOSING, REPORTING = 0, 1  # the halves
-BLOCK = 1024  # units whose slots are dense at a time
+KEY = ["layer", "feature"]
 FEW = 10  # families and pieces kept of a feature
 NAMED_GENES = 5
-TESTED_GENES = 10  # of a baseline's unit: gene sets are tested on so many
 QUANTILES = {"q50": 0.5, "q90": 0.9, "q99": 0.99}
-
-
-class Judged(NamedTuple):
-    """Figures of all layers with verdicts, by data (`places.DATA`) of the reporting half; the verdicts of
-    the choosing half on the real data; the thresholds."""
-
-    reported: dict[str, pd.DataFrame]
-    other_half: pd.DataFrame
-    limits: Thresholds
-
-
-def judge(
-    passed: PassSums,
-    name: str,
-    words: Lexicon,
-    limits: Thresholds | None = None,
-    context: pd.DataFrame | None = None,
-) -> Judged:
-    """Apply the protocol to one source. Without `limits` they are chosen on this source's nulls. `context`
-    has what was found by exchanging genes (`context.py`), a row a unit."""
-
-    def figures(half: int, data: int) -> pd.DataFrame:
-        return figures_of(passed, name, words, half, data)
-
-    chosen = limits or choose_thresholds({data: figures(CHOOSING, data) for data in (1, 2)})
-    reported = {}
-    for number, data in enumerate(DATA):
-        table = figures(REPORTING, number)
-        if number == REAL:
-            table = with_context(table, context)
-        reported[data] = table.join(verdicts(table, chosen))
-    other = with_context(figures(CHOOSING, REAL), context)
-    return Judged(reported, other.join(verdicts(other, chosen)), chosen)
-
-
-def with_context(table: pd.DataFrame, context: pd.DataFrame | None) -> pd.DataFrame:
-    """Figures with those that came of exchanging genes, where that was done."""
-    return table if context is None else table.join(context)
-
-
-def figures_of(
-    passed: PassSums, name: str, words: Lexicon, half: int = REPORTING, data: int = REAL
-) -> pd.DataFrame:
-    """`evidence` of all layers of one source, with the layer."""
-    parts = []
-    for layer, one in enumerate(passed.tallies[name]):
-        for units in _blocks(one):
-            part = evidence(half_of(passed, one, half, data, units), words)
-            part.insert(0, "layer", layer)
-            parts.append(part)
-    return pd.concat(parts, ignore_index=True)
-
-
-def baseline_rows(
-    passed: PassSums, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
-    table = figures_of(passed, name, words)
-    table.insert(1, "feature", table.groupby("layer").cumcount())
-    table = with_context(table, context)
-    table = table.join(verdicts(table, limits))
-    table["genes"] = [
-        names
-        for tally in passed.tallies[name]
-        for units in _blocks(tally)
-        for names in _strongest_genes(passed, tally, words, units)
-    ]
-    return table
-
-
-def _strongest_genes(passed: PassSums, tally: LayerTally, words: Lexicon, units: slice) -> list[str]:
-    """Of all cells, as the features' are."""
-    choosing, reporting = (half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING))
-    slots_SF = choosing.slots_SF + reporting.slots_SF
-    genes_GF = words.gene_GS @ slots_SF[words.slots]
-    order_GF = np.argsort(-genes_GF, axis=0, kind="stable")[:TESTED_GENES]
-    names = np.array(words.genes, dtype=object)
-    return [" ".join(names[order_G[genes_GF[order_G, unit] > 0]]) for unit, order_G in enumerate(order_GF.T)]
-
-
-def _blocks(tally: LayerTally) -> Iterator[slice]:
-    """Units in parts whose slots fit into memory."""
-    n_units = tally.bins.total_KF.shape[1]
-    for start in range(0, n_units, BLOCK):
-        yield slice(start, min(start + BLOCK, n_units))
 
 
 def make_tables(
@@ -159,32 +70,24 @@ def _layer(
 ) -> dict[str, pd.DataFrame]:
     """The tables of one layer, from all cells; `plain` are the columns of features that need no verdict."""
     parts: dict[str, list[pd.DataFrame]] = {}
-    for units_here in _blocks(tally):
+    for units_here in unit_blocks(tally):
         for table, rows in _sums(lm, passed, tally, words, units_here, cfg).items():
             rows["feature"] += units_here.start
             parts.setdefault(table, []).append(rows)
-    tables = {table: _joined(rows) for table, rows in parts.items()}
+    tables = {table: pd.concat(rows, ignore_index=True) for table, rows in parts.items()}
     tables["plain"] = _plain(tally, passed)
     tables["histogram"] = histogram_table(tally)
     tables["writes"] = writes_table(lm, units, layer, passed.plan.types, cfg.pushed)
     return tables | {"examples": examples_table(passed, tally, cells)}
 
 
-def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-
-
 def _sums(
     lm: Language, passed: PassSums, tally: LayerTally, words: Lexicon, units: slice, cfg: AtlasConfig
 ) -> dict[str, pd.DataFrame]:
     """The long tables of some units, which are numbered from 0."""
-    halves = [half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING)]
-    slots_SF = halves[0].slots_SF + halves[1].slots_SF
-    bins = {key: halves[0].bins[key] + halves[1].bins[key] for key in halves[0].bins}
-    counts = {key: halves[0].counts[key] + halves[1].counts[key] for key in halves[0].counts}
+    slots_SF, bins, counts = both_halves(passed, tally, units)
     total_F = bins["class"].sum(0)
     genes_GF = words.gene_GS @ slots_SF[words.slots]
-    families_MF = words.family_MG @ genes_GF
 
     def by_mass(mass_KF: np.ndarray, name: str, names: Sequence[str], keep: int) -> pd.DataFrame:
         return with_names(largest_rows(mass_KF, of_mass(mass_KF, total_F), keep), name, names)
@@ -196,7 +99,7 @@ def _sums(
 
     return {
         "genes": by_mass(genes_GF, "gene", words.genes, cfg.genes),
-        "families": by_mass(families_MF, "family", words.families, FEW),
+        "families": by_mass(words.family_MG @ genes_GF, "family", words.families, FEW),
         "pieces": _pieces(lm, passed, slots_SF, total_F),
         "types": by_rate("type", "cell_type", passed.plan.types),
         "donors": by_rate("donor", "donor", passed.plan.donors),
@@ -206,16 +109,13 @@ def _sums(
 
 def _plain(tally: LayerTally, passed: PassSums) -> pd.DataFrame:
     """Counts and the distribution of activations, of all cells."""
-    layout = passed.layout
-    where = [row for start in (0, layout.n_bins) for row in _rows_of(layout, "class", start)]
-    total_F = tally.bins.total_KF[where].sum(0).cpu().numpy()
-    n_tokens = int(passed.counts.bins[where].sum())
+    total_F = tally.bins.total_KF[passed.class_bins].sum(0).cpu().numpy()
     tokens_F = tally.firing.tokens_2F.sum(0).cpu().numpy()
     columns = {
         "feature": np.arange(len(total_F)),
         "tokens": tokens_F,
         "cells": tally.firing.cells_2F.sum(0).cpu().numpy(),
-        "frequency": tokens_F / max(n_tokens, 1),
+        "frequency": tokens_F / max(passed.n_tokens, 1),
         "mass": total_F,
         "mean": total_F / np.maximum(tokens_F, 1),
         "maximum": tally.top.held("value")[:, 0],
@@ -227,11 +127,6 @@ def _plain(tally: LayerTally, passed: PassSums) -> pd.DataFrame:
         reached_F = (cumulative_KF < share * cumulative_KF[-1]).sum(0)
         columns[name] = np.where(cumulative_KF[-1] > 0, middles[np.minimum(reached_F, N_HISTOGRAM - 1)], 0.0)
     return pd.DataFrame(columns)
-
-
-def _rows_of(layout: BinLayout, name: str, start: int) -> range:
-    part = layout.starts()[name]
-    return range(start + part.start, start + part.stop)
 
 
 def _pieces(lm: Language, passed: PassSums, slots_SF: np.ndarray, total_F: np.ndarray) -> pd.DataFrame:
@@ -282,34 +177,30 @@ def _features(
     ends = [bin_ends(max(number, 0)) for number in table["rank_bin"]]
     table["ranks"] = pd.Categorical([str(a) if a == b else f"{a}–{b}" for a, b in ends])
     table["gene_set"], table["set_share"] = pd.Categorical([""] * len(table)), 0.0
-    key = ["layer", "feature"]
-    leading = tables["genes"].groupby(key, sort=False).head(NAMED_GENES)
-    joined = leading["gene"].astype(str).groupby([leading[k] for k in key]).agg(" ".join)
-    pieces = tables["pieces"].groupby(key, sort=False).head(3)
-    texts = pieces["text"].astype(str).groupby([pieces[k] for k in key]).agg(list)
-    around = tables["pieces"][tables["pieces"]["genes"].astype(int) == 0].groupby(key, sort=False).head(3)
-    around = around["text"].astype(str).groupby([around[k] for k in key]).agg(list)
-    named_share = pieces.groupby(key, sort=False)["share"].sum()
-    first = tables["pieces"].groupby(key, sort=False)[["text", "share"]].first()
-    first = first.rename(columns={"text": "piece", "share": "piece_share"})
-    pushed_most = _strongest(tables["writes"])
-    table = table.join(joined.rename("genes"), on=key).join(texts.rename("pieces"), on=key)
-    table = table.join(around.rename("around"), on=key)
-    table = table.join(named_share.rename("pieces_share"), on=key)
-    table = table.join(first, on=key).join(pushed_most, on=key)
-    table["genes"] = table["genes"].fillna("")
-    table["pieces"] = [one if isinstance(one, list) else [] for one in table["pieces"]]
-    of_prompt = table["verdict"].astype(str) == PROMPT
-    outside = [one if isinstance(one, list) else [] for one in table["around"]]
-    table["pieces"] = np.where(of_prompt, pd.Series(outside, table.index), table["pieces"])
+    pieces = tables["pieces"]
+    outside = pieces[pieces["genes"].astype(int) == 0]
+    first = pieces.groupby(KEY, sort=False)[["text", "share"]].first()
+    writes = tables["writes"].groupby([*KEY, "kind"], sort=False, observed=True)["text"].first().unstack()
+    for columns in (
+        _of_each(tables["genes"], "gene", NAMED_GENES, " ".join).rename("genes"),
+        _of_each(pieces, "text", NAMED, list).rename("pieces"),
+        _of_each(outside, "text", NAMED, list).rename("outside"),
+        pieces.groupby(KEY, sort=False).head(NAMED).groupby(KEY, sort=False)["share"].sum().rename("named"),
+        first.rename(columns={"text": "piece", "share": "piece_share"}),
+        writes.rename(columns={"token": "writes", "answer": "answer_pushed"}),
+    ):
+        table = table.join(columns, on=KEY)
+    table = table.rename(columns={"named": "pieces_share"}).fillna({"genes": ""})
+    shown = np.where(table["verdict"].astype(str) == PROMPT, table["outside"], table["pieces"])
+    table["pieces"] = [one if isinstance(one, list) else [] for one in shown]
     table["label"] = [automatic_label(row) for row in table.itertuples()]
-    return table.drop(columns=["pieces", "pieces_share", "around"]).astype({"verdict": "category"})
+    return table.drop(columns=["pieces", "pieces_share", "outside"]).astype({"verdict": "category"})
 
 
-def _strongest(writes: pd.DataFrame) -> pd.DataFrame:
-    """The token and the answer that each feature pushes most."""
-    first = writes.groupby(["layer", "feature", "kind"], sort=False, observed=True)["text"].first().unstack()
-    return first.rename(columns={"token": "writes", "answer": "answer_pushed"})
+def _of_each(rows: pd.DataFrame, column: str, n: int, gather: Callable[[pd.Series], Any]) -> pd.Series:
+    """The texts of the first `n` rows of each feature, gathered."""
+    rows = rows.groupby(KEY, sort=False).head(n)
+    return rows[column].astype(str).groupby([rows[name] for name in KEY]).agg(gather)
 
 
 def histogram_table(tally: LayerTally) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scx_core.atlas.tables.atlas import Atlas, Given, current
+from scx_core.atlas.tables.atlas import Atlas
 from scx_core.runs import option
 from scx_core.runs.options import check
 
@@ -43,7 +43,10 @@ class FindConfig:
         check(self)
 
 
-class Found(NamedTuple):
+Labels = Mapping[tuple[int, int], str]  # by layer and feature
+
+
+class FoundFeatures(NamedTuple):
     """Some of the features that were asked for, and how many there are of them."""
 
     rows: pd.DataFrame
@@ -59,16 +62,16 @@ def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
     return find_part(atlas, cfg, 0, cfg.limit).rows
 
 
-def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> Found:
+def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> FoundFeatures:
     """`count` of them from the place `start` on (0: all) instead of `cfg.limit`, and how many match."""
-    table, given = atlas.feature_table, current(atlas.given())
+    table, given = atlas.feature_table, atlas.given_labels()
     where = _where(atlas, cfg, given)
     places = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
     ordered = places
     if cfg.sort != "layer":
         ordered = _largest_first(places, table[cfg.sort].to_numpy(), start + count if count else len(places))
     wanted = ordered[start : start + count] if count else ordered[start:]
-    return Found(_relabelled(table.take(wanted).to_pandas(), given), len(places))
+    return FoundFeatures(_relabelled(table.take(wanted).to_pandas(), given), len(places))
 
 
 def _largest_first(places: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
@@ -84,7 +87,7 @@ def _largest_first(places: np.ndarray, values: np.ndarray, n: int) -> np.ndarray
 def labels_of(atlas: Atlas, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:
     """Labels of a few features by layer and number, people's before the automatic ones. Numbers that the
     atlas does not hold are left out."""
-    own = {(one.layer, one.feature): one.label for one in current(atlas.given())}
+    own = atlas.given_labels()
     n_layers, n_units = int(atlas.meta["n_layers"]), int(atlas.meta["n_units"])
     column = atlas.feature_table["label"]
     return {
@@ -102,8 +105,7 @@ def named(text: str) -> tuple[int | None, int] | None:
     return (None if found[1] is None else int(found[1])), int(found[2])
 
 
-def _relabelled(rows: pd.DataFrame, given: Sequence[Given]) -> pd.DataFrame:
-    own = {(one.layer, one.feature): one.label for one in given}
+def _relabelled(rows: pd.DataFrame, own: Labels) -> pd.DataFrame:
     if not own or rows.empty:
         return rows
     labels = [
@@ -113,11 +115,11 @@ def _relabelled(rows: pd.DataFrame, given: Sequence[Given]) -> pd.DataFrame:
     return rows.assign(label=labels)
 
 
-def _where(atlas: Atlas, cfg: FindConfig, given: Sequence[Given]) -> pa.ChunkedArray | None:
+def _where(atlas: Atlas, cfg: FindConfig, given: Labels) -> pa.ChunkedArray | None:
     """Which rows; None for all."""
     table, tests = atlas.feature_table, []
     if cfg.text:
-        tests.append(_said(atlas, cfg.text, given))
+        tests.append(_matching_text(atlas, cfg.text, given))
     for name, wanted in (("verdict", cfg.verdict), ("cell_type", cfg.cell_type)):
         if wanted and wanted != "all":
             tests.append(pc.fill_null(pc.equal(table[name].cast(pa.string()), wanted), False))
@@ -128,7 +130,7 @@ def _where(atlas: Atlas, cfg: FindConfig, given: Sequence[Given]) -> pa.ChunkedA
     return _joined(tests, pc.and_) if tests else None
 
 
-def _said(atlas: Atlas, text: str, given: Sequence[Given]) -> pa.ChunkedArray:
+def _matching_text(atlas: Atlas, text: str, given: Labels) -> pa.ChunkedArray:
     """Which rows a text means: by number, else where it stands in what is known of the feature."""
     table = atlas.feature_table
     number = named(text)
@@ -138,7 +140,7 @@ def _said(atlas: Atlas, text: str, given: Sequence[Given]) -> pa.ChunkedArray:
         return here if layer is None else pc.and_(here, pc.equal(table["layer"], layer))
     found = [pc.fill_null(_holds(table[name], text), False) for name in TEXTS]
     found.append(pc.match_substring(atlas.search_text, text.lower()))
-    people = [_key(one.layer, one.feature) for one in given if text.lower() in one.label.lower()]
+    people = [_key(*feature) for feature, label in given.items() if text.lower() in label.lower()]
     if people:
         keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
         found.append(pa.chunked_array([np.isin(keys, people)]))

@@ -1,7 +1,16 @@
-"""Figures of each unit of one layer, from the sums of one half of the cells and one kind of data.
+"""Figures and verdicts of every unit, from the sums of the pass.
 
 Shares are of a unit's mass. The same function makes the figures of the real data and of both nulls, so that
 they can only differ by what was shuffled.
+
+Gene families are a rule on the symbol alone, so that it holds for any table (docs/features.md):
+1. A symbol that is a clone or a placeholder has no family: C19ORF43, LINC00152, AC012345.1, KIAA0040, FAM26F.
+2. A symbol that begins with one of `STEMS` belongs to the longest of them: HLA-DRA → HLA-, MT-CO1 → MT-,
+   RPL13A → RPL, S100A8 → S100, IGHM → IGH.
+3. Else the letters in front of the first digit, when there are at least three of them: EIF4A1 → EIF,
+   GZMB has no digit → GZMB alone. CD74, KLF6: two letters are a register ("cluster of differentiation"),
+   three are a family.
+A family counts only where the table has two genes of it.
 Legend: F units, S slots, G genes, P pieces (token ids), K bins of a tally.
 """
 
@@ -9,8 +18,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,12 +28,16 @@ import torch
 
 from scx_core.atlas.collect.one_pass import PassSums
 from scx_core.atlas.collect.tally import LayerTally
-from scx_core.atlas.collect.token_slots import ACTIVATIONS
+from scx_core.atlas.collect.token_slots import ACTIVATIONS, DATA, REAL
+from scx_core.atlas.judge.protocol import Thresholds, choose_thresholds, verdicts
 from scx_core.sentences import GENE
 
 TOP = 5  # genes that a gene-level feature may have (the seed paper looks at a feature's strongest genes)
 # A piece belongs to one family (or gene) when so much of its occurrence does.
 PRIVATE = 0.9
+CHOOSING, REPORTING = 0, 1  # the halves
+BLOCK = 1024  # units whose slots are dense at a time
+TESTED_GENES = 10  # of a baseline's unit: gene sets are tested on so many
 
 
 class Lexicon(NamedTuple):
@@ -62,22 +75,18 @@ def lexicon(slots: pd.DataFrame) -> Lexicon:
         list(genes),
         pieces.to_numpy(),
         named,
-        _indicator(gene_S, len(genes)),
-        _indicator(piece_S, len(pieces)),
+        _indicator(gene_S, genes),
+        _indicator(piece_S, pieces),
         sp.csr_matrix((np.ones(len(inside)), (family_G[inside], inside)), (len(named), len(genes))),
         owner_G,
         (here["piece"] == 0).to_numpy(),
-        _indicator(*_numbered(slots["token"])),
+        _indicator(*pd.factorize(slots["token"], sort=True)),
     )
 
 
-def _numbered(column: pd.Series) -> tuple[np.ndarray, int]:
-    number_S, names = pd.factorize(column, sort=True)
-    return number_S, len(names)
-
-
-def _indicator(number_S: np.ndarray, n: int) -> sp.csr_matrix:
-    return sp.csr_matrix((np.ones(len(number_S)), (number_S, np.arange(len(number_S)))), (n, len(number_S)))
+def _indicator(number_S: np.ndarray, names: Sequence[Any] | np.ndarray | pd.Index) -> sp.csr_matrix:
+    shape = (len(names), len(number_S))
+    return sp.csr_matrix((np.ones(len(number_S)), (number_S, np.arange(len(number_S)))), shape)
 
 
 class HalfSums(NamedTuple):
@@ -216,6 +225,90 @@ def _rates(mass_KF: np.ndarray, count_K: np.ndarray) -> tuple[np.ndarray, np.nda
     rate_KF = mass_KF / np.maximum(count_K, 1)[:, None]
     total_F = rate_KF.sum(0)
     return rate_KF.argmax(0), rate_KF.max(0) / np.where(total_F > 0, total_F, 1.0)
+
+
+class Judged(NamedTuple):
+    """Figures of all layers with verdicts, by data (`token_slots.DATA`), of the reporting half; the
+    verdicts of the choosing half on the real data; the thresholds."""
+
+    reported: dict[str, pd.DataFrame]
+    other_half: pd.DataFrame
+    limits: Thresholds
+
+
+def judge(
+    passed: PassSums,
+    name: str,
+    words: Lexicon,
+    limits: Thresholds | None = None,
+    context: pd.DataFrame | None = None,
+) -> Judged:
+    """Apply the protocol to one source. Without `limits` they are chosen on this source's nulls. `context`
+    has what was found by exchanging genes (`measure_context`), a row a unit."""
+    nulls = (number for number in range(len(DATA)) if number != REAL)
+    limits = limits or choose_thresholds({n: figures_of(passed, name, words, CHOOSING, n) for n in nulls})
+    reported = {}
+    for number, data in enumerate(DATA):
+        table = figures_of(passed, name, words, REPORTING, number, context if number == REAL else None)
+        reported[data] = table.join(verdicts(table, limits))
+    other = figures_of(passed, name, words, CHOOSING, REAL, context)
+    return Judged(reported, other.join(verdicts(other, limits)), limits)
+
+
+def figures_of(
+    passed: PassSums,
+    name: str,
+    words: Lexicon,
+    half: int = REPORTING,
+    data: int = REAL,
+    context: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """`evidence` of all layers of one source, with the layer, and `context` where genes were exchanged."""
+    parts = []
+    for layer, one in enumerate(passed.tallies[name]):
+        for units in unit_blocks(one):
+            part = evidence(half_of(passed, one, half, data, units), words)
+            part.insert(0, "layer", layer)
+            parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    return table if context is None else table.join(context)
+
+
+def baseline_rows(
+    passed: PassSums, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
+    table = figures_of(passed, name, words, context=context)
+    table.insert(1, "feature", table.groupby("layer").cumcount())
+    table = table.join(verdicts(table, limits))
+    names, strongest = np.array(words.genes, dtype=object), []
+    for tally in passed.tallies[name]:
+        for units in unit_blocks(tally):  # of all cells, as the features' are
+            genes_GF = words.gene_GS @ both_halves(passed, tally, units)[0][words.slots]
+            order_GF = np.argsort(-genes_GF, axis=0, kind="stable")[:TESTED_GENES]
+            strongest += [
+                " ".join(names[order_G[genes_GF[order_G, unit] > 0]])
+                for unit, order_G in enumerate(order_GF.T)
+            ]
+    return table.assign(genes=strongest)
+
+
+def unit_blocks(tally: LayerTally) -> Iterator[slice]:
+    """Units in parts whose slots fit into memory."""
+    n_units = tally.bins.total_KF.shape[1]
+    for start in range(0, n_units, BLOCK):
+        yield slice(start, min(start + BLOCK, n_units))
+
+
+def both_halves(
+    passed: PassSums, tally: LayerTally, units: slice
+) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Of all cells and the real data: mass by slot [S, F]; mass by bin of the small tallies, and the tokens
+    there."""
+    one, other = (half_of(passed, tally, half, REAL, units) for half in (CHOOSING, REPORTING))
+    bins = {name: mass_KF + other.bins[name] for name, mass_KF in one.bins.items()}
+    counts = {name: count_K + other.counts[name] for name, count_K in one.counts.items()}
+    return one.slots_SF + other.slots_SF, bins, counts
 
 
 # Gene families whose names do not part from their members' at a digit, or that are known by two letters.

@@ -25,7 +25,7 @@ import scipy.sparse as sp
 import torch
 from anndata.io import write_elem
 
-from scx_core.atlas.match.common_cells import Side, activations, mlp_streams, places
+from scx_core.atlas.match.common_cells import Side, activations, classes_and_genes, mlp_streams
 from scx_core.atlas.tables.atlas import Atlas
 from scx_core.cells import CellTable
 from scx_core.cells.detection.gene_symbols import named_genes
@@ -110,7 +110,7 @@ def _read(
         mean, most = (sp.csr_matrix((len(rows), n_all), dtype=np.float32) for _ in range(2))
         if len(there):
             cells = encode_cells(side.lm, table, rows[there])
-            io, (_, gene_GN) = mlp_streams(side.lm, cells), places(cells, number, True)
+            io, (_, gene_GN) = mlp_streams(side.lm, cells), classes_and_genes(cells, number, True)
             z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
             ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])
             parts = [z_NF[a:b] for a, b in pairwise(ends)]

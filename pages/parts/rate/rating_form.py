@@ -8,7 +8,7 @@ from pages.parts.common.messages import shown_errors
 from pages.parts.common.words import percent
 from scx_core.atlas import Atlas
 from scx_core.atlas.judge.protocol import MEANINGS
-from scx_core.atlas.rating.ratings import CATEGORIES, Bin, Unit, quantile_bins, rate
+from scx_core.atlas.rating.ratings import CATEGORIES, QuantileBin, Unit, quantile_bins, rate
 from scx_core.figures.examples import Shown, examples_html
 
 YES, NO = "Yes", "No"
@@ -22,7 +22,7 @@ def shown_unit(atlas: Atlas, unit: Unit) -> None:
         st.html(examples_html(_examples(part), 1.0))
 
 
-def _examples(part: Bin) -> list[Shown]:
+def _examples(part: QuantileBin) -> list[Shown]:
     rows = []
     for row in part.examples.itertuples():
         about = f"{percent(row.relative)} {row.gene if isinstance(row.gene, str) else ''}"

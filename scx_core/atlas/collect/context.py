@@ -1,9 +1,9 @@
 """Which features read other genes than the one they stand at: genes of the sentence are exchanged, and the
 activations at the tokens that stayed are compared with what they were.
 
-Each gene that is exchanged gives its place to a gene that is not in the cell, spelled in as many tokens, so
+Each gene that is exchanged is replaced by a gene that is not in the cell, spelled in as many tokens, so
 that every other token keeps its position. Three designs, each in copies of the same cells:
-- others exchanged: the genes are dealt into `GROUPS` groups, each copy keeps one of them. What a feature
+- others exchanged: the genes are drawn into `GROUPS` groups, each copy keeps one of them. What a feature
   loses at the genes that stayed is its context share;
 - own exchanged: copies that keep four fifths of the genes; what is lost at those that went is the own share;
 - one by one: copies in which every gene stays or goes by the toss of a coin. The activation at later tokens

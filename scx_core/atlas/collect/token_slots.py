@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from scx_core.sentences import ANSWER, GENE, PROMPT, TOKEN_CLASSES, EncodedCell
+from scx_core.sentences import ANSWER, GENE, TOKEN_CLASSES, EncodedCell
 
 REAL, ACTIVATIONS, GENES = 0, 1, 2
 DATA = ("real", "activations shuffled", "genes shuffled")
@@ -124,10 +124,7 @@ def place_tokens(
     rank_T = np.full(n, layout.ranks)
     ranks = rank_bin(np.array([span.rank for span in cell.spans]))
     rank_T[span_T >= 0] = ranks[span_T[span_T >= 0]]
-    permuted_T = np.arange(n)  # position 0 is not counted and takes no part
-    for kind in (PROMPT, GENE, ANSWER):
-        where = np.flatnonzero(class_T[1:] == kind) + 1
-        permuted_T[where] = rng.permutation(where)
+    permuted_T = np.concatenate([[0], 1 + permuted_within(class_T[1:], rng)])  # position 0 takes no part
     columns = {
         "class": class_T,
         "class_null": np.concatenate([class_T[:1], rng.permutation(class_T[1:])]),
@@ -141,6 +138,15 @@ def place_tokens(
     names_T = _other_names(cell, slot_T, span_T, piece_T, rng)
     slot_TJ = np.stack([slot_T, slot_T[permuted_T], names_T], 1)
     return PlacedTokens(bin_TJ[1:], bin_J, slot_TJ[1:], rng.random(n)[1:])
+
+
+def permuted_within(group_X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A permutation [X] that stays within groups."""
+    order_X = np.arange(len(group_X))
+    for group in np.unique(group_X):
+        inside = np.flatnonzero(group_X == group)
+        order_X[inside] = rng.permutation(inside)
+    return order_X
 
 
 def _other_names(

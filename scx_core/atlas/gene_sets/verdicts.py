@@ -18,6 +18,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from scx_core.atlas.collect.directions import ONE_HOT
+from scx_core.atlas.collect.token_slots import permuted_within
 from scx_core.atlas.gene_sets.enrich import (
     EnrichConfig,
     Enrichment,
@@ -184,10 +185,12 @@ def set_rule(atlas: Atlas, collection: GeneSets, cfg: RuleConfig | None = None) 
     ]
     tokens = gene_tokens(atlas)
     genes = tokens.index.tolist()
+    rank_G = np.argsort(np.argsort(tokens.to_numpy(), kind="stable"), kind="stable")
+    bin_G = rank_G * cfg.bins // max(len(genes), 1)  # equal numbers of genes, by frequency
     rng = np.random.default_rng(cfg.seed)
     orders = {
         NAMES_PERMUTED: [rng.permutation(len(genes)) for _ in range(cfg.permutations)],
-        IN_BINS: [_within_bins(tokens.to_numpy(), cfg.bins, rng) for _ in range(cfg.permutations)],
+        IN_BINS: [permuted_within(bin_G, rng) for _ in range(cfg.permutations)],
     }
     found = []
     small = {f"all, sets of at most {SMALL} genes": GROUPS["all"]}
@@ -248,14 +251,3 @@ def _share_that_meets(
     q_E = q_values(found.p_E, found.n_tests)
     met = np.unique(found.feature_E[(found.shared_E >= cfg.shared) & (q_E <= cfg.fdr)])
     return len(met) / max(len(lists), 1), len(lists)
-
-
-def _within_bins(tokens_G: np.ndarray, bins: int, rng: np.random.Generator) -> np.ndarray:
-    """A permutation of genes that stays within bins of equal numbers of genes, by frequency."""
-    rank_G = np.argsort(np.argsort(tokens_G, kind="stable"), kind="stable")
-    bin_G = rank_G * bins // max(len(tokens_G), 1)
-    order_G = np.arange(len(tokens_G))
-    for number in range(bins):
-        inside = np.flatnonzero(bin_G == number)
-        order_G[inside] = rng.permutation(inside)
-    return order_G

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from scx_core.atlas.collect.token_slots import permuted_within
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language, encode_cells, mlp_io
@@ -42,7 +43,7 @@ class PairMoments(NamedTuple):
 
 
 class Common(NamedTuple):
-    """Of one layer: moments of the activations as they are, and with the places of the second set shuffled
+    """Of one layer: moments of the activations as they are, and with the places of the second set permuted
     (twice, for two nulls); firing places of each side; mass by gene [A, G], [B, G]."""
 
     real: PairMoments
@@ -114,8 +115,8 @@ def read_common(
         written = [encode_cells(side.lm, table, some) for side in (first, second)]
         if not by_token:
             written = _same_genes(*written)
-        kinds, gene_GN = places(written[0], number, by_token)
-        orders = [_shuffled_within(kinds, rng) for _ in range(2)]
+        kinds, gene_GN = classes_and_genes(written[0], number, by_token)
+        orders = [permuted_within(kinds, rng) for _ in range(2)]
         io_a = mlp_streams(first.lm, written[0])
         io_b = io_a if by_token else mlp_streams(second.lm, written[1])
         for place, layer in enumerate(layers):
@@ -187,7 +188,7 @@ def _spans(cells: Sequence[EncodedCell]) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), (len(pairs), int(starts[-1])))
 
 
-def places(
+def classes_and_genes(
     cells: Sequence[EncodedCell], number: dict[str, int], by_token: bool
 ) -> tuple[np.ndarray, sp.csr_matrix]:
     """The class of every place [N], and which gene it is of [G, N] (0/1)."""
@@ -203,12 +204,3 @@ def places(
         kinds = np.zeros(len(gene_N), dtype=np.int64)
     at = np.flatnonzero(gene_N >= 0)
     return kinds, sp.csr_matrix((np.ones(len(at)), (gene_N[at], at)), (len(number), len(gene_N)))
-
-
-def _shuffled_within(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An order of the places in which each one is dealt another of its class."""
-    order = np.arange(len(kinds))
-    for kind in np.unique(kinds):
-        at = np.flatnonzero(kinds == kind)
-        order[at] = rng.permutation(at)
-    return order

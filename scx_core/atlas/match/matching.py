@@ -1,13 +1,14 @@
 """Features of two transcoder sets matched: by weights, by activation on common cells, by genes.
 
 Every way has two nulls of the same kind: the first sets the threshold (what 1 % of its best matches reach),
-the second is reported. Weights: the coordinates of the second set's directions are dealt anew. Activation:
-the second set's tokens are shuffled within their class. Genes: its gene names are dealt anew.
+the second is reported. Weights: the coordinates of the second set's directions are permuted. Activation: the
+second set's tokens are permuted within their class. Genes: its gene names are permuted.
+Legend: A and B features of the two sets, d residual width, G genes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,7 +73,12 @@ def match_sets(
     fit its model.
     """
     cfg = cfg or MatchConfig()
-    _check(first, second)
+    for lm, coders in (first, second):
+        check_set(lm, coders)
+    layers = [len(side.transcoders.layers) for side in (first, second)]
+    if layers[0] != layers[1]:
+        problem = f"The first set has {layers[0]} layers, the second {layers[1]}."
+        raise ScxError(problem, "Features are matched layer by layer: give sets of as many layers.")
     rows = np.arange(table.n_cells) if rows is None else np.asarray(rows, dtype=np.int64)
     rows = draw_rows(rows, cfg.cells, cfg.seed) if cfg.cells else rows
     if not len(rows):
@@ -84,10 +90,12 @@ def match_sets(
     for layer, common in _by_layer(first, second, table, rows, cfg, progress):
         live = common.fired_A >= cfg.tokens, common.fired_B >= cfg.tokens
         rng = np.random.default_rng([cfg.seed, layer])
-        coders = first.transcoders.layers[layer], second.transcoders.layers[layer]
-        for way, alike in _alike(coders, common, rng):
+        pair = first.transcoders.layers[layer], second.transcoders.layers[layer]
+        for way in WAYS:
             if way not in skipped:
-                found.append((way, layer, _way(alike, *live)))
+                alike = _similarities(way, pair, common, rng)
+                real, choosing, null = (best_matches(alike_AB, *live) for alike_AB in alike)
+                found.append((way, layer, _Way(real, null, threshold(choosing), *live)))
     pairs = pd.concat([_pairs(*one) for one in found], ignore_index=True)
     record = provenance(
         config=cfg,
@@ -111,15 +119,6 @@ class _Way(NamedTuple):
     live_B: np.ndarray
 
 
-def _check(first: Side, second: Side) -> None:
-    for lm, coders in (first, second):
-        check_set(lm, coders)
-    layers = [len(side.transcoders.layers) for side in (first, second)]
-    if layers[0] != layers[1]:
-        problem = f"The first set has {layers[0]} layers, the second {layers[1]}."
-        raise ScxError(problem, "Features are matched layer by layer: give sets of as many layers.")
-
-
 def _by_layer(
     first: Side, second: Side, table: CellTable, rows: np.ndarray, cfg: MatchConfig, progress: Progress
 ) -> Iterator[tuple[int, Common]]:
@@ -136,20 +135,17 @@ def _by_layer(
         yield from zip(some, read, strict=True)
 
 
-def _alike(
-    coders: tuple[Transcoder, Transcoder], common: Common, rng: np.random.Generator
-) -> Iterator[tuple[str, Callable[[], Iterator[np.ndarray]]]]:
-    """Of every way a maker of its similarities [A, B]: real, and of the two nulls, one at a time."""
-
-    def by_weights() -> Iterator[np.ndarray]:
+def _similarities(
+    way: str, coders: tuple[Transcoder, Transcoder], common: Common, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """The similarities [A, B] of one way: real, and of the two nulls, one at a time."""
+    if way == WEIGHTS:
         yield weights_alike(*coders)
         for _ in range(2):
             yield weights_alike(*coders, rng.permutation(coders[1].width))
-
-    def by_activation() -> Iterator[np.ndarray]:
+    elif way == ACTIVATION:
         yield from map(correlation, (common.real, *common.nulls))
-
-    def by_genes() -> Iterator[np.ndarray]:
+    else:
         seen = common.tokens_G > 0
         a_AG, b_BG = (
             gene_preference(mass[:, seen], common.tokens_G[seen])
@@ -158,13 +154,6 @@ def _alike(
         yield cosine(a_AG, b_BG)
         for _ in range(2):
             yield cosine(a_AG, b_BG[:, rng.permutation(b_BG.shape[1])])
-
-    yield from ((WEIGHTS, by_weights), (ACTIVATION, by_activation), (GENES, by_genes))
-
-
-def _way(alike: Callable[[], Iterator[np.ndarray]], live_A: np.ndarray, live_B: np.ndarray) -> _Way:
-    real, choosing, null = (best_matches(alike_AB, live_A, live_B) for alike_AB in alike())
-    return _Way(real, null, threshold(choosing), live_A, live_B)
 
 
 def _pairs(way: str, layer: int, found: _Way) -> pd.DataFrame:
@@ -229,12 +218,12 @@ def cosine(a_AX: np.ndarray, b_BX: np.ndarray) -> np.ndarray:
 
 
 def weights_alike(a: Transcoder, b: Transcoder, order_d: np.ndarray | None = None) -> np.ndarray:
-    """Mean cosine of what features read (W_enc) and write (W_dec) [A, B]. `order_d` deals the coordinates of
-    the second set anew: its features keep their lengths and what they have in common, but no direction."""
+    """Mean cosine of encoder directions and of decoder vectors [A, B]. `order_d` permutes the coordinates of
+    the second set: its features keep their lengths and what they have in common, but no direction."""
     order = torch.arange(b.width) if order_d is None else torch.as_tensor(order_d)
-    reads = cosine(_array(a.W_enc_Fd), _array(b.W_enc_Fd.cpu()[:, order]))
-    writes = cosine(_array(a.W_dec_Fd), _array(b.W_dec_Fd.cpu()[:, order]))
-    return (reads + writes) / 2
+    encoder = cosine(_array(a.W_enc_Fd), _array(b.W_enc_Fd.cpu()[:, order]))
+    decoder = cosine(_array(a.W_dec_Fd), _array(b.W_dec_Fd.cpu()[:, order]))
+    return (encoder + decoder) / 2
 
 
 def gene_preference(mass_FG: np.ndarray, tokens_G: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""Which units a person rates, drawn at random and blinded for their kind, and what of them is shown."""
+"""Units that a person rates, drawn at random and blinded for their kind; answers, kept per rater, one line an
+answer, and held against the automatic verdict and each other."""
 
 from __future__ import annotations
 
@@ -22,7 +23,16 @@ from scx_core.runs.options import check
 
 OWN = "main"
 PER_BIN = 4
+BINS = ("weaker half", "50% to 90%", "90% to 99%", "strongest 1%")  # of the activations of a unit
 PAPER_LAYER = 12
+FOLDER = "ratings"  # inside the atlas's folder, one file a rater
+CATEGORIES = tuple(verdict for verdict in VERDICTS if verdict not in (DEAD, RARE))
+AUTOMATIC = "automatic"
+LONGEST = 400  # letters of a description
+COLUMNS = (
+    *("rater", "source", "kind", "layer", "feature", "interpretable", "category", "description", "time"),
+    *("verdict", "verdict_interpretable", "score"),
+)
 
 
 class Unit(NamedTuple):
@@ -33,7 +43,7 @@ class Unit(NamedTuple):
     feature: int
 
 
-class Bin(NamedTuple):
+class QuantileBin(NamedTuple):
     """Examples whose activation lies between two quantiles of the unit's activations where it fires."""
 
     name: str
@@ -93,7 +103,7 @@ def source_atlas(atlas: Atlas, source: str) -> Atlas:
     return atlas.beside[source]
 
 
-def quantile_bins(atlas: Atlas, unit: Unit) -> list[Bin]:
+def quantile_bins(atlas: Atlas, unit: Unit) -> list[QuantileBin]:
     """Examples of a unit, strongest bin first, at most `PER_BIN` a bin; `relative` is the activation as a
     share of the unit's largest, as raw sizes would betray the kind. Bins without examples are left out.
     Raises ScxError for an unknown unit.
@@ -109,31 +119,13 @@ def quantile_bins(atlas: Atlas, unit: Unit) -> list[Bin]:
     # Of equal edges (a unit that fires at one strength) the upper bin takes all.
     place = np.searchsorted(np.array(edges), shown["value"].to_numpy(), side="right")
     bins = []
-    for number, name in reversed(list(enumerate(_NAMES))):
+    for number, name in reversed(list(enumerate(BINS))):
         part = shown[place == number]
+        if len(part) > PER_BIN:  # evenly over their order
+            part = part.iloc[np.linspace(0, len(part) - 1, PER_BIN).round().astype(int)]
         if len(part):
-            bins.append(Bin(name, _spread(part)))
+            bins.append(QuantileBin(name, part))
     return bins
-
-
-_NAMES = ("weaker half", "50% to 90%", "90% to 99%", "strongest 1%")
-
-
-def _spread(rows: pd.DataFrame) -> pd.DataFrame:
-    """At most `PER_BIN` rows, evenly over their order."""
-    if len(rows) <= PER_BIN:
-        return rows
-    return rows.iloc[np.linspace(0, len(rows) - 1, PER_BIN).round().astype(int)]
-
-
-FOLDER = "ratings"  # inside the atlas's folder, one file a rater
-CATEGORIES = tuple(verdict for verdict in VERDICTS if verdict not in (DEAD, RARE))
-AUTOMATIC = "automatic"
-LONGEST = 400  # letters of a description
-COLUMNS = (
-    *("rater", "source", "kind", "layer", "feature", "interpretable", "category", "description", "time"),
-    *("verdict", "verdict_interpretable", "score"),
-)
 
 
 class Rating(NamedTuple):

@@ -41,7 +41,8 @@ PLAIN = ("label", "genes")  # texts that hardly repeat
 
 
 class Given(NamedTuple):
-    """A label that a person gave a feature, its author and time (UTC, ISO 8601). An empty one takes it back."""
+    """A label that a person gave a feature, its author and time (UTC, ISO 8601). An empty one takes
+    it back."""
 
     layer: int
     feature: int

@@ -59,11 +59,11 @@ from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.gene_sets.enrich import EnrichConfig
 from scx_core.atlas.gene_sets.opening import MarkerColumns, open_gene_sets, write_gmt
 from scx_core.atlas.gene_sets.verdicts import RuleConfig, set_rule, with_gene_sets
+from scx_core.atlas.judge.excess import report
 from scx_core.atlas.judge.protocol import VERDICTS
 from scx_core.atlas.make import NEURONS, make_atlas
 from scx_core.atlas.match.common_cells import Side
 from scx_core.atlas.match.matching import Match, MatchConfig, match_sets
-from scx_core.atlas.report import report
 from scx_core.atlas.tables.atlas import Atlas, Feature
 from scx_core.atlas.tables.find import FindConfig
 

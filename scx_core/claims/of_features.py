@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from scx_core.atlas import Atlas
-from scx_core.atlas.judge.excess import excess
+from scx_core.atlas.judge.excess import ALL_LAYERS, excess
 from scx_core.atlas.judge.protocol import (
     AT_GENES,
     BEYOND_TOKEN,
@@ -18,7 +18,6 @@ from scx_core.atlas.judge.protocol import (
     GENE,
     IN_TYPE,
 )
-from scx_core.atlas.report import ALL
 from scx_core.circuits import Circuit
 from scx_core.circuits.circuit import Node
 from scx_core.circuits.feature_names import GENE_SHARE
@@ -91,13 +90,13 @@ def atlas_claims(atlas: Atlas) -> list[Claim]:
         return []
     rows = held.set_index(["measure", "layer"])
     found = [
-        _claim(sentence, rows.loc[(measure, ALL)])
+        _claim(sentence, rows.loc[(measure, ALL_LAYERS)])
         for measure, sentence in SENTENCES.items()
-        if (measure, ALL) in rows.index
+        if (measure, ALL_LAYERS) in rows.index
     ]
-    layers = sorted({layer for _, layer in rows.index if layer != ALL})
+    layers = sorted({layer for _, layer in rows.index if layer != ALL_LAYERS})
     found += [_claim(OWN_LAYER.format(layer=layer), rows.loc[(AT_GENES, layer)]) for layer in layers]
-    row = rows.loc[(AT_GENES, ALL)]
+    row = rows.loc[(AT_GENES, ALL_LAYERS)]
     if "onehot" in row:
         share, one_hot = float(row["share"]), float(row["onehot"])
         found.append(

@@ -1,5 +1,7 @@
 """Each share of an atlas beside its rivals: what directions drawn at random give, the embedding's directions,
 the one-hot of the token, raw neurons and other sets; and by how much the features exceed the random ones.
+
+`scx atlas --report FILE` writes the tables that docs/features.md shows.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ from scipy import stats
 from scx_core.atlas.collect.directions import EMBEDDING, ONE_HOT, RANDOM
 from scx_core.atlas.collect.token_slots import DATA
 from scx_core.atlas.collect.token_slots import REAL as REAL_DATA
-from scx_core.atlas.judge.protocol import VERDICTS, verdict_shares
+from scx_core.atlas.judge.protocol import (
+    MEASURES,
+    VERDICTS,
+    verdict_shares,
+)
 from scx_core.atlas.tables.atlas import Atlas
 
 MAIN = "main"
@@ -142,3 +148,67 @@ def _baselines(atlas: Atlas) -> list[pd.DataFrame]:
     words = {EMBEDDING: EMBEDDING_WORDS, ONE_HOT: ONE_HOT_WORDS}
     rest = [shares[name].assign(data=label) for name, label in words.items()]
     return [mean.assign(data=RANDOM_WORDS).astype({"features": int})[rest[0].columns], *rest]
+
+
+def report(atlas: Atlas) -> str:
+    """All shares beside their rivals, by layer, and by number of cells, as Markdown."""
+    held = excess(atlas)
+    if held.empty:
+        return "Made without random directions: no share has a rival."
+    return "\n\n".join([_whole(held), _by_layer(held), _by_cells(atlas.table("curve"))])
+
+
+def _whole(held: pd.DataFrame) -> str:
+    """One row a measure and verdict, over all layers."""
+    fixed = {"measure", "layer", "share", "features", "random", "random_low", "random_high", "draws"}
+    others = [name for name in held if name not in fixed | {"excess", "low", "high"}]
+    rows = held[held["layer"] == ALL_LAYERS].set_index("measure")
+    n, draws = int(rows["features"].iloc[0]), int(rows["draws"].iloc[0])
+    head = ["", f"features (n {n:,})", f"random directions ({draws} draws)", "excess, points [95%]", *others]
+    lines = []
+    for measure in (*MEASURES, *VERDICTS):
+        if measure in rows.index:
+            row = rows.loc[measure]
+            spread = (
+                f"{_percent(row['random'])} ({_percent(row['random_low'])} to {_percent(row['random_high'])})"
+            )
+            name = f"**{measure}**" if measure in MEASURES else measure
+            cells = [name, _percent(row["share"]), spread, points(row)]
+            lines.append([*cells, *(_percent(row[other]) for other in others)])
+    return _table(head, lines)
+
+
+def _by_layer(held: pd.DataFrame) -> str:
+    """Features / random directions, and the excess, of each measure in each layer."""
+    layers = sorted(set(held["layer"]) - {ALL_LAYERS})
+    rows = held.set_index(["measure", "layer"])
+    lines = []
+    for measure in MEASURES:
+        cells = [
+            f"{_percent(row['share'])} / {_percent(row['random'])}: {points(row)}"
+            for row in (rows.loc[(measure, layer)] for layer in layers)
+        ]
+        lines.append([measure, *cells])
+    return _table(["features / random directions: excess", *(f"layer {layer}" for layer in layers)], lines)
+
+
+def _by_cells(curve: pd.DataFrame) -> str:
+    """Features / mean of the random draws, after so many cells."""
+    whole = curve[curve["layer"] == ALL_LAYERS].astype({"source": str, "measure": str})
+    cells = sorted(set(whole["cells"]))
+    lines = []
+    for measure in MEASURES:
+        here = whole[whole["measure"] == measure]
+        drawn = here[here["source"].map(is_random)].groupby("cells")["share"].mean()
+        own = here[here["source"] == "main"].set_index("cells")["share"]
+        lines.append([measure, *(f"{_percent(own[n])} / {_percent(drawn[n])}" for n in cells)])
+    return _table(["features / random directions", *(f"{n} cells" for n in cells)], lines)
+
+
+def _percent(share: float) -> str:
+    return "–" if pd.isna(share) else f"{100 * share:.1f}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

@@ -57,9 +57,9 @@ from scx_core.atlas.atlas_folder import atlas_folder, atlas_of, saved_atlas
 from scx_core.atlas.collect.units import CoderUnits
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.gene_sets.enrich import EnrichConfig
-from scx_core.atlas.gene_sets.opening import MarkerColumns, open_gene_sets, write_gmt
+from scx_core.atlas.gene_sets.set_readers import MarkerColumns, open_gene_sets, write_gmt
 from scx_core.atlas.gene_sets.verdicts import RuleConfig, set_rule, with_gene_sets
-from scx_core.atlas.judge.excess import report
+from scx_core.atlas.judge.excess import excess, report
 from scx_core.atlas.judge.protocol import VERDICTS
 from scx_core.atlas.make import NEURONS, make_atlas
 from scx_core.atlas.match.common_cells import Side
@@ -84,6 +84,7 @@ __all__ = [
     "annotate",
     "atlas_folder",
     "atlas_of",
+    "excess",
     "make_atlas",
     "match_sets",
     "open_gene_sets",

@@ -75,7 +75,7 @@ def annotate(
     made.uns[RECORD] = _record(side, table, atlas, numbers)
     for layer, feature in obs:
         column = mean_CF[:, layer * n_units + feature]
-        made.obs[f"scx {_name(layer, feature)}"] = column.toarray().ravel()
+        made.obs[f"scx L{layer}·{feature}"] = column.toarray().ravel()
     return made
 
 
@@ -139,13 +139,11 @@ def _by_var(adata: ad.AnnData, table: CellTable, mass_GF: sp.csr_matrix) -> sp.c
 
 def _record(side: Side, table: CellTable, atlas: Atlas | None, numbers: Sequence[int]) -> dict[str, object]:
     layer, feature = np.divmod(np.asarray(numbers, dtype=np.int64), side.transcoders.n_features)
-    names = [_name(*one) for one in zip(layer.tolist(), feature.tolist(), strict=True)]
+    names = [f"L{a}·{b}" for a, b in zip(layer.tolist(), feature.tolist(), strict=True)]
     means = pd.DataFrame({"layer": layer, "feature": feature}, index=pd.Index(names, name="name"))
     if atlas is not None:
-        if (atlas.meta["n_layers"], atlas.meta["n_units"]) != (
-            len(side.transcoders.layers),
-            side.transcoders.n_features,
-        ):
+        shape = len(side.transcoders.layers), side.transcoders.n_features
+        if (atlas.meta["n_layers"], atlas.meta["n_units"]) != shape:
             raise ScxError("The atlas is of another transcoder set.", "Make an atlas of this set.")
         spoken = atlas.labels()
         rows = atlas.features.iloc[list(numbers)]
@@ -154,7 +152,3 @@ def _record(side: Side, table: CellTable, atlas: Atlas | None, numbers: Sequence
         means["label"] = [spoken.get(*one) for one in zip(names, rows["label"].astype(str), strict=True)]
     made = provenance(data=table, model=side.lm, transcoders=side.transcoders)
     return {"names": np.array(names, dtype=str), "features": means, "provenance": to_json_text(made)}
-
-
-def _name(layer: int, feature: int) -> str:
-    return f"L{layer}·{feature}"

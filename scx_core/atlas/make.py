@@ -22,7 +22,7 @@ from scx_core.atlas.collect.one_pass import CellPlan, PassSums, Stopwatch, make_
 from scx_core.atlas.collect.token_slots import DATA, REAL
 from scx_core.atlas.collect.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
 from scx_core.atlas.config import AtlasConfig
-from scx_core.atlas.judge.protocol import Thresholds, criterion_shares
+from scx_core.atlas.judge.protocol import VerdictThresholds, criterion_shares
 from scx_core.atlas.judge.unit_figures import baseline_rows, figures_of, judge, lexicon
 from scx_core.atlas.tables.atlas import FORMAT, Atlas, as_arrow, narrowed
 from scx_core.atlas.tables.build import make_tables
@@ -109,7 +109,7 @@ def _atlas(
     contexts: Mapping[str, pd.DataFrame],
 ) -> Atlas:
     words = lexicon(passed.slots.table())
-    limits: Thresholds | None = None
+    limits: VerdictThresholds | None = None
     made: dict[str, Atlas] = {}
     whole: dict[str, pd.DataFrame] = {}
     for name, units in full.items():
@@ -132,7 +132,7 @@ def _meta(
     passed: PassSums,
     table: CellTable,
     cfg: AtlasConfig,
-    limits: Thresholds,
+    limits: VerdictThresholds,
 ) -> dict[str, Any]:
     source = {"name": units.name, "kind": units.kind, "fingerprint": units.fingerprint}
     return {
@@ -173,7 +173,7 @@ class Curve:
         self,
         passed: PassSums,
         whole: Mapping[str, pd.DataFrame],
-        limits: Thresholds,
+        limits: VerdictThresholds,
         contexts: Mapping[str, pd.DataFrame],
     ) -> pd.DataFrame:
         """Rows cells, source, layer (−1: all), measure, share, features (live ones). `whole` are the figures

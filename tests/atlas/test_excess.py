@@ -7,9 +7,9 @@ import pytest
 
 from scx_core.atlas import Atlas, RuleConfig, report, set_rule
 from scx_core.atlas.collect.directions import threshold_at
-from scx_core.atlas.gene_sets.sets import GeneSet, GeneSets
+from scx_core.atlas.gene_sets.gmt import GeneSet, GeneSets
 from scx_core.atlas.judge.excess import interval
-from scx_core.atlas.judge.protocol import MEASURES, Thresholds, verdicts
+from scx_core.atlas.judge.protocol import MEASURES, VerdictThresholds, verdicts
 from scx_core.atlas.tables.atlas import narrowed
 from scx_core.claims.of_features import atlas_claims
 
@@ -47,7 +47,7 @@ def test_family_comes_before_gene_and_gene_only_beyond_the_token():
         row | {"context_share": 0.7, "token_share": 0.95},
         row | {"context_share": 0.7, "prompt": 0.9},
     ]
-    said = verdicts(pd.DataFrame(rows).fillna({"context_share": 0.0}), Thresholds())
+    said = verdicts(pd.DataFrame(rows).fillna({"context_share": 0.0}), VerdictThresholds())
     wanted = ["family", "gene", "token", "spelling", "context", "token", "context"]
     assert said["verdict"].tolist() == wanted
 

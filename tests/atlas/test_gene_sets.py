@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scx_core.atlas.gene_sets.opening import MarkerColumns, read_marker_table
-from scx_core.atlas.gene_sets.sets import (
+from scx_core.atlas.gene_sets.gmt import (
     ENSEMBL,
     ENTREZ,
     HUMAN,
@@ -19,6 +18,7 @@ from scx_core.atlas.gene_sets.sets import (
     shipped_markers,
     spelling_of,
 )
+from scx_core.atlas.gene_sets.set_readers import MarkerColumns, read_marker_table
 from scx_core.atlas.gene_sets.shared_genes import current_name, name_lookup
 from scx_core.cells import all_markers
 from scx_core.errors import ScxError

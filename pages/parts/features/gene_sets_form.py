@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts.common.messages import show_error
 from pages.parts.common.words import count, percent, safe
 from scx_core.atlas import Atlas, open_gene_sets, with_gene_sets
-from scx_core.atlas.gene_sets.sets import MARKERS
+from scx_core.atlas.gene_sets.gmt import MARKERS
 from scx_core.atlas.judge.excess import points
 from scx_core.cells import keep_upload
 from scx_core.errors import ScxError

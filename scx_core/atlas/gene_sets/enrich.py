@@ -18,7 +18,7 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.stats import hypergeom
 
-from scx_core.atlas.gene_sets.sets import GeneSets
+from scx_core.atlas.gene_sets.gmt import GeneSets
 from scx_core.atlas.gene_sets.shared_genes import FitConfig, FittedSets, fit_sets
 from scx_core.atlas.judge.protocol import DEAD
 from scx_core.atlas.tables.atlas import Atlas

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from scx_core.atlas.gene_sets.sets import HUMAN, MOUSE, GeneSet, GeneSets, spelling_of
+from scx_core.atlas.gene_sets.gmt import HUMAN, MOUSE, GeneSet, GeneSets, spelling_of
 from scx_core.cells.detection.organism import HUMAN as HOMO
 from scx_core.cells.detection.organism import MOUSE as MUS
 from scx_core.errors import ScxError

@@ -26,7 +26,7 @@ from scx_core.atlas.gene_sets.enrich import (
     gene_tokens,
     overlaps,
 )
-from scx_core.atlas.gene_sets.sets import GeneSets
+from scx_core.atlas.gene_sets.gmt import GeneSets
 from scx_core.atlas.gene_sets.shared_genes import FitConfig, fit_sets, indicator
 from scx_core.atlas.judge.excess import interval, is_random
 from scx_core.atlas.judge.protocol import (
@@ -40,7 +40,7 @@ from scx_core.atlas.judge.protocol import (
     RARE,
     SET,
     TYPE,
-    Thresholds,
+    VerdictThresholds,
     automatic_label,
     verdict_shares,
 )
@@ -71,7 +71,7 @@ def with_gene_sets(atlas: Atlas, collection: GeneSets, cfg: EnrichConfig | None 
     Sets of an earlier call are replaced. Raises ScxError where `enrich` does.
     """
     found = enrich(atlas, collection, cfg)
-    limits = Thresholds(**atlas.meta["thresholds"])
+    limits = VerdictThresholds(**atlas.meta["thresholds"])
     live_F = (atlas.features["verdict"] != DEAD).to_numpy()
     reached = float(np.quantile(found.null_share_PF[:, live_F], 1 - NULL_RATE))
     limits = limits._replace(gene_set=round(max(MAJORITY, min(reached, HIGHEST)), 3))
@@ -85,7 +85,7 @@ def with_gene_sets(atlas: Atlas, collection: GeneSets, cfg: EnrichConfig | None 
 def _judged(
     atlas: Atlas,
     found: Enrichment,
-    limits: Thresholds,
+    limits: VerdictThresholds,
     beside: Mapping[str, Atlas],
     rule: Sequence[Mapping[str, Any]] = (),
 ) -> Atlas:
@@ -101,11 +101,11 @@ def _judged(
     return atlas.with_tables(tables, meta, beside)
 
 
-def _eligible(features: pd.DataFrame, limits: Thresholds) -> pd.Series:
+def _eligible(features: pd.DataFrame, limits: VerdictThresholds) -> pd.Series:
     return features["verdict"].isin(LATER) & (features["spelling"] < limits.spelling)
 
 
-def _null_shares(features: pd.DataFrame, share_F: np.ndarray, limits: Thresholds) -> pd.DataFrame:
+def _null_shares(features: pd.DataFrame, share_F: np.ndarray, limits: VerdictThresholds) -> pd.DataFrame:
     """Share of the live features that would be gene-set features with these shares, by layer."""
     reached_F = share_F >= limits.gene_set
     verdict_F = np.where(_eligible(features, limits) & reached_F, SET, features["verdict"])
@@ -114,7 +114,7 @@ def _null_shares(features: pd.DataFrame, share_F: np.ndarray, limits: Thresholds
     return shares[shares["verdict"] == SET]
 
 
-def judged_features(features: pd.DataFrame, found: Enrichment, limits: Thresholds) -> pd.DataFrame:
+def judged_features(features: pd.DataFrame, found: Enrichment, limits: VerdictThresholds) -> pd.DataFrame:
     """The table of features with `gene_set`, `set_share` and the verdicts, scores and labels that follow."""
     table = features.copy()
     table["gene_set"], share = found.best["gene_set"].to_numpy(), found.best["set_share"].to_numpy()

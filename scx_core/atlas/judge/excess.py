@@ -25,6 +25,10 @@ from scx_core.atlas.tables.atlas import Atlas
 
 MAIN = "main"
 LEVEL = 0.95
+ALL_LAYERS = -1
+REAL = DATA[REAL_DATA]
+RANDOM_WORDS, EMBEDDING_WORDS = "random directions", "embedding's directions"
+ONE_HOT_WORDS = "token's one-hot"
 
 
 class ExcessInterval(NamedTuple):
@@ -46,6 +50,7 @@ def excess(atlas: Atlas) -> pd.DataFrame:
         return pd.DataFrame()
     others = [name for name in dict.fromkeys(rows["source"]) if name not in (*random, MAIN)]
     by_source = rows.set_index(["measure", "layer", "source"])[["share", "features"]]
+    share_of = by_source["share"].to_dict()
     found = []
     known = set(rows.loc[rows["source"].map(is_random), "measure"])  # a short form has no verdicts of theirs
     for measure in dict.fromkeys(one for one in rows["measure"] if one in known):
@@ -63,14 +68,10 @@ def excess(atlas: Atlas) -> pd.DataFrame:
                     "random_high": float(drawn["share"].max()),
                     "draws": len(random),
                     **interval(share, n, drawn["share"], drawn["features"])._asdict(),
-                    **{name: _share(by_source, (measure, layer, name)) for name in others},
+                    **{name: share_of.get((measure, layer, name), float("nan")) for name in others},
                 }
             )
     return pd.DataFrame(found)
-
-
-def _share(by_source: pd.DataFrame, key: tuple[str, int, str]) -> float:
-    return float(by_source.loc[key, "share"]) if key in by_source.index else float("nan")
 
 
 def points(row: Mapping[str, Any] | pd.Series) -> str:
@@ -116,12 +117,6 @@ def _all_shares(atlas: Atlas) -> pd.DataFrame:
     shares = shares.assign(order=shares["measure"].map(order)).sort_values(["order", "layer"], kind="stable")
     both = pd.concat([measures.astype({"source": str, "measure": str}), shares.drop(columns="order")])
     return both.reset_index(drop=True)
-
-
-ALL_LAYERS = -1
-REAL = DATA[REAL_DATA]
-RANDOM_WORDS, EMBEDDING_WORDS = "random directions", "embedding's directions"
-ONE_HOT_WORDS = "token's one-hot"
 
 
 def compared_shares(atlas: Atlas) -> pd.DataFrame:

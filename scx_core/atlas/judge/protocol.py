@@ -50,7 +50,7 @@ HIGHEST = 0.95
 SPELLED_TOKEN = "token and spelling"  # asked together; its verdict is spelling
 
 
-class Thresholds(NamedTuple):
+class VerdictThresholds(NamedTuple):
     """What each figure must reach. `live`: a feature fires at more than this share of the tokens; `tokens`:
     with fewer in a half it is live, but too rare to be judged. What reaches `spelling` is no gene-level,
     family or gene-set feature; what reaches `token` is a function of the current token, and none of these.
@@ -73,13 +73,13 @@ class Thresholds(NamedTuple):
         return float(getattr(self, _field(verdict)))
 
 
-def choose_thresholds(nulls: Mapping[int, pd.DataFrame]) -> Thresholds:
+def choose_thresholds(nulls: Mapping[int, pd.DataFrame]) -> VerdictThresholds:
     """Half of the mass, or more where more than 1 % of the units reach that under a null that tests it.
 
     `nulls` are figures of shuffled data (`evidence`, all layers) by `places.DATA` number, of the choosing
     half; dead and rare units are left out. Gene sets are not chosen here: enrichment has its own null.
     """
-    limits = Thresholds()
+    limits = VerdictThresholds()
     wanted = {verdict: limits.of(verdict) for verdict in FIGURES}
     for data, tested in TESTS.items():
         table = figures(nulls[data])
@@ -102,7 +102,7 @@ def figures(found: pd.DataFrame) -> pd.DataFrame:
     return found.assign(**more, **absent)
 
 
-def met(found: pd.DataFrame, limits: Thresholds) -> dict[str, pd.Series]:
+def met(found: pd.DataFrame, limits: VerdictThresholds) -> dict[str, pd.Series]:
     """Which rows each verdict applies to, whatever comes before it, in the order in which they are asked.
 
     A context feature is none that the token explains; gene-level, family and gene-set features are no
@@ -119,7 +119,7 @@ def met(found: pd.DataFrame, limits: Thresholds) -> dict[str, pd.Series]:
     return {**first, SPELLED_TOKEN: reached[TOKEN] & spelled, **reached, SPELLING: spelled}
 
 
-def verdicts(found: pd.DataFrame, limits: Thresholds) -> pd.DataFrame:
+def verdicts(found: pd.DataFrame, limits: VerdictThresholds) -> pd.DataFrame:
     """`verdict` and `score` of every row. The score is the share that the verdict rests on (0 to 1); of a
     polysemantic unit what its largest share leaves; 0 of a dead or rare one."""
     table, applies = figures(found), met(found, limits)
@@ -148,7 +148,7 @@ def verdict_shares(by_data: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "data", "verdict", "share", "features"])
 
 
-def criterion_shares(found: pd.DataFrame, limits: Thresholds) -> pd.DataFrame:
+def criterion_shares(found: pd.DataFrame, limits: VerdictThresholds) -> pd.DataFrame:
     """Shares of the live units that meet each measure of `MEASURES`, by layer and over all (layer −1): layer,
     measure, share, features (live ones)."""
     which = measured(found, limits)
@@ -161,7 +161,7 @@ def criterion_shares(found: pd.DataFrame, limits: Thresholds) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "measure", "share", "features"])
 
 
-def measured(found: pd.DataFrame, limits: Thresholds) -> dict[str, pd.Series]:
+def measured(found: pd.DataFrame, limits: VerdictThresholds) -> dict[str, pd.Series]:
     """Which live units that are not too rare meet each of `MEASURES`, whatever their verdict."""
     judged = (found["frequency"] > limits.live) & (found["fired"] >= limits.tokens)
     table, applies = figures(found), met(found, limits)
@@ -267,7 +267,7 @@ class Measure(NamedTuple):
 
 def measures(row: pd.Series, thresholds: dict[str, Any]) -> list[Measure]:
     """All figures that verdicts rest on, in the order in which they are asked."""
-    limits = Thresholds(**thresholds)
+    limits = VerdictThresholds(**thresholds)
     table = figures(row.to_frame().T)
     found = []
     for verdict, figure in FIGURES.items():
@@ -280,7 +280,7 @@ def measures(row: pd.Series, thresholds: dict[str, Any]) -> list[Measure]:
 
 def reason(row: pd.Series, thresholds: dict[str, Any]) -> str:
     """One sentence on why the feature has its verdict."""
-    verdict, limits = str(row["verdict"]), Thresholds(**thresholds)
+    verdict, limits = str(row["verdict"]), VerdictThresholds(**thresholds)
     if verdict == DEAD:
         return f"It fires at {row['frequency']:.3%} of the tokens; live ones at more than {limits.live:.3%}."
     if verdict == RARE:

@@ -29,7 +29,7 @@ import torch
 from scx_core.atlas.collect.one_pass import PassSums
 from scx_core.atlas.collect.tally import LayerTally
 from scx_core.atlas.collect.token_slots import ACTIVATIONS, DATA, REAL
-from scx_core.atlas.judge.protocol import Thresholds, choose_thresholds, verdicts
+from scx_core.atlas.judge.protocol import VerdictThresholds, choose_thresholds, verdicts
 from scx_core.sentences import GENE
 
 TOP = 5  # genes that a gene-level feature may have (the seed paper looks at a feature's strongest genes)
@@ -233,14 +233,14 @@ class Judged(NamedTuple):
 
     reported: dict[str, pd.DataFrame]
     other_half: pd.DataFrame
-    limits: Thresholds
+    limits: VerdictThresholds
 
 
 def judge(
     passed: PassSums,
     name: str,
     words: Lexicon,
-    limits: Thresholds | None = None,
+    limits: VerdictThresholds | None = None,
     context: pd.DataFrame | None = None,
 ) -> Judged:
     """Apply the protocol to one source. Without `limits` they are chosen on this source's nulls. `context`
@@ -275,7 +275,11 @@ def figures_of(
 
 
 def baseline_rows(
-    passed: PassSums, name: str, words: Lexicon, limits: Thresholds, context: pd.DataFrame | None = None
+    passed: PassSums,
+    name: str,
+    words: Lexicon,
+    limits: VerdictThresholds,
+    context: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """One row a unit of a baseline: layer, feature, the figures, verdict, and its strongest genes."""
     table = figures_of(passed, name, words, context=context)

@@ -1,9 +1,9 @@
 """Two transcoder sets read the same cells: how their activations go together, and the genes that each reads.
 
-Places are tokens where both sets belong to one model; else genes of a cell, each with the sum over its
-tokens, because two models may cut them differently. Of tokens, position 0 is left out (an attention sink in
-models of the Pythia kind).
-Legend: N places of a batch, A and B features of the two sets, G genes.
+Activations are compared at tokens where both sets belong to one model; else at genes of cells, each with the
+sum over its tokens, because two models may cut them differently. Of tokens, position 0 is left out (an
+attention sink in models of the Pythia kind).
+Legend: N tokens (or genes of cells) of a batch, A and B features of the two sets, G genes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scx_core.atlas.collect.token_slots import permuted_within
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language, encode_cells, mlp_io
+from scx_core.language.hooks import MlpIO
 from scx_core.runs import Progress
 from scx_core.sentences import EncodedCell, pad_left
 from scx_core.transcoders import TranscoderSet
@@ -60,22 +61,22 @@ class _CommonSums:
 
     def __init__(self, n_a: int, n_b: int, n_genes: int) -> None:
         self.cross = [np.zeros((n_a, n_b), dtype=np.float32) for _ in range(3)]
-        self.sides = [[np.zeros(n) for _ in range(3)] for n in (n_a, n_b)]  # Σ z, Σ z², places where z ≠ 0
+        self.sides = [[np.zeros(n) for _ in range(3)] for n in (n_a, n_b)]  # Σ z, Σ z², tokens where z ≠ 0
         self.genes = [np.zeros((n, n_genes), dtype=np.float32) for n in (n_a, n_b)]
         self.tokens_G = np.zeros(n_genes)
         self.n = 0
 
     def add(
         self,
-        places: tuple[sp.csr_matrix, sp.csr_matrix],
+        sides: tuple[sp.csr_matrix, sp.csr_matrix],
         orders: Sequence[np.ndarray],
         gene_GN: sp.csr_matrix,
     ) -> None:
-        """Take in a batch: activations of both sides at the same places."""
-        a_NA, b_NB = places
+        """Take in a batch: activations of both sides at the same tokens."""
+        a_NA, b_NB = sides
         for cross, order in zip(self.cross, (None, *orders), strict=True):
             cross += (a_NA.T @ (b_NB if order is None else b_NB[order])).toarray()
-        for sums, genes, z in zip(self.sides, self.genes, places, strict=True):
+        for sums, genes, z in zip(self.sides, self.genes, sides, strict=True):
             sums[0] += np.asarray(z.sum(0)).ravel()
             sums[1] += np.asarray(z.multiply(z).sum(0)).ravel()
             sums[2] += np.bincount(z.indices, minlength=z.shape[1])
@@ -142,23 +143,17 @@ def _same_genes(a: Sequence[EncodedCell], b: Sequence[EncodedCell]) -> list[list
     return cut
 
 
-class MlpStreams(NamedTuple):
-    """Inputs and outputs of the MLPs at the tokens of a batch, without padding: [tokens, d] a layer."""
-
-    inputs: list[torch.Tensor]
-    outputs: list[torch.Tensor]
-
-
-def mlp_streams(lm: Language, cells: Sequence[EncodedCell]) -> MlpStreams:
-    """One forward pass over a batch of cells."""
+def mlp_streams(lm: Language, cells: Sequence[EncodedCell]) -> MlpIO:
+    """One forward pass over a batch of cells: inputs and outputs of the MLPs at its tokens, without padding,
+    [tokens, d] a layer."""
     padded = pad_left([list(cell.ids) for cell in cells], lm.pad_id)
     ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
     io, real_BT = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
-    return MlpStreams([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs])
+    return MlpIO([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs], None)
 
 
 def activations(
-    side: Side, io: MlpStreams, layer: int, cells: Sequence[EncodedCell], by_token: bool = True
+    side: Side, io: MlpIO, layer: int, cells: Sequence[EncodedCell], by_token: bool = True
 ) -> sp.csr_matrix:
     """Activations at the counted tokens of a batch, or summed over each cell's genes, float64 [N, F]."""
     coder, reads = side.transcoders.layers[layer], side.transcoders.reads

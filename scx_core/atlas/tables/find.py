@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def _where(atlas: Atlas, cfg: FindConfig, given: Labels) -> pa.ChunkedArray | No
         tests.append(pc.equal(table["layer"], cfg.layer))
     if cfg.stable:
         tests.append(table["stable"])
-    return _joined(tests, pc.and_) if tests else None
+    return reduce(pc.and_, tests) if tests else None
 
 
 def _matching_text(atlas: Atlas, text: str, given: Labels) -> pa.ChunkedArray:
@@ -144,18 +145,11 @@ def _matching_text(atlas: Atlas, text: str, given: Labels) -> pa.ChunkedArray:
     if people:
         keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
         found.append(pa.chunked_array([np.isin(keys, people)]))
-    return _joined(found, pc.or_)
+    return reduce(pc.or_, found)
 
 
 def _key(layer: Any, feature: Any) -> Any:
     return layer * 2**32 + feature
-
-
-def _joined(parts: list[pa.ChunkedArray], join: pc.Function) -> pa.ChunkedArray:
-    first, *rest = parts
-    for part in rest:
-        first = join(first, part)
-    return first
 
 
 def _holds(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:

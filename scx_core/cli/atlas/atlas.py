@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.run:
         made = run_job(RunFolder.open(args.run), common.progress_of(args))
-        return _said(made)
+        return _result(made)
     cfg = from_namespace(AtlasConfig, args)
     if args.out is not None:
         common.check_out(args, args.out, folder=True)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lm, coders, table, cfg=cfg, beside=_beside(args.beside, lm), progress=common.progress_of(args)
     )
     saved = made.save(args.out or atlas_folder(lm, coders, table, cfg, args.runs))
-    result = _said(saved)
+    result = _result(saved)
     if args.report is not None:
         write_atomic(args.report, f"{report(saved)}\n")
     if args.install is not None:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _said(saved: Atlas) -> dict[str, Any]:
+def _result(saved: Atlas) -> dict[str, Any]:
     """Where an atlas lies, its shares, what they have over their rivals, and what may be said of them."""
     from scx_core.atlas.judge.excess import excess
     from scx_core.claims.of_features import atlas_claims
@@ -84,7 +84,10 @@ def _said(saved: Atlas) -> dict[str, Any]:
     return {
         "atlas": str(saved.folder),
         **saved.meta,
-        "shares": shares_of(saved),
+        "shares": {
+            name: one.shares.to_dict("records")
+            for name, one in {saved.meta["source"]["kind"]: saved, **saved.beside}.items()
+        },
         "excess": excess(saved).to_dict("records"),
         "claims": [one.to_json() for one in atlas_claims(saved)],
         "curve": saved.table("curve").to_dict("records"),
@@ -101,12 +104,6 @@ def _beside(words: list[str], lm: Any) -> dict[str, Any]:
             raise ScxError(f"{word[:80]!r} names no set.", "Give NAME=FOLDER, as sae=runs/sae/transcoders.")
         found[name] = load_set(folder, lm.device, lm.dtype)
     return found
-
-
-def shares_of(atlas: Atlas) -> dict[str, list[dict[str, Any]]]:
-    """Verdict shares of the atlas and of those beside it, as records."""
-    every = {atlas.meta["source"]["kind"]: atlas, **atlas.beside}
-    return {name: one.shares.to_dict("records") for name, one in every.items()}
 
 
 def summary(result: dict[str, Any]) -> str:

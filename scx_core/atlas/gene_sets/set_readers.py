@@ -1,4 +1,10 @@
-"""Gene sets from whatever a user names: a file, the project's markers, a library online."""
+"""Gene sets from whatever a user names: a GMT file, a marker table, the project's markers, a library online.
+
+Marker tables (CSV, TSV) are those of CellMarker, PanglaoDB, Azimuth, CellTypist, or one's own, in two
+layouts: one row a gene (PanglaoDB: "official gene symbol" beside "cell type"), or one row a type with its
+genes in one field ("CD79A, MS4A1, CD19"). Enrichr's libraries come through gseapy, an optional extra that
+needs a network.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scx_core.atlas.gene_sets.sets import (
+from scx_core.atlas.gene_sets.gmt import (
     MARKERS,
     GeneSet,
     GeneSets,

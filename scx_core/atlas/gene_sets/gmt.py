@@ -1,4 +1,4 @@
-"""Gene sets from GMT files, marker tables, the markers that ship with the project, or a library online.
+"""Gene sets and the GMT files that hold them; the markers that ship with the project.
 
 A GMT line is: name, description, genes, parted by tabs; a GMX file has a set in each column. Fields may be
 quoted, genes of one field parted by commas, and the description may be missing: then the second field is a
@@ -71,7 +71,7 @@ def read_gmt(path: Path | str) -> GeneSets:
     path = Path(path)
     rows = [
         (number, _parts(line))
-        for number, line in enumerate(lines_of_text(text_of(path)), start=1)
+        for number, line in enumerate(re.split(r"\r\n|\n|\r", text_of(path)), start=1)  # as editors count
         if line.strip()
     ]
     what, notes = "line", []
@@ -189,11 +189,6 @@ def text_of(path: Path) -> str:
         line = data[: error.start].count(b"\n") + 1
         problem = f"{path.name}, line {line} is not UTF-8 text."
         raise ScxError(problem, "Save the file as UTF-8.") from error
-
-
-def lines_of_text(text: str) -> list[str]:
-    """Lines as text editors count them; `splitlines` would also cut at signs inside a description."""
-    return re.split(r"\r\n|\n|\r", text)
 
 
 def collection_name(path: Path) -> str:

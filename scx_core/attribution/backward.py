@@ -72,7 +72,7 @@ def _scaled(weight_UJP: torch.Tensor, *scales: torch.Tensor | None) -> torch.Ten
 
 
 def _skip(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients) -> LowRankGradients:
-    assert maps.skip_dd is not None  # asked for only where there is one
+    assert maps.skip_dd is not None  # called only where there is one
     weight_UJP = _scaled(state.weight_UJP, f.mlp_out_scale_T, f.mlp_scale_T)
     return LowRankGradients(weight_UJP, state.unit_RJd @ maps.skip_dd, state.at_R)
 
@@ -102,7 +102,7 @@ def _through_patterns(f: FrozenLayer, weight_UJP: torch.Tensor) -> torch.Tensor:
 
 
 def _patterns_back(f: FrozenLayer, value_RPHk: torch.Tensor) -> torch.Tensor:
-    """Gradients on heads' values at the positions that look → at those looked at, [R, P, H, k]."""
+    """Gradients on heads' values at the positions that attend → at those attended to, [R, P, H, k]."""
     R, P, heads, width = value_RPHk.shape
     # One product a head over all rows: broadcast over rows, the patterns would be copied for each of them.
     value_HPX = value_RPHk.permute(2, 1, 0, 3).reshape(heads, P, R * width)

@@ -229,7 +229,7 @@ def _split(
 
 
 class AttendedPositions(NamedTuple):
-    """The QK side of a head at a position: where it looks, most first. `rank` of the source counts from 1."""
+    """The QK side of a head at a position: what it attends to, most first; the source's `rank`, from 1."""
 
     positions: tuple[int, ...]
     weights: tuple[float, ...]
@@ -239,7 +239,7 @@ class AttendedPositions(NamedTuple):
 def attended(
     frozen: FrozenPrompt, layer: int, head: int, at: int, source: int, top: int
 ) -> AttendedPositions:
-    """Where head (layer, head) looks from position `at`, and the rank of `source` among all positions."""
+    """What head (layer, head) attends to from position `at`, and the rank of `source` among all positions."""
     weight_T = frozen.layers[layer].pattern_HTT[head, at, : at + 1]
     order = torch.argsort(weight_T, descending=True, stable=True)
     rank = int((order == source).nonzero()[0, 0]) + 1

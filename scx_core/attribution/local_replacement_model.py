@@ -181,7 +181,7 @@ def freeze_many(
 
 @torch.no_grad()
 def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: int) -> list[FrozenPrompt]:
-    """Shorter prompts are padded at the end, with any token: a causal model never looks there."""
+    """Shorter prompts are padded at the end, with any token: a causal model never attends to it."""
     lm, lengths = rep.lm, [len(ids) for ids in prompts]
     rows = [[*ids, *[0] * (max(lengths) - len(ids))] for ids in prompts]
     ids_BT = torch.tensor(rows, device=lm.device)
@@ -285,7 +285,7 @@ def trace_many(
     if rep.lm.device.type != "cpu":
         yield from (trace(i, frozen) for i, frozen in enumerate(freeze_many(rep, prompts, logits)))
         return
-    model = threading.Lock()  # the model's insides are read by hooks, which would hear every thread
+    model = threading.Lock()  # the model's insides are read by hooks, which would record every thread
 
     def some(first: int) -> list[Found]:
         torch.set_num_threads(1)  # OpenMP keeps this number for each thread

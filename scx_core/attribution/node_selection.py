@@ -5,7 +5,7 @@ largest total effect (exact, one backward pass) give the first rows; these tell,
 how much of the target's input flows through every active feature; the budget goes to the largest.
 Nothing is kept per row: memory is one batch of rows × active features.
 Legend: C chosen features, R rows of a batch, N active features of a layer, Q padded rows with
-K places each (see carry.py).
+K places each (see residual_stream.py).
 """
 
 from __future__ import annotations

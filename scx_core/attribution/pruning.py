@@ -73,7 +73,7 @@ def prune(share_RS: np.ndarray, scores: Influence, node_share: float, edge_share
     n = share_RS.shape[0] - 1
     columns = np.flatnonzero(smallest_set(scores.column_S, node_share))
     rows = np.append(columns[columns < n], n)
-    # Only what the pruning of nodes left is looked at: of thousands of nodes, most are gone by now.
+    # Edges are scored between the nodes that are left: of thousands, most are gone by now.
     score_rs = share_RS[np.ix_(rows, columns)] * scores.row_R[rows, None]
     edge_rs = smallest_set(score_rs, edge_share)
     is_row_s = columns < n

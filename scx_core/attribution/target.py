@@ -1,10 +1,10 @@
-"""What a trace explains (method §4): whose answer against whom, as a weighted sum of logits; or a feature.
+"""What a trace explains (method §4): an answer against others, as a weighted sum of logits; or a feature.
 
 Every target but a feature's is `Σ_j weight_V(j) · logits_V(j) + constant` over positions j of the prompt:
 
 | kind | weights | constant |
 |---|---|---|
-| answer | at the places that decide the answer's tokens, see whole_answer.py | value − Σ weights · logits |
+| answer | at the places that decide the answer's tokens, see answer_target.py | value − Σ weights · logits |
 | contrast | 1 on the decision token, −1/n on each of its n competitors | 0 |
 | logit, token | 1 on the token, −1/V on every token: the logit, centred over the vocabulary | 0 |
 | logprob | 1 on the decision token, −p_v on every token, p the softmax at this prompt, held fixed | −H(p) |
@@ -17,7 +17,7 @@ H(p) = −Σ p_v log p_v. So the value is the real log-probability, and edges, t
 under freeze are those of the expansion. Both are in nats, as logits are. Where the model caps its logits,
 they are the capped ones, and the gradient takes softcap(x)/x of each, frozen.
 
-**The whole answer** (`answer`) is log p(label) − log Σ_k p(k) over the competitors k: whole_answer.py.
+**The whole answer** (`answer`) is log p(label) − log Σ_k p(k) over the competitors k: answer_target.py.
 
 **auto** is `contrast` where one token parts the label from all its competitors and is no other label's too,
 and `answer` elsewhere: where types share tokens, one of them would leave most competitors out of sight.
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +42,11 @@ from scx_core.language import Language, Parting, answers_of, decision, partings,
 from scx_core.sentences import EncodedCell
 from scx_core.sentences.encode import AS_TEXT
 
+# What the plan of a target and its record have in common.
+SHARED = (
+    *("label", "answer", "coefficients", "against", "kind", "vocabulary_mean", "layer", "feature"),
+    *("left_out", "same_target", "branches"),
+)
 KINDS = ("auto", "answer", "contrast", "logit", "logprob", "token")
 
 
@@ -359,20 +364,19 @@ def finished_target(
     lm: Language, plan: TargetPlan, position: int | None, value: float, form: AnswerForm | None = None
 ) -> Target:
     """The target as it is stored in a circuit; `form` is that of a whole answer at one prompt."""
+    shared = {name: getattr(plan, name) for name in SHARED if name != "branches"}
     return Target(
-        label=plan.label,
-        answer=plan.answer,
+        **shared,
         position=position,
-        coefficients=plan.coefficients,
-        against=plan.against,
         teacher_forced=tuple(lm.text(token) for token in plan.forced),
         value=value,
-        kind=plan.kind,
-        vocabulary_mean=plan.vocabulary_mean,
-        layer=plan.layer,
-        feature=plan.feature,
-        left_out=plan.left_out,
-        same_target=plan.same_target,
         rival_shares=form.share_K if form else (),
         branches=form.branches if form else (),
     )
+
+
+def saved_plan(target: Target) -> TargetPlan:
+    """The plan that a saved target was made from; its answer tokens are part of the prompt already."""
+    shared: dict[str, Any] = {name: getattr(target, name) for name in SHARED}
+    position = target.position if target.kind == "feature" else None
+    return TargetPlan(**shared, forced=(), position=position, value=target.value)

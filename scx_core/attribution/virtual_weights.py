@@ -57,13 +57,10 @@ def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
     return _numbered(rep, 0, torch.cat(reads))
 
 
-def largest(blocks: Iterator[tuple[int, torch.Tensor]], n: int) -> Top:
-    """The `n` largest entries in absolute value over blocks of rows, each with the number of its first row.
-
-    Ties go to the earlier row. Entries that are 0 are left out. Raises StopIteration without blocks.
-    """
-    first, weight_MJ = next(blocks)
-    best = _largest(first, weight_MJ, n)
+def largest(blocks: Iterator[tuple[int, torch.Tensor]], n: int, like: torch.Tensor) -> Top:
+    """The `n` largest entries in absolute value over blocks of rows, each with the number of its first row;
+    of the type and on the device of `like`. Ties go to the earlier row. Entries that are 0 are left out."""
+    best = _largest(0, like.new_zeros(0, 1), n)
     for first, weight_MJ in blocks:
         other = _largest(first, weight_MJ, n)
         together = Top(*(torch.cat(pair) for pair in zip(best, other, strict=True)))
@@ -88,23 +85,19 @@ def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs
     """
     check_feature(rep, layer, feature)
     heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
-
-    def direct() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, encoder_d.new_zeros(0, 1)
-        for first, _, dec_Md in _blocks(rep, "dec_Fd", range(layer)):
-            yield first, (dec_Md @ encoder_d)[:, None]
-
-    def by_head() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, encoder_d.new_zeros(0, len(heads.layer_J))
-        for first, k, dec_Md in _blocks(rep, "dec_Fd", range(attention_top(rep, layer))):
-            # A head sees the features of the blocks in front of its own.
-            yield first, (dec_Md @ heads.direction_Jd.T) * (heads.layer_J > k)
-
-    return Inputs(largest(direct(), n), largest(by_head(), n))
+    direct = (
+        (first, (dec_Md @ encoder_d)[:, None]) for first, _, dec_Md in _blocks(rep, "dec_Fd", range(layer))
+    )
+    by_head = (  # a head sees the features of the blocks in front of its own
+        (first, (dec_Md @ heads.direction_Jd.T) * (heads.layer_J > k))
+        for first, k, dec_Md in _blocks(rep, "dec_Fd", range(attention_top(rep, layer)))
+    )
+    return Inputs(largest(direct, n, encoder_d), largest(by_head, n, encoder_d))
 
 
 def heads_from(rep: Replacement, layer: int, feature: int) -> Heads:
-    """What every head of a later block writes of the feature: `direction_Jd` is here a source vector."""
+    """What every head of a later block writes of the feature: `direction_Jd` is the decoder vector
+    behind it."""
     decoder_d = rep.layers[layer].dec_Fd[feature]
     writes = [decoder_d.new_zeros(0, len(decoder_d))]
     for maps in rep.layers[layer + 1 :]:
@@ -128,19 +121,13 @@ def feature_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Input
     """
     check_feature(rep, layer, feature)
     heads, decoder_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
-
-    def direct() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, decoder_d.new_zeros(0, 1)
-        for first, _, enc_Md in _blocks(rep, "enc_Fd", range(layer + 1, len(rep.layers))):
-            yield first, (enc_Md @ decoder_d)[:, None]
-
-    def by_head() -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, decoder_d.new_zeros(0, len(heads.layer_J))
-        for first, k, enc_Md in _blocks(rep, "enc_Fd", range(layer + 1, len(rep.layers))):
-            # The MLP of block k sees heads only up to its own attention, or below it (method §1).
-            yield first, (enc_Md @ heads.direction_Jd.T) * (heads.layer_J < attention_top(rep, k))
-
-    return Inputs(largest(direct(), n), largest(by_head(), n))
+    later = range(layer + 1, len(rep.layers))
+    direct = ((first, (enc_Md @ decoder_d)[:, None]) for first, _, enc_Md in _blocks(rep, "enc_Fd", later))
+    by_head = (  # the MLP of block k sees heads only up to its own attention, or below it (method §1)
+        (first, (enc_Md @ heads.direction_Jd.T) * (heads.layer_J < attention_top(rep, k)))
+        for first, k, enc_Md in _blocks(rep, "enc_Fd", later)
+    )
+    return Inputs(largest(direct, n, decoder_d), largest(by_head, n, decoder_d))
 
 
 def _blocks(rep: Replacement, name: str, layers: range) -> Iterator[tuple[int, int, torch.Tensor]]:
@@ -162,11 +149,12 @@ def token_inputs(rep: Replacement, layer: int, feature: int, tokens: Sequence[in
     heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
 
     def through(direction_Jd: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-        yield 0, encoder_d.new_zeros(0, len(direction_Jd))
         for start in range(0, len(tokens), BLOCK):
             yield start, _embedded(rep, tokens[start : start + BLOCK]) @ direction_Jd.T
 
-    return Inputs(largest(through(encoder_d[None]), n), largest(through(heads.direction_Jd), n))
+    return Inputs(
+        largest(through(encoder_d[None]), n, encoder_d), largest(through(heads.direction_Jd), n, encoder_d)
+    )
 
 
 def _embedded(rep: Replacement, tokens: Sequence[int]) -> torch.Tensor:

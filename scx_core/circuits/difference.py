@@ -91,10 +91,9 @@ def difference(
 ) -> Difference:
     """First less second. `same_set`: both have the same transcoders, so the same features; `paired`: the
     same cells in the same order; `donors` of the cells of both, where they are known."""
-    whose = donors or (None, None)
     sides = [
         combine(cells, target, min_share, seed, provenance, of)
-        for cells, target, of in zip((first, second), targets, whose, strict=True)
+        for cells, target, of in zip((first, second), targets, donors or (None, None), strict=True)
     ]
     if not same_set:
         first, second = kept_apart(first, SIDES[0]), kept_apart(second, SIDES[1])

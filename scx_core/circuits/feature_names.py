@@ -97,8 +97,8 @@ def where_in_cell(position: Where, gene: str | None, token: str | None) -> Where
     """The place of one node of one cell, which stands at one token. `position.share`: of the feature's
     activation in this cell at that gene or place."""
     if gene is None:
-        said = f"{position.text} “{token.strip()}”" if token and token.strip() else position.text
-        return position._replace(text=said)
+        text = f"{position.text} “{token.strip()}”" if token and token.strip() else position.text
+        return position._replace(text=text)
     if position.share >= GENE_SHARE:
         return position
     return position._replace(text=f"{MANY_GENES}, here {gene}", kind=MANY)

@@ -1,4 +1,4 @@
-"""Which heads carried an edge, and which carry a whole circuit: results for people, on top of heads.py."""
+"""Which heads carry an edge, and which a whole circuit: tables for people (edge_heads.py computes them)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ATTENDED = 5  # positions that a head attends to, named
 
 
 class AttendedPosition(NamedTuple):
-    """A position that a head looks at: its token, the gene that the token belongs to, the weight."""
+    """A position that a head attends to: its token, the gene that the token belongs to, the weight."""
 
     position: int
     token: str
@@ -47,7 +47,7 @@ class HeadPart(NamedTuple):
 
     `last`: over all paths that pass this head last, through however many others before. `contribution`: over
     paths that pass no other, `attention` · `ov`. `attention` is the weight from the target's position to the
-    source's, `rank` its place among all that the head looks at from there (1 = most), `looks` the strongest
+    source's, `rank` its place among all that the head attends to from there (1 = most), `looks` the strongest
     of them. `ov` is what the head would carry at an attention of 1.
     """
 
@@ -86,7 +86,7 @@ class EdgeHeads(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`."""
         heads = [
-            part._asdict() | {"looks": [looked._asdict() for looked in part.looks]} for part in self.heads
+            part._asdict() | {"looks": [position._asdict() for position in part.looks]} for part in self.heads
         ]
         return self._asdict() | {"heads": heads}
 
@@ -242,5 +242,5 @@ def _slopes(prompt: TracedPrompt, pairs: Sequence[Pair]) -> torch.Tensor:
 
 
 def _named(looks: Sequence[AttendedPosition]) -> str:
-    """Where a head looks, in a line: "CD79A 41%, CD74 12%"."""
-    return ", ".join(f"{looked.name} {looked.weight:.0%}" for looked in looks)
+    """What a head attends to, in a line: "CD79A 41%, CD74 12%"."""
+    return ", ".join(f"{position.name} {position.weight:.0%}" for position in looks)

@@ -58,8 +58,8 @@ CONFIG, TARGET = PathConfig(), Ref("target")
 class PathStep(NamedTuple):
     """A kept step of the tree of paths; `parent` (an index into the steps, −1 at the start) reads it.
 
-    `id` says what it is: f:layer:position:feature, h:layer:head:from:at (a head that looks from the reader's
-    position at another, where the path goes on), s:layer:position (a skip term), t:position.
+    `id` says what it is: f:layer:position:feature, h:layer:head:from:at (a head that attends from the
+    reader's position to another, where the path goes on), s:layer:position (a skip term), t:position.
     `contribution`: what it adds to the start's value along its path. `activation`: the part of it that
     depends on this input alone, a feature's z or a head's attention weight. `kept` is the sum of its kept
     children: contribution = kept + pruned + error + bias once it is expanded, else it is an `open` end.

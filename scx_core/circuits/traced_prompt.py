@@ -12,7 +12,7 @@ import torch
 
 from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
 from scx_core.attribution.residual_stream import GradientRows
-from scx_core.attribution.target import TargetPlan, frozen_for, target_row
+from scx_core.attribution.target import TargetPlan, frozen_for, saved_plan, target_row
 from scx_core.circuits.circuit import Circuit, Target
 from scx_core.circuits.feature_names import NameBook, sourced
 from scx_core.circuits.trace import TraceConfig
@@ -81,7 +81,7 @@ def prompt_of_circuit(tracer: Tracer, circuit: Circuit) -> TracedPrompt:
         raise ScxError("This circuit's target reads behind its prompt.", "Trace the cell again.")
     frozen = freeze(tracer.rep, circuit.token_ids, logits)
     return _traced_prompt(
-        tracer, frozen, _plan(circuit.target), _genes_of(tracer, circuit), circuit.provenance
+        tracer, frozen, saved_plan(circuit.target), _genes_of(tracer, circuit), circuit.provenance
     )
 
 
@@ -97,27 +97,6 @@ def _genes_of(tracer: Tracer, circuit: Circuit) -> list[str | None]:
         if node.kind == "embedding" and node.position is not None:
             genes[node.position] = node.gene
     return genes
-
-
-def _plan(target: Target) -> TargetPlan:
-    """The plan that a saved target was made from; its answer tokens are part of the prompt already."""
-    position = target.position if target.kind == "feature" else None
-    return TargetPlan(
-        target.label,
-        target.answer,
-        (),
-        target.coefficients,
-        target.against,
-        target.vocabulary_mean,
-        target.kind,
-        target.layer,
-        position,
-        target.feature,
-        target.left_out,
-        target.same_target,
-        branches=target.branches,
-        value=target.value,
-    )
 
 
 def _traced_prompt(

@@ -46,7 +46,7 @@ TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
 
 @dataclass
 class Tracer:
-    """A model, its transcoders and a cell table, put together once and asked many times.
+    """A model, its transcoders and a cell table, put together once and used many times.
 
     `labels` are the candidate answers (the model's own, else the types of the table); `lead` is what the
     checkpoint expects before an answer, asked once and kept. `names`: what an atlas calls the features;
@@ -105,11 +105,11 @@ class Tracer:
         if answer not in self.labels:
             return [(plan, None)] * len(cells)
         score_BKW = self.scores(cells)
-        said = predicted(score_BKW.sum(-1), self.labels)
+        given = predicted(score_BKW.sum(-1), self.labels)
         rivals = [self.labels.index(name) for name in plan.against]
         return [
             (plan.in_cell(score_KW[rivals]), name == answer)
-            for score_KW, name in zip(score_BKW, said, strict=True)
+            for score_KW, name in zip(score_BKW, given, strict=True)
         ]
 
     def gene_effects(
@@ -186,9 +186,9 @@ class Tracer:
 
     def commonest_answer(self, label: str, cells: int = 12) -> tuple[str, str]:
         """What the model calls most of some cells of a type, and of how many it says so ("7 of 12")."""
-        said = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
-        most = max(sorted(set(said)), key=said.count)
-        return most, f"{said.count(most)} of {len(said)}"
+        given = self.predict(self.draw(label, ConsensusConfig(cells=cells)))
+        most = max(sorted(set(given)), key=given.count)
+        return most, f"{given.count(most)} of {len(given)}"
 
     def draw(self, label: str, cfg: ConsensusConfig) -> np.ndarray:
         """The rows that a consensus of a type uses: drawn without replacement with the seed."""
@@ -258,10 +258,10 @@ class Tracer:
     ) -> list[Merged]:
         """The circuits of many cells with their positions merged, the prompts run in batches."""
         cells = self.encode(rows)
-        asked, found = self.plans_in_cells(cells, plan), list[Merged]()
+        plans, found = self.plans_in_cells(cells, plan), list[Merged]()
 
         def one(number: int, frozen: FrozenPrompt) -> Merged:
-            in_cell, called = asked[number]
+            in_cell, called = plans[number]
             graph = graph_of(frozen, in_cell, cfg.nodes, cfg.choice, called)
             return merged_graph(graph, cells[number], trace)
 

@@ -1,4 +1,4 @@
-"""A circuit in sentences, for every place that shows it: whose answer is explained, against which
+"""A circuit in sentences, for every place that shows it: which answer is explained, against which
 competitors, how often the model gives it, and what the tests of a consensus or a difference found.
 
 Names of types are in them as they are in the data, and a file's record may be anybody's: escape what becomes
@@ -84,15 +84,15 @@ def other_text_note(circuit: Circuit) -> str:
     mark = made.get("as_is") if isinstance(made, dict) else None
     if not isinstance(mark, dict) or not mark:
         return ""
-    told = [
+    differing = [
         f"{name} {one.get('trained')} there, {one.get('used')} here" if isinstance(one, dict) else name
         for name, one in mark.items()
     ]
-    return f"The transcoders were trained on another text ({'; '.join(told)}) and are used as they are."
+    return f"The transcoders were trained on another text ({'; '.join(differing)}) and are used as they are."
 
 
 def circuit_sentences(circuit: Circuit) -> list[str]:
-    """Every sentence about whose circuit this is, those that matter most first."""
+    """Every sentence about the answer that a circuit explains, those that matter most first."""
     notes = faint_note(circuit), other_text_note(circuit), answer_frequency(circuit)
     return [text for text in (*notes, *competitor_sentences(circuit.target)) if text]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from functools import reduce
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def test_a_name_that_does_not_exist_is_found_out():
         resolved("scx_core.metrics.variance.no_such_function")
 
 
-@pytest.mark.parametrize("page", ["docs/method.md"])
+@pytest.mark.parametrize("page", ["docs/method.md", "docs/architecture.md"])
 def test_names_of_code_in_the_documents_exist(page):
     names = sorted(set(NAMED.findall((ROOT / page).read_text(encoding="utf-8"))))
     assert len(names) > 10
@@ -72,3 +73,23 @@ def test_names_of_code_in_the_documents_exist(page):
         except AttributeError:
             missing.append(name)
     assert not missing, f"{page} names what is not there: {missing}"
+
+
+def test_the_table_of_rooms_is_the_order_that_imports_obey():
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = next(rule for rule in rules["contracts"] if rule["id"] == "rooms")["layers"]
+    wanted = [name.removeprefix("scx_core.") for name in reversed(layers) if name.startswith("scx_core.")]
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("Beside the package")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == wanted
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/method.md", "docs/architecture.md"])
+def test_links_and_paths_in_the_documents_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    here = (ROOT / page).parent
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    missing = [link for link in links if not (here / link).exists()]
+    named = re.findall(r"`((?:scx_core|tests|docs|benchmarks|pages|models)/[\w./-]+)`", text)
+    assert not missing + [path for path in named if not (ROOT / path).exists()]

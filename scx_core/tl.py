@@ -145,10 +145,8 @@ def train_transcoders(
     if unknown := sorted(set(settings) - known):
         raise ScxError(f"There is no setting {unknown[0]!r}.", f"Settings: {', '.join(sorted(known))}.")
     table, lm, base = read_cells(cells), load_model(model), PRESETS[preset]
-    transcoder, training = (
-        replace(config, **{name: settings[name] for name in settings if name in config.__dataclass_fields__})
-        for config in (base.transcoder, base.train)
-    )
+    transcoder = replace(base.transcoder, **_fields(settings, TranscoderConfig))
+    training = replace(base.train, **_fields(settings, TrainConfig))
     job = TrainingJob(
         sentences=lm.sentence_config,
         model=_absolute(lm.name),
@@ -163,6 +161,11 @@ def train_transcoders(
     if done is None:
         raise KeyboardInterrupt(f"stopped; the last checkpoint is in {run.path}")
     return done
+
+
+def _fields(settings: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Those settings that are fields of a configuration."""
+    return {name: value for name, value in settings.items() if name in config.__dataclass_fields__}
 
 
 def _absolute(source: str | Path) -> str:

@@ -83,9 +83,8 @@ class CellTable:
         """The row of a cell by its number or its name; of None the first labelled one. Raises ScxError."""
         if cell is None:
             return int(np.argmax(self.labels != ""))
-        named = np.flatnonzero(self.cell_ids == cell) if isinstance(cell, str) else []
-        if len(named):
-            return int(named[0])
+        if isinstance(cell, str) and cell in self.obs.index:
+            return int(np.argmax(self.cell_ids == cell))
         if str(cell).isdecimal() and int(cell) < self.n_cells:
             return int(cell)
         raise ScxError(

@@ -38,8 +38,8 @@ def called_types(tracer: Tracer, n_types: int, cells: int = 16) -> list[str]:
     found: list[str] = []
     for label in labels:
         if len(found) < n_types and label in tracer.labels:
-            said = tracer.predict(tracer.draw(label, ConsensusConfig(cells=cells)))
-            found += [label] if 2 * said.count(label) > len(said) else []
+            answers = tracer.predict(tracer.draw(label, ConsensusConfig(cells=cells)))
+            found += [label] if 2 * answers.count(label) > len(answers) else []
     return found or labels[:n_types]
 
 

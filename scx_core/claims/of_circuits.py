@@ -20,7 +20,7 @@ STRONGEST = 10
 def consensus_claims(circuit: Circuit) -> list[Claim]:
     """The sentences that a consensus supports or refuses: its strongest genes, one by one and together.
 
-    That a gene is told from 0 does not make it important: rank-matched genes stand beside that elsewhere
+    That a gene differs from 0 does not make it important: rank-matched genes stand beside that elsewhere
     (scx_core.evidence.rankings.rankings).
     """
     strongest = _strongest(circuit.genes)
@@ -35,22 +35,22 @@ def consensus_claims(circuit: Circuit) -> list[Claim]:
             "no effect",
             _interval(gene),
             circuit.n_cells,
-            _told(gene),
+            _significant(gene),
         )
         for gene in strongest
     ]
-    told = sum(map(_told, strongest))
+    n_significant = sum(map(_significant, strongest))
     genes = families.get("genes", {"found": 0, "tested": 1})
     claims.append(
         Claim(
             f"The {len(strongest)} strongest genes of the circuit of {answer} all have an effect that is "
             "told from 0.",
-            told / max(1, len(strongest)),
+            n_significant / max(1, len(strongest)),
             genes["found"] / max(1, genes["tested"]),
             f"all {genes['tested']} genes",
             None,
             circuit.n_cells,
-            told == len(strongest),
+            n_significant == len(strongest),
         )
     )
     return claims + _on_units(circuit)
@@ -88,7 +88,7 @@ def difference_claims(found: Difference) -> list[Claim]:
                 "no difference",
                 _interval(gene, turned=gene.effect < 0),
                 circuit.n_cells,
-                _told(gene),
+                _significant(gene),
             )
         )
     return claims + _on_units(circuit)
@@ -132,7 +132,7 @@ def _strongest(genes: Sequence[GeneEffect]) -> list[GeneEffect]:
     return sorted(genes, key=lambda gene: (-abs(gene.effect), gene.gene))[:STRONGEST]
 
 
-def _told(gene: GeneEffect) -> bool:
+def _significant(gene: GeneEffect) -> bool:
     return gene.q is not None and gene.q < Q
 
 

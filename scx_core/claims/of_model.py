@@ -26,20 +26,20 @@ def answer_claims(tracer: Tracer, cells: int, seed: int) -> list[Claim]:
         [_drawn(np.flatnonzero(labels == name), cells, seed) for name in tracer.table.types]
     )
     encoded = tracer.encode(rows)
-    said = np.array(tracer.predict(rows))
+    predicted_C = np.array(tracer.predict(rows))
     known = [label for label in tracer.labels if (labels[rows] == label).any()]
     found, called, by_token = [], [], []
     answers = answers_of(tracer.lm, tracer.labels, tracer.lead)
     score_BKW = score_answers(tracer.lm, [cell.ids for cell in encoded], list(answers.values()), batch=8)
     for label in known:
         own = labels[rows] == label
-        found.append(_given(label, said == label, own))
+        found.append(_given(label, predicted_C == label, own))
         plan = tracer.plan(label)
         at = np.flatnonzero(own)
         asked = tracer.plans_in_cells([encoded[i] for i in at], plan)
-        called += [bool(one) == (said[i] == label) for (_, one), i in zip(asked, at, strict=True)]
+        called += [bool(one) == (predicted_C[i] == label) for (_, one), i in zip(asked, at, strict=True)]
         first = _first_token(answers, label, tracer.labels, score_BKW[at])
-        by_token += (first == (said[at] == label)).tolist()
+        by_token += (first == (predicted_C[at] == label)).tolist()
     share, n = float(np.mean(called)), len(called)
     found.append(
         Claim(
@@ -60,10 +60,10 @@ def _drawn(rows: np.ndarray, cells: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(rows)[:cells])
 
 
-def _given(label: str, said: np.ndarray, own: np.ndarray) -> Claim:
+def _given(label: str, predicted_C: np.ndarray, own: np.ndarray) -> Claim:
     """That the model gives the answer to most cells of the type, and more often than to others."""
-    k, n = int(said[own].sum()), int(own.sum())
-    interval, others = wilson(k, n), float(said[~own].mean()) if (~own).any() else 0.0
+    k, n = int(predicted_C[own].sum()), int(own.sum())
+    interval, others = wilson(k, n), float(predicted_C[~own].mean()) if (~own).any() else 0.0
     return Claim(
         f"The model calls more than half of the cells of {label} so, by its whole answer.",
         k / n,

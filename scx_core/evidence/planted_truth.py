@@ -133,35 +133,29 @@ def _answers(tracer: Tracer, linear: Tracer, rows: np.ndarray) -> dict[str, Any]
         "linear maps": linear.transcoders.stand_ins(),
         "no MLPs": {k: lambda x_BTd: x_BTd * 0 for k in range(tracer.lm.facts.n_layers)},
     }
-    said = {}
+    predicted_labels = {}
     for name, stand_ins in ways.items():
         with replaced_mlps(tracer.lm, stand_ins):
-            said[name] = np.array(
+            predicted_labels[name] = np.array(
                 predicted(score_labels(tracer.lm, cells, tracer.labels, tracer.lead), tracer.labels)
             )
     corner: dict[str, list[bool]] = {}
-    for cell, label, guess in zip(cells, truth, said["model"], strict=True):
+    for cell, label, guess in zip(cells, truth, predicted_labels["model"], strict=True):
         rule = rule_of(str(label))
         row = "".join("1" if gene in cell.genes else "0" for gene in rule.genes)
         corner.setdefault(f"{rule.name} {row}", []).append(bool(label == guess))
     return {
-        "accuracy": {
-            name: CountedShare(int((g == truth).sum()), len(rows)).to_json() for name, g in said.items()
-        },
-        "agreement": {
-            name: CountedShare(int((g == said["model"]).sum()), len(rows)).to_json()
-            for name, g in said.items()
-        },
+        "accuracy": _shares(predicted_labels, truth),
+        "agreement": _shares(predicted_labels, predicted_labels["model"]),
         "guessing": 0.5,
         "truth_table": {name: CountedShare(sum(c), len(c)).to_json() for name, c in sorted(corner.items())},
     }
 
 
-def _shares(said: dict[str, np.ndarray], reference: np.ndarray) -> dict[str, dict[str, float]]:
+def _shares(labels: dict[str, np.ndarray], reference: np.ndarray) -> dict[str, dict[str, float]]:
     """Of each way, the share of the cells that have the reference's label."""
-    return {
-        name: CountedShare(int((g == reference).sum()), len(reference)).to_json() for name, g in said.items()
-    }
+    n = len(reference)
+    return {name: CountedShare(int((g == reference).sum()), n).to_json() for name, g in labels.items()}
 
 
 def _score_rule(

@@ -1,1 +1,1 @@
-"""Intervals and tests, each way once, and the claim that a figure is said in."""
+"""Intervals and hypothesis tests, each way once."""

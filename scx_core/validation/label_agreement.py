@@ -48,8 +48,8 @@ class Answers:
         for name, mlps in {ORIGINAL: {}, **stand_ins}.items():
             with replaced_mlps(lm, mlps):
                 scores_BK = score_labels(lm, texts.cells, self.candidates, self.lead, batch=len(texts.cells))
-            said = [self.candidates.index(label) for label in predicted(scores_BK, self.candidates)]
-            self._labels.setdefault(name, []).append(np.array(said))
+            labels_given = [self.candidates.index(label) for label in predicted(scores_BK, self.candidates)]
+            self._labels.setdefault(name, []).append(np.array(labels_given))
 
     @property
     def truth_C(self) -> np.ndarray:
@@ -127,8 +127,8 @@ def accuracy_by_tie_seed(
     lead = answer_form(lm, table).lead
     for seed in seeds:
         cells = encode_cells(lm, table, rows, sentences=replace(lm.sentence_config, tie_seed=seed))
-        said = predicted(score_labels(lm, cells, labels, lead), labels)
-        found[seed] = float(np.mean(np.array(said) == table.answers[rows]))
+        labels_given = predicted(score_labels(lm, cells, labels, lead), labels)
+        found[seed] = float(np.mean(np.array(labels_given) == table.answers[rows]))
     return found
 
 

@@ -9,7 +9,6 @@ F features, V vocabulary, K conditions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -189,44 +188,34 @@ class Losses:
         return np.concatenate(self._cells[name])
 
 
-class _Waiting(NamedTuple):
-    """Hidden states, and where their losses go; `name` where each cell's own are kept too."""
-
-    hidden_Nd: torch.Tensor
-    ce: ClassMeans
-    kl: ClassMeans | None = None
-    name: str = ""
-
-
 class _BatchLosses:
     """The conditions of one batch, whose losses are found some at a time: all need the reference's logits."""
 
     def __init__(self, lm: Language, texts: Texts, reference_Nd: torch.Tensor, losses: Losses) -> None:
         self.lm, self.texts, self.reference_Nd, self.losses = lm, texts, reference_Nd, losses
-        self.waiting: list[_Waiting] = []
+        self.waiting: list[tuple[torch.Tensor, ClassMeans, ClassMeans | None, str]] = []
 
     def add(
         self, hidden_Nd: torch.Tensor, ce: ClassMeans, kl: ClassMeans | None = None, name: str = ""
     ) -> None:
-        """One condition more."""
-        self.waiting.append(_Waiting(hidden_Nd, ce, kl, name))
+        """One condition more: its hidden states and where its losses go; `name` where each cell's own are
+        kept too."""
+        self.waiting.append((hidden_Nd, ce, kl, name))
         if len(self.waiting) >= AT_ONCE:
             self.finish()
 
     def finish(self) -> None:
         """Take in what waits."""
-        texts = self.texts
-        found = token_losses(
-            self.lm, [one.hidden_Nd for one in self.waiting], texts.target_N, self.reference_Nd
-        )
-        for one, (ce_N, kl_N) in zip(self.waiting, found, strict=True):
-            one.ce.add(ce_N, texts.target_class_N)
-            if one.kl is not None:
-                one.kl.add(kl_N, texts.target_class_N)
-            if one.name:
-                self.losses.note(one.name, ce_N, texts)
-                if one.kl is not None:
-                    self.losses.note(f"{one.name} kl", kl_N, texts)
+        texts, hidden = self.texts, [one[0] for one in self.waiting]
+        found = token_losses(self.lm, hidden, texts.target_N, self.reference_Nd)
+        for (_, ce, kl, name), (ce_N, kl_N) in zip(self.waiting, found, strict=True):
+            ce.add(ce_N, texts.target_class_N)
+            if kl is not None:
+                kl.add(kl_N, texts.target_class_N)
+            if name:
+                self.losses.note(name, ce_N, texts)
+                if kl is not None:
+                    self.losses.note(f"{name} kl", kl_N, texts)
         self.waiting = []
 
 

@@ -194,27 +194,23 @@ FILE = "validation.json"  # beside a set that was made by a build
 def from_json(record: Mapping[str, Any]) -> Validation:
     """The table that `Validation.to_json` wrote, now or before there were baselines (format 1); null becomes
     nan. KeyError or TypeError if it is none."""
-    rest = {key: _number(value) for key, value in record.items() if key in Validation._fields}
-    confusion = record["confusion"]
-    rest["per_layer"] = tuple(LayerRow(**_numbers(row)) for row in record["per_layer"])
-    rest["by_token_class"] = {k: ClassRow(**_numbers(row)) for k, row in record["by_token_class"].items()}
-    rest["confusion"] = Confusion(
-        tuple(confusion["labels"]),
-        tuple(map(tuple, confusion["original"])),
-        tuple(map(tuple, confusion["transcoder"])),
-    )
+    rest = {
+        key: math.nan if value is None else value
+        for key, value in record.items()
+        if key in Validation._fields
+    }
+    tables = [tuple(map(tuple, record["confusion"][name])) for name in ("original", "transcoder")]
+    rest["confusion"] = Confusion(tuple(record["confusion"]["labels"]), *tables)
+    rest["per_layer"] = tuple(_read(LayerRow, row) for row in record["per_layer"])
+    rest["by_token_class"] = {name: _read(ClassRow, row) for name, row in record["by_token_class"].items()}
     rest["warnings"] = tuple(
         Caution(row["sign"], tuple(row["layers"]), row["text"], row["remedy"]) for row in record["warnings"]
     )
     rest["format"] = record.get("format", 1)
-    rest["intervals"] = _intervals(record.get("intervals", {}))
-    rest["baselines"] = tuple(
-        BaselineRow(**_numbers(row) | {"intervals": _intervals(row["intervals"])})
-        for row in record.get("baselines", [])
-    )
+    rest["intervals"] = _value(record.get("intervals", {}))
+    rest["baselines"] = tuple(_read(BaselineRow, row) for row in record.get("baselines", []))
     for name, kind in (("added", AddedByFeatures), ("logistic", Logistic)):
-        made = record.get(name)
-        rest[name] = None if made is None else kind(**{key: _value(value) for key, value in made.items()})
+        rest[name] = None if record.get(name) is None else _read(kind, record[name])
     return Validation(**rest)
 
 
@@ -235,17 +231,14 @@ def validation_beside(folder: Path | None, fingerprints: Mapping[str, str]) -> V
     return found if then == dict(fingerprints) else None
 
 
-def _intervals(found: Mapping[str, Any]) -> dict[str, Interval]:
-    return {name: Interval(**_numbers(ends)) for name, ends in found.items()}
+def _read(kind: Any, row: Mapping[str, Any]) -> Any:
+    """A named tuple of this kind, of the dict that `plain` made of it."""
+    return kind(**{key: _value(value) for key, value in row.items()})
 
 
 def _value(value: Any) -> Any:
-    return Interval(**_numbers(value)) if isinstance(value, Mapping) else _number(value)
-
-
-def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _number(value) for key, value in row.items()}
-
-
-def _number(value: Any) -> Any:
+    """A number, an interval, or a dict of intervals; null becomes nan."""
+    if isinstance(value, Mapping):
+        found = {name: _value(end) for name, end in value.items()}
+        return Interval(**found) if set(found) == {"low", "high"} else found
     return math.nan if value is None else value

@@ -122,8 +122,8 @@ def _with_baselines(
     intervals["label_accuracy_transcoder"] = intervals.pop("label_accuracy")
     intervals["label_accuracy_orig"] = share(answers.right_C(ORIGINAL))[1]
     figures: dict[str, Any] = {}
-    for name, whose in (("orig", ORIGINAL), ("transcoder", TRANSCODER)):
-        figure, interval = balanced(truth_C, answers.right_C(whose), groups_C)
+    for name, key in (("orig", ORIGINAL), ("transcoder", TRANSCODER)):
+        figure, interval = balanced(truth_C, answers.right_C(key), groups_C)
         figures[f"balanced_accuracy_{name}"], intervals[f"balanced_accuracy_{name}"] = figure, interval
     table_of = tuple(baseline_row(rival.key, losses, answers, groups_C) for rival in beside)
     return found._replace(
@@ -148,8 +148,8 @@ def _logistic(
     made = logistic_labels(table, np.asarray(train_rows), rows)
     if made is None:
         return None
-    said, n_train = made
-    right_C = said == table.labels[rows].astype(str)
+    label_C, n_train = made
+    right_C = label_C == table.labels[rows].astype(str)
     return Logistic(
         n_train,
         table.n_genes,

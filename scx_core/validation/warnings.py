@@ -167,7 +167,7 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
     """One or two sentences for a biologist: may circuits of these transcoders be read as the model's reasons?
 
     They may only where features are needed: where no stand-in without features does nearly as well
-    (`added.needed`, whose rule and thresholds are in `added.py`).
+    (`added.needed`, by the rule of `needed`).
     """
     share = f"{found.label_agreement:.0%} of {found.n_cells} held-out cells keep their label"
     signs = {caution.sign for caution in cautions(found, limits)}

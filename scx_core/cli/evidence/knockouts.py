@@ -63,17 +63,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         answer = args.answer or tracer.answer_for(label)
     plan = tracer.plan(answer, args.against, target.target, target.token)
     editor, donors = Editor(tracer), tracer.donors(rows)
-    told: dict[str, Any] = {"editor": editor, "progress": common.progress_of(args)}
+    shared: dict[str, Any] = {"editor": editor, "progress": common.progress_of(args)}
     result: dict[str, Any] = {"target": plan.label, "kind": plan.kind, "answer": answer, "n_cells": len(rows)}
     if args.genes:
-        joint = knock_out_together(tracer, rows, plan, args.genes, way=args.way or "text", **told)
+        joint = knock_out_together(tracer, rows, plan, args.genes, way=args.way or "text", **shared)
         result["together"] = {"way": args.way or "text", "genes": args.genes} | _joint(
             joint, cfg.seed, donors
         )
         result["joint_cells"] = [one._asdict() for one in joint]
         if (args.way or "text") == "front" and not any(one.held for one in joint):
             return result | {"genes": [], "cells": []}
-    found = knock_out_all(tracer, rows, plan, genes=args.genes, **told)
+    found = knock_out_all(tracer, rows, plan, genes=args.genes, **shared)
     held = tracer.donors([one.row for one in found])  # cells without any of the genes are left out
     genes = over_cells(found, one_group(len(found), cfg.seed, held))
     result["genes"] = [_plain(gene) for gene in genes]

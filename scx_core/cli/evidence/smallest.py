@@ -96,11 +96,11 @@ def summary(result: dict[str, Any]) -> str:
     ]
     if missed:
         parts.insert(3, f"Not reached: {', '.join(missed)}.")
-    whose = result["whose"]
-    target = Target(result["target"], "", None, {}, **{key: whose[key] for key in ("kind", "against")})
-    target = target._replace(left_out=tuple(whose["left_out"]), same_target=tuple(whose["same_target"]))
+    facts = result["whose"]
+    target = Target(result["target"], "", None, {}, **{key: facts[key] for key in ("kind", "against")})
+    target = target._replace(left_out=tuple(facts["left_out"]), same_target=tuple(facts["same_target"]))
     parts.insert(
-        1, " ".join([answered_in(whose["called"], whose["of"]), *competitor_sentences(target)]).strip()
+        1, " ".join([answered_in(facts["called"], facts["of"]), *competitor_sentences(target)]).strip()
     )
     if result["faint"]:
         parts.insert(1, f"Faint: {'; '.join(result['added']['faint'])}. Shares of so little say little.")

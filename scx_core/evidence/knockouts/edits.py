@@ -391,6 +391,14 @@ def _mlp_of_tokens(lm: Language) -> Callable[[], None]:
     return undo
 
 
+def attention(module: torch.nn.Module, *inputs: torch.Tensor | None, **options: Any) -> torch.Tensor:
+    """Attention as the model has it (of query, key, value, mask): torch's fused kernel, or the model's own
+    where it caps its scores, which torch's cannot."""
+    if options.get("softcap") is not None:
+        return sys.modules[type(module).__module__].eager_attention_forward(module, *inputs, **options)[0]
+    return sdpa_attention_forward(module, *inputs, **options)[0]
+
+
 def _attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -405,11 +413,7 @@ def _attention(
     if read is not None and getattr(module, "layer_idx", None) == read[0]:
         query = query[:, :, -read[1] :]
         attention_mask = None if attention_mask is None else attention_mask[:, :, -read[1] :]
-    if options.get("softcap") is not None:  # torch's fused attention has none
-        eager = sys.modules[type(module).__module__].eager_attention_forward
-        out, _ = eager(module, query, key, value, attention_mask, **options)
-    else:
-        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    out = attention(module, query, key, value, attention_mask, **options)
     missing = n_queries - out.shape[1]
     return (torch.nn.functional.pad(out, (0, 0, 0, 0, missing, 0)) if missing else out), None
 

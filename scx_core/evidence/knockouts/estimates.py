@@ -29,7 +29,6 @@ embeddings), M nodes of the answer tree, Q = T − 1 + M columns, V vocabulary.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -40,11 +39,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from scx_core.attribution.backward import total_effects
 from scx_core.attribution.target import frozen_for, target_row
-from scx_core.evidence.knockouts.edits import Sentence
+from scx_core.evidence.knockouts.edits import Sentence, attention
 from scx_core.evidence.knockouts.measured_effects import Measurer
 from scx_core.language import Language, encode_cells
 from scx_core.language.answer_tree import AnswerTree, capped, masks
@@ -272,10 +270,7 @@ def _attention(
     """Attention as the model has it; the pattern of a held layer has no gradient."""
     if getattr(module, "layer_idx", None) in _HELD.get():
         query, key = query.detach(), key.detach()
-    if options.get("softcap") is not None:  # torch's fused attention has none
-        eager = sys.modules[type(module).__module__].eager_attention_forward
-        return eager(module, query, key, *rest, **options)[0], None
-    return sdpa_attention_forward(module, query, key, *rest, **options)[0], None
+    return attention(module, query, key, *rest, **options), None
 
 
 AttentionInterface.register(_WAY, _attention)

@@ -43,9 +43,7 @@ def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[MeasuredMean | 
     mean_X, low_X, high_X = held_intervals(sampling, value_CX)
     n_X = (~np.isnan(value_CX)).sum(0)
     out: list[MeasuredMean | None] = []
-    for mean, low, high, n in zip(
-        mean_X.tolist(), low_X.tolist(), high_X.tolist(), n_X.tolist(), strict=True
-    ):
+    for mean, low, high, n in zip(*(x.tolist() for x in (mean_X, low_X, high_X, n_X)), strict=True):
         known = not np.isnan(low)
         found = MeasuredMean(mean, low if known else None, high if known else None, n)
         out.append(None if np.isnan(mean) else found)
@@ -75,12 +73,12 @@ def over_cells(found: Sequence[CellKnockouts], sampling: Sampling) -> list[GeneO
         )
         for name, g in column.items()
     ]
-    return sorted(rows, key=lambda row: (-(_leading(row) or 0.0), row.gene))
 
+    def order(row: GeneOverCells) -> tuple[float, str]:
+        first = row.gap or row.text
+        return -(first.mean if first else 0.0), row.gene
 
-def _leading(row: GeneOverCells) -> float | None:
-    first = row.gap or row.text
-    return None if first is None else first.mean
+    return sorted(rows, key=order)
 
 
 KNOCKOUTS, ESTIMATES = "knockouts", "estimates"
@@ -162,18 +160,15 @@ def with_knockouts(
 def _measured(
     genes: Sequence[GeneEffect], found: Sequence[CellKnockouts], sampling: Sampling
 ) -> list[GeneEffect]:
-    by_name = {row.gene: row for row in over_cells(found, sampling)}
-    out = []
-    for gene in genes:
-        row = by_name.get(gene.gene)
-        parts = {name: getattr(row, name) for name in MEASURES} if row else {}
-        out.append(gene._replace(**parts))
-    return out
+    by_name = {
+        row.gene: {name: getattr(row, name) for name in MEASURES} for row in over_cells(found, sampling)
+    }
+    return [gene._replace(**by_name.get(gene.gene, {})) for gene in genes]
 
 
 def _estimated(
     genes: Sequence[GeneEffect], guessed: Sequence[dict[str, float]], sampling: Sampling
 ) -> list[GeneEffect]:
     value_CG = np.array([[cell.get(gene.gene, np.nan) for gene in genes] for cell in guessed])
-    means: list[MeasuredMean | None] = held_means(value_CG, sampling)
+    means = held_means(value_CG, sampling)
     return [gene._replace(estimate=mean) for gene, mean in zip(genes, means, strict=True)]

@@ -211,7 +211,7 @@ def _type_rankings(
             ahead = mean_interval(ahead_C, sampling)
             one = one._replace(ahead=ahead, p=float(p_values(sampling, ahead_C[:, None], cfg.seed)[0]))
         ranked.append(one)
-    said = tracer.predict(rows)
+    answers = tracer.predict(rows)
     return TypeRankings(
         label,
         answer,
@@ -221,7 +221,7 @@ def _type_rankings(
         sampling.kind,
         sampling.units_G[0],
         mean_interval(taken.before_C, sampling),
-        said.count(answer) / len(said),
+        answers.count(answer) / len(answers),
         len(known.genes) if known else None,
         tuple(ranked),
     )
@@ -318,10 +318,13 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def verdict_line(result: Mapping[str, Any], rival: str) -> str:
     """ "differential expression (t-test): the circuit takes away more in 5 of 7 types, less in 1, …"."""
-    said = [{one["name"]: one for one in held["rankings"]}[rival]["verdict"] for held in result["types"]]
+    verdicts = [
+        one["verdict"] for held in result["types"] for one in held["rankings"] if one["name"] == rival
+    ]
+    ahead, behind, same = (verdicts.count(name) for name in ("circuit", "rival", "same"))
     return (
-        f"{WORDS[rival]}: the circuit's genes take away more in {said.count('circuit')} of {len(said)} "
-        f"types, less in {said.count('rival')}, no certain difference in {said.count('same')}"
+        f"{WORDS[rival]}: the circuit's genes take away more in {ahead} of {len(verdicts)} "
+        f"types, less in {behind}, no certain difference in {same}"
     )
 
 

@@ -9,8 +9,8 @@ from transformers import GPTNeoXForCausalLM
 
 from scx_core.build.config import BuildConfig
 from scx_core.build.recipe import (
-    Batch,
     RecipeConfig,
+    WeightedBatch,
     make_optimizer,
     new_model,
     train_tokenizer,
@@ -48,7 +48,7 @@ def _model(recipe: RecipeConfig, model: GPTNeoXForCausalLM, length: int, vocabul
     """Train the untrained model for a few steps."""
     optimizer = make_optimizer(model.train(), recipe)
     ids_BT = torch.randint(vocabulary, (recipe.batch, length)).to(model.device)
-    batch = Batch(ids_BT, torch.ones_like(ids_BT, dtype=torch.float32))
+    batch = WeightedBatch(ids_BT, torch.ones_like(ids_BT, dtype=torch.float32))
     _step(model, optimizer, batch)  # the first step allocates
     since = time.perf_counter()
     for _ in range(TRIAL_STEPS):
@@ -68,7 +68,7 @@ def _unnamed(cfg: BuildConfig, model: GPTNeoXForCausalLM) -> Language:
     return Language(model, tokenizer, architecture(model.config), "", "", settings)
 
 
-def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: WeightedBatch) -> None:
     with torch.autocast(batch.ids_BT.device.type, torch.bfloat16):
         logits_BTV = model(batch.ids_BT).logits
     loss, _ = weighted_loss(logits_BTV, batch)

@@ -11,8 +11,8 @@ import torch
 from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scx_core.build.recipe import (
-    Batch,
     RecipeConfig,
+    WeightedBatch,
     learning_rate,
     make_optimizer,
     new_model,
@@ -100,7 +100,7 @@ def _save(
 def _loop(
     run: RunFolder,
     model: GPTNeoXForCausalLM,
-    batch_of: Callable[[int], Batch],
+    batch_of: Callable[[int], WeightedBatch],
     recipe: RecipeConfig,
     progress: Progress,
     stopped: Callable[[], bool],
@@ -160,9 +160,9 @@ def train_model(
     model.to(torch.device(device))
     prompt = make_prompt(sentences.prompt)
 
-    def batch_of(step: int) -> Batch:
+    def batch_of(step: int) -> WeightedBatch:
         batch = training_batch(table, rows, tokenizer, prompt, sentences, recipe, step)
-        return Batch(*(part.to(device) for part in batch))
+        return WeightedBatch(*(part.to(device) for part in batch))
 
     with flushed_subnormals():
         if not _loop(run, model, batch_of, recipe, progress, stopped):

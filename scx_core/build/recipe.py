@@ -151,7 +151,7 @@ class Step(NamedTuple):
     answer_loss: float
 
 
-class Batch(NamedTuple):
+class WeightedBatch(NamedTuple):
     """Right-padded ids int64 [B, T] and loss weights float32 [B, T] (0 on padding)."""
 
     ids_BT: torch.Tensor
@@ -165,7 +165,7 @@ def augmented(genes: Sequence[str], n_genes: int, dropout: float, rng: np.random
     return (kept or list(genes))[:n_genes]
 
 
-def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> Batch:
+def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> WeightedBatch:
     width = max(len(ids) for ids, _ in rows)
     ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
     weight_BT = torch.zeros(len(rows), width)
@@ -173,7 +173,7 @@ def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> Batch:
         ids_BT[b, : len(ids)] = torch.tensor(ids)
         weight_BT[b, : len(ids)] = 1.0
         weight_BT[b, start : len(ids)] = answer_weight
-    return Batch(ids_BT, weight_BT)
+    return WeightedBatch(ids_BT, weight_BT)
 
 
 def cells_of_step(rows: np.ndarray, cfg: RecipeConfig, step: int) -> list[tuple[int, int]]:
@@ -193,7 +193,7 @@ def training_batch(
     sentences: SentenceConfig,
     cfg: RecipeConfig,
     step: int,
-) -> Batch:
+) -> WeightedBatch:
     """The batch of one step: a pure function of the config and the step's number, so a resume is exact."""
     rng = np.random.default_rng([cfg.seed, 1, step])
     wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
@@ -212,7 +212,7 @@ def training_batch(
     return _batch(out, cfg.answer_weight)
 
 
-def weighted_loss(logits_BTV: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def weighted_loss(logits_BTV: torch.Tensor, batch: WeightedBatch) -> tuple[torch.Tensor, torch.Tensor]:
     """Next-token cross-entropy, weighted; and, for the log, that of the answer tokens alone (nats)."""
     ce_BT = F.cross_entropy(
         logits_BTV[:, :-1].flatten(0, 1).float(), batch.ids_BT[:, 1:].flatten(), reduction="none"

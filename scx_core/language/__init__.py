@@ -1,7 +1,7 @@
-"""The language model that reads cell sentences: loading, where its parts are, taps, answers, a recipe.
+"""The language model that reads cell sentences: loading, where its parts are, hooks, answers.
 
 In comes a model folder or hub id; out comes a `Language` that one can read from (MLP inputs and outputs,
-answer scores) and write into (replaced MLPs). `facts.py` is the one table of architecture quirks.
+answer scores) and write into (replaced MLPs). `architectures.py` is the one table of architecture quirks.
 """
 
 from scx_core.language.answers import (
@@ -23,6 +23,7 @@ from scx_core.language.cell_texts import (
     text_limit,
     whole_answers,
 )
+from scx_core.language.contracts import Term, terms_of, text_warnings
 from scx_core.language.hooks import (
     MlpIO,
     OnOutput,
@@ -38,7 +39,6 @@ from scx_core.language.label_map import Mapped, map_labels, with_answers
 from scx_core.language.loading import EMBEDDED, Language, is_small, load_language, pick_device
 from scx_core.language.onednn_linear import linear
 from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, raw_answers, shortened
-from scx_core.language.reading_terms import Term, terms_of, text_warnings
 
 __all__ = [
     "EMBEDDED",

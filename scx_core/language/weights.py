@@ -47,26 +47,26 @@ class NormWeights(NamedTuple):
         return (x_Td - mean_T) * self.scale(x_Td)[..., None] * self.gain_d + self.shift_d
 
     def fold(self, W_Nd: torch.Tensor) -> torch.Tensor:
-        """Read vectors behind the norm become read vectors in front of it, up to the scale (method §5)."""
+        """Directions that read behind the norm as directions in front of it, up to the scale (method §5)."""
         folded_Nd = W_Nd * self.gain_d
         return folded_Nd - folded_Nd.mean(-1, keepdim=True) if self.centred else folded_Nd
 
     def fold_behind(self, W_Nd: torch.Tensor) -> torch.Tensor:
-        """Write vectors in front of an RMSNorm become write vectors behind it, up to the scale."""
+        """Decoder vectors in front of an RMSNorm as decoder vectors behind it, up to the scale."""
         return W_Nd * self.gain_d
 
 
-class _Linear(NamedTuple):
+class _LinearMap(NamedTuple):
     """y = weight_OI · x + bias_O, however the module stores it."""
 
     weight_OI: torch.Tensor
     bias_O: torch.Tensor
 
 
-def _linear(lm: Language, layer: int, name: str) -> _Linear:
+def _linear(lm: Language, layer: int, name: str) -> _LinearMap:
     module: Any = lm.part(layer, name)
     weight_OI = module.weight.T if lm.facts.family.inputs_first else module.weight
-    return _Linear(weight_OI, _bias(module, weight_OI.shape[0]))
+    return _LinearMap(weight_OI, _bias(module, weight_OI.shape[0]))
 
 
 def _bias(module: Any, size: int) -> torch.Tensor:

@@ -1,12 +1,12 @@
 """Several processes at one training (`torchrun`): who is who, and the few sums and messages between them.
 
 A team of one, `ALONE`, answers every question by itself, so that the rest of the room is written once.
-Graphics cards talk through NCCL, processors through gloo; whatever lies on the CPU goes through gloo.
+Graphics cards talk through NCCL, processors through gloo; whatever lies on the CPU goes through gloo, texts
+and one process' tensors as objects of PyTorch (pickled between our own processes alone, never on disk).
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -23,7 +22,6 @@ from scx_core.errors import ScxError
 PATIENCE = timedelta(minutes=5)  # for the others within a step; one that died is noticed at once
 LONG_PATIENCE = timedelta(hours=12)  # while the leader measures or writes
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_BYTES = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
 @dataclass(frozen=True)
@@ -110,12 +108,10 @@ class Team:
         if self.size == 1:
             return mine
         self.meet()  # the leader may have to work for it
-        data = np.frombuffer(mine.encode("utf-8"), dtype=np.uint8).copy() if self.leads else np.zeros(0, "u1")
-        size = self.total(torch.tensor(len(data)))
-        letters = torch.from_numpy(data) if self.leads else torch.zeros(int(size), dtype=torch.uint8)
+        texts = [mine]
         with self._waiting():
-            dist.broadcast(letters, 0, group=self.slow)
-        return letters.numpy().tobytes().decode("utf-8")
+            dist.broadcast_object_list(texts, 0, group=self.slow, device=torch.device("cpu"))
+        return texts[0]
 
     def meet(self) -> None:
         """Wait until all are here, however long the leader takes."""
@@ -133,15 +129,16 @@ class Team:
             self.meet()
 
     def collected(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """On rank 0 the tensors of all processes by name, on the CPU; elsewhere nothing."""
+        """On rank 0 the tensors of all processes by name, on the CPU but for its own; elsewhere nothing."""
         if self.size == 1:
             return tensors
+        mine = {} if self.leads else {name: t.detach().cpu() for name, t in tensors.items()}
+        parts: list[dict[str, torch.Tensor]] | None = [{} for _ in range(self.size)] if self.leads else None
+        with self._waiting():
+            dist.gather_object(mine, parts, 0, group=self.slow)
         found = dict(tensors) if self.leads else {}
-        for rank in range(1, self.size):
-            if rank == self.rank:
-                self._send(tensors)
-            elif self.leads:
-                found |= self._receive(rank)
+        for part in parts or ():
+            found |= part
         return found
 
     def _mine(self, value: torch.Tensor) -> torch.Tensor:
@@ -149,28 +146,6 @@ class Team:
         row = value.new_zeros(self.size)
         row[self.rank] = value
         return row
-
-    def _send(self, tensors: dict[str, torch.Tensor]) -> None:
-        about = [[name, str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in tensors.items()]
-        head = torch.from_numpy(np.frombuffer(json.dumps(about).encode(), dtype=np.uint8).copy())
-        with self._waiting():
-            dist.send(torch.tensor(len(head)), 0, group=self.slow)
-            dist.send(head, 0, group=self.slow)
-            for tensor in tensors.values():
-                dist.send(_plain(tensor.detach().cpu().contiguous()), 0, group=self.slow)
-
-    def _receive(self, rank: int) -> dict[str, torch.Tensor]:
-        length = torch.tensor(0)
-        with self._waiting():
-            dist.recv(length, rank, group=self.slow)
-            head = torch.empty(int(length), dtype=torch.uint8)
-            dist.recv(head, rank, group=self.slow)
-            found = {}
-            for name, kind, shape in json.loads(head.numpy().tobytes()):
-                tensor = torch.empty(shape, dtype=getattr(torch, kind))
-                dist.recv(_plain(tensor), rank, group=self.slow)
-                found[name] = tensor
-        return found
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:
@@ -183,11 +158,6 @@ class Team:
                 f"{self.rank} of {self.size}): {str(error).splitlines()[0][:200]}",
                 "The last checkpoint is kept. See what the other one said, then start the run again.",
             ) from error
-
-
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The same bytes as a row that every backend can send."""
-    return tensor.view(-1).view(_BYTES[tensor.element_size()]) if tensor.numel() else tensor.view(-1)
 
 
 ALONE = Team()

@@ -37,7 +37,7 @@ from scx_core.training.trainer import (
     tune_together,
 )
 from scx_core.training.trainer_state import TrainerState, fast_attention
-from scx_core.transcoders.folder import load_set, save_set
+from scx_core.transcoders.layouts import load_set, save_set
 from scx_core.transcoders.module import TranscoderSet
 
 OFF_TARGET = 0.1  # share of a wanted number of active features that a layer may be off it, unsaid

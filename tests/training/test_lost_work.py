@@ -30,7 +30,7 @@ import sys
 from tests.training.test_train import open_job
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
-from scx_core.transcoders import train
+from scx_core.training import train
 
 run = RunFolder.open(sys.argv[1])
 try:

@@ -43,7 +43,7 @@ KILLED = """
 import os, signal, sys
 from tests.training.test_train import open_job
 from scx_core.runs import RunFolder
-from scx_core.transcoders import train
+from scx_core.training import train
 
 def kill_at(done, total, message):
     if message == "training" and done == int(sys.argv[2]):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from scx_core.errors import ScxError
 from scx_core.transcoders import load_set, save_set
 from scx_core.transcoders.layouts import LAYOUTS, detect, export_set, import_set
-from scx_core.transcoders.layouts.thresholds import calibrated
+from scx_core.transcoders.layouts.parts import with_thresholds
 from tests.transcoders.layout_sets import inputs, random_set, same
 
 HOLDS = [("circuit-tracer", "relu"), ("circuit-tracer", "jumprelu"), ("sparsify", "relu"),
@@ -99,16 +99,16 @@ def test_top_k_gets_thresholds_where_there_is_no_k(tmp_path, layout):
 @settings(max_examples=30, deadline=None)
 @given(tokens=st.integers(1, 60), k=st.integers(1, 12), chunk=st.integers(1, 70), seed=st.integers(0, 99))
 def test_calibration_in_parts_lets_exactly_k_a_token_through(tokens, k, chunk, seed):
-    from scx_core.transcoders.layouts import thresholds
+    from scx_core.transcoders.layouts import parts
 
     coder = random_set("topk", False, layers=1, F=12, d=6, k=k, seed=seed).layers[0]
     x_Td = inputs(random_set("topk", False, layers=1, F=12, d=6), tokens, seed)[0]
     positive = int((coder.pre(x_Td) > 0).sum())
-    before, thresholds.CHUNK = thresholds.CHUNK, chunk
+    before, parts.CHUNK = parts.CHUNK, chunk
     try:
-        made = calibrated(coder, x_Td)
+        made = with_thresholds(coder, x_Td)
     finally:
-        thresholds.CHUNK = before
+        parts.CHUNK = before
     assert int((made.encode(x_Td) > 0).sum()) == min(k * tokens, positive)
 
 

@@ -137,8 +137,7 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
 def _config(args: argparse.Namespace) -> BuildConfig:
     """What the options ask for; the embedded model comes with the paper's preset beside its own."""
     from scx_core.build import BuildConfig
-    from scx_core.build.embedded import embedded_config
-    from scx_core.build.planted import planted_config
+    from scx_core.build.config import embedded_config, planted_config
     from scx_core.build.recipe import RecipeConfig
     from scx_core.cells import PLANTED, CellChoices
     from scx_core.sentences import SentenceConfig

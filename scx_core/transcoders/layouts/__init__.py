@@ -21,15 +21,61 @@ from scx_core.runs import sha256_of, write_json
 from scx_core.runs.files import TEMPORARY
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.layouts import circuit_tracer, cross_layer, saelens, sparsify
-from scx_core.transcoders.layouts.parts import RECORD, Layout, Place, read_record
-from scx_core.transcoders.layouts.thresholds import as_relu, calibrated
+from scx_core.transcoders.layouts.parts import (
+    RECORD,
+    DiskLayout,
+    Placement,
+    as_relu,
+    read_record,
+    with_thresholds,
+)
 from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet
 
-__all__ = ["LAYOUTS", "check_empty", "detect", "export_set", "import_set", "write_set"]
+__all__ = [
+    "EMBEDDED_SETS",
+    "LAYOUTS",
+    "check_empty",
+    "detect",
+    "export_set",
+    "import_set",
+    "load_set",
+    "save_set",
+    "write_set",
+]
 
-LAYOUTS: dict[str, Layout] = {
+MODELS = Path(__file__).resolve().parents[3] / "models"
+EMBEDDED_SETS = {
+    "embedded": MODELS / "embedded-transcoders",
+    "embedded-paper": MODELS / "embedded-transcoders-paper",
+    "planted": MODELS / "planted-transcoders",
+}
+LAYOUTS: dict[str, DiskLayout] = {
     module.LAYOUT.name: module.LAYOUT for module in (circuit_tracer, sparsify, saelens)
 }
+
+
+def save_set(
+    folder: Path | str, transcoders: TranscoderSet, meta: Mapping[str, Any] | None = None
+) -> TranscoderSet:
+    """Write a set and return it as saved. `meta` is added to the set's own; float32 on disk, no timestamps.
+
+    scx.json comes last: a folder without it that has ours beside is not whole. Raises ScxError when the
+    disk is full.
+    """
+    folder = Path(folder)
+    record = {**transcoders.meta, **(meta or {})}
+    return write_set(folder, replace(transcoders, meta=record), "circuit-tracer")
+
+
+def load_set(
+    source: Path | str = "embedded", device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> TranscoderSet:
+    """The set in a folder, or "embedded" / "embedded-paper" / "planted". Also reads the layouts of
+    circuit-tracer, sparsify and SAELens (no scx.json).
+
+    Raises ScxError naming the file when a layer is missing, broken, or holds what is not known here.
+    """
+    return import_set(EMBEDDED_SETS.get(str(source), Path(source)), device, dtype)
 
 
 def detect(folder: Path | str) -> str:
@@ -57,11 +103,11 @@ def import_set(
     """
     folder = Path(folder)
     if cross_layer.recognises(folder):
-        found_set, files = cross_layer.read(folder, Place(device, dtype))
+        found_set, files = cross_layer.read(folder, Placement(device, dtype))
         return replace(found_set, fingerprint=fingerprint(files))
     name = detect(folder)
     record = read_record(folder)
-    found = LAYOUTS[name].read(folder, record, Place(device, dtype))
+    found = LAYOUTS[name].read(folder, record, Placement(device, dtype))
     _check_alike(folder, found.layers, record)
     meta = record or {**found.meta, "name": folder.name, "layout": name}
     return TranscoderSet(found.layers, meta, fingerprint(found.files), folder, found.reads)
@@ -164,7 +210,7 @@ def _check_finite(layers: Sequence[Transcoder]) -> None:
 
 
 def _held(
-    transcoders: TranscoderSet, layout: Layout, inputs: Sequence[torch.Tensor] | None
+    transcoders: TranscoderSet, layout: DiskLayout, inputs: Sequence[torch.Tensor] | None
 ) -> tuple[Transcoder, ...]:
     """The layers as the layout can hold them. Raises ScxError when it cannot."""
     layers = tuple(as_relu(coder) for coder in transcoders.layers)
@@ -188,10 +234,10 @@ def _held(
         raise ScxError(f"{layout.name} cannot hold a set of the kind {kind}.", f"Export to {held}.")
     if len(inputs or ()) != len(layers):
         raise ScxError(f"There are inputs for {len(inputs or ())} layers, expected {len(layers)}.")
-    return tuple(calibrated(coder, x_Td) for coder, x_Td in zip(layers, inputs or (), strict=True))
+    return tuple(with_thresholds(coder, x_Td) for coder, x_Td in zip(layers, inputs or (), strict=True))
 
 
-def _held_saes(layers: tuple[Transcoder, ...], kind: Kind, layout: Layout) -> tuple[Transcoder, ...]:
+def _held_saes(layers: tuple[Transcoder, ...], kind: Kind, layout: DiskLayout) -> tuple[Transcoder, ...]:
     if kind not in layout.sae_kinds:
         held = {
             name: ", ".join(sorted(other.sae_kinds)) for name, other in LAYOUTS.items() if other.sae_kinds

@@ -21,9 +21,9 @@ from scx_core.errors import ScxError
 from scx_core.runs import write_atomic
 from scx_core.transcoders.layouts.parts import (
     AGAIN,
-    Found,
-    Layout,
-    Place,
+    DiskLayout,
+    LoadedSet,
+    Placement,
     expect,
     in_order,
     read_tensors,
@@ -44,7 +44,7 @@ def recognises(folder: Path) -> bool:
     return (folder / CONFIG).exists() or any(folder.glob("layer_*.safetensors"))
 
 
-def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
+def read(folder: Path, record: Mapping[str, Any], place: Placement) -> LoadedSet:
     """The set; what our record says about the gate goes before config.yaml."""
     config = _read_config(folder)
     settings = {"kind": config.get("activation"), "k": config.get("k")} | dict(record)
@@ -53,7 +53,7 @@ def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
     counted = [folder / CONFIG] if (folder / CONFIG).exists() else []
     meta = {"model_name": str(config["model_name"])} if config.get("model_name") else {}
     reads: Reads = "output" if config.get("feature_input_hook") in OUTPUT_HOOKS else "input"
-    return Found(layers, meta, (*counted, *files), reads)
+    return LoadedSet(layers, meta, (*counted, *files), reads)
 
 
 def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -130,7 +130,7 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / path
 
 
-def _read_layer(path: Path, settings: Mapping[str, Any], place: Place) -> Transcoder:
+def _read_layer(path: Path, settings: Mapping[str, Any], place: Placement) -> Transcoder:
     tensors = read_tensors(path, REQUIRED, OPTIONAL, place)
     built = "jumprelu" if THRESHOLD in tensors else "relu"
     kind = settings.get("kind") or built
@@ -145,7 +145,7 @@ def _read_layer(path: Path, settings: Mapping[str, Any], place: Place) -> Transc
     return from_tensors(plain, cast(Kind, kind), k)
 
 
-LAYOUT = Layout(
+LAYOUT = DiskLayout(
     "circuit-tracer",
     "config.yaml, layer_0.safetensors …",
     frozenset({"relu", "jumprelu"}),

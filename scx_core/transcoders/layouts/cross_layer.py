@@ -20,7 +20,7 @@ from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.layouts.parts import (
     AGAIN,
     RECORD,
-    Place,
+    Placement,
     in_order,
     read_settings,
     read_tensors,
@@ -67,7 +67,7 @@ def write(folder: Path, coders: CrossLayerSet, record: Mapping[str, Any]) -> tup
     return replace(coders, meta=made, folder=folder), files
 
 
-def read(folder: Path, place: Place) -> tuple[CrossLayerSet, list[Path]]:
+def read(folder: Path, place: Placement) -> tuple[CrossLayerSet, list[Path]]:
     """The set and the files that count. Raises ScxError naming the file that is missing or broken."""
     path = folder / RECORD
     record = read_settings(path)

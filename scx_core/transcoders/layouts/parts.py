@@ -1,11 +1,12 @@
 """What every layout does: read a layer's tensors and settings with all checks, and write them whole.
 
-Shapes are words of two letters, F features and d width: "Fd" is [F, d].
+Shapes are words of two letters, F features and d width: "Fd" is [F, d]. Legend: T tokens, N pre-activations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -23,10 +24,11 @@ from scx_core.transcoders.module import Reads, Transcoder
 Tensors = dict[str, torch.Tensor]
 RECORD = "scx.json"  # our own record beside any layout: name, configuration, provenance, metrics
 AGAIN = "Restore the file, or save the set again."
+CHUNK = 4096  # tokens at a time: their pre-activations are all in memory
 _SHOWN = 6  # missing layers that are named
 
 
-class Found(NamedTuple):
+class LoadedSet(NamedTuple):
     """A set as its layout holds it: layers, what the settings say about them, and the files that count."""
 
     layers: tuple[Transcoder, ...]
@@ -35,14 +37,14 @@ class Found(NamedTuple):
     reads: Reads = "input"
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where tensors go, and in which precision."""
 
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
 
 
-class Layout(NamedTuple):
+class DiskLayout(NamedTuple):
     """A way to lay a set out in a folder, as a peer's own library reads it.
 
     `kinds` are the gates that it holds, `sae_kinds` those of SAEs; `recognises` looks at the files only;
@@ -54,7 +56,7 @@ class Layout(NamedTuple):
     files: str
     kinds: frozenset[str]
     recognises: Callable[[Path], bool]
-    read: Callable[[Path, Mapping[str, Any], Place], Found]
+    read: Callable[[Path, Mapping[str, Any], Placement], LoadedSet]
     write: Callable[[Path, tuple[Transcoder, ...], Mapping[str, Any]], tuple[Path, ...]]
     sae_kinds: frozenset[str] = frozenset()
 
@@ -63,7 +65,7 @@ def read_tensors(
     path: Path,
     required: Mapping[str, str],
     optional: Mapping[str, str],
-    place: Place,
+    place: Placement,
     known: Mapping[str, int] = MappingProxyType({}),
 ) -> Tensors:
     """The tensors of a safetensors file, with the shapes that are expected. The first one tells F and d;
@@ -107,6 +109,22 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write float32 tensors, whole or not at all. Raises ScxError when the disk is full."""
     plain = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
     replace_atomic(path, lambda temporary: save_file(plain, temporary))
+
+
+def one_folder_down(folder: Path, weights: str) -> bool:
+    """Whether a folder holds layers in folders of their own (or is itself one: then one was pointed to)."""
+    return (folder / weights).exists() or any(folder.glob(f"*/{weights}"))
+
+
+def check_all_layers(folder: Path, weights: str) -> None:
+    """Raises ScxError for the folder of a single layer."""
+    if (folder / weights).exists():
+        raise ScxError(f"{folder} holds one layer.", "Point to the folder above, which has all layers.")
+
+
+def files_of(parts: Sequence[Path], *names: str) -> tuple[Path, ...]:
+    """The files that count, of layers in folders of their own."""
+    return tuple(part / name for part in parts for name in names)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -162,3 +180,30 @@ def in_order(folder: Path, parts: Iterable[tuple[int, Path]], name: str) -> list
 
 def _listed(names: set[str]) -> str:
     return ", ".join(sorted(name[:60] for name in names)) or "nothing"
+
+
+@torch.no_grad()
+def with_thresholds(coder: Transcoder, x_Td: torch.Tensor) -> Transcoder:
+    """A TopK transcoder as JumpReLU, with one threshold that lets k features a token pass on average on x.
+
+    TopK has k for each token: the two agree on average and not token by token.
+    """
+    wanted = min(coder.k or 0, coder.n_features) * len(x_Td)
+    largest_N = x_Td.new_empty(0, dtype=coder.W_enc_Fd.dtype)
+    for part_Td in x_Td.split(CHUNK):
+        positive_N = coder.pre(part_Td.to(coder.W_enc_Fd.device)).flatten()
+        largest_N = torch.cat([largest_N.to(positive_N.device), positive_N[positive_N > 0]])
+        largest_N = largest_N.topk(min(wanted + 1, len(largest_N)), sorted=False).values
+    threshold = 0.0
+    if len(largest_N) > wanted:
+        # Between the last that passes and the first that is one too many: a product of other shape rounds
+        # otherwise, and a threshold on a value itself would let it pass or not by chance.
+        threshold = float(largest_N.topk(min(2, len(largest_N)), largest=False).values.double().mean())
+    threshold_F = torch.full_like(coder.b_enc_F, threshold)
+    return replace(coder, kind="jumprelu", k=None, threshold_F=threshold_F)
+
+
+def as_relu(coder: Transcoder) -> Transcoder:
+    """TopK that lets every feature pass is ReLU, exactly; any other transcoder comes back as it is."""
+    everything = coder.kind == "topk" and (coder.k or 0) >= coder.n_features
+    return replace(coder, kind="relu", k=None) if everything else coder

@@ -9,18 +9,22 @@ layer's number is that of its hook, metadata.hook_name, else that of its folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.transcoders.layouts.parts import (
-    Found,
-    Layout,
-    Place,
+    DiskLayout,
+    LoadedSet,
+    Placement,
+    check_all_layers,
     expect,
+    files_of,
     in_order,
+    one_folder_down,
     read_settings,
     read_tensors,
     write_tensors,
@@ -34,7 +38,7 @@ _HOOK = re.compile(r"(?:.*\.)?(?:blocks|layers|h)\.(\d{1,6})\.(.+)")
 _NUMBER = re.compile(r".*?(\d{1,6})(?:\D*)")
 
 
-class Architecture(NamedTuple):
+class SaeArchitecture(NamedTuple):
     """Which gate, whether there is a skip term, and what of the MLP is read."""
 
     kind: Kind
@@ -50,24 +54,18 @@ class Architecture(NamedTuple):
 
 
 ARCHITECTURES = {
-    "transcoder": Architecture("relu", False),
-    "skip_transcoder": Architecture("relu", True),
-    "jumprelu_transcoder": Architecture("jumprelu", False),
-    "jumprelu_skip_transcoder": Architecture("jumprelu", True),
-    "standard": Architecture("relu", False, "output"),
-    "jumprelu": Architecture("jumprelu", False, "output"),
+    "transcoder": SaeArchitecture("relu", False),
+    "skip_transcoder": SaeArchitecture("relu", True),
+    "jumprelu_transcoder": SaeArchitecture("jumprelu", False),
+    "jumprelu_skip_transcoder": SaeArchitecture("jumprelu", True),
+    "standard": SaeArchitecture("relu", False, "output"),
+    "jumprelu": SaeArchitecture("jumprelu", False, "output"),
 }
 
 
-def recognises(folder: Path) -> bool:
-    """By the weights' name, one folder down (or here: then one layer was pointed to)."""
-    return (folder / WEIGHTS).exists() or any(folder.glob(f"*/{WEIGHTS}"))
-
-
-def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
+def read(folder: Path, record: Mapping[str, Any], place: Placement) -> LoadedSet:
     """The set."""
-    if (folder / WEIGHTS).exists():
-        raise ScxError(f"{folder} holds one layer.", "Point to the folder above, which has all layers.")
+    check_all_layers(folder, WEIGHTS)
     parts = sorted({path.parent for name in (SETTINGS, WEIGHTS) for path in folder.glob(f"*/{name}")})
     ordered = in_order(
         folder, [(_layer_of(part, read_settings(part / SETTINGS)), part) for part in parts], FOLDER
@@ -77,7 +75,9 @@ def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
     if len(reads) > 1:
         raise ScxError(f"{folder} holds transcoders and SAEs.", "Put each set in a folder of its own.")
     name = _metadata(read_settings(ordered[0] / SETTINGS)).get("model_name")
-    return Found(layers, {"model_name": str(name)} if name else {}, _files(ordered), reads.pop())
+    return LoadedSet(
+        layers, {"model_name": str(name)} if name else {}, files_of(ordered, SETTINGS, WEIGHTS), reads.pop()
+    )
 
 
 def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -93,11 +93,12 @@ def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any
         part, tensors = folder / FOLDER.format(layer=layer), coder.tensors()
         write_tensors(part / WEIGHTS, tensors | {"W_enc": tensors["W_enc"].T})
         write_json(part / SETTINGS, _settings(layer, coder, record))
-    return _files([folder / FOLDER.format(layer=layer) for layer in range(len(layers))])
+    parts = [folder / FOLDER.format(layer=layer) for layer in range(len(layers))]
+    return files_of(parts, SETTINGS, WEIGHTS)
 
 
 def _settings(layer: int, coder: Transcoder, record: Mapping[str, Any]) -> dict[str, Any]:
-    shape = Architecture(coder.kind, coder.W_skip_dd is not None, record.get("reads", "input"))
+    shape = SaeArchitecture(coder.kind, coder.W_skip_dd is not None, record.get("reads", "input"))
     hook_in, hook_out = f"blocks.{layer}.{INPUT_HOOK}", f"blocks.{layer}.{OUTPUT_HOOKS[0]}"
     sae = shape.reads == "output"
     return {
@@ -149,11 +150,7 @@ def _layer_of(part: Path, settings: Mapping[str, Any]) -> int:
     return numbers.pop() if numbers else int(match[1]) if match else 0
 
 
-def _files(parts: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(part / name for part in parts for name in (SETTINGS, WEIGHTS))
-
-
-def _architecture(part: Path) -> Architecture:
+def _architecture(part: Path) -> SaeArchitecture:
     """What a layer's settings say that it is. Raises ScxError when that is not known here."""
     name = read_settings(part / SETTINGS).get("architecture")
     if not isinstance(name, str) or name not in ARCHITECTURES:
@@ -164,7 +161,7 @@ def _architecture(part: Path) -> Architecture:
     return ARCHITECTURES[name]
 
 
-def _read_layer(part: Path, place: Place) -> Transcoder:
+def _read_layer(part: Path, place: Placement) -> Transcoder:
     path = part / SETTINGS
     settings = read_settings(path)
     fold = "Fold the normalisation into the weights with SAELens and save again."
@@ -181,11 +178,11 @@ def _read_layer(part: Path, place: Place) -> Transcoder:
     return from_tensors(tensors | {"W_enc": tensors["W_enc"].T.contiguous()}, shape.kind)
 
 
-LAYOUT = Layout(
+LAYOUT = DiskLayout(
     "saelens",
     "layer_0/sae_weights.safetensors with cfg.json …",
     frozenset({"relu", "jumprelu"}),
-    recognises,
+    partial(one_folder_down, weights=WEIGHTS),
     read,
     write,
     frozenset({"relu", "jumprelu"}),

@@ -8,18 +8,22 @@ It knows TopK only. TopK with k = F lets every positive feature pass, so that a 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.transcoders.layouts.parts import (
-    Found,
-    Layout,
-    Place,
+    DiskLayout,
+    LoadedSet,
+    Placement,
+    check_all_layers,
     expect,
+    files_of,
     in_order,
+    one_folder_down,
     read_settings,
     read_tensors,
     whole_number,
@@ -35,15 +39,9 @@ FOLDER = "layers.{layer}.mlp"
 _HOOK_POINT = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d{1,6})\.mlp")
 
 
-def recognises(folder: Path) -> bool:
-    """By the weights' name, one folder down (or here: then one layer was pointed to)."""
-    return (folder / WEIGHTS).exists() or any(folder.glob(f"*/{WEIGHTS}"))
-
-
-def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
+def read(folder: Path, record: Mapping[str, Any], place: Placement) -> LoadedSet:
     """The set. Other hook points than MLPs are left out: residual SAEs may lie beside."""
-    if (folder / WEIGHTS).exists():
-        raise ScxError(f"{folder} holds one layer.", "Point to the folder above, which has all layers.")
+    check_all_layers(folder, WEIGHTS)
     found = [
         (int(match[1]), part)
         for part in sorted(folder.iterdir())
@@ -51,7 +49,7 @@ def read(folder: Path, record: Mapping[str, Any], place: Place) -> Found:
     ]
     ordered = in_order(folder, found, FOLDER)
     layers = tuple(_read_layer(part, place) for part in ordered)
-    return Found(layers, {}, _files(ordered))
+    return LoadedSet(layers, {}, files_of(ordered, SETTINGS, WEIGHTS))
 
 
 def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -75,14 +73,11 @@ def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any
             "d_in": coder.width,
         }
         write_json(part / SETTINGS, settings)
-    return _files([folder / FOLDER.format(layer=layer) for layer in range(len(layers))])
+    parts = [folder / FOLDER.format(layer=layer) for layer in range(len(layers))]
+    return files_of(parts, SETTINGS, WEIGHTS)
 
 
-def _files(parts: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(part / name for part in parts for name in (SETTINGS, WEIGHTS))
-
-
-def _read_layer(part: Path, place: Place) -> Transcoder:
+def _read_layer(part: Path, place: Placement) -> Transcoder:
     path = part / SETTINGS
     settings = read_settings(path)
     k = whole_number(path, settings, "k")
@@ -105,11 +100,11 @@ def _read_layer(part: Path, place: Place) -> Transcoder:
     return from_tensors(plain, "relu" if everything else "topk", None if everything else k)
 
 
-LAYOUT = Layout(
+LAYOUT = DiskLayout(
     "sparsify",
     "layers.0.mlp/sae.safetensors with cfg.json …",
     frozenset({"relu", "topk"}),
-    recognises,
+    partial(one_folder_down, weights=WEIGHTS),
     read,
     write,
 )

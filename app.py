@@ -8,9 +8,8 @@ from scx_core.environment import prepare_process
 
 prepare_process()  # before a page imports torch
 
-from pages.parts.common.page import go_to_wanted
+from pages.parts.common.page import go_to_wanted, style
 from pages.parts.common.sidebar import context_panel
-from pages.parts.common.style import style
 
 # Files of ours: Streamlit fetches its own icons and emojis from the internet.
 PARTS = Path(__file__).parent / "pages" / "parts"

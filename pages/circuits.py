@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.circuits import competitors_view as whose_view
-from pages.parts.circuits import heads_view as edge_heads
-from pages.parts.circuits import (
-    highlight,
-    knockouts_view,
-    paths_view,
-    rivals_view,
-    saved_circuit,
-    smallest_view,
-)
-from pages.parts.circuits import supernodes as steps
-from pages.parts.circuits import view as circuit_view
-from pages.parts.circuits.atlas_job import atlas_under_way
+from pages.parts.circuits import interventions, paths_and_heads, saved_circuit, supernodes, view
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
-from pages.parts.circuits.last_circuit import remember
-from pages.parts.circuits.tracing import Request, called, tell, traced
-from pages.parts.common import loaders, other_text
+from pages.parts.circuits.entry import light_note, remember
+from pages.parts.circuits.tracing import Request, called, cell_progress, traced
+from pages.parts.common import loaders
+from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading
 from pages.parts.common.naming import named, says
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.words import safe
+from pages.parts.features.atlas_source import atlas_under_way
 from scx_core.circuits import Circuit
+from scx_core.circuits.supernodes import collapse
 from scx_core.circuits.wording import answer_frequency
 from scx_core.figures import View, markers_of
 
@@ -41,51 +32,50 @@ def page() -> None:
         _saved(ctx, found)
         return
     saved_circuit.opener()
-    if not other_text.settled(ctx):
+    if not settled(ctx):
         return
     tracer = loaders.tracer(ctx)
-    request, view = circuit_controls(tracer)
+    request, shown = circuit_controls(tracer)
     place = st.empty()
-    circuit = named(traced(ctx, request, tell(place)))
+    circuit = named(traced(ctx, request, cell_progress(place)))
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
-    whose_view.whose(circuit)
-    whose_view.useful_pair(circuit)
-    circuit = knockouts_view.with_measured(ctx, request, circuit)
-    highlight.note(circuit)
-    _show(circuit, view, request.consensus.min_share)
+    view.competitors(circuit)
+    view.one_competitor(circuit)
+    circuit = interventions.with_measured(ctx, request, circuit)
+    light_note(circuit)
+    _show(circuit, shown, request.consensus.min_share)
     if tracer.names is None:
         st.caption(atlas_under_way(ctx))
-    edge_heads.edge_heads(ctx, circuit)
-    paths_view.paths(ctx, request)
-    smallest_view.smallest_circuit(ctx, request)
-    rivals_view.rivals(ctx, request)
+    paths_and_heads.edge_heads(ctx, circuit)
+    paths_and_heads.paths(ctx, request)
+    interventions.smallest_circuit(ctx, request)
+    interventions.other_rankings(ctx, request)
 
 
 def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
     """A circuit from a file, drawn as if it were traced here; the model is loaded after that, to compare."""
     saved_circuit.heading(found)
     place = st.empty()
-    whose_view.whose(found.circuit, how_often_too=True)
-    view = drawing_controls()
-    _show(found.circuit, view, saved_circuit.min_share(found.circuit))
+    view.competitors(found.circuit, how_often_too=True)
+    _show(found.circuit, drawing_controls(), saved_circuit.min_share(found.circuit))
     place.markdown(saved_circuit.note(ctx, found))
 
 
-def _show(circuit: Circuit, view: View, min_share: float) -> None:
-    remember(circuit, view, markers_of(circuit)[0])
-    join = steps.joined()
+def _show(circuit: Circuit, shown: View, min_share: float) -> None:
+    remember(circuit, shown, markers_of(circuit)[0])
+    join = supernodes.joined()
     left, right = st.columns([73, 27])
     with right:
-        circuit_view.genes(circuit)
-    circuit_view.tested(circuit)
-    circuit = steps.with_steps(circuit, st.container())
+        view.genes(circuit)
+    view.tested(circuit)
+    circuit = supernodes.with_steps(circuit, st.container())
     with left:
-        circuit_view.network(steps.drawn(circuit, join), view)
+        view.network(collapse(circuit) if join else circuit, shown)
         st.caption(says(circuit))
-    circuit_view.exports(circuit, view)
-    circuit_view.sentence(circuit, min_share)
-    circuit_view.scores(circuit)
+    view.exports(circuit, shown)
+    view.sentence(circuit, min_share)
+    view.scores(circuit)
     with st.expander("How to read this"):
         st.markdown(_READING)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common import in_use as sources
 from pages.parts.common import loaders
+from pages.parts.common.in_use import with_cells
 from pages.parts.common.messages import heading, next_step, show_error
 from pages.parts.common.page import run_page
 from pages.parts.common.session import context, use
 from pages.parts.common.words import count, safe
-from pages.parts.data.cell_source import cell_source
+from pages.parts.data.cell_source import cell_source, check_list, draft, say_where, start_again
 from pages.parts.data.cell_views import cell_views
-from pages.parts.data.findings import check_list, draft, say_where, start_again
 from pages.parts.data.model_reads import reading_view
 from scx_core.cells import CellChoices, CellTable
 from scx_core.errors import ScxError
@@ -70,7 +69,7 @@ def _use(place: DeltaGenerator, table: CellTable, source: str, choices: CellChoi
     if place.button(
         "Use these cells", type="primary", width="stretch", disabled=not table.types, help=without
     ):
-        use(cells=choices, **sources.with_cells(source, ctx))
+        use(cells=choices, **with_cells(source, ctx))
         st.toast(f"{safe(table.name)} is in use now.")
         st.rerun()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.common import other_text
+from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
@@ -16,14 +16,12 @@ from pages.parts.features.card import (
     evidence,
     feature_figures,
     feature_heading,
+    feature_label,
     genes_and_examples,
     what_it_writes,
     where_it_fires,
 )
 from pages.parts.features.connections_view import feature_links_view
-from pages.parts.features.gene_sets_form import gene_sets_form
-from pages.parts.features.gene_view import gene_view
-from pages.parts.features.label import feature_label
 from pages.parts.features.match_view import match_view
 from pages.parts.features.verdict_view import verdict_view
 from scx_core.atlas import Atlas
@@ -35,7 +33,7 @@ def page() -> None:
     """The atlas, or the way to it; then one feature or all of them."""
     heading("Features", "What does each feature of the stand-ins respond to, and what does it write?")
     ctx = context()
-    if not other_text.settled(ctx):
+    if not settled(ctx):
         return
     atlas = atlas_source.atlas_in_use(ctx)
     if atlas is None:
@@ -56,12 +54,12 @@ def _all(ctx: Context, atlas: Atlas) -> None:
         f"{count(atlas.meta.get('n_tokens', 0), 'token')}."
     )
     with sets:
-        gene_sets_form(atlas)
+        atlas_source.gene_sets_form(atlas)
     with size:
         atlas_source.again(ctx)
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed")
     if view == VIEWS[1]:
-        gene_view(atlas)
+        feature_list.gene_view(atlas)
     elif view == VIEWS[2]:
         verdict_view(atlas)
     elif view == VIEWS[3]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.common import kept_widgets as kept
 from pages.parts.common.messages import heading
 from pages.parts.common.page import run_page
-from pages.parts.common.session import context
+from pages.parts.common.session import context, kept
 from pages.parts.features import atlas_source
-from pages.parts.rate.rating_form import questions, shown_unit
-from pages.parts.rate.rating_results import rating_results
+from pages.parts.rate.rating import questions, rating_results, shown_unit
 from scx_core.atlas import Atlas
 from scx_core.atlas.rating.ratings import PAPER_LAYER, DrawConfig, Unit, draw_units, paper_draw, ratings
 
@@ -46,19 +44,13 @@ def _controls(atlas: Atlas) -> tuple[str, DrawConfig]:
     """Rater and draw."""
     with st.container(border=True):
         who, what, number = st.columns([2, 3, 1], vertical_alignment="bottom")
-        rater = kept.keep(
-            "rater", who.text_input("Your name", key=kept.kept("rater", ""), placeholder="initials will do")
-        )
-        preset = kept.keep(
-            "rate preset",
-            what.selectbox(
-                "Which units", (PAPER, BLINDED), key=kept.kept("rate preset", PAPER, (PAPER, BLINDED)),
-                format_func=lambda name: _words(atlas, name),
-            ),
+        rater = kept(who.text_input, "Your name", "rater", "", placeholder="initials will do")
+        preset = kept(
+            what.selectbox, "Which units", "rate preset", PAPER, (PAPER, BLINDED),
+            format_func=lambda name: _words(atlas, name),
         )  # fmt: skip
         words = "Everyone with the same seed gets the same units, so that raters can be compared."
-        key = kept.kept("rate seed", 0)
-        seed = int(kept.keep("rate seed", number.number_input("Seed", 0, step=1, key=key, help=words)))
+        seed = int(kept(number.number_input, "Seed", "rate seed", 0, min_value=0, step=1, help=words))
         cfg = paper_draw(atlas, seed)
         if preset == PAPER and cfg.layer != PAPER_LAYER:
             st.caption(

@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from pages.parts.common import in_use as sources
-from pages.parts.common import loaders
+from pages.parts.common import in_use, loaders
 from pages.parts.common.messages import heading, shown_errors
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.words import HELP, safe
-from pages.parts.train.build_form import build_form
-from pages.parts.train.presets import preset_cards, settings, start_form
+from pages.parts.train.new_run import build_form, preset_cards, settings, start_form
 from pages.parts.train.run_list import run_list
 
 TRANSCODERS, MODEL = "Transcoders for the model in use", "A small model on the cells in use"
@@ -51,8 +49,8 @@ def _what_to_train() -> Callable[[], None]:
 
 def _transcoders(ctx: Context) -> Callable[[], None]:
     st.markdown(
-        f"Stand-ins for every MLP of **{safe(sources.model_name(ctx.model))}**, trained on "
-        f"**{safe(sources.cells_name(ctx.data))}**.",
+        f"Stand-ins for every MLP of **{safe(in_use.model_name(ctx.model))}**, trained on "
+        f"**{safe(in_use.cells_name(ctx.data))}**.",
         help=HELP["transcoders"],
     )
     made_from = loaders.language(ctx).settings.get("data", {})

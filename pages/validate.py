@@ -5,14 +5,13 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common import other_text
+from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading, next_step, shown_errors
 from pages.parts.common.page import run_page
-from pages.parts.common.session import Context, context
+from pages.parts.common.session import context
 from pages.parts.common.words import count
 from pages.parts.validate.compare_runs import compare_view
-from pages.parts.validate.measuring import known, measure, rows_to_measure
-from pages.parts.validate.validation_view import validation_view
+from pages.parts.validate.validation_view import known, measure, rows_to_measure, validation_view
 from scx_core.validation import ValidationRows, draw_rows
 
 FEW = 100
@@ -31,7 +30,7 @@ def page() -> None:
 def _in_use() -> None:
     """What is known, or a button that measures it."""
     ctx = context()
-    if not other_text.settled(ctx):
+    if not settled(ctx):
         return
     rows = rows_to_measure(ctx)
     found, here = known(ctx)
@@ -39,7 +38,9 @@ def _in_use() -> None:
     left, middle, _, right = st.columns([1.3, 1.4, 2.6, 1.4], vertical_alignment="bottom")
     chosen = _ask(rows, found is not None, left, middle)
     if chosen is not None:
-        _measured(ctx, chosen)
+        place = st.empty()
+        measure(ctx, chosen, place)
+        place.empty()
         st.rerun()
     if found is None:
         place.info("Nothing is measured yet for these cells, this model and these transcoders.")
@@ -67,12 +68,6 @@ def _ask(
     if not right.button(label, type=kind, width="stretch"):
         return None
     return rows._replace(test=draw_rows(rows.test, n))
-
-
-def _measured(ctx: Context, rows: ValidationRows) -> None:
-    place = st.empty()
-    measure(ctx, rows, place)
-    place.empty()
 
 
 run_page("pages/validate.py", page)

@@ -7,6 +7,7 @@ positions are dropped and genes take their place) and `difference` (one consensu
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from scx_core.attribution.target import Target
 from scx_core.circuits.schema import Misfit, read_row
 from scx_core.errors import ScxError
+from scx_core.runs.files import to_json_text
 
 # 2: a feature has a name and a driver, its gene is where it is active; a target names who is left out
 SCHEMA_VERSION = 2
@@ -188,6 +190,11 @@ class Circuit(NamedTuple):
             out[key] = [row._asdict() for row in out[key]]
         out["genes"] = [row.to_json() for row in self.genes]
         return out
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the record: equal circuits have equal ones."""
+        return hashlib.sha256(to_json_text(self.to_json()).encode("utf-8", "replace")).hexdigest()
 
     @classmethod
     def from_json(cls, data: Any, name: str = "The record") -> Circuit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ class Language:
     """A model with its tokenizer and facts. `settings` is what `scx.json` beside the weights says
     (labels, sentence config, split, metrics), empty for a model from elsewhere. `contract` is what is known
     of a released checkpoint; `wanted` is the text that a person asked for instead; `asked` keeps what
-    the checkpoint itself was asked: lead and end of its answers, by prompt."""
+    the checkpoint itself was asked: lead and end of its answers, by prompt. `lock` is held by whoever runs the
+    model where several threads share it: hooks of one forward pass would read the activations of another."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -55,6 +57,7 @@ class Language:
     contract: Contract | None = None
     wanted: SentenceConfig | None = None
     asked: dict[str, tuple[str, str]] = field(default_factory=dict, compare=False)
+    lock: Any = field(default_factory=threading.RLock, compare=False, repr=False)
 
     @property
     def name(self) -> str:

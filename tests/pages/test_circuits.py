@@ -76,6 +76,7 @@ def test_nothing_is_traced_twice(runs: Path, traces: list[str]) -> None:
 
 def test_every_format_is_made_from_the_circuit_that_is_shown(runs: Path, traces: list[str]) -> None:
     from pages.parts.circuits.last_circuit import KEY
+
     from pages.parts.circuits.view import _maker
 
     app = page()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pages.parts.circuits.paths_and_heads as part
 import pytest
 
-import pages.parts.circuits.heads_view as part
 from tests.pages.running import open_page, pick, runs, said, well
 
 __all__ = ["runs"]
@@ -53,6 +53,6 @@ def test_names_are_text_of_one_line() -> None:
         Node("target", "target"),
     )
     circuit = Circuit("cell", Target("x", "B\ncell", 2, {}), (), nodes, (), {}, {}, {})
-    names = part._names(circuit)
+    names = part.node_names(circuit)
     assert names["t:1"] == "CD 79 A (token 1)" and names["target"] == "B cell"
     assert all(name.isprintable() for name in names.values())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pages.parts.circuits.interventions as part
 import pytest
 
-import pages.parts.circuits.rivals_view as rivals_part
-import pages.parts.circuits.smallest_view as part
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from tests.pages.running import button, open_page, pick, runs, said, well
@@ -53,14 +52,14 @@ def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPa
 
 def test_who_else_could_have_named_the_genes(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = RankingConfig(genes=5, cells=2, measured=3, draws=1)
-    monkeypatch.setattr(rivals_part, "RankingConfig", lambda: few)
+    monkeypatch.setattr(part, "RankingConfig", lambda: few)
     app = well(open_page("circuits"))
     assert not [one for one in app.dataframe if "ranking" in one.value.columns]
     button(app, "Measure").click().run(timeout=240)
     (table,) = [one.value for one in well(app).dataframe if "ranking" in one.value.columns]
     assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == 9
     assert (table["low"] <= table["drop"]).all() and (table["drop"] <= table["high"]).all()
-    assert set(table["verdict"][1:]) <= set(rivals_part._VERDICTS.values())
+    assert set(table["verdict"][1:]) <= set(part.RANKING_VERDICTS.values())
     assert "3 cells measured" in said(app)
     app.run()
     assert "3 cells measured" in said(app), "what was measured stays"

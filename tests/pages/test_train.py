@@ -36,8 +36,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list:
         kind, name = "train" if len(_args) > 1 else "build", _args[-1]
         return RunFolder.create(os.environ["SCX_RUNS"], kind, config, name)
 
-    monkeypatch.setattr("pages.parts.train.presets.launch_training", launch)
-    monkeypatch.setattr("pages.parts.train.build_form.launch_build", launch)
+    monkeypatch.setattr("pages.parts.train.new_run.launch_training", launch)
+    monkeypatch.setattr("pages.parts.train.new_run.launch_build", launch)
     return jobs
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.circuits.request import first_type
-from pages.parts.circuits.target_control import target_control
 from pages.parts.circuits.tracing import Request, likely_answer
-from pages.parts.common import kept_widgets as kept
 from pages.parts.common.forms import config_form
+from pages.parts.common.session import kept
 from pages.parts.common.words import HELP, count, safe
+from scx_core.cells import CellTable, known_markers
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.figures import View
 from scx_core.runs import options_of
@@ -23,6 +22,28 @@ CONSENSUS, ONE_CELL, DIFFERENCE = "Consensus", "One cell", "Difference"
 WIDTHS = (235, 190, 145, 100, 110, 100)  # pixels: one line beside the side bar, two in a narrow window
 DEFAULT_CELLS = 30  # drawn within two seconds on two cores
 DRAWN = ("max_genes", "max_features", "min_cell_share", "show_errors", "show_bias", "colour_by")
+# The kinds of scx_core.circuits.TraceConfig.target.
+TARGETS = {
+    "auto": "The answer against its competitors",
+    "answer": "The whole answer against theirs",
+    "contrast": "One token of it against theirs",
+    "logit": "The answer alone",
+    "logprob": "How probable the answer is",
+    "token": "A token of your choice",
+}
+_TARGET_HELP = """
+What the effects add up to.
+
+- **Against its competitors**: one token where one parts the answer from all of them, else whole answers.
+- **Whole answer against theirs**: the logarithm of how much more probable the answer is than the competitors
+  together, read at every token where they part, in nats.
+- **One token against theirs**: the answer's logit minus their mean logit, at the token where most of them
+  part. Competitors that part elsewhere are left out, and named.
+- **Alone**: the logit of that token minus the mean logit of all tokens.
+- **How probable**: the logarithm of that token's probability among all tokens, in nats.
+- **A token of your choice**: its logit at the same place, minus the mean of all tokens.
+"""
+_TOKEN_HELP = "A word or a piece of one that is one token of the model, or its number in the vocabulary."
 
 
 def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
@@ -32,30 +53,30 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
     with st.container(border=True):
         line = st.container(horizontal=True, vertical_alignment="bottom")
         left, middle, *right, size, more = (line.container(width=width) for width in WIDTHS)
-        label = kept.keep(
-            "label",
-            left.selectbox(
-                "Cell type",
-                table.types,
-                key=kept.kept("label", first_type(table), table.types),
-                format_func=lambda name: f"{name} ({count(sizes[name], 'cell')})",
-                help="Cells of this type are traced.",
-            ),
-        )
+        label = kept(
+            left.selectbox, "Cell type", "label", first_type(table), table.types,
+            format_func=lambda name: f"{name} ({count(sizes[name], 'cell')})",
+            help="Cells of this type are traced.",
+        )  # fmt: skip
         answer = _answer(tracer, label)
         others = [ALL, *(name for name in tracer.labels if name != answer)]
-        against = kept.keep(
-            "against",
-            middle.selectbox("Against", others, key=kept.kept("against", ALL, others), help=HELP["against"]),
-        )
-        rivals = table.types if against in table.types else []
-        row, n_cells, less = _scope(*right, np.flatnonzero(table.labels == label), against in rivals)
+        against = kept(middle.selectbox, "Against", "against", ALL, others, help=HELP["against"])
+        row, n_cells, less = _scope(*right, np.flatnonzero(table.labels == label), against in table.types)
         chosen = _size(size)
         with more.popover("More", width="stretch"):
             view = _drawing(chosen)
             trace, consensus = _tracing(n_cells)
-    rival = None if against == ALL else against
-    return Request(label, answer, rival, row, trace, consensus, rival if less else None), view
+    competitor = None if against == ALL else against
+    return Request(label, answer, competitor, row, trace, consensus, competitor if less else None), view
+
+
+def first_type(table: CellTable) -> str:
+    """The type shown first: B cells where there are any, else the most frequent."""
+    for label in table.types:
+        known = known_markers(label)
+        if known is not None and known.cell_type == "B cell":
+            return label
+    return str(table.cells_per_type().index[0])
 
 
 def _answer(tracer: Tracer, label: str) -> str:
@@ -64,51 +85,42 @@ def _answer(tracer: Tracer, label: str) -> str:
     if mapped == label in tracer.labels:
         return label
     guess = likely_answer(tracer, label)
-    name = f"answer {label} {guess}"
     if not mapped:
         st.caption(
             f":orange[:material/info:] {safe(label)} has no answer in the mapping of labels (page Data). "
             "What is explained is an answer that you choose, at first the one that most of these cells get."
         )
     why = "the mapping of labels says so (page Data)" if mapped else "most of these cells are called so"
-    return kept.keep(
-        name,
-        st.selectbox(
-            "The model's name for it",
-            tracer.labels,
-            key=kept.kept(name, guess, tracer.labels),
-            help=f"The model does not know this name. At first {safe(guess)}: {why}.",
-        ),
-    )
+    return kept(
+        st.selectbox, "The model's name for it", f"answer {label} {guess}", guess, tracer.labels,
+        help=f"The model does not know this name. At first {safe(guess)}: {why}.",
+    )  # fmt: skip
 
 
 def _scope(
-    which: DeltaGenerator, how_many: DeltaGenerator, rows: np.ndarray, rival: bool
+    which: DeltaGenerator, how_many: DeltaGenerator, rows: np.ndarray, competitor: bool
 ) -> tuple[int | None, int, bool]:
-    """The row of one cell, or None; how many cells a consensus has; whether the rival's is subtracted."""
+    """The row of one cell, or None; how many cells a consensus has; whether the competitor's is subtracted."""
     scopes = [CONSENSUS, ONE_CELL] if len(rows) > 1 else [ONE_CELL]
-    if rival and len(rows) > 1:
+    if competitor and len(rows) > 1:
         scopes.append(DIFFERENCE)
-    scope = kept.keep(
-        "scope",
-        which.selectbox("Cells", scopes, key=kept.kept("scope", scopes[0], scopes), help=HELP["scope"]),
-    )
+    scope = kept(which.selectbox, "Cells", "scope", scopes[0], scopes, help=HELP["scope"])
+    most, ask = len(rows), how_many.number_input
     if scope == ONE_CELL:
-        number = _number(how_many, "cell", f"Cell of {len(rows):,}", 1, 1, len(rows))
+        number = kept(ask, f"Cell of {most:,}", "cell", 1, min_value=1, max_value=most, step=1)
         return int(rows[number - 1]), DEFAULT_CELLS, False
-    most = len(rows)
     words = "Cells of the type, drawn with a seed. More cells, steadier shares and intervals, longer waiting."
-    number = _number(how_many, "cells", f"of {most:,}", min(DEFAULT_CELLS, most), 2, most, words)
+    number = kept(
+        ask,
+        f"of {most:,}",
+        "cells",
+        min(DEFAULT_CELLS, most),
+        min_value=2,
+        max_value=most,
+        step=1,
+        help=words,
+    )
     return None, number, scope == DIFFERENCE
-
-
-def _number(
-    place: DeltaGenerator,
-    name: str, label: str, default: int, low: int, high: int, words: str | None = None,
-) -> int:  # fmt: skip
-    key = kept.kept(name, default)
-    st.session_state[key] = min(max(low, st.session_state[key]), high)
-    return int(kept.keep(name, place.number_input(label, low, high, step=1, key=key, help=words)))
 
 
 def drawing_controls() -> View:
@@ -121,16 +133,8 @@ def drawing_controls() -> View:
 
 
 def _size(place: DeltaGenerator) -> str:
-    sizes = ["wide", "column"]
-    return kept.keep(
-        "size",
-        place.selectbox(
-            "Size",
-            sizes,
-            key=kept.kept("size", "wide", sizes),
-            help="How much is drawn: as much as a screen or a double column holds, or a single column.",
-        ),
-    )
+    words = "How much is drawn: as much as a screen or a double column holds, or a single column."
+    return kept(place.selectbox, "Size", "size", "wide", ["wide", "column"], help=words)
 
 
 def _drawing(size: str) -> View:
@@ -141,7 +145,7 @@ def _drawing(size: str) -> View:
 def _tracing(n_cells: int) -> tuple[TraceConfig, ConsensusConfig]:
     """What is rarely changed about a trace."""
     st.markdown("**Tracing**")
-    kind, token = target_control()
+    kind, token = _target()
     rest = [opt.name for opt in options_of(TraceConfig) if opt.name not in ("target", "token")]
     trace = config_form(TraceConfig(), "trace", rest, columns=2)
     st.markdown("**Consensus**")
@@ -150,3 +154,15 @@ def _tracing(n_cells: int) -> tuple[TraceConfig, ConsensusConfig]:
         dataclasses.replace(trace, target=kind, token=token),
         dataclasses.replace(consensus, cells=n_cells),
     )
+
+
+def _target() -> tuple[str, str]:
+    """The kind of target, and the token where one is asked for (else empty)."""
+    kinds = list(TARGETS)
+    kind = kept(
+        st.selectbox, "What is explained", "target", kinds[0], kinds,
+        format_func=TARGETS.__getitem__, help=_TARGET_HELP,
+    )  # fmt: skip
+    if kind != "token":
+        return kind, ""
+    return kind, kept(st.text_input, "Token", "token", "", placeholder="CD79A or 417", help=_TOKEN_HELP)

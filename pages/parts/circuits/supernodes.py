@@ -7,11 +7,11 @@ import hashlib
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common import kept_widgets as kept
 from pages.parts.common.messages import shown_errors
+from pages.parts.common.session import kept
 from pages.parts.common.words import count
 from scx_core.circuits import Circuit
-from scx_core.circuits.supernodes import collapse, from_names, propose
+from scx_core.circuits.supernodes import from_names, propose
 from scx_core.figures.drawing.text import plain
 from scx_core.figures.words import feature_title
 
@@ -23,16 +23,8 @@ _WORDS = (
 
 def joined() -> bool:
     """Whether steps are drawn as one box. Above the drawing."""
-    return bool(
-        kept.keep(
-            "join steps",
-            st.toggle(
-                "Join features that act together",
-                key=kept.kept("join steps", False),
-                help="Draws each step as one box. What belongs to a step is below the circuit.",
-            ),
-        )
-    )
+    words = "Draws each step as one box. What belongs to a step is below the circuit."
+    return bool(kept(st.toggle, "Join features that act together", "join steps", False, help=words))
 
 
 def with_steps(circuit: Circuit, place: st.delta_generator.DeltaGenerator) -> Circuit:
@@ -60,11 +52,6 @@ def with_steps(circuit: Circuit, place: st.delta_generator.DeltaGenerator) -> Ci
             chosen = from_names(circuit, dict(zip(edited["id"], edited["step"].fillna(""), strict=True)))
             return circuit._replace(supernodes=chosen)
     return circuit
-
-
-def drawn(circuit: Circuit, join: bool) -> Circuit:
-    """What is drawn: the circuit, or its steps as one box each."""
-    return collapse(circuit) if join else circuit
 
 
 def _editor(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
-from pages.parts.common.results_cache import Memory
+from pages.parts.common.results import Memory
 from pages.parts.common.session import Context
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.difference import compare_types
@@ -30,10 +30,19 @@ class Request(NamedTuple):
     consensus: ConsensusConfig
     less: str | None = None
 
+    @property
+    def competitors(self) -> list[str] | None:
+        """`against` as the tracer takes it."""
+        return [self.against] if self.against else None
+
 
 def traced(ctx: Context, request: Request, progress: Progress) -> Circuit:
     """The circuit. Raises ScxError when it cannot be traced."""
-    return _CIRCUITS.get(_key(ctx, request), lambda: _trace(ctx, request, progress))
+    asked = request
+    if request.row is not None:  # the type and the consensus settings play no part in one cell's circuit
+        asked = request._replace(label="", consensus=ConsensusConfig())
+    key = (*loaders.tracer_key(loaders.tracer(ctx), named=False), asked)
+    return _CIRCUITS.get(key, lambda: _trace(ctx, request, progress))
 
 
 def called(ctx: Context, row: int) -> str:
@@ -41,29 +50,29 @@ def called(ctx: Context, row: int) -> str:
     tracer = loaders.tracer(ctx)
 
     def ask() -> str:
-        with loaders.MODEL_LOCK:
+        with tracer.lm.lock:
             return tracer.predict([row])[0]
 
-    return _CALLED.get((*_identity(tracer), row), ask)
+    return _CALLED.get((*loaders.tracer_key(tracer, named=False), row), ask)
 
 
 def likely_answer(tracer: Tracer, label: str) -> str:
     """The model's answer for a type whose name it does not know."""
 
     def ask() -> str:
-        with loaders.MODEL_LOCK:
+        with tracer.lm.lock:
             try:
                 return tracer.answer_for(label)
             except ScxError:  # the page says so, and lets another answer be chosen
                 return tracer.commonest_answer(label)[0]
 
-    return _CALLED.get((*_identity(tracer), label), ask)
+    return _CALLED.get((*loaders.tracer_key(tracer, named=False), label), ask)
 
 
 def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
     tracer = loaders.tracer(ctx)
-    against = [request.against] if request.against else None
-    with loaders.MODEL_LOCK:
+    against = request.competitors
+    with tracer.lm.lock:
         if request.row is not None:
             progress(0, 1, "tracing the cell")
             return tracer.cell(request.row, label=request.answer, against=against, cfg=request.trace)
@@ -81,30 +90,10 @@ def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
         )
 
 
-def _key(ctx: Context, request: Request) -> tuple[object, ...]:
-    if request.row is not None:  # the type and the consensus settings play no part in one cell's circuit
-        request = request._replace(label="", consensus=ConsensusConfig())
-    return (*_identity(loaders.tracer(ctx)), request)
+def cell_progress(place: DeltaGenerator) -> Progress:
+    """A progress bar in `place` that counts cells."""
 
-
-def _identity(tracer: Tracer) -> tuple[object, ...]:
-    table, lm = tracer.table, tracer.lm
-    # The same weights may be used on another text, and the same cells under another mapping of their types.
-    marks = str(tracer.transcoders.meta.get("as_is")), str(table.answer_of), str(lm.sentence_config)
-    return (
-        table.fingerprint,
-        table.choices,
-        lm.fingerprint,
-        tracer.transcoders.fingerprint,
-        str(lm.device),
-        *marks,
-    )
-
-
-def tell(place: DeltaGenerator) -> Progress:
-    """A progress bar in `place`."""
-
-    def show(done: int, total: int, message: str = "") -> None:
+    def tell(done: int, total: int, message: str = "") -> None:
         place.progress(done / max(1, total), text=f"Cell {done} of {total}" if total > 1 else "Tracing …")
 
-    return show
+    return tell

@@ -1,18 +1,20 @@
-"""A circuit on the page: the network, its genes, the sentence, the scores in words, the exports."""
+"""A circuit on the page: its competitors, the network, genes, sentence, scores in words, exports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts.circuits import highlight
+from pages.parts.circuits.entry import lit_boxes
 from pages.parts.common.charts import gene_chart
+from pages.parts.common.results import Column, columns_of, download
+from pages.parts.common.session import put
 from pages.parts.common.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
+from scx_core.circuits.competitors import against_whom, how_often, nothing, other_text_note
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.wording import statistics_sentences
 from scx_core.figures import (
@@ -32,14 +34,41 @@ from scx_core.figures import (
 
 CHART_GENES = 18
 HEIGHT = 640
+PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
 _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
+
+
+def competitors(circuit: Circuit, how_often_too: bool = False) -> None:
+    """A warning where there is next to nothing to explain; who the competitors are and who is left out."""
+    for text in (nothing(circuit), other_text_note(circuit)):
+        if text:
+            st.warning(safe(text))
+    lines = [how_often(circuit) if how_often_too else "", *against_whom(circuit.target)]
+    if any(lines):
+        st.caption(safe(" ".join(filter(None, lines))))
+
+
+def one_competitor(circuit: Circuit) -> None:
+    """A button that sets the answer against the one competitor that holds most of the others' probability."""
+    target = circuit.target
+    if len(target.against) < 2 or len(target.rival_shares) != len(target.against):
+        return
+    share, name = max(zip(target.rival_shares, target.against, strict=True))
+    if share >= PAIR:
+        st.button(
+            f"Set against {safe(name)} alone",
+            key="useful pair",
+            help=f"It holds {share:.0%} of the competitors' probability in these cells.",
+            on_click=put,
+            args=("against", name),
+        )
 
 
 def network(circuit: Circuit, view: View) -> None:
     """The layered network; it can be zoomed and hovered, and sends for nothing."""
     markers, _ = markers_of(circuit)
     drawing = simplify(circuit, view, markers=markers or frozenset())
-    st.iframe(circuit_page(drawing, height=HEIGHT, lit=highlight.boxes(circuit)), height=HEIGHT + 4)
+    st.iframe(circuit_page(drawing, height=HEIGHT, lit=lit_boxes(circuit)), height=HEIGHT + 4)
 
 
 def genes(circuit: Circuit) -> None:
@@ -58,16 +87,7 @@ def genes(circuit: Circuit) -> None:
         gene_chart(table.head(CHART_GENES))
     with rows:
         _gene_rows(table, circuit)
-    st.download_button(
-        "Gene table (CSV)",
-        table_csv(table),
-        file_name(circuit, "csv"),
-        "text/csv",
-        icon=":material/download:",
-        type="tertiary",
-        on_click="ignore",
-        key="gene table",
-    )
+    download("Gene table (CSV)", table_csv(table), file_name(circuit, "csv"), key="gene table")
 
 
 def tested(circuit: Circuit) -> None:
@@ -78,35 +98,31 @@ def tested(circuit: Circuit) -> None:
 
 
 def _gene_rows(table: pd.DataFrame, circuit: Circuit) -> None:
-    config, unit = st.column_config, circuit.target.unit.removeprefix("of ")
-    columns = {
-        "gene": config.TextColumn("Gene", pinned=True),
+    unit = circuit.target.unit.removeprefix("of ")
+    columns: dict[str, Column] = {
         **_measured_columns(table, unit),
-        "frozen_attribution": config.NumberColumn(
-            f"Frozen attribution, {unit}", format="%.3f", help=HELP["effect"]
-        ),
-        "direction": config.TextColumn("Tested", help=HELP["tested"]),
-        "q": config.NumberColumn("q", format="%.2g", help=HELP["q"]),
-        "share_of_cells": config.NumberColumn("Cells", format="percent", help=HELP["share"]),
-        "rank": config.NumberColumn("Rank", format="%.0f", help="Place in the cell sentence (mean)."),
-        "known_marker": config.TextColumn("Known marker", help="On this type's list; shared: on others too."),
-        "marker_of": config.TextColumn(
-            "Known in", help="Every type on whose list of known markers the gene is."
-        ),
-        "sd": config.NumberColumn("sd", format="%.3f", help=f"Standard deviation over the cells, in {unit}."),
-        "low": config.NumberColumn("low", format="%.3f", help="Lower end of the 95% interval."),
-        "high": config.NumberColumn("high", format="%.3f", help="Upper end of the 95% interval."),
-        "n_cells": config.NumberColumn("n", help="Cells whose sentence holds the gene."),
+        "frozen_attribution": (f"Frozen attribution, {unit}", "%.3f", HELP["effect"]),
+        "direction": ("Tested", None, HELP["tested"]),
+        "q": ("q", "%.2g", HELP["q"]),
+        "share_of_cells": ("Cells", "percent", HELP["share"]),
+        "rank": ("Rank", "%.0f", "Place in the cell sentence (mean)."),
+        "known_marker": ("Known marker", None, "On this type's list; shared: on others too."),
+        "marker_of": ("Known in", None, "Every type on whose list of known markers the gene is."),
+        "sd": ("sd", "%.3f", f"Standard deviation over the cells, in {unit}."),
+        "low": ("low", "%.3f", "Lower end of the 95% interval."),
+        "high": ("high", "%.3f", "Upper end of the 95% interval."),
+        "n_cells": ("n", "", "Cells whose sentence holds the gene."),
     }
     if circuit.scope == "cell":
         dropped = ("direction", "q", "share_of_cells", "sd", "low", "high", "n_cells")
         columns = {key: column for key, column in columns.items() if key not in dropped}
-    st.dataframe(table, column_config=columns, column_order=list(columns), hide_index=True, height=510)
+    config = {"gene": st.column_config.TextColumn("Gene", pinned=True)} | columns_of(columns)
+    st.dataframe(table, column_config=config, column_order=list(config), hide_index=True, height=510)
 
 
-def _measured_columns(table: pd.DataFrame, unit: str) -> dict[str, Any]:
+def _measured_columns(table: pd.DataFrame, unit: str) -> dict[str, Column]:
     """Columns of what was measured, each with its interval and the cells behind it."""
-    config, out = st.column_config, {}
+    out: dict[str, Column] = {}
     words = {
         "knockout_gap": f"Lost without it (neutral gene), {unit}",
         "knockout_text": f"Lost without it (rest moved up), {unit}",
@@ -114,13 +130,11 @@ def _measured_columns(table: pd.DataFrame, unit: str) -> dict[str, Any]:
     }
     for name, title in words.items():
         if name in table:
-            out[name] = config.NumberColumn(title, format="%.3f", help=HELP["knockout"])
+            out[name] = (title, "%.3f", HELP["knockout"])
             if table[f"{name}_low"].notna().any():
-                out[f"{name}_low"] = config.NumberColumn("from", format="%.3f", help="95% interval.")
-                out[f"{name}_high"] = config.NumberColumn("to", format="%.3f", help="95% interval.")
-                out[f"{name}_n"] = config.NumberColumn(
-                    "cells", format="%.0f", help="Cells that hold the gene."
-                )
+                out[f"{name}_low"] = ("from", "%.3f", "95% interval.")
+                out[f"{name}_high"] = ("to", "%.3f", "95% interval.")
+                out[f"{name}_n"] = ("cells", "%.0f", "Cells that hold the gene.")
     return out
 
 
@@ -170,15 +184,10 @@ def exports(circuit: Circuit, view: View) -> None:
     st.markdown("### Export")
     with st.container(horizontal=True):
         for name in DEFAULT_FORMATS:
-            st.download_button(
-                _BUTTONS.get(name) or name.upper(),
-                _maker(circuit, name, view),
-                file_name(circuit, name),
-                mime_type(name),
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"export {name}",
-            )
+            download(
+                _BUTTONS.get(name) or name.upper(), maker(circuit, name, view), file_name(circuit, name),
+                mime_type(name), key=f"export {name}", kind="secondary",
+            )  # fmt: skip
     st.caption(
         "PNG, SVG and PDF have the size of a column with legend, caption and provenance; HTML opens offline; "
         "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others, and can be "
@@ -186,6 +195,7 @@ def exports(circuit: Circuit, view: View) -> None:
     )
 
 
-def _maker(circuit: Circuit, name: str, view: View) -> Callable[[], bytes]:
+def maker(circuit: Circuit, name: str, view: View) -> Callable[[], bytes]:
+    """What makes the file of a format."""
     markers, shared = markers_of(circuit)
     return lambda: export_bytes(circuit, name, view=view, markers=markers, shared=shared)

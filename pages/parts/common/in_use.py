@@ -1,4 +1,4 @@
-"""What can be in use, under which name, and what follows from a choice."""
+"""What can be in use, under which name, what follows from a choice, and whether a set may be used."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import streamlit as st
+
+from pages.parts.common import loaders
 from pages.parts.common.jobs import jobs
-from pages.parts.common.session import Context, context
-from pages.parts.common.words import short
+from pages.parts.common.messages import show_error
+from pages.parts.common.session import Context, context, use
+from pages.parts.common.words import safe, short
 from scx_core.cells import CellChoices
+from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, from_dict, runs_root
 
 _CELLS = {"embedded": "700 blood cells, embedded", "planted": "simulated cells, rules known"}
@@ -89,14 +94,8 @@ def with_cells(source: str, ctx: Context) -> dict[str, str]:
 
 
 def built(run: RunFolder) -> dict[str, Any]:
-    """The context of a finished build."""
-    config = run.config
-    return {
-        "data": config["data"],
-        "cells": from_dict(CellChoices, config["cells"]),
-        "model": str(run.path / "model"),
-        "transcoders": str(run.path / "transcoders"),
-    }
+    """The context of a finished build: its model and set, with the cells that they were made from."""
+    return trained(run) | {"model": str(run.path / "model")}
 
 
 def trained(run: RunFolder) -> dict[str, Any]:
@@ -105,9 +104,33 @@ def trained(run: RunFolder) -> dict[str, Any]:
     return {
         "data": config["data"],
         "cells": from_dict(CellChoices, config["cells"]),
-        "model": config["model"],
+        "model": config.get("model"),
         "transcoders": str(run.path / "transcoders"),
     }
+
+
+def settled(ctx: Context) -> bool:
+    """Whether the set in use may be used: trained on this text, or a person said to use it all the same. Says
+    which, where they differ. Raises ScxError when model or set cannot be opened."""
+    from scx_core.transcoders.check import AS_IS, check_set, opened_as_is, other_text_words
+
+    lm, found = loaders.language(ctx), loaders.transcoders(ctx)
+    told = other_text_words(lm, found)
+    if not told:
+        return True
+    if AS_IS in found.meta:
+        left, right = st.columns([5, 1.4], vertical_alignment="center")
+        left.warning(f"{safe(told)} They are used as they are, and every result says so.")
+        right.button("Do not use them so", on_click=use, kwargs={"as_is": False}, width="stretch")
+        return True
+    try:
+        check_set(lm, opened_as_is(lm, found))  # of another shape they are of no use on any text
+    except ScxError as error:
+        show_error(error)
+        return False
+    show_error(ScxError(told, "Choose a set that was trained on this text, or train one (page Train)."))
+    st.button("Use it all the same (marked)", on_click=use, kwargs={"as_is": True})
+    return False
 
 
 def _done(kind: str) -> list[RunFolder]:

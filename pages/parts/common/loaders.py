@@ -5,7 +5,7 @@ The model's room is imported where it is first needed: it brings torch, and the 
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,12 @@ import streamlit as st
 
 from pages.parts.common.session import Context
 from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.runs import sha256_of
 
 if TYPE_CHECKING:
     from scx_core.circuits import Tracer
     from scx_core.language import Language
     from scx_core.transcoders import TranscoderSet
-
-# Taps hook into the model: two sessions that run it at once would read each other's activations.
-MODEL_LOCK = threading.RLock()
 
 
 def cells(ctx: Context) -> CellTable:
@@ -30,7 +28,7 @@ def cells(ctx: Context) -> CellTable:
 
 def opened(source: str, choices: CellChoices, require_labels: bool = True) -> CellTable:
     """Any cells. Raises ScxError."""
-    return _cells(source, choices, require_labels, _stamp(source))
+    return _cells(source, choices, require_labels, (_stamp(source), *_contents(choices)))
 
 
 def language(ctx: Context) -> Language:
@@ -54,7 +52,7 @@ def tracer(ctx: Context) -> Tracer:
     fit."""
     from pages.parts.common.naming import book
 
-    stamps = (_stamp(ctx.data), _stamp(ctx.model), _stamp(ctx.transcoders))
+    stamps = (*(map(_stamp, (ctx.data, ctx.model, ctx.transcoders))), *_contents(ctx.cells))
     found = _tracer(ctx.data, ctx.cells, ctx.model, ctx.transcoders, ctx.device, ctx.as_is, stamps, ctx)
     found.names = book({"data": found.table, "model": found.lm, "transcoders": found.transcoders})
     return found
@@ -97,14 +95,44 @@ def _tracer(
     from scx_core.circuits import make_tracer
 
     lm, coders, table = language(_ctx), transcoders(_ctx), cells(_ctx)
-    with MODEL_LOCK:
+    with lm.lock:
         return make_tracer(lm, coders, table)
 
 
-def _stamp(source: str) -> tuple[int, int] | None:
-    """Changes when a file or folder does, so that a new version is opened anew."""
+def cells_key(table: CellTable) -> tuple[Hashable, ...]:
+    """What is read of a table, by content: the cells, how they are read, and what their types are called."""
+    return table.fingerprint, table.choices, str(table.told_answers), str(table.answer_of)
+
+
+def model_key(lm: Language) -> tuple[Hashable, ...]:
+    """A model by content, the text that it is given, and where it is."""
+    return lm.fingerprint, lm.sentence_config, str(lm.device)
+
+
+def tracer_key(tracer: Tracer, named: bool = True) -> tuple[Hashable, ...]:
+    """What a result of a tracer depends on, by content; `named` where the result holds names of features."""
+    source = tracer.names.source if named and tracer.names is not None else ""
+    coders = (tracer.transcoders.fingerprint, str(tracer.transcoders.meta.get("as_is")))
+    return (*cells_key(tracer.table), *model_key(tracer.lm), *coders, source)
+
+
+def _stamp(source: str) -> tuple[object, ...] | None:
+    """Changes when a file does, or one that lies in a folder, so that a new version is opened anew."""
     try:
-        found = Path(source).expanduser().stat()
+        path = Path(source).expanduser()
+        found = [path, *(path.iterdir() if path.is_dir() else ())]
+        return tuple(sorted((one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in found))
     except (OSError, ValueError, RuntimeError):
         return None
-    return found.st_mtime_ns, found.st_size
+
+
+def _contents(choices: CellChoices) -> tuple[str | None, ...]:
+    """Hashes of the files that a person gave beside the cells: they may change under the same path."""
+    return tuple(_hash(path) for path in (choices.answers, choices.labels_file))
+
+
+def _hash(path: str | None) -> str | None:
+    try:
+        return sha256_of(Path(path).expanduser()) if path else None
+    except (OSError, RuntimeError):  # said where the file is opened
+        return None

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pages.parts.common.results_cache import Memory
+from pages.parts.common.results import Memory
 from pages.parts.common.words import safe
 from scx_core.atlas.feature_naming import atlases_stamp, name_book
-from scx_core.circuits import Circuit, Tracer
+from scx_core.circuits import Circuit
 from scx_core.circuits.feature_names import FROM_CIRCUIT, NameBook, names_of, with_names
 
 _BOOKS: Memory[tuple[NameBook | None]] = Memory(4)
-_NAMED: Memory[tuple[Circuit, Circuit]] = Memory(24)
 
 
 def book(made_from: Mapping[str, Any]) -> NameBook | None:
@@ -30,13 +29,7 @@ def named(circuit: Circuit) -> Circuit:
     found = book(circuit.provenance)
     if found is None or found.source == names_of(circuit.provenance):
         return circuit
-    # The circuit is kept beside the named one, so that its id stays its own.
-    return _NAMED.get((id(circuit), found.source), lambda: (circuit, with_names(circuit, found)))[1]
-
-
-def source_of(tracer: Tracer) -> str:
-    """Where a tracer's names are from: a part of the key of what is kept with names in it."""
-    return tracer.names.source if tracer.names is not None else ""
+    return with_names(circuit, found)
 
 
 def says(circuit: Circuit) -> str:

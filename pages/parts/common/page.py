@@ -1,4 +1,4 @@
-"""How every page is run: inside the app, with a user's mistakes shown as messages."""
+"""How every page is run and looks: inside the app, with a user's mistakes shown as messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ import streamlit as st
 from pages.parts.common.messages import shown_errors
 
 _APP, _WANTED = "scx_app", "scx_wanted_page"
+# The few things that Streamlit's theme cannot say.
+_STYLE = """
+<style>
+.block-container, [data-testid="stMainBlockContainer"] { padding: 2.6rem 2.4rem 3rem; max-width: 1500px; }
+h1 { font-size: 1.9rem !important; padding-bottom: 0 !important; }
+h3 { font-size: 1.12rem !important; }
+[data-testid="stSidebar"] h5 { padding: 0.4rem 0 0; }
+[data-testid^="stBaseButton"] p { white-space: normal; overflow-wrap: anywhere; }
+[data-testid="stMetricValue"] { font-size: 1.5rem; }
+@media (max-width: 700px) {
+  .block-container, [data-testid="stMainBlockContainer"] { padding: 2.6rem 1rem 2rem; }
+}
+</style>
+"""
 
 
 def run_page(path: str, body: Callable[[], None]) -> None:
@@ -30,3 +44,8 @@ def go_to_wanted() -> None:
     wanted = st.session_state.pop(_WANTED, None)
     if wanted is not None:
         st.switch_page(wanted)
+
+
+def style() -> None:
+    """Less empty margin, quieter headings."""
+    st.html(_STYLE)

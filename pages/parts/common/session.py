@@ -1,11 +1,13 @@
-"""What this session works on: cells, model, transcoders, device. Kept on disk, so that a refresh keeps it."""
+"""What a session remembers: cells, model, transcoders and device in use (on disk, so that a refresh keeps them),
+and the values of widgets, which Streamlit forgets when a visit to another page does not draw them."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -13,7 +15,8 @@ from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
 from scx_core.runs import from_dict, option, read_json, runs_root, to_dict, write_json
 
-KEY = "scx_context"
+KEY, _WIDGETS = "scx_context", "scx_kept"
+LAST_USED = "last-used.json"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def use(**changes: object) -> Context:
     if {"model", "transcoders"} & set(changes):  # what was said of another set does not hold for this one
         changes = {"as_is": False} | changes
     st.session_state[KEY] = dataclasses.replace(context(), **changes)
-    write_json(_file(), to_dict(st.session_state[KEY]), durable=False)
+    write_json(runs_root() / LAST_USED, to_dict(st.session_state[KEY]), durable=False)
     return st.session_state[KEY]
 
 
@@ -55,13 +58,53 @@ def use_default() -> Context:
     return use()
 
 
-def _file() -> Path:
-    return runs_root() / "last-used.json"
-
-
 def _last() -> Context | None:
     """What was used last, unless it cannot be read: then the default is as good."""
+    path = runs_root() / LAST_USED
     try:
-        return from_dict(Context, read_json(_file())) if _file().exists() else None
+        return from_dict(Context, read_json(path)) if path.exists() else None
     except (ScxError, TypeError):
         return None
+
+
+def kept(
+    widget: Callable[..., Any],
+    label: str,
+    name: str,
+    default: Any,
+    options: Sequence[Any] | None = None,
+    **more: Any,
+) -> Any:
+    """Draw `widget` (st.selectbox, the number_input of a column) with the last value that `name` had, or the
+    default where that is no option now or outside the limits; returns its value."""
+    value = last(name, default)
+    if options is not None:
+        more["options"] = options
+        value = value if value in options else default
+    if "min_value" in more:
+        value = max(more["min_value"], min(value, more.get("max_value", value)))
+    st.session_state[f"kept {name}"] = value
+    _values()[name] = widget(label, key=f"kept {name}", **more)
+    return _values()[name]
+
+
+def last(name: str, default: Any) -> Any:
+    """What the widget gave last, whether it is drawn now or not."""
+    return st.session_state.get(f"kept {name}", _values().get(name, default))
+
+
+def put(name: str, value: Any) -> None:
+    """What the widget shall show when it is drawn next."""
+    forget(name)
+    _values()[name] = value
+
+
+def forget(*names: str) -> None:
+    """Back to the defaults."""
+    for name in names:
+        st.session_state.pop(f"kept {name}", None)
+        _values().pop(name, None)
+
+
+def _values() -> dict[str, Any]:
+    return st.session_state.setdefault(_WIDGETS, {})

@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common import in_use as sources
+from pages.parts.common import in_use
 from pages.parts.common.jobs import running_panel
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.session import context, use, use_default
@@ -33,10 +33,10 @@ def _names(place: DeltaGenerator) -> None:
     """What is in use; the device is known once torch is loaded."""
     ctx = context()
     lines = (
-        ("Cells", sources.cells_name(ctx.data)),
-        ("Model", sources.model_name(ctx.model)),
-        ("Transcoders", sources.set_name(ctx.transcoders)),
-        ("Device", sources.device_name(ctx.device)),
+        ("Cells", in_use.cells_name(ctx.data)),
+        ("Model", in_use.model_name(ctx.model)),
+        ("Transcoders", in_use.set_name(ctx.transcoders)),
+        ("Device", in_use.device_name(ctx.device)),
     )
     place.markdown("  \n".join(f":gray[{what}] {safe(name)}" for what, name in lines))
 
@@ -45,11 +45,11 @@ def _choosers() -> None:
     ctx = context()
     st.page_link("pages/data.py", label="Choose other cells", icon=":material/grid_on:")
     _chooser(
-        "Model", "model", sources.models(ctx), sources.model_name,
+        "Model", "model", in_use.models(ctx), in_use.model_name,
         "A finished build, or the folder or Hugging Face hub id of a causal language model (safetensors).",
     )  # fmt: skip
     _chooser(
-        "Transcoders", "transcoders", sources.sets(ctx), sources.set_name,
+        "Transcoders", "transcoders", in_use.sets(ctx), in_use.set_name,
         f"{HELP['transcoders']} A finished training of this model, or a folder.",
     )  # fmt: skip
     places = tuple(dict.fromkeys((*_PLACES, ctx.device)))
@@ -78,4 +78,4 @@ def _chooser(
 def _changed(name: str, key: str) -> None:
     chosen = st.session_state[key]
     if chosen:
-        use(**sources.following(name, str(chosen)))
+        use(**in_use.following(name, str(chosen)))

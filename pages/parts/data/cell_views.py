@@ -7,7 +7,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.common.charts import counts_chart, histogram, map_chart
-from pages.parts.common.results_cache import Memory
+from pages.parts.common.loaders import cells_key
+from pages.parts.common.results import Memory, download
 from pages.parts.common.words import HELP, count, safe
 from scx_core.cells import CellTable, cell_map, genes_per_cell
 from scx_core.figures import table_csv
@@ -49,7 +50,7 @@ def _types(table: CellTable) -> None:
 
 
 def _genes(table: CellTable) -> None:
-    values = _GENES.get((table.fingerprint, table.choices), lambda: genes_per_cell(table))
+    values = _GENES.get(cells_key(table), lambda: genes_per_cell(table))
     sample = "" if len(values) == table.n_cells else f", drawn from {table.n_cells:,}"
     st.caption(
         f"Median {np.median(values):,.0f} genes above 0 a {table.unit}, "
@@ -88,13 +89,8 @@ def _one_cell(table: CellTable) -> None:
 
 def _ties(table: CellTable, most: int) -> Ties:
     """What ties decide in sentences of so many genes, over all cells."""
-    return _TIES.get(
-        (table.fingerprint, table.choices, most), lambda: ties_of(table, np.arange(table.n_cells), most)
-    )
+    return _TIES.get((*cells_key(table), most), lambda: ties_of(table, np.arange(table.n_cells), most))
 
 
-def _download(table: pd.DataFrame, name: str) -> None:
-    st.download_button(
-        "Data (CSV)", lambda: table_csv(table), name, "text/csv",
-        icon=":material/download:", type="tertiary", on_click="ignore", key=f"download {name}",
-    )  # fmt: skip
+def _download(rows: pd.DataFrame, name: str) -> None:
+    download("Data (CSV)", lambda: table_csv(rows), name)

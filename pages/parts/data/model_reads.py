@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common import in_use as sources
 from pages.parts.common import loaders
+from pages.parts.common.in_use import model_name
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.results_cache import Memory
+from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, context, use
 from pages.parts.common.words import safe
-from pages.parts.data.findings import correct, draft
+from pages.parts.data.cell_source import correct, draft
 from scx_core.cells import CellChoices, CellTable
 from scx_core.cells.formats.label_files import write_mapping
 from scx_core.runs import runs_root
@@ -34,14 +34,14 @@ _ROW, _HEAD = 35, 38  # pixels of a table's row and of its head
 def asked(ctx: Context, table: CellTable, ask: bool) -> RawAnswers | None:
     """The raw answers of the model in use, where they are known; else, with `ask`, asked now."""
     lm = loaders.language(ctx)
-    key = (table.fingerprint, table.choices, lm.fingerprint, lm.sentence_config, str(lm.device))
+    key = (*loaders.cells_key(table), *loaders.model_key(lm))
     if not ask:
         return _RAW.peek(key)
 
     def make() -> RawAnswers:
         from scx_core.language import raw_answers
 
-        with loaders.MODEL_LOCK, st.spinner("Asking the model …"):
+        with lm.lock, st.spinner("Asking the model …"):
             return raw_answers(lm, table)
 
     return _RAW.get(key, make)
@@ -86,7 +86,7 @@ def _ready(ctx: Context) -> bool:
     key = f"ask {ctx.model}"
     if is_small(ctx.model) or st.session_state.get(key):
         return True
-    st.caption(f"{safe(sources.model_name(ctx.model))} is large: it is loaded and asked when you want it.")
+    st.caption(f"{safe(model_name(ctx.model))} is large: it is loaded and asked when you want it.")
     if st.button("Load the model and ask it"):
         st.session_state[key] = True
         st.rerun()

@@ -1,22 +1,42 @@
-"""The atlas of what is in use: opened when it was made before, else made when a person asks for it."""
+"""The atlas of what is in use: opened when it was made before, made when a person asks for it or in the
+background while its circuits are looked at, and tested with gene sets of one's own."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
+from scx_core.atlas.background_job import AtlasJob, job_of, launch_atlas
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common import kept_widgets as kept
 from pages.parts.common import loaders
 from pages.parts.common.in_use import set_name
-from pages.parts.common.results_cache import Memory
-from pages.parts.common.session import Context
-from pages.parts.common.words import count, safe
-from scx_core.atlas import Atlas, AtlasConfig, atlas_folder, atlas_of, saved_atlas
+from pages.parts.common.messages import show_error
+from pages.parts.common.results import Memory, progress_in
+from pages.parts.common.session import Context, kept, last
+from pages.parts.common.words import count, duration, percent, safe
+from scx_core.atlas import (
+    Atlas,
+    AtlasConfig,
+    atlas_folder,
+    atlas_of,
+    open_gene_sets,
+    saved_atlas,
+    with_gene_sets,
+)
 from scx_core.atlas.feature_naming import shipped_copy
+from scx_core.atlas.gene_sets.sets import MARKERS
+from scx_core.atlas.judge.excess import points
 from scx_core.atlas.tables.atlas import FILE
+from scx_core.cells import keep_upload
+from scx_core.errors import ScxError
+from scx_core.runs import runs_root
 
+MOST_FEATURES = 50_000  # of a set whose atlas is begun without being asked for
+ELSEWHERE = "The page Features makes an atlas of them, and names from it."
+GENE_SET_FILES = ["gmt", "csv", "tsv", "gz"]
 MANY = 3000  # cells: more make rare features surer, and take longer
 _OPEN: Memory[Atlas] = Memory(4)
 
@@ -61,14 +81,16 @@ def again(ctx: Context) -> None:
 def config(ctx: Context) -> AtlasConfig:
     """The size of the atlas that is asked for on the Features page."""
     n = loaders.cells(ctx).n_cells
-    chosen = int(kept.last(f"atlas {n}", min(n, MANY)))
+    chosen = int(last(f"atlas {n}", min(n, MANY)))
     return AtlasConfig(cells=0 if chosen >= n else chosen)
 
 
 def _cells(n: int, unit: str) -> None:
-    key = kept.kept(f"atlas {n}", min(n, MANY))
     words = "Drawn with a seed. More cells make seldom features surer, and take longer."
-    kept.keep(f"atlas {n}", st.number_input(f"Of {count(n, unit)}", 2, n, step=100, key=key, help=words))
+    kept(
+        st.number_input, f"Of {count(n, unit)}", f"atlas {n}", min(n, MANY),
+        min_value=2, max_value=n, step=100, help=words,
+    )  # fmt: skip
 
 
 def _maker(ctx: Context) -> None:
@@ -93,14 +115,11 @@ def _maker(ctx: Context) -> None:
 
 
 def _make(ctx: Context, place: DeltaGenerator) -> None:
-    def tell(done: int, total: int, message: str = "") -> None:
-        place.progress(min(1.0, done / max(1, total)), text=f"{safe(message or 'Cells')}: {done} of {total}")
-
-    parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
     place.progress(0.0, text="Writing the cells as sentences …")  # seconds before the first is read
     try:
-        with loaders.MODEL_LOCK:
-            atlas_of(*parts, config(ctx), progress=tell)
+        with lm.lock:
+            atlas_of(lm, coders, table, config(ctx), progress=progress_in(place, "Cells", counted=True))
     finally:
         place.empty()
 
@@ -110,3 +129,90 @@ def _key(ctx: Context, cfg: AtlasConfig) -> Hashable:
     folder = atlas_folder(lm, coders, table, cfg)
     file = folder / FILE
     return folder, file.stat().st_mtime_ns if file.exists() else 0  # gene sets change an atlas that is saved
+
+
+def atlas_under_way(ctx: Context) -> str:
+    """Begin the atlas of the set in use if it has none; how far it is, in a sentence."""
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    if not coders.fingerprint or coders.n_features * len(coders.layers) > MOST_FEATURES:
+        return ELSEWHERE
+    cfg = config(ctx)
+    run = job_of(lm, coders, table, cfg)
+    if run is None:
+        parts = (_absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
+        try:
+            run = launch_atlas(AtlasJob(*parts, ctx.device, ctx.cells, cfg), lm, coders, table)
+        except ScxError:
+            return ELSEWHERE
+    status = run.status()
+    if status.state == "running":
+        share = percent(status.done / status.total) if status.total else "0%"
+        left = f", {duration(status.eta_s)} left" if status.eta_s else ""
+        return f"An atlas of them is being made in the background ({share}{left}); its names come with it."
+    if status.state == "done":
+        return "Their atlas is ready: reload the page for its names."
+    return f"Their atlas could not be made: {safe(status.error or status.message)} {ELSEWHERE}"
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def gene_sets_form(atlas: Atlas) -> None:
+    """What is tested now, and a form that takes files; the atlas is judged anew with them."""
+    with st.popover("Gene sets", icon=":material/group_work:", type="tertiary"):
+        record = atlas.meta.get("gene_sets")
+        if record:
+            _sets_tested(record)
+        else:
+            st.markdown("No gene sets are tested yet. Give some, and see which of them features gather.")
+        with st.form("gene sets", border=False):
+            files = st.file_uploader(
+                "Gene sets", type=GENE_SET_FILES, accept_multiple_files=True,
+                help="GMT, as MSigDB and Enrichr have them, or a CSV or TSV of cell types and markers; "
+                "gzipped or not. They replace those of before.",
+            )  # fmt: skip
+            shipped = st.toggle(
+                "Marker lists that ship with scX", value=not record, help="Known markers, with citations."
+            )
+            if st.form_submit_button("Test them", type="primary"):
+                _test_sets(atlas, files, shipped)
+
+
+def _test_sets(atlas: Atlas, files: list[Any], shipped: bool) -> None:
+    """Read, test, keep; the page is drawn again with what was found."""
+    if not files and not shipped:
+        st.info("Give a file, or take the marker lists.")
+        return
+    organism = str(atlas.meta.get("organism") or "Homo sapiens")
+    try:
+        with st.spinner("Testing every feature, and sets with permuted names beside them …"):
+            paths = [keep_upload(file.name, file, runs_root() / "uploads") for file in files]
+            files_read = [*([MARKERS] if shipped else []), *map(str, paths)]
+            with_gene_sets(atlas, open_gene_sets(files_read, organism))
+    except ScxError as error:
+        show_error(error)
+        return
+    st.rerun()
+
+
+def _sets_tested(record: dict[str, Any]) -> None:
+    """What an earlier test found, with what chance gives."""
+    st.markdown(
+        f"**{safe(record['sets'])}**: {count(record['tested_sets'], 'set')} × "
+        f"{count(record['tested_features'], 'feature')} tested. "
+        f"**{percent(record['enriched'], 1)}** of {count(record['live_features'], 'live feature')} have a "
+        f"significant set, {percent(record['enriched_by_chance'], 2)} with names permuted (a weak rival).",
+        help="Fisher's exact test of each feature's strongest genes, upper tail, Benjamini–Hochberg over all "
+        "tests. The sets are on each feature's card, in the list's column and in the search.",
+    )
+    random = [row for row in record.get("rule", ()) if row["rival"] == "random directions"]
+    for row in random:
+        st.caption(
+            f"Rule of the field (3 of 10 genes in one set), {safe(row['of'])}: {percent(row['share'], 1)} of "
+            f"{count(row['features'], 'feature')}, {percent(row['rival_share'], 1)} of random directions; "
+            f"excess {points(row)} points."
+        )
+    for note in (*record["notes"], record["warning"]):
+        if note:
+            st.caption(safe(note))

@@ -1,10 +1,13 @@
-"""One feature in full: its verdict with the evidence, genes, examples, cell types, ranks, what it writes."""
+"""One feature in full: verdict with evidence, genes, examples, cell types, ranks, what it writes, its labels."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.results import Column, table
+from pages.parts.common.session import last, put
 from pages.parts.common.words import count, number, percent, safe
 from pages.parts.features import list_view as feature_list
 from pages.parts.features.atlas_charts import activation_chart, share_bars, weight_bars
@@ -66,27 +69,20 @@ def feature_figures(found: Feature) -> None:
 
 def evidence(atlas: Atlas, found: Feature) -> None:
     """Every figure of the protocol beside its threshold."""
-    rows = measures(found.row, atlas.meta.get("thresholds", {}))
-    table = pd.DataFrame(
-        {
-            "verdict": [one.verdict for one in rows],
-            "value": [one.value for one in rows],
-            "threshold": [one.threshold for one in rows],
-            "met": [one.met for one in rows],
-            "what": [plain(f"{one.name}: {one.words}" if one.name else one.words) for one in rows],
-        }
-    )
-    config = st.column_config
-    columns = {
-        "verdict": config.TextColumn("Verdict"),
-        "value": config.NumberColumn("Here", format="percent"),
-        "threshold": config.NumberColumn("Threshold", format="percent"),
-        "met": config.CheckboxColumn("Met"),
-        "what": config.TextColumn("Share that …", width="large"),
+    rows = [
+        one._asdict() | {"what": plain(f"{one.name}: {one.words}" if one.name else one.words)}
+        for one in measures(found.row, atlas.meta.get("thresholds", {}))
+    ]
+    columns: dict[str, Column] = {
+        "verdict": ("Verdict",),
+        "value": ("Here", "percent"),
+        "threshold": ("Threshold", "percent"),
+        "met": ("Met", "switch"),
+        "what": ("Share that …", None, None, "large"),
     }
     with st.expander("The evidence behind the verdict"):
         st.caption("Asked from top to bottom; the first that is met is the verdict.")
-        st.dataframe(table, column_config=columns, hide_index=True)
+        table(rows, columns)
 
 
 def genes_and_examples(found: Feature) -> None:
@@ -160,18 +156,16 @@ def enrichment(found: Feature) -> None:
         "q: Benjamini–Hochberg over every test made).",
     )
     shown = sets.sort_values("p", kind="stable").head(SETS)
-    config = st.column_config
-    columns = {
-        "gene_set": config.TextColumn("Set", width=240),
-        "shared": config.NumberColumn("Shared", width=60, help="Of its strongest genes, in the set."),
-        "size": config.NumberColumn("Size", width=50, help="Genes of the set among all that could be drawn."),
-        "q": config.NumberColumn("q", format="%.1e", width=70),
-        "share": config.NumberColumn("Of its activation", format="percent", width=110),
-        "genes": config.TextColumn("Genes", width="medium"),
-        "source": config.TextColumn("From", width="medium"),
+    columns: dict[str, Column] = {
+        "gene_set": ("Set", None, None, 240),
+        "shared": ("Shared", "", "Of its strongest genes, in the set.", 60),
+        "size": ("Size", "", "Genes of the set among all that could be drawn.", 50),
+        "q": ("q", "%.1e", None, 70),
+        "share": ("Of its activation", "percent", None, 110),
+        "genes": ("Genes", None, None, "medium"),
+        "source": ("From", None, None, "medium"),
     }
-    order = [name for name in columns if name in shown]
-    st.dataframe(shown, column_config=columns, column_order=order, hide_index=True)
+    table(shown, columns)
 
 
 def what_it_writes(found: Feature) -> None:
@@ -194,3 +188,25 @@ def _bars(rows: pd.DataFrame, name: str, title: str, without: str) -> None:
     share_bars(
         rows.assign(**{name: [plain(value, 60) for value in rows[name]]})[[name, "share"]], name, title
     )
+
+
+def feature_label(atlas: Atlas, found: Feature, label: str) -> None:
+    """The form, and who gave which label when."""
+    layer, feature = int(found.row["layer"]), int(found.row["feature"])
+    st.markdown("### Label", help="Yours wins over the automatic one, here, in circuits and in exports.")
+    with st.form(f"label {layer} {feature} {len(found.labels)}", border=False):
+        text, who, go = st.columns([4, 1.6, 1], vertical_alignment="bottom")
+        typed = text.text_input("Label", value=label, max_chars=200, help="Empty: back to the automatic one.")
+        author = who.text_input("Your name", value=last("label author", ""), placeholder="initials will do")
+        if go.form_submit_button("Keep it", type="primary", width="stretch"):
+            with shown_errors():
+                atlas.give_label(layer, feature, typed, author)
+                put("label author", author)
+                st.rerun()
+    automatic = str(found.row["label"])
+    history = [
+        f"{safe(one.time.replace('T', ' ')[:16])} UTC, {safe(one.author)}: "
+        + (f"**{safe(one.label)}**" if one.label else "taken back")
+        for one in reversed(found.labels)
+    ]
+    st.caption("  \n".join([*history, f"Automatic: {safe(automatic)}"]))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from pages.parts.circuits import highlight, saved_circuit
-from pages.parts.common import kept_widgets as kept
+from pages.parts.circuits import saved_circuit
+from pages.parts.circuits.entry import light, light_off
 from pages.parts.common import loaders
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.naming import source_of
-from pages.parts.common.results_cache import Memory
-from pages.parts.common.session import Context
+from pages.parts.common.results import Column, Memory, table
+from pages.parts.common.session import Context, forget, put
 from pages.parts.common.words import safe
 from pages.parts.features import list_view as feature_list
 from scx_core.atlas import Atlas, Feature
@@ -29,6 +28,12 @@ _TABLES = (
     ("genes", "Reads genes' first tokens, directly"),
     ("genes_by_head", "Reads genes' first tokens, through a head"),
 )
+_COLUMNS: dict[str, Column] = {
+    "what": ("", None, None, 75),
+    "meaning": ("Label", None, None, 120),
+    "weight": ("Weight", "%+.4f", None, 75),
+    "head": ("Head", None, None, 50),
+}
 SHOWN = 8
 
 
@@ -51,22 +56,20 @@ def feature_links_view(ctx: Context, atlas: Atlas, found: Feature) -> None:
         for number, (name, title) in enumerate(shown):
             with places[number % 2]:
                 st.markdown(f"**{title}**")
-                _table(getattr(links, name)[:SHOWN], labels, f"links {name}")
+                _link_table(getattr(links, name)[:SHOWN], labels, f"links {name}")
 
 
 def _links(ctx: Context, layer: int, feature: int) -> FeatureLinks:
     tracer = loaders.tracer(ctx)
-    fixed = (tracer.lm.fingerprint, tracer.transcoders.fingerprint, tracer.table.fingerprint)
-    key = (*fixed, layer, feature, source_of(tracer))
 
     def make() -> FeatureLinks:
-        with loaders.MODEL_LOCK, st.spinner("Multiplying weights …"):
+        with tracer.lm.lock, st.spinner("Multiplying weights …"):
             return feature_links(tracer, layer, feature)
 
-    return _FOUND.get(key, make)
+    return _FOUND.get((*loaders.tracer_key(tracer), layer, feature), make)
 
 
-def _table(links: tuple[Connection, ...], labels: dict[tuple[int, int], str], key: str) -> None:
+def _link_table(links: tuple[Connection, ...], labels: dict[tuple[int, int], str], key: str) -> None:
     """Rows that are features can be chosen, to open them."""
     rows = pd.DataFrame(
         {
@@ -76,17 +79,10 @@ def _table(links: tuple[Connection, ...], labels: dict[tuple[int, int], str], ke
             "head": ["" if link.head is None else f"{link.head_layer}.{link.head}" for link in links],
         }
     )
-    config = st.column_config
-    columns = {
-        "what": config.TextColumn("", width=75),
-        "meaning": config.TextColumn("Label", width=120),
-        "weight": config.NumberColumn("Weight", format="%+.4f", width=75),
-        "head": config.TextColumn("Head", width=50),
-    }
-    order = [name for name in columns if name != "head" or rows["head"].any()]
+    order = [name for name in _COLUMNS if name != "head" or rows["head"].any()]
     features = links[0].feature is not None
-    event = st.dataframe(
-        rows, column_config=columns, column_order=order, hide_index=True,
+    event = table(
+        rows, _COLUMNS, column_order=order,
         on_select="rerun" if features else "ignore", selection_mode="single-row",
         key=f"{key} {st.session_state.get(feature_list.NUMBER, 0)}",
     )  # fmt: skip
@@ -129,19 +125,19 @@ def _circuits(ctx: Context, found: Feature, layer: int, feature: int) -> None:
         help=f"The consensus circuit of {safe(label)}, with this feature lit where the circuit uses it.",
     ):  # fmt: skip
         saved_circuit.close()
-        kept.forget("against", "scope", "cell")
-        kept.put("label", label)
-        highlight.light(layer, feature)
+        forget("against", "scope", "cell")
+        put("label", label)
+        light(layer, feature)
         st.switch_page("pages/circuits.py")
 
 
 def _trace(ctx: Context, row: int, layer: int, feature: int, position: int) -> None:
     tracer = loaders.tracer(ctx)
-    with loaders.MODEL_LOCK, st.spinner("Tracing …"):
+    with tracer.lm.lock, st.spinner("Tracing …"):
         try:
             circuit = tracer.feature(row, layer, feature, position)
         except ScxError as error:  # rounding may close a gate that was open in a batch
             raise ScxError(error.problem, "Open another example's cell on the circuits page.") from error
-    highlight.off()
+    light_off()
     saved_circuit.show(f"L{layer}·{feature}", circuit)
     st.switch_page("pages/circuits.py")

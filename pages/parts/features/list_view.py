@@ -1,4 +1,4 @@
-"""Find features: search, filters, sorted pages of a table; one row opens the feature."""
+"""Find features: search, filters, sorted pages of a table, or all of one gene; one row opens the feature."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import time
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common import kept_widgets as kept
-from pages.parts.common.words import count
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.results import Column, columns_of, download
+from pages.parts.common.session import kept
+from pages.parts.common.words import count, safe
 from scx_core.atlas import VERDICTS, Atlas, FindConfig
 from scx_core.atlas.judge.protocol import MEANINGS
-from scx_core.atlas.tables.find import FoundFeatures, find_part
+from scx_core.atlas.tables.find import find_part
 from scx_core.figures import table_csv
 from scx_core.figures.drawing.text import plain
 
 OPENED, NUMBER = "scx_feature", "scx_feature_number"
-ROWS = 50
+ROWS, GENE_ROWS = 50, 100
 ANY = "any"
 _SORTS = {
     "score": "Score",
@@ -30,20 +32,19 @@ _SORTS = {
     "context_share": "By other genes",
     "layer": "Layer and number",
 }
-# Words, format of a number, width in pixels, help.
-_COLUMNS = {
-    "name": ("Feature", None, 75, "Layer and number."),
-    "label": ("Label", None, 210, "A person's label where there is one, else the automatic one."),
-    "verdict": ("Verdict", None, 95, "What the protocol says it fires at."),
-    "score": ("Score", "%.0f%%", 60, "The share that the verdict rests on."),
-    "stable": ("Stable", None, 60, "The other half of the cells gives the same verdict."),
-    "reads": ("Reads", "%.1f%%", 65, "Share of the feature's activation that is on this gene."),
-    "pushes": ("Pushes", "%.2f", 65, "Weight on the gene's first token in the output; others may begin so."),
-    "genes": ("Strongest genes", None, 250, "Where it fires most, strongest first."),
-    "cell_type": ("Cell type", None, 150, "Where it fires most per token."),
-    "gene_set": ("Gene set", None, 150, "The set that holds most of its activation."),
-    "frequency": ("Fires at", "%.2f%%", 75, "Share of all tokens."),
-    "maximum": ("Largest", "%.2f", 70, "Its largest activation."),
+_COLUMNS: dict[str, Column] = {
+    "name": ("Feature", None, "Layer and number.", 75),
+    "label": ("Label", None, "A person's label where there is one, else the automatic one.", 210),
+    "verdict": ("Verdict", None, "What the protocol says it fires at.", 95),
+    "score": ("Score", "%.0f%%", "The share that the verdict rests on.", 60),
+    "stable": ("Stable", "switch", "The other half of the cells gives the same verdict.", 60),
+    "reads": ("Reads", "%.1f%%", "Share of the feature's activation that is on this gene.", 65),
+    "pushes": ("Pushes", "%.2f", "Weight on the gene's first token in the output; others may begin so.", 65),
+    "genes": ("Strongest genes", None, "Where it fires most, strongest first.", 250),
+    "cell_type": ("Cell type", None, "Where it fires most per token.", 150),
+    "gene_set": ("Gene set", None, "The set that holds most of its activation.", 150),
+    "frequency": ("Fires at", "%.2f%%", "Share of all tokens.", 75),
+    "maximum": ("Largest", "%.2f", "Its largest activation.", 70),
 }
 
 
@@ -88,20 +89,16 @@ def feature_list(atlas: Atlas) -> None:
 def _filters(atlas: Atlas) -> FindConfig:
     # A row of fixed widths that wraps: shares of a narrow window would cut the words.
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
-        text = kept.keep(
-            "find text",
-            st.text_input(
-                "Search", key=kept.kept("find text", ""), placeholder="CD79A, ribosom, NK …",
-                width=235,
-                help="In labels, strongest genes, families, cell types, gene sets and tokens; or a number.",
-            ),
+        text = kept(
+            st.text_input, "Search", "find text", "", placeholder="CD79A, ribosom, NK …", width=235,
+            help="In labels, strongest genes, families, cell types, gene sets and tokens; or a number.",
         )  # fmt: skip
         verdict = _choice("Verdict", "find verdict", (ANY, *VERDICTS), 130)
         layer = _choice("Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"])))), 95)
         types = tuple(map(plain, atlas.meta.get("types", ())))
         cell_type = _choice("Cell type", "find type", (ANY, *types), 170)
         sort = _choice("Largest first", "find sort", tuple(_SORTS), 160, _SORTS)
-        stable = kept.keep("find stable", st.toggle("Stable", key=kept.kept("find stable", False)))
+        stable = kept(st.toggle, "Stable", "find stable", False)
     return FindConfig(
         text=text.strip(),
         verdict="all" if verdict == ANY else verdict,
@@ -116,12 +113,12 @@ def _filters(atlas: Atlas) -> FindConfig:
 def _choice(
     label: str, name: str, options: tuple[str, ...], width: int, words: dict[str, str] | None = None
 ) -> str:
-    key = kept.kept(name, options[0], options)
-    shown = st.selectbox(
-        label, options, key=key, width=width, format_func=lambda one: (words or {}).get(one, one),
-        help=None if label != "Verdict" else "  \n".join(f"**{k}**: {v}" for k, v in MEANINGS.items()),
+    meanings = "  \n".join(f"**{name}**: {meaning}" for name, meaning in MEANINGS.items())
+    return kept(
+        st.selectbox, label, name, options[0], options, width=width,
+        format_func=lambda one: (words or {}).get(one, one),
+        help=meanings if label == "Verdict" else None,
     )  # fmt: skip
-    return str(kept.keep(name, shown))
 
 
 def feature_rows(rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
@@ -137,7 +134,8 @@ def feature_rows(rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
     names = ["name", "label", "verdict", "score", *filled, "stable", "frequency", "maximum"]
     for name in ("label", "verdict", "genes", "cell_type", "gene_set"):
         shown[name] = [plain("" if pd.isna(value) else value, 120) for value in shown[name]]
-    config = {name: _column(name) for name in names}
+    config = columns_of({name: _COLUMNS[name] for name in names})
+    config["name"] = st.column_config.TextColumn("Feature", help="Layer and number.", width=75, pinned=True)
     event = st.dataframe(
         shown[names], column_config=config, hide_index=True, placeholder="–",
         height=min(560, 38 + 35 * len(shown)),
@@ -150,24 +148,40 @@ def feature_rows(rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
         st.rerun()
 
 
-def _column(name: str) -> object:
-    label, form, width, words = _COLUMNS[name]
-    if name == "stable":
-        return st.column_config.CheckboxColumn(label, help=words, width=width)
-    if form is None:
-        return st.column_config.TextColumn(label, help=words, width=width, pinned=name == "name")
-    return st.column_config.NumberColumn(label, format=form, help=words, width=width)
-
-
 def _download(place: st.delta_generator.DeltaGenerator, atlas: Atlas, cfg: FindConfig) -> None:
     """All that were found, made when it is asked for."""
-
-    def make() -> bytes:
-        found: FoundFeatures = find_part(atlas, cfg, 0, 0)
-        texts = found.rows.select_dtypes(exclude=["number", "bool"]).columns
-        return table_csv(found.rows.astype(dict.fromkeys(texts, object)))
-
-    place.download_button(
-        "All of these (CSV)", make, "features.csv", "text/csv", icon=":material/download:",
-        type="tertiary", on_click="ignore", key="features csv",
+    download(
+        "All of these (CSV)", lambda: features_csv(find_part(atlas, cfg, 0, 0).rows), "features.csv",
+        place=place, key="features csv",
     )  # fmt: skip
+
+
+def features_csv(rows: pd.DataFrame) -> bytes:
+    """Features as CSV."""
+    texts = rows.select_dtypes(exclude=["number", "bool"]).columns
+    return table_csv(rows.astype(dict.fromkeys(texts, object)))
+
+
+def gene_view(atlas: Atlas) -> None:
+    """A search field, and the features of the gene, the strongest readers first."""
+    place, _ = st.columns([2, 5])
+    symbol = kept(
+        place.text_input, "Gene", "gene of features", "", placeholder="CD79A",
+        help="Features that fire at it, and features that raise its first token in the output.",
+    )  # fmt: skip
+    if not symbol.strip():
+        st.info("Type a gene's symbol.")
+        return
+    with shown_errors():
+        found = atlas.gene(symbol.strip())
+        reads, pushes = int(found["reads"].notna().sum()), int(found["pushes"].notna().sum())
+        more = f" The strongest {GENE_ROWS} are shown." if len(found) > GENE_ROWS else ""
+        st.markdown(
+            f"**{safe(symbol.strip().upper())}** is among the strongest genes of {count(reads, 'feature')}; "
+            f"{count(pushes, 'feature')} push its first token.{more}"
+        )
+        if found.empty:
+            return
+        feature_rows(found.head(GENE_ROWS), "gene rows", ("reads", "pushes", "genes", "cell_type"))
+        csv = features_csv(found)
+        download("Features of the gene (CSV)", csv, "gene_features.csv", key="gene csv")

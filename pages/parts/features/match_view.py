@@ -7,15 +7,15 @@ from dataclasses import replace
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common import kept_widgets as kept
 from pages.parts.common import loaders
 from pages.parts.common.in_use import set_name, sets
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.results_cache import Memory
-from pages.parts.common.session import Context
+from pages.parts.common.results import Column, Memory, columns_of, download, progress_in, table
+from pages.parts.common.session import Context, kept
 from pages.parts.common.words import percent, safe
 from scx_core.atlas import Match, MatchConfig, Side, match_sets
 from scx_core.figures import table_csv
+from scx_core.transcoders import TranscoderSet
 
 ALL_LAYERS, ROWS = -1, 200
 WORDS = {
@@ -33,31 +33,29 @@ def match_view(ctx: Context) -> None:
         st.info("There is no other set for this model. Train one on the page Train, with another seed.")
         return
     which, cells, go, _ = st.columns([2, 1.2, 1.2, 2], vertical_alignment="bottom")
-    key = kept.kept("match other", others[0], others)
-    other = str(kept.keep("match other", which.selectbox("Other set", others, key=key, format_func=set_name)))
+    other = str(kept(which.selectbox, "Other set", "match other", others[0], others, format_func=set_name))
     n = loaders.cells(ctx).n_cells
-    number = kept.kept("match cells", min(n, MatchConfig().cells))
-    taken = int(kept.keep("match cells", cells.number_input("Cells", 1, n, step=50, key=number)))
-    name = (ctx, other, taken)
+    first = min(n, MatchConfig().cells)
+    taken = int(kept(cells.number_input, "Cells", "match cells", first, min_value=1, max_value=n, step=50))
+    pair = [loaders.transcoders(replace(ctx, transcoders=source)) for source in (ctx.transcoders, other)]
+    cells_and_model = (*loaders.cells_key(loaders.cells(ctx)), *loaders.model_key(loaders.language(ctx)))
+    name = (*cells_and_model, *(coders.fingerprint for coders in pair), taken)
     if go.button("Match", type="primary", width="stretch"):
         with shown_errors():
-            _FOUND.get(name, lambda: _matched(ctx, other, taken, st.empty()))
+            _FOUND.get(name, lambda: _matched(ctx, pair, taken, st.empty()))
     found = _FOUND.peek(name)
     if found is not None:
         _shares(found, other)
         _pairs(found)
 
 
-def _matched(ctx: Context, other: str, cells: int, place: DeltaGenerator) -> Match:
-    def tell(done: int, total: int, message: str = "") -> None:
-        place.progress(min(1.0, done / max(1, total)), text=f"{safe(message or 'Cells')}: {done} of {total}")
-
-    lm, table = loaders.language(ctx), loaders.cells(ctx)
-    sides = [
-        Side(lm, loaders.transcoders(replace(ctx, transcoders=source))) for source in (ctx.transcoders, other)
-    ]
-    with loaders.MODEL_LOCK:
-        found = match_sets(*sides, table, cfg=MatchConfig(cells=cells), progress=tell)
+def _matched(ctx: Context, pair: list[TranscoderSet], cells: int, place: DeltaGenerator) -> Match:
+    lm, sizes = loaders.language(ctx), MatchConfig(cells=cells)
+    tell = progress_in(place, "Cells", counted=True)
+    with lm.lock:
+        found = match_sets(
+            *(Side(lm, coders) for coders in pair), loaders.cells(ctx), cfg=sizes, progress=tell
+        )
     place.empty()
     return found
 
@@ -69,23 +67,24 @@ def _shares(found: Match, other: str) -> None:
             f"- {WORDS[str(way)]} **{percent(row['generalises'], 1)}** of {row['features']:,} live features "
             f"are found again in {safe(set_name(other))}, {percent(row['generalises_null'], 1)} by chance."
         )
-    share = st.column_config.NumberColumn
-    names = {
-        "generalises": ("Found again", "Each other's best match, and above what 1 % reach by chance."),
-        "generalises_null": ("By chance", "The same on a null that was not used for the threshold."),
-        "found": ("Above chance", "The best match is above the threshold, mutual or not."),
-        "mutual": ("Mutual", "Each other's best match."),
-    }
-    config = {name: share(label, format="percent", help=words) for name, (label, words) in names.items()}
-    scores = {"score": "Median match", "score_null": "Median by chance"}
-    config |= {name: share(label, format="%.2f") for name, label in scores.items()}
+    columns: dict[str, Column] = {
+        "generalises": (
+            "Found again", "percent", "Each other's best match, and above what 1 % reach by chance.",
+        ),
+        "generalises_null": (
+            "By chance", "percent", "The same on a null that was not used for the threshold.",
+        ),
+        "found": ("Above chance", "percent", "The best match is above the threshold, mutual or not."),
+        "mutual": ("Mutual", "percent", "Each other's best match."),
+        "score": ("Median match", "%.2f"),
+        "score_null": ("Median by chance", "%.2f"),
+    }  # fmt: skip
     shown = found.shares.assign(
         layer=["all" if layer == ALL_LAYERS else str(layer) for layer in found.shares["layer"]]
     )
-    st.dataframe(
-        shown[["way", "layer", "features", *config]], hide_index=True, height=260,
-        column_config=config | {"features": share("Live features")},
-    )  # fmt: skip
+    config = columns_of(columns | {"features": ("Live features", "")})
+    shown = shown[["way", "layer", "features", *columns]]
+    st.dataframe(shown, hide_index=True, height=260, column_config=config)
 
 
 def _pairs(found: Match) -> None:
@@ -98,16 +97,13 @@ def _pairs(found: Match) -> None:
     for name in ("feature", "other"):
         places = zip(shown["layer"], shown[name], strict=True)
         shown = shown.assign(**{f"{name} name": [f"L{layer}·{number}" for layer, number in places]})
-    columns = {
-        "way": st.column_config.TextColumn("Way"),
-        "feature name": st.column_config.TextColumn("Feature"),
-        "other name": st.column_config.TextColumn("In the other set"),
-        "score": st.column_config.NumberColumn("Match", format="%.2f"),
-        "mutual": st.column_config.CheckboxColumn("Mutual"),
-        "generalises": st.column_config.CheckboxColumn("Found again"),
+    columns: dict[str, Column] = {
+        "way": ("Way",),
+        "feature name": ("Feature",),
+        "other name": ("In the other set",),
+        "score": ("Match", "%.2f"),
+        "mutual": ("Mutual", "switch"),
+        "generalises": ("Found again", "switch"),
     }
-    st.dataframe(shown[list(columns)], column_config=columns, hide_index=True, height=300)
-    st.download_button(
-        "All pairs (CSV)", table_csv(pairs), "matched_features.csv", "text/csv",
-        icon=":material/download:", type="tertiary", on_click="ignore", key="match csv",
-    )  # fmt: skip
+    table(shown, columns, height=300)
+    download("All pairs (CSV)", table_csv(pairs), "matched_features.csv", key="match csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from pages.parts.common.results import Column, columns_of, download, table
 from pages.parts.common.words import count, percent
 from pages.parts.features.atlas_charts import layers_chart, shares_chart
 from scx_core.atlas import NEURONS, Atlas
@@ -51,7 +52,7 @@ def verdict_view(atlas: Atlas) -> None:
         st.markdown("### By layer")
         real = rows[(rows["data"] == REAL) & (rows["layer"] >= 0) & (rows["verdict"] != "dead")]
         layers_chart(real)
-    _table(rows)
+    _share_table(rows)
     with st.expander("What the verdicts and the controls are"):
         st.markdown("\n".join(f"- **{name}**: {words}" for name, words in MEANINGS.items()))
         st.markdown("\n".join(f"- **{name}**: {words}" for name, words in _DATA.items()))
@@ -95,38 +96,28 @@ def _excess_table(held: pd.DataFrame) -> None:
     shown = rows.assign(
         measure=[_MEASURE_WORDS[str(one)] for one in rows["measure"]], interval=interval
     )[["measure", "share", "random", "interval", *others]]  # fmt: skip
-    number = st.column_config.NumberColumn
-    config = {
-        "measure": st.column_config.TextColumn("Features that …", width="large"),
-        "share": number("Features", format="percent"),
-        "random": number("Random directions", format="percent", help=_DATA[RANDOM_WORDS]),
-        "interval": st.column_config.TextColumn(
-            "Excess, points [95 %]", help="Features less the mean of the random draws; Welch's interval."
+    columns: dict[str, Column] = {
+        "measure": ("Features that …", None, None, "large"),
+        "share": ("Features", "percent"),
+        "random": ("Random directions", "percent", _DATA[RANDOM_WORDS]),
+        "interval": (
+            "Excess, points [95 %]", None, "Features less the mean of the random draws; Welch's interval.",
         ),
-        "embedding": number("Embedding", format="percent", help=_DATA[EMBEDDING_WORDS]),
-        "onehot": number("Token one-hot", format="percent", help=_DATA[ONE_HOT_WORDS]),
-        NEURONS: number("Raw neurons", format="percent", help=_DATA[NEURONS]),
-    }
-    st.dataframe(shown, column_config=config, hide_index=True)
+        "embedding": ("Embedding", "percent", _DATA[EMBEDDING_WORDS]),
+        "onehot": ("Token one-hot", "percent", _DATA[ONE_HOT_WORDS]),
+        NEURONS: ("Raw neurons", "percent", _DATA[NEURONS]),
+    }  # fmt: skip
+    table(shown, columns, column_order=None)
 
 
-def _table(rows: pd.DataFrame) -> None:
+def _share_table(rows: pd.DataFrame) -> None:
     wide = rows.pivot_table(
         index=["layer", "verdict"], columns="data", values="share", sort=False, observed=True
     )
     wide = wide[list(dict.fromkeys(rows["data"]))].reset_index()
     wide["layer"] = ["all" if layer == ALL_LAYERS else str(layer) for layer in wide["layer"]]
-    config = {
-        "layer": st.column_config.TextColumn("Layer"),
-        "verdict": st.column_config.TextColumn("Verdict"),
-        **{
-            name: st.column_config.NumberColumn(name.capitalize(), format="percent", help=_DATA.get(name))
-            for name in wide.columns[2:]
-        },
-    }
-    st.dataframe(wide, column_config=config, hide_index=True, height=300)
+    columns: dict[str, Column] = {"layer": ("Layer",), "verdict": ("Verdict",)}
+    columns |= {name: (name.capitalize(), "percent", _DATA.get(name)) for name in wide.columns[2:]}
+    st.dataframe(wide, column_config=columns_of(columns), hide_index=True, height=300)
     st.caption("Shares are of the live features (or neurons); of the dead, of all.")
-    st.download_button(
-        "Verdict shares (CSV)", table_csv(rows), "verdict_shares.csv", "text/csv",
-        icon=":material/download:", type="tertiary", on_click="ignore", key="shares csv",
-    )  # fmt: skip
+    download("Verdict shares (CSV)", table_csv(rows), "verdict_shares.csv", key="shares csv")

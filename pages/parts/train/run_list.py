@@ -1,25 +1,51 @@
-"""The list of runs, and the one that is looked at: live curves, stop, resume, duplicate, use."""
+"""The list of runs, and the one that is looked at: live curves, its processes, stop, resume, duplicate, use."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
 import streamlit as st
 
-from pages.parts.common import in_use as sources
+from pages.parts.common import in_use
+from pages.parts.common.charts import curve_chart
 from pages.parts.common.jobs import KINDS, REFRESH_S, STATES, job_buttons, job_message, jobs, progress_bar
 from pages.parts.common.messages import next_step, shown_errors
+from pages.parts.common.results import Column, table
 from pages.parts.common.session import context, use
 from pages.parts.common.words import FORMS, HELP, count, number, percent, safe
 from pages.parts.common.words import KINDS as CODERS
-from pages.parts.train.curves import curves
-from pages.parts.train.presets import TITLES, duplicate
-from pages.parts.train.ranks import ranks_table
-from scx_core.runs import RunFolder, RunStatus, from_dict, read_json
+from pages.parts.train.new_run import TITLES, duplicate
+from scx_core.runs import RunFolder, RunStatus, from_dict, list_runs, read_json
+from scx_core.runs.ranks import ranks_of
 from scx_core.training.config import TranscoderConfig
 from scx_core.validation import setting, validation_beside, verdict
 
 LOOKED_AT = "scx_run"
 # Drawing the curves takes as long as steps of a small model: seldom enough not to hold the training up.
 CURVES_S = 10.0
+
+MOST_POINTS = 240
+_TRAIN = (
+    ("fvu", "FVU", "fvu", True),
+    ("l0", "L0, active features a token", "l0", False),
+    ("dead", "Dead features, share", "dead", False),
+    ("ce_recovered", "CE recovered, all layers replaced", "ce_recovered", False),
+)
+_MODEL = (
+    ("loss", "Loss, nats a token", "ce", False),
+    ("answer_loss", "Loss of the answer, nats a token", "ce", False),
+)
+_RANK_STATES = {"running": "running", "ended": "ended", "failed": "failed", "dead": "gone"}
+_RANK_COLUMNS: dict[str, Column] = {
+    "process": ("Process", ""),
+    "state": ("State",),
+    "step": ("Step", "localized"),
+    "speed": ("Tokens a second", "localized", "Of all processes together, as this one sees it."),
+    "memory": ("Memory, GB", "%.2f"),
+    "device": ("Device",),
+}
 
 
 def run_list() -> None:
@@ -93,12 +119,12 @@ def _curves(run: RunFolder) -> None:
 def _about(run: RunFolder) -> str:
     """What it is trained on, with what."""
     config = run.config
-    parts = [KINDS[run.kind], f"cells: {sources.cells_name(config['data'])}"]
+    parts = [KINDS[run.kind], f"cells: {in_use.cells_name(config['data'])}"]
     if run.kind == "train":
         coder = from_dict(TranscoderConfig, config["transcoder"])
         form = "" if coder.form == "transcoder" else f"{FORMS[coder.form]}, "
         parts += [
-            f"model: {sources.model_name(config['model'])}",
+            f"model: {in_use.model_name(config['model'])}",
             f"{form}{CODERS[coder.kind]}, {coder.expansion}×, {setting(config['transcoder'])}",
             f"seed {config['train']['seed']}",
         ]
@@ -136,7 +162,7 @@ def _figures(run: RunFolder) -> None:
 
 def _use(run: RunFolder) -> None:
     """Take what was made into use, and say what comes next."""
-    made = sources.trained(run) if run.kind == "train" else sources.built(run)
+    made = in_use.trained(run) if run.kind == "train" else in_use.built(run)
     if context().transcoders == made["transcoders"]:
         st.markdown(":green-badge[in use]")
         next_step("pages/validate.py", "Validate", "content")
@@ -145,3 +171,70 @@ def _use(run: RunFolder) -> None:
     if st.button(label, type="primary", key=f"use {run.name}"):
         use(**made)
         st.rerun()
+
+
+def ranks_table(run: RunFolder) -> None:
+    """How far each process of a training is, where several share it; nothing for a training of one process."""
+    ranks = ranks_of(run)
+    if not ranks:
+        return
+    rows = [
+        {
+            "process": rank.rank,
+            "state": _RANK_STATES.get(rank.state, rank.state),
+            "step": rank.step,
+            "speed": rank.tokens_per_second,
+            "memory": rank.memory / 1e9,
+            "device": rank.device,
+        }
+        for rank in ranks
+    ]
+    with st.expander(f"{len(ranks)} processes", expanded=True):
+        table(rows, _RANK_COLUMNS, width="stretch")
+        for rank in ranks:
+            if rank.error:
+                st.caption(f"Process {rank.rank}: {safe(rank.error)}")
+
+
+def curves(run: RunFolder) -> None:
+    """What the run has measured so far; of a build, the model and each set."""
+    if run.kind == "train":
+        _charts(run.metrics(), _TRAIN)
+        return
+    inner = list_runs(run.path)
+    presets = [part.name.removeprefix("train-") for part in inner]
+    names = ["Model", *(f"Transcoders, {preset}" for preset in presets)]
+    # Another key for another number of tabs: the one that is new is shown when its training begins.
+    tabs = st.tabs(names, default=names[-1], key=f"curves {run.name} {len(names)}")
+    for tab, part in zip(tabs, [run, *inner], strict=True):
+        with tab:
+            _charts(part.metrics(), _MODEL if part is run else _TRAIN)
+
+
+def _charts(records: Sequence[dict[str, Any]], wanted: Sequence[tuple[str, str, str, bool]]) -> None:
+    if not records:
+        st.caption("Nothing is measured yet.")
+        return
+    places = st.columns(2)
+    for place, (key, title, term, log) in enumerate(wanted):
+        rows = series(records, key)
+        with places[place % 2]:
+            if rows.empty:
+                st.caption(f"{title}: not measured yet.")
+                continue
+            last = rows[rows["step"] == rows["step"].max()]["value"].mean()
+            st.markdown(f"**{title}** :gray[now {last:.4g}]", help=HELP[term])
+            curve_chart(rows, title, log)
+
+
+def series(records: Sequence[dict[str, Any]], key: str) -> pd.DataFrame:
+    """Long table step, value, series ("layer 0" … where there is a value a layer), thinned to be drawn."""
+    having = [record for record in records if record.get(key) is not None]
+    thin = max(1, len(having) // MOST_POINTS)
+    kept = having[::thin] + ([having[-1]] if having and (len(having) - 1) % thin else [])
+    rows = [
+        (record["step"], value, f"layer {layer}" if isinstance(record[key], list) else key)
+        for record in kept
+        for layer, value in enumerate(record[key] if isinstance(record[key], list) else [record[key]])
+    ]
+    return pd.DataFrame(rows, columns=["step", "value", "series"])

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.results_cache import Memory
+from pages.parts.common.results import Column, Memory, columns_of, download
 from pages.parts.common.session import context
 from pages.parts.common.words import FORMS, HELP, count, safe
 from scx_core.errors import ScxError
@@ -58,40 +58,38 @@ def _compared(runs: list[RunFolder]) -> None:
 
 
 def _table(table: pd.DataFrame) -> None:
-    config = st.column_config
     shown = table.assign(
         form=table["form"].map(lambda name: FORMS.get(name, name)),
         compares=table["why_not"].where(~table["comparable"], "yes"),
         on=table["cells"].map(lambda n: "" if pd.isna(n) else f"{n:.0f} cells, ") + table["measured"],
     )
-    columns = {
-        "run": config.TextColumn("Run", pinned=True),
-        "state": config.TextColumn("State"),
-        "form": config.TextColumn("Form", help=HELP["form"]),
-        "kind": config.TextColumn("Kind"),
-        "setting": config.TextColumn("Setting", help="k, the wanted L0, or the penalty's weight λ."),
-        "features": config.NumberColumn("Features a layer", format="%d"),
-        "skip": config.CheckboxColumn("Skip", help="With an affine path beside the features."),
-        "l0": config.NumberColumn("L0", format="%.1f", help=HELP["l0"]),
-        "fvu": config.NumberColumn("FVU", format="%.4f", help=HELP["fvu"]),
-        "ce_recovered": config.NumberColumn("CE recovered", format="%.4f", help=HELP["ce_recovered"]),
-        "kl": config.NumberColumn("KL", format="%.4f", help=HELP["kl"]),
-        "dead": config.NumberColumn("Dead", format="percent", help=HELP["dead"]),
-        "label_agreement": config.NumberColumn(
-            "Label agreement", format="percent", help=f"{HELP['agreement']} Where a validation lies beside."
+    columns: dict[str, Column] = {
+        "state": ("State",),
+        "form": ("Form", None, HELP["form"]),
+        "kind": ("Kind",),
+        "setting": ("Setting", None, "k, the wanted L0, or the penalty's weight λ."),
+        "features": ("Features a layer", "%d"),
+        "skip": ("Skip", "switch", "With an affine path beside the features."),
+        "l0": ("L0", "%.1f", HELP["l0"]),
+        "fvu": ("FVU", "%.4f", HELP["fvu"]),
+        "ce_recovered": ("CE recovered", "%.4f", HELP["ce_recovered"]),
+        "kl": ("KL", "%.4f", HELP["kl"]),
+        "dead": ("Dead", "percent", HELP["dead"]),
+        "label_agreement": (
+            "Label agreement", "percent", f"{HELP['agreement']} Where a validation lies beside.",
         ),
-        "compares": config.TextColumn("Compares", help="With the first run; else what differs."),
-        "on": config.TextColumn("Measured on"),
-        "steps": config.NumberColumn("Steps", format="%d"),
-        "tokens": config.NumberColumn("Tokens", format="compact", help="Read by the steps."),
-        "seconds": config.NumberColumn(
-            "Seconds", format="%.0f", help="Of the steps; from the speed where the run does not log it."
+        "compares": ("Compares", None, "With the first run; else what differs."),
+        "on": ("Measured on",),
+        "steps": ("Steps", "%d"),
+        "tokens": ("Tokens", "compact", "Read by the steps."),
+        "seconds": (
+            "Seconds", "%.0f", "Of the steps; from the speed where the run does not log it.",
         ),
-        "model": config.TextColumn("Model", help="Fingerprint."),
-        "data": config.TextColumn("Cells", help="Fingerprint."),
-    }
-    order = list(columns)
-    st.dataframe(shown, column_config=columns, column_order=order, hide_index=True, placeholder="–")
+        "model": ("Model", None, "Fingerprint."),
+        "data": ("Cells", None, "Fingerprint."),
+    }  # fmt: skip
+    config = {"run": st.column_config.TextColumn("Run", pinned=True)} | columns_of(columns)
+    st.dataframe(shown, column_config=config, column_order=list(config), hide_index=True, placeholder="–")
 
 
 def _figure(table: pd.DataFrame, known: Mapping[str, Any]) -> None:
@@ -105,14 +103,9 @@ def _figure(table: pd.DataFrame, known: Mapping[str, Any]) -> None:
     st.image(picture, width="stretch")
     with st.container(horizontal=True):
         for name in PARETO_FORMATS:
-            st.download_button(
-                name.upper(),
-                _made(table, name, known, mark),
-                f"runs.{name}",
-                _MIME[name],
-                icon=":material/download:",
-                on_click="ignore",
-                key=f"compared {name}",
+            file = _made(table, name, known, mark)
+            download(
+                name.upper(), file, f"runs.{name}", _MIME[name], key=f"compared {name}", kind="secondary"
             )
 
 

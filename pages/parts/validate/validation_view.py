@@ -1,18 +1,31 @@
-"""A validation table on the page: verdict, warnings, figures, losses, by layer and class, labels."""
+"""The validation of what is in use, beside the set or measured here and kept: verdict, warnings, figures, losses,
+by layer and class, labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from pages.parts.common import loaders
 from pages.parts.common.charts import confusion_chart, loss_chart, stand_in_chart
+from pages.parts.common.results import Column, Memory, download, progress_in, table
+from pages.parts.common.session import Context
 from pages.parts.common.words import FORMS, HELP, number, percent, safe
 from scx_core.figures import table_csv
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.intervals import Interval
-from scx_core.validation import PAPER, Validation, verdict
+from scx_core.validation import (
+    PAPER,
+    Validation,
+    ValidationRows,
+    validate,
+    validation_beside,
+    validation_rows,
+    verdict,
+)
 
 _LOSSES = (
     ("original", "ce_orig"),
@@ -22,10 +35,11 @@ _LOSSES = (
 )
 _SPANS = {"ce_recovered": "ce_recovered", "kl": "kl", "agreement": "label_agreement"}
 _FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
-_COLUMNS = {
-    "layer": ("Layer", "%d", None),
+_MEASURED: Memory[Validation] = Memory(12)
+_COLUMNS: dict[str, Column] = {
+    "layer": ("Layer", "%d"),
     "token_class": ("Token class", None, "Prompt words, gene names, the answer."),
-    "n_tokens": ("Tokens", "%d", None),
+    "n_tokens": ("Tokens", "%d"),
     "ce": ("CE", "%.3f", "Only this layer replaced. " + HELP["ce"]),
     "ce_orig": ("CE, original", "%.3f", HELP["ce"]),
     "ce_transcoder": ("CE, transcoders", "%.3f", HELP["ce"]),
@@ -43,6 +57,43 @@ _COLUMNS = {
         "Share of firing features with most of their mass on genes.",
     ),
 }
+
+
+def rows_to_measure(ctx: Context) -> ValidationRows:
+    """Test cells of the table in use, and those that the baselines are fitted on."""
+    return validation_rows(loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx))
+
+
+def known(ctx: Context) -> tuple[Validation | None, bool]:
+    """What is known without measuring, and whether it was measured in this app."""
+    measured = _MEASURED.peek(_key(ctx))
+    if measured is not None:
+        return measured, True
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    marks = {"data": table.fingerprint, "model": lm.fingerprint, "transcoders": coders.fingerprint}
+    return validation_beside(coders.folder, marks), False
+
+
+def measure(ctx: Context, rows: ValidationRows, place: DeltaGenerator) -> Validation:
+    """Measure now, with a progress bar in `place`. Raises ScxError."""
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+
+    tell = progress_in(place, counted=True)
+
+    def make() -> Validation:
+        with lm.lock:
+            return validate(
+                lm, coders, table, rows.test, train_rows=rows.train, split=rows.words, progress=tell
+            )
+
+    _MEASURED.forget(_key(ctx))
+    return _MEASURED.get(_key(ctx), make)
+
+
+def _key(ctx: Context) -> tuple[Hashable, ...]:
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    marks = (coders.fingerprint, str(coders.meta.get("as_is")))
+    return (*loaders.cells_key(table), *loaders.model_key(lm), *marks)
 
 
 def validation_view(found: Validation) -> None:
@@ -138,7 +189,7 @@ def beside(found: Validation) -> None:
     )
     rows = stand_ins(found)
     stand_in_chart(rows)
-    _button("CSV", table_csv(rows), "stand_ins.csv", "text/csv")
+    download("CSV", table_csv(rows), "stand_ins.csv")
 
 
 def _accuracies(found: Validation) -> str:
@@ -179,15 +230,8 @@ def _tables(found: Validation) -> None:
 
 
 def _table(rows: pd.DataFrame, name: str) -> None:
-    config = {
-        key: st.column_config.Column(label, help=words)
-        if style is None
-        else st.column_config.NumberColumn(label, format=style, help=words)
-        for key, (label, style, words) in _COLUMNS.items()
-        if key in rows
-    }
-    st.dataframe(rows, column_config=config, hide_index=True)
-    _button("CSV", table_csv(rows), f"validation_{name}.csv", "text/csv")
+    table(rows, _COLUMNS, column_order=None)
+    download("CSV", table_csv(rows), f"validation_{name}.csv")
 
 
 def labels(found: Validation) -> None:
@@ -200,39 +244,18 @@ def labels(found: Validation) -> None:
         + _accuracies(found),
         help=f"{HELP['balanced']} {HELP['logistic']}",
     )
-    table = found.confusion
-    parts = (("Original model", table.original), ("Every MLP replaced", table.transcoder))
+    confusion = found.confusion
+    parts = (("Original model", confusion.original), ("Every MLP replaced", confusion.transcoder))
     for column, (title, counts) in zip(st.columns(2), parts, strict=True):
         rows = [
             (true, predicted, counts[i][j])
-            for i, true in enumerate(table.labels)
-            for j, predicted in enumerate(table.labels)
+            for i, true in enumerate(confusion.labels)
+            for j, predicted in enumerate(confusion.labels)
         ]
         frame = pd.DataFrame(rows, columns=["true", "predicted", "cells"])
         with column:
-            confusion_chart(frame, list(table.labels), title)
-            _button(
-                "Confusion (CSV)",
-                table_csv(frame),
-                f"confusion_{title.lower().replace(' ', '_')}.csv",
-                "text/csv",
-            )
-    _button(
-        "The whole validation (JSON)",
-        to_json_text(found.to_json(), indent=1).encode(),
-        "validation.json",
-        "application/json",
-    )
-
-
-def _button(label: str, data: bytes, name: str, mime: str) -> None:
-    st.download_button(
-        label,
-        data,
-        name,
-        mime,
-        icon=":material/download:",
-        type="tertiary",
-        on_click="ignore",
-        key=f"download {name}",
-    )
+            confusion_chart(frame, list(confusion.labels), title)
+            file = f"confusion_{title.lower().replace(' ', '_')}.csv"
+            download("Confusion (CSV)", table_csv(frame), file)
+    whole = to_json_text(found.to_json(), indent=1).encode()
+    download("The whole validation (JSON)", whole, "validation.json", "application/json")

@@ -18,7 +18,6 @@ What the format has no word for, and how it is written here:
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -149,5 +148,4 @@ def _slug(circuit: Circuit) -> str:
     """Lower-case letters, digits and hyphens, with a hash: two circuits of one cell type do not share it."""
     name = re.sub(r"[^a-z0-9]+", "-", words.title(circuit).lower())[:40].strip("-") or "circuit"
     scope = "cell" if circuit.scope == "cell" else f"{circuit.scope}-{circuit.n_cells}-cells"
-    mark = hashlib.sha256(to_json_text(circuit.to_json()).encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{name}-{scope}-{mark}"
+    return f"{name}-{scope}-{circuit.fingerprint[:8]}"

@@ -1,0 +1,195 @@
+"""Starting a run, of transcoders or of a small model with them: the settings that matter, an estimate, the start."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from functools import partial
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.parts.common import in_use, loaders
+from pages.parts.common.forms import config_form
+from pages.parts.common.results import Memory
+from pages.parts.common.session import Context
+from pages.parts.common.words import KINDS, count, duration, safe, size
+from scx_core.build import BuildConfig, estimate_build, launch_build, launch_training
+from scx_core.build.recipe import RecipeConfig
+from scx_core.language import pick_device
+from scx_core.runs import RunFolder, from_dict
+from scx_core.sentences import SentenceConfig
+from scx_core.training import estimate
+from scx_core.training.config import PRESETS, TrainConfig, TrainingJob, TranscoderConfig
+from scx_core.training.estimate import Estimate
+
+PRESET, COPY, MIRROR = "scx_preset", "scx_copy", "scx_tensorboard"
+TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Quick look"}
+MATTER = ("kind", "k", "target_l0", "expansion")
+RECIPE_MATTERS = ("layers", "width", "readings")
+SMALL = 50_000_000  # parameters up to which the trial takes no more than seconds
+_ESTIMATES: Memory[Estimate] = Memory(64)
+MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
+
+
+def preset_cards() -> str:
+    """One card a preset; the one that is chosen."""
+    chosen = st.session_state.setdefault(PRESET, "recommended")
+    for column, (name, preset) in zip(st.columns(len(PRESETS)), PRESETS.items(), strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"### {TITLES.get(name, name)}")
+            st.markdown(safe(preset.help) + ".")
+            coder = preset.transcoder
+            few = "" if coder.kind == "relu" else f", k {coder.k}"
+            st.caption(f"{KINDS[coder.kind]}, {coder.expansion}×{few}, {preset.train.steps:,} steps")
+            st.button(
+                "Chosen" if name == chosen else "Choose",
+                icon=":material/check:" if name == chosen else None,
+                disabled=name == chosen,
+                key=f"preset {name}",
+                on_click=_choose,
+                args=(name,),
+            )
+    return chosen
+
+
+def _choose(name: str) -> None:
+    st.session_state[PRESET] = name
+
+
+def duplicate(run: RunFolder) -> None:
+    """Take a run's settings into the form."""
+    st.session_state[COPY] = (run.name, run.config["transcoder"], run.config["train"])
+    st.session_state[PRESET] = f"{COPY} {run.name}"
+
+
+def _base(chosen: str) -> tuple[TranscoderConfig, TrainConfig]:
+    """The settings to begin with: a preset's, or those of a run."""
+    if chosen in PRESETS:
+        return PRESETS[chosen].transcoder, PRESETS[chosen].train
+    name, transcoder, train = st.session_state[COPY]
+    st.info(
+        f"The settings of {safe(name)}. Another seed shows how much is chance.",
+        icon=":material/content_copy:",
+    )
+    return from_dict(TranscoderConfig, transcoder), from_dict(TrainConfig, train)
+
+
+def settings(preset: str) -> tuple[TranscoderConfig, TrainConfig]:
+    """The few settings that matter at hand, the others folded away. Raises ScxError for what does not fit."""
+    transcoder, train = _base(preset)
+    transcoder = config_form(transcoder, f"{preset} tc", MATTER, columns=4)
+    train = config_form(train, f"{preset} tr", MATTER_TRAIN, columns=4)
+    with st.expander("All settings"):
+        rest = [name for name in TranscoderConfig.__dataclass_fields__ if name not in MATTER]
+        transcoder = config_form(transcoder, f"{preset} all", rest)
+        rest = [name for name in TrainConfig.__dataclass_fields__ if name not in MATTER_TRAIN]
+        train = config_form(train, f"{preset} all", rest)
+        st.toggle(
+            "TensorBoard files",
+            key=MIRROR,
+            help="Mirror the metrics into the run's folder tensorboard (needs the package tensorboard).",
+        )
+    return transcoder, train
+
+
+def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -> Callable[[], None]:
+    """The primary action; gives back what writes beside it how long it will take."""
+    lm, table = loaders.language(ctx), loaders.cells(ctx)
+    words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
+    called = name.text_input("Name of the run", placeholder="the next free number", key="train name")
+    if go.button("Start training", type="primary", width="stretch"):
+        job = TrainingJob(
+            sentences=lm.sentence_config, model=ctx.model, data=ctx.data, device=ctx.device,
+            cells=ctx.cells, transcoder=transcoder, train=train,
+        )  # fmt: skip
+        mirror = bool(st.session_state.get(MIRROR))
+        run = launch_training(job, lm, table, called.strip() or None, tensorboard=mirror)
+        st.session_state["scx_run"] = run.name
+        st.toast(f"{safe(run.name)} is training in the background.")
+        st.rerun()
+    key = (*loaders.model_key(lm), transcoder, train, table.n_cells)
+
+    def trial() -> Estimate:
+        with lm.lock:
+            return estimate(lm, transcoder, train, table.n_cells)
+
+    weights = sum(p.numel() for p in lm.model.parameters())
+    return partial(show_estimate, words, key, trial, str(lm.device), parameters=weights)
+
+
+def build_form(ctx: Context) -> Callable[[], None]:
+    """What will be made, the few settings that matter, start; gives back what writes how long it will take.
+
+    Raises ScxError for what does not fit.
+    """
+    table = loaders.cells(ctx)
+    labelled = count((table.labels != "").sum(), f"labelled {table.unit}")
+    st.markdown(
+        f"A language model that reads **{safe(in_use.cells_name(ctx.data))}** ({labelled}) and answers with "
+        f"one of {count(len(table.types), 'cell type')}, then its transcoders, then their validation on "
+        "held-out cells. All in the background: this page may be closed. For a few thousand cells the "
+        "settings are right as they are."
+    )
+    left, right = st.columns([3, 1])
+    with left:
+        recipe = config_form(RecipeConfig(), "recipe", RECIPE_MATTERS)
+    with right:
+        sentences = config_form(SentenceConfig(), "recipe", ("n_genes",), columns=1)
+    presets = st.multiselect(
+        "Transcoders", list(PRESETS), default=["recommended"], key="build presets",
+        format_func=lambda name: TITLES.get(name, name),
+        help="Presets to train; the first is the one that is used.",
+    )  # fmt: skip
+    cfg = BuildConfig(data=ctx.data, device=ctx.device, cells=ctx.cells, presets=",".join(presets))
+    with st.expander("All settings"):
+        cfg = config_form(cfg, "build", ("held_out", "choose", "split_by", "split_seed"))
+        rest = [name for name in RecipeConfig.__dataclass_fields__ if name not in RECIPE_MATTERS]
+        recipe = config_form(recipe, "recipe all", rest)
+        sentences = config_form(sentences, "recipe all", ("tie_seed", "prompt"))
+    cfg = dataclasses.replace(cfg, recipe=recipe, sentences=sentences)
+    words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
+    proposed = in_use.new_name(ctx.data)
+    called = name.text_input("Name of the model", placeholder=proposed, key="build name").strip()
+    if go.button("Train the model", type="primary", width="stretch", disabled=not presets):
+        run = launch_build(dataclasses.replace(cfg, name=called), called or proposed)
+        st.session_state["scx_run"] = run.name
+        st.toast(f"{safe(run.name)} is being built in the background.")
+        st.rerun()
+    if not presets:
+        words.caption("Choose the transcoders to train with it.")
+        return lambda: None
+    trial = partial(_all_parts, cfg, table.n_genes, table.n_cells)
+    key, place = (cfg, table.n_genes, table.n_cells), str(pick_device(ctx.device))
+    return partial(show_estimate, words, key, trial, place, note="Transcoders included.")
+
+
+def _all_parts(cfg: BuildConfig, n_genes: int, n_cells: int) -> Estimate:
+    """All parts of a build one after the other: their times together, the memory of the largest."""
+    parts = estimate_build(cfg, n_genes, n_cells)
+    most = max(parts.values(), key=lambda part: part.bytes)
+    return parts["model"]._replace(seconds=sum(part.seconds for part in parts.values()), bytes=most.bytes)
+
+
+def show_estimate(
+    place: DeltaGenerator,
+    key: Hashable,
+    measure: Callable[[], Estimate],
+    device: str,
+    *,
+    parameters: int = 0,
+    note: str = "",
+) -> None:
+    """One sentence in `place`; for a model of many `parameters` only when asked for. Raises ScxError."""
+    if parameters > SMALL and _ESTIMATES.peek(key) is None and not place.button("Estimate time and memory"):
+        return
+    slot = place.empty()
+    if _ESTIMATES.peek(key) is None:
+        slot.caption("Trying a few steps, to say how long it will take …")
+    found = _ESTIMATES.get(key, measure)
+    slot.markdown(
+        f"About **{duration(found.seconds)}** on {safe(device.upper())} and **{size(found.bytes)}** of "
+        f"memory. {note}",
+        help=f"Two steps on random tokens of the usual length ({count(found.tokens_per_step, 'token')} each, "
+        f"{count(found.parameters, 'weight')}), extrapolated. Other jobs make it slower.",
+    )

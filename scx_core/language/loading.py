@@ -45,8 +45,8 @@ class Language:
     """A model with its tokenizer and facts. `settings` is what `scx.json` beside the weights says
     (labels, sentence config, split, metrics), empty for a model from elsewhere. `contract` is what is known
     of a released checkpoint; `wanted` is the text that a person asked for instead; `asked` keeps what
-    the checkpoint itself was asked: lead and end of its answers, by prompt. `lock` is held by whoever runs the
-    model where several threads share it: hooks of one forward pass would read the activations of another."""
+    the checkpoint itself was asked: lead and end of its answers, by prompt. `lock` is to
+    be held where threads share the model: hooks of one forward pass read the activations of any other."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase

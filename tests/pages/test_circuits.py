@@ -75,17 +75,16 @@ def test_nothing_is_traced_twice(runs: Path, traces: list[str]) -> None:
 
 
 def test_every_format_is_made_from_the_circuit_that_is_shown(runs: Path, traces: list[str]) -> None:
-    from pages.parts.circuits.last_circuit import KEY
-
-    from pages.parts.circuits.view import _maker
+    from pages.parts.circuits.entry import LAST
+    from pages.parts.circuits.view import maker
 
     app = page()
-    circuit, view, _ = app.session_state[KEY]
+    circuit, view, _ = app.session_state[LAST]
     before = len(traces)
     labels = [element.proto.label for element in app.get("download_button")]
     for name in ("PNG", "SVG", "PDF", "HTML", "GraphML", "JSON", "CSV"):
         assert name in labels
-        assert len(_maker(circuit, name.lower(), view)()) > 500
+        assert len(maker(circuit, name.lower(), view)()) > 500
     assert len(traces) == before
 
 

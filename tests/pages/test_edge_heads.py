@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pages.parts.circuits.paths_and_heads as part
 import pytest
 
+import pages.parts.circuits.paths_and_heads as part
 from tests.pages.running import open_page, pick, runs, said, well
 
 __all__ = ["runs"]

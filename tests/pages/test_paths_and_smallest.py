@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pages.parts.circuits.interventions as part
 import pytest
 
+import pages.parts.circuits.interventions as part
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from tests.pages.running import button, open_page, pick, runs, said, well

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pages.parts.common.results_cache import Memory
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.circuits import tracing
 from pages.parts.circuits.saved_circuit import MOST_MB
+from pages.parts.common.results import Memory
 from scx_core.circuits import Circuit, Tracer
 from scx_core.runs.files import to_json_text
 from tests.figures.fakes import HOSTILE_GENE, cell_circuit, consensus_circuit, hostile_circuit

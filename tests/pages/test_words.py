@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pages.parts.common.results_cache import Memory
 
+from pages.parts.common.results import Memory
 from pages.parts.common.words import count, duration, large, safe, short, size
 from tests.pages.running import runs
 

@@ -100,7 +100,7 @@ def _answer(tracer: Tracer, label: str) -> str:
 def _scope(
     which: DeltaGenerator, how_many: DeltaGenerator, rows: np.ndarray, competitor: bool
 ) -> tuple[int | None, int, bool]:
-    """The row of one cell, or None; how many cells a consensus has; whether the competitor's is subtracted."""
+    """The row of one cell, or None; how many cells a consensus has; and whether it is a difference."""
     scopes = [CONSENSUS, ONE_CELL] if len(rows) > 1 else [ONE_CELL]
     if competitor and len(rows) > 1:
         scopes.append(DIFFERENCE)

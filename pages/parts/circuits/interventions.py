@@ -1,4 +1,4 @@
-"""What the real model does when genes or features are taken from it: knock-outs, rankings, smallest circuit."""
+"""Interventions on the real model: knock-outs of genes, other rankings, the smallest circuit."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Inside one cell's circuit: the attention heads that carried an edge, and the largest computational paths."""
+"""Inside one cell's circuit: the attention heads of an edge, and the largest computational paths."""
 
 from __future__ import annotations
 
 import streamlit as st
-from scx_core.attribution.node_ids import parse_ref
 
 from pages.parts.circuits.tracing import Request
 from pages.parts.common import loaders
@@ -11,6 +10,7 @@ from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Column, Memory, table
 from pages.parts.common.session import Context
 from pages.parts.common.words import safe
+from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits import Circuit
 from scx_core.circuits.head_tables import EdgeHeads, circuit_edge_heads, strongest_edges
 from scx_core.circuits.paths import PathConfig, Paths, trace_paths

@@ -15,7 +15,7 @@ from pages.parts.common.words import safe
 from scx_core.runs import Progress
 
 T = TypeVar("T")
-# A column: its title, the format of its numbers (None for text, "switch" for yes or no), help, width in pixels.
+# A column: title, format of its numbers (None for text, "switch" for yes or no), help, width.
 Column = tuple[Any, ...]
 
 
@@ -88,7 +88,7 @@ def _column(
 def table(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]], columns: Mapping[str, Column], **options: Any
 ) -> Any:
-    """Rows under the titles of `columns`, those of them that `rows` has (with the `options` of st.dataframe)."""
+    """Rows under those `columns` that they have, with the `options` of st.dataframe; returns its event."""
     rows = pd.DataFrame(rows)
     config = columns_of({name: column for name, column in columns.items() if name in rows})
     options = {"hide_index": True, "column_order": list(config)} | options

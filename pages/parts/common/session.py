@@ -1,4 +1,4 @@
-"""What a session remembers: cells, model, transcoders and device in use (on disk, so that a refresh keeps them),
+"""What a session remembers: cells, model, transcoders and device in use (on disk, for a refresh to keep),
 and the values of widgets, which Streamlit forgets when a visit to another page does not draw them."""
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from scx_core.atlas.background_job import AtlasJob, job_of, launch_atlas
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
@@ -26,6 +25,7 @@ from scx_core.atlas import (
     saved_atlas,
     with_gene_sets,
 )
+from scx_core.atlas.atlas_folder import AtlasJob, job_of, launch_atlas
 from scx_core.atlas.feature_naming import shipped_copy
 from scx_core.atlas.gene_sets.sets import MARKERS
 from scx_core.atlas.judge.excess import points

@@ -1,4 +1,4 @@
-"""One feature in full: verdict with evidence, genes, examples, cell types, ranks, what it writes, its labels."""
+"""One feature in full: verdict, evidence, genes, examples, cell types, ranks, what it writes, labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting a run, of transcoders or of a small model with them: the settings that matter, an estimate, the start."""
+"""A new run, of transcoders or of a small model with them: settings, an estimate, the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of runs, and the one that is looked at: live curves, its processes, stop, resume, duplicate, use."""
+"""The list of runs, and the one that is shown: curves, processes, stop, resume, duplicate, use."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _use(run: RunFolder) -> None:
 
 
 def ranks_table(run: RunFolder) -> None:
-    """How far each process of a training is, where several share it; nothing for a training of one process."""
+    """How far each process of a training is, where several share it; nothing for one process."""
     ranks = ranks_of(run)
     if not ranks:
         return

@@ -1,5 +1,5 @@
-"""The validation of what is in use, beside the set or measured here and kept: verdict, warnings, figures, losses,
-by layer and class, labels."""
+"""The validation of what is in use, saved beside the set or measured here: verdict, warnings, figures,
+losses, by layer and class, labels."""
 
 from __future__ import annotations
 

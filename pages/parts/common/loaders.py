@@ -101,7 +101,7 @@ def _tracer(
 
 def cells_key(table: CellTable) -> tuple[Hashable, ...]:
     """What is read of a table, by content: the cells, how they are read, and what their types are called."""
-    return table.fingerprint, table.choices, str(table.told_answers), str(table.answer_of)
+    return table.fingerprint, table.choices, str(table.given_answers), str(table.answer_of)
 
 
 def model_key(lm: Language) -> tuple[Hashable, ...]:

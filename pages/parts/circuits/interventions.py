@@ -14,7 +14,7 @@ from pages.parts.common.results import Column, Memory, progress_in, table
 from pages.parts.common.session import Context
 from pages.parts.common.words import HELP, count, duration, percent, safe
 from scx_core.circuits import Circuit
-from scx_core.circuits.competitors import given_to
+from scx_core.circuits.wording import answered_in
 from scx_core.evidence import seconds_for, with_knockouts
 from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
@@ -204,7 +204,7 @@ def _show_smallest(found: Smallest) -> None:
         f"{safe(found.target)} remain{remain}; the features add {added.mean:.2f}"
         f"{_interval(added.low, added.high)}."
     )
-    st.caption(given_to(found.whose["called"], found.whose["of"]))
+    st.caption(answered_in(found.whose["called"], found.whose["of"]))
     whole = "" if ours.whole is None else f", {ours.whole:.2f} of the whole score"
     st.markdown(
         f"**{count(ours.size, 'feature')}** keep **{kept:.2f}**{_interval(ours.low, ours.high)} of what the "

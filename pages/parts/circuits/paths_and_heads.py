@@ -14,7 +14,7 @@ from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits import Circuit
 from scx_core.circuits.head_tables import EdgeHeads, circuit_edge_heads, strongest_edges
 from scx_core.circuits.paths import PathConfig, Paths, trace_paths
-from scx_core.circuits.traced_prompt import scene_of_row
+from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.figures.drawing.text import plain
 from scx_core.figures.words import feature_title
 
@@ -123,11 +123,13 @@ def _paths(ctx: Context, request: Request) -> Paths:
 
     def trace() -> Paths:
         with tracer.lm.lock, st.spinner("Following paths …"):
-            scene = scene_of_row(tracer, request.row or 0, request.answer, request.competitors, request.trace)
-            return trace_paths(scene, parse_ref("target", scene.frozen), PathConfig())
+            prompt = prompt_of_row(
+                tracer, request.row or 0, request.answer, request.competitors, request.trace
+            )
+            return trace_paths(prompt, parse_ref("target", prompt.frozen), PathConfig())
 
-    asked = (request.row, request.answer, request.against, request.trace.target, request.trace.token)
-    return _PATHS.get((*loaders.tracer_key(tracer), *asked), trace)
+    what = (request.row, request.answer, request.against, request.trace.target, request.trace.token)
+    return _PATHS.get((*loaders.tracer_key(tracer), *what), trace)
 
 
 def _show_paths(found: Paths) -> None:

@@ -14,9 +14,14 @@ from pages.parts.common.session import put
 from pages.parts.common.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
-from scx_core.circuits.competitors import against_whom, how_often, nothing, other_text_note
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.wording import statistics_sentences
+from scx_core.circuits.wording import (
+    answer_frequency,
+    competitor_sentences,
+    faint_note,
+    other_text_note,
+    statistics_sentences,
+)
 from scx_core.figures import (
     DEFAULT_FORMATS,
     View,
@@ -40,10 +45,10 @@ _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
 
 def competitors(circuit: Circuit, how_often_too: bool = False) -> None:
     """A warning where there is next to nothing to explain; who the competitors are and who is left out."""
-    for text in (nothing(circuit), other_text_note(circuit)):
+    for text in (faint_note(circuit), other_text_note(circuit)):
         if text:
             st.warning(safe(text))
-    lines = [how_often(circuit) if how_often_too else "", *against_whom(circuit.target)]
+    lines = [answer_frequency(circuit) if how_often_too else "", *competitor_sentences(circuit.target)]
     if any(lines):
         st.caption(safe(" ".join(filter(None, lines))))
 

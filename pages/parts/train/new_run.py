@@ -21,14 +21,14 @@ from scx_core.runs import RunFolder, from_dict
 from scx_core.sentences import SentenceConfig
 from scx_core.training import estimate
 from scx_core.training.config import PRESETS, TrainConfig, TrainingJob, TranscoderConfig
-from scx_core.training.estimate import Estimate
+from scx_core.training.estimate import TrainingEstimate
 
 PRESET, COPY, MIRROR = "scx_preset", "scx_copy", "scx_tensorboard"
 TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Quick look"}
 MATTER = ("kind", "k", "target_l0", "expansion")
 RECIPE_MATTERS = ("layers", "width", "readings")
 SMALL = 50_000_000  # parameters up to which the trial takes no more than seconds
-_ESTIMATES: Memory[Estimate] = Memory(64)
+_ESTIMATES: Memory[TrainingEstimate] = Memory(64)
 MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
 
 
@@ -110,7 +110,7 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
         st.rerun()
     key = (*loaders.model_key(lm), transcoder, train, table.n_cells)
 
-    def trial() -> Estimate:
+    def trial() -> TrainingEstimate:
         with lm.lock:
             return estimate(lm, transcoder, train, table.n_cells)
 
@@ -164,7 +164,7 @@ def build_form(ctx: Context) -> Callable[[], None]:
     return partial(show_estimate, words, key, trial, place, note="Transcoders included.")
 
 
-def _all_parts(cfg: BuildConfig, n_genes: int, n_cells: int) -> Estimate:
+def _all_parts(cfg: BuildConfig, n_genes: int, n_cells: int) -> TrainingEstimate:
     """All parts of a build one after the other: their times together, the memory of the largest."""
     parts = estimate_build(cfg, n_genes, n_cells)
     most = max(parts.values(), key=lambda part: part.bytes)
@@ -174,7 +174,7 @@ def _all_parts(cfg: BuildConfig, n_genes: int, n_cells: int) -> Estimate:
 def show_estimate(
     place: DeltaGenerator,
     key: Hashable,
-    measure: Callable[[], Estimate],
+    measure: Callable[[], TrainingEstimate],
     device: str,
     *,
     parameters: int = 0,

@@ -27,7 +27,7 @@ from scx_core.atlas import (
 )
 from scx_core.atlas.atlas_folder import AtlasJob, job_of, launch_atlas
 from scx_core.atlas.feature_naming import shipped_copy
-from scx_core.atlas.gene_sets.sets import MARKERS
+from scx_core.atlas.gene_sets.gmt import MARKERS
 from scx_core.atlas.judge.excess import points
 from scx_core.atlas.tables.atlas import FILE
 from scx_core.cells import keep_upload

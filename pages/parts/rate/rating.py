@@ -12,7 +12,7 @@ from scx_core.atlas import Atlas
 from scx_core.atlas.judge.protocol import MEANINGS
 from scx_core.atlas.rating.ratings import (
     CATEGORIES,
-    Bin,
+    QuantileBin,
     Unit,
     agreement,
     quantile_bins,
@@ -38,7 +38,7 @@ def shown_unit(atlas: Atlas, unit: Unit) -> None:
         st.html(examples_html(_examples(part), 1.0))
 
 
-def _examples(part: Bin) -> list[Shown]:
+def _examples(part: QuantileBin) -> list[Shown]:
     rows = []
     for row in part.examples.itertuples():
         about = f"{percent(row.relative)} {row.gene if isinstance(row.gene, str) else ''}"

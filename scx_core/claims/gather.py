@@ -16,7 +16,7 @@ from scx_core.circuits.stability import tie_stability
 from scx_core.claims.claim import Claim
 from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
 from scx_core.claims.of_effects import effect_claims, ranking_claims, smallest_claims
-from scx_core.claims.of_features import name_claims
+from scx_core.claims.of_features import atlas_claims, name_claims
 from scx_core.claims.of_model import answer_claims, validation_claims
 from scx_core.errors import ScxError
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
@@ -219,4 +219,12 @@ def _ties(asked: ClaimContext) -> list[Claim]:
 PARTS: Mapping[str, tuple[str, Callable[[ClaimContext], list[Claim]]]] = {
     "set": ("Model and transcoders, on test cells (Validate)", _set),
     "answers": ("Whose answer, against whom (Circuits)", _answers),
+    "circuits": ("What a circuit says of its genes (Circuits, figures)", _circuits),
+    "effects": ("What an effect is (Circuits, knock-outs)", _effects),
+    "names": ("What features are called (Circuits, figures)", _names),
+    "rankings": ("The circuit's genes beside other rankings (README, rankings)", _rankings),
+    "smallest": ("Smallest circuits (Circuits, smallest)", _smallest),
+    "differences": ("What differs between two types (Circuits, difference)", _differences),
+    "ties": ("What the order of ties decides (Data, Circuits)", _ties),
+    "atlas": ("What features respond to (Features)", lambda asked: atlas_claims(asked.opened_atlas)),
 }

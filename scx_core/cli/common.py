@@ -89,16 +89,16 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     add_transcoders(parser)
 
 
+def add_runs(parser: argparse._ActionsContainer) -> None:
+    """--runs."""
+    words = "folder of all runs (default: $SCX_RUNS, else runs)"
+    parser.add_argument("--runs", type=Path, default=runs_root(), metavar="FOLDER", help=words)
+
+
 def add_run(parser: argparse.ArgumentParser) -> None:
     """--runs, --name: where a run's folder is made."""
     group = parser.add_argument_group("run")
-    group.add_argument(
-        "--runs",
-        type=Path,
-        default=runs_root(),
-        metavar="FOLDER",
-        help="folder of all runs (default: $SCX_RUNS, else runs)",
-    )
+    add_runs(group)
     group.add_argument("--name", help="name of this run's folder (default: the command and a number)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 
@@ -111,3 +112,12 @@ def test_the_command_writes_the_table(capsys, tmp_path):
     assert "| sentence | figure [95%] | beside | n | holds |" in text
     assert "random directions" in text and saved["parts"][0]["name"] == "atlas"
     assert len(saved["parts"][0]["claims"]) == text.count("\n| ") - 2
+
+
+def test_every_part_that_is_written_is_asked():
+    made = [
+        one for one in vars(gather).values() if inspect.isfunction(one) and one.__module__ == gather.__name__
+    ]
+    parts = {one for one in made if list(inspect.signature(one).parameters) == ["asked"]}
+    assert len(parts) > 5 and parts <= {ask for _, ask in PARTS.values()}
+    assert {"set", "circuits", "effects", "rankings", "atlas"} <= set(PARTS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,6 @@ from scx_core.runs import (
 from scx_core.runs.files import replace_atomic, to_json_text
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from scx_core.cells import CellTable
     from scx_core.language import Language
     from scx_core.sentences import SentenceConfig
@@ -67,8 +64,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     make_prompt(sentences.prompt)  # a wrong template shows before the file is read
     table = common.open_table(args)
     read = None if lm is None else _reading(lm, table)
-    how = split_config
-    split = split_cells(table, how.held_out, how.split_by, how.seed, how.choose)
+    split = split_cells(
+        table, split_config.held_out, split_config.split_by, split_config.seed, split_config.choose
+    )
     config = {
         "data": common.absolute(args.data),
         "cells": to_dict(table.choices),
@@ -110,40 +108,30 @@ def _write_sentences(
     """One line a labelled cell, in the order of the file; returns how many."""
     import numpy as np
 
+    from scx_core.sentences import gene_sentences
+
     rows = np.sort(np.concatenate([split.train, split.choose, split.held_out]))
-    part_of = dict.fromkeys(split.held_out.tolist(), "held_out") | dict.fromkeys(
-        split.choose.tolist(), "choose"
-    )
+    part_of = dict.fromkeys(split.held_out.tolist(), "held_out")
+    part_of |= dict.fromkeys(split.choose.tolist(), "choose")
 
     def write(temporary: Path) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
-            for record in _records(table, rows, part_of, sentences, progress):
-                file.write(to_json_text(record) + "\n")
+            for start in range(0, len(rows), BLOCK):
+                block = rows[start : start + BLOCK]
+                found = gene_sentences(table, block, sentences.n_genes, sentences.tie_seed)
+                for row, genes in zip(block.tolist(), found, strict=True):
+                    record = {
+                        "row": row,
+                        "cell": str(table.cell_ids[row]),
+                        "label": str(table.labels[row]),
+                        "part": part_of.get(row, "train"),
+                        "sentence": " ".join(genes),
+                    }
+                    file.write(to_json_text(record) + "\n")
+                progress(start + len(block), len(rows), "cell sentences")
 
     replace_atomic(path, write)
     return len(rows)
-
-
-def _records(
-    table: CellTable, rows: np.ndarray, part_of: dict[int, str], sentences: SentenceConfig, progress: Progress
-) -> Iterator[dict[str, Any]]:
-    from scx_core.sentences import gene_sentences
-
-    for start in range(0, len(rows), BLOCK):
-        part = rows[start : start + BLOCK]
-        for row, genes in zip(
-            part.tolist(),
-            gene_sentences(table, part, sentences.n_genes, sentences.tie_seed),
-            strict=True,
-        ):
-            yield {
-                "row": row,
-                "cell": str(table.cell_ids[row]),
-                "label": str(table.labels[row]),
-                "part": part_of.get(row, "train"),
-                "sentence": " ".join(genes),
-            }
-        progress(start + len(part), len(rows), "cell sentences")
 
 
 def _result(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import RunFolder, list_runs, runs_root
+from scx_core.runs import RunFolder, list_runs
 
 HELP = "compare training runs in one table and one figure (CE recovered against L0)"
 DESCRIPTION = f"{HELP}."
@@ -27,13 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="folders of runs, or their names in --runs (default: all there); the first is what the others "
         "are held against",
     )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=runs_root(),
-        metavar="FOLDER",
-        help="folder of all runs (default: $SCX_RUNS, else runs)",
-    )
+    common.add_runs(parser)
     parser.add_argument("--out", metavar="FOLDER", help="write the figure and the table there")
     parser.add_argument(
         "--formats",
@@ -46,38 +40,30 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The table as rows, and the files written."""
     from scx_core.figures import export_comparison
-    from scx_core.validation import compare_runs, comparison_provenance, trainings
+    from scx_core.validation import compare_runs, comparison_provenance
 
     if args.out:
         common.check_out(args, args.out, folder=True)
-    runs = trainings(_opened(args)) if not args.run else _asked(args)
+    runs = _asked(args)
     table = compare_runs(runs)
     known = comparison_provenance(runs)
     formats = [name.strip() for name in args.formats.split(",") if name.strip()]
     files = export_comparison(table, args.out, known, formats) if args.out else []
-    return {
-        "runs": table.to_dict("records"),
-        "files": [str(path) for path in files],
-        "provenance": known,
-    }
+    return {"runs": table.to_dict("records"), "files": [str(path) for path in files], "provenance": known}
 
 
 def _asked(args: argparse.Namespace) -> list[RunFolder]:
-    """The runs that were named; of a build, the trainings in it, and of another kind the run itself, which
-    `compare_runs` refuses by name."""
+    """The trainings of --runs, or the runs that were named; of a named build the trainings in it, and of
+    another kind the run itself, which `compare_runs` refuses by name."""
     from scx_core.validation import trainings
 
+    if not args.run:
+        return trainings(list_runs(args.runs))
     found = []
-    for run in _opened(args):
+    for path in map(Path, args.run):
+        run = RunFolder.open(path if (path / "run.json").exists() else args.runs / path)
         found += trainings([run]) or [run]
     return found
-
-
-def _opened(args: argparse.Namespace) -> list[RunFolder]:
-    if not args.run:
-        return list_runs(args.runs)
-    here = [Path(name) for name in args.run]
-    return [RunFolder.open(path if (path / "run.json").exists() else args.runs / path) for path in here]
 
 
 def summary(result: dict[str, Any]) -> str:

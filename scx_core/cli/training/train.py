@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.training.distributed import device_of, launched, team
 
     if launched():
-        with team(_device(args)) as members:
+        device = RunFolder.open(args.run).config["device"] if args.run else args.device
+        with team(str(device)) as members:
             folder = RunFolder.open(members.text(_folder_of(args) if members.leads else ""))
             job = from_dict(TrainingJob, folder.config)
             job = replace(job, device=device_of(job.device, members))
@@ -80,10 +81,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _folder_of(args: argparse.Namespace) -> str:
     """The folder of the run that is named, or of a new one."""
     return str(RunFolder.open(args.run).path if args.run else _new_run(args).path)
-
-
-def _device(args: argparse.Namespace) -> str:
-    return str(RunFolder.open(args.run).config["device"]) if args.run else str(args.device)
 
 
 def _processes(args: argparse.Namespace, job: TrainingJob) -> int:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Transcoders: TypeAlias = "TranscoderSet | str | Path"
 CellsOrTracer: TypeAlias = "Cells | Tracer"
 
+IN_MEMORY = "These cells have no file: a copy of cells that were trained on counts as new here."
+
 __all__ = [
     "annotate",
     "atlas",
@@ -310,7 +312,8 @@ def validate(
         coders = load_transcoders(transcoders, model=lm)
     rows = validation_rows(lm, coders, table, n_cells, seed)
     fit = rows.train if baselines else None
-    return measure(lm, coders, table, rows.test, train_rows=fit, split=rows.words)
+    words = rows.words if table.path is not None else f"{rows.words} {IN_MEMORY}"
+    return measure(lm, coders, table, rows.test, train_rows=fit, split=words)
 
 
 def trace_cell(

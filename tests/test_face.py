@@ -15,6 +15,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import scx_core as scx
+from scx_core.atlas import excess
+from scx_core.atlas.judge.excess import points
 from scx_core.cells import CellTable
 from scx_core.circuits import Circuit
 from scx_core.errors import ScxError
@@ -190,3 +192,18 @@ def test_an_atlas_without_a_rival_is_not_drawn(tracer):
     made = scx.tl.atlas(tracer, n_cells=4, random=0, baseline=False, context=0)
     with pytest.raises(ScxError, match="random directions"):
         scx.pl.atlas(made)
+
+
+def test_a_validation_says_that_cells_in_memory_may_be_a_copy(adata):
+    """Which cells were trained on is known by the file's fingerprint, which a copy does not have."""
+    found = scx.tl.validate(adata, n_cells=2, baselines=False)
+    assert found.n_cells == 2 and "a copy of cells that were trained on" in found.split
+
+
+def test_the_atlas_picture_has_a_row_a_verdict_with_its_excess(tracer):
+    made = scx.tl.atlas(tracer, n_cells=6, random=2, baseline=False, context=0)
+    axes = scx.pl.atlas(made).axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown and "dead" not in shown and "context" not in shown  # the first is no share of live ones
+    table = excess(made).set_index(["layer", "measure"])
+    assert [text.get_text() for text in axes.texts] == [points(table.loc[(-1, name)]) for name in shown]

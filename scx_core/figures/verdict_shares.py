@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from scx_core.atlas import VERDICTS, Atlas, excess
 from scx_core.atlas.judge.excess import points
+from scx_core.atlas.judge.protocol import DEAD
 from scx_core.errors import ScxError
 
 from .drawing import colours
@@ -14,15 +15,18 @@ WIDTH, ROW, EDGE = 7.0, 0.42, 1.1  # inches
 
 
 def excess_figure(atlas: Atlas) -> Figure:
-    """One row a verdict: its share of the live features, the mean of the random directions with their lowest
-    and highest draw, and the excess with its 95% interval, in points of a hundred.
+    """One row a verdict that any feature or direction has: its share of the live features, the mean of the
+    random directions with their lowest and highest draw, and the excess with its 95% interval, in points of a
+    hundred.
 
     Raises ScxError for an atlas without random directions.
     """
     table = excess(atlas)
     if not len(table):
         raise ScxError("This atlas has no random directions to hold shares against.", "Make it with some.")
-    rows = table[(table["layer"] == -1) & table["measure"].isin(VERDICTS)]
+    of_live = [verdict for verdict in VERDICTS if verdict != DEAD]
+    rows = table[(table["layer"] == -1) & table["measure"].isin(of_live)]
+    rows = rows[(rows["share"] > 0) | (rows["random_high"] > 0)]
     figure = Figure(figsize=(WIDTH, ROW * len(rows) + EDGE), layout="constrained")
     axes = figure.add_subplot()
     for y, (_, row) in enumerate(rows.iterrows()):

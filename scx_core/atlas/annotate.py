@@ -145,10 +145,10 @@ def _record(side: Side, table: CellTable, atlas: Atlas | None, numbers: Sequence
         shape = len(side.transcoders.layers), side.transcoders.n_features
         if (atlas.meta["n_layers"], atlas.meta["n_units"]) != shape:
             raise ScxError("The atlas is of another transcoder set.", "Make an atlas of this set.")
-        spoken = atlas.labels()
+        labels = atlas.labels()
         rows = atlas.features.iloc[list(numbers)]
         means["verdict"] = rows["verdict"].astype(str).to_numpy()
         means["score"] = rows["score"].to_numpy()
-        means["label"] = [spoken.get(*one) for one in zip(names, rows["label"].astype(str), strict=True)]
+        means["label"] = [labels.get(*one) for one in zip(names, rows["label"].astype(str), strict=True)]
     made = provenance(data=table, model=side.lm, transcoders=side.transcoders)
     return {"names": np.array(names, dtype=str), "features": means, "provenance": to_json_text(made)}

@@ -25,8 +25,7 @@ FOLDER = "atlases"  # inside the runs folder
 
 
 def shipped_root() -> Path:
-    """The folder in which atlases lie that ship with scX, as NAME-atlas beside the sets that they
-    describe."""
+    """The folder of the atlases that ship with scX, NAME-atlas beside the sets that they describe."""
     return EMBEDDED_SETS["embedded"].parent
 
 
@@ -128,8 +127,8 @@ def launch_atlas(
 
 
 def run_job(run: RunFolder, progress: Progress = silent) -> Atlas:
-    """Make the atlas of a job and keep it where it is looked for. Raises ScxError where its parts cannot be
-    opened or do not fit; the job's status says so then."""
+    """Make the atlas of a job and keep it where `atlas_of` finds it. Raises ScxError where its parts cannot
+    be opened or do not fit; the job's status says so then."""
     job = from_dict(AtlasJob, run.config)
 
     def tell(done: int, total: int, message: str = "") -> None:

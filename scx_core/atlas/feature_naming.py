@@ -72,8 +72,8 @@ def _prompt_words(row: Any) -> str:
     where = "prompt" if row.prompt >= 2 * row.answer else "prompt/answer"
     where = "answer" if row.answer >= 2 * row.prompt else where
     words = [str(one).strip() for one in row.words][:NAMED] if isinstance(row.words, list) else []
-    said = ", ".join(f"“{word}”" for word in words if word)
-    return f"{where} words {said}".rstrip()
+    quoted = ", ".join(f"“{word}”" for word in words if word)
+    return f"{where} words {quoted}".rstrip()
 
 
 def book_of(atlas: Atlas, name: str) -> NameBook:
@@ -88,7 +88,7 @@ def name_book(made_from: Mapping[str, Any], root: Path | None = None) -> NameBoo
     """The names of an atlas of the model and the transcoders that `made_from` states (a provenance, or
     anything with a fingerprint each); None when there is none.
 
-    Looked for in the runs folder and among what ships with scX. Of several the one of the same cells, then of
+    Searched in the runs folder and among what ships with scX. Of several the one of the same cells, then of
     the most cells. One that cannot be read is passed over.
     """
     for folder in _describing(made_from, root or runs_root()):
@@ -143,9 +143,9 @@ def _describing(made_from: Mapping[str, Any], root: Path) -> list[Path]:
     if not all(wanted):
         return []
     found = []
-    places = [(0, path) for path in (root / FOLDER).glob(f"*/{FILE}")]
-    places += [(1, path) for path in shipped_root().glob(f"*-atlas/{FILE}")]
-    for shipped, path in places:
+    found_at = [(0, path) for path in (root / FOLDER).glob(f"*/{FILE}")]
+    found_at += [(1, path) for path in shipped_root().glob(f"*-atlas/{FILE}")]
+    for shipped, path in found_at:
         try:
             meta = read_json(path)
         except ScxError:

@@ -151,20 +151,22 @@ def _meta(
     }
 
 
-LOOKS = (60, 120, 240, 480, 960, 1920, 3840)  # cells, as far as there are more in the pass
+CURVE_CELLS = (60, 120, 240, 480, 960, 1920, 3840)  # cells, as far as there are more in the pass
 
 
 class Curve:
-    """How shares move with the number of cells: figures of some sources after `LOOKS` cells, with the
+    """How shares move with the number of cells: figures of some sources after `CURVE_CELLS` cells, with the
     thresholds of the whole pass. Cells come in a random order, so those seen so far are a fair sample.
     `watched` goes into the pass."""
 
     def __init__(self, sources: Sequence[str], n_cells: int) -> None:
         self._sources = tuple(sources)
         self._seen: dict[int, dict[str, pd.DataFrame]] = {}
-        self.watched: Mapping[int, Callable[[PassSums], None]] = {n: self._look for n in LOOKS if n < n_cells}
+        self.watched: Mapping[int, Callable[[PassSums], None]] = {
+            n: self._keep for n in CURVE_CELLS if n < n_cells
+        }
 
-    def _look(self, passed: PassSums) -> None:
+    def _keep(self, passed: PassSums) -> None:
         words = lexicon(passed.slots.table())
         found = {name: figures_of(passed, name, words) for name in self._sources}
         self._seen[sum(passed.counts.cells)] = found

@@ -195,7 +195,7 @@ def pass_over(
 
 
 def counted_rows(mask_BT: torch.Tensor) -> torch.Tensor:
-    """The tokens that count, as numbers of B · T places: all but padding and position 0."""
+    """The tokens that count, as rows of B · T: all but padding and position 0."""
     return (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
 
 

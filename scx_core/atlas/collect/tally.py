@@ -188,8 +188,8 @@ class Examples:
         self.before, self.after, self.k = before, after, k
         width = before + 1 + after
         self._key_Fk = np.full((n_units, k), -np.inf)
-        # The keys are kept in order; all else stays where it was put, in the drawer that the key points to.
-        self._drawer_Fk = np.tile(np.arange(k), (n_units, 1))
+        # The keys are kept in order; all else stays where it was put, at the index that belongs to the key.
+        self._index_Fk = np.tile(np.arange(k), (n_units, 1))
         self._token_Fk = np.full((n_units, k), -1)
         self._held = {
             "row": np.full((n_units, k), -1),
@@ -208,7 +208,7 @@ class Examples:
     def held(self, name: str) -> np.ndarray:
         """`row`, `position`, `slot`, `value` [F, k], `ids` or `values` [F, k, W], by falling keys."""
         found = self._held[name]
-        return found[np.arange(len(found))[:, None], self._drawer_Fk]
+        return found[np.arange(len(found))[:, None], self._index_Fk]
 
     def add(
         self, key_E: torch.Tensor, pairs: Pairs, active: Active, tokens: Tokens, one_a_cell: bool
@@ -221,7 +221,7 @@ class Examples:
             least_F = torch.from_numpy(self._key_Fk[:, -1]).to(key_E.device)
             chosen_E = key_E > least_F[pairs.unit_E]
             parts = [part[chosen_E] for part in parts]
-        heaps = self._key_Fk, self._drawer_Fk, self._held["row"], self._token_Fk
+        heaps = self._key_Fk, self._index_Fk, self._held["row"], self._token_Fk
         arrays = (part.cpu().numpy() for part in (*parts, tokens.row_N))
         keep_best(*arrays, one_a_cell, *heaps)
         self._fill(active, tokens)
@@ -249,8 +249,8 @@ class Examples:
 
 
 @compiled
-def keep_best(key_E, unit_E, token_E, row_N, one_a_cell, key_Fk, drawer_Fk, row_Fk, token_Fk) -> None:
-    """Take the candidates into the heaps one after another. `key_Fk` falls; `drawer_Fk` says where the rest
+def keep_best(key_E, unit_E, token_E, row_N, one_a_cell, key_Fk, index_Fk, row_Fk, token_Fk) -> None:
+    """Take the candidates into the heaps one after another. `key_Fk` falls; `index_Fk` says where the rest
     of each example lies: its cell's row, and its token, where it is one of these candidates'."""
     k = key_Fk.shape[1]
     for e in range(len(key_E)):
@@ -260,17 +260,17 @@ def keep_best(key_E, unit_E, token_E, row_N, one_a_cell, key_Fk, drawer_Fk, row_
         row = row_N[token_E[e]]
         if one_a_cell:
             for i in range(k):
-                if key_Fk[unit, i] > -np.inf and row_Fk[unit, drawer_Fk[unit, i]] == row:
+                if key_Fk[unit, i] > -np.inf and row_Fk[unit, index_Fk[unit, i]] == row:
                     place = i
         if key <= key_Fk[unit, place]:
             continue
-        drawer = drawer_Fk[unit, place]
+        index = index_Fk[unit, place]
         while place > 0 and key_Fk[unit, place - 1] < key:
             key_Fk[unit, place] = key_Fk[unit, place - 1]
-            drawer_Fk[unit, place] = drawer_Fk[unit, place - 1]
+            index_Fk[unit, place] = index_Fk[unit, place - 1]
             place -= 1
-        key_Fk[unit, place], drawer_Fk[unit, place] = key, drawer
-        row_Fk[unit, drawer], token_Fk[unit, drawer] = row, token_E[e]
+        key_Fk[unit, place], index_Fk[unit, place] = key, index
+        row_Fk[unit, index], token_Fk[unit, index] = row, token_E[e]
 
 
 @compiled

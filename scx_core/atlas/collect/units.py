@@ -24,7 +24,7 @@ from scx_core.transcoders.check import check_set
 
 class MlpAt(NamedTuple):
     """One MLP in a batch: input and output [B, T, d]; the neurons [B, T, H] when a source wants them.
-    `row_N` are the tokens that count, as numbers of the batch's B · T places, `id_N` their token ids."""
+    `row_N` are the tokens that count, as rows of the batch's B · T, `id_N` their token ids."""
 
     input_BTd: torch.Tensor
     output_BTd: torch.Tensor

@@ -76,8 +76,8 @@ class VerdictThresholds(NamedTuple):
 def choose_thresholds(nulls: Mapping[int, pd.DataFrame]) -> VerdictThresholds:
     """Half of the mass, or more where more than 1 % of the units reach that under a null that tests it.
 
-    `nulls` are figures of shuffled data (`evidence`, all layers) by `places.DATA` number, of the choosing
-    half; dead and rare units are left out. Gene sets are not chosen here: enrichment has its own null.
+    `nulls` are figures of shuffled data (`evidence`, all layers) by `token_slots.DATA` number, of the
+    choosing half; dead and rare units are left out. Gene sets have a null of their own (`with_gene_sets`).
     """
     limits = VerdictThresholds()
     wanted = {verdict: limits.of(verdict) for verdict in FIGURES}

@@ -33,7 +33,7 @@ class Side(NamedTuple):
 
 
 class PairMoments(NamedTuple):
-    """Sums over common places: Σ z_a z_b [A, B] and Σ z, Σ z² of each side, over `n` places."""
+    """Sums over common tokens: Σ z_a z_b [A, B] and Σ z, Σ z² of each side, over `n` of them."""
 
     cross_AB: np.ndarray
     sum_A: np.ndarray
@@ -44,8 +44,8 @@ class PairMoments(NamedTuple):
 
 
 class Common(NamedTuple):
-    """Of one layer: moments of the activations as they are, and with the places of the second set permuted
-    (twice, for two nulls); firing places of each side; mass by gene [A, G], [B, G]."""
+    """Of one layer: moments of the activations as they are, and with the tokens of the second set permuted
+    (twice, for two nulls); how often each side fires; mass by gene [A, G], [B, G]."""
 
     real: PairMoments
     nulls: tuple[PairMoments, PairMoments]

@@ -48,7 +48,7 @@ class Match(NamedTuple):
 
     `shares`: way, layer (−1: all), features, others (live ones), the shares of `features` that are `found`
     (best match above the threshold), `mutual`, and that `generalises` (both), `score` (median of the best),
-    and the same of the null (`…_null`). `skipped`: ways that cannot be gone, with the reason.
+    and the same of the null (`…_null`). `skipped`: ways that do not apply, with the reason.
     """
 
     pairs: pd.DataFrame

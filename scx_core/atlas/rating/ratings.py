@@ -207,11 +207,11 @@ def rating_table(atlas: Atlas, given: Sequence[Rating] | None = None) -> pd.Data
     rows = []
     for one in given:
         row = tables[one.source].loc[(one.layer, one.feature)]
-        said = str(row["verdict"])
+        verdict = str(row["verdict"])
         automatic = {
             "kind": atlases[one.source].meta["source"]["kind"],
-            "verdict": said,
-            "verdict_interpretable": interpretable(said),
+            "verdict": verdict,
+            "verdict_interpretable": interpretable(verdict),
             "score": float(row["score"]),
         }
         rows.append(one._asdict() | automatic)

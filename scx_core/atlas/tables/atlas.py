@@ -203,10 +203,10 @@ class Atlas:
         """Label by name ("L2·513"): the latest that a person gave, else the automatic one. Dead and
         polysemantic features have none of the automatic ones."""
         table = self.features
-        spoken = table[~table["verdict"].isin(["dead", "rare", "polysemantic"])]
+        named = table[~table["verdict"].isin(["dead", "rare", "polysemantic"])]
         found = {
             f"L{layer}·{feature}": str(label)
-            for layer, feature, label in zip(spoken["layer"], spoken["feature"], spoken["label"], strict=True)
+            for layer, feature, label in zip(named["layer"], named["feature"], named["label"], strict=True)
         }
         return found | {f"L{layer}·{feature}": one for (layer, feature), one in self.given_labels().items()}
 
@@ -361,6 +361,6 @@ def _may_hold(metadata: pq.FileMetaData, group: int, place: int, text: str) -> b
 
 
 def unreadable(path: Path, error: Exception) -> ScxError:
-    """What is said of an atlas' file that is damaged."""
+    """The error for a damaged file of an atlas."""
     problem = f"{path} could not be read ({str(error)[:120]})."
     return ScxError(problem, "Make the atlas anew with `scx atlas`.")

@@ -232,7 +232,7 @@ def writes_table(
 
 
 def examples_table(passed: PassSums, tally: LayerTally, cells: Sequence[str]) -> pd.DataFrame:
-    """One row an example; contexts without the places outside the cell. `tokens` are token ids."""
+    """One row an example; contexts without what lies outside the cell. `tokens` are token ids."""
     slots, type_of = passed.slots.table(), {one.row: one.type for one in passed.plan.cells}
     parts = []
     for kind, heap in (("top", tally.top), ("sample", tally.samples)):

@@ -17,7 +17,7 @@ from scx_core.atlas.tables.atlas import Atlas
 from scx_core.runs import option
 from scx_core.runs.options import check
 
-# Where a searched text is looked for.
+# Columns that a text is searched in.
 TEXTS = ("family", "cell_type", "gene_set", "piece", "writes")  # and in `Atlas.search_text`
 
 
@@ -64,25 +64,25 @@ def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
 
 
 def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> FoundFeatures:
-    """`count` of them from the place `start` on (0: all) instead of `cfg.limit`, and how many match."""
+    """`count` of them from number `start` on (0: all) instead of `cfg.limit`, and how many match."""
     table, given = atlas.feature_table, atlas.given_labels()
     where = _where(atlas, cfg, given)
-    places = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
-    ordered = places
+    row_M = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
+    ordered = row_M
     if cfg.sort != "layer":
-        ordered = _largest_first(places, table[cfg.sort].to_numpy(), start + count if count else len(places))
+        ordered = _largest_first(row_M, table[cfg.sort].to_numpy(), start + count if count else len(row_M))
     wanted = ordered[start : start + count] if count else ordered[start:]
-    return FoundFeatures(_relabelled(table.take(wanted).to_pandas(), given), len(places))
+    return FoundFeatures(_relabelled(table.take(wanted).to_pandas(), given), len(row_M))
 
 
-def _largest_first(places: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
-    """The `n` places with the largest values, the largest first; equal ones stay in order. Sorts no more of
+def _largest_first(row_M: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """The `n` rows with the largest values, the largest first; equal ones stay in order. Sorts no more of
     them than it must."""
-    held = np.nan_to_num(values[places], nan=-np.inf)
+    held = np.nan_to_num(values[row_M], nan=-np.inf)
     if n < len(held):
         least = np.partition(held, len(held) - n)[len(held) - n]
-        places, held = places[held >= least], held[held >= least]
-    return places[np.argsort(-held, kind="stable")][:n]
+        row_M, held = row_M[held >= least], held[held >= least]
+    return row_M[np.argsort(-held, kind="stable")][:n]
 
 
 def labels_of(atlas: Atlas, features: Iterable[tuple[int, int]]) -> dict[tuple[int, int], str]:

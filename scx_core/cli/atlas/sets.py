@@ -79,9 +79,9 @@ def summary(result: dict[str, Any]) -> str:
     lines += _rule(result.get("rule") or [])
     lines += [f"verdict gene set, {data}: {share:.2%}" for data, share in result["verdicts"].items()]
     for name, other in result["beside"].items():
-        said = ", ".join(f"{data} {share:.2%}" for data, share in other["verdicts"].items())
+        shares = ", ".join(f"{data} {share:.2%}" for data, share in other["verdicts"].items())
         found = f"{other['enriched']:.1%}, {chance} {other['enriched_by_chance']:.2%}"
-        lines.append(f"{name}: with a significant set {found}; verdict gene set: {said}")
+        lines.append(f"{name}: with a significant set {found}; verdict gene set: {shares}")
     seen: dict[tuple[int, int], dict[str, Any]] = {}
     for row in result["features"]:
         seen.setdefault((row["layer"], row["feature"]), row)

@@ -93,3 +93,23 @@ def test_links_and_paths_in_the_documents_exist(page):
     missing = [link for link in links if not (here / link).exists()]
     named = re.findall(r"`((?:scx_core|tests|docs|benchmarks|pages|models)/[\w./-]+)`", text)
     assert not missing + [path for path in named if not (ROOT / path).exists()]
+
+
+# Files of other projects, or made while a command runs.
+NOT_OURS = {"modeling_gpt_neox.py", "modeling_llama.py", "pytorch_utils.py", "torch.py", "peer.py"}
+
+
+def test_files_that_comments_and_documents_point_to_exist():
+    """`x.py` or `room/x.py` in a comment, docstring or document is a file of the repository."""
+    ours = [p for top in ("scx_core", "pages", "benchmarks", "tests") for p in (ROOT / top).rglob("*.py")]
+    known = {str(path.relative_to(ROOT)) for path in [*ours, *ROOT.glob("*.py")]}
+    texts = [path for path in ours if "tests" not in path.parts] + [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+    ]
+    missing = {}
+    for path in texts:
+        for name in re.findall(r"(?<![\w./<{*-])(?:\w+/)*\w+\.py\b", path.read_text(encoding="utf-8")):
+            if name not in NOT_OURS and not any(f"/{one}".endswith(f"/{name}") for one in known):
+                missing.setdefault(name, str(path.relative_to(ROOT)))
+    assert not missing

@@ -1,7 +1,8 @@
 """The frozen replacement model, part 1: what does not depend on the prompt.
 
 Every linear map that an edge can pass through, with the norms' gains folded in and the biases gathered, so
-that the frozen model of a prompt (frozen.py) only adds attention patterns, 1/σ and the active features.
+that the frozen model of a prompt (local_replacement_model.py) only adds attention patterns, 1/σ and the
+active features.
 Legend: L layers, H heads, k head width, d residual width, F features of a layer, V vocabulary.
 """
 

@@ -50,7 +50,7 @@ class Tracer:
 
     `labels` are the candidate answers (the model's own, else the types of the table); `lead` is what the
     checkpoint expects before an answer, asked once and kept. `names`: what an atlas calls the features;
-    without it a circuit names them by itself (names.py).
+    without it a circuit names them by itself (feature_names.py).
     """
 
     lm: Language

@@ -50,8 +50,8 @@ def target_values(
     logits_RJV: torch.Tensor, plan: TargetPlan, rest_RK: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The target at the last J logits of each row, [R] (method §4): a sum of logits, a log-probability, or
-    the log-odds of a whole answer. `rest_RK`: log r_k in each row's cell (whole_answer.py), held at what they
-    are in the untouched model.
+    the log-odds of a whole answer. `rest_RK`: log r_k in each row's cell (answer_target.py), held at what
+    they are in the untouched model.
 
     Raises ScxError for a feature as target, which is no logit.
     """

@@ -57,6 +57,6 @@ def _identity(thing: Any) -> Any:
         return thing.name
     source = getattr(thing, "name", None) or getattr(thing, "source", "")
     found = {"name": Path(str(source)).name, "fingerprint": thing.fingerprint}
-    # A set that is used on another text than it was trained on says so (transcoders/fit.py).
+    # A set that is used on another text than it was trained on says so (transcoders/check.py).
     mark = getattr(thing, "meta", {}).get("as_is")
     return found | ({"as_is": mark} if mark else {})

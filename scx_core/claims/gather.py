@@ -51,7 +51,7 @@ def quick(cfg: ClaimsConfig = CLAIMS) -> ClaimsConfig:
     return replace(cfg, cells=6, test_cells=20, answer_cells=12, ranked=6, types=2, pairs=1)
 
 
-class Part(NamedTuple):
+class ClaimsPart(NamedTuple):
     """The claims of one part, or why there are none."""
 
     name: str
@@ -63,7 +63,7 @@ class Part(NamedTuple):
 class AllClaims(NamedTuple):
     """Every part, and what they were made from."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ClaimsPart, ...]
     provenance: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def all_claims(
     for name in only or PARTS:
         words, ask = PARTS[name]
         try:
-            found.append(Part(name, words, tuple(dict.fromkeys(ask(asked)))))
+            found.append(ClaimsPart(name, words, tuple(dict.fromkeys(ask(asked)))))
         except Exception as error:  # noqa: BLE001 (the table says it)
-            found.append(Part(name, words, (), f"{type(error).__name__}: {error}"))
+            found.append(ClaimsPart(name, words, (), f"{type(error).__name__}: {error}"))
     about = tracer.about({"claims": to_dict(cfg)}, seed=cfg.seed)
     return AllClaims(tuple(found), about)
 

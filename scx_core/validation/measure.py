@@ -104,11 +104,8 @@ class LayerStream:
         mass_CF = torch.as_tensor(self.mass_CF)
         total_F = mass_CF.sum(0)
         fires_F = total_F > 0
-        return (
-            float((mass_CF[GENE] > total_F / 2)[fires_F].double().mean())
-            if bool(fires_F.any())
-            else float("nan")
-        )
+        on_genes_F = mass_CF[GENE] > total_F / 2
+        return float(on_genes_F[fires_F].double().mean()) if bool(fires_F.any()) else float("nan")
 
 
 # Logits that exist at a time: 32 MB in float32, in up to four copies.

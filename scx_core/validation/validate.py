@@ -59,7 +59,11 @@ def validate(
     check_rows(table, rows)
     check_set(lm, transcoders)
     transcoders = transcoders.to(lm.device)
-    beside = _fitted(lm, transcoders, table, rows, train_rows, batch, progress)
+    fit = np.asarray([] if train_rows is None else train_rows, dtype=np.int64)
+    if len(np.intersect1d(fit, rows)):
+        raise ScxError("The baselines would be fitted on cells that test.", "Give training cells only.")
+    some = draw_rows(np.sort(fit), FIT_CELLS, FIT_SEED)
+    beside = fit_baselines(lm, transcoders, table, some, batch=batch, progress=progress) if len(fit) else []
     candidates = candidates_of(lm, table, rows)
     lead = answer_form(lm, table).lead
     answers = Answers(candidates, lead)
@@ -78,32 +82,12 @@ def validate(
         done += len(texts.cells)
         progress(done, len(rows), "Mean baseline")
     found = _table(len(rows), losses, layers, answers)
-    found = _with_baselines(found, table, rows, losses, answers, beside, train_rows)
+    found = _with_baselines(found, table, rows, losses, answers, beside, fit)
     record = provenance(
         config=lm.sentence_config, data=table, model=lm, transcoders=transcoders, lead=lead, n_cells=len(rows)
     )
     found = found._replace(form=transcoders.form, split=split)
     return found._replace(warnings=cautions(found), provenance=record)
-
-
-def _fitted(
-    lm: Language,
-    transcoders: TranscoderSet,
-    table: CellTable,
-    rows: np.ndarray,
-    train_rows: Sequence[int] | np.ndarray | None,
-    batch: int,
-    progress: Progress,
-) -> list[Baseline]:
-    """The baselines, fitted on some of the training cells; none without. Raises ScxError for a training cell
-    that tests."""
-    fit = np.asarray([] if train_rows is None else train_rows, dtype=np.int64)
-    if not len(fit):
-        return []
-    if len(np.intersect1d(fit, rows)):
-        raise ScxError("The baselines would be fitted on cells that test.", "Give training cells only.")
-    some = draw_rows(np.sort(fit), FIT_CELLS, FIT_SEED)
-    return fit_baselines(lm, transcoders, table, some, batch=batch, progress=progress)
 
 
 def _with_baselines(
@@ -113,7 +97,7 @@ def _with_baselines(
     losses: Losses,
     answers: Answers,
     beside: Sequence[Baseline],
-    train_rows: Sequence[int] | np.ndarray | None,
+    train_rows: np.ndarray,
 ) -> Validation:
     """The table with intervals, balanced accuracies, the baselines and what features add over them."""
     groups_C, words = groups_of(table, rows)
@@ -141,11 +125,9 @@ def _logistic(
     rows: np.ndarray,
     answers: Answers,
     groups_C: np.ndarray | None,
-    train_rows: Sequence[int] | np.ndarray | None,
+    train_rows: np.ndarray,
 ) -> Logistic | None:
-    if train_rows is None or not len(train_rows):
-        return None
-    made = logistic_labels(table, np.asarray(train_rows), rows)
+    made = logistic_labels(table, train_rows, rows) if len(train_rows) else None
     if made is None:
         return None
     label_C, n_train = made

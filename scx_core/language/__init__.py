@@ -16,12 +16,13 @@ from scx_core.language.answers import (
 )
 from scx_core.language.architectures import FAMILIES, Architecture, architecture
 from scx_core.language.cell_texts import (
-    AnswerForm,
+    AnswerAffixes,
     answer_form,
     answer_labels,
     encode_cells,
     text_limit,
     whole_answers,
+    wording,
 )
 from scx_core.language.contracts import Term, terms_of, text_warnings
 from scx_core.language.hooks import (
@@ -43,7 +44,7 @@ from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, ra
 __all__ = [
     "EMBEDDED",
     "FAMILIES",
-    "AnswerForm",
+    "AnswerAffixes",
     "Architecture",
     "Decision",
     "Fit",
@@ -85,4 +86,5 @@ __all__ = [
     "text_warnings",
     "whole_answers",
     "with_answers",
+    "wording",
 ]

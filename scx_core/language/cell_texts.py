@@ -17,14 +17,14 @@ from scx_core.cells import CellTable
 from scx_core.language.answers import answers_of, score_answers
 from scx_core.language.label_map import with_answers
 from scx_core.language.loading import Language
-from scx_core.sentences import EncodedCell, SentenceConfig, answer_ids, encode, gene_sentences
+from scx_core.sentences import EncodedCell, SentenceConfig, Wording, answer_ids, encode, gene_sentences
 
 LEADS = (" ", "")
 ASKED_CELLS = 8  # labelled cells that the checkpoint is asked on
 _UNKNOWN_LEAD = " "  # what a text is measured with before the lead is known: the longer of the two
 
 
-class AnswerForm(NamedTuple):
+class AnswerAffixes(NamedTuple):
     """What stands before a label and behind it."""
 
     lead: str
@@ -72,7 +72,15 @@ def encode_cells(
     ]
 
 
-def answer_form(lm: Language, table: CellTable) -> AnswerForm:
+def wording(lm: Language, table: CellTable, sentences: SentenceConfig | None = None) -> Wording:
+    """How cells of this table are written for this model, for encoding many ranked cells at once
+    (`sentences.block_encoder`). `sentences` as in `encode_cells`."""
+    cfg = sentences or lm.sentence_config
+    limit = text_limit(lm, table)
+    return Wording(lm.tokenizer, lm.prompt_for(cfg), table.symbols, table.organism, cfg.n_genes, limit)
+
+
+def answer_form(lm: Language, table: CellTable) -> AnswerAffixes:
     """What the checkpoint expects before and behind a label: as its settings say, else asked on a few cells.
 
     A property of the checkpoint that its files do not state (method §4). Of every lead and every end that is
@@ -81,10 +89,10 @@ def answer_form(lm: Language, table: CellTable) -> AnswerForm:
     """
     prompt = lm.sentence_config.prompt
     if prompt in lm.asked:
-        return AnswerForm(*lm.asked[prompt])
+        return AnswerAffixes(*lm.asked[prompt])
     ends, known = lm.answer_ends, lm.prompt.lead
     leads = LEADS if known is None else (known,)
-    forms = [AnswerForm(lead, end) for lead in leads for end in ends]
+    forms = [AnswerAffixes(lead, end) for lead in leads for end in ends]
     best = forms[0]
     if len(forms) > 1:
         rows = np.flatnonzero(table.labels != "")[:ASKED_CELLS]
@@ -94,7 +102,9 @@ def answer_form(lm: Language, table: CellTable) -> AnswerForm:
     return best
 
 
-def _likelihood(lm: Language, cells: Sequence[EncodedCell], labels: Sequence[str], form: AnswerForm) -> float:
+def _likelihood(
+    lm: Language, cells: Sequence[EncodedCell], labels: Sequence[str], form: AnswerAffixes
+) -> float:
     """Mean over cells of the log-probability of the likeliest whole answer in this form (nats)."""
     stop = () if form.end.removeprefix(".") else (lm.eos_id,)
     answers = [(*answer_ids(lm.tokenizer, label, form.lead, form.end), *stop) for label in labels]

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language.cell_texts import AnswerForm, answer_form, answer_labels, encode_cells
+from scx_core.language.cell_texts import AnswerAffixes, answer_form, answer_labels, encode_cells
 from scx_core.language.hooks import positions
 from scx_core.language.label_map import Mapped, with_answers
 from scx_core.language.loading import Language
@@ -53,7 +53,7 @@ class RawAnswers(NamedTuple):
     is asked about others where there are any."""
 
     answers: tuple[RawAnswer, ...]
-    form: AnswerForm
+    form: AnswerAffixes
     prompt: str
     tokens: int
     candidates: tuple[str, ...]

@@ -18,7 +18,13 @@ from scx_core.metrics import active, l0
 from scx_core.training.auxk import raise_bias
 from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step
 from scx_core.training.jumprelu import ActiveCount, JumpReLU, control_penalty
-from scx_core.training.ops.sparse import Selection, decode_selected, select_above, select_batch, select_tokens
+from scx_core.training.ops.sparse import (
+    FeatureSelection,
+    decode_selected,
+    select_above,
+    select_batch,
+    select_tokens,
+)
 from scx_core.training.profiler import phase
 from scx_core.transcoders.module import Kind, Transcoder
 
@@ -79,7 +85,7 @@ class LayerTrainer:
         """Features that did not fire for `dead_after` tokens."""
         return self.memory["unseen"] > self.train.dead_after
 
-    def select(self, pre_TF: torch.Tensor, k: int) -> Selection:
+    def select(self, pre_TF: torch.Tensor, k: int) -> FeatureSelection:
         """The active features of a batch."""
         if self.cfg.kind == "topk":
             return select_tokens(pre_TF, min(k, pre_TF.shape[1]))

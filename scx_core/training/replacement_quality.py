@@ -26,7 +26,7 @@ from scx_core.metrics import (
 )
 from scx_core.training.distributed import ALONE, Team
 from scx_core.training.plan import MicroBatch
-from scx_core.training.tokens import Cells, TokenBatch, TokenTexts
+from scx_core.training.tokens import Cells, PaddedBatch, TokenTexts
 from scx_core.transcoders.module import TranscoderSet
 
 CELLS_AT_ONCE = 8
@@ -59,7 +59,7 @@ class LayerSums(NamedTuple):
 
 
 def _log_probs(
-    lm: Language, batch: TokenBatch, keep_BT: torch.Tensor, stand_ins: Mapping[int, Stand_in]
+    lm: Language, batch: PaddedBatch, keep_BT: torch.Tensor, stand_ins: Mapping[int, Stand_in]
 ) -> torch.Tensor:
     """Log-probabilities at the positions that have a next token, [N, V] float32."""
     with replaced_mlps(lm, stand_ins):

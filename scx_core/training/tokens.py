@@ -21,14 +21,13 @@ import numpy as np
 import torch
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, text_limit, whole_answers, with_answers
+from scx_core.language import Language, whole_answers, with_answers, wording
 from scx_core.runs import read_json, to_dict, write_json
 from scx_core.runs.files import replace_atomic, write_atomic
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import (
     EncodedBlock,
     SentenceConfig,
-    Wording,
     block_encoder,
     encode_one_by_one,
     gathered,
@@ -44,7 +43,7 @@ LAYOUT = 1
 ARRAYS = ("start", "answer", "genes")
 
 
-class TokenBatch(NamedTuple):
+class PaddedBatch(NamedTuple):
     """Left-padded int64 [B, T] on the model's device."""
 
     ids_BT: torch.Tensor
@@ -79,10 +78,10 @@ class TokenTexts(NamedTuple):
         """C."""
         return len(self.start) - 1
 
-    def batch(self, lm: Language, cells: Cells) -> TokenBatch:
+    def batch(self, lm: Language, cells: Cells) -> PaddedBatch:
         """Some cells, padded on the left, where the model is."""
         padded = pad_left([self.ids[self.start[c] : self.start[c + 1]] for c in cells], lm.pad_id)
-        return TokenBatch(*(torch.from_numpy(part).to(lm.device) for part in padded))
+        return PaddedBatch(*(torch.from_numpy(part).to(lm.device) for part in padded))
 
     def counted(self, mask_BT: torch.Tensor, cells: Cells) -> torch.Tensor:
         """The positions of a batch that are trained on, bool [B, T]: all but the padding, or, without the
@@ -153,9 +152,8 @@ def text_blocks(
 ) -> Iterator[TextBlock]:
     """The texts of `rows` in order, `ROWS` cells at a time; what was handed out is not kept."""
     table = with_answers(lm, table)
-    prompt, limit = lm.prompt_for(sentences), text_limit(lm, table)
+    words = wording(lm, table, sentences)
     labels = sorted(set(table.answers[rows].tolist()))
-    words = Wording(lm.tokenizer, prompt, table.symbols, table.organism, sentences.n_genes, limit)
     encoder = None
     known = whole_answers(lm, table, [label for label in labels if label])
     # A cell whose type the model has no answer for is read without one.

@@ -16,10 +16,10 @@ import scx_core
 from benchmarks.recipes import _linear_error
 from scx_core.atlas import CoderUnits
 from scx_core.atlas.collect.units import MlpAt
-from scx_core.atlas.match.common_cells import Streams, activations
+from scx_core.atlas.match.common_cells import activations
 from scx_core.attribution.local_replacement_model import freeze
 from scx_core.attribution.replacement_model import replacement
-from scx_core.language import forward, mlp_io, replaced_mlps
+from scx_core.language import MlpIO, forward, mlp_io, replaced_mlps
 from scx_core.metrics import (
     RunningVariance,
     active,
@@ -44,8 +44,8 @@ from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
 from scx_core.validation.measure import LayerStream, token_losses
 from tests.tiny import tiny_language, tiny_table
-from tests.training.builders import T, data, layer_step, layer_trainer
-from tests.training.test_micro_batch import CELLS, KINDS, LAYER_TRAIN
+from tests.training.builders import LAYER_TRAIN, T, data, layer_step, layer_trainer
+from tests.training.test_micro_batch import CELLS, KINDS
 
 F, CUT = 40, 8  # the first CUT features have thresholds below 0
 TO_THE_DIGIT = {"rel": 1e-6}
@@ -129,7 +129,7 @@ def test_active_is_what_is_not_0_for_everybody(lm, coders, texts, sides):
         assert bool((pairs.value_E > 0).all())
         side = SimpleNamespace(transcoders=coders)
         cells = [SimpleNamespace(ids=range(n))]
-        counted = activations(side, Streams(sides[0], sides[1]), k, cells)  # all but the first token
+        counted = activations(side, MlpIO(sides[0], sides[1], None), k, cells)  # all but the first token
         assert np.array_equal(counted.toarray() != 0, wanted_TF[1:].numpy())
         stream = LayerStream()
         none_N = torch.zeros(n, dtype=torch.int64)

@@ -18,9 +18,8 @@ from scx_core.training.tokens import cells_of_step, encode_texts
 from scx_core.training.train import measured_cells
 from scx_core.training.trainer import calibrated
 from scx_core.training.trainer_state import TrainerState, fast_attention
-from tests.training.test_train import CODER, TRAIN, model, open_job, same, start, steady
+from tests.training.builders import CODER, TRAIN, open_job, same, start, steady
 
-__all__ = ["model"]
 QUICK = replace(TRAIN, steps=12, log_every=2, evaluate_every=3, checkpoint_every=5)
 BEST = replace(QUICK, best_at_end=True)
 TUNED = replace(BEST, finetune_steps=4)

@@ -21,11 +21,10 @@ from scx_core.transcoders import CrossLayerSet, load_set, save_set
 from scx_core.transcoders.layouts import export_set
 from scx_core.validation import validate
 from tests.tiny import tiny_language, tiny_table
-from tests.training.test_train import CODER, TRAIN, model, open_job, same, start
+from tests.training.builders import CODER, TRAIN, open_job, same, start
 from tests.transcoders.layout_sets import random_set
 from tests.validation.sets import exact_set
 
-__all__ = ["model"]
 CROSS = replace(CODER, writes="later")
 TUNED = replace(TRAIN, steps=20, finetune_steps=6, checkpoint_every=5)
 

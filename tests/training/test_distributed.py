@@ -21,10 +21,9 @@ from scx_core.runs.ranks import ranks_of
 from scx_core.training import train
 from scx_core.training.distributed import ALONE, Team
 from scx_core.transcoders import load_set
+from tests.training.builders import CODER, TRAIN, open_job, same, start, steady
 from tests.training.test_best import BEST, MEASURED, measured_as
-from tests.training.test_train import CODER, TRAIN, model, open_job, same, start, steady
 
-__all__ = ["model"]
 if not torch.distributed.is_available():
     pytest.skip("this PyTorch is not distributed", allow_module_level=True)
 ROOT = Path(__file__).resolve().parents[2]

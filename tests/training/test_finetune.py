@@ -12,9 +12,8 @@ import torch
 
 from scx_core.training import train
 from scx_core.training.finetune import rate_of_step
-from tests.training.test_train import CODER, KILLED, TRAIN, model, open_job, same, start, steady, unbroken
+from tests.training.builders import CODER, KILLED, TRAIN, open_job, same, start, steady
 
-__all__ = ["model", "unbroken"]
 TUNED = replace(TRAIN, finetune_steps=20, finetune_rate=3e-3)
 
 

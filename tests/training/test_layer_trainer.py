@@ -8,7 +8,7 @@ import torch
 from scx_core.training.auxk import auxk_loss
 from scx_core.training.layer_trainer import LayerTrainer, normalised
 from scx_core.training.trainer import _threshold_at
-from tests.training.builders import CFG, EVEN, TRAIN, D, T, data, layer_step, layer_trainer
+from tests.training.builders import CFG, EVEN, LAYER_TRAIN, D, T, data, layer_step, layer_trainer
 
 
 @pytest.mark.parametrize("kind", ["batchtopk", "topk", "jumprelu", "relu"])
@@ -50,13 +50,13 @@ def test_revival_gradient_reaches_encoder_and_bias_of_dead_features_only():
     dead_F[[3, 11]] = True
     with torch.no_grad():
         layer.weights["b_enc"][dead_F] = -0.5  # silent on every token
-    layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
+    layer.memory["unseen"][dead_F] = LAYER_TRAIN.dead_after + 1
     grads = {}
     for weight in (0.0, 1.0):
-        layer.train = replace(TRAIN, revive=weight)
+        layer.train = replace(LAYER_TRAIN, revive=weight)
         for tensor in layer.weights.values():
             tensor.grad = None
-        layer.memory["unseen"][dead_F] = TRAIN.dead_after + 1
+        layer.memory["unseen"][dead_F] = LAYER_TRAIN.dead_after + 1
         report = layer_step(layer, *data(), 3, EVEN)
         grads[weight] = {name: tensor.grad.clone() for name, tensor in layer.weights.items()}
         assert report.dead == pytest.approx(2 / (4 * D))
@@ -89,8 +89,8 @@ def test_a_silent_features_bias_rises_until_it_fires(kind):
             break
     assert layer.memory["unseen"][5] == 0 and -3.0 < float(layer.weights["b_enc"][5]) < 1.0
 
-    asleep = layer_trainer(train=replace(TRAIN, revive=0.0))
-    asleep.memory["unseen"][5] = TRAIN.dead_after + 1
+    asleep = layer_trainer(train=replace(LAYER_TRAIN, revive=0.0))
+    asleep.memory["unseen"][5] = LAYER_TRAIN.dead_after + 1
     before = asleep.weights["b_enc"].clone()
     asleep.after_step()
     assert torch.equal(asleep.weights["b_enc"], before)
@@ -99,14 +99,14 @@ def test_a_silent_features_bias_rises_until_it_fires(kind):
 def test_only_dead_features_are_lifted():
     layer = layer_trainer()
     layer.memory["cut"] = torch.tensor(0.5)
-    layer.memory["unseen"][[2, 7]] = TRAIN.dead_after + 1
+    layer.memory["unseen"][[2, 7]] = LAYER_TRAIN.dead_after + 1
     before = layer.weights["b_enc"].clone()
     layer.after_step()
     assert (layer.weights["b_enc"] - before).nonzero()[:, 0].tolist() == [2, 7]
 
 
 def test_decoder_rows_have_unit_length_and_no_gradient_along_themselves():
-    layer = LayerTrainer.from_data(CFG, TRAIN, *data(), layer=0)
+    layer = LayerTrainer.from_data(CFG, LAYER_TRAIN, *data(), layer=0)
     assert torch.allclose(layer.weights["W_dec"].norm(dim=1), torch.ones(4 * D), atol=1e-5)
     layer_step(layer, *data(), 3, EVEN)
     layer.project_gradient()
@@ -136,7 +136,7 @@ def test_a_fresh_layer_of_similar_tokens_does_not_write_their_output_many_times_
     x_Td, y_Td = data()
     alike = torch.arange(len(x_Td)) % 5  # as the prompt's words are in every cell
     x_Td, y_Td = x_Td[alike] + 0.01 * x_Td, y_Td[alike] + 0.01 * y_Td
-    layer = LayerTrainer.from_data(replace(CFG, kind=kind), TRAIN, x_Td, y_Td, layer=0)
+    layer = LayerTrainer.from_data(replace(CFG, kind=kind), LAYER_TRAIN, x_Td, y_Td, layer=0)
     report = layer_step(layer, x_Td, y_Td, 4 * CFG.k, torch.ones(len(x_Td)))
     assert report.fvu < 1.0
 

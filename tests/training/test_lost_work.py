@@ -19,18 +19,17 @@ from benchmarks.kills import PHASES, kill_and_resume, moments, same_result
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.training import train
-from tests.training.test_train import TRAIN, model, open_job, same, start
+from tests.training.builders import TRAIN, open_job, same, start
 
-__all__ = ["model"]
 KILLS = int(os.environ.get("SCX_KILLS", "3"))
 SHORT = replace(TRAIN, steps=24, finetune_steps=6, checkpoint_every=4, evaluate_every=12)
 ROOT = Path(__file__).resolve().parents[2]
 TRAINED = """
 import sys
-from tests.training.test_train import open_job
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.training import train
+from tests.training.builders import open_job
 
 run = RunFolder.open(sys.argv[1])
 try:

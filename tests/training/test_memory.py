@@ -20,10 +20,19 @@ from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer import calibrated
 from scx_core.training.trainer_state import TrainerState
 from tests.tiny import tiny_language, tiny_table
-from tests.training.builders import CFG, T, data, layer_step, layer_trainer
-from tests.training.test_train import CODER, TRAIN, model, open_job, start, weights
+from tests.training.builders import (
+    CFG,
+    CODER,
+    TRAIN,
+    T,
+    data,
+    layer_step,
+    layer_trainer,
+    open_job,
+    start,
+    weights,
+)
 
-__all__ = ["model"]
 SHORT = replace(TRAIN, steps=12, dead_after=300, evaluate_every=12, checkpoint_every=6)
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 

@@ -10,11 +10,19 @@ from scx_core.training import train
 from scx_core.training import trainer_state as reading
 from scx_core.training.plan import MicroBatch, StepPlan, choose_precision, has_bfloat16, slices
 from scx_core.transcoders import load_set
-from tests.training.builders import CFG, T, data, layer_step, layer_trainer
-from tests.training.builders import TRAIN as LAYER_TRAIN
-from tests.training.test_train import TRAIN, model, open_job, same, start
+from tests.training.builders import (
+    CFG,
+    LAYER_TRAIN,
+    TRAIN,
+    T,
+    data,
+    layer_step,
+    layer_trainer,
+    open_job,
+    same,
+    start,
+)
 
-__all__ = ["model"]
 CELLS = 10
 KINDS = {
     "batchtopk": replace(CFG, kind="batchtopk", skip=True),

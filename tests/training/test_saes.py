@@ -17,10 +17,9 @@ from scx_core.training.trainer_state import activations
 from scx_core.transcoders import Transcoder, TranscoderSet, load_set, save_set
 from scx_core.transcoders.layouts import export_set, import_set
 from tests.tiny import tiny_language, tiny_table
-from tests.training.test_train import CODER, TRAIN, model, open_job, start
+from tests.training.builders import CODER, TRAIN, open_job, start
 from tests.transcoders.layout_sets import random_set, same
 
-__all__ = ["model"]
 SAE = replace(CODER, reads="output")
 
 

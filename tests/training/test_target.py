@@ -11,10 +11,8 @@ from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
 from scx_core.training.jumprelu import control_penalty
 from scx_core.training.layer_trainer import LayerTrainer
-from tests.training.builders import EVEN, data, layer_step
-from tests.training.test_train import CODER, TRAIN, model, open_job, start
+from tests.training.builders import CODER, EVEN, TRAIN, data, layer_step, open_job, start
 
-__all__ = ["model"]
 WANTED = 6.0
 # A feature counts as dead after as many tokens as by default: with the few of CODER's short runs one is
 # revived every ten steps, fires on everything for a while, and L0 is that of the revival.

@@ -13,88 +13,19 @@ import torch
 from scx_core.cells import Split
 from scx_core.errors import ScxError
 from scx_core.language import load_language
-from scx_core.runs import RunFolder, from_dict, read_json
+from scx_core.runs import read_json
 from scx_core.training import estimate, train
 from scx_core.training.config import (
     TrainConfig,
-    TrainingJob,
-    TranscoderConfig,
     features_of_step,
     learning_rate,
 )
 from scx_core.training.replacement_quality import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
-from scx_core.training.train import new_run, training_split
+from scx_core.training.train import training_split
 from scx_core.transcoders import load_set
-from tests.tiny import save_tiny, tiny_table
-
-CODER = TranscoderConfig(expansion=4, k=4)
-TRAIN = TrainConfig(
-    steps=40,
-    cells_per_batch=6,
-    warmup=4,
-    dead_after=1500,
-    held_out=0.2,
-    log_every=5,
-    evaluate_every=20,
-    checkpoint_every=10,
-)
-KILLED = """
-import os, signal, sys
-from tests.training.test_train import open_job
-from scx_core.runs import RunFolder
-from scx_core.training import train
-
-def kill_at(done, total, message):
-    if message == "training" and done == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-run = RunFolder.open(sys.argv[1])
-train(run, *open_job(run), kill_at)
-"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model"))
-
-
-def open_job(run: RunFolder):
-    """Model and cells as the run's configuration names them: nothing else is needed to go on."""
-    job = from_dict(TrainingJob, run.config)
-    return load_language(job.model, device="cpu", dtype="float32"), tiny_table(30)
-
-
-def start(
-    root: Path,
-    model: Path,
-    coder: TranscoderConfig = CODER,
-    config: TrainConfig = TRAIN,
-    name: str | None = None,
-) -> RunFolder:
-    lm = load_language(model, device="cpu", dtype="float32")
-    job = TrainingJob(lm.sentence_config, model=str(model), data="tiny", transcoder=coder, train=config)
-    return new_run(root, job, lm, tiny_table(30), name)
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, model):
-    run = start(tmp_path_factory.mktemp("runs"), model)
-    return run, train(run, *open_job(run))
-
-
-def weights(transcoders) -> list[torch.Tensor]:
-    return [tensor for layer in transcoders.layers for tensor in layer.tensors().values()]
-
-
-def same(a, b) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
-
-
-def steady(metrics: list[dict]) -> list[dict]:
-    """Records without the numbers that depend on the clock."""
-    clock = ("tokens_per_second", "seconds")
-    return [{key: value for key, value in record.items() if key not in clock} for record in metrics]
+from tests.tiny import tiny_table
+from tests.training.builders import CODER, KILLED, TRAIN, open_job, same, start, steady
 
 
 def test_training_learns_and_is_saved_with_its_figures(unbroken):

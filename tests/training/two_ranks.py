@@ -17,8 +17,8 @@ from scx_core.runs import RunFolder
 from scx_core.runs.ranks import ranks_of
 from scx_core.training import train
 from scx_core.training.distributed import team
+from tests.training.builders import open_job
 from tests.training.test_best import MEASURED, measured_as
-from tests.training.test_train import open_job
 
 
 def main(root: Path) -> None:

@@ -46,11 +46,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
-from scx_core.language import Language, text_limit
+from scx_core.language import Language, wording
 from scx_core.language.answer_tree import VOCABULARY_NUMBERS, AnswerTree, answer_scores, capped, masks
 from scx_core.sentences import EncodedCell, rank_matrix
 from scx_core.sentences.encode import AS_TEXT
-from scx_core.sentences.pieces import Encoder, Wording, block_encoder
+from scx_core.sentences.pieces import Encoder, block_encoder
 
 WAYS = ("text", "gap", "end", "front")
 _ENCODER_CELLS = 4
@@ -81,17 +81,9 @@ class Editor:
         self.tracer, self.nearest = tracer, nearest
         cfg, table = tracer.lm.sentence_config, tracer.table
         self.n_genes = cfg.n_genes
-        words = Wording(
-            tracer.lm.tokenizer,
-            tracer.lm.prompt,
-            table.symbols,
-            table.organism,
-            cfg.n_genes,
-            text_limit(tracer.lm, table),
-        )
         rows = np.arange(min(_ENCODER_CELLS, table.n_cells))
         self._encode: Encoder = block_encoder(
-            words, rank_matrix(table.rows(rows), rows, cfg.n_genes, cfg.tie_seed)
+            wording(tracer.lm, table), rank_matrix(table.rows(rows), rows, cfg.n_genes, cfg.tie_seed)
         )
         self._neutral: dict[int, list[Neutral]] | None = None
         self._column = {str(name): g for g, name in enumerate(table.symbols)}

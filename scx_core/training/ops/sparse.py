@@ -36,7 +36,7 @@ class Pattern(NamedTuple):
     token_N: torch.Tensor
 
 
-class Selection(NamedTuple):
+class FeatureSelection(NamedTuple):
     """`value_N` are the pre-activations that were kept; `threshold` is the smallest of them (of
     TopK the mean over tokens of each one's smallest: another has to be as large to be kept)."""
 
@@ -69,7 +69,7 @@ def pattern_of(flat_N: torch.Tensor, n_tokens: int, n_features: int) -> Pattern:
     return Pattern(start_T1, flat_N - token_N * n_features, token_N)
 
 
-def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selection:
+def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> FeatureSelection:
     """BatchTopK: the `n_keep` largest positive pre-activations of the batch (fewer if fewer are positive).
 
     Ties at the threshold are all kept. `floor` is a guess below it that spares sorting the rest; a guess
@@ -86,7 +86,7 @@ def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> Selec
         candidates, values = candidates[kept], values[kept]
     elif len(candidates):
         threshold = float(values.min())
-    return Selection(pattern_of(candidates, *pre_TF.shape), threshold, values)
+    return FeatureSelection(pattern_of(candidates, *pre_TF.shape), threshold, values)
 
 
 def above(pre_TF: torch.Tensor, level: float | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,26 +106,26 @@ def nth_largest(values_N: torch.Tensor, n: int) -> float:
     return float(np.partition(values_N.detach().numpy(), place)[place])  # many times faster on a CPU
 
 
-def select_above(pre_TF: torch.Tensor, level: float) -> Selection:
+def select_above(pre_TF: torch.Tensor, level: float) -> FeatureSelection:
     """The positive pre-activations that reach `level`: a part of a selection made over more tokens."""
     # What is above the next smaller number is at the level or above it.
     places, values = above(pre_TF, max(0.0, float(np.nextafter(np.float32(level), np.float32(0.0)))))
-    return Selection(pattern_of(places, *pre_TF.shape), level, values)
+    return FeatureSelection(pattern_of(places, *pre_TF.shape), level, values)
 
 
-def select_tokens(pre_TF: torch.Tensor, k: int) -> Selection:
+def select_tokens(pre_TF: torch.Tensor, k: int) -> FeatureSelection:
     """TopK: the `k` largest positive pre-activations of each token."""
     if (kernels := _kernels(pre_TF)) is not None:
         count_T, feature_N, value_N = kernels.tops(pre_TF, k)
         token_N = _repeated(count_T, k)
         start_T1 = torch.cat([count_T.new_zeros(1), count_T.cumsum(0)])
         pattern = Pattern(start_T1, feature_N, token_N)
-        return Selection(pattern, _mean_smallest(start_T1, value_N, k), value_N)
+        return FeatureSelection(pattern, _mean_smallest(start_T1, value_N, k), value_N)
     top = pre_TF.topk(k, dim=1)
     mask_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)
     pattern = pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape)
     value_N = pre_TF[pattern.token_N, pattern.feature_N]
-    return Selection(pattern, _mean_smallest(pattern.start_T1, value_N, k), value_N)
+    return FeatureSelection(pattern, _mean_smallest(pattern.start_T1, value_N, k), value_N)
 
 
 def _mean_smallest(start_T1: torch.Tensor, value_N: torch.Tensor, k: int) -> float:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from scx_core.cells.cell_table import answers_to
 from scx_core.language import Language, load_language
 from scx_core.runs import write_json
 from scx_core.sentences import EncodedCell, encode, gene_sentences
+from scx_core.transcoders import Transcoder, TranscoderSet
 
 LABELS = ("CD19+ B", "CD14+ Monocyte", "CD4+/CD25 T Reg", "CD4+/CD45RO+ Memory", "Dendritic")
 GENES = (
@@ -238,3 +239,33 @@ def tiny_cells(lm: Language, table: TinyTable | None = None) -> list[EncodedCell
     sentences = gene_sentences(table, np.arange(table.n_cells), cfg.n_genes, cfg.tie_seed)
     fixed = {"organism": table.organism, "num_genes": cfg.n_genes}
     return [encode(lm.tokenizer, lm.prompt, genes, **fixed) for genes in sentences]
+
+
+def renamed_table(names: dict[str, str] | None = None):
+    """Thirty cells, some of whose labels have other names."""
+    table = tiny_table(30)
+    labels = np.array([(names or {}).get(label, label) for label in table.labels], dtype=object)
+    return replace(table, labels=labels)
+
+
+def random_set(lm, kind: str, skip: bool, seed: int = 1) -> TranscoderSet:
+    """Random transcoders of every layer with non-zero biases, three features a dimension."""
+    generator = torch.Generator().manual_seed(seed)
+    d, n_features = lm.facts.width, 3 * lm.facts.width
+
+    def draw(*shape, scale):
+        return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def layer():
+        return Transcoder(
+            W_enc_Fd=draw(n_features, d, scale=d**-0.5),
+            b_enc_F=draw(n_features, scale=0.3),
+            W_dec_Fd=draw(n_features, d, scale=d**-0.5),
+            b_dec_d=draw(d, scale=0.3),
+            W_skip_dd=draw(d, d, scale=0.3 * d**-0.5) if skip else None,
+            kind=kind,
+            k=6 if kind == "topk" else None,
+            threshold_F=draw(n_features, scale=0.2).abs() if kind == "jumprelu" else None,
+        )
+
+    return TranscoderSet(tuple(layer() for _ in range(lm.facts.n_layers)))

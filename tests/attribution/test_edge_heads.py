@@ -16,8 +16,7 @@ from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target
 from scx_core.circuits.trace import Graph, trace_graph
 from tests.identities.autograd import Frozen, Leaves
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_set, tiny_cells, tiny_language
 
 MODELS = {
     "parallel": ({"parallel": True}, False),

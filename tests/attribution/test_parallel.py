@@ -8,8 +8,7 @@ import torch
 from scx_core.attribution.local_replacement_model import AT_ONCE, freeze, trace_many
 from scx_core.attribution.replacement_model import replacement
 from scx_core.errors import ScxError
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_cells, tiny_language
+from tests.tiny import random_set, tiny_cells, tiny_language
 
 
 @pytest.fixture

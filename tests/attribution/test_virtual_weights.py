@@ -19,9 +19,7 @@ from scx_core.attribution.virtual_weights import (
 from scx_core.circuits import make_tracer
 from scx_core.circuits.connection_tables import TABLES, LinkConfig, feature_links, gene_starts
 from scx_core.errors import ScxError
-from tests.circuits.test_tracer import _table
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import GENES, tiny_language
+from tests.tiny import GENES, random_set, renamed_table, tiny_language
 
 FEATURE = 11
 
@@ -29,7 +27,7 @@ FEATURE = 11
 @pytest.fixture(scope="module", params=[True, False], ids=["parallel", "sequential"])
 def tracer(request, tmp_path_factory):
     lm = tiny_language(tmp_path_factory.mktemp("model"), parallel=request.param, layers=3, dtype="float64")
-    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), _table())
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), renamed_table())
 
 
 def through_norm(norm, read_d: torch.Tensor) -> torch.Tensor:

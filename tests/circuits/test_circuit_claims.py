@@ -11,7 +11,6 @@ from scx_core.circuits.difference import difference
 from scx_core.circuits.stability import TieStability, _with_ties, jaccard, tie_stability
 from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
 from scx_core.sentences import Ties
-from tests.circuits.test_tracer import _table, tracer  # noqa: F401
 from tests.statistics.test_resampling import TARGET, cells
 
 
@@ -52,7 +51,7 @@ def test_ties_are_beside_halves_of_the_cells():
     assert jaccard(["A", "B"], ["B", "C"]) == 1 / 3
 
 
-def test_tie_orders_are_traced(tracer):  # noqa: F811
+def test_tie_orders_are_traced(tracer):
     rows = np.flatnonzero(tracer.table.labels == "CD19+ B")[:3]
     found = tie_stability(tracer, "CD19+ B", rows, seeds=(0, 1), tops=(5,))
     assert found.n_cells == len(rows)

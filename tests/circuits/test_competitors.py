@@ -12,10 +12,8 @@ from scx_core.circuits.circuit import NOTHING
 from scx_core.circuits.wording import answer_frequency, circuit_sentences, competitor_sentences, faint_note
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.intervals import wilson
-from tests.circuits.test_tracer import _table
 from tests.figures.fakes import consensus_circuit
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_language
+from tests.tiny import LABELS, random_set, renamed_table, tiny_language
 
 T_REG, MEMORY = "CD4+/CD25 T Reg", "CD4+/CD45RO+ Memory"
 
@@ -23,7 +21,7 @@ T_REG, MEMORY = "CD4+/CD25 T Reg", "CD4+/CD45RO+ Memory"
 @pytest.fixture(scope="module")
 def tracer(tmp_path_factory):
     lm = tiny_language(tmp_path_factory.mktemp("model"), dtype="float32")
-    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), _table())
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), renamed_table())
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -11,9 +11,7 @@ from scx_core.circuits import Circuit, ConsensusConfig, make_tracer
 from scx_core.circuits.difference import compare_models, compare_types
 from scx_core.errors import ScxError
 from scx_core.statistics.resampling import two_groups
-from tests.circuits.test_tracer import _table
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language
+from tests.tiny import random_set, renamed_table, tiny_language
 
 A, B = "CD19+ B", "Dendritic"
 CFG = ConsensusConfig(cells=4, nodes=40, min_share=0.0)
@@ -26,7 +24,7 @@ def lm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tracer(lm):
-    return make_tracer(lm, random_set(lm, "relu", skip=True), _table())
+    return make_tracer(lm, random_set(lm, "relu", skip=True), renamed_table())
 
 
 def test_every_number_is_the_first_mean_less_the_second(tracer):
@@ -56,7 +54,7 @@ def test_a_set_less_itself_is_nothing(tracer):
 
 
 def test_features_of_two_sets_are_kept_apart_and_genes_are_not(lm, tracer):
-    other = make_tracer(lm, random_set(lm, "relu", skip=True, seed=5), _table())
+    other = make_tracer(lm, random_set(lm, "relu", skip=True, seed=5), renamed_table())
     found = compare_models(tracer, other, A, cfg=CFG)
     ids = {node.id for node in found.difference.nodes if node.kind == "feature"}
     assert ids
@@ -82,7 +80,7 @@ def test_pairs_are_drawn_together(tracer):
 def test_mistakes_are_named(tracer, lm):
     with pytest.raises(ScxError, match="both"):
         compare_types(tracer, A, A, cfg=CFG)
-    other = make_tracer(lm, tracer.transcoders, _table({A: "B cells"}))
+    other = make_tracer(lm, tracer.transcoders, renamed_table({A: "B cells"}))
     other.table.fingerprint = "others"
     with pytest.raises(ScxError, match="not the same cells"):
         compare_models(tracer, other, A, cfg=CFG)

@@ -14,8 +14,7 @@ from scx_core.training import train
 from scx_core.training.config import TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.training.train import new_run
 from scx_core.validation import validate
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, OTHER_FAMILIES, save_tiny, tiny_cells, tiny_language, tiny_table
+from tests.tiny import LABELS, OTHER_FAMILIES, random_set, save_tiny, tiny_cells, tiny_language, tiny_table
 
 TRAIN = TrainConfig(steps=6, cells_per_batch=4, warmup=2, dead_after=1500, held_out=0.2, checkpoint_every=6)
 

@@ -9,15 +9,13 @@ from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.head_tables import circuit_edge_heads, circuit_heads, edge_heads, strongest_edges
 from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.errors import ScxError
-from tests.circuits.test_tracer import _table
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language
+from tests.tiny import random_set, renamed_table, tiny_language
 
 
 @pytest.fixture(scope="module")
 def tracer(tmp_path_factory):
     lm = tiny_language(tmp_path_factory.mktemp("model"), layers=3, dtype="float64")
-    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), _table())
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), renamed_table())
 
 
 @pytest.fixture(scope="module")

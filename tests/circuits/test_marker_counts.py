@@ -13,8 +13,7 @@ from scx_core.circuits.marker_counts import KEY, MarkerCounts, count_words, coun
 from scx_core.figures import View, sentence_html, simplify
 from scx_core.sentences import gene_sentences
 from tests.figures.fakes import B_CELL, consensus_circuit
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language, tiny_table
+from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL = "CD19+ B"
 COUNTS = MarkerCounts(LABEL, 10, 33, 7, 4, 6, 30, 95, 605)

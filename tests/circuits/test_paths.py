@@ -15,10 +15,8 @@ from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.paths import PathConfig, trace_paths
 from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.errors import ScxError
-from tests.circuits.test_tracer import _table
 from tests.identities.plain import Plain
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language
+from tests.tiny import random_set, renamed_table, tiny_language
 
 FORMS = [(parallel, skip) for parallel in (True, False) for skip in (False, True)]
 NAMES = ["parallel", "parallel skip", "sequential", "sequential skip"]
@@ -27,7 +25,7 @@ LABEL = "CD4+/CD25 T Reg"
 
 def make(folder, parallel: bool, skip: bool, dtype: str = "float64"):
     lm = tiny_language(folder, parallel=parallel, layers=3, dtype=dtype)
-    return make_tracer(lm, random_set(lm, "jumprelu", skip=skip), _table())
+    return make_tracer(lm, random_set(lm, "jumprelu", skip=skip), renamed_table())
 
 
 @pytest.fixture(scope="module", params=FORMS, ids=NAMES)
@@ -203,7 +201,7 @@ def test_single_precision_accounts_to_its_own_rounding(tmp_path):
 def test_other_families_account_as_well(tmp_path, family):
     """Grouped-query attention, norms without centring, norms behind the branches, capped logits."""
     lm = tiny_language(tmp_path, family=family, layers=3, dtype="float64")
-    tracer = make_tracer(lm, random_set(lm, "topk", skip=True), _table())
+    tracer = make_tracer(lm, random_set(lm, "topk", skip=True), renamed_table())
     account = trace_paths(prompt_of_row(tracer, 2, LABEL), cfg=PathConfig(branches=30, depth=7)).account()
     assert account.max_relative_error <= 1e-9
     parts = account.explained + account.pruned + account.error + account.bias

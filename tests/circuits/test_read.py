@@ -159,12 +159,10 @@ def test_origins_compare_fingerprints():
 
 def test_a_traced_circuit_with_every_kind_of_target_comes_back(tmp_path):
     from scx_core.circuits import make_tracer
-    from tests.circuits.test_tracer import _table
-    from tests.identities.test_tracer_laws import random_set
-    from tests.tiny import tiny_language
+    from tests.tiny import random_set, renamed_table, tiny_language
 
     lm = tiny_language(tmp_path, dtype="float32")
-    tracer = make_tracer(lm, random_set(lm, "relu", skip=False), _table())
+    tracer = make_tracer(lm, random_set(lm, "relu", skip=False), renamed_table())
     for cfg in (TraceConfig(target="logprob"), TraceConfig(target="token", token="FOX")):
         circuit = tracer.cell(3, label="Dendritic", cfg=cfg)
         text = to_json_text(circuit.to_json())

@@ -11,20 +11,7 @@ from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.trace import token_paths, trace_graph
 from scx_core.errors import ScxError
 from scx_core.transcoders import Transcoder, TranscoderSet
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language, tiny_table
-
-
-@pytest.fixture(scope="module")
-def tracer(tmp_path_factory):
-    lm = tiny_language(tmp_path_factory.mktemp("model"), dtype="float32")
-    return make_tracer(lm, random_set(lm, "jumprelu", skip=False), _table())
-
-
-def _table(names: dict[str, str] | None = None):
-    table = tiny_table(30)
-    labels = np.array([(names or {}).get(label, label) for label in table.labels], dtype=object)
-    return replace(table, labels=labels)
+from tests.tiny import renamed_table
 
 
 def test_one_cell(tracer):
@@ -76,13 +63,13 @@ def test_consensus_is_the_mean_of_its_cells(tracer):
 
 def test_a_type_without_an_answer_is_refused_and_mapped_or_asked_for_by_name(tracer):
     name = "B cells of the liver"
-    other = make_tracer(tracer.lm, tracer.transcoders, _table({"CD19+ B": name}))
+    other = make_tracer(tracer.lm, tracer.transcoders, renamed_table({"CD19+ B": name}))
     with pytest.raises(ScxError, match=f"no answer for the type '{name}'; it calls") as error:
         other.consensus(name, cfg=ConsensusConfig(cells=3))
     assert other.commonest_answer(name)[0] in error.value.problem
     named = other.consensus(name, answer="Dendritic", cfg=ConsensusConfig(cells=3))
     assert named.target.answer == "Dendritic"
-    told = replace(_table({"CD19+ B": name}), given_answers={name: "CD19+ B"})
+    told = replace(renamed_table({"CD19+ B": name}), given_answers={name: "CD19+ B"})
     mapped = make_tracer(tracer.lm, tracer.transcoders, told)
     assert mapped.consensus(name, cfg=ConsensusConfig(cells=3)).target.answer == "CD19+ B"
 

@@ -11,8 +11,7 @@ from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, places_of, reference_of
 from scx_core.evidence.interventions import NO_NODES, Intervention
 from scx_core.language import replaced_mlps
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_cells, tiny_language, tiny_table
+from tests.tiny import LABELS, random_set, tiny_cells, tiny_language, tiny_table
 
 KINDS = [(True, "relu", True), (False, "jumprelu", False), (True, "topk", False), (False, "topk", True)]
 

@@ -13,8 +13,7 @@ from scx_core.evidence import Editor, Measurer, knock_out_all, knock_out_togethe
 from scx_core.language import answers_of, load_language, text_limit
 from scx_core.sentences import encode, gene_sentences
 from scx_core.transcoders import load_set
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, OTHER_FAMILIES, tiny_language, tiny_table
+from tests.tiny import LABELS, OTHER_FAMILIES, random_set, tiny_language, tiny_table
 
 MODELS = [{"family": family} for family in OTHER_FAMILIES] + [{"parallel": True}, {"parallel": False}]
 

@@ -11,8 +11,7 @@ from scx_core.errors import ScxError
 from scx_core.evidence.planted_truth import PlantedConfig, _area, _flips, _score, score_planted
 from scx_core.language import load_language
 from scx_core.transcoders import load_set
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language, tiny_table
+from tests.tiny import random_set, tiny_language, tiny_table
 
 BY_NAME = {rule.name: rule for rule in RULES}
 

@@ -23,8 +23,7 @@ from scx_core.evidence.rankings.rankings import (
 from scx_core.statistics.hypothesis_tests import p_values
 from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
 from scx_core.validation.baselines import linear_maps
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language, tiny_table
+from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL = "Dendritic"
 CFG = RankingConfig(genes=3, cells=3, measured=4, least=6, draws=2)

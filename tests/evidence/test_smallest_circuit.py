@@ -37,8 +37,7 @@ from scx_core.evidence.smallest.smallest_circuit import (
     split_cells,
 )
 from scx_core.language import mlp_io
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import tiny_language, tiny_table
+from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL = "Dendritic"
 CFG = SmallestConfig(search_cells=4, unseen_cells=3, reference_cells=8, nodes=200, wanted=0.7)

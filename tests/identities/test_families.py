@@ -16,8 +16,7 @@ from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target
 from scx_core.circuits.trace import trace_graph
 from tests.identities.autograd import Frozen
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_set, tiny_cells, tiny_language
 
 NEOX, SEQUENTIAL = {"parallel": True}, {"parallel": False}
 # Each family with and without a skip term; every gate with every block form.

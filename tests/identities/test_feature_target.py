@@ -10,9 +10,7 @@ from scx_core.attribution.target import plan_feature, plan_target
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.trace import trace_graph
 from scx_core.errors import ScxError
-from tests.circuits.test_tracer import _table
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_set, renamed_table, tiny_cells, tiny_language
 
 
 @pytest.mark.parametrize("parallel", [True, False])
@@ -58,7 +56,7 @@ def test_a_features_row_and_its_graph_agree(tmp_path, parallel, skip):
 
 def test_the_tracer_explains_a_feature(tmp_path):
     lm = tiny_language(tmp_path, layers=3)
-    tracer = make_tracer(lm, random_set(lm, "relu", skip=False), _table())
+    tracer = make_tracer(lm, random_set(lm, "relu", skip=False), renamed_table())
     node = next(n for n in tracer.cell(3, label="Dendritic").nodes if n.kind == "feature" and n.layer == 2)
     found = tracer.feature(3, node.layer, node.feature, cfg=TraceConfig(nodes=60))
     assert (found.target.kind, found.target.layer, found.target.feature) == ("feature", 2, node.feature)

@@ -19,10 +19,9 @@ from scx_core.attribution.target import (
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.circuits.trace import trace_graph
 from scx_core.errors import ScxError
-from tests.circuits.test_tracer import _table
 from tests.identities.plain import Plain
-from tests.identities.test_tracer_laws import LIMIT, random_set
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.identities.test_tracer_laws import LIMIT
+from tests.tiny import LABELS, random_set, renamed_table, tiny_cells, tiny_language
 
 LABEL = "CD4+/CD25 T Reg"
 TARGETS = [("logit", None), ("logprob", None), ("token", "FOX")]
@@ -192,7 +191,7 @@ def test_a_feature_that_is_silent_or_absent_is_named(tmp_path):
 
 def test_the_tracer_takes_every_kind_from_its_settings(tmp_path):
     lm = tiny_language(tmp_path, dtype="float32")
-    tracer = make_tracer(lm, random_set(lm, "relu", skip=False), _table())
+    tracer = make_tracer(lm, random_set(lm, "relu", skip=False), renamed_table())
     found = tracer.cell(3, label=LABEL, cfg=TraceConfig(target="logprob"))
     assert found.target.kind == "logprob" and found.target.unit == "nats"
     assert found.scores["probability"] == pytest.approx(2.718281828459045**found.target.value, rel=1e-5)

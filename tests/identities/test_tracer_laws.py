@@ -12,34 +12,11 @@ from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target, target_row
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.trace import TraceConfig, finish, trace_graph
-from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.identities.plain import Plain
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_set, tiny_cells, tiny_language
 
 KINDS = ("relu", "topk", "jumprelu")
 LIMIT = {"float32": 1e-4, "float64": 1e-9}
-
-
-def random_set(lm, kind: str, skip: bool, seed: int = 1) -> TranscoderSet:
-    generator = torch.Generator().manual_seed(seed)
-    d, n_features = lm.facts.width, 3 * lm.facts.width
-
-    def draw(*shape, scale):
-        return scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    def layer():
-        return Transcoder(
-            W_enc_Fd=draw(n_features, d, scale=d**-0.5),
-            b_enc_F=draw(n_features, scale=0.3),
-            W_dec_Fd=draw(n_features, d, scale=d**-0.5),
-            b_dec_d=draw(d, scale=0.3),
-            W_skip_dd=draw(d, d, scale=0.3 * d**-0.5) if skip else None,
-            kind=kind,
-            k=6 if kind == "topk" else None,
-            threshold_F=draw(n_features, scale=0.2).abs() if kind == "jumprelu" else None,
-        )
-
-    return TranscoderSet(tuple(layer() for _ in range(lm.facts.n_layers)))
 
 
 @pytest.fixture(params=[(p, k, s) for p in (True, False) for k in KINDS for s in (False, True)], ids=str)

@@ -21,8 +21,7 @@ from scx_core.evidence.ablation_reference import InterventionConfig, reference_o
 from scx_core.evidence.interventions import Intervention
 from scx_core.language import answers_of
 from tests.identities.autograd import Frozen, weighed
-from tests.identities.test_tracer_laws import random_set
-from tests.tiny import LABELS, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_set, tiny_cells, tiny_language
 
 LABEL = "CD4+/CD25 T Reg"
 CASES = [

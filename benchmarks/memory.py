@@ -85,8 +85,7 @@ def write_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     sentences = {"n_genes": GENES_A_SENTENCE, "tie_seed": 42, "prompt": "scx"}
     write_json(
-        folder / "scx.json",
-        {"name": "random", "labels": list(TYPES), "sentences": sentences, "lead": " "},
+        folder / "scx.json", {"name": "random", "labels": list(TYPES), "sentences": sentences, "lead": " "}
     )
 
 

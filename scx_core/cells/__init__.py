@@ -7,14 +7,7 @@ from scx_core.cells.formats.sources import EMBEDDED, keep_upload
 from scx_core.cells.planted import PLANTED, RULES, Rule, planted_cells, rule_of
 
 from .choices import CellChoices, Finding
-from .markers import (
-    Markers,
-    all_markers,
-    foreign_markers,
-    known_markers,
-    shared_markers,
-    types_with,
-)
+from .markers import Markers, all_markers, foreign_markers, known_markers, shared_markers, types_with
 from .opening import open_cells
 from .overview import cell_map, genes_per_cell
 from .split import Split, split_cells, with_choosing

@@ -148,10 +148,7 @@ def with_bos(found: Mapping[str, Any], bos: int | None) -> Mapping[str, Any]:
     """A tokenizer's ids and offsets, with the token of beginning in front where there is one."""
     if bos is None:
         return found
-    return {
-        "input_ids": [bos, *found["input_ids"]],
-        "offset_mapping": [(0, 0), *found["offset_mapping"]],
-    }
+    return {"input_ids": [bos, *found["input_ids"]], "offset_mapping": [(0, 0), *found["offset_mapping"]]}
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str, end: str = ".") -> tuple[int, ...]:

@@ -112,12 +112,7 @@ def summary(result: dict[str, Any]) -> str:
     header = ("gene", f"gap, {unit}", f"text, {unit}", "gap, log-odds", "text, log-odds", "cells", "rank")
     keys = ("gap", "text", "gap_log_odds", "text_log_odds")
     rows = [
-        (
-            gene["gene"],
-            *(spans(gene[key]) for key in keys),
-            gene["n_cells"],
-            round(gene["rank"]),
-        )
+        (gene["gene"], *(spans(gene[key]) for key in keys), gene["n_cells"], round(gene["rank"]))
         for gene in genes
     ]
     if rows:

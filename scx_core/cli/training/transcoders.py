@@ -128,10 +128,7 @@ def summary(result: dict[str, Any]) -> str:
     gate += f" with k {result['k']}" if result["k"] else ""
     skip = ", affine skip" if result["skip"] else ""
     size = f"{result['n_layers']} layers × {result['n_features']} features, width {result['width']}"
-    lines = [
-        f"{size}: {gate}{skip}",
-        f"layout {result['layout']}, fingerprint {result['fingerprint'][:12]}",
-    ]
+    lines = [f"{size}: {gate}{skip}", f"layout {result['layout']}, fingerprint {result['fingerprint'][:12]}"]
     if result["calibrated_from"]:
         k = result["calibrated_from"]["k"]
         lines.append(f"JumpReLU thresholds let {k} features a token pass on average; TopK had at most {k}.")

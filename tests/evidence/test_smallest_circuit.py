@@ -19,8 +19,8 @@ from scx_core.evidence.interventions import Intervention
 from scx_core.evidence.smallest.faithfulness import (
     FaithfulnessProblem,
     activation_mass,
+    faithfulness,
     feature_contribution,
-    kept,
     matched_sets,
 )
 from scx_core.evidence.smallest.graph_baselines import (
@@ -63,7 +63,7 @@ def test_what_is_reported_can_be_measured_again(tracer, found):
     nodes = np.array(found.nodes)
     for group, value in (("search", found.reached_search), ("unseen", found.reached_unseen)):
         tried = Intervention(tracer.lm, coders, plan, tracer.encode(rows[group]), reference, cfg)
-        measured = kept(tried.values([nodes]), tried.empty_B, tried.full_B)[0]
+        measured = faithfulness(tried.values([nodes]), tried.empty_B, tried.full_B)[0]
         assert value == pytest.approx(measured, abs=1e-9)
     assert found.logits["full"] == pytest.approx(tried.full_B.mean())
     assert found.curve[-1] == (len(nodes), pytest.approx(found.reached_unseen))

@@ -127,17 +127,9 @@ def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> No
     reach = end
     if whisker:
         low, high = scale(whisker[0]), scale(whisker[1])
-        pen.curve(
-            [(low, y), (low, y), (high, y), (high, y)], colour=colours.INK, thickness=1.1, alpha=1.0, order=4
-        )
+        pen.line((low, y), (high, y), colour=colours.INK, thickness=1.1, order=4)
         for x in (low, high):
-            pen.curve(
-                [(x, y - 3), (x, y - 3), (x, y + 3), (x, y + 3)],
-                colour=colours.INK,
-                thickness=1.1,
-                alpha=1.0,
-                order=4,
-            )
+            pen.line((x, y - 3), (x, y + 3), colour=colours.INK, thickness=1.1, order=4)
         reach = max(end, high)
     pen.text(max(reach, zero) + 6.0, y, number(row.effect, 2), 10.5, colour=colours.MUTED)
 
@@ -154,23 +146,11 @@ def _axis(pen: Pen, scale: _Scale, top: float, bottom: float, title: str) -> Non
             continue
         x, zero = scale(float(value)), abs(value) < 1e-12
         colour = colours.INK if zero else colours.FAINT
-        pen.curve(
-            [(x, top), (x, top), (x, bottom), (x, bottom)],
-            colour=colour,
-            thickness=0.9,
-            alpha=0.9,
-            order=4 if zero else 0.5,
-        )
+        order = 4 if zero else 0.5
+        pen.line((x, top), (x, bottom), colour=colour, thickness=0.9, alpha=0.9, order=order)
         pen.text(x, bottom + 9.0, f"{value:g}".replace("-", "−"), 10.5, colour=colours.MUTED, align="center")
     middle = (scale.left + scale.right) / 2
-    pen.text(
-        middle,
-        bottom + 26.0,
-        title,
-        11.0,
-        colour=colours.MUTED,
-        align="center",
-    )
+    pen.text(middle, bottom + 26.0, title, 11.0, colour=colours.MUTED, align="center")
 
 
 def _foot(

@@ -5,11 +5,11 @@ A wide view fills a double column (180 mm), a column view a single one (85 mm).
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import partial
 
 from matplotlib.figure import Figure
 
-from scx_core.figures.drawing.drawing import Drawing, Link, Placed
+from scx_core.figures.drawing.drawing import Drawing, Placed
 from scx_core.figures.drawing.pen import Pen, Point, picture_bytes, star
 from scx_core.figures.drawing.text import fitted, one_row, wrapped
 
@@ -60,18 +60,30 @@ def _network(pen: Pen, drawing: Drawing, top: float) -> None:
     for row in drawing.rows:
         pen.text(_EDGE, row.y + top, row.label, 11.0, colour=colours.MUTED)
     for index, link in enumerate(drawing.links):
-        _arrow(pen, link, boxes[link.source], boxes[link.target], 1 + index / (len(drawing.links) + 1))
+        source, target = boxes[link.source], boxes[link.target]
+        middle = (source.y + target.y) / 2  # the curve leaves upwards and arrives from below
+        pen.arrow(
+            [(source.x, source.y), (source.x, middle), (target.x, middle), (target.x, target.y)],
+            partial(_inside, target),
+            colour=link.colour,
+            thickness=link.width,
+            alpha=link.opacity,
+            order=1 + index / (len(drawing.links) + 1),
+        )
     for box in boxes.values():
         _draw_box(pen, box)
+
+
+def _inside(box: Placed, point: Point) -> bool:
+    return abs(point[0] - box.x) <= box.width / 2 and abs(point[1] - box.y) <= box.height / 2
 
 
 def _draw_box(pen: Pen, box: Placed) -> None:
     x, y = box.x, box.y
     if box.kind == "error":
         half = box.width / 2
-        pen.polygon(
-            [(x, y - half), (x + half, y), (x, y + half), (x - half, y)], fill=box.fill, line=box.line
-        )
+        corners = [(x, y - half), (x + half, y), (x, y + half), (x - half, y)]
+        pen.polygon(corners, fill=box.fill, line=box.line)
         return
     radius = {"gene": box.height / 2, "bias": 1.0, "feature": 7.0}.get(box.kind, 9.0)
     pen.box(
@@ -105,67 +117,3 @@ def _draw_box(pen: Pen, box: Placed) -> None:
 def below_size(box: Placed) -> float:
     """Font size of the small line of a box."""
     return 0.8 * box.font
-
-
-def _arrow(pen: Pen, link: Link, source: Placed, target: Placed, order: float) -> None:
-    """The curve leaves upwards and arrives from below, and ends in a head at the box's border."""
-    bend = 0.5 * (source.y - target.y)
-    curve = [
-        (source.x, source.y),
-        (source.x, source.y - bend),
-        (target.x, target.y + bend),
-        (target.x, target.y),
-    ]
-    length = 4.5 + 1.1 * link.width
-    end = _border(curve, target)
-    tip = _at(curve, end)
-    while end > 0.05 and _distance(_at(curve, end), tip) < length:
-        end -= 0.004
-    neck = _at(curve, end)
-    pen.curve(
-        _first_part(curve, end), colour=link.colour, thickness=link.width, alpha=link.opacity, order=order
-    )
-    across = 0.5 * length / max(1e-6, _distance(neck, tip))
-    side = (-(tip[1] - neck[1]) * across, (tip[0] - neck[0]) * across)
-    pen.polygon(
-        [tip, (neck[0] + side[0], neck[1] + side[1]), (neck[0] - side[0], neck[1] - side[1])],
-        fill=link.colour,
-        line="none",
-        alpha=min(1.0, link.opacity + 0.1),
-        order=order,
-    )
-
-
-def _border(curve: list[Point], box: Placed) -> float:
-    """Where along the curve (0 to 1) it enters the box at its end, by bisection."""
-    outside, inside = 0.0, 1.0
-    for _ in range(24):
-        middle = (outside + inside) / 2
-        x, y = _at(curve, middle)
-        if abs(x - box.x) <= box.width / 2 and abs(y - box.y) <= box.height / 2:
-            inside = middle
-        else:
-            outside = middle
-    return inside
-
-
-def _first_part(curve: list[Point], end: float) -> list[Point]:
-    """The control points of the curve from 0 to `end` (de Casteljau)."""
-    first = [curve[0]]
-    row = list(curve)
-    while len(row) > 1:
-        row = [_between(a, b, end) for a, b in pairwise(row)]
-        first.append(row[0])
-    return first
-
-
-def _at(curve: list[Point], place: float) -> Point:
-    return _first_part(curve, place)[-1]
-
-
-def _between(a: Point, b: Point, part: float) -> Point:
-    return a[0] + (b[0] - a[0]) * part, a[1] + (b[1] - a[1]) * part
-
-
-def _distance(a: Point, b: Point) -> float:
-    return ((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5

@@ -103,9 +103,7 @@ def _swatch(pen: Pen, entry: Entry, x: float, y: float) -> None:
 
 def _line(pen: Pen, entry: Entry, x: float, y: float) -> None:
     colour = colours.LINES.get(entry.kind, colours.MUTED)
-    end = x + entry.swatch
-    points = [(x, y), (x + entry.swatch / 3, y), (end - entry.swatch / 3, y), (end, y)]
-    pen.curve(points, colour=colour, thickness=entry.detail or 2.6, alpha=0.85)
+    pen.line((x, y), (x + entry.swatch, y), colour=colour, thickness=entry.detail or 2.6, alpha=0.85)
 
 
 def _scale_bar(pen: Pen, entry: Entry, x: float, y: float, steps: int = 35) -> None:

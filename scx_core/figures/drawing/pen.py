@@ -9,13 +9,19 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.bezier import (
+    NonIntersectingPathException,
+    inside_circle,
+    split_bezier_intersecting_with_closedpath,
+)
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
 
@@ -131,14 +137,43 @@ class Pen:
             )
         )
 
-    def curve(
-        self, points: Sequence[Point], *, colour: str, thickness: float, alpha: float, order: float = 1
+    def line(
+        self, start: Point, end: Point, *, colour: str, thickness: float, alpha: float = 1.0, order: float = 1
     ) -> None:
-        """A cubic Bézier curve through its four control points."""
-        path = Path(list(points), [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
+        """A straight line."""
+        self.axes.add_line(
+            Line2D(
+                *zip(start, end, strict=True),
+                color=colour,
+                linewidth=thickness * POINTS_PER_UNIT,
+                alpha=alpha,
+                zorder=order,
+                solid_capstyle="butt",
+                snap=False,
+            )
+        )
+
+    def arrow(
+        self,
+        curve: Sequence[Point],
+        inside: Callable[[Point], bool],
+        *,
+        colour: str,
+        thickness: float,
+        alpha: float,
+        order: float = 1,
+    ) -> None:
+        """A cubic Bézier curve through its four control points up to where it gets `inside` its end, with a
+        head there."""
+        curve = _before(curve, inside)
+        tip, length = curve[-1], 4.5 + 1.1 * thickness
+        curve = _before(curve, inside_circle(*tip, length))
+        neck = curve[-1]
+        across = 0.5 * length / max(1e-6, math.dist(neck, tip))
+        aside = (-(tip[1] - neck[1]) * across, (tip[0] - neck[0]) * across)
         self.axes.add_patch(
             PathPatch(
-                path,
+                Path(curve, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]),
                 fill=False,
                 edgecolor=colour,
                 alpha=alpha,
@@ -147,6 +182,21 @@ class Pen:
                 linewidth=thickness * POINTS_PER_UNIT,
             )
         )
+        corners = [
+            tip,
+            (neck[0] + aside[0], neck[1] + aside[1]),
+            (neck[0] - aside[0], neck[1] - aside[1]),
+        ]
+        self.polygon(corners, fill=colour, line="none", alpha=min(1.0, alpha + 0.1), order=order)
+
+
+def _before(curve: Sequence[Point], inside: Callable[[Point], bool]) -> Sequence[Point]:
+    """The part of a Bézier curve before it gets inside a shape; all of one that does not."""
+    try:
+        first, _ = split_bezier_intersecting_with_closedpath(curve, inside, tolerance=0.01)
+    except NonIntersectingPathException:
+        return curve
+    return [(float(x), float(y)) for x, y in first]
 
 
 def star(x: float, y: float, radius: float) -> list[Point]:

@@ -16,9 +16,9 @@ from scx_core.figures.drawing.drawing import WIDTHS
 from scx_core.figures.drawing.pen import Pen, picture_bytes, star
 from scx_core.figures.drawing.text import fitted, number, one_row, plain, text_width
 
-from . import words
+from . import captions
 from .drawing import colours
-from .leading import TITLES, leading, led
+from .table import TITLES, leading, led
 
 _EDGE, _HEAD, _ROW, _GROUP = 14.0, 58.0, 22.0, 36.0
 _SIZE = 12.0
@@ -33,13 +33,13 @@ def genes_figure(
 ) -> Figure:
     """The `n` strongest genes of either sign. Whiskers: the interval low–high, else ± one sd, else none."""
     groups = [(title, rows) for title, rows in _by_sign(circuit, n) if rows]
-    groups = groups or [("No difference found" if words.sides(circuit) else "No genes", [])]
+    groups = groups or [("No difference found" if captions.sides(circuit) else "No genes", [])]
     shown = [row for _, rows in groups for row in rows]
     room = WIDTHS[size] - 2 * _EDGE
     height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 108.0
     pen = Pen(WIDTHS[size], height)
-    pen.text(_EDGE, 20.0, fitted(words.title(circuit), room, 17.0), 17.0, bold=True)
-    pen.text(_EDGE, 41.0, fitted(words.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
+    pen.text(_EDGE, 20.0, fitted(captions.title(circuit), room, 17.0), 17.0, bold=True)
+    pen.text(_EDGE, 41.0, fitted(captions.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
     names = max((text_width(_name(row), _SIZE, bold=True) for row in shown), default=0.0) + 24.0
     by, frozen = leading(circuit), {row.gene: row.effect for row in circuit.genes}
     rings = [frozen[row.gene] for row in shown] if by != "frozen" else []
@@ -71,8 +71,8 @@ def genes_picture(
     return picture_bytes(
         figure,
         file_format,
-        title=f"Genes: {TITLES[leading(circuit)]}, {words.title(circuit)}",
-        description=words.provenance_line(circuit.provenance),
+        title=f"Genes: {TITLES[leading(circuit)]}, {captions.title(circuit)}",
+        description=captions.provenance_line(circuit.provenance),
     )
 
 
@@ -100,9 +100,9 @@ def _by_sign(circuit: Circuit, n: int) -> list[tuple[str, list[GeneEffect]]]:
     by = leading(circuit)
     rows = [shown for row in circuit.genes if (shown := led(row, by))]
     rows.sort(key=lambda row: (-abs(row.effect), row.gene))
-    both = words.sides(circuit)
+    both = captions.sides(circuit)
     if both:  # what is not called different is no bar, however long
-        rows = [row for row in rows if words.called(circuit, row.effect, row.q)]
+        rows = [row for row in rows if captions.called(circuit, row.effect, row.q)]
     titles = [f"Effect higher in {plain(side, 28)}" for side in both or ()]
     titles = titles or ["Raise the score", "Lower the score"]
     return [
@@ -164,9 +164,9 @@ def _foot(
     words_of = {"cell": "one cell", "difference": "difference of means, {:,} cells"}
     parts = [words_of.get(circuit.scope, "mean over {:,} cells").format(circuit.n_cells)]
     parts += ["diamond: frozen attribution"] if leading(circuit) != "frozen" else []
-    hidden = sum(not words.called(circuit, row.effect, row.q) for row in circuit.genes)
+    hidden = sum(not captions.called(circuit, row.effect, row.q) for row in circuit.genes)
     no_difference = f"{hidden:,} of {len(circuit.genes):,} genes: no difference found"
-    parts += [no_difference] if words.sides(circuit) else []
+    parts += [no_difference] if captions.sides(circuit) else []
     parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
     parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []
     pen.text(_EDGE, y, fitted("; ".join(parts), room, 10.5), 10.5, colour=colours.MUTED)
@@ -175,5 +175,5 @@ def _foot(
         beside, size = one_row(count_words(counts), room)
         pen.text(_EDGE, y + 16.0, beside, size, colour=colours.MUTED)
         y += 16.0
-    line, size = one_row(words.provenance_line(circuit.provenance), room)
+    line, size = one_row(captions.provenance_line(circuit.provenance), room)
     pen.text(_EDGE, y + 20.0, line, size, colour=colours.MUTED)

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from scx_core.errors import ScxError
-from scx_core.figures.drawing.free_places import Label, placed
 from scx_core.figures.drawing.pen import PICTURE_FORMATS, POINTS_PER_UNIT, Pen, picture_bytes
+from scx_core.figures.drawing.placing import Label, labels_placed
 from scx_core.figures.drawing.text import fitted, one_row, plain, several, wrapped
 from scx_core.runs.files import to_json_text, write_atomic
 
-from . import words
+from . import captions
 from .drawing import colours
 from .table import table_csv
 
@@ -72,7 +72,7 @@ def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any]) -> Figure:
     for line in wrapped("; ".join(notes), room, 10.5)[:2]:
         pen.text(_EDGE, y, line, 10.5, colour=colours.MUTED)
         y += 14.0
-    line, size = one_row(words.provenance_line(provenance), room)
+    line, size = one_row(captions.provenance_line(provenance), room)
     pen.text(_EDGE, HEIGHT - 14.0, line, size, colour=colours.MUTED)
     return pen.figure
 
@@ -85,7 +85,7 @@ def pareto_picture(table: pd.DataFrame, file_format: str, provenance: Mapping[st
         pareto_figure(table, provenance),
         file_format,
         title="Transcoder runs: CE recovered against L0",
-        description=words.provenance_line(provenance),
+        description=captions.provenance_line(provenance),
     )
 
 
@@ -222,7 +222,7 @@ def _dash(skip: bool) -> Any:
 def _names(pen: Pen, axes: Axes, shown: pd.DataFrame) -> bool:
     """Every run's name beside its point; False when one found no room."""
     points = list(_points(axes, shown))
-    labels = placed(points, (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM))
+    labels = labels_placed(points, (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM))
     for label in labels:
         left, top, right, bottom = label.box
         behind = [(left, top), (right, top), (right, bottom), (left, bottom)]

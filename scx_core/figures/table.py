@@ -1,4 +1,8 @@
-"""The gene table: as a data frame for the page, and as CSV with the provenance in a file beside it.
+"""The numbers of a circuit: its gene table (as a data frame, and as CSV with the provenance in a file beside
+it), which of its columns leads, and the answer's score as a sum.
+
+Measured leads estimated leads frozen: what the real model loses without a gene comes first where it was
+measured (method §8); the frozen attribution stands behind it.
 
 Spreadsheets run a cell that begins with = + - or @, so a text that does gets an apostrophe in front.
 The provenance is not in the CSV, where it would be a comment that not every reader skips.
@@ -6,15 +10,23 @@ The provenance is not in the CSV, where it would be a comment that not every rea
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 import pandas as pd
 
 from scx_core.cells.markers import known_markers, shared_markers
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.figures.drawing.text import plain
 
-from . import words
-from .leading import Leading, leading, led
+from . import captions
 
+Leading = Literal["gap", "text", "estimate", "frozen"]
+TITLES: dict[Leading, str] = {
+    "gap": "lost without the gene (a neutral one in its place)",
+    "text": "lost without the gene (the rest moved up)",
+    "estimate": "estimated loss without the gene",
+    "frozen": "frozen attribution",
+}
 _MEASURED = {
     "gap": "knockout_gap",
     "text": "knockout_text",
@@ -22,7 +34,16 @@ _MEASURED = {
     "text_log_odds": "knockout_text_log_odds",
     "estimate": "estimated_knockout",
 }
+# The columns that lead a table, the first that is there, with their titles.
+LEADING = {_MEASURED[name]: TITLES[name] for name in ("gap", "text", "estimate")}
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+PARTS = (
+    ("genes", "gene_effect"),
+    ("prompt words", "prompt_effect"),
+    ("reconstruction errors", "error_effect"),
+    ("biases", "bias_effect"),
+)
 
 
 def gene_table(
@@ -30,7 +51,7 @@ def gene_table(
     markers: frozenset[str] | None = None,
     shared: frozenset[str] = frozenset(),
 ) -> pd.DataFrame:
-    """One row a gene, strongest first, by the column that leads (leading.py).
+    """One row a gene, strongest first, by the column that leads (`leading`).
 
     Columns: gene; where it was measured, what the real model loses without it (knockout_gap, knockout_text,
     and of the label's log-odds knockout_gap_log_odds, knockout_text_log_odds) or estimated_knockout, each
@@ -48,7 +69,7 @@ def gene_table(
         | {
             "frozen_attribution": pd.Series([row.effect for row in rows], dtype=float),
             "direction": pd.Series(
-                [words.direction(circuit, row.effect, row.q) for row in rows], dtype=object
+                [captions.direction(circuit, row.effect, row.q) for row in rows], dtype=object
             ),
             "share_of_cells": pd.Series([row.share for row in rows], dtype=float),
             "n_cells": pd.Series([row.n_cells for row in rows], dtype=int),
@@ -111,3 +132,39 @@ def _guarded(value: object) -> object:
         return value
     line = plain(value)
     return f"'{line}" if value.startswith(_FORMULA_STARTS) or line.startswith(_FORMULA_STARTS) else line
+
+
+def leading(circuit: Circuit) -> Leading:
+    """The first of `gap`, `text` and `estimate` that any gene has, else the frozen attribution."""
+    if circuit.scope != "difference":
+        for name in ("gap", "text", "estimate"):
+            if any(getattr(row, name) is not None for row in circuit.genes):
+                return name  # type: ignore[return-value]
+    return "frozen"
+
+
+def led(row: GeneEffect, by: Leading) -> GeneEffect | None:
+    """The gene with the leading column's mean and interval in the place of its frozen attribution; None where
+    it has none."""
+    if by == "frozen":
+        return row
+    found = getattr(row, by)
+    if found is None:
+        return None
+    return row._replace(effect=found.mean, low=found.low, high=found.high, sd=0.0, n_cells=found.n)
+
+
+class Part(NamedTuple):
+    """One summand in logits. `share` is of the sum of the absolute summands, so that opposite signs show."""
+
+    name: str
+    effect: float
+    share: float
+
+
+def account(circuit: Circuit) -> tuple[Part, ...]:
+    """The four summands of the score (total effects, method §8); none if the circuit does not state them."""
+    if not all(key in circuit.scores for _, key in PARTS):
+        return ()
+    total = sum(abs(circuit.scores[key]) for _, key in PARTS) or 1.0
+    return tuple(Part(name, circuit.scores[key], abs(circuit.scores[key]) / total) for name, key in PARTS)

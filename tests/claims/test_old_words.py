@@ -121,7 +121,7 @@ def test_what_a_model_computes_is_said_with_its_condition_alone():
 def test_attributions_say_that_they_are_frozen():
     """Every table and hover line of effects says what an effect is."""
     texts = {
-        name: text for name in ("pages/circuits.py", "scx_core/figures/words.py") for text in [_all(name)]
+        name: text for name in ("pages/circuits.py", "scx_core/figures/captions.py") for text in [_all(name)]
     }
     assert all("rozen attribution" in text for text in texts.values())
     assert "total effect of" not in _all("README.md").lower()

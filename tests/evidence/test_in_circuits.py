@@ -14,7 +14,7 @@ from scx_core.evidence import knock_out_all, with_knockouts
 from scx_core.evidence.knockouts.gene_tables import plan_of
 from scx_core.figures import gene_table
 from scx_core.figures.bars import genes_figure
-from scx_core.figures.leading import leading
+from scx_core.figures.table import leading
 from tests.evidence.test_knockouts import tiny_tracer
 from tests.tiny import LABELS
 

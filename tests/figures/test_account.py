@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scx_core.figures.account import account
+from scx_core.figures.table import account
 from tests.figures.fakes import cell_circuit
 
 

@@ -11,9 +11,9 @@ import pytest
 from scx_core.circuits.circuit import Circuit
 from scx_core.figures import View, export_bytes, file_name, gene_table, simplify
 from scx_core.figures.bars import _by_sign
+from scx_core.figures.captions import caption, direction, title
 from scx_core.figures.drawing.colours import BIAS_GREY, COOL, WARM
 from scx_core.figures.formats.network import to_networkx
-from scx_core.figures.words import caption, direction, title
 from tests.figures.fakes import consensus_circuit
 
 NAMES = ["CD19+ B", "<b>Dendritic"]

@@ -2,7 +2,7 @@
 
 import re
 
-from scx_core.figures.examples import Shown, examples_html
+from scx_core.figures.coloured_text import Shown, examples_html
 
 
 def test_texts_are_escaped_and_words_stay_apart():

@@ -15,7 +15,7 @@ from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Supernode
 from scx_core.errors import ScxError
 from scx_core.figures import export_bytes, neuronpedia_graph
 from scx_core.figures.formats.export import export
-from scx_core.figures.formats.neuronpedia_nodes import cantor
+from scx_core.figures.formats.neuronpedia import cantor
 from tests.figures.fakes import PROVENANCE, cell_circuit, consensus_circuit, hostile_circuit
 
 SCHEMA = json.loads((Path(__file__).parent / "neuronpedia.schema.json").read_text("utf-8"))

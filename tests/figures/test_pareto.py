@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scx_core.errors import ScxError
 from scx_core.figures import export_comparison, pareto_figure, pareto_picture
-from scx_core.figures.drawing.free_places import Label, placed
+from scx_core.figures.drawing.placing import Label, labels_placed
 from scx_core.figures.pareto import STYLES, front, style_of
 from scx_core.validation import RunRow
 
@@ -95,7 +95,7 @@ def test_nothing_to_draw_and_unknown_formats_are_refused(tmp_path):
 def test_names_stay_inside_and_never_overlap(points):
     room = (90.0, 90.0, 910.0, 510.0)
     labels = [Label(x, y, words, 10.0) for x, y, words in points]
-    found = placed(labels, room)
+    found = labels_placed(labels, room)
     for label in found:
         left, top, right, bottom = label.box
         assert left >= room[0] and top >= room[1] and right <= room[2] and bottom <= room[3]

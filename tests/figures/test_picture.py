@@ -63,9 +63,10 @@ def test_hostile_names_stay_text_in_every_picture():
     assert not names & {"script", "img", "image", "foreignObject"}
     assert "<img src=x oner…"[:12] in _texts(svg)
     assert "$x^2$ $" in _texts(genes_picture(circuit, "svg"))
-    for file_format in ("png", "pdf"):
-        assert circuit_picture(drawing, file_format)
-        assert genes_picture(circuit, file_format)
+    for make in (lambda kind: circuit_picture(drawing, kind), lambda kind: genes_picture(circuit, kind)):
+        with Image.open(io.BytesIO(make("png"))) as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 10, "it is drawn, not blank"
+        assert re.search(rb"/Count 1\b", make("pdf")) and b"/JavaScript" not in make("pdf")
 
 
 def test_gene_chart_shows_the_strongest_of_each_sign():

@@ -6,8 +6,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 CONFIGS = (
-    "scx_core.transcoders.TranscoderConfig",
-    "scx_core.transcoders.TrainConfig",
+    "scx_core.training.config.TranscoderConfig",
+    "scx_core.training.config.TrainConfig",
     "scx_core.build.recipe.RecipeConfig",
     "scx_core.sentences.SentenceConfig",
     "scx_core.circuits.TraceConfig",
@@ -50,7 +50,7 @@ def test_an_untouched_form_gives_the_defaults(path: str) -> None:
 
 
 def test_a_changed_number_changes_the_configuration() -> None:
-    app = form("scx_core.transcoders.TrainConfig")
+    app = form("scx_core.training.config.TrainConfig")
     app.number_input(key="form steps").set_value(12).run()
     assert app.session_state["made"]["steps"] == 12
     app.number_input(key="form learning_rate").set_value(1.5e-5).run()
@@ -76,7 +76,7 @@ def test_every_option_has_a_name_of_its_own_that_says_what_it_is() -> None:
 
 def test_a_switch_among_numbers_leaves_the_rows_aligned() -> None:
     """One row of columns for every three options, whatever their heights."""
-    app = form("scx_core.transcoders.TrainConfig")
+    app = form("scx_core.training.config.TrainConfig")
     rows = [app.columns[start : start + 3] for start in range(0, len(app.columns), 3)]
     shown = [[len(column.children) for column in row] for row in rows]
     assert all(max(row) == 1 for row in shown) and len(rows) > 5

@@ -15,8 +15,8 @@ from scx_core.circuits import Circuit
 from scx_core.circuits.head_tables import EdgeHeads, circuit_edge_heads, strongest_edges
 from scx_core.circuits.paths import PathConfig, Paths, trace_paths
 from scx_core.circuits.traced_prompt import prompt_of_row
+from scx_core.figures.captions import feature_title
 from scx_core.figures.drawing.text import plain
-from scx_core.figures.words import feature_title
 
 EDGES, HEADS, PATHS = 30, 8, 40
 _HEADS: Memory[EdgeHeads] = Memory(64)

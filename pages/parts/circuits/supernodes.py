@@ -12,8 +12,8 @@ from pages.parts.common.session import kept
 from pages.parts.common.words import count
 from scx_core.circuits import Circuit
 from scx_core.circuits.supernodes import from_names, propose
+from scx_core.figures.captions import feature_title
 from scx_core.figures.drawing.text import plain
-from scx_core.figures.words import feature_title
 
 _WORDS = (
     "Features of one layer that read the same genes and features and write to the same ones are proposed as "

@@ -8,16 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from scx_core.figures.drawing.colours import COOL, MUTED, WARM
+from scx_core.figures.table import LEADING
 
 BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
-
-
-LEADING = {
-    "knockout_gap": "lost without the gene (a neutral one in its place)",
-    "knockout_text": "lost without the gene (the rest moved up)",
-    "estimated_knockout": "estimated loss without the gene",
-}
 
 
 def gene_chart(table: pd.DataFrame) -> None:

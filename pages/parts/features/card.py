@@ -13,8 +13,8 @@ from pages.parts.features import list_view as feature_list
 from pages.parts.features.atlas_charts import activation_chart, share_bars, weight_bars
 from scx_core.atlas import Atlas, Feature
 from scx_core.atlas.judge.protocol import MEANINGS, measures, reason
+from scx_core.figures.coloured_text import Shown, examples_html
 from scx_core.figures.drawing.text import plain
-from scx_core.figures.examples import Shown, examples_html
 
 GENES, PUSHED, SETS = 12, 6, 12
 CHART = 300  # pixels: three in a row beside the side bar, two in a narrow window

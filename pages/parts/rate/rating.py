@@ -20,8 +20,8 @@ from scx_core.atlas.rating.ratings import (
     rating_table,
 )
 from scx_core.figures import table_csv
+from scx_core.figures.coloured_text import Shown, examples_html
 from scx_core.figures.drawing.text import plain
-from scx_core.figures.examples import Shown, examples_html
 
 YES, NO = "Yes", "No"
 MIXED = "polysemantic"

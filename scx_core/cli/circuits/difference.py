@@ -76,7 +76,7 @@ def summary(result: dict[str, Any]) -> str:
         faint_note,
         statistics_sentences,
     )
-    from scx_core.figures.words import direction
+    from scx_core.figures.captions import direction
 
     found, (first, second) = result["difference"], result["names"]
     circuit = Circuit.from_json(found)

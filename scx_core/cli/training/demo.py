@@ -78,7 +78,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.cells.markers import foreign_markers, known_markers
     from scx_core.circuits import ConsensusConfig
     from scx_core.circuits.marker_counts import counts_of
-    from scx_core.figures.leading import leading, led
+    from scx_core.figures.table import leading, led
 
     config = from_namespace(ConsensusConfig, args)
     tracer = common.open_tracer(args)

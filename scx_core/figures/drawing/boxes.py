@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
-from scx_core.figures import words
+from scx_core.figures import captions
 
 from . import colours
 from .drawing import Placed, PlacedKind, View
@@ -47,7 +47,7 @@ class Boxes:
             return self._gene(group)
         if group.kind == "feature":
             return self._feature(group)
-        hover = words.other_hover(group, self.circuit)
+        hover = captions.other_hover(group, self.circuit)
         if group.kind in ("prompt", "bos"):
             return _box(
                 group.id,
@@ -74,28 +74,30 @@ class Boxes:
 
     def _gene(self, group: Group) -> Placed:
         row = self.effects.get(group.gene or "")
-        effect = words.called(self.circuit, self.gene_effect(group), row.q if row else None)
+        effect = captions.called(self.circuit, self.gene_effect(group), row.q if row else None)
         if self.view.colour_by == "share":
             fill = line = colours.share_colour(row.share if row else group.share)
         else:
             fill, line = colours.effect_colour(effect, self.limit), colours.sign_colour(effect)
         known = group.gene in self.markers
         note = f"known marker of {plain(self.circuit.target.answer, 60)}" if known else ""
-        hover = words.gene_hover(group, row, self.circuit, note)
+        hover = captions.gene_hover(group, row, self.circuit, note)
         label = plain(group.gene or "", 16) or "(no name)"
         return _box(
             group.id, "gene", label, hover, fill=fill, line=line, ink=colours.ink_on(fill), marker=known
         )
 
     def _feature(self, group: Group) -> Placed:
-        first = words.leading(group)
-        name = words.feature_name(first)
+        first = captions.leading(group)
+        name = captions.feature_name(first)
         given = self.labels.get(first.id) or self.labels.get(name)
-        label = words.feature_title(first, given, 24 if self.view.size == "wide" else 16)
-        below = " · ".join(part for part in (words.driven_by(first), name if label != name else "") if part)
+        label = captions.feature_title(first, given, 24 if self.view.size == "wide" else 16)
+        below = " · ".join(
+            part for part in (captions.driven_by(first), name if label != name else "") if part
+        )
         font = 10.5 + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
-        hover = words.feature_hover(group, given, self.circuit)
-        effect = words.called(self.circuit, group.effect, first.q if len(group.members) == 1 else None)
+        hover = captions.feature_hover(group, given, self.circuit)
+        effect = captions.called(self.circuit, group.effect, first.q if len(group.members) == 1 else None)
         tint = colours.effect_colour(effect, 25.0 * abs(effect)) if effect else colours.PAPER
         return _box(
             group.id,
@@ -132,8 +134,8 @@ class Boxes:
             _box(
                 group.id,
                 "target",
-                plain(words.title(self.circuit), 44 if self.view.size == "wide" else 20),
-                words.other_hover(group, self.circuit),
+                plain(captions.title(self.circuit), 44 if self.view.size == "wide" else 20),
+                captions.other_hover(group, self.circuit),
                 font=17.0,
                 height=TARGET_HEIGHT,
                 fill=colours.INK,
@@ -143,7 +145,7 @@ class Boxes:
             for group in sorted(self.selection.groups.values(), key=lambda g: g.id)
             if group.kind == "target"
         ]
-        rivals = words.against(self.circuit.target, most=2 if self.view.size == "wide" else 1)
+        rivals = captions.against(self.circuit.target, most=2 if self.view.size == "wide" else 1)
         if rivals:
             names = tuple(plain(name, 60) for name in self.circuit.target.against)
             row.append(

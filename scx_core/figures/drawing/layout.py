@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
-from scx_core.figures import words
+from scx_core.figures import captions
 
 from . import colours
 from .boxes import TARGET_HEIGHT, Boxes
@@ -59,17 +59,17 @@ def simplify(
         nodes=tuple(placed),
         links=links,
         rows=rows,
-        title=words.title(circuit),
-        subtitle=words.subtitle(circuit),
-        scores=words.scores(circuit),
-        notes=words.notes(circuit, selection, view.show_errors, view.show_bias),
-        caption=words.caption(circuit),
-        provenance=words.provenance_line(circuit.provenance),
+        title=captions.title(circuit),
+        subtitle=captions.subtitle(circuit),
+        scores=captions.scores(circuit),
+        notes=captions.notes(circuit, selection, view.show_errors, view.show_bias),
+        caption=captions.caption(circuit),
+        provenance=captions.provenance_line(circuit.provenance),
         width_key=key,
         effect_limit=maker.limit,
         unit=circuit.target.unit,
         colour_by=view.colour_by,
-        signs=words.signs(circuit),
+        signs=captions.signs(circuit),
     )
 
 
@@ -77,7 +77,7 @@ def _called(box: Placed, selection: Selection) -> str:
     """What hover texts call a box; features of one name are told apart by their numbers."""
     if box.kind != "feature":
         return box.label
-    number = words.feature_name(selection.groups[box.id].members[0])
+    number = captions.feature_name(selection.groups[box.id].members[0])
     return box.label if box.label == number else f"{box.label} {number}"
 
 
@@ -206,9 +206,9 @@ def _links(
                 flow.weight,
                 flow.strength,
                 LEAST_WIDTH + (MOST_WIDTH - LEAST_WIDTH) * part,
-                colours.sign_colour(words.called(circuit, flow.weight, flow.q)),
+                colours.sign_colour(captions.called(circuit, flow.weight, flow.q)),
                 0.22 + 0.58 * part,
-                words.link_hover(flow, names, circuit),
+                captions.link_hover(flow, names, circuit),
             )
         )
     samples = [share for share in (0.01, 0.05, 0.2, 0.5) if 0 < share <= most][-3:] or (

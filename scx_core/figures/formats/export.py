@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from scx_core.circuits.circuit import Circuit
 from scx_core.errors import ScxError
-from scx_core.figures import words
+from scx_core.figures import captions
 from scx_core.figures.bars import genes_picture
 from scx_core.figures.drawing.drawing import Drawing, View
 from scx_core.figures.drawing.layout import simplify
@@ -162,7 +162,7 @@ def file_name(circuit: Circuit, file_format: str) -> str:
     """A file name for the circuit that every file system takes. Raises ScxError for an unknown format."""
     check_format(file_format)
     scope = "one_cell" if circuit.scope == "cell" else f"{circuit.scope}_{circuit.n_cells}_cells"
-    return f"{safe_name(words.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
+    return f"{safe_name(captions.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
 
 
 def mime_type(file_format: str) -> str:

@@ -11,7 +11,7 @@ import networkx as nx
 
 from scx_core.circuits.circuit import Circuit, Edge, Node
 from scx_core.errors import ScxError
-from scx_core.figures import words
+from scx_core.figures import captions
 
 
 def to_networkx(circuit: Circuit) -> nx.DiGraph:
@@ -21,7 +21,7 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
     ScxError when an edge names a node that is not there.
     """
     graph = nx.DiGraph(
-        title=words.title(circuit),
+        title=captions.title(circuit),
         scope=circuit.scope,
         n_cells=int(circuit.n_cells),
         target=circuit.target.label,
@@ -67,10 +67,10 @@ def to_graphml(circuit: Circuit) -> bytes:
 
 def _label(node: Node, circuit: Circuit) -> str:
     if node.kind == "feature":
-        title, number = words.feature_title(node), words.feature_name(node)
-        return " · ".join(part for part in (title, words.driven_by(node), number) if part)
+        title, number = captions.feature_title(node), captions.feature_name(node)
+        return " · ".join(part for part in (title, captions.driven_by(node), number) if part)
     if node.kind == "target":
-        return words.title(circuit)
+        return captions.title(circuit)
     return node.gene or node.name or node.token or node.kind
 
 

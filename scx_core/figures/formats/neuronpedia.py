@@ -14,22 +14,31 @@ What the format has no word for, and how it is written here:
   features without a gene stand at `(prompt)`. A made-up token's id is its place.
 - Supernodes are the circuit's own steps, and each of its strongest genes that has several tokens.
 - Names are untrusted and viewers show some of them as markup: < and > become ‹ and ›.
+
+Ids: feature `{layer}_{feature}_{token}`, error `{layer}_-1_{token}`, token `E_{id}_{token}`, target
+`{L + 1}_{decision token}_{token}`, biases `bias`. No two nodes share one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from scx_core import __version__
-from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.circuit import Circuit, Node, Target
+from scx_core.circuits.feature_names import ANSWER_POSITION
 from scx_core.errors import ScxError
-from scx_core.figures import words
+from scx_core.figures import captions
+from scx_core.figures.drawing.text import plain
 from scx_core.runs.files import to_json_text
 
-from .neuronpedia_nodes import context_of, format_ids, format_nodes, no_markup, shown
-
+PROMPT, ANSWER = "(prompt)", "(answer)"
+_TWINS = (
+    "Trace the circuit again: its own nodes are all different.",
+    "A difference of two transcoder sets cannot be such a graph: export one of the two circuits.",
+)
+MOST_TOKENS = 1_000_000  # no model reads more; a file may say anything
 PINNED = 10  # features, and genes, that the viewer's small graph shows at first
 
 
@@ -110,7 +119,7 @@ def _metadata(circuit: Circuit, tokens: list[str]) -> dict[str, Any]:
         "node_threshold": 1.0,
         "schema_version": 1,
         "info": {
-            "description": shown(words.caption(circuit), 1000),
+            "description": shown(captions.caption(circuit), 1000),
             "creator_name": "scX",
             "generator": {"name": "scX", "version": __version__},
         },
@@ -146,6 +155,176 @@ def _scan(model: Any) -> str:
 
 def _slug(circuit: Circuit) -> str:
     """Lower-case letters, digits and hyphens, with a hash: two circuits of one cell type do not share it."""
-    name = re.sub(r"[^a-z0-9]+", "-", words.title(circuit).lower())[:40].strip("-") or "circuit"
+    name = re.sub(r"[^a-z0-9]+", "-", captions.title(circuit).lower())[:40].strip("-") or "circuit"
     scope = "cell" if circuit.scope == "cell" else f"{circuit.scope}-{circuit.n_cells}-cells"
     return f"{name}-{scope}-{circuit.fingerprint[:8]}"
+
+
+class Context(NamedTuple):
+    """The prompt that nodes are placed on. `at`: the place of each node by its id."""
+
+    tokens: list[str]
+    ids: list[int]
+    at: dict[str, int]
+
+
+def cantor(layer: int, feature: int) -> int:
+    """The one number that stands for (layer, feature) in the format."""
+    return (layer + feature) * (layer + feature + 1) // 2 + feature
+
+
+def shown(text: object, limit: int = 200) -> str:
+    """Untrusted text on one line, without anything that a viewer could take for markup."""
+    return no_markup(plain(text, limit))
+
+
+def no_markup(text: str) -> str:
+    """`text` with ‹ and › for < and >."""
+    return text.replace("<", "‹").replace(">", "›")
+
+
+def context_of(circuit: Circuit) -> Context:
+    """The cell's own prompt, or a made-up one of genes for a circuit without positions."""
+    return _cell_context(circuit) if circuit.scope == "cell" else _made_up_context(circuit)
+
+
+def _cell_context(circuit: Circuit) -> Context:
+    """The cell's own prompt; nodes without a position (biases) stand at the last token, with the target."""
+    held = {node.position: node.token for node in circuit.nodes if node.position is not None}
+    length = max(len(circuit.tokens), max(held, default=0) + 1)
+    if length > MOST_TOKENS or min(held, default=0) < 0:
+        raise ScxError("A node of the circuit stands outside any prompt.", "Trace the circuit again.")
+    tokens = [circuit.tokens[t] if t < len(circuit.tokens) else held.get(t) or "" for t in range(length)]
+    ids = [circuit.token_ids[t] if t < len(circuit.token_ids) else t for t in range(length)]
+    at = {n.id: length - 1 if n.position is None else n.position for n in circuit.nodes}
+    return Context(tokens, ids, at)
+
+
+def _made_up_context(circuit: Circuit) -> Context:
+    """Genes instead of tokens, for a circuit without positions."""
+    rank = {gene.gene: gene.rank for gene in circuit.genes}
+    genes = {node.gene for node in circuit.nodes if node.gene is not None}
+    order = sorted(genes, key=lambda gene: (rank.get(gene, float("inf")), gene))
+    place = {gene: t + 1 for t, gene in enumerate(order)}
+    tokens = [PROMPT, *order, ANSWER]
+    at = {node.id: place[node.gene] if node.gene is not None else 0 for node in circuit.nodes}
+    last = [n for n in circuit.nodes if n.kind in ("target", "bias") or (n.gene is None and _at_answer(n))]
+    at |= {node.id: len(tokens) - 1 for node in last}
+    return Context(tokens, list(range(len(tokens))), at)
+
+
+def _at_answer(node: Node) -> bool:
+    return (node.active_at or "").startswith(ANSWER_POSITION)
+
+
+def format_ids(circuit: Circuit, context: Context) -> dict[str, str]:
+    """The id of each node in the format. Raises ScxError when two nodes are the same in its eyes."""
+    top = _logit_layer(circuit)
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for node in circuit.nodes:
+        t = context.at[node.id]
+        if node.kind == "feature":
+            name = f"{_whole(node, 'layer')}_{_whole(node, 'feature')}_{t}"
+        elif node.kind == "error":
+            name = f"{_whole(node, 'layer')}_-1_{t}"
+        elif node.kind == "embedding":
+            name = f"E_{context.ids[t]}_{t}"
+        else:
+            name = "bias" if node.kind == "bias" else f"{top}_{_target_number(circuit.target)}_{t}"
+        if name in taken:
+            problem = f"Two nodes of the circuit would both be {name} in a Neuronpedia graph."
+            raise ScxError(problem, _TWINS[circuit.scope == "difference"])
+        found[node.id] = name
+        taken.add(name)
+    return found
+
+
+def _whole(node: Node, field: str) -> int:
+    value = getattr(node, field)
+    if value is None or value < 0:
+        raise ScxError(f"The {node.kind} {node.id[:40]!r} states no {field}.", "Trace the circuit again.")
+    return int(value)
+
+
+def _logit_layer(circuit: Circuit) -> int:
+    """L + 1 of the format, L counted up to the highest layer that the circuit holds."""
+    layers = [node.layer for node in circuit.nodes if node.layer is not None and node.kind != "target"]
+    return max([*layers, circuit.target.layer or 0]) + 2
+
+
+def _target_number(target: Target) -> int:
+    """The explained token, or the number of an explained feature."""
+    if target.layer is not None and target.feature is not None:
+        return cantor(target.layer, target.feature)
+    if target.branches:  # a whole answer: the token at which most of the competitors' probability leaves
+        first = max(target.branches, key=lambda branch: max(branch.coefficients.values()) - branch.expected)
+        return max(first.coefficients, key=lambda token: first.coefficients[token])
+    return max(target.coefficients, key=lambda token: target.coefficients[token], default=0)
+
+
+def _cumulative(circuit: Circuit) -> dict[str, float]:
+    """Cumulative share of the influence by node id; biases and targets have none."""
+    rows = [node for node in circuit.nodes if node.kind not in ("bias", "target")]
+    rows.sort(key=lambda node: (-node.influence, node.id))
+    total = sum(max(0.0, node.influence) for node in rows)
+    found, held = {}, 0.0
+    for node in rows:
+        held += max(0.0, node.influence)
+        found[node.id] = min(1.0, held / total) if total > 0 else 1.0
+    return found
+
+
+def format_nodes(
+    circuit: Circuit, context: Context, ids: Mapping[str, str], labels: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """All nodes. `labels` names features, see `neuronpedia_graph`."""
+    share = _cumulative(circuit)
+    shared = {"token_prob": 0.0, "is_target_logit": False, "run_idx": 0, "reverse_ctx_idx": 0}
+    return [
+        {
+            "node_id": ids[node.id],
+            "ctx_idx": context.at[node.id],
+            "influence": share.get(node.id),
+            "activation": node.activation if node.kind == "feature" else None,
+            **shared,
+            **_own_keys(circuit, node, context, labels),
+        }
+        for node in circuit.nodes
+    ]
+
+
+def _own_keys(circuit: Circuit, node: Node, context: Context, labels: Mapping[str, str]) -> dict[str, Any]:
+    """What depends on the kind of a node: number, row, type, and the text that viewers show."""
+    t = context.at[node.id]
+    if node.kind == "feature":
+        layer, feature = _whole(node, "layer"), _whole(node, "feature")
+        given = labels.get(node.id) or labels.get(captions.feature_name(node))
+        label = captions.feature_title(node, given or node.name or node.gene or node.token)
+        label = " · ".join(part for part in (label, captions.driven_by(node)) if part)
+        # Viewers light up the same feature at other tokens by its jsNodeId, which has no position therefore.
+        named = f"{layer}_{feature}-0"
+        return _keys(cantor(layer, feature), str(layer), "cross layer transcoder", named, shown(label))
+    if node.kind == "error":
+        layer = _whole(node, "layer")
+        words_of_it = f"reconstruction error of layer {layer}"
+        return _keys(-1, str(layer), "mlp reconstruction error", f"{layer}_-1-{t}", words_of_it)
+    if node.kind == "embedding":
+        label = shown(node.gene or node.name or node.token or context.tokens[t])
+        return _keys(t, "E", "embedding", f"E_{context.ids[t]}-{t}", label)
+    if node.kind == "bias":
+        return _keys(-1, "E", "bias", "bias-0", "biases")
+    return _logit_keys(circuit, t)
+
+
+def _logit_keys(circuit: Circuit, t: int) -> dict[str, Any]:
+    number, chance = _target_number(circuit.target), circuit.scores.get("probability")
+    # Viewers read the probability behind the first "(p=" and fail on a named logit that has none.
+    label = shown(circuit.target.label).replace("(p=", "(p =")
+    stated = "unknown" if chance is None else f"{chance:.3g}"
+    keys = _keys(number, str(_logit_layer(circuit)), "logit", f"L_{number}-{t}", f"{label} (p={stated})")
+    return keys | {"token_prob": chance, "is_target_logit": True}
+
+
+def _keys(feature: int, layer: str, kind: str, js_id: str, clerp: str) -> dict[str, Any]:
+    return {"feature": feature, "layer": layer, "feature_type": kind, "jsNodeId": js_id, "clerp": clerp}

@@ -6,7 +6,7 @@ import pytest
 
 from scx_core.atlas.atlas_folder import shipped_root
 from scx_core.atlas.feature_naming import book_of, fitting_atlas
-from scx_core.atlas.judge.protocol import FIGURES, Thresholds, figures
+from scx_core.atlas.judge.protocol import FIGURES, VerdictThresholds, figures
 from scx_core.cells import open_cells
 from scx_core.circuits import ConsensusConfig, make_tracer
 from scx_core.circuits.feature_names import ANSWER, GENE_SHARE, MANY, PROMPT
@@ -51,7 +51,9 @@ def test_the_shipped_atlas_is_small():
 
 def test_every_name_of_the_atlas_reaches_the_figure_that_it_claims(atlas):
     book = book_of(atlas, "embedded-atlas")
-    limits = Thresholds(**{k: v for k, v in atlas.meta["thresholds"].items() if k in Thresholds._fields})
+    limits = VerdictThresholds(
+        **{k: v for k, v in atlas.meta["thresholds"].items() if k in VerdictThresholds._fields}
+    )
     rows = figures(atlas.features).set_index(["layer", "feature"])
     genes = atlas.table("genes").set_index(["layer", "feature"])
     assert len(book.names) > 1000

@@ -194,7 +194,7 @@ FILE = "validation.json"  # beside a set that was made by a build
 def from_json(record: Mapping[str, Any]) -> Validation:
     """The table that `Validation.to_json` wrote, now or before there were baselines (format 1); null becomes
     nan. KeyError or TypeError if it is none."""
-    rest = {
+    rest: dict[str, Any] = {
         key: math.nan if value is None else value
         for key, value in record.items()
         if key in Validation._fields

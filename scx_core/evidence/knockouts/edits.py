@@ -383,7 +383,7 @@ def _mlp_of_tokens(lm: Language) -> Callable[[], None]:
     return undo
 
 
-def attention(module: torch.nn.Module, *inputs: torch.Tensor | None, **options: Any) -> torch.Tensor:
+def attention(module: torch.nn.Module, *inputs: Any, **options: Any) -> torch.Tensor:
     """Attention as the model has it (of query, key, value, mask): torch's fused kernel, or the model's own
     where it caps its scores, which torch's cannot."""
     if options.get("softcap") is not None:

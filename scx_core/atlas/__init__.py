@@ -57,8 +57,8 @@ from scx_core.atlas.atlas_folder import atlas_folder, atlas_of, saved_atlas
 from scx_core.atlas.collect.units import CoderUnits
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.gene_sets.enrich import EnrichConfig
+from scx_core.atlas.gene_sets.rule import RuleConfig, set_rule, with_gene_sets
 from scx_core.atlas.gene_sets.set_readers import MarkerColumns, open_gene_sets, write_gmt
-from scx_core.atlas.gene_sets.verdicts import RuleConfig, set_rule, with_gene_sets
 from scx_core.atlas.judge.excess import excess, report
 from scx_core.atlas.judge.protocol import VERDICTS
 from scx_core.atlas.make import NEURONS, make_atlas

@@ -24,8 +24,8 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import RankFile, ReadOnlyRun
 from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.distributed import ALONE, Team
+from scx_core.training.evaluation import held_out_metrics
 from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
-from scx_core.training.replacement_quality import held_out_metrics
 from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts
 from scx_core.training.trainer import (
     RunContext,

@@ -19,10 +19,10 @@ from scx_core.errors import ScxError
 from scx_core.runs import Progress, RunFolder
 from scx_core.runs.ranks import RankFile
 from scx_core.training.config import TrainConfig
+from scx_core.training.evaluation import spliced
 from scx_core.training.finetune import FineTune, rate_of_step
 from scx_core.training.layer_trainer import LayerTrainer
 from scx_core.training.plan import MicroBatch, memory_of, slices
-from scx_core.training.replacement_quality import spliced
 from scx_core.training.tokens import TokenTexts, cells_of_step
 from scx_core.training.trainer_state import StepReport, TrainerState
 from scx_core.transcoders.module import TranscoderSet

@@ -10,9 +10,9 @@ import pytest
 from scx_core.atlas import Atlas, AtlasConfig, EnrichConfig, make_atlas, with_gene_sets
 from scx_core.atlas.gene_sets.enrich import enrich, feature_genes
 from scx_core.atlas.gene_sets.gmt import HUMAN, MOUSE, GeneSet, GeneSets, read_gmt
+from scx_core.atlas.gene_sets.rule import PERMUTED
 from scx_core.atlas.gene_sets.set_readers import open_gene_sets, write_gmt
 from scx_core.atlas.gene_sets.shared_genes import FitConfig, fit_sets
-from scx_core.atlas.gene_sets.verdicts import PERMUTED
 from scx_core.errors import ScxError
 from tests.atlas.planted import planted
 

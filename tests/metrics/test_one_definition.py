@@ -34,11 +34,11 @@ from scx_core.metrics import (
     squares_about_mean,
     squares_from_sums,
 )
+from scx_core.training.evaluation import Spliced, layer_sums, spliced
 from scx_core.training.finetune import _whole
 from scx_core.training.layer_trainer import normalised
 from scx_core.training.ops.sparse import select_batch, select_tokens
 from scx_core.training.plan import MicroBatch, StepPlan
-from scx_core.training.replacement_quality import Spliced, layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers

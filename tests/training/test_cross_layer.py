@@ -14,7 +14,7 @@ from scx_core.errors import ScxError
 from scx_core.language import mlp_io, replaced_mlps
 from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.replacement_quality import layer_sums, spliced
+from scx_core.training.evaluation import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer_state import TrainerState
 from scx_core.transcoders import CrossLayerSet, load_set, save_set

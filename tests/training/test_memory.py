@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from scx_core.errors import ScxError
+from scx_core.training import evaluation as quality
 from scx_core.training import finetune, train
-from scx_core.training import replacement_quality as quality
 from scx_core.training.config import TranscoderConfig
 from scx_core.training.distributed import Team
 from scx_core.training.finetune import FineTune

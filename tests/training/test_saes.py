@@ -11,7 +11,7 @@ from scx_core.errors import ScxError
 from scx_core.language import OnOutput, forward, mlp_io, replaced_mlps
 from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.replacement_quality import layer_sums, spliced
+from scx_core.training.evaluation import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer_state import activations
 from scx_core.transcoders import Transcoder, TranscoderSet, load_set, save_set

@@ -20,7 +20,7 @@ from scx_core.training.config import (
     features_of_step,
     learning_rate,
 )
-from scx_core.training.replacement_quality import layer_sums, spliced
+from scx_core.training.evaluation import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.training.train import training_split
 from scx_core.transcoders import load_set

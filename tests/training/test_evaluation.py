@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scx_core.language import forward, mlp_io, replaced_mlps
-from scx_core.training.replacement_quality import layer_sums, spliced
+from scx_core.training.evaluation import layer_sums, spliced
 from scx_core.training.tokens import encode_texts
 from scx_core.transcoders import Transcoder, TranscoderSet
 from tests.tiny import tiny_language, tiny_table

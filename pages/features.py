@@ -11,7 +11,8 @@ from pages.parts.common.session import Context, context
 from pages.parts.common.words import count, safe
 from pages.parts.features import atlas_source
 from pages.parts.features import list_view as feature_list
-from pages.parts.features.card import (
+from pages.parts.features.connections_view import feature_links_view
+from pages.parts.features.feature_card import (
     enrichment,
     evidence,
     feature_figures,
@@ -21,7 +22,6 @@ from pages.parts.features.card import (
     what_it_writes,
     where_it_fires,
 )
-from pages.parts.features.connections_view import feature_links_view
 from pages.parts.features.match_view import match_view
 from pages.parts.features.verdict_view import verdict_view
 from scx_core.atlas import Atlas

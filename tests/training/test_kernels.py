@@ -65,7 +65,7 @@ def test_a_batch_that_is_worth_it_is_selected_and_learnt_as_a_small_one(monkeypa
         for chosen in (sparse.select_tokens(pre_TF, 5), sparse.select_batch(pre_TF, 320, 0.1)):
             y_Td = sparse.decode_selected(x_Td, pre_TF, chosen.pattern, *w, chosen.value_N)
             y_Td.square().sum().backward()
-            found.append([*chosen.pattern, chosen.value_N, y_Td.detach(), torch.tensor(chosen.cut)])
+            found.append([*chosen.pattern, chosen.value_N, y_Td.detach(), torch.tensor(chosen.threshold)])
         found.append([tensor.grad for tensor in w])
     for ours, theirs in zip(found[:3], found[3:], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

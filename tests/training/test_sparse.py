@@ -25,7 +25,7 @@ def test_batch_selection_is_the_largest_positive_ones_whatever_the_guess(seed, n
     wanted = sorted(i for i in order.tolist() if pre_TF.flatten()[i] > 0)
     got = (chosen.pattern.token_N * F + chosen.pattern.feature_N).tolist()
     assert got == wanted
-    assert chosen.cut == min(pre_TF.flatten()[wanted].tolist())
+    assert chosen.threshold == min(pre_TF.flatten()[wanted].tolist())
 
 
 def test_batch_selection_of_nothing_positive_is_empty():
@@ -43,11 +43,11 @@ def test_token_selection_takes_k_of_each_token():
 
 
 @given(st.integers(0, 50), st.integers(1, F), st.integers(0, 2))
-def test_the_cut_of_token_selection_is_what_a_token_keeps_last_on_average(seed, k, drop):
+def test_the_threshold_of_token_selection_is_what_a_token_keeps_last_on_average(seed, k, drop):
     pre_TF = problem(seed)[1] - drop  # fewer than k are positive at some tokens, then at most
     last_T = pre_TF.sort(dim=1, descending=True).values[:, k - 1].clamp(min=0)
     chosen = sparse.select_tokens(pre_TF, k)
-    assert chosen.cut == pytest.approx(float(last_T.mean()), abs=1e-12)
+    assert chosen.threshold == pytest.approx(float(last_T.mean()), abs=1e-12)
 
 
 @pytest.mark.parametrize("way", ["kernels", "rows", "dense"])

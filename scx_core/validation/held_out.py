@@ -24,7 +24,10 @@ from scx_core.transcoders import TranscoderSet
 FIT_CELLS, FIT_SEED = 200, 0  # training cells that baselines are fitted on at most, drawn with the seed
 ASIDE = 0.2  # of cells that neither model nor set has seen, at most so many are kept to fit baselines on
 ENOUGH = 50  # with fewer such cells all of them test, and no baseline is fitted
-UNSEEN = "Neither the model nor the set was trained on these cells: all of them are new to both."
+UNSEEN = (
+    "Neither the model nor the set records these cells as training data, and all are taken as new to both. "
+    "Told by what the file holds: cells copied from the training data into another file are not noticed."
+)
 
 
 class ValidationRows(NamedTuple):

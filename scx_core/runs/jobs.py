@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,17 +108,34 @@ def list_runs(root: Path | str) -> list[RunFolder]:
     return runs
 
 
+class StopRequest:
+    """Whether a signal asked this process to stop: call it to know."""
+
+    def __init__(self) -> None:
+        self.asked, self.heeded = threading.Event(), threading.Event()
+
+    def __call__(self) -> bool:
+        """Whether it asked; the caller is taken to act on it."""
+        if self.asked.is_set():
+            self.heeded.set()
+        return self.asked.is_set()
+
+    def heed(self) -> None:
+        """The work stops in order whoever asked, so a signal that comes from now on asks for nothing new."""
+        self.heeded.set()
+
+
 @contextlib.contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGTERM and SIGINT only set the flag that the yielded callable reads: a step ends in order.
+def stop_requested() -> Iterator[StopRequest]:
+    """Inside, SIGTERM and SIGINT only set the flag of the yielded `StopRequest`: a step ends in order.
 
     A second signal acts as it would have outside. A signal after the flag was last read must not be lost:
     it raises KeyboardInterrupt at the end. In a thread other than the main one no signal arrives, and the
     flag stays down.
     """
-    asked, seen = threading.Event(), threading.Event()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield request
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -126,22 +143,17 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def asked_to_stop() -> bool:
-        if asked.is_set():
-            seen.set()
-        return asked.is_set()
-
     def note(number: int, frame: Any) -> None:
-        asked.set()
+        request.asked.set()
         restore()
 
     for number in before:
         signal.signal(number, note)
     try:
-        yield asked_to_stop
+        yield request
     finally:
         restore()
-    if asked.is_set() and not seen.is_set():
+    if request.asked.is_set() and not request.heeded.is_set():
         raise KeyboardInterrupt("stopped")
 
 

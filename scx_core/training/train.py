@@ -96,8 +96,8 @@ def train(
     rank = RankFile(run, team.rank, team.size, str(lm.device))
     with (
         run.lock(),
+        stop_requested() as stopping,  # around the record: a signal at the very end must not leave it open
         rank.recorded(),
-        stop_requested() as stopping,
         fast_attention(lm),
         flushed_subnormals(),
         ExitStack() as inside,
@@ -106,7 +106,11 @@ def train(
             inside.enter_context(compiled(lm, job.train.compile))
             _check_same(run, lm, table)
             with memory_in_words():
-                return _train(run, job, lm, table, team, rank, progress, stopping)
+                done = _train(run, job, lm, table, team, rank, progress, stopping)
+            if done is None and team.size > 1:
+                # Another process was asked first: the signal may reach this one when all have stopped.
+                stopping.heed()
+            return done
         except Stopped as stopped:
             run.write_status("stopped", run.status().done, job.train.all_steps, str(stopped))
             return None

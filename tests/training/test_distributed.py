@@ -6,11 +6,12 @@ each process trains its own layers nothing is summed in another order: the weigh
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,46 @@ def test_shares_cover_everything_once():
     with pytest.raises(ScxError, match="3 processes cannot share out 2 layers"):
         Team(0, 3).own(2)
     assert ALONE.leads and ALONE.own(2) == [0, 1] and ALONE.text("x") == "x"
+
+
+@dataclass(frozen=True)
+class StoppedByAnother(Team):
+    """Number 1 of two, without the other one: that was asked to stop a moment before the signal comes here."""
+
+    questions: list[bool] = field(default_factory=list)
+
+    def total(self, values):
+        return values
+
+    def gathered(self, values_N):
+        return values_N
+
+    def led(self, tensors):
+        pass
+
+    def text(self, mine):
+        return mine
+
+    def meet(self):
+        pass
+
+    def collected(self, tensors):
+        return {}
+
+    def any(self, flag):
+        self.questions.append(flag)
+        if len(self.questions) == 1:
+            return flag  # whether the weights fit into memory
+        assert self.questions == [False, False]
+        signal.raise_signal(signal.SIGTERM)
+        return True
+
+
+def test_a_signal_that_comes_when_all_stop_already_is_no_failure(tmp_path, model):
+    run = begin(tmp_path, model, "late", "batchtopk")
+    try:
+        assert train(run, *open_job(run), team=StoppedByAnother(rank=1, size=2)) is None
+    except KeyboardInterrupt:  # which would end pytest itself
+        pytest.fail("the late signal counted as one that nobody had heeded")
+    (rank,) = ranks_of(run)
+    assert rank.state == "ended", rank

@@ -16,7 +16,7 @@ from scx_core.cli import bench, common
 from scx_core.cli.atlas import atlas, feature, features, gene, match, rate, sets
 from scx_core.cli.cells import annotate, prepare
 from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
-from scx_core.cli.evidence import attributions, claims, knockouts, rankings, smallest
+from scx_core.cli.evidence import attributions, claims, evidence, knockouts, rankings, smallest
 from scx_core.cli.training import compare, demo, train, transcoders, validate
 from scx_core.environment import prepare_process
 from scx_core.errors import ScxError
@@ -39,6 +39,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     connections,
     smallest,
     rankings,
+    evidence,
     atlas,
     claims,
     features,
@@ -109,7 +110,8 @@ class CommandParser(argparse.ArgumentParser):
         """Parse with the command's options, and those of the output, added."""
         if self._command is not None:
             self._command.options(self)
-            common.add_output(self)
+            if self._subparsers is None:  # one of several questions has an output of its own
+                common.add_output(self)
             self._command = None
         return super().parse_known_args(args, namespace)
 

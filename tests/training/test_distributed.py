@@ -218,7 +218,7 @@ def test_shares_cover_everything_once():
 
 @dataclass(frozen=True)
 class StoppedByAnother(Team):
-    """Number 1 of two, without the other one: that was asked to stop a moment before the signal comes here."""
+    """Number 1 of two, without the other: asked to stop a moment before the signal comes here."""
 
     questions: list[bool] = field(default_factory=list)
 

@@ -65,8 +65,7 @@ def add_model(parser: argparse.ArgumentParser, sentences: bool = True) -> None:
     if sentences:
         from scx_core.sentences import SentenceConfig
 
-        title = "sentences (default: as the model wants them)"
-        add_arguments(parser.add_argument_group(title), SentenceConfig)
+        add_arguments(parser.add_argument_group("sentences"), SentenceConfig, unsaid="as the model wants it")
 
 
 def add_transcoders(parser: argparse.ArgumentParser) -> None:

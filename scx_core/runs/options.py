@@ -84,19 +84,25 @@ def _plain_type(hint: Any, where: str) -> tuple[type, bool, tuple[Any, ...] | No
 
 
 def add_arguments(
-    parser: argparse.ArgumentParser | Any, cls: type, *, skip: Sequence[str] = (), base: Any = None
+    parser: argparse.ArgumentParser | Any,
+    cls: type,
+    *,
+    skip: Sequence[str] = (),
+    base: Any = None,
+    unsaid: str = "",
 ) -> None:
     """One `--name` per option. Values stay text until `from_namespace`: all checks are made in one place.
 
     `skip` leaves out options that the parser has already (such as a common `--seed`). `base` is what stands
-    where nothing is typed (a preset), for the help.
+    where nothing is typed (a preset), for the help; `unsaid` what the help says instead of each default,
+    where the model decides.
     """
     for opt in options_of(cls):
         if opt.name in skip:
             continue
         flag = "--" + opt.name.replace("_", "-")
         default = opt.default if base is None else getattr(base, opt.name)
-        words = f"{opt.help}{_limits(opt)} (default: {_shown(default)})".replace("%", "%%")
+        words = f"{opt.help}{_limits(opt)} (default: {unsaid or _shown(default)})".replace("%", "%%")
         if opt.type is bool and not opt.optional:
             parser.add_argument(
                 flag,

@@ -87,6 +87,16 @@ def test_what_is_wrong_is_said(tmp_path, text, words):
     assert all(word in found.value.problem for word in ("some.gmt", *words))
 
 
+def test_comments_and_unicode_text_of_spreadsheets_are_read(tmp_path):
+    text = "# my sets, of 2024\nFIRST\t\tCD19\tMS4A1\n#2\tof two\tCD3E\n"
+    for kind in ("utf-8", "utf-16"):
+        read = read_gmt(gmt(tmp_path, text.encode(kind)))
+        assert [(one.name, one.genes) for one in read.sets] == [
+            ("FIRST", ("CD19", "MS4A1")),
+            ("#2", ("CD3E",)),
+        ]
+
+
 def test_an_absent_file_is_said(tmp_path):
     with pytest.raises(ScxError, match="no file"):
         read_gmt(tmp_path / "none.gmt")

@@ -8,6 +8,7 @@ gene. Genes are kept in upper case, as a cell table keeps its symbols; how they 
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import re
 import zlib
@@ -63,8 +64,8 @@ class GeneSets:
 
 
 def read_gmt(path: Path | str) -> GeneSets:
-    """The sets of a GMT file, plain or gzip. Lines without a sign are skipped; a gene that a line names
-    twice counts once; a weight behind a gene ("CD19,1.0", as Enrichr writes it) is left out.
+    """The sets of a GMT file, plain or gzip. Empty lines and comments (# and no tab) are skipped; a gene that
+    a line names twice counts once; a weight behind a gene ("CD19,1.0", as Enrichr writes it) is left out.
 
     Raises ScxError naming the line when it has no name, no tab or no gene, or repeats a name.
     """
@@ -72,7 +73,7 @@ def read_gmt(path: Path | str) -> GeneSets:
     rows = [
         (number, _parts(line))
         for number, line in enumerate(re.split(r"\r\n|\n|\r", text_of(path)), start=1)  # as editors count
-        if line.strip()
+        if line.strip() and ("\t" in line or not line.startswith("#"))
     ]
     what, notes = "line", []
     if _in_columns(path, [row for _, row in rows]):
@@ -181,10 +182,11 @@ def text_of(path: Path) -> str:
     if len(data) > LARGEST_FILE:
         problem = f"{path.name} has more than {LARGEST_FILE >> 20} MiB of text."
         raise ScxError(problem, "Give the collection that you need, not all of them.")
-    if b"\0" in data[:4096]:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as spreadsheets save "Unicode text"
+    if b"\0" in data[:4096] and not wide:
         raise ScxError(f"{path.name} is no text.", "Give a GMT file, or a CSV or TSV of markers.")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         problem = f"{path.name}, line {line} is not UTF-8 text."

@@ -78,7 +78,7 @@ def bench_smallest(
 def _row(found: Sequence[Smallest]) -> dict[str, Any]:
     """One type: the sets of the first draw of cells, and the ratios over all draws."""
     first = found[0].to_json()
-    keys = ("sets", "added", "ahead", "faint", "logits", "unexplored")
+    keys = ("sets", "added", "ahead", "faint", "logits", "unexplored", "whose")
     cells = found[0].cells
     return {key: first[key] for key in keys} | {
         "type": found[0].label,

@@ -12,6 +12,7 @@ import torch
 from scx_core.bench.smallest import _row, smallest_table
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.claims.of_effects import smallest_claims
+from scx_core.cli.bench import _smallest_text
 from scx_core.cli.evidence.smallest import summary
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
@@ -190,6 +191,8 @@ def test_a_share_of_next_to_nothing_is_called_faint(found, full, empty, sd, word
     table = smallest_table({"smallest": [row]}).splitlines()[-1]
     assert table.count("(faint)") == (8 if words else 0), "the type, every share and the ratio are marked"
     assert smallest_table({"smallest": [_row([marked]) | {"seconds": 1.0}]}).splitlines()[-1].endswith("– |")
+    said = _smallest_text({"smallest": [row], "influence_cut": "How it was cut."})
+    assert "logits remain" in said and table in said
 
 
 def test_what_remains_without_features_is_said_first_and_shares_are_of_the_whole_too(tracer, found):

@@ -25,6 +25,7 @@ from scx_core.attribution.local_replacement_model import (
     FrozenPrompt,
     attention_back,
     attn_read,
+    mlp_back,
     mlp_read,
     skip_back,
 )
@@ -329,8 +330,9 @@ def _through_features(
     below_Td = torch.nn.functional.embedding_bag(
         frozen.feature_N, maps.enc_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=write_N, mode="sum"
     )
-    bias = write_N @ maps.enc_bias_F[frozen.feature_N]
-    return below_Td * frozen.mlp_scale_T[:, None], write_N * frozen.value_N, bias
+    below_Td, inner_T = mlp_back(maps, frozen, below_Td)
+    bias = write_N @ maps.enc_bias_F[frozen.feature_N] + inner_T.sum()
+    return below_Td, write_N * frozen.value_N, bias
 
 
 @torch.no_grad()

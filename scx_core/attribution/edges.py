@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from scx_core.attribution.backward import BatchEdges, LayerEdges, all_edges, target_edges
+from scx_core.attribution.local_replacement_model import feature_reads
 from scx_core.attribution.node_selection import RowBatch, SelectedFeatures, batches, layer_starts
 from scx_core.attribution.residual_stream import GradientRows, Sources
 
@@ -134,6 +135,6 @@ def _feature_rows(
     """Fill the rows of a batch of chosen features."""
     layer, part = batch.rows.layer, slice(batch.first, batch.last)
     maps, f = sources.frozen.replacement.layers[layer], sources.frozen.layers[layer]
-    table.bias_R[part] = maps.enc_bias_F[chosen.feature_C[part]]
+    _, table.bias_R[part] = feature_reads(maps, f, chosen.feature_C[part], chosen.position_C[part])
     table.value_R[part] = f.value_N[chosen.index_C[part]]
     _fill(table, all_edges(sources, batch.rows), columns, batch.first)

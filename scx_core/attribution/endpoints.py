@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import torch
 
-from scx_core.attribution.local_replacement_model import FrozenPrompt, mlp_read, skip_back
+from scx_core.attribution.local_replacement_model import FrozenPrompt, feature_reads, mlp_read, skip_back
 from scx_core.attribution.replacement_model import Replacement
 from scx_core.attribution.residual_stream import GradientRows
 from scx_core.errors import ScxError
@@ -102,10 +102,18 @@ class EdgeSources(NamedTuple):
     source_Sd: torch.Tensor
 
 
+def reads_of(frozen: FrozenPrompt, ref: Ref) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a feature reads at its position: the gradient of its pre-activation [d], and its bias."""
+    device = frozen.embedding_Td.device
+    at = (torch.tensor([number], device=device) for number in (ref.feature, ref.position))
+    gradient_1d, bias_1 = feature_reads(frozen.replacement.layers[ref.layer], frozen.layers[ref.layer], *at)
+    return gradient_1d[0], bias_1[0]
+
+
 def targets_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: GradientRows) -> EdgeTargets:
     """Gradients of features (of their pre-activation) and of the trace's target: of its row number
     `ref.row`, where it reads at several positions."""
-    rep, rows = frozen.replacement, []
+    rows = []
     at_R = target.position_R.tolist()
     places = [
         (target.layer, at_R[ref.row]) if ref.kind == "target" else (ref.layer, ref.position) for ref in refs
@@ -114,8 +122,7 @@ def targets_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: GradientRows) 
         if ref.kind == "target":
             rows.append(target.gradient_Rd[ref.row])
         else:
-            maps, layer = rep.layers[ref.layer], frozen.layers[ref.layer]
-            rows.append(maps.enc_Fd[ref.feature] * layer.mlp_scale_T[ref.position])
+            rows.append(reads_of(frozen, ref)[0])
     level, position = torch.tensor(places, device=target.gradient_Rd.device).unbind(1)
     return EdgeTargets(level, position, torch.stack(rows))
 

@@ -5,7 +5,8 @@ This file holds the one forward pass that reads the constants, the transposes of
 `trace_many`: a trace is many small operations, which two threads with one core each get through faster than
 one thread that shares every operation out over two cores.
 Legend: T positions, L layers, H heads, k head width, d residual width, N active features of a layer,
-R rows (gradients carried down together), B prompts of a batch, J last positions, V vocabulary.
+R rows (gradients carried down together), B prompts of a batch, J last positions, V vocabulary; of an MLP, H
+its neurons.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from scx_core.attribution.replacement_model import LayerMaps, Replacement
+from scx_core.transcoders.through_mlp import ThroughMlp
 
 MOST_PROMPTS = 8  # run together; more do not pay on a CPU
 PATTERN_NUMBERS = 64_000_000  # attention weights that one batch may hold
@@ -32,6 +34,7 @@ class FrozenLayer(NamedTuple):
     add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
     `attn_out_scale_T`, `mlp_out_scale_T`: 1/σ of the norms behind the branches, for families that have them;
     what the branch writes at a position is multiplied by it (the gains are folded into the maps).
+    `gate_TH`: the gates of the MLP's neurons, where features read the MLP's output.
     `attn_bias_Td` and `error_Td` are what reaches the residual stream: gain and 1/σ are in them.
     """
 
@@ -45,6 +48,7 @@ class FrozenLayer(NamedTuple):
     error_Td: torch.Tensor
     attn_out_scale_T: torch.Tensor | None = None
     mlp_out_scale_T: torch.Tensor | None = None
+    gate_TH: torch.Tensor | None = None
 
 
 class FrozenPrompt(NamedTuple):
@@ -144,6 +148,7 @@ def _freeze_layer(
         y_Td - coder.rebuild(x_Td, active),
         attn_post.scale(tape.attn_out[layer][b, :T]) if attn_post else None,
         mlp_post.scale(y_Td) if mlp_post else None,
+        coder.mlp.gates(x_Td) if isinstance(coder, ThroughMlp) and coder.mlp else None,
     )
     error_Td = mlp_post.fold_behind(frozen.error_Td) if mlp_post else frozen.error_Td
     # A scale is the same number on both sides: source vectors take it as gradients do.
@@ -224,6 +229,33 @@ def mlp_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | No
 def attn_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
     """`mlp_read` for attention: `O_Hkd` takes the result, `attn_bias_Td` takes `G` itself."""
     return _times(frozen.attn_out_scale_T, G, position_R)
+
+
+def mlp_back(
+    maps: LayerMaps, frozen: FrozenLayer, read_Rd: torch.Tensor, position_R: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients on what features read (the MLP's input behind the norm's gain, or its output) become
+    gradients on the stream in front of the norm, [R, d], with the share of the MLP's own biases, [R].
+
+    Rows are those of all positions, or stand at `position_R`. Without an MLP in between the bias is 0: that
+    of the norm is in `enc_bias_F`.
+    """
+    if maps.through is None:
+        return _times(frozen.mlp_scale_T, read_Rd, position_R), read_Rd.new_zeros(len(read_Rd))
+    assert frozen.gate_TH is not None  # frozen with the MLP
+    gate_RH = frozen.gate_TH if position_R is None else frozen.gate_TH[position_R]
+    neuron_RH = (read_Rd @ maps.through.W_out_Hd.T) * gate_RH
+    below_Rd = _times(frozen.mlp_scale_T, neuron_RH @ maps.through.W_in_Hd, position_R)
+    return below_Rd, neuron_RH @ maps.through.b_in_H
+
+
+def feature_reads(
+    maps: LayerMaps, frozen: FrozenLayer, feature_R: torch.Tensor, position_R: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What features at positions read: gradients of their pre-activations on the stream in front of the norm,
+    [R, d], and their biases [R]."""
+    gradient_Rd, bias_R = mlp_back(maps, frozen, maps.enc_Fd[feature_R], position_R)
+    return gradient_Rd, maps.enc_bias_F[feature_R] + bias_R
 
 
 def feature_writes(maps: LayerMaps, frozen: FrozenLayer) -> torch.Tensor:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from scx_core.attribution.backward import BatchEdges, all_edges, target_edges
-from scx_core.attribution.local_replacement_model import FrozenPrompt
+from scx_core.attribution.local_replacement_model import FrozenPrompt, feature_reads
 from scx_core.attribution.residual_stream import GradientRows, Sources
 
 ROWS = 64  # rows carried together, at most
@@ -77,7 +77,7 @@ def batches(
     for first in range(starts[layer], starts[layer + 1], size):
         last = min(first + size, starts[layer + 1])
         position_R, feature_R = chosen.position_C[first:last], chosen.feature_C[first:last]
-        gradient_Rd = maps.enc_Fd[feature_R] * f.mlp_scale_T[position_R, None]
+        gradient_Rd, _ = feature_reads(maps, f, feature_R, position_R)
         yield RowBatch(
             first, last, GradientRows(gradient_Rd, position_R, layer, not frozen.replacement.parallel)
         )

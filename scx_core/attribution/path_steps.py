@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.attribution.endpoints import Ref, attention_top, targets_of
+from scx_core.attribution.endpoints import Ref, attention_top, reads_of, targets_of
 from scx_core.attribution.local_replacement_model import (
     FrozenLayer,
     FrozenPrompt,
     attn_read,
+    feature_reads,
     mlp_read,
     skip_back,
 )
@@ -178,8 +179,8 @@ def _through_feature(
     """v' = W_enc (W_dec · v) / σ, and what the encoder's bias adds."""
     feature_P = f.feature_N[part.item_M]
     written_P = (maps.dec_Fd[feature_P] * gradient_Pd).sum(-1)
-    scale_P = written_P * f.mlp_scale_T[part.position_M]
-    return maps.enc_Fd[feature_P] * scale_P[:, None], maps.enc_bias_F[feature_P] * written_P
+    read_Pd, bias_P = feature_reads(maps, f, feature_P, part.position_M)
+    return read_Pd * written_P[:, None], bias_P * written_P
 
 
 def _through_head(
@@ -197,9 +198,7 @@ def start_at(frozen: FrozenPrompt, ref: Ref, target: GradientRows, target_bias: 
     """The one live path of a feature's pre-activation, or those of the trace's target, one a row."""
     rows = range(len(target.position_R)) if ref.kind == "target" else range(1)
     reads = targets_of(frozen, [ref._replace(row=row) for row in rows], target)
-    bias = (
-        target_bias if ref.kind == "target" else frozen.replacement.layers[ref.layer].enc_bias_F[ref.feature]
-    )
+    bias = target_bias if ref.kind == "target" else float(reads_of(frozen, ref)[1])
     bias_P = reads.gradient_Rd.new_zeros(len(rows))
     bias_P[0] = float(bias)
     attns = attention_top(frozen.replacement, reads.level_R)

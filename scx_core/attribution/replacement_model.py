@@ -14,9 +14,10 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language
-from scx_core.language.weights import NormWeights, head_weights, norm_weights
+from scx_core.language.weights import MlpWeights, NormWeights, head_weights, norm_weights
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.check import check_set
+from scx_core.transcoders.through_mlp import ThroughMlp
 
 FORMS = {"sae": "a set of SAEs", "cross-layer": "a cross-layer set"}
 
@@ -28,6 +29,8 @@ class LayerMaps(NamedTuple):
     is behind that norm's gain already, and is still to be multiplied by that prompt's 1/σ of it.
     Attention adds, regardless of the tokens, `out_bias_d` (b_O) and `value_bias_Hd` a head: the value biases
     and the norm's shift carried through W_O, times what a row of the pattern adds up to.
+    `through`: the MLP's own maps behind the norm, where features read its output (SAEs); `enc_Fd` and
+    `enc_bias_F` then act on that output.
     """
 
     V_Hkd: torch.Tensor
@@ -44,6 +47,7 @@ class LayerMaps(NamedTuple):
     attn_post_norm: NormWeights | None
     mlp_post_norm: NormWeights | None
     transcoder: Transcoder
+    through: MlpWeights | None = None
 
 
 class Replacement(NamedTuple):
@@ -79,13 +83,15 @@ def _layer(lm: Language, layer: int, coder: Transcoder) -> LayerMaps:
     if skip_dd is not None:
         dec_bias_d = dec_bias_d + skip_dd @ mlp_norm.shift_d
         skip_dd = _behind(mlp_post, mlp_norm.fold(skip_dd).T).T
+    through = _through(coder, mlp_norm)
+    enc_bias_F = coder.b_enc_F + coder.W_enc_Fd @ (through.b_out_d if through else mlp_norm.shift_d)
     return LayerMaps(
         V_Hkd=attn_norm.fold(heads.W_V_Hkd),
         O_Hkd=O_Hkd,
         value_bias_Hd=torch.einsum("hk,hkd->hd", value_bias_Hk, O_Hkd),
         out_bias_d=_behind(attn_post, heads.b_O_d),
-        enc_Fd=mlp_norm.fold(coder.W_enc_Fd),
-        enc_bias_F=coder.b_enc_F + coder.W_enc_Fd @ mlp_norm.shift_d,
+        enc_Fd=coder.W_enc_Fd if through else mlp_norm.fold(coder.W_enc_Fd),
+        enc_bias_F=enc_bias_F,
         dec_Fd=_behind(mlp_post, coder.W_dec_Fd),
         dec_bias_d=_behind(mlp_post, dec_bias_d),
         skip_dd=skip_dd,
@@ -94,7 +100,17 @@ def _layer(lm: Language, layer: int, coder: Transcoder) -> LayerMaps:
         attn_post_norm=attn_post,
         mlp_post_norm=mlp_post,
         transcoder=coder,
+        through=through,
     )
+
+
+def _through(coder: Transcoder, norm: NormWeights) -> MlpWeights | None:
+    """The MLP in front of an SAE's encoder, its first map in front of the norm (up to the scale)."""
+    if not isinstance(coder, ThroughMlp):
+        return None
+    mlp = coder.mlp
+    assert mlp is not None  # given by through_mlp
+    return mlp._replace(W_in_Hd=norm.fold(mlp.W_in_Hd), b_in_H=mlp.b_in_H + mlp.W_in_Hd @ norm.shift_d)
 
 
 @torch.no_grad()

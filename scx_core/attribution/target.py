@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from scx_core.attribution.answer_target import AnswerForm, AnswerPlan, Branch, answer_rows, form_of, with_rest
-from scx_core.attribution.local_replacement_model import FrozenPrompt, freeze
+from scx_core.attribution.local_replacement_model import FrozenPrompt, feature_reads, freeze
 from scx_core.attribution.replacement_model import Replacement, check_feature
 from scx_core.attribution.residual_stream import GradientRows, last_rows
 from scx_core.errors import ScxError
@@ -276,7 +276,7 @@ def feature_gradient(
     attention and MLP are parallel, else the stream after the block's own attention (method §1). Raises
     ScxError when the feature is not active there: a closed gate has no edges.
     """
-    maps, held = frozen.replacement.layers[layer], frozen.layers[layer]
+    held = frozen.layers[layer]
     here = ((held.position_N == position) & (held.feature_N == feature)).nonzero()[:, 0]
     if not len(here):
         at = held.position_N[held.feature_N == feature].tolist()
@@ -284,8 +284,11 @@ def feature_gradient(
         raise ScxError(
             f"Feature {feature} of layer {layer} is not active at token {position}.", f"It is at {known}."
         )
-    gradient_d = maps.enc_Fd[feature] * held.mlp_scale_T[position]
-    return gradient_d, float(maps.enc_bias_F[feature]), float(held.value_N[here[0]])
+    one = here[:1]
+    gradient_1d, bias_1 = feature_reads(
+        frozen.replacement.layers[layer], held, held.feature_N[one], held.position_N[one]
+    )
+    return gradient_1d[0], float(bias_1[0]), float(held.value_N[here[0]])
 
 
 def answer_form(frozen: FrozenPrompt, plan: TargetPlan) -> AnswerForm | None:

@@ -17,6 +17,7 @@ import torch
 
 from scx_core.attribution.endpoints import attention_top
 from scx_core.attribution.replacement_model import Replacement, check_feature
+from scx_core.errors import ScxError
 
 BLOCK = 4096  # rows of a block: times J weights at once
 
@@ -45,6 +46,16 @@ class Inputs(NamedTuple):
 
     direct: Top
     by_head: Top
+
+
+def check_readable(rep: Replacement, layer: int, feature: int) -> None:
+    """Raise ScxError when there is no such feature, or what features read depends on the prompt (SAEs)."""
+    check_feature(rep, layer, feature)
+    if any(maps.through is not None for maps in rep.layers):
+        raise ScxError(
+            f"{rep.transcoders.name} reads what MLPs write: without a prompt there are no weights into it.",
+            "Use a set of transcoders, or trace a cell.",
+        )
 
 
 def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
@@ -83,7 +94,7 @@ def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs
 
     Raises ScxError when the set has no such feature.
     """
-    check_feature(rep, layer, feature)
+    check_readable(rep, layer, feature)
     heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
     direct = (
         (first, (dec_Md @ encoder_d)[:, None]) for first, _, dec_Md in _blocks(rep, "dec_Fd", range(layer))
@@ -119,7 +130,7 @@ def feature_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Input
 
     Raises ScxError when the set has no such feature.
     """
-    check_feature(rep, layer, feature)
+    check_readable(rep, layer, feature)
     heads, decoder_d = heads_from(rep, layer, feature), rep.layers[layer].dec_Fd[feature]
     later = range(layer + 1, len(rep.layers))
     direct = ((first, (enc_Md @ decoder_d)[:, None]) for first, _, enc_Md in _blocks(rep, "enc_Fd", later))
@@ -145,7 +156,7 @@ def token_inputs(rep: Replacement, layer: int, feature: int, tokens: Sequence[in
     Embeddings are as they enter block 0, without a position's where a family adds one. Raises ScxError when
     the set has no such feature.
     """
-    check_feature(rep, layer, feature)
+    check_readable(rep, layer, feature)
     heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
 
     def through(direction_Jd: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
@@ -170,7 +181,7 @@ def token_outputs(rep: Replacement, layer: int, feature: int, n: int) -> Top:
     Weights are less their mean over the vocabulary, which moves no probability. A row is a token. Raises
     ScxError when the set has no such feature.
     """
-    check_feature(rep, layer, feature)
+    check_readable(rep, layer, feature)
     decoder_d, W_U_Vd = rep.layers[layer].dec_Fd[feature], rep.lm.unembedding
     parts = [
         rep.final_norm.fold(W_U_Vd[start : start + BLOCK]) @ decoder_d

@@ -26,7 +26,6 @@ from scx_core.language import Language, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
 from scx_core.sentences import EncodedCell
 from scx_core.transcoders import Transcoder, TranscoderSet
-from scx_core.transcoders.module import from_tensors
 
 EVERYWHERE = -1
 NO_NODES = np.zeros((0, 2), dtype=np.int64)
@@ -112,8 +111,7 @@ def _encoder(coder: Transcoder, feature_U: torch.Tensor) -> Callable[[torch.Tens
         return lambda x_RTd: coder.encode(x_RTd)[..., feature_U]
     if not len(feature_U):
         return lambda x_RTd: x_RTd[..., :0]
-    rows = {name: w[feature_U] for name, w in coder.tensors().items() if name not in ("b_dec", "W_skip")}
-    return from_tensors(rows | {"b_dec": coder.b_dec_d}, coder.kind).encode
+    return coder.only(feature_U).encode
 
 
 class Intervention:

@@ -27,7 +27,8 @@ class Family(NamedTuple):
     """Attribute paths are relative to the model (`blocks`, `final_norm`) or to a block (the others).
 
     - `mlp_out`: the last linear map of the MLP; its inputs are the MLP's neurons (for a gated MLP behind the
-      gate), its weights what each neuron writes.
+      gate), its weights what each neuron writes. `mlp_in`, `mlp_act`: its first linear map and activation
+      function; of a gated MLP the map that is multiplied, and the gate's own map `mlp_gate`.
     - `values`: the module with the value weights. `packing`: their layout, as rows of a [out, in] matrix:
       `heads_qkv` runs over (head, q|k|v, k); `blocks_qkv` over (q|k|v, head, k); `values_only` is a matrix
       of its own. With fewer key-value heads than heads, consecutive heads share one.
@@ -46,6 +47,8 @@ class Family(NamedTuple):
     attn: str
     mlp: str
     mlp_out: str
+    mlp_in: str
+    mlp_act: str
     attn_norm: str
     mlp_norm: str
     values: str
@@ -55,6 +58,7 @@ class Family(NamedTuple):
     residual: str
     evidence: str
     inputs_first: bool = False
+    mlp_gate: str | None = None
     attn_post_norm: str | None = None
     mlp_post_norm: str | None = None
     logit_cap: str | None = None
@@ -69,6 +73,8 @@ _NEOX = Family(
     attn="attention",
     mlp="mlp",
     mlp_out="mlp.dense_4h_to_h",
+    mlp_in="mlp.dense_h_to_4h",
+    mlp_act="mlp.act",
     attn_norm="input_layernorm",
     mlp_norm="post_attention_layernorm",
     values="attention.query_key_value",
@@ -87,6 +93,8 @@ _GPT2 = Family(
     attn="attn",
     mlp="mlp",
     mlp_out="mlp.c_proj",
+    mlp_in="mlp.c_fc",
+    mlp_act="mlp.act",
     attn_norm="ln_1",
     mlp_norm="ln_2",
     values="attn.c_attn",
@@ -108,6 +116,9 @@ _LLAMA = Family(
     attn="self_attn",
     mlp="mlp",
     mlp_out="mlp.down_proj",
+    mlp_in="mlp.up_proj",
+    mlp_act="mlp.act_fn",
+    mlp_gate="mlp.gate_proj",
     attn_norm="input_layernorm",
     mlp_norm="post_attention_layernorm",
     values="self_attn.v_proj",

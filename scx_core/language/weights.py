@@ -1,6 +1,6 @@
 """Weights of one block as the tracer wants them: per head, norms taken apart into gain and shift.
 
-Legend: H heads, k head width, d residual width, V vocabulary.
+Legend: H heads (of an MLP: its neurons), k head width, d residual width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -56,6 +56,47 @@ class NormWeights(NamedTuple):
         return W_Nd * self.gain_d
 
 
+class MlpWeights(NamedTuple):
+    """y = n W_out + b_out with the neurons n = g ⊙ (W_in x + b_in).
+
+    g is act(W_gate x + b_gate) of a gated MLP, else act(u)/u of the neuron's own input u. With g held at its
+    value in a prompt, y is an affine function of x that is y itself there.
+    """
+
+    W_in_Hd: torch.Tensor
+    b_in_H: torch.Tensor
+    W_out_Hd: torch.Tensor
+    b_out_d: torch.Tensor
+    act: Callable[[torch.Tensor], torch.Tensor]
+    W_gate_Hd: torch.Tensor | None = None
+    b_gate_H: torch.Tensor | None = None
+
+    def neurons(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """What the last map receives, [..., H]."""
+        linear = torch.nn.functional.linear
+        read_TH = linear(x_Td, self.W_in_Hd, self.b_in_H)
+        if self.W_gate_Hd is None:
+            return self.act(read_TH)
+        return self.act(linear(x_Td, self.W_gate_Hd, self.b_gate_H)) * read_TH
+
+    def gates(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """g at these inputs, [..., H]; 0 where the neuron's own input is 0."""
+        linear = torch.nn.functional.linear
+        if self.W_gate_Hd is not None:
+            return self.act(linear(x_Td, self.W_gate_Hd, self.b_gate_H))
+        read_TH = linear(x_Td, self.W_in_Hd, self.b_in_H)
+        return torch.where(read_TH == 0, 0.0, self.act(read_TH) / read_TH)
+
+    def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
+        """The MLP, [..., d]."""
+        return self.neurons(x_Td) @ self.W_out_Hd + self.b_out_d
+
+    def to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> MlpWeights:
+        """A copy on another device or in another precision."""
+        tensors = {k: v for k, v in self._asdict().items() if isinstance(v, torch.Tensor)}
+        return self._replace(**{name: one.to(device=device, dtype=dtype) for name, one in tensors.items()})
+
+
 class _LinearMap(NamedTuple):
     """y = weight_OI · x + bias_O, however the module stores it."""
 
@@ -101,6 +142,17 @@ def norm_weights(kind: Norm, module: Any) -> NormWeights:
         wide = torch.promote_types(gain_d.dtype, torch.float32)  # where bfloat16 would round the sum
         gain_d = (1.0 + gain_d.to(wide)).to(gain_d.dtype)
     return NormWeights(gain_d, _bias(module, len(gain_d)), float(eps), kind == "layernorm")
+
+
+def mlp_weights(lm: Language, layer: int) -> MlpWeights:
+    """The weights of the MLP of one block, without gradients."""
+    first, last = _linear(lm, layer, "mlp_in"), _linear(lm, layer, "mlp_out")
+    gate = _linear(lm, layer, "mlp_gate") if lm.facts.family.mlp_gate else None
+    parts = (first.weight_OI, first.bias_O, last.weight_OI.T, last.bias_O)
+    found = MlpWeights(*(part.detach() for part in parts), lm.part(layer, "mlp_act"))
+    if gate is None:
+        return found
+    return found._replace(W_gate_Hd=gate.weight_OI.detach(), b_gate_H=gate.bias_O.detach())
 
 
 def neuron_writes(lm: Language, layer: int) -> torch.Tensor:

@@ -21,6 +21,15 @@ Kind = Literal["relu", "topk", "jumprelu"]
 Reads = Literal["input", "output"]
 Writes = Literal["own", "later"]
 Form = Literal["transcoder", "sae", "cross-layer"]
+FIELDS = {
+    "W_enc": "W_enc_Fd",
+    "W_dec": "W_dec_Fd",
+    "b_enc": "b_enc_F",
+    "b_dec": "b_dec_d",
+    "W_skip": "W_skip_dd",
+    "threshold": "threshold_F",
+}
+BY_FEATURE = ("W_enc", "W_dec", "b_enc", "threshold")
 FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, instead of a whole product
 
 
@@ -73,14 +82,7 @@ class Transcoder:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights that exist, by their plain names."""
-        found = {
-            "W_enc": self.W_enc_Fd,
-            "W_dec": self.W_dec_Fd,
-            "b_enc": self.b_enc_F,
-            "b_dec": self.b_dec_d,
-            "W_skip": self.W_skip_dd,
-            "threshold": self.threshold_F,
-        }
+        found = {name: getattr(self, field) for name, field in FIELDS.items()}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
 
     @property
@@ -159,7 +161,12 @@ class Transcoder:
         """A copy on another device or in another precision; itself when nothing changes."""
 
         moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self.tensors().items()}
-        return from_tensors(moved, self.kind, self.k)
+        return replace(self, **{FIELDS[name]: tensor for name, tensor in moved.items()})
+
+    def only(self, feature_U: torch.Tensor) -> Transcoder:
+        """The same without the features other than these [U]; not for a TopK gate, where all compete."""
+        rows = {name: tensor[feature_U] for name, tensor in self.tensors().items() if name in BY_FEATURE}
+        return replace(self, **{FIELDS[name]: tensor for name, tensor in rows.items()})
 
 
 def from_tensors(tensors: Mapping[str, torch.Tensor], kind: Kind, k: int | None = None) -> Transcoder:

@@ -66,31 +66,3 @@ from scx_core.atlas.match.common_cells import Side
 from scx_core.atlas.match.matching import Match, MatchConfig, match_sets
 from scx_core.atlas.tables.atlas import Atlas, Feature
 from scx_core.atlas.tables.find import FindConfig
-
-__all__ = [
-    "NEURONS",
-    "VERDICTS",
-    "Atlas",
-    "AtlasConfig",
-    "CoderUnits",
-    "EnrichConfig",
-    "Feature",
-    "FindConfig",
-    "MarkerColumns",
-    "Match",
-    "MatchConfig",
-    "RuleConfig",
-    "Side",
-    "annotate",
-    "atlas_folder",
-    "atlas_of",
-    "excess",
-    "make_atlas",
-    "match_sets",
-    "open_gene_sets",
-    "report",
-    "saved_atlas",
-    "set_rule",
-    "with_gene_sets",
-    "write_gmt",
-]

@@ -9,15 +9,3 @@ from scx_core.bench.machine import Timed, machine, timed
 from scx_core.bench.sentences import bench_sentences
 from scx_core.bench.smallest import bench_smallest
 from scx_core.bench.tracing import bench_410m, bench_circuits, bench_trace
-
-__all__ = [
-    "Timed",
-    "bench_410m",
-    "bench_atlas",
-    "bench_circuits",
-    "bench_sentences",
-    "bench_smallest",
-    "bench_trace",
-    "machine",
-    "timed",
-]

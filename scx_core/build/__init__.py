@@ -10,15 +10,3 @@ from scx_core.build.estimate import estimate_build
 from scx_core.build.launch import launch_build, launch_training, new_build
 from scx_core.build.pipeline import build, install
 from scx_core.runs import runs_root
-
-__all__ = [
-    "BuildConfig",
-    "build",
-    "card",
-    "estimate_build",
-    "install",
-    "launch_build",
-    "launch_training",
-    "new_build",
-    "runs_root",
-]

@@ -11,28 +11,3 @@ from .markers import Markers, all_markers, foreign_markers, known_markers, share
 from .opening import open_cells
 from .overview import cell_map, genes_per_cell
 from .split import Split, split_cells, with_choosing
-
-__all__ = [
-    "EMBEDDED",
-    "PLANTED",
-    "RULES",
-    "CellChoices",
-    "CellTable",
-    "Finding",
-    "Markers",
-    "Rule",
-    "Split",
-    "all_markers",
-    "cell_map",
-    "foreign_markers",
-    "genes_per_cell",
-    "keep_upload",
-    "known_markers",
-    "open_cells",
-    "planted_cells",
-    "rule_of",
-    "shared_markers",
-    "split_cells",
-    "types_with",
-    "with_choosing",
-]

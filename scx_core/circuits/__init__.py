@@ -24,29 +24,3 @@ from scx_core.circuits.paths import PathConfig, trace_paths
 from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.circuits.tracer import Tracer, make_tracer
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "Circuit",
-    "ConsensusConfig",
-    "Edge",
-    "GeneEffect",
-    "Node",
-    "Origin",
-    "PathConfig",
-    "Target",
-    "TraceConfig",
-    "Tracer",
-    "circuit_edge_heads",
-    "circuit_heads",
-    "compare_models",
-    "compare_types",
-    "feature_links",
-    "make_tracer",
-    "origins",
-    "parse_circuit",
-    "prompt_of_row",
-    "read_circuit",
-    "strongest_edges",
-    "trace_paths",
-]

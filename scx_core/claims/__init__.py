@@ -8,5 +8,3 @@ embarrass it, its 95% interval, n, and whether it holds. The rooms before this o
 
 from scx_core.claims.claim import claims_text
 from scx_core.claims.gather import PARTS, AllClaims, ClaimsConfig, ClaimsPart, all_claims, quick
-
-__all__ = ["PARTS", "AllClaims", "ClaimsConfig", "ClaimsPart", "all_claims", "claims_text", "quick"]

@@ -21,33 +21,3 @@ from scx_core.runs.options import (
 from scx_core.runs.progress import ConsoleProgress, Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.runs.run_folder import RunFolder, RunStatus, runs_root
-
-__all__ = [
-    "Checkpoint",
-    "ConsoleProgress",
-    "Option",
-    "Progress",
-    "RunFolder",
-    "RunStatus",
-    "add_arguments",
-    "append_jsonl",
-    "check",
-    "from_dict",
-    "from_namespace",
-    "list_runs",
-    "option",
-    "options_of",
-    "provenance",
-    "read_json",
-    "read_jsonl",
-    "resume",
-    "runs_root",
-    "sha256_of",
-    "silent",
-    "start",
-    "stop",
-    "stop_requested",
-    "to_dict",
-    "write_atomic",
-    "write_json",
-]

@@ -20,31 +20,3 @@ from scx_core.sentences.expression_ties import Ties, tie_shares, ties_of
 from scx_core.sentences.pieces import EncodedBlock, Wording, block_encoder, encode_one_by_one, gathered
 from scx_core.sentences.prompts import Prompt, SentenceConfig, make_prompt, prompts
 from scx_core.sentences.rank import gene_sentences, rank_genes, rank_matrix
-
-__all__ = [
-    "ANSWER",
-    "GENE",
-    "PROMPT",
-    "TOKEN_CLASSES",
-    "EncodedBlock",
-    "EncodedCell",
-    "GeneSpan",
-    "Padded",
-    "Prompt",
-    "SentenceConfig",
-    "Ties",
-    "Wording",
-    "answer_ids",
-    "block_encoder",
-    "encode",
-    "encode_one_by_one",
-    "gathered",
-    "gene_sentences",
-    "make_prompt",
-    "pad_left",
-    "prompts",
-    "rank_genes",
-    "rank_matrix",
-    "tie_shares",
-    "ties_of",
-]

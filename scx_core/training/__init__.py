@@ -3,16 +3,3 @@
 from scx_core.training.config import PRESETS, Preset, TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.training.estimate import TrainingEstimate, estimate
 from scx_core.training.train import new_run, train, training_split
-
-__all__ = [
-    "PRESETS",
-    "Preset",
-    "TrainConfig",
-    "TrainingEstimate",
-    "TrainingJob",
-    "TranscoderConfig",
-    "estimate",
-    "new_run",
-    "train",
-    "training_split",
-]

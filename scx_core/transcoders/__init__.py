@@ -7,14 +7,3 @@ circuit-tracer can read too. Training runs in a `RunFolder` and survives a kill.
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.layouts import EMBEDDED_SETS, load_set, save_set
 from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet
-
-__all__ = [
-    "EMBEDDED_SETS",
-    "Active",
-    "CrossLayerSet",
-    "Form",
-    "Transcoder",
-    "TranscoderSet",
-    "load_set",
-    "save_set",
-]

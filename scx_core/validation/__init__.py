@@ -20,25 +20,3 @@ from scx_core.validation.run_comparison import (
 )
 from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, cautions, verdict
-
-__all__ = [
-    "BASELINES",
-    "PAPER",
-    "RunRow",
-    "Validation",
-    "ValidationRows",
-    "accuracy_by_tie_seed",
-    "cautions",
-    "compare_runs",
-    "comparison_provenance",
-    "draw_rows",
-    "held_out_rows",
-    "linear_maps",
-    "name_of",
-    "setting",
-    "trainings",
-    "validate",
-    "validation_beside",
-    "validation_rows",
-    "verdict",
-]

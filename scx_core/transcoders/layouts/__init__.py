@@ -31,18 +31,6 @@ from scx_core.transcoders.layouts.parts import (
 )
 from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet
 
-__all__ = [
-    "EMBEDDED_SETS",
-    "LAYOUTS",
-    "check_empty",
-    "detect",
-    "export_set",
-    "import_set",
-    "load_set",
-    "save_set",
-    "write_set",
-]
-
 MODELS = Path(__file__).resolve().parents[3] / "models"
 EMBEDDED_SETS = {
     "embedded": MODELS / "embedded-transcoders",

@@ -31,6 +31,8 @@ class BuildConfig:
         minimum=0.0,
         maximum=0.8,
     )
+    transcoder_steps: int = option(0, "Steps of each set of transcoders (0: as its preset says)", minimum=0)
+    atlas: bool = option(True, "Also say what each feature of the first set responds to")
     split_by: str = option("stratified", "How cells are held out", choices=("stratified", "random", "donor"))
     split_seed: int = option(0, "Seed of the split", minimum=0)
     cells: CellChoices = field(default_factory=CellChoices)

@@ -101,7 +101,8 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
             _say_stopped(run)
             return None
         figures[preset] = done
-    _atlas(run, cfg, lm, table, _told(run, progress, parts - 1, parts))
+    if cfg.atlas:
+        _atlas(run, cfg, lm, table, _told(run, progress, parts - 1, parts))
     _told(run, progress, parts, parts)(0, 1, "other orders of equal genes, and the card")
     figures["tie_seeds"] = accuracy_by_tie_seed(lm, table, split.held_out[:SOME], TIE_SEEDS)
     write_atomic(run.path / "card.md", card(lm, table, split, cfg, figures))
@@ -166,7 +167,9 @@ def _transcoders(
                 cells=cfg.cells,
                 sentences=cfg.sentences,
                 transcoder=wanted.transcoder,
-                train=replace(wanted.train, choose=cfg.choose),  # of no account where the model's split has
+                train=replace(  # choose: of no account where the model's split has
+                    wanted.train, choose=cfg.choose, steps=cfg.transcoder_steps or wanted.train.steps
+                ),
             )
             training = new_run(run.path, job, lm, table, inner.name)
         if train(training, lm, table, _named(progress, f"transcoders, {preset}")) is None:
@@ -223,8 +226,9 @@ def install(run: RunFolder, models: Path = MODELS, name: str = "embedded") -> li
         _replace(folder, target)
         _name_model(target / "scx.json", str(run.path / "model"), name)
         out.append(target)
-    out.append(models / f"{name}-atlas")
-    _replace(run.path / ATLAS, out[-1])
+    if cfg.atlas:
+        out.append(models / f"{name}-atlas")
+        _replace(run.path / ATLAS, out[-1])
     return out
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -138,11 +139,20 @@ TOTAL = 1e4  # counts are scaled to so many a cell before log1p
 LOGGED = ("log-normalised", "averages", "scaled")  # kinds of values that are taken as they are
 
 
-def logistic_labels(
-    table: CellTable, train_rows: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, int] | None:
-    """The labels that a multinomial logistic regression, fitted on `train_rows`, gives the cells `rows`, and
-    how many cells it was fitted on. None where the training cells have fewer than two labels.
+class FittedLogistic(NamedTuple):
+    """A multinomial logistic regression on `n` cells: the scale of each gene [G], and the classifier."""
+
+    scale_G: np.ndarray
+    model: Any
+    n: int
+
+    def labels_of(self, table: CellTable, rows: np.ndarray) -> np.ndarray:
+        """The label that it gives each of the cells, str [C]; the table holds the same genes in the same order."""
+        return self.model.predict(expression(table, rows).multiply(1 / self.scale_G).tocsr()).astype(str)
+
+
+def fit_logistic(table: CellTable, train_rows: np.ndarray) -> FittedLogistic:
+    """Fit on `train_rows` (at most `MOST_CELLS` of them), which hold two labels or more.
 
     Input: log-normalised expression of all the table's genes, each divided by its standard deviation in the
     training cells; L2 penalty with C = 1, not tuned.
@@ -151,16 +161,25 @@ def logistic_labels(
     from sklearn.linear_model import LogisticRegression
 
     fit = draw_rows(np.sort(np.asarray(train_rows, dtype=np.int64)), MOST_CELLS, SEED)
-    labels_C = table.labels[fit].astype(str)
-    if len(set(labels_C.tolist())) < 2:
-        return None
     x_CG = expression(table, fit)
     scale_G = _deviation(x_CG)
     model = LogisticRegression(C=STRENGTH, max_iter=STEPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the last steps move no label
-        model.fit(x_CG.multiply(1 / scale_G).tocsr(), labels_C)
-    return model.predict(expression(table, rows).multiply(1 / scale_G).tocsr()).astype(str), len(fit)
+        model.fit(x_CG.multiply(1 / scale_G).tocsr(), table.labels[fit].astype(str))
+    return FittedLogistic(scale_G, model, len(fit))
+
+
+def logistic_labels(
+    table: CellTable, train_rows: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, int] | None:
+    """The labels that `fit_logistic` gives the cells `rows`, and how many cells it was fitted on. None where
+    the training cells have fewer than two labels."""
+    fit = draw_rows(np.sort(np.asarray(train_rows, dtype=np.int64)), MOST_CELLS, SEED)
+    if len(set(table.labels[fit].tolist())) < 2:
+        return None
+    fitted = fit_logistic(table, fit)
+    return fitted.labels_of(table, rows), fitted.n
 
 
 def expression(table: CellTable, rows: np.ndarray) -> sparse.csr_matrix:

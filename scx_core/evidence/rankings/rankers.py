@@ -64,8 +64,12 @@ class Halves(NamedTuple):
 class Rankers:
     """Makes the rankings of any type from the same halves; what types share is made once."""
 
-    def __init__(self, tracer: Tracer, halves: Halves, most: int, seed: int) -> None:
-        self.tracer, self.halves, self.most, self.seed = tracer, halves, most, seed
+    def __init__(
+        self, tracer: Tracer, halves: Halves, most: int, seed: int, against: Sequence[str] | None = None
+    ) -> None:
+        """`against`: the answers that the model's rankings hold the type against (default: all others). The
+        rankings without a model compare with the types of `halves`, whatever it is."""
+        self.tracer, self.halves, self.most, self.seed, self.against = tracer, halves, most, seed, against
 
     def traced_rows(self, label: str) -> np.ndarray:
         """The cells that model-based rankings look at: at most `most` of the type's half."""
@@ -99,17 +103,20 @@ class Rankers:
         """By total effect in the frozen replacement model, mean over the cells (0 where a gene is absent)."""
         rows = self.traced_rows(label)
         return by_mean(
-            [{gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer)} for row in rows]
+            [
+                {gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer, self.against)}
+                for row in rows
+            ]
         )
 
     def gradient(self, label: str, answer: str) -> list[str]:
         """By gradient × input of the real model."""
         cells = self.tracer.encode(self.traced_rows(label))
-        return by_mean(gradient_times_input(self.tracer.lm, self.tracer.plan(answer), cells))
+        return by_mean(gradient_times_input(self.tracer.lm, self.tracer.plan(answer, self.against), cells))
 
     def estimated(self, label: str, answer: str) -> list[str]:
         """By the estimated knock-out of each gene."""
-        measurer = Measurer(self.tracer, self.tracer.plan(answer))
+        measurer = Measurer(self.tracer, self.tracer.plan(answer, self.against))
         cells = []
         for row in self.traced_rows(label):
             sentence = measurer.editor.sentence(int(row))

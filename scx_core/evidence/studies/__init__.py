@@ -1,0 +1,1 @@
+"""Studies: the same questions asked where the truth, or another study, is at hand."""

@@ -3,7 +3,7 @@
 | in the folder | what |
 |---|---|
 | `cells.h5ad` | simulated cells that the model is trained on (a part of them held out) |
-| `fresh.h5ad` | simulated cells of another seed, never trained on: circuits and knock-outs are made on these |
+| `fresh.h5ad` | simulated cells of another seed, never trained on: for circuits and knock-outs |
 | `pools.h5ad` | real rows over the same genes, where they are given |
 | `model/` | the build: model, transcoders, validation |
 | `heart.json` | the study |
@@ -45,7 +45,7 @@ def heart_build(data: Path) -> BuildConfig:
         data=str(data),
         name=NAME,
         held_out=0.05,
-        transcoder_steps=600,
+        transcoder_steps=300,
         atlas=False,
         cells=CellChoices(label="cell_type"),
         sentences=SentenceConfig(n_genes=200),
@@ -56,7 +56,7 @@ def heart_build(data: Path) -> BuildConfig:
             activation="relu",
             mlp_start=4.0,
             vocabulary=1000,
-            readings=10_000,
+            readings=6_000,
             batch=8,
             learning_rate=1.5e-3,
             answer_weight=12.0,
@@ -68,7 +68,9 @@ def heart_profiles(path: Path | str) -> tuple[CellTable, np.ndarray]:
     """The mean profiles, their types with blanks for underscores, and the rows to simulate: adult types where
     the file says which are. Raises ScxError when there is no endothelial profile."""
     table = open_cells(path, CellChoices(label="author_label"))
-    table = replace(table, labels=np.array([str(one).replace("_", " ") for one in table.labels], dtype=object))
+    table = replace(
+        table, labels=np.array([str(one).replace("_", " ") for one in table.labels], dtype=object)
+    )
     column, wanted = ADULT
     adult = table.obs[column].astype(str).to_numpy() == wanted if column in table.obs else table.labels != ""
     rows = np.flatnonzero(adult)

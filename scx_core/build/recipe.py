@@ -14,11 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy import sparse
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
 from scx_core.cells import CellTable
+from scx_core.errors import ScxError
 from scx_core.runs.options import option
 from scx_core.sentences import Prompt, SentenceConfig, answer_ids, encode, gene_sentences
 
@@ -67,6 +69,12 @@ class RecipeConfig:
     )
     gene_dropout: float = option(
         0.35, "Share of genes left out of a sentence, anew at each reading", minimum=0.0, maximum=0.9
+    )
+    thinning: float = option(
+        0.0,
+        "Largest share of a cell's counts that is left out, anew at each reading: cells of a shallower study",
+        minimum=0.0,
+        maximum=0.95,
     )
     answer_weight: float = option(
         4.0, "Weight of an answer token in the loss, a gene token has 1", minimum=0.0
@@ -165,6 +173,43 @@ def augmented(genes: Sequence[str], n_genes: int, dropout: float, rng: np.random
     return (kept or list(genes))[:n_genes]
 
 
+@dataclass(frozen=True)
+class Thinned:
+    """Cells with a part of their counts left out: of each row a share that is uniform between 0 and `most`.
+
+    Drawn anew at each reading of rows, from `rng`. Raises ScxError for values that are no counts.
+    """
+
+    table: CellTable
+    most: float
+    rng: np.random.Generator
+
+    @property
+    def symbols(self) -> np.ndarray:
+        """The genes, [n_genes]."""
+        return self.table.symbols
+
+    def rows(self, indices: np.ndarray | list[int]) -> sparse.csr_matrix:
+        """Thinned counts of some cells, float32 CSR [len(indices), n_genes]; no cell loses all of them."""
+        if self.table.values_kind != "counts":
+            raise ScxError(
+                f"{self.table.name} holds {self.table.values_kind}: only counts can be thinned.",
+                "Set thinning to 0, or choose the matrix of counts.",
+            )
+        full = self.table.rows(indices)
+        keep = 1 - self.rng.uniform(0, self.most, full.shape[0])
+        thin = full.copy()
+        thin.data = self.rng.binomial(
+            full.data.astype(np.int64), np.repeat(keep, np.diff(full.indptr))
+        ).astype(np.float32)
+        lost = np.flatnonzero(np.asarray(thin.sum(1)).ravel() == 0)
+        for row in lost.tolist():
+            at = slice(full.indptr[row], full.indptr[row + 1])
+            thin.data[at] = full.data[at]
+        thin.eliminate_zeros()
+        return thin
+
+
 def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> WeightedBatch:
     width = max(len(ids) for ids, _ in rows)
     ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
@@ -199,8 +244,11 @@ def training_batch(
     wanted = int(np.ceil(sentences.n_genes / (1 - cfg.gene_dropout)))
     out, cells = [], cells_of_step(rows, cfg, step)
     # Hardly ever more than one pass in a step: its rows are read together.
+    source = (
+        Thinned(table, cfg.thinning, np.random.default_rng([cfg.seed, 2, step])) if cfg.thinning else table
+    )
     read = {
-        passed: iter(gene_sentences(table, [r for r, p in cells if p == passed], wanted, cfg.seed + passed))
+        passed: iter(gene_sentences(source, [r for r, p in cells if p == passed], wanted, cfg.seed + passed))
         for passed in {passed for _, passed in cells}
     }
     for row, passed in cells:

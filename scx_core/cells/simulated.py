@@ -42,10 +42,10 @@ class SimulationConfig:
 
 
 def simulated_cells(profiles: CellTable, rows: np.ndarray, cfg: SimulationConfig | None = None) -> Any:
-    """An AnnData of simulated counts, `cfg.cells` of each profile in `rows`; the same arguments, the same cells.
+    """Simulated counts as AnnData, `cfg.cells` of each profile in `rows`; same arguments, same cells.
 
-    `profiles`: mean expression, linear (not logged), a row a type, labelled. Raises ScxError for logged values,
-    a type with two profiles, or a profile without expression.
+    `profiles`: mean expression, linear (not logged), a row a type, labelled. Raises ScxError for logged
+    values, a type with two profiles, or a profile without expression.
     """
     from anndata import AnnData
 
@@ -67,7 +67,9 @@ def simulated_cells(profiles: CellTable, rows: np.ndarray, cfg: SimulationConfig
     of_each = np.repeat(labels, cfg.cells)
     names = [f"{SIMULATED} {label} {k:04d}" for label in labels for k in range(cfg.cells)]
     obs = pd.DataFrame({"cell_type": of_each, SIMULATED: True}, index=names)
-    made = AnnData(sp.vstack(blocks, format="csr"), obs=obs, var=pd.DataFrame(index=profiles.symbols.astype(str)))
+    made = AnnData(
+        sp.vstack(blocks, format="csr"), obs=obs, var=pd.DataFrame(index=profiles.symbols.astype(str))
+    )
     made.uns[SIMULATED] = (
         f"Simulated cells, not measured ones: drawn from the mean profiles of {profiles.name} "
         f"(median {cfg.depth:g} counts, over-dispersion {cfg.dispersion:g}, seed {cfg.seed})."

@@ -147,7 +147,7 @@ class FittedLogistic(NamedTuple):
     n: int
 
     def labels_of(self, table: CellTable, rows: np.ndarray) -> np.ndarray:
-        """The label that it gives each of the cells, str [C]; the table holds the same genes in the same order."""
+        """The label that it gives each of the cells, str [C]; the table has the same genes in order."""
         return self.model.predict(expression(table, rows).multiply(1 / self.scale_G).tocsr()).astype(str)
 
 

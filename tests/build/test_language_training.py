@@ -6,13 +6,22 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from scx_core.build.language_training import train_model
-from scx_core.build.recipe import RecipeConfig, cells_of_step, make_optimizer, new_model, training_batch
+from scx_core.build.recipe import (
+    RecipeConfig,
+    Thinned,
+    cells_of_step,
+    make_optimizer,
+    new_model,
+    training_batch,
+)
+from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, read_jsonl
 from scx_core.sentences import SentenceConfig, make_prompt
 from tests.tiny import N_GENES, tiny_table, tiny_tokenizer
@@ -43,6 +52,19 @@ def test_a_batch_depends_on_its_step_alone():
         tokenizer.decode(ids[weight > 1]) for ids, weight in zip(first.ids_BT, first.weight_BT, strict=True)
     ]
     assert all(any(label in answer for label in table.types) for answer in answers)
+
+
+def test_thinning_leaves_out_counts_anew_and_never_all_of_them():
+    table = tiny_table(10)
+    full_CG, rows = table.rows(np.arange(10)), np.arange(10)
+    thin = Thinned(table, 0.8, np.random.default_rng(0))
+    first_CG, second_CG = thin.rows(rows), thin.rows(rows)
+    assert ((full_CG - first_CG).toarray() >= 0).all()
+    assert (first_CG != second_CG).nnz > 0
+    kept = np.asarray(first_CG.sum(1)).ravel() / np.asarray(full_CG.sum(1)).ravel()
+    assert (kept > 0).all() and 0.4 < kept.mean() < 0.8
+    with pytest.raises(ScxError, match="only counts"):
+        Thinned(replace(table, values_kind="log-normalised"), 0.8, np.random.default_rng(0)).rows(rows)
 
 
 def _train(folder, stop_after=None):

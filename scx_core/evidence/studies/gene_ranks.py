@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.circuits import Tracer
-from scx_core.statistics.resampling import MeanInterval, Sampling, mean_interval, one_group
+from scx_core.statistics.resampling import MeanInterval, Sampling, one_group
 
 
 class GenePlace(NamedTuple):

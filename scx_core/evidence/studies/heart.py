@@ -2,8 +2,8 @@
 pericytes, what taking three of them out does, and how one of them depends on depth and on the sentence.
 
 The seed paper's circuit names VWF, SPARCL1 and PTPRB. In the atlas' profiles SPARCL1 is as high in pericytes
-and smooth muscle as in endothelium, VWF and PTPRB are not: so SPARCL1 should fall where pericytes are what the
-answer is held against. All of it is about a model of *simulated* cells; the real pools stand beside it.
+and smooth muscle as in endothelium, VWF and PTPRB are not: so SPARCL1 should fall where the answer is held
+against pericytes. All of it is about a model of *simulated* cells; the real pools stand beside it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Contrast(NamedTuple):
 
 class SweepPoint(NamedTuple):
     """One depth, or one number of genes a sentence: in how many of `n` cells the gene stands, its mean rank
-    there, its frozen attribution and its knock-out (gap) over the cells that hold it, the unit of the target."""
+    there, its frozen attribution and its knock-out (gap) over the cells that hold it (target's unit)."""
 
     what: str
     value: int
@@ -120,7 +120,10 @@ class HeartStudy(NamedTuple):
             "knockouts": [one.to_json() for one in self.knockouts],
             "sweep": [
                 one._asdict()
-                | {"effect": one.effect and one.effect._asdict(), "knockout": one.knockout and one.knockout._asdict()}
+                | {
+                    "effect": one.effect and one.effect._asdict(),
+                    "knockout": one.knockout and one.knockout._asdict(),
+                }
                 for one in self.sweep
             ],
             "pools": [one.to_json() for one in self.pools],
@@ -140,8 +143,9 @@ def heart_study(
     progress: Progress = silent,
 ) -> HeartStudy:
     """`tracer`: the heart model, its transcoders and fresh simulated cells that it was not trained on.
-    `profiles`: the mean profiles and the rows that were simulated. `train`: the simulated cells that the model
-    was trained on, with rows; with `pools` (real rows over the same genes) the rivals are fitted on them."""
+    `profiles`: the mean profiles and the rows that were simulated. `train`: the simulated cells that the
+    model was trained on, and its rows: for `pools` (real rows, same genes) rivals are fitted on them.
+    """
     cfg = cfg or HeartConfig()
     table = tracer.table
     everyone = np.flatnonzero(table.labels != "")
@@ -160,7 +164,8 @@ def heart_study(
     progress(3, 5, f"{SWEPT} over depth and genes a sentence")
     sweep = _sweep(tracer, profiles, simulation, answer, rows, cfg)
     progress(4, 5, "real pools")
-    rated, real = (), ()
+    rated: tuple[Rater, ...] = ()
+    real: tuple[tuple[str, GenePlaces], ...] = ()
     if pools is not None and train is not None:
         on_pools = replace(tracer, table=with_answers(tracer.lm, pools), _scores={})
         rated = rate_rows(on_pools, *train, POOLS, profiles)
@@ -168,9 +173,7 @@ def heart_study(
         real = tuple(
             (name, gene_places(on_pools, mine, answer, other, cfg.seed)) for name, other in against.items()
         )
-    about = tracer.about(
-        {"heart": to_dict(cfg), "simulation": to_dict(simulation)}, seed=cfg.seed
-    )
+    about = tracer.about({"heart": to_dict(cfg), "simulation": to_dict(simulation)}, seed=cfg.seed)
     progress(5, 5, "")
     return HeartStudy((right, len(everyone)), contrasts, tuple(knocked), sweep, rated, real, about)
 

@@ -43,8 +43,8 @@ def place(gene: Mapping[str, Any]) -> str:
 def _gene_rows(found: Mapping[str, Any], most: int = 12) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     from scx_core.evidence.studies.heart import GENES
 
-    rows = [
-        (one["gene"], place(one), span(one["effect"]), f"{one['held']:.2f}", f"{one['rank']:.0f}")
+    rows: list[tuple[str, ...]] = [
+        (str(one["gene"]), place(one), span(one["effect"]), f"{one['held']:.2f}", f"{one['rank']:.0f}")
         for k, one in enumerate(found["genes"])
         if k < most or one["gene"] in GENES
     ]
@@ -64,7 +64,9 @@ def _knockout_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tup
     for one in result["knockouts"]:
         means = [span(one[key]) if one[key] else "–" for key in ("lost", "matched", "ahead")]
         q = "–" if one["q"] is None else f"{one['q']:.2g}"
-        rows.append((one["gene"], one["contrast"], one["way"], str(one["n"]), f"{one['rank']:.0f}", *means, q))
+        rows.append(
+            (one["gene"], one["contrast"], one["way"], str(one["n"]), f"{one['rank']:.0f}", *means, q)
+        )
     return ("gene", "against", "way", "cells", "rank", "lost", "matched genes", "difference", "q"), rows
 
 

@@ -1,8 +1,8 @@
 """Real rows held against a model of other data: its answers beside two that need no language model.
 
-The rivals read all genes that both tables have, the model its sentence: a logistic regression on log-normalised
-genes fitted on the cells that the model was trained on, and the nearest mean profile (Pearson correlation of
-log-normalised genes). Types are named differently and at another depth: `same` says which answers are right.
+The rivals read all genes that both tables have, the model its sentence. They are a logistic regression on
+log-normalised expression, fitted on the cells that the model was trained on, and the nearest mean profile (by
+Pearson correlation of log-normalised expression). Types may have other names: `same` says what is right.
 Legend: C rows, G genes, T profiles.
 """
 
@@ -82,9 +82,7 @@ def nearest_profiles(
     table: CellTable, rows: np.ndarray, profiles: CellTable, profile_rows: np.ndarray
 ) -> np.ndarray:
     """The label of the profile with the highest Pearson correlation of log-normalised genes, [C]."""
-    x_CG, y_TG = (
-        expression(one, at).toarray() for one, at in ((table, rows), (profiles, profile_rows))
-    )
+    x_CG, y_TG = (expression(one, at).toarray() for one, at in ((table, rows), (profiles, profile_rows)))
     parts = [one - one.mean(1, keepdims=True) for one in (x_CG, y_TG)]
     x_CG, y_TG = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in parts)
     return profiles.labels[profile_rows].astype(str)[(x_CG @ y_TG.T).argmax(1)]

@@ -93,8 +93,10 @@ class MlpWeights(NamedTuple):
 
     def to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> MlpWeights:
         """A copy on another device or in another precision."""
-        tensors = {k: v for k, v in self._asdict().items() if isinstance(v, torch.Tensor)}
-        return self._replace(**{name: one.to(device=device, dtype=dtype) for name, one in tensors.items()})
+        parts = (
+            part.to(device=device, dtype=dtype) if isinstance(part, torch.Tensor) else part for part in self
+        )
+        return MlpWeights._make(parts)
 
 
 class _LinearMap(NamedTuple):
@@ -148,8 +150,13 @@ def mlp_weights(lm: Language, layer: int) -> MlpWeights:
     """The weights of the MLP of one block, without gradients."""
     first, last = _linear(lm, layer, "mlp_in"), _linear(lm, layer, "mlp_out")
     gate = _linear(lm, layer, "mlp_gate") if lm.facts.family.mlp_gate else None
-    parts = (first.weight_OI, first.bias_O, last.weight_OI.T, last.bias_O)
-    found = MlpWeights(*(part.detach() for part in parts), lm.part(layer, "mlp_act"))
+    found = MlpWeights(
+        first.weight_OI.detach(),
+        first.bias_O.detach(),
+        last.weight_OI.T.detach(),
+        last.bias_O.detach(),
+        lm.part(layer, "mlp_act"),
+    )
     if gate is None:
         return found
     return found._replace(W_gate_Hd=gate.weight_OI.detach(), b_gate_H=gate.bias_O.detach())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 
@@ -157,16 +157,21 @@ class Transcoder:
         y_Td = code_Td + self.b_dec_d
         return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Transcoder:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """A copy on another device or in another precision; itself when nothing changes."""
 
         moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self.tensors().items()}
-        return replace(self, **{FIELDS[name]: tensor for name, tensor in moved.items()})
+        return self._with(moved)
 
-    def only(self, feature_U: torch.Tensor) -> Transcoder:
+    def only(self, feature_U: torch.Tensor) -> Self:
         """The same without the features other than these [U]; not for a TopK gate, where all compete."""
         rows = {name: tensor[feature_U] for name, tensor in self.tensors().items() if name in BY_FEATURE}
-        return replace(self, **{FIELDS[name]: tensor for name, tensor in rows.items()})
+        return self._with(rows)
+
+    def _with(self, tensors: Mapping[str, torch.Tensor]) -> Self:
+        """Itself with other weights, by their plain names."""
+        fields: dict[str, Any] = {FIELDS[name]: tensor for name, tensor in tensors.items()}
+        return replace(self, **fields)
 
 
 def from_tensors(tensors: Mapping[str, torch.Tensor], kind: Kind, k: int | None = None) -> Transcoder:

@@ -9,8 +9,8 @@ Legend: T tokens, d residual width, F features, H neurons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 
@@ -31,11 +31,10 @@ class ThroughMlp(Transcoder):
         assert self.mlp is not None  # given by through_mlp
         return super().pre(self.mlp(x_Td.to(self.W_enc_Fd.dtype)))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ThroughMlp:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """A copy on another device or in another precision, the MLP's weights too."""
-        moved = super().to(device, dtype)
-        assert isinstance(moved, ThroughMlp) and self.mlp is not None  # given by through_mlp
-        return replace(moved, mlp=self.mlp.to(device, dtype))
+        assert self.mlp is not None  # given by through_mlp
+        return replace(super().to(device, dtype), mlp=self.mlp.to(device, dtype))
 
 
 def through_mlp(lm: Language, saes: TranscoderSet) -> TranscoderSet:
@@ -50,6 +49,6 @@ def through_mlp(lm: Language, saes: TranscoderSet) -> TranscoderSet:
 
 
 def _behind(coder: Transcoder, mlp: MlpWeights) -> ThroughMlp:
-    fields: Mapping = {name: getattr(coder, name) for name in Transcoder.__dataclass_fields__}
+    fields: dict[str, Any] = {name: getattr(coder, name) for name in Transcoder.__dataclass_fields__}
     weight = coder.W_enc_Fd
     return ThroughMlp(**fields, mlp=mlp.to(weight.device, weight.dtype))

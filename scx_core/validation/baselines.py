@@ -8,7 +8,7 @@ Legend: B cells, T positions, N tokens, d width, V vocabulary, S tokens that wer
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -167,8 +167,8 @@ def linear_maps(
     `replaced_mlps(lm, dict(enumerate(maps)))`. Raises ScxError without cells, or for one without a label.
     """
     sums = [LinearSums() for _ in range(lm.facts.n_layers)]
-    for texts in _read(lm, table, rows, batch, progress):
-        inputs, outputs = _mlp_sides(lm, texts)
+    for texts in read_texts(lm, table, rows, batch, progress):
+        inputs, outputs = mlp_sides(lm, texts)
         for layer, x_Nd, y_Nd in zip(sums, inputs, outputs, strict=True):
             layer.add(x_Nd, y_Nd)
     return [layer.solved(ridge) for layer in sums]
@@ -189,8 +189,8 @@ def fit_baselines(
     n = lm.facts.n_layers
     sums, tokens = [LinearSums() for _ in range(n)], TokenSums(lm.unembedding.shape[0])
     guesses = [torch.zeros((), dtype=torch.float64) for _ in range(n)]
-    for texts in _read(lm, table, rows, batch, progress):
-        inputs, outputs = _mlp_sides(lm, texts)
+    for texts in read_texts(lm, table, rows, batch, progress):
+        inputs, outputs = mlp_sides(lm, texts)
         for layer, x_Nd, y_Nd in zip(sums, inputs, outputs, strict=True):
             layer.add(x_Nd, y_Nd)
         tokens.add(texts.ids_BT[texts.real_BT.bool()], outputs[0])
@@ -226,7 +226,9 @@ def _without_features(
     return found
 
 
-def _read(lm: Language, table: CellTable, rows: Sequence[int] | np.ndarray, batch: int, progress: Progress):
+def read_texts(
+    lm: Language, table: CellTable, rows: Sequence[int] | np.ndarray, batch: int, progress: Progress
+) -> Iterator[Texts]:
     """Batches of whole texts of the rows, with progress."""
     rows, done, table = np.asarray(rows, dtype=np.int64), 0, with_answers(lm, table)
     check_rows(table, rows)
@@ -238,7 +240,7 @@ def _read(lm: Language, table: CellTable, rows: Sequence[int] | np.ndarray, batc
         progress(done, len(rows), "Baselines: training cells")
 
 
-def _mlp_sides(lm: Language, texts: Texts) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def mlp_sides(lm: Language, texts: Texts) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """What every MLP reads and writes at the counted positions, [N, d] a layer."""
     io, real_BT = mlp_io(lm, texts.ids_BT, texts.real_BT), texts.real_BT.bool()
     return [x_BTd[real_BT] for x_BTd in io.inputs], [y_BTd[real_BT] for y_BTd in io.outputs]

@@ -43,13 +43,13 @@ class DirectionUnits:
 
     def __init__(self, W_LFd: list[torch.Tensor], threshold_LF: list[torch.Tensor]) -> None:
         self.n_units = len(W_LFd[0])
-        self._W_LFd, self._threshold_LF = W_LFd, threshold_LF
+        self.W_LFd, self.threshold_LF = W_LFd, threshold_LF
 
     def read(self, layer: int, at: MlpAt) -> Pairs:
         """The active directions of every token."""
         x_Nd = at.input_BTd.flatten(0, 1)[at.row_N]
-        W_Fd = self._W_LFd[layer]
-        return pairs_above(x_Nd.to(W_Fd.dtype) @ W_Fd.T, self._threshold_LF[layer])
+        W_Fd = self.W_LFd[layer]
+        return pairs_above(x_Nd.to(W_Fd.dtype) @ W_Fd.T, self.threshold_LF[layer])
 
 
 class TokenUnits:

@@ -90,13 +90,14 @@ def score(
     for cell in cells:
         value_G = cell[name]
         strongest = np.argsort(-np.abs(value_G), kind="stable")[:STRONGEST]
-        gap.append(_spearman(value_G, cell["gap"]))
-        text.append(_spearman(value_G, cell["text"]))
+        gap.append(spearman(value_G, cell["gap"]))
+        text.append(spearman(value_G, cell["text"]))
         sign.append(float((np.sign(value_G[strongest]) == np.sign(cell["gap"][strongest])).mean()))
     return PredictionScore(name, *(mean_interval(np.array(part), sampling) for part in (gap, text, sign)))
 
 
-def _spearman(first_G: np.ndarray, second_G: np.ndarray) -> float:
+def spearman(first_G: np.ndarray, second_G: np.ndarray) -> float:
+    """Rank correlation; 0 where one of them has a single value, or of fewer than three genes."""
     if len(first_G) < 3 or np.ptp(first_G) == 0 or np.ptp(second_G) == 0:
         return 0.0
     return float(spearmanr(first_G, second_G).statistic)

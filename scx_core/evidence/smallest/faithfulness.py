@@ -67,7 +67,9 @@ class FaithfulnessProblem:
     """A `circuit_search.Problem` of (layer, feature) nodes, or (layer, position, feature) of one cell.
 
     Gradients at a set only propose what is then measured in all cells, so they are taken in every k-th cell,
-    at most `gradient_cells`; those that rank all candidates are taken in all.
+    at most `gradient_cells`; those that rank all candidates are taken in all. `ends`: the target that counts
+    as 0 and as 1 in each cell [B], where it is not that without and with all features: sets of features that
+    differ in what is left without them are compared on one scale.
     """
 
     def __init__(
@@ -76,7 +78,10 @@ class FaithfulnessProblem:
         measure: str = "share",
         by_position: bool = False,
         gradient_cells: int | None = None,
+        ends: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
+        scale: tuple[np.ndarray, np.ndarray] = ends or (tried.empty_B, tried.full_B)
+        self.empty_B, self.full_B = scale
         self.tried, self.measure, self.by_position = tried, measure, by_position
         n = tried.n_cells
         self._few = np.unique(np.linspace(0, n - 1, min(n, gradient_cells or n)).round().astype(int))
@@ -98,13 +103,13 @@ class FaithfulnessProblem:
 
     def scores(self, sets: Sequence[np.ndarray]) -> np.ndarray:
         """The measure of each set, [N]."""
-        return faithfulness(self.values(sets), self.tried.empty_B, self.tried.full_B, self.measure)
+        return faithfulness(self.values(sets), self.empty_B, self.full_B, self.measure)
 
     def gains(self, members: np.ndarray, level: float = 0.0) -> np.ndarray:
         """d measure / d gate of each candidate, [X], gates of `members` at 1 and all others at `level`."""
         tried = self.tried
         cells = self._few if len(members) else np.arange(tried.n_cells)
-        empty_B, full_B = tried.empty_B[cells], tried.full_B[cells]
+        empty_B, full_B = self.empty_B[cells], self.full_B[cells]
         value_B, gain = tried.gains(self.nodes(members), level, self.by_position, cells.tolist())
         _, whole_B = faithfulness_terms(value_B, empty_B, full_B, self.measure)
         slope_B = np.ones(len(value_B))

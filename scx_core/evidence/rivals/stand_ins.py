@@ -116,7 +116,10 @@ def random_set(
         )
         for W_Fd, at_F in zip(drawn.W_LFd, drawn.threshold_LF, strict=True)
     ]
-    layers = least_squares(lm, closed, table, rows, skip)
+    moved = [
+        one.to(lm.device, lm.dtype) for one in closed
+    ]  # before the fit: a threshold is a value that occurs
+    layers = least_squares(lm, moved, table, rows, skip)
     return TranscoderSet(layers, {"name": "random directions"})
 
 

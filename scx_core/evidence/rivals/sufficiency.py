@@ -21,7 +21,7 @@ from scx_core.evidence.interventions import Intervention
 from scx_core.evidence.rivals.stand_ins import outputs_set
 from scx_core.evidence.smallest.circuit_search import Prefixes, SearchConfig, rank, solve
 from scx_core.evidence.smallest.faithfulness import FaithfulnessProblem
-from scx_core.evidence.smallest.smallest_circuit import CellSplits
+from scx_core.evidence.smallest.smallest_circuit import NO_DIFFERENCE, CellSplits
 from scx_core.statistics.resampling import MeanInterval, one_group, ratio_interval
 
 
@@ -91,10 +91,9 @@ class SharedCells:
             FaithfulnessProblem(tried, gradient_cells=settings.gradient_cells, ends=ends)
             for tried, ends in zip((search, unseen), self.scales, strict=True)
         )
-        if np.abs(search.full_B - search.empty_B).mean() < 1e-9:  # no feature, or none that matters
-            return Sufficient(
-                None, float(problem.scores([np.zeros(0, dtype=np.int64)])[0]), whole, alone, whole
-            )
+        if np.abs(search.full_B - search.empty_B).mean() < NO_DIFFERENCE:  # no feature, or none that matters
+            none = float(problem.scores([np.zeros(0, dtype=np.int64)])[0])
+            return Sufficient(None, none, alone, alone, alone)
         wanted = settings.wanted + settings.margin
         found = solve(problem, Prefixes(problem, rank(problem)), wanted, settings.search)
         share = self.share(measured.values([found.members])[0])

@@ -195,9 +195,16 @@ def _log_odds(tracer, genes: list[str], answer: str) -> float:
 def test_every_ranking_has_its_figures_and_the_circuit_its_rivals(tracer, found):
     for held in found.types:
         names = [one.name for one in held.rankings]
-        assert names[0] == "circuit" and {"gradient", "linear", "t-test", "expression", "random"} <= set(
-            names
-        )
+        assert names[0] == "circuit" and {
+            "gradient",
+            "linear",
+            "attention",
+            "rollout",
+            "pca",
+            "t-test",
+            "expression",
+            "random",
+        } <= set(names)
         for one in held.rankings:
             assert len(one.genes) <= 3 and np.isfinite(one.drop).all()
             assert (one.ahead is None) == (one.name == "circuit") == (one.q is None)
@@ -209,7 +216,7 @@ def test_every_ranking_has_its_figures_and_the_circuit_its_rivals(tracer, found)
     assert again.to_json() == found.to_json()
     text = ranking_tables(found.to_json())
     assert "gradient × input" in text and "Known markers among the 3 strongest genes" in text
-    assert ranking_tables(found.to_json(), as_markdown=True).count("| Dendritic |") == 3
+    assert ranking_tables(found.to_json(), as_markdown=True).count("| Dendritic |") == 6
 
 
 def test_what_cannot_be_ranked_is_said(tracer):

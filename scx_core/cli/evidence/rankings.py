@@ -20,6 +20,9 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="cell type, may be given several times (default: all with enough cells)",
     )
     common.add_inputs(parser)
+    parser.add_argument(
+        "--markers", metavar="FILE", help="marker table or GMT file in the place of the known markers"
+    )
     add_arguments(parser.add_argument_group("rankings"), RankingConfig, skip=("seed",))
     parser.add_argument(
         "--markdown", action="store_true", help="print the tables as docs/evidence.md has them"
@@ -31,7 +34,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
 
     cfg = from_namespace(RankingConfig, args)
-    found = rank_genes_of(common.open_tracer(args), args.type, cfg, common.progress_of(args))
+    tracer = common.open_tracer(args)
+    found = rank_genes_of(tracer, args.type, cfg, common.progress_of(args), args.markers)
     return found.to_json() | {"markdown": args.markdown}
 
 

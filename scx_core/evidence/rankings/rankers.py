@@ -5,12 +5,17 @@
 | circuit | their frozen attribution in the replacement model, mean over the cells (what a circuit shows) |
 | gradient | gradient × input of the real model, the same target and cells |
 | estimated | their estimated knock-out in the real model: the slope half-way to a neutral gene |
+| attention | what the positions that decide the answer look at: mean over heads, layers and cells |
+| rollout | the same followed down all layers, half of each step staying where it is (attention rollout) |
 | linear | their frozen attribution where a linear map stands in for each MLP: no features |
 | t-test, wilcoxon | differential expression, the type's cells against those of the other types |
 | expression | their mean place in the cell sentence (absent: behind the last) |
 | logistic | weight for the type in a logistic regression on all types × mean expression in the type |
+| pca | loading on the component of expression that tells the type from the others best |
 
-Legend: C cells, G genes of the table, B cells of a batch, T positions, d residual width.
+Attention rollout: Abnar & Zuidema 2020, arXiv 2005.00928.
+
+Legend: C cells, G genes of the table, B cells of a batch, T positions, d residual width, P components.
 """
 
 from __future__ import annotations
@@ -22,8 +27,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import ttest_ind
 
-from scx_core.attribution.replacement_model import replacement
+from scx_core.attribution.local_replacement_model import freeze_many
+from scx_core.attribution.replacement_model import Replacement, replacement
 from scx_core.attribution.target import TargetPlan
 from scx_core.cells.differential import log_expression, moments, strongest, t_scores, wilcoxon_scores
 from scx_core.circuits import Tracer
@@ -41,13 +48,17 @@ WORDS = {
     "gradient": "gradient × input, real model",
     "estimated": "estimated knock-out, real model",
     "linear": "frozen attribution, linear maps for MLPs",
+    "attention": "mean attention from the answer",
+    "rollout": "attention rollout from the answer",
     "t-test": "differential expression (t-test)",
     "wilcoxon": "differential expression (Wilcoxon)",
     "expression": "highest expression",
     "logistic": "logistic regression × expression",
+    "pca": "loadings of a principal component",
     "random": "random genes of the circuit's ranks",
 }
 LINEAR_CELLS = 48  # cells over whose tokens the linear maps are fitted
+COMPONENTS = 20  # principal components of which one is taken
 LOGISTIC_STRENGTH = 0.1  # scikit-learn's C on standardised genes
 
 
@@ -70,6 +81,7 @@ class Rankers:
         """`against`: the answers that the model's rankings hold the type against (default: all others). The
         rankings without a model compare with the types of `halves`, whatever it is."""
         self.tracer, self.halves, self.most, self.seed, self.against = tracer, halves, most, seed, against
+        self._looked: tuple[tuple[str, str], dict[str, list[dict[str, float]]]] | None = None
 
     def traced_rows(self, label: str) -> np.ndarray:
         """The cells that model-based rankings look at: at most `most` of the type's half."""
@@ -86,12 +98,15 @@ class Rankers:
             "gradient": lambda: self.gradient(label, answer),
             "estimated": lambda: self.estimated(label, answer),
             "linear": lambda: self.frozen(self.linear, label, answer),
+            "attention": lambda: by_mean(self.looked_at(label, answer)["attention"]),
+            "rollout": lambda: by_mean(self.looked_at(label, answer)["rollout"]),
             "t-test": lambda: strongest(
                 table.symbols, t_scores(moments(table, rows), moments(table, others))
             ),
             "wilcoxon": lambda: strongest(table.symbols, wilcoxon_scores(table, rows, others)),
             "expression": lambda: self.expression(label),
             "logistic": lambda: strongest(table.symbols, self.logistic_scores[label]),
+            "pca": lambda: strongest(table.symbols, self.component_scores(label)),
         }
         found = {}
         for done, (name, make) in enumerate(made.items()):
@@ -145,16 +160,48 @@ class Rankers:
         rows = self.halves.rows[label]
         return mean_places(gene_sentences(self.tracer.table, rows, cfg.n_genes, cfg.tie_seed), cfg.n_genes)
 
+    def looked_at(self, label: str, answer: str) -> dict[str, list[dict[str, float]]]:
+        """Attention and rollout of each traced cell's genes; the last label's are kept."""
+        if self._looked is None or self._looked[0] != (label, answer):
+            cells, plan = self.tracer.encode(self.traced_rows(label)), self.tracer.plan(answer, self.against)
+            self._looked = (label, answer), attention_to_genes(self.tracer.rep, plan, cells)
+        return self._looked[1]
+
     @cached_property
-    def logistic_scores(self) -> dict[str, np.ndarray]:
-        """Of each type: weight in the logistic regression × mean expression, of standardised genes, [G]."""
-        from sklearn.linear_model import LogisticRegression
+    def standardised(self) -> tuple[np.ndarray, np.ndarray]:
+        """The type of every cell of the halves [C], and its log-normalised genes, standardised [C, G]."""
         from sklearn.preprocessing import StandardScaler
 
         halves = self.halves.rows
         names = np.repeat(list(halves), [len(rows) for rows in halves.values()])
         x_CG = log_expression(self.tracer.table, np.concatenate(list(halves.values()))).toarray()
-        x_CG = StandardScaler().fit_transform(x_CG.astype(np.float64))
+        return names, StandardScaler().fit_transform(x_CG.astype(np.float64))
+
+    @cached_property
+    def components(self) -> tuple[np.ndarray, np.ndarray]:
+        """Principal components of the standardised genes: places of the cells [C, P], loadings [P, G]."""
+        from sklearn.decomposition import PCA
+
+        _, x_CG = self.standardised
+        n = min(COMPONENTS, *(size - 1 for size in x_CG.shape))
+        fitted = PCA(n, svd_solver="randomized", random_state=self.seed)
+        return fitted.fit_transform(x_CG), fitted.components_
+
+    def component_scores(self, label: str) -> np.ndarray:
+        """Loadings on the component whose Welch's t between the type and the others is the furthest from 0,
+        with the sign that raises the type, [G]."""
+        names, (place_CP, loading_PG) = self.standardised[0], self.components
+        own = names == label
+        apart_P = ttest_ind(place_CP[own], place_CP[~own], equal_var=False).statistic
+        best = int(np.abs(np.nan_to_num(apart_P)).argmax())
+        return np.asarray(np.sign(apart_P[best]) * loading_PG[best])
+
+    @cached_property
+    def logistic_scores(self) -> dict[str, np.ndarray]:
+        """Of each type: weight in the logistic regression × mean expression, of standardised genes, [G]."""
+        from sklearn.linear_model import LogisticRegression
+
+        names, x_CG = self.standardised
         fitted = LogisticRegression(C=LOGISTIC_STRENGTH, max_iter=1000).fit(x_CG, names)
         weight_KG, kinds = fitted.coef_, fitted.classes_.tolist()
         if len(kinds) == 2:  # one row of weights, for the second of the two
@@ -225,6 +272,25 @@ def gradient_times_input(
         for cell, effect_T in zip(part, effect_BT, strict=True):
             own_T = effect_T[len(effect_T) - len(cell.ids) - len(plan.forced) :]
             found.append({span.gene: float(own_T[span.start : span.end].sum()) for span in cell.spans})
+    return found
+
+
+def attention_to_genes(
+    rep: Replacement, plan: TargetPlan, cells: Sequence[EncodedCell]
+) -> dict[str, list[dict[str, float]]]:
+    """Each cell's genes by what the positions look at whose logits the target reads, summed over a gene's
+    tokens: `attention`, the mean over heads and layers; `rollout`, all layers one behind the other, each
+    (mean over heads + identity) / 2."""
+    found: dict[str, list[dict[str, float]]] = {"attention": [], "rollout": []}
+    prompts = [plan.prompt_ids(cell) for cell in cells]
+    for cell, frozen in zip(cells, freeze_many(rep, prompts, plan.n_logits), strict=True):
+        mean_LTT = torch.stack([layer.pattern_HTT.mean(0) for layer in frozen.layers])
+        rolled_TT = eye_TT = torch.eye(frozen.n_positions, dtype=mean_LTT.dtype, device=mean_LTT.device)
+        for mean_TT in mean_LTT:
+            rolled_TT = (mean_TT + eye_TT) / 2 @ rolled_TT
+        for name, looked_TT in (("attention", mean_LTT.mean(0)), ("rollout", rolled_TT)):
+            own_T = looked_TT[-plan.n_logits :].mean(0).double().cpu().numpy()
+            found[name].append({span.gene: float(own_T[span.start : span.end].sum()) for span in cell.spans})
     return found
 
 

@@ -4,6 +4,8 @@ The forward pass is the model's own, with every MLP replaced by its transcoder. 
 norms and kept features answer to what the others are put to. The skip term of a transcoder is no feature and
 stays alive. Many node sets × many cells go through few passes, in which only kept features are encoded:
 y = reference of all features, decoded + Σ over kept features (z − its reference) W_dec + skip (+ error).
+The other way round, where only the features of a set are put to their reference and all others kept:
+y = z decoded − Σ over removed features (z − its reference) W_dec + skip (+ error).
 Legend: B cells, T positions, L layers, F features, S places of a prompt, N node sets, R rows of a pass (a
 node set in a cell), U features of a layer that some row keeps, P pairs of a row and a kept node, d residual
 width, V vocabulary, J last positions, K competitors.
@@ -86,10 +88,12 @@ class Gains(NamedTuple):
 
 
 class _Gates(NamedTuple):
-    """Kept features of a layer in one pass; `gate_RTU` is 1 where a row keeps one (T 1: at all positions)."""
+    """Features of a layer that the sets of one pass name; `gate_RTU` is 1 where a row keeps one (T 1: at all
+    positions). `removed`: it is −1 where a row takes one away from all others, which stay."""
 
     feature_U: torch.Tensor
     gate_RTU: torch.Tensor
+    removed: bool = False
 
 
 class _Tape(NamedTuple):
@@ -136,6 +140,7 @@ class Intervention:
         self._base_LSd = [c.decode(m) for c, m in zip(coders.layers, reference.mean_LSF, strict=True)]
         self._errors = self._missed() if cfg.keep_errors else None
         self._rest_BK = rest_of(lm, plan, cells)
+        self._first_BTd: torch.Tensor | None = None
         self.full_B = self._all_kept()
         self.empty_B = self.values([NO_NODES])[0]
 
@@ -149,14 +154,18 @@ class Intervention:
         """T: tokens of the longest prompt, its forced answer included."""
         return self.prompts.ids_BT.shape[1]
 
-    def values(self, sets: Sequence[np.ndarray]) -> np.ndarray:
-        """The target under each node set in each cell, float64 [N, B]."""
+    def values(self, sets: Sequence[np.ndarray], removed: bool = False) -> np.ndarray:
+        """The target in each cell with the nodes of each set alone, float64 [N, B]; `removed`: with all but
+        them."""
         rows = [(nodes, cell) for nodes in sets for cell in range(self.n_cells)]
+        if removed and self._first_BTd is None:
+            self._first_BTd = self._all_of_first()
         found = [np.zeros(0)]
         for start in range(0, len(rows), self.cfg.rows):
             part = rows[start : start + self.cfg.rows]
             cell_R = torch.tensor([cell for _, cell in part], device=self.lm.device)
-            stand_ins = self._stand_ins(cell_R, self._gates(cell_R, [nodes for nodes, _ in part]))
+            gates = self._gates(cell_R, [nodes for nodes, _ in part], removed=removed)
+            stand_ins = self._stand_ins(cell_R, gates)
             with torch.no_grad():
                 found.append(self._run(cell_R, stand_ins).double().cpu().numpy())
         return np.concatenate(found).reshape(len(sets), self.n_cells)
@@ -195,7 +204,9 @@ class Intervention:
         change_RTF = coder.encode(x_RTd) - mean_SF[self.prompts.place_BT[cell_R]]
         return change_RTF * (grad_RTd @ coder.W_dec_Fd.T)
 
-    def _gates(self, cell_R: torch.Tensor, sets: Sequence[np.ndarray], level: float = 0.0) -> list[_Gates]:
+    def _gates(
+        self, cell_R: torch.Tensor, sets: Sequence[np.ndarray], level: float = 0.0, removed: bool = False
+    ) -> list[_Gates]:
         """The gates of one pass. With a level above 0 every feature has one."""
         length = self.length
         padding_R = length - self.prompts.mask_BT[cell_R].sum(1).cpu().numpy()
@@ -209,10 +220,11 @@ class Intervention:
             feature_U = np.arange(self.coders.n_features) if level else np.unique(feature_P)
             at_P, everywhere_P = np.searchsorted(feature_U, feature_P), position_P == EVERYWHERE
             gate_RTU = np.full((len(sets), length if by_position else 1, len(feature_U)), level)
-            gate_RTU[row_P[everywhere_P], :, at_P[everywhere_P]] = 1.0
-            gate_RTU[row_P[~everywhere_P], position_P[~everywhere_P], at_P[~everywhere_P]] = 1.0
+            own = -1.0 if removed else 1.0
+            gate_RTU[row_P[everywhere_P], :, at_P[everywhere_P]] = own
+            gate_RTU[row_P[~everywhere_P], position_P[~everywhere_P], at_P[~everywhere_P]] = own
             gate = torch.from_numpy(gate_RTU).to(self.lm.device, self.lm.dtype)
-            gates.append(_Gates(torch.from_numpy(feature_U).to(self.lm.device), gate))
+            gates.append(_Gates(torch.from_numpy(feature_U).to(self.lm.device), gate, removed))
         return gates
 
     def _stand_ins(
@@ -236,12 +248,18 @@ class Intervention:
 
         def stand_in(x_RTd: torch.Tensor) -> torch.Tensor:
             read_RTd = x_RTd[:, seen]
-            y_RTd = self._base_LSd[layer][place_RT]
+            if gates.removed and layer == 0 and self._first_BTd is not None:
+                y_RTd, z_RTU = self._first_BTd[cell_R][:, seen], encode(read_RTd)
+            elif gates.removed:
+                all_RTF = coder.encode(read_RTd)
+                y_RTd, z_RTU = coder.decode(all_RTF), all_RTF[..., gates.feature_U]
+            else:
+                y_RTd, z_RTU = self._base_LSd[layer][place_RT], encode(read_RTd)
             if coder.W_skip_dd is not None:
                 y_RTd = y_RTd + read_RTd @ coder.W_skip_dd.T
             if self._errors is not None:
                 y_RTd = y_RTd + self._errors[layer][cell_R][:, seen]
-            y_RTd = y_RTd + ((encode(read_RTd) - mean_SU[place_RT]) * gate_RTU) @ decoder_Ud
+            y_RTd = y_RTd + ((z_RTU - mean_SU[place_RT]) * gate_RTU) @ decoder_Ud
             if tape is not None:
                 tape.inputs[layer] = x_RTd.detach()
                 tape.probes[layer] = torch.zeros_like(y_RTd, requires_grad=True)
@@ -275,6 +293,19 @@ class Intervention:
                 [y - c(x) for c, x, y in zip(self.coders.layers, io.inputs, io.outputs, strict=True)]
             )
         return [torch.cat(layer) for layer in zip(*found, strict=True)]
+
+    @torch.no_grad()
+    def _all_of_first(self) -> torch.Tensor | None:
+        """What all features of MLP 0 write, [B, T, d]: where blocks are parallel it reads embeddings only, so
+        no intervention changes it. None elsewhere."""
+        if self.lm.facts.residual != "parallel":
+            return None
+        coder, found = self.coders.layers[0], []
+        for start in range(0, self.n_cells, self.cfg.rows):
+            some = slice(start, start + self.cfg.rows)
+            x_BTd = mlp_io(self.lm, self.prompts.ids_BT[some], self.prompts.mask_BT[some]).inputs[0]
+            found.append(coder.decode(coder.encode(x_BTd)))
+        return torch.cat(found)
 
     @torch.no_grad()
     def _all_kept(self) -> np.ndarray:

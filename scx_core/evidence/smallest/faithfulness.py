@@ -235,19 +235,25 @@ def matched_sets(
 
     A layer with too few other active candidates gives fewer.
     """
+    drawn_DM = matched_orders(members, mass_X, layers, draws, seed)
+    return [np.sort(drawn_M[drawn_M >= 0]) for drawn_M in drawn_DM]
+
+
+def matched_orders(members: np.ndarray, mass_X: np.ndarray, layers: int, draws: int, seed: int) -> np.ndarray:
+    """A random candidate for each member, of its layer and of about its mass, in the order of the members,
+    int [draws, M]: the first k of a row are matched with the first k members. −1 where a layer has too few
+    other active candidates."""
     rng, size = np.random.default_rng(seed), len(mass_X) // layers
-    out = []
-    for _ in range(draws):
+    out_DM = np.full((draws, len(members)), -1, dtype=np.int64)
+    for drawn_M in out_DM:
         free_X = mass_X > 0
         free_X[members] = False
-        drawn: list[int] = []
-        for node in members.tolist():
+        for place, node in enumerate(members.tolist()):
             first = node // size * size
             at = first + np.flatnonzero(free_X[first : first + size])
             if not len(at):
                 continue
             nearest = at[np.argsort(np.abs(np.log(mass_X[at] / max(mass_X[node], 1e-9))), kind="stable")]
-            drawn.append(int(rng.choice(nearest[:NEAR])))
-            free_X[drawn[-1]] = False
-        out.append(np.sort(np.array(drawn, dtype=np.int64)))
-    return out
+            drawn_M[place] = int(rng.choice(nearest[:NEAR]))
+            free_X[drawn_M[place]] = False
+    return out_DM

@@ -32,6 +32,9 @@ class BuildConfig:
         maximum=0.8,
     )
     transcoder_steps: int = option(0, "Steps of each set of transcoders (0: as its preset says)", minimum=0)
+    measured_cells: int = option(
+        0, "Test cells that each set is measured on, at most, drawn with the split's seed (0: all)", minimum=0
+    )
     atlas: bool = option(True, "Also say what each feature of the first set responds to")
     split_by: str = option("stratified", "How cells are held out", choices=("stratified", "random", "donor"))
     split_seed: int = option(0, "Seed of the split", minimum=0)

@@ -33,6 +33,7 @@ from scx_core.training.config import PRESETS, TrainingJob
 from scx_core.training.train import new_run
 from scx_core.transcoders import load_set
 from scx_core.validation import accuracy_by_tie_seed, validate
+from scx_core.validation.held_out import draw_rows
 from scx_core.validation.result import FILE as VALIDATION_FILE
 
 ATLAS = "atlas"  # folder of a build
@@ -104,7 +105,9 @@ def _stages(run: RunFolder, cfg: BuildConfig, progress: Progress) -> dict[str, A
     if cfg.atlas:
         _atlas(run, cfg, lm, table, _told(run, progress, parts - 1, parts))
     _told(run, progress, parts, parts)(0, 1, "other orders of equal genes, and the card")
-    figures["tie_seeds"] = accuracy_by_tie_seed(lm, table, split.held_out[:SOME], TIE_SEEDS)
+    most = min(SOME, cfg.measured_cells or SOME)
+    some = split.held_out[:SOME] if most == SOME else draw_rows(split.held_out, most, cfg.split_seed)
+    figures["tie_seeds"] = accuracy_by_tie_seed(lm, table, some, TIE_SEEDS)
     write_atomic(run.path / "card.md", card(lm, table, split, cfg, figures))
     write_json(run.path / "metrics.json", figures)
     run.write_status("done", 1, 1, "finished")
@@ -181,7 +184,7 @@ def _transcoders(
             lm,
             load_set(folder),
             table,
-            split.held_out,
+            draw_rows(split.held_out, cfg.measured_cells or len(split.held_out), cfg.split_seed),
             train_rows=split.train,
             split=split.words,
             progress=_named(progress, "validation"),

@@ -46,11 +46,11 @@ class TransferBuild:
     variable: int = option(
         2000, "Most variable genes of the training study that the model reads (0: all shared ones)", minimum=0
     )
-    readings: int = option(12_000, "Cells read in training, every repeat counted", minimum=1)
+    readings: int = option(9_000, "Cells read in training, every repeat counted", minimum=1)
     thinning: float = option(
         0.6, "Largest share of a cell's counts left out at a reading", minimum=0.0, maximum=0.95
     )
-    transcoder_steps: int = option(300, "Steps of each set of transcoders", minimum=1)
+    transcoder_steps: int = option(200, "Steps of each set of transcoders", minimum=1)
 
 
 def transfer_build(data: Path, cfg: TransferBuild) -> BuildConfig:
@@ -60,6 +60,7 @@ def transfer_build(data: Path, cfg: TransferBuild) -> BuildConfig:
         held_out=0.1,
         choose=0.1,
         transcoder_steps=cfg.transcoder_steps,
+        measured_cells=40,
         atlas=False,
         cells=LABEL,
         sentences=SentenceConfig(n_genes=100),
@@ -84,7 +85,8 @@ def prepare_transfer(folder: Path, sources: Sequence[Path | str], variable: int)
     """Write every study over the same genes and types; the names of the studies, the training one first.
 
     Types are those that all studies have, genes those that all measure; the model's genes are the most
-    variable of them in the training study. Raises ScxError when nothing is shared, or the folder holds another study.
+    variable of them in the training study. Raises ScxError when nothing is shared, or the folder holds
+    another study.
     """
     names = [Path(source).stem for source in sources]
     asked = {"studies": names, "variable": variable}

@@ -28,12 +28,14 @@ from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.intervals import wilson
 from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
+from scx_core.validation.held_out import draw_rows
 
 TYPE, OTHER = "Endothelial", "Pericytes"
 GENES = ("VWF", "SPARCL1", "PTPRB")
 SWEPT = "PTPRB"
 AGAINST_ALL, AGAINST_OTHER = "all other types", "pericytes"
 TOP = 12
+NAMED = 20  # fresh cells of each type that the model names
 # The names of the real pools' types, and the answers that count as right for them.
 POOLS = {
     "cardiomyocyte": ("Atrial Cardiomyocyte", "Ventricular Cardiomyocyte"),
@@ -48,10 +50,10 @@ SENTENCES = (50, 100, 150, 200)
 class HeartConfig:
     """From how many fresh simulated cells the heart model's circuits are made and tested."""
 
-    traced: int = option(60, "Fresh simulated endothelial cells that are traced", minimum=4)
-    knocked: int = option(40, "Cells that hold a gene in which it is taken out, at most", minimum=2)
-    matched: int = option(8, "Genes of about its rank that are taken out beside it, a cell", minimum=1)
-    swept: int = option(40, "Simulated endothelial cells of each depth", minimum=4)
+    traced: int = option(40, "Fresh simulated endothelial cells that are traced", minimum=4)
+    knocked: int = option(30, "Cells that hold a gene in which it is taken out, at most", minimum=2)
+    matched: int = option(5, "Genes of about its rank that are taken out beside it, a cell", minimum=1)
+    swept: int = option(24, "Simulated endothelial cells of each depth", minimum=4)
     seed: int = option(0, "Seed of draws and bootstraps", minimum=0)
 
 
@@ -148,7 +150,8 @@ def heart_study(
     """
     cfg = cfg or HeartConfig()
     table = tracer.table
-    everyone = np.flatnonzero(table.labels != "")
+    rows_of = [draw_rows(np.flatnonzero(table.labels == label), NAMED, cfg.seed) for label in table.types]
+    everyone = np.concatenate(rows_of)
     progress(0, 5, "answers")
     answered = tracer.predict(everyone)
     right = sum(given == own for given, own in zip(answered, table.answers[everyone], strict=True))

@@ -2,10 +2,10 @@
 
 Within one cell type, the share of a feature's variance (mean activation over a cell's tokens) that lies
 between the groups, η², averaged over types by their cells. Groups are permuted within types for p; q is over
-all live features (Benjamini-Hochberg). η² between types stands beside it, and that of the genes, which no model made.
-The strongest are then held at their mean over the first study in the replaced model (every MLP by its
-transcoder), and answers are counted; beside them random live features of the same layers and about the same
-mean activation.
+all live features (Benjamini-Hochberg). η² between types stands beside it, and that of the genes, which no
+model made. The strongest are then held at their mean over the first study in the replaced model (every MLP by
+its transcoder), and answers are counted; beside them random live features of the same layers and about the
+same mean activation.
 Legend: C cells, F features of all layers, G genes, K groups, P permutations.
 """
 
@@ -115,11 +115,11 @@ def told_by(
     n_features: int,
     genes_CG: np.ndarray,
     *,
-    permutations: int = 200,
+    permutations: int = 500,
     most: int = 20,
     seed: int = 0,
 ) -> ToldBy:
-    """Test every live feature; `n_features` a layer, `genes_CG` log-normalised expression of the same cells."""
+    """Test every live feature; `n_features` a layer, `genes_CG` log-normalised genes of the same cells."""
     rng = np.random.default_rng(seed)
     live = np.flatnonzero((value_CF != 0).mean(0) > 0.05)
     value_CX = value_CF[:, live].astype(np.float64)

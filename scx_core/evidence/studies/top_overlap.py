@@ -148,8 +148,9 @@ def _permuted(
 def overlaps(
     found: Mapping[str, Mapping[str, StudyEffects]], top: int = 20, permutations: int = 10_000, seed: int = 0
 ) -> list[Overlap]:
-    """Every pair of studies in `found` (study → type → effects): genes, features, and the two rankings without
-    a circuit, type by type; and, as a control, genes of each type against those of other types."""
+    """Every pair of studies in `found` (study → type → effects): genes, features, and the two rankings
+    without a circuit, type by type; and, as a control, genes of each type against those of other types.
+    """
     studies, out = list(found), []
     for a, first in enumerate(studies):
         for second in studies[a + 1 :]:

@@ -1,8 +1,8 @@
 """A model trained on one study, asked about others that it never saw.
 
 Answers beside a logistic regression on log-normalised genes, trained on the same cells; the genes and
-features that its circuits name in each study; transcoders trained on one study used on another; features that tell the
-study, and what the answer does without them. Cells of the training study are its test cells alone.
+features that its circuits name in each study; transcoders trained on one study used on another; features that
+tell the study, and what the answer does without them. Cells of the training study are its test cells alone.
 Legend: C cells, K answers, S studies.
 """
 
@@ -45,7 +45,9 @@ class TransferConfig:
 class StudyAccuracy(NamedTuple):
     """One study of `n` cells: the model's answers (mean over tie orders; `orders`: each order alone), and
     those of logistic regression on the model's genes and on all genes shared by the studies. `ahead`: the
-    model less the logistic regression on all shared genes, paired. Balanced accuracies count each type the same."""
+    model less the logistic regression on all shared genes, paired. Balanced accuracies count each type the
+    same.
+    """
 
     study: str
     n: int
@@ -221,7 +223,7 @@ def _effects(study: Study, cfg: TransferConfig) -> dict[str, StudyEffects]:
 def _fits(
     studies: Mapping[str, Study], there: Mapping[str, tuple[TranscoderSet, np.ndarray]], cfg: TransferConfig
 ) -> list[Fit]:
-    """The training study's set on every study; where one was trained there, that beside it on the same rows."""
+    """The training study's set on every study, and the one that was trained there on the same rows."""
     home, out = next(iter(studies)), []
     for name, study in studies.items():
         rows = there[name][1] if name in there else study.rows

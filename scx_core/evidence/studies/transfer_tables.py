@@ -18,7 +18,8 @@ def transfer_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
     parts = [
         f"A model trained on {home} (its test cells in the first line), on studies that it never saw:",
         table(*_accuracy_rows(result)),
-        "Strongest names of two studies in common, and what permutations give (over all names that both hold, "
+        "Strongest names of two studies in common, and what permutations give (over all names that "
+        "both hold, "
         "and over names of the same level); p one-sided:",
         table(*_overlap_rows(result)),
         f"Transcoders trained on {home} on other studies' cells, beside some that were trained there:",
@@ -41,7 +42,7 @@ def _span(interval: Mapping[str, float]) -> str:
 
 
 def _accuracy_rows(result: Mapping[str, Any]) -> Rows:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["accuracy"]:
         orders = f"{min(one['orders']):.3f} to {max(one['orders']):.3f}"
         recall = ", ".join(f"{label} {value:.2f}" for label, value in one["recall"].items())
@@ -63,7 +64,7 @@ def _accuracy_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def _overlap_rows(result: Mapping[str, Any]) -> Rows:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["overlaps"]:
         if one["what"] == "genes of other types":
             continue
@@ -98,7 +99,7 @@ def _overlap_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def _fit_rows(result: Mapping[str, Any]) -> Rows:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(one["study"]),
             str(one["whose"]),
@@ -114,7 +115,7 @@ def _fit_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def _told_rows(result: Mapping[str, Any]) -> Rows:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(one["grouping"]),
             str(one["n"]),
@@ -132,7 +133,7 @@ def _told_rows(result: Mapping[str, Any]) -> Rows:
 
 
 def _without_rows(result: Mapping[str, Any]) -> Rows:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["without"]:
         shares = [f"{one[key]['share']:.3f} {_span(one[key])}" for key in ("right", "without")]
         drawn = f"{min(one['random']):.3f} to {max(one['random']):.3f}"

@@ -13,9 +13,11 @@ from scx_core.runs import add_arguments, from_namespace
 HELP = "train a model on one study and ask it about others that it never saw"
 DESCRIPTION = (
     "A small model and its transcoders are trained on the cells of one study. On others: its answers "
-    "beside logistic regression, the genes and features of its circuits against permutations, its transcoders "
+    "beside logistic regression, the genes and features of its circuits against permutations, its "
+    "transcoders "
     "beside some that are trained there, and the features that tell the study, with what the answer does "
-    "without them. Every file has a column cell_type in one vocabulary. Everything lies in one folder; started again, "
+    "without them. Every file has a column cell_type in one vocabulary. Everything lies in one "
+    "folder; started again, "
     "it goes on where it stopped."
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +99,29 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     add_runs(group)
     group.add_argument("--name", help="name of this run's folder (default: the command and a number)")
+
+
+def add_cached(parser: argparse.ArgumentParser) -> None:
+    """--runs, --again: where results are found again."""
+    group = parser.add_argument_group("results")
+    add_runs(group)
+    group.add_argument("--again", action="store_true", help="measure anew what was measured before")
+
+
+def answer_cached(
+    args: argparse.Namespace,
+    question: str,
+    tracer: Tracer,
+    config: Mapping[str, Any],
+    make: Callable[[], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The JSON of a question, from the runs folder where the same was asked of the same model, set and cells.
+    `config`: all that is asked, the cells' choices and the candidate answers are added."""
+    from scx_core.runs.cached_results import cached
+
+    told = {"choices": str(getattr(tracer.table, "choices", "")), "labels": tracer.labels}
+    about = tracer.about(dict(config) | told)
+    return cached(question, about, make, runs=args.runs, again=args.again)
 
 
 INPUTS = ("data", "labels_file", "model", "transcoders", "atlas", "circuit", "other_model", "first", "second")

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import add_arguments, from_namespace
+from scx_core.runs import add_arguments, from_namespace, to_dict
 
 HELP = "sufficiency and necessity of a circuit over its size, beside matched random circuits; CPR and CMD"
 
@@ -20,6 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="cell type, may be given several times (default: the most frequent)",
     )
     common.add_inputs(parser)
+    common.add_cached(parser)
     add_arguments(parser.add_argument_group("curves"), CurvesConfig, skip=("seed",))
     parser.add_argument(
         "--markdown", action="store_true", help="print the tables as docs/evidence.md has them"
@@ -33,8 +34,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tracer = common.open_tracer(args)
     labels = args.type or [common.type_of(argparse.Namespace(type=None), tracer.table)]
     cfg = from_namespace(CurvesConfig, args)
-    found = curves_of_types(tracer, labels, cfg=cfg, progress=common.progress_of(args))
-    return {"types": [one.to_json() for one in found], "markdown": args.markdown}
+
+    def make() -> dict[str, Any]:
+        found = curves_of_types(tracer, labels, cfg=cfg, progress=common.progress_of(args))
+        return {"types": [one.to_json() for one in found]}
+
+    config = {"types": labels, "curves": to_dict(cfg)}
+    return common.answer_cached(args, "curves", tracer, config, make) | {"markdown": args.markdown}
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -71,7 +71,7 @@ def tie_stability(
     strongest: dict[int, list[str]] = {}
     halves: dict[int, list[float]] = {top: [] for top in tops}
     for done, seed in enumerate(seeds, 1):
-        effects = _effects(_with_ties(tracer, seed), rows, answer, against)
+        effects = _effects(with_ties(tracer, seed), rows, answer, against)
         strongest[seed] = _ranked(effects)
         half = rng.permutation(len(rows)) < len(rows) // 2
         parts = [
@@ -107,7 +107,7 @@ def _mean_least(values: Sequence[float]) -> tuple[float, float]:
     return (float(np.mean(values)), float(min(values))) if values else (1.0, 1.0)
 
 
-def _with_ties(tracer: Tracer, seed: int) -> Tracer:
+def with_ties(tracer: Tracer, seed: int) -> Tracer:
     """The tracer, with another order of ties and the same lead before the answer."""
     lm = replace(tracer.lm, wanted=replace(tracer.lm.sentence_config, tie_seed=seed))
     return replace(tracer, lm=lm)

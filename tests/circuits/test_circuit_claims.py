@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from scx_core.circuits.difference import difference
-from scx_core.circuits.stability import TieStability, _with_ties, jaccard, tie_stability
+from scx_core.circuits.stability import TieStability, jaccard, tie_stability, with_ties
 from scx_core.claims.of_circuits import consensus_claims, difference_claims, tie_claims
 from scx_core.sentences import Ties
 from tests.statistics.test_resampling import TARGET, cells
@@ -55,7 +55,7 @@ def test_tie_orders_are_traced(tracer):
     rows = np.flatnonzero(tracer.table.labels == "CD19+ B")[:3]
     found = tie_stability(tracer, "CD19+ B", rows, seeds=(0, 1), tops=(5,))
     assert found.n_cells == len(rows)
-    assert _with_ties(tracer, 7).lm.sentence_config == replace(tracer.lm.sentence_config, tie_seed=7)
+    assert with_ties(tracer, 7).lm.sentence_config == replace(tracer.lm.sentence_config, tie_seed=7)
     assert 0 <= found.jaccard[5][1] <= found.jaccard[5][0] <= 1
     again = tie_stability(tracer, "CD19+ B", rows, seeds=(0, 0), tops=(5,))
     assert again.jaccard[5] == (1.0, 1.0)

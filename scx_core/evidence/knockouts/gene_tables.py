@@ -150,16 +150,17 @@ def with_knockouts(
         progress(done + 1, len(rows), f"knock-outs: cell {row}")
     seed = circuit.provenance.get("config", {}).get("consensus", {}).get("seed", 0)
     sampling = one_group(len(rows), seed, tracer.donors(rows))
-    genes = _measured(circuit.genes, found, sampling) if found else circuit.genes
+    genes = measured_genes(circuit.genes, found, sampling) if found else circuit.genes
     genes = _estimated(genes, guessed, sampling) if guessed else genes
     about = {KNOCKOUTS: {"ways": list(ways), "cells": rows}} if found else {}
     about |= {ESTIMATES: {"attribution": BEST, "cells": rows}} if guessed else {}
     return circuit._replace(genes=tuple(genes), provenance=circuit.provenance | about)
 
 
-def _measured(
+def measured_genes(
     genes: Sequence[GeneEffect], found: Sequence[CellKnockouts], sampling: Sampling
 ) -> list[GeneEffect]:
+    """The genes with what these cells' knock-outs measured of them, means over the cells that hold a gene."""
     by_name = {
         row.gene: {name: getattr(row, name) for name in MEASURES} for row in over_cells(found, sampling)
     }

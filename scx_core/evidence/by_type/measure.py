@@ -1,0 +1,296 @@
+"""Measures all evidence for a cell type's circuit: made on one half of the cells, judged on the other.
+
+The steps, for each type (rows by donor where there are donors):
+ 1. rankings of genes from the first half, the circuit's among them, and joint knock-outs in the second
+    (rankings.py), then dose by dose;
+ 2. the consensus circuit of the same cells of the first half;
+ 3. single knock-outs of every gene in cells of the second: what each gene does, and how well circuit and
+    gradient × input predicted it;
+ 4. sufficiency and necessity of the circuit's features in the second half, beside matched random ones;
+ 5. what varies with cells, donors, ties, templates and transcoder sets;
+ 6. known markers, and what the model answers to the second half.
+A type that was measured is saved at once, with all that decides the result in its file's name, and found
+again: a run that was stopped goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from scx_core.circuits import Circuit, ConsensusConfig, Tracer
+from scx_core.errors import ScxError
+from scx_core.evidence.by_type.doses import doses_of
+from scx_core.evidence.by_type.markers import marker_evidence
+from scx_core.evidence.by_type.prediction import mean_where_present, predict_knockouts, where_present
+from scx_core.evidence.by_type.record import FORMAT, TypeEvidence, as_one_family
+from scx_core.evidence.by_type.steadiness import steadiness_of
+from scx_core.evidence.knockouts.gene_tables import KNOCKOUTS, measured_genes
+from scx_core.evidence.knockouts.measured_effects import knock_out_all
+from scx_core.evidence.rankings.rankers import Halves, Rankers, gradient_times_input
+from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of, split_halves
+from scx_core.runs import read_json, runs_root, write_json
+from scx_core.runs.files import to_json_text
+from scx_core.runs.options import option, to_dict
+from scx_core.runs.progress import Progress, silent
+from scx_core.statistics.intervals import wilson
+from scx_core.statistics.resampling import one_group
+from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet, load_set
+
+FOLDER = "evidence"  # inside the runs folder
+DOSED = ("circuit", "gradient", "t-test")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TypesConfig:
+    """How many types, and in how many cells each question is asked."""
+
+    types: int = option(6, "So many of the largest types, where none are named", minimum=1)
+    cells: int = option(
+        30, "Cells of the first half that the circuit and its rivals are made from", minimum=2
+    )
+    measured: int = option(
+        30, "Cells of the second half in which ten genes are taken out together", minimum=2
+    )
+    knocked: int = option(16, "Of them, those in which every gene is knocked out alone", minimum=2)
+    varied: int = option(12, "Cells traced again with other ties, templates and transcoder sets", minimum=2)
+    least: int = option(20, "Leave out types with fewer cells", minimum=4)
+    genes: int = option(10, "Strongest genes of each ranking that are taken out together", minimum=1)
+    draws: int = option(10, "Draws of random genes and of random circuits", minimum=2)
+    seed: int = option(0, "Seed of all that is drawn", minimum=0)
+
+
+TYPES = TypesConfig()
+
+
+class EvidenceOfTypes(NamedTuple):
+    """The records of several types as one family of tests; `left_out`: types with too few cells."""
+
+    types: tuple[TypeEvidence, ...]
+    left_out: dict[str, int]
+    provenance: dict[str, Any]
+
+    def of(self, label: str) -> TypeEvidence:
+        """The record of a type. Raises KeyError."""
+        return {one.label: one for one in self.types}[label]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types for `json.dump`."""
+        return {
+            "types": [one.to_json() for one in self.types],
+            "left_out": self.left_out,
+            "provenance": self.provenance,
+        }
+
+
+def evidence_of_types(
+    tracer: Tracer,
+    labels: Sequence[str] | None = None,
+    cfg: TypesConfig = TYPES,
+    *,
+    others: Sequence[TranscoderSet] | None = None,
+    root: Path | None = None,
+    again: bool = False,
+    progress: Progress = silent,
+) -> EvidenceOfTypes:
+    """The evidence of some types (default: the `cfg.types` largest), measured or found where it was saved.
+
+    `others`: further transcoder sets of the model, for the question of seeds (default: the other embedded set
+    beside the embedded one); `root`: the runs folder; `again`: measure even what is saved. Raises ScxError
+    for an unknown type, one with too few cells, and a saved record that is damaged.
+    """
+    _, _, left_out = split_halves(tracer.table, _ranking(cfg))
+    wanted = list(labels or largest(tracer, cfg))
+    others = siblings(tracer) if others is None else others
+    found = []
+    for done, label in enumerate(wanted):
+        progress(done, len(wanted), label)
+        saved = None if again else saved_evidence(tracer, label, cfg, others, root)
+        found.append(saved or measure_type(tracer, label, cfg, others=others, root=root))
+    progress(len(wanted), len(wanted), "")
+    about = tracer.about({"types": to_dict(cfg)}, seed=cfg.seed)
+    return EvidenceOfTypes(tuple(as_one_family(found)), left_out, about)
+
+
+def largest(tracer: Tracer, cfg: TypesConfig = TYPES) -> list[str]:
+    """The largest types with enough cells that the model has an answer for."""
+    first, _, _ = split_halves(tracer.table, _ranking(cfg))
+    sizes = {label: int((tracer.table.labels == label).sum()) for label in first}
+    known = []
+    for label in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        try:
+            tracer.answer_for(label)
+        except ScxError:
+            continue
+        known.append(label)
+    return known[: cfg.types]
+
+
+def siblings(tracer: Tracer) -> list[TranscoderSet]:
+    """The other embedded set of the model where the one in use is embedded."""
+    here = {name: folder for name, folder in EMBEDDED_SETS.items() if name.startswith("embedded")}
+    used = [name for name, folder in here.items() if tracer.transcoders.folder == folder]
+    return [load_set(name, tracer.lm.device, tracer.lm.dtype) for name in here if used and name not in used]
+
+
+def evidence_file(
+    tracer: Tracer, label: str, cfg: TypesConfig, others: Sequence[TranscoderSet], root: Path | None = None
+) -> Path:
+    """Where a type's record lies; its name holds all that decides the content."""
+    parts = {
+        "format": FORMAT,
+        "fingerprints": [tracer.lm.fingerprint, tracer.transcoders.fingerprint, tracer.table.fingerprint],
+        "others": [one.fingerprint for one in others],
+        "choices": str(getattr(tracer.table, "choices", "")),
+        "answers": [str(tracer.table.answer_of), tracer.labels],
+        "sentences": to_dict(tracer.lm.sentence_config),
+        "config": to_dict(cfg) | {"types": None},
+        "label": label,
+    }
+    mark = hashlib.sha256(to_json_text(parts).encode("utf-8", "replace")).hexdigest()[:12]
+    name = re.sub(r"[^A-Za-z0-9+-]+", "-", label).strip("-")[:40] or "type"
+    return (root or runs_root()) / FOLDER / f"{name}-{mark}.json"
+
+
+def saved_evidence(
+    tracer: Tracer,
+    label: str,
+    cfg: TypesConfig = TYPES,
+    others: Sequence[TranscoderSet] | None = None,
+    root: Path | None = None,
+) -> TypeEvidence | None:
+    """The record of a type if it was measured before. Raises ScxError when the file is damaged."""
+    path = evidence_file(tracer, label, cfg, siblings(tracer) if others is None else others, root)
+    return TypeEvidence.from_json(read_json(path), str(path)) if path.exists() else None
+
+
+def measure_type(
+    tracer: Tracer,
+    label: str,
+    cfg: TypesConfig = TYPES,
+    *,
+    others: Sequence[TranscoderSet] | None = None,
+    root: Path | None = None,
+    save: bool = True,
+    progress: Progress = silent,
+) -> TypeEvidence:
+    """Measure one type and save its record (`root`: the runs folder). Raises ScxError as
+    `evidence_of_types` does."""
+    others = siblings(tracer) if others is None else others
+    clock = _Clock(label, progress)
+    ranking = _ranking(cfg)
+    ranked = clock("rankings", lambda: rank_genes_of(tracer, [label], ranking).to_json()["types"][0])
+    first, second, _ = split_halves(tracer.table, ranking)
+    rankers = Rankers(tracer, Halves(first), cfg.cells, cfg.seed)
+    rows, unseen, answer = rankers.traced_rows(label), second[label][: cfg.measured], ranked["answer"]
+    circuit = clock("circuit", lambda: _circuit(tracer, label, answer, rows, cfg))
+    plan, places = tracer.plan(answer), rankers.places(label)
+    tops = {one["name"]: one["genes"] for one in ranked["rankings"] if one["name"] in DOSED}
+    doses = clock(
+        "doses", lambda: [d.to_json() for d in doses_of(tracer, answer, unseen, tops, places, seed=cfg.seed)]
+    )
+    few = unseen[: cfg.knocked]
+    sampling = one_group(len(few), cfg.seed, tracer.donors(few))
+    knocked = clock("knock-outs", lambda: knock_out_all(tracer, few, plan))
+    gradient = clock("gradient", lambda: gradient_times_input(tracer.lm, plan, tracer.encode(rows)))
+    predicted = predict_knockouts(
+        where_present(circuit), mean_where_present(gradient), knocked, sampling, cfg.seed
+    )
+    about = {KNOCKOUTS: {"ways": ["text", "gap"], "cells": [int(row) for row in few], "unseen": True}}
+    circuit = circuit._replace(
+        genes=tuple(measured_genes(circuit.genes, knocked, sampling)), provenance=circuit.provenance | about
+    )
+    curves, why = clock("curves", lambda: _curves(tracer, label, circuit, unseen, cfg))
+    steady = clock("steadiness", lambda: _steadiness(tracer, answer, rows, places, others, cfg))
+    found = as_one_family(
+        [
+            TypeEvidence(
+                label,
+                answer,
+                circuit,
+                ranked,
+                predicted.to_json(),
+                doses,
+                curves,
+                steady,
+                marker_evidence(label, ranked, places, cfg.seed),
+                _answers(tracer, unseen, answer),
+                None,
+                {} if curves else {"curves": why},
+                clock.seconds,
+                tracer.about({"types": to_dict(cfg)}, seed=cfg.seed, cell_type=label),
+            )
+        ]
+    )[0]
+    if save and tracer.transcoders.fingerprint:
+        path = evidence_file(tracer, label, cfg, others, root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found.to_json())
+    return found
+
+
+class _Clock:
+    """Runs the parts one after another: says which, and keeps each one's CPU seconds."""
+
+    def __init__(self, label: str, progress: Progress) -> None:
+        self.label, self.progress, self.seconds = label, progress, dict[str, float]()
+
+    def __call__(self, part: str, make: Callable[[], T]) -> T:
+        self.progress(len(self.seconds), 7, f"{self.label}: {part}")
+        before = time.process_time()
+        found = make()
+        self.seconds[part] = round(time.process_time() - before, 1)
+        return found
+
+
+def _ranking(cfg: TypesConfig) -> RankingConfig:
+    return RankingConfig(cfg.genes, cfg.cells, cfg.measured, cfg.least, cfg.draws, cfg.seed)
+
+
+def _circuit(tracer: Tracer, label: str, answer: str, rows: np.ndarray, cfg: TypesConfig) -> Circuit:
+    """The consensus of these very cells."""
+    settings = ConsensusConfig(cells=len(rows), seed=cfg.seed)
+    plan = tracer.plan(answer)
+    merged = tracer.merged(rows, plan, cfg=settings, label=label)
+    return tracer.combined(label, rows, plan, merged, cfg=settings)
+
+
+def _curves(
+    tracer: Tracer, label: str, circuit: Circuit, unseen: np.ndarray, cfg: TypesConfig
+) -> tuple[dict[str, Any] | None, str]:
+    """Sufficiency and necessity in the unseen cells, or why there are none."""
+    return None, "not measured"
+
+
+def _steadiness(
+    tracer: Tracer,
+    answer: str,
+    rows: np.ndarray,
+    places: dict[str, float],
+    others: Sequence[TranscoderSet],
+    cfg: TypesConfig,
+) -> list[dict[str, Any]]:
+    cells = [
+        {gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer)} for row in rows.tolist()
+    ]
+    return steadiness_of(tracer, answer, cells, rows, places, others, cfg.varied, cfg.seed)
+
+
+def _answers(tracer: Tracer, rows: np.ndarray, answer: str) -> dict[str, Any]:
+    """What the model says of these cells, most frequent first, and how often this answer (Wilson's
+    interval)."""
+    given = tracer.predict(rows)
+    counts = {
+        name: given.count(name) for name in sorted(set(given), key=lambda one: (-given.count(one), one))
+    }
+    k, n = given.count(answer), len(given)
+    low, high = wilson(k, n)
+    return {"n": n, "given": k, "share": k / n, "low": low, "high": high, "counts": counts}

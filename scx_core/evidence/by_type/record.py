@@ -1,0 +1,133 @@
+"""The evidence for one cell type as a record: what was measured, and how far up the ladder that goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scx_core.circuits import Circuit
+from scx_core.errors import ScxError
+from scx_core.evidence.ladder import (
+    Ladder,
+    accounts,
+    agrees,
+    causes,
+    holds_still,
+    predicts,
+    repeats,
+    with_ladder,
+)
+from scx_core.statistics.hypothesis_tests import q_values
+
+FORMAT = 1
+
+
+class TypeEvidence(NamedTuple):
+    """All that was measured for one type; the parts are plain JSON, so that tables, report and page read a new
+    record and a saved one alike.
+
+    `circuit`: the consensus of the first half, whose genes carry knock-outs measured in the second;
+    `rankings`: a `TypeRankings`; `prediction`: a `Prediction`; `doses`: rows of `Dose`; `curves`: a `Curves`
+    (None: not measured, `unmeasured` says why); `steadiness`: parts of `steadiness_of`; `markers`:
+    `marker_evidence` (None: no list); `answers`: what the model says of the unseen cells; `elsewhere`: the
+    overlap with another study (None: none given); `seconds`: CPU seconds by part.
+    """
+
+    label: str
+    answer: str
+    circuit: Circuit
+    rankings: dict[str, Any]
+    prediction: dict[str, Any]
+    doses: list[dict[str, Any]]
+    curves: dict[str, Any] | None
+    steadiness: list[dict[str, Any]]
+    markers: dict[str, Any] | None
+    answers: dict[str, Any]
+    elsewhere: dict[str, Any] | None
+    unmeasured: dict[str, str]
+    seconds: dict[str, float]
+    provenance: dict[str, Any]
+
+    @property
+    def ladder(self) -> Ladder:
+        """How far the evidence goes; q-values are those of the family that was last given
+        (`as_one_family`)."""
+        return Ladder(
+            (
+                accounts(self.circuit.accounting, self.circuit.n_cells),
+                predicts(self.prediction),
+                causes(self.rankings, self.curves),
+                holds_still(self.steadiness),
+                repeats(self.elsewhere),
+                agrees(self.markers),
+            )
+        )
+
+    @property
+    def drawn(self) -> Circuit:
+        """The circuit with its ladder, as figures and files get it."""
+        return with_ladder(self.circuit, self.ladder)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types for `json.dump`; `from_json` gives back an equal record."""
+        return (
+            {"format": FORMAT}
+            | self._asdict()
+            | {"circuit": self.drawn.to_json(), "ladder": self.ladder.to_json()}
+        )
+
+    @classmethod
+    def from_json(cls, data: Any, name: str = "The record") -> TypeEvidence:
+        """A record that was saved. Raises ScxError, naming it, where it is none or a part is missing."""
+        remedy = "Delete it and measure again."
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise ScxError(f"{name} holds no evidence of this format.", remedy)
+        missing = [key for key in cls._fields if key not in data]
+        if missing:
+            raise ScxError(f"{name} is damaged: it lacks {missing[0]!r}.", remedy)
+        circuit = Circuit.from_json(data["circuit"], name)
+        about = {key: value for key, value in circuit.provenance.items() if key != "ladder"}
+        parts = {key: data[key] for key in cls._fields} | {"circuit": circuit._replace(provenance=about)}
+        found = cls(**parts)
+        try:
+            found.ladder.to_json()
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ScxError(f"{name} is damaged ({str(error)[:80]}).", remedy) from error
+        return found
+
+
+def as_one_family(types: Sequence[TypeEvidence]) -> list[TypeEvidence]:
+    """The records with q-values (Benjamini-Hochberg) over all types: one family of joint knock-outs against
+    every ranking, one of curves, one of marker counts."""
+    rankings = _family([one["rankings"] for one in (held.rankings for held in types)])
+    curves = _family([held.curves["curves"] for held in types if held.curves])
+    markers = _family([[held.markers] for held in types if held.markers])
+    out, next_curves, next_markers = [], iter(curves), iter(markers)
+    for held, rows in zip(types, rankings, strict=True):
+        held = held._replace(rankings=held.rankings | {"rankings": [_verdict(row) for row in rows]})
+        if held.curves:
+            rows = [
+                row | {"certain": row["ahead"]["low"] > 0 and row["q"] < 0.05} for row in next(next_curves)
+            ]
+            held = held._replace(curves=held.curves | {"curves": rows})
+        if held.markers:
+            held = held._replace(markers=next(next_markers)[0])
+        out.append(held)
+    return out
+
+
+def _family(groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """The rows with `q` over every row that has a `p`."""
+    p = [row["p"] for rows in groups for row in rows if row["p"] is not None]
+    q = iter(q_values(np.array(p)).tolist())
+    return [[dict(row) | ({} if row["p"] is None else {"q": next(q)}) for row in rows] for rows in groups]
+
+
+def _verdict(row: dict[str, Any]) -> dict[str, Any]:
+    """Who takes more away, by the q of the family (as `Ranked.verdict`)."""
+    if row["ahead"] is None:
+        return row
+    word = "same" if row["q"] >= 0.05 else "circuit" if row["ahead"]["mean"] > 0 else "rival"
+    return row | {"verdict": word}

@@ -1,0 +1,270 @@
+"""The ladder of claims: how far the evidence for one circuit goes, level by level.
+
+1. exact account of the frozen model: the largest accounting error is within float32's limit;
+2. predicts interventions in the real model: the circuit's gene effects rank measured knock-outs in unseen cells
+   better than 0, and give the sign of the strongest more often than not; gradient × input is not certainly
+   better;
+3. sufficient and necessary against matched controls: its genes take more of the answer away than genes of the
+   same ranks; its features keep, and take away, more than random ones of the same layers and activation;
+4. stable over cells, donors, ties, templates, seeds: the strongest genes are mostly the same in each;
+5. holds in another study: two studies name the same genes, more than chance does;
+6. agrees with measured perturbations or curated biology: more known markers than chance among its genes.
+
+A level is reached, not reached or not tested, and says with which figures, beside which rival. A circuit got as
+far as the last level of which all lower ones are reached too. Levels 1 to 4 are about the model, 5 and 6 reach
+beyond it; none of them is a finding about cells.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+from scx_core.circuits import Circuit
+
+Status = Literal["reached", "not reached", "not tested"]
+KEY = "ladder"  # in the provenance of a circuit
+CLAIMS = (
+    "exact account of the frozen model",
+    "predicts interventions in the real model",
+    "sufficient and necessary against matched controls",
+    "stable over cells, donors, ties, templates, seeds",
+    "holds in another study",
+    "agrees with measured perturbations or curated biology",
+)
+EXACT = 1e-4  # relative; method §5, float32
+CERTAIN = 0.05  # q (or p) below which a difference counts
+STABLE = 0.5  # mean Jaccard index of the twenty strongest genes: two thirds of them are shared
+
+
+class Figure(NamedTuple):
+    """One figure of a level: its 95% interval (None where there is none) over `n` units, and its rival with
+    the rival's figure (None where the rival is a limit that stands in the words)."""
+
+    what: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    units: str
+    rival: str
+    beside: float | None
+
+
+class Level(NamedTuple):
+    """One level: its number (1 to 6), what it claims, its status, why in words, and the figures behind it."""
+
+    number: int
+    claim: str
+    status: Status
+    words: str
+    figures: tuple[Figure, ...] = ()
+
+
+class Ladder(NamedTuple):
+    """All six levels, in their order."""
+
+    levels: tuple[Level, ...]
+
+    @property
+    def got_as_far(self) -> int:
+        """The last level of which all lower ones are reached as well; 0 for none."""
+        far = 0
+        for level in self.levels:
+            if level.status != "reached":
+                break
+            far = level.number
+        return far
+
+    @property
+    def words(self) -> str:
+        """ "got as far as level 3 of 6 (sufficient and …); level 4 not reached; 5 not tested; level 6 reached,
+        but does not count: a lower level is open"."""
+        far = self.got_as_far
+        start = f"got as far as level {far} of 6 ({CLAIMS[far - 1]})" if far else "no level of 6 reached"
+        rest = []
+        for level in self.levels[far:]:
+            open_below = ", but a lower one is open" if level.status == "reached" else ""
+            rest.append(f"level {level.number} {level.status}{open_below}")
+        return "; ".join([start, *rest])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types for `json.dump`; `ladder_from` reads it back."""
+        levels = [
+            one._asdict() | {"figures": [figure._asdict() for figure in one.figures]} for one in self.levels
+        ]
+        return {"got_as_far": self.got_as_far, "words": self.words, "levels": levels}
+
+
+def ladder_from(data: Any) -> Ladder | None:
+    """The ladder in what `to_json` made, from whoever wrote it; None where it is none."""
+    try:
+        levels = tuple(
+            Level(
+                int(one["number"]),
+                CLAIMS[int(one["number"]) - 1],
+                one["status"],
+                str(one["words"]),
+                tuple(Figure(**figure) for figure in one["figures"]),
+            )
+            for one in data["levels"]
+        )
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    ordered = [level.number for level in levels] == list(range(1, len(CLAIMS) + 1))
+    known = all(level.status in get_args(Status) for level in levels)
+    return Ladder(levels) if ordered and known else None
+
+
+def with_ladder(circuit: Circuit, ladder: Ladder) -> Circuit:
+    """The circuit whose provenance says how far its evidence goes: captions read it there."""
+    return circuit._replace(provenance=circuit.provenance | {KEY: ladder.to_json()})
+
+
+def ladder_words(circuit: Circuit) -> str:
+    """How far the claim of a circuit got; what was not measured is said to be not tested. Empty where not
+    even the account of the frozen model is stated."""
+    found = ladder_from(circuit.provenance.get(KEY))
+    if found is not None:
+        return f"Ladder of claims: {found.words}"
+    error = circuit.accounting.get("max_relative_error")
+    if error is None:
+        return ""
+    if not error <= EXACT:
+        return f"Ladder of claims: not even level 1 of 6 ({CLAIMS[0]}): the edges miss by {error:.1g}"
+    return f"Ladder of claims: level 1 of 6 ({CLAIMS[0]}, to {error:.0e}); not tested beyond it"
+
+
+def not_tested(number: int, why: str) -> Level:
+    """A level that nothing was measured for."""
+    return Level(number, CLAIMS[number - 1], "not tested", why)
+
+
+def accounts(accounting: Mapping[str, float], n: int) -> Level:
+    """Level 1, from the accounting of a traced circuit of n cells."""
+    error = float(accounting.get("max_relative_error", math.nan))
+    holds = error <= EXACT
+    words = f"edges and bias add up to every node's value; the worst misses by {error:.1e} (limit {EXACT:g})"
+    figure = Figure("largest relative accounting error", error, None, None, n, "cells", "limit", EXACT)
+    return Level(1, CLAIMS[0], "reached" if holds else "not reached", words, (figure,))
+
+
+def predicts(found: Mapping[str, Any]) -> Level:
+    """Level 2, from the JSON of `prediction.Prediction`."""
+    own, rival = found["circuit"], found["gradient"]
+    units, n = found["units"], found["n"]
+    rank, sign, ahead = own["spearman"], own["sign"], found["ahead"]
+    behind = ahead["mean"] < 0 and found["p"] < CERTAIN
+    holds = rank["low"] > 0 and sign["low"] > 0.5 and not behind
+    beside = (
+        "certainly behind" if behind else "ahead of" if ahead["low"] > 0 else "no certain difference from"
+    )
+    words = (
+        f"rank correlation with measured knock-outs {_span(rank)}, the sign of the {found['strongest']} "
+        f"strongest right in {_span(sign)}; {beside} gradient × input ({rival['spearman']['mean']:.2f})"
+    )
+    figures = (
+        _figure("rank correlation with knock-outs", rank, n, units, "gradient × input", rival["spearman"]),
+        _figure(
+            f"sign of the {found['strongest']} strongest", sign, n, units, "gradient × input", rival["sign"]
+        ),
+    )
+    return Level(2, CLAIMS[1], "reached" if holds else "not reached", words, figures)
+
+
+def causes(rankings: Mapping[str, Any], curves: Mapping[str, Any] | None) -> Level:
+    """Level 3, from the JSON of `TypeRankings` and of `Curves` (None: not measured)."""
+    by = {one["name"]: one for one in rankings["rankings"]}
+    joint, control = by["circuit"], by["random"]
+    above = control["ahead"]["mean"] > 0 and control["q"] < CERTAIN
+    n, units = rankings["n"], rankings["units"]
+    parts = [(above, f"without its {len(joint['genes'])} genes the answer loses {_span(joint['drop'])} nats, "
+              f"without genes of the same ranks {_span(control['drop'])} (q {control['q']:.2g})")]
+    figures = [
+        _figure("joint knock-out, nats", joint["drop"], n, units, "genes of the same ranks", control["drop"])
+    ]
+    for one in _at_mean(curves):
+        parts.append((one["certain"], f"{one['way']} area {_span(one['area'])} against {_span(one['random'])} "
+                      "of matched random features"))
+        rival = "random features, same layers and activation"
+        figures.append(
+            _figure(f"{one['way']} area", one["area"], curves["n"], curves["units"], rival, one["random"])  # type: ignore[index]
+        )
+    status: Status = "reached" if all(holds for holds, _ in parts) else "not reached"
+    if curves is None and status == "reached":
+        status = "not tested"
+        parts.append((True, "sufficiency and necessity of its features were not measured"))
+    words = "; ".join(text if holds else f"NOT: {text}" for holds, text in parts)
+    return Level(3, CLAIMS[2], status, words, tuple(figures))
+
+
+def _at_mean(curves: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The curves whose reference is the mean over other types."""
+    return [] if curves is None else [one for one in curves["curves"] if one["reference"] == "mean"]
+
+
+def holds_still(
+    parts: Sequence[Mapping[str, Any]], required: Sequence[str] = ("cells", "ties", "seeds")
+) -> Level:
+    """Level 4, from the parts of `stability.stability_of`: what was varied, mean Jaccard index of the twenty
+    strongest genes with its least and most, and the index by chance; or why it was not asked."""
+    asked = [one for one in parts if one["jaccard"] is not None]
+    failed = [one["what"] for one in asked if one["jaccard"]["mean"] < STABLE]
+    missing = [one for one in parts if one["jaccard"] is None and one["what"] in required]
+    status: Status = "not reached" if failed else "not tested" if missing else "reached"
+    words = [
+        f"{one['what']} {one['jaccard']['mean']:.2f} (least {one['jaccard']['low']:.2f}; by chance "
+        f"{one['chance']:.2f})"
+        for one in asked
+    ]
+    words += [f"{one['what']}: {one['why']}" for one in parts if one["jaccard"] is None]
+    figures = tuple(
+        _figure(f"Jaccard of the 20 strongest genes over {one['what']}", one["jaccard"], one["n"], one["units"],
+                "genes of the same ranks", {"mean": one["chance"]})
+        for one in asked
+    )
+    text = f"Jaccard of the 20 strongest genes (wanted {STABLE:g}): " + "; ".join(words)
+    return Level(4, CLAIMS[3], status, text, figures)
+
+
+def repeats(found: Mapping[str, Any] | None) -> Level:
+    """Level 5, from one overlap of two studies (`shared` of the `top` strongest genes, `expected`, `p`, both
+    against genes of the same level); None: no other study was given."""
+    if found is None:
+        return not_tested(5, "no other study was given (`scx evidence transfer` measures it)")
+    holds = found["p"] < CERTAIN
+    words = (
+        f"{found['shared']} of the {found['top']} strongest genes are those of {found['second']} too, by chance "
+        f"{found['expected']:.1f} (p {found['p']:.2g})"
+    )
+    figure = Figure("shared strongest genes", found["shared"], None, None, found["n"], "cells",
+                    "genes of the same level", found["expected"])
+    return Level(5, CLAIMS[4], "reached" if holds else "not reached", words, (figure,))
+
+
+def agrees(found: Mapping[str, Any] | None) -> Level:
+    """Level 6, from `markers.marker_evidence`; None: no marker list of the type and no perturbations."""
+    if found is None:
+        return not_tested(6, "no curated markers of this type, and no measured perturbations")
+    holds = found["q"] < CERTAIN and found["circuit"] > found["random"]
+    words = (
+        f"{found['circuit']} of the {found['genes']} strongest genes are known markers, by chance "
+        f"{found['chance']:.1f} (q {found['q']:.2g}); genes of the same ranks {found['random']:.1f}, "
+        f"differential expression {found['differential']}, most expressed {found['expressed']}"
+    )
+    low, high = found["interval"]
+    figure = Figure("known markers, share", found["circuit"] / found["genes"], low, high, found["genes"], "
+    ""genes",
+                    "differential expression", found["differential"] / found["genes"])
+    return Level(6, CLAIMS[5], "reached" if holds else "not reached", words, (figure,))
+
+
+def _figure(
+    what: str, found: Mapping[str, Any], n: int, units: str, rival: str, beside: Mapping[str, Any]
+) -> Figure:
+    return Figure(what, found["mean"], found["low"], found["high"], n, units, rival, beside["mean"])
+
+
+def _span(found: Mapping[str, Any]) -> str:
+    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]".replace("-", "−")

@@ -1,18 +1,18 @@
 """The ladder of claims: how far the evidence for one circuit goes, level by level.
 
 1. exact account of the frozen model: the largest accounting error is within float32's limit;
-2. predicts interventions in the real model: the circuit's gene effects rank measured knock-outs in unseen cells
-   better than 0, and give the sign of the strongest more often than not; gradient × input is not certainly
-   better;
+2. predicts interventions in the real model: the circuit's gene effects rank measured knock-outs in unseen
+   cells better than 0, and give the sign of the strongest more often than not; gradient × input is not
+   certainly better;
 3. sufficient and necessary against matched controls: its genes take more of the answer away than genes of the
    same ranks; its features keep, and take away, more than random ones of the same layers and activation;
 4. stable over cells, donors, ties, templates, seeds: the strongest genes are mostly the same in each;
 5. holds in another study: two studies name the same genes, more than chance does;
 6. agrees with measured perturbations or curated biology: more known markers than chance among its genes.
 
-A level is reached, not reached or not tested, and says with which figures, beside which rival. A circuit got as
-far as the last level of which all lower ones are reached too. Levels 1 to 4 are about the model, 5 and 6 reach
-beyond it; none of them is a finding about cells.
+A level is reached, not reached or not tested, and says with which figures, beside which rival. A circuit got
+as far as the last level of which all lower ones are reached too. Levels 1 to 4 are about the model, 5 and 6
+reach beyond it; none of them is a finding about cells.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Ladder(NamedTuple):
 
     @property
     def words(self) -> str:
-        """ "got as far as level 3 of 6 (sufficient and …); level 4 not reached; 5 not tested; level 6 reached,
-        but does not count: a lower level is open"."""
+        """ "got as far as level 3 of 6 (sufficient and …); level 4 not reached; 5 not tested; level 6
+        reached, but does not count: a lower level is open"."""
         far = self.got_as_far
         start = f"got as far as level {far} of 6 ({CLAIMS[far - 1]})" if far else "no level of 6 reached"
         rest = []
@@ -179,14 +179,24 @@ def causes(rankings: Mapping[str, Any], curves: Mapping[str, Any] | None) -> Lev
     joint, control = by["circuit"], by["random"]
     above = control["ahead"]["mean"] > 0 and control["q"] < CERTAIN
     n, units = rankings["n"], rankings["units"]
-    parts = [(above, f"without its {len(joint['genes'])} genes the answer loses {_span(joint['drop'])} nats, "
-              f"without genes of the same ranks {_span(control['drop'])} (q {control['q']:.2g})")]
+    parts = [
+        (
+            above,
+            f"without its {len(joint['genes'])} genes the answer loses {_span(joint['drop'])} nats, "
+            f"without genes of the same ranks {_span(control['drop'])} (q {control['q']:.2g})",
+        )
+    ]
     figures = [
         _figure("joint knock-out, nats", joint["drop"], n, units, "genes of the same ranks", control["drop"])
     ]
     for one in _at_mean(curves):
-        parts.append((one["certain"], f"{one['way']} area {_span(one['area'])} against {_span(one['random'])} "
-                      "of matched random features"))
+        parts.append(
+            (
+                one["certain"],
+                f"{one['way']} area {_span(one['area'])} against {_span(one['random'])} "
+                "of matched random features",
+            )
+        )
         rival = "random features, same layers and activation"
         figures.append(
             _figure(f"{one['way']} area", one["area"], curves["n"], curves["units"], rival, one["random"])  # type: ignore[index]
@@ -220,8 +230,14 @@ def holds_still(
     ]
     words += [f"{one['what']}: {one['why']}" for one in parts if one["jaccard"] is None]
     figures = tuple(
-        _figure(f"Jaccard of the 20 strongest genes over {one['what']}", one["jaccard"], one["n"], one["units"],
-                "genes of the same ranks", {"mean": one["chance"]})
+        _figure(
+            f"Jaccard of the 20 strongest genes over {one['what']}",
+            one["jaccard"],
+            one["n"],
+            one["units"],
+            "genes of the same ranks",
+            {"mean": one["chance"]},
+        )
         for one in asked
     )
     text = f"Jaccard of the 20 strongest genes (wanted {STABLE:g}): " + "; ".join(words)
@@ -235,11 +251,20 @@ def repeats(found: Mapping[str, Any] | None) -> Level:
         return not_tested(5, "no other study was given (`scx evidence transfer` measures it)")
     holds = found["p"] < CERTAIN
     words = (
-        f"{found['shared']} of the {found['top']} strongest genes are those of {found['second']} too, by chance "
+        f"{found['shared']} of the {found['top']} strongest genes are those of {found['second']} too, by "
+        f"chance "
         f"{found['expected']:.1f} (p {found['p']:.2g})"
     )
-    figure = Figure("shared strongest genes", found["shared"], None, None, found["n"], "cells",
-                    "genes of the same level", found["expected"])
+    figure = Figure(
+        "shared strongest genes",
+        found["shared"],
+        None,
+        None,
+        found["n"],
+        "cells",
+        "genes of the same level",
+        found["expected"],
+    )
     return Level(5, CLAIMS[4], "reached" if holds else "not reached", words, (figure,))
 
 
@@ -254,9 +279,9 @@ def agrees(found: Mapping[str, Any] | None) -> Level:
         f"differential expression {found['differential']}, most expressed {found['expressed']}"
     )
     low, high = found["interval"]
-    figure = Figure("known markers, share", found["circuit"] / found["genes"], low, high, found["genes"], "
-    ""genes",
-                    "differential expression", found["differential"] / found["genes"])
+    rival, beside = "differential expression", found["differential"] / found["genes"]
+    share = found["circuit"] / found["genes"]
+    figure = Figure("known markers, share", share, low, high, found["genes"], "genes", rival, beside)
     return Level(6, CLAIMS[5], "reached" if holds else "not reached", words, (figure,))
 
 

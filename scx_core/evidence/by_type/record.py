@@ -25,8 +25,8 @@ FORMAT = 1
 
 
 class TypeEvidence(NamedTuple):
-    """All that was measured for one type; the parts are plain JSON, so that tables, report and page read a new
-    record and a saved one alike.
+    """All that was measured for one type; the parts are plain JSON, so that tables, report and page read a
+    new record and a saved one alike.
 
     `circuit`: the consensus of the first half, whose genes carry knock-outs measured in the second;
     `rankings`: a `TypeRankings`; `prediction`: a `Prediction`; `doses`: rows of `Dose`; `curves`: a `Curves`

@@ -2,8 +2,8 @@
 
 Each time the twenty strongest genes (mean frozen attribution) of two circuits are compared by their Jaccard
 index: random halves of the cells (several), halves that share no donor, other orders of tied genes, other
-prompts that the model was trained on, and other transcoder sets of the same model. Beside each stands the index
-that genes of the same ranks, drawn at random for both, have by chance. What was not asked says why.
+prompts that the model was trained on, and other transcoder sets of the same model. Beside each stands the
+index that genes of the same ranks, drawn at random for both, have by chance. What was not asked says why.
 """
 
 from __future__ import annotations
@@ -116,12 +116,15 @@ def _chance(top: Sequence[str], places: Mapping[str, float], rng: np.random.Gene
 
 def _part(what: str, values: Sequence[float], chance: float, n: int) -> dict[str, Any]:
     index = {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
-    return {"what": what, "jaccard": index, "comparisons": len(values), "chance": chance, "n": n, "units": "
-    ""cells",
-            "why": ""}  # fmt: "
-            "
-            "
-            """skip
+    return {
+        "what": what,
+        "jaccard": index,
+        "comparisons": len(values),
+        "chance": chance,
+        "n": n,
+        "units": "cells",
+        "why": "",
+    }
 
 
 def _not_asked(what: str, why: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The tables of `scx evidence types`, from its JSON, in plain text or Markdown; report and page read them too."""
+"""The tables of `scx evidence types`, from its JSON, in plain text or Markdown; report and page read them
+too."""
 
 from __future__ import annotations
 
@@ -20,8 +21,10 @@ def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
     parts = [
         "How far up the ladder of claims each circuit got; y: reached, no: not reached, –: not tested.",
         table(*ladder_rows(result)),
-        f"Joint knock-out: what the real model loses of the answer's log-odds (nats) without the {cfg['genes']} "
-        "strongest genes of each ranking, in cells that no ranking was made from [95%]. − and +: certainly less "
+        f"Joint knock-out: what the real model loses of the answer's log-odds (nats) without the "
+        f"{cfg['genes']} "
+        "strongest genes of each ranking, in cells that no ranking was made from [95%]. − and +: certainly "
+        "less "
         "or more than the circuit (paired sign flips, Benjamini-Hochberg over all types and rivals, q < "
         "0.05).",
         table(*drop_rows(result)),

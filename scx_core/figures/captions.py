@@ -12,6 +12,7 @@ from typing import Any
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.wording import answer_frequency, circuit_sentences, faint_note
+from scx_core.evidence.ladder import ladder_words
 from scx_core.figures.drawing.select import Flow, Group, Selection
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
 from scx_core.statistics.hypothesis_tests import Q
@@ -149,6 +150,7 @@ def caption(circuit: Circuit) -> str:
         *(plain(text, 900).rstrip(".") for text in circuit_sentences(circuit)),
         "; ".join(made),
         scores(circuit).capitalize(),
+        plain(ladder_words(circuit), 400),
         "Bottom: genes in the order of the cell sentence"
         + ("" if circuit.scope == "cell" else " (mean rank)")
         + f"; middle: transcoder features by layer{_naming(circuit)}; top: the answer",

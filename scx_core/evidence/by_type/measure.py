@@ -32,6 +32,7 @@ from scx_core.evidence.by_type.markers import marker_evidence
 from scx_core.evidence.by_type.prediction import mean_where_present, predict_knockouts, where_present
 from scx_core.evidence.by_type.record import FORMAT, TypeEvidence, as_one_family
 from scx_core.evidence.by_type.steadiness import steadiness_of
+from scx_core.evidence.curves import CurvesConfig, curves_of
 from scx_core.evidence.knockouts.gene_tables import KNOCKOUTS, measured_genes
 from scx_core.evidence.knockouts.measured_effects import knock_out_all
 from scx_core.evidence.rankings.rankers import Halves, Rankers, gradient_times_input
@@ -267,7 +268,14 @@ def _curves(
     tracer: Tracer, label: str, circuit: Circuit, unseen: np.ndarray, cfg: TypesConfig
 ) -> tuple[dict[str, Any] | None, str]:
     """Sufficiency and necessity in the unseen cells, or why there are none."""
-    return None, "not measured"
+    settings = CurvesConfig(draws=cfg.draws, orders=1, seed=cfg.seed)
+    rows = np.sort(unseen[: settings.measured]).tolist()
+    try:
+        return curves_of(
+            tracer, label, rows, circuit=circuit, answer=circuit.target.answer, cfg=settings
+        ).to_json(), ""
+    except ScxError as error:  # no feature in the circuit, or features that make no difference
+        return None, error.problem
 
 
 def _steadiness(

@@ -9,7 +9,7 @@ from typing import Any
 from scx_core.evidence.rankings.rankings import SHORT, markdown, plain, span
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
-RIVALS = ("random", "t-test", "wilcoxon", "gradient", "linear", "expression", "logistic", "estimated")
+RIVALS = tuple(name for name in SHORT if name != "circuit")
 _SIGNS = {"circuit": " −", "rival": " +", "same": ""}
 
 
@@ -21,12 +21,12 @@ def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
     parts = [
         "How far up the ladder of claims each circuit got; y: reached, no: not reached, –: not tested.",
         table(*ladder_rows(result)),
-        f"Joint knock-out: what the real model loses of the answer's log-odds (nats) without the "
-        f"{cfg['genes']} "
-        "strongest genes of each ranking, in cells that no ranking was made from [95%]. − and +: certainly "
-        "less "
-        "or more than the circuit (paired sign flips, Benjamini-Hochberg over all types and rivals, q < "
-        "0.05).",
+        "Joint knock-out: what the real model loses of the answer's log-odds (nats) without the "
+        f"{cfg['genes']} strongest genes of each ranking, in cells that no ranking was made from [95%]. − "
+        f"and "
+        "+: certainly less or more than the circuit (paired sign flips, Benjamini-Hochberg over all types "
+        "and "
+        "rivals, q < 0.05).",
         table(*drop_rows(result)),
         "q of the difference from the circuit:",
         table(*q_rows(result)),
@@ -192,7 +192,7 @@ def marker_rows(result: Mapping[str, Any]) -> Rows:
 
 def answer_rows(result: Mapping[str, Any]) -> Rows:
     """One row a type: how often the model gives the answer, and what it says else."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["types"]:
         held = one["answers"]
         share = span({"mean": held["share"], "low": held["low"], "high": held["high"]})

@@ -1,0 +1,159 @@
+"""The ladder: a level counts only above reached ones, and each says reached, not reached or not tested."""
+
+from __future__ import annotations
+
+import pytest
+
+from scx_core.evidence.ladder import (
+    CLAIMS,
+    KEY,
+    Ladder,
+    Level,
+    accounts,
+    agrees,
+    causes,
+    holds_still,
+    ladder_from,
+    ladder_words,
+    not_tested,
+    predicts,
+    repeats,
+    with_ladder,
+)
+from scx_core.figures.captions import caption
+from tests.figures.fakes import consensus_circuit
+
+
+def _ladder(*statuses: str) -> Ladder:
+    return Ladder(tuple(Level(i, CLAIMS[i - 1], status, "") for i, status in enumerate(statuses, 1)))
+
+
+YES, NO, OPEN = "reached", "not reached", "not tested"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "far"),
+    [
+        ((YES,) * 6, 6),
+        ((YES, YES, NO, YES, YES, YES), 2),
+        ((YES, OPEN, YES, YES, YES, YES), 1),
+        ((NO, YES, YES, YES, YES, YES), 0),
+    ],
+)
+def test_a_level_counts_only_when_all_lower_ones_are_reached(statuses, far):
+    ladder = _ladder(*statuses)
+    assert ladder.got_as_far == far
+    assert (f"level {far} of 6" in ladder.words) == (far > 0)
+    if far < 6:
+        assert f"level {far + 1} {statuses[far]}" in ladder.words
+
+
+def test_a_ladder_comes_back_from_its_json_and_nothing_else_is_one():
+    ladder = _ladder(YES, YES, NO, OPEN, OPEN, YES)
+    assert ladder_from(ladder.to_json()) == ladder
+    broken = ladder.to_json()
+    broken["levels"][2]["status"] = "surely"
+    for data in (None, 3, {}, {"levels": []}, {"levels": [1]}, broken):
+        assert ladder_from(data) is None
+
+
+def test_the_caption_says_how_far_it_got_and_else_what_was_not_tested():
+    circuit = consensus_circuit()
+    assert "level 1 of 6 (exact account of the frozen model, to 3e-06); not tested beyond it" in caption(
+        circuit
+    )
+    measured = with_ladder(circuit, _ladder(YES, YES, YES, NO, OPEN, OPEN))
+    assert "got as far as level 3 of 6 (sufficient and necessary against matched controls)" in caption(
+        measured
+    )
+    assert "level 4 not reached" in caption(measured)
+    loose = circuit._replace(accounting={"max_relative_error": 0.02})
+    assert "not even level 1" in ladder_words(loose)
+    forged = circuit._replace(provenance=circuit.provenance | {KEY: {"levels": "<script>"}})
+    assert "not tested beyond it" in ladder_words(forged)
+
+
+def _span(mean: float, half: float = 0.1) -> dict:
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _prediction(rank: float, sign: float, ahead: float, p: float) -> dict:
+    side = {"spearman": _span(rank), "sign": _span(sign)}
+    rival = {"spearman": _span(rank - ahead), "sign": _span(0.5)}
+    return {
+        "circuit": side,
+        "gradient": rival,
+        "ahead": _span(ahead),
+        "p": p,
+        "strongest": 20,
+        "n": 8,
+        "units": "cells",
+    }
+
+
+def test_prediction_must_be_better_than_nothing_and_not_behind_the_gradient():
+    assert predicts(_prediction(0.4, 0.7, 0.2, 0.01)).status == YES
+    assert predicts(_prediction(0.05, 0.7, 0.2, 0.01)).status == NO  # the interval holds 0
+    assert predicts(_prediction(0.4, 0.55, 0.2, 0.01)).status == NO  # signs no better than a coin
+    assert predicts(_prediction(0.4, 0.7, -0.2, 0.01)).status == NO
+    assert predicts(_prediction(0.4, 0.7, -0.2, 0.4)).status == YES  # no certain difference
+
+
+def _rankings(ahead: float, q: float) -> dict:
+    own = {"name": "circuit", "genes": ["A", "B"], "drop": _span(2.0)}
+    control = {"name": "random", "genes": [], "drop": _span(2.0 - ahead), "ahead": _span(ahead), "q": q}
+    return {"rankings": [own, control], "n": 9, "units": "cells"}
+
+
+def _curves(*certain: bool) -> dict:
+    rows = [
+        {"way": way, "reference": "mean", "area": _span(0.6), "random": _span(0.2), "certain": yes}
+        for way, yes in zip(("sufficiency", "necessity"), certain, strict=True)
+    ]
+    return {
+        "curves": [*rows, {"way": "necessity", "reference": "zero", "certain": False}],
+        "n": 5,
+        "units": "cells",
+    }
+
+
+def test_causes_need_joint_knockouts_and_both_curves():
+    assert causes(_rankings(1.5, 0.01), _curves(True, True)).status == YES
+    assert causes(_rankings(1.5, 0.2), _curves(True, True)).status == NO
+    found = causes(_rankings(1.5, 0.01), _curves(True, False))
+    assert found.status == NO and "NOT: necessity" in found.words and len(found.figures) == 3
+    assert causes(_rankings(1.5, 0.01), None).status == OPEN
+    assert causes(_rankings(-1.5, 0.01), None).status == NO
+
+
+def _part(what: str, mean: float | None) -> dict:
+    index = None if mean is None else _span(mean)
+    return {"what": what, "jaccard": index, "chance": 0.2, "n": 9, "units": "cells", "why": "nobody asked"}
+
+
+def test_stability_needs_cells_ties_and_seeds_and_says_what_was_not_asked():
+    whole = [_part("cells", 0.8), _part("donors", None), _part("ties", 0.9), _part("seeds", 0.7)]
+    assert holds_still(whole).status == YES
+    assert "donors: nobody asked" in holds_still(whole).words
+    assert holds_still([*whole[:3], _part("seeds", None)]).status == OPEN
+    assert holds_still([*whole[:3], _part("seeds", 0.3)]).status == NO
+
+
+def test_other_levels():
+    assert accounts({"max_relative_error": 1e-6}, 3).status == YES
+    assert accounts({"max_relative_error": 1e-2}, 3).status == accounts({}, 3).status == NO
+    assert repeats(None) == not_tested(5, repeats(None).words) and agrees(None).status == OPEN
+    overlap = {"shared": 9, "top": 20, "second": "another", "expected": 2.0, "p": 0.001, "n": 20}
+    assert repeats(overlap).status == YES and repeats(overlap | {"p": 0.2}).status == NO
+    counts = {
+        "circuit": 6,
+        "genes": 10,
+        "chance": 1.0,
+        "q": 0.01,
+        "random": 2.0,
+        "differential": 7,
+        "expressed": 4,
+    }
+    counts["interval"] = [0.3, 0.8]
+    assert agrees(counts).status == YES
+    assert agrees(counts | {"q": 0.2}).status == agrees(counts | {"random": 7.0}).status == NO

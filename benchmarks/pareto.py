@@ -159,7 +159,15 @@ def _trained(
     else:
         run = new_run(root, mine, lm, table, name)
         if base is not None:
-            _begin_with(run, base)
+            # take over another run's training, so that only the tuning is left
+            last = base.latest_checkpoint()
+            if last is None:
+                raise ScxError(
+                    f"The run {base.path} has no checkpoint left.", "Delete its folder to train it again."
+                )
+            for record in base.metrics():
+                run.log(record)
+            run.save_checkpoint(last.step, last.tensors, last.state, score=last.score)
     if (beside := run.path / "transcoders" / FILE).exists():
         return run
     coders = train(run, lm, table)
@@ -168,16 +176,6 @@ def _trained(
     found = validate(lm, coders, table, held_out_rows(lm, coders, table), per_layer=False)
     write_json(beside, found.to_json())
     return run
-
-
-def _begin_with(run: RunFolder, base: RunFolder) -> None:
-    """Take over another run's training, so that only the tuning is left."""
-    last = base.latest_checkpoint()
-    if last is None:
-        raise ScxError(f"The run {base.path} has no checkpoint left.", "Delete its folder to train it again.")
-    for record in base.metrics():
-        run.log(record)
-    run.save_checkpoint(last.step, last.tensors, last.state, score=last.score)
 
 
 def _rows(root: Path, cell: ParetoCell, cfg: ParetoConfig) -> list[dict[str, Any]]:

@@ -63,17 +63,13 @@ def _name(row: Any) -> FeatureName:
         text = MANY_GENES if mostly else GENES_AND_PROMPT
         return FeatureName(text, MANY, float(row.gene) if mostly else 1.0, ATLAS)
     if verdict == PROMPT:
-        return FeatureName(_prompt_words(row), verdict, score, ATLAS)
+        # which words around the genes: the prompt's, the answer's or both, with pieces that no gene has
+        where = "prompt" if row.prompt >= 2 * row.answer else "prompt/answer"
+        where = "answer" if row.answer >= 2 * row.prompt else where
+        words = [str(one).strip() for one in row.words][:NAMED] if isinstance(row.words, list) else []
+        quoted = ", ".join(f"“{word}”" for word in words if word)
+        return FeatureName(f"{where} words {quoted}".rstrip(), verdict, score, ATLAS)
     return FeatureName(label, verdict, score, ATLAS)
-
-
-def _prompt_words(row: Any) -> str:
-    """Which words around the genes: the prompt's, the answer's or both, with pieces that no gene has."""
-    where = "prompt" if row.prompt >= 2 * row.answer else "prompt/answer"
-    where = "answer" if row.answer >= 2 * row.prompt else where
-    words = [str(one).strip() for one in row.words][:NAMED] if isinstance(row.words, list) else []
-    quoted = ", ".join(f"“{word}”" for word in words if word)
-    return f"{where} words {quoted}".rstrip()
 
 
 def book_of(atlas: Atlas, name: str) -> NameBook:

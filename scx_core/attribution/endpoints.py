@@ -136,17 +136,15 @@ def sources_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> EdgeSources:
         elif ref.kind == "error":
             rows.append(frozen.layers[ref.layer].error_Td[ref.position])
         else:
-            rows.append(_feature_write(frozen, ref))
+            layer = frozen.layers[ref.layer]
+            place_1 = torch.tensor([place_of(frozen, ref)], device=layer.value_N.device)
+            write_1d = (
+                frozen.replacement.layers[ref.layer].dec_Fd[[ref.feature]] * layer.value_N[place_1, None]
+            )
+            rows.append(mlp_read(layer, write_1d, layer.position_N[place_1])[0])
     device = frozen.embedding_Td.device
     level = torch.tensor([ref.layer + 1 for ref in refs], device=device)  # a token has layer -1
     return EdgeSources(level, torch.tensor([ref.position for ref in refs], device=device), torch.stack(rows))
-
-
-def _feature_write(frozen: FrozenPrompt, ref: Ref) -> torch.Tensor:
-    layer = frozen.layers[ref.layer]
-    place_1 = torch.tensor([place_of(frozen, ref)], device=layer.value_N.device)
-    write_1d = frozen.replacement.layers[ref.layer].dec_Fd[[ref.feature]] * layer.value_N[place_1, None]
-    return mlp_read(layer, write_1d, layer.position_N[place_1])[0]
 
 
 def attention_top(rep: Replacement, level: Level) -> Level:

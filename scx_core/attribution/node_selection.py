@@ -83,17 +83,13 @@ def batches(
         )
 
 
-def absolute_input(found: BatchEdges) -> torch.Tensor:
-    """Σ |edges| of each row, biases left out, [R]."""
+def _pass_on(found: BatchEdges, influence_R: torch.Tensor, flow: list[torch.Tensor]) -> None:
+    """Add what the features below get of the rows' influence to `flow`, one [Q, K] per layer."""
+    # Σ |edges| of each row, biases left out, [R]
     total_R = found.error_RLP.abs().sum((1, 2)) + found.token_RP.abs().sum(1)
     for part in found.features:
         total_R = total_R + part.over_features(part.edge.abs(), len(total_R))
-    return total_R
-
-
-def _pass_on(found: BatchEdges, influence_R: torch.Tensor, flow: list[torch.Tensor]) -> None:
-    """Add what the features below get of the rows' influence to `flow`, one [Q, K] per layer."""
-    share_R = influence_R / absolute_input(found).clamp(min=torch.finfo(influence_R.dtype).tiny)
+    share_R = influence_R / total_R.clamp(min=torch.finfo(influence_R.dtype).tiny)
     for part in found.features:
         if part.row_X is not None:
             given_XK = part.edge.abs() * share_R[part.row_X, None]

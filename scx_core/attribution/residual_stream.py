@@ -89,21 +89,17 @@ class Sources:
 
 def _padded_rows(f: FrozenLayer, n_positions: int) -> PaddedRows:
     count_T = torch.bincount(f.position_N, minlength=n_positions)
-    width = _best_width(count_T)
+    # K for the least padding: a row costs its K + 2 places and, in products, about as much as 8 more
+    most = max(1, int(count_T.max()))
+    width_W = torch.arange(1, most + 1, device=count_T.device)
+    rows_W = (-(-count_T // width_W[:, None])).clamp(min=1).sum(1)
+    width = int(width_W[(rows_W * (width_W + 10)).argmin()])
     first_feature_T = count_T.cumsum(0) - count_T
     number_N = torch.arange(len(f.position_N), device=count_T.device) - first_feature_T[f.position_N]
     rows_T = (-(-count_T // width)).clamp(min=1)
     first_T = rows_T.cumsum(0) - rows_T
     position_Q = torch.arange(n_positions, device=count_T.device).repeat_interleave(rows_T)
     return PaddedRows(first_T[f.position_N] + number_N // width, number_N % width, position_Q, first_T, width)
-
-
-def _best_width(count_T: torch.Tensor) -> int:
-    """K for the least padding: a row costs its K + 2 places and, in products, about as much as 8 more."""
-    most = max(1, int(count_T.max()))
-    width_W = torch.arange(1, most + 1, device=count_T.device)
-    rows_W = (-(-count_T // width_W[:, None])).clamp(min=1).sum(1)
-    return int(width_W[(rows_W * (width_W + 10)).argmin()])
 
 
 def last_rows(frozen: FrozenPrompt, gradient_d: torch.Tensor) -> GradientRows:
@@ -139,7 +135,10 @@ def streams(frozen: FrozenPrompt) -> tuple[BlockStream, ...]:
         behind_Td = into_Td + attention_forward(maps, layer, into_Td)[1] + layer.attn_bias_Td
         reads_Td = into_Td if rep.parallel else behind_Td
         out.append(BlockStream(into_Td, reads_Td, head_values(maps, layer, into_Td)))
-        into_Td = behind_Td + _mlp(maps, layer, reads_Td)
+        # what the replaced MLP and its error add to the stream, [T, d]
+        constant_Td = mlp_read(layer, maps.dec_bias_d.expand_as(reads_Td))
+        added_Td = (layer.error_Td + constant_Td).index_add(0, layer.position_N, feature_writes(maps, layer))
+        into_Td = behind_Td + (added_Td + skip_forward(maps, layer, reads_Td))
     return tuple(out)
 
 
@@ -162,10 +161,3 @@ def skip_forward(maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor) -> tor
     if maps.skip_dd is None:
         return torch.zeros_like(x_Td)
     return mlp_read(layer, (x_Td * layer.mlp_scale_T[:, None]) @ maps.skip_dd.T)
-
-
-def _mlp(maps: LayerMaps, layer: FrozenLayer, reads_Td: torch.Tensor) -> torch.Tensor:
-    """What the replaced MLP and its error add to the stream, [T, d]."""
-    constant_Td = mlp_read(layer, maps.dec_bias_d.expand_as(reads_Td))
-    added_Td = (layer.error_Td + constant_Td).index_add(0, layer.position_N, feature_writes(maps, layer))
-    return added_Td + skip_forward(maps, layer, reads_Td)

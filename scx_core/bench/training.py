@@ -181,6 +181,7 @@ def _peer(
         order = np.resize(np.arange(texts.n_cells), need)
         ids_CT = np.asarray(texts.ids).reshape(texts.n_cells, -1)[order].astype(np.int64)
         save_file({"ids": ids_CT}, where / "tokens.safetensors")
+        names = {module: name for name, module in lm.model.base_model.named_modules()}
         asked = {
             "folder": folder,
             "k": transcoder.k,
@@ -188,7 +189,7 @@ def _peer(
             "skip": transcoder.skip,
             "cells": cells,
             "warm": WARM,
-            "hookpoints": _mlp_names(lm),
+            "hookpoints": [names[lm.part(layer, "mlp")] for layer in range(lm.facts.n_layers)],
             "device": str(lm.device),
             "threads": torch.get_num_threads(),
         }
@@ -201,9 +202,3 @@ def _peer(
                 "Give the interpreter of an environment with `pip install eai-sparsify torch transformers`.",
             )
         return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def _mlp_names(lm: Language) -> list[str]:
-    """The MLPs as modules of the model without its head."""
-    names = {module: name for name, module in lm.model.base_model.named_modules()}
-    return [names[lm.part(layer, "mlp")] for layer in range(lm.facts.n_layers)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -31,17 +30,13 @@ def cell_map(table: CellTable) -> tuple[str, np.ndarray] | None:
     if table.path is None or not table.path.exists():
         return None
     with reading(table.path.name):
-        return _read_map(table.path, table.n_cells)
-
-
-def _read_map(path: Path, n_cells: int) -> tuple[str, np.ndarray] | None:
-    if path.is_dir():
-        is_zarr = any((path / name).exists() for name in ("zarr.json", ".zgroup"))
-        return _pick(zarr.open_group(str(path), mode="r"), n_cells) if is_zarr else None
-    if not h5py.is_hdf5(path):
-        return None
-    with h5py.File(path, "r", locking="best-effort") as file:
-        return _pick(file, n_cells)
+        if table.path.is_dir():
+            is_zarr = any((table.path / name).exists() for name in ("zarr.json", ".zgroup"))
+            return _pick(zarr.open_group(str(table.path), mode="r"), table.n_cells) if is_zarr else None
+        if not h5py.is_hdf5(table.path):
+            return None
+        with h5py.File(table.path, "r", locking="best-effort") as file:
+            return _pick(file, table.n_cells)
 
 
 def _pick(group: Any, n_cells: int) -> tuple[str, np.ndarray] | None:

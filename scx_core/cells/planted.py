@@ -78,12 +78,6 @@ def rule_of(label: str) -> Rule:
     return {name: rule for rule in RULES for name in rule.labels}[label]
 
 
-def planted_genes() -> list[str]:
-    """All genes of the simulated cells: of each rule its genes, marker and passenger, then the noise."""
-    own = [gene for rule in RULES for gene in (*rule.genes, rule.marker, rule.passenger)]
-    return [*own, *NOISE_GENES]
-
-
 def planted_cells(n_cells: int = N_CELLS, seed: int = SEED) -> Any:
     """An AnnData of simulated counts with `obs.label` and `obs.rule`. The same arguments give the same cells.
 
@@ -96,7 +90,8 @@ def planted_cells(n_cells: int = N_CELLS, seed: int = SEED) -> Any:
     from scipy import sparse
 
     rng = np.random.default_rng(seed)
-    genes = planted_genes()
+    own = [gene for rule in RULES for gene in (*rule.genes, rule.marker, rule.passenger)]
+    genes = [*own, *NOISE_GENES]
     column = {gene: k for k, gene in enumerate(genes)}
     there_CG = rng.random((n_cells, len(genes))) < 0.5
     there_CG[:, [column[rule.marker] for rule in RULES]] = False

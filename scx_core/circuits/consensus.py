@@ -278,13 +278,6 @@ def _score(key: str, found: Sequence[float], sampling: Sampling) -> float:
     return float(sampling.weight_C @ np.array(found)) if in_units else float(np.mean(found))
 
 
-def _rival_shares(cells: Sequence[Merged]) -> tuple[float, ...]:
-    """The mean share of each competitor over cells; none where the cells' targets know none."""
-    shares = [cell.rival_shares for cell in cells]
-    same = len({len(one) for one in shares}) == 1
-    return tuple(np.mean(shares, 0).tolist()) if same else ()
-
-
 def statistics_circuit(
     scope: Scope,
     cells: Sequence[Merged],
@@ -302,10 +295,16 @@ def statistics_circuit(
     linked = {edge.source for edge in edges} | {edge.target for edge in edges} | {"target", "bias"}
     value = sampling.of(np.array([[cell.value] for cell in cells]))
     scores = {key: _score(key, [cell.scores[key] for cell in cells], sampling) for key in cells[0].scores}
+    # the mean share of each competitor over cells; none where the cells' targets know none
+    shares = [cell.rival_shares for cell in cells]
+    same = len({len(one) for one in shares}) == 1
     return Circuit(
         scope=scope,
         target=target._replace(
-            position=None, value=float(value.mean[0]), rival_shares=_rival_shares(cells), branches=()
+            position=None,
+            value=float(value.mean[0]),
+            rival_shares=(tuple(np.mean(shares, 0).tolist()) if same else ()),
+            branches=(),
         ),
         genes=tuple(genes),
         nodes=tuple(node for node in nodes if node.id in linked),

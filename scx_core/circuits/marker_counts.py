@@ -37,12 +37,6 @@ class MarkerCounts(NamedTuple):
     other_cells: int
 
 
-def highest_expressed(circuit: Circuit, n_genes: int, n: int = STRONGEST) -> list[str]:
-    """The genes of the lowest mean place in the circuit's cells, absent: one behind the sentence's last."""
-    places = {row.gene: row.share * row.rank + (1 - row.share) * (n_genes + 1) for row in circuit.genes}
-    return sorted(places, key=lambda gene: (places[gene], gene))[:n]
-
-
 def marker_counts(
     circuit: Circuit, table: CellTable, label: str, n_genes: int, n: int = STRONGEST
 ) -> MarkerCounts | None:
@@ -53,10 +47,11 @@ def marker_counts(
         return None
     strongest = [row.gene for row in sorted(circuit.genes, key=lambda row: (-row.effect, row.gene))]
     raised = {row.gene for row in circuit.genes if row.effect > 0}
+    places = {row.gene: row.share * row.rank + (1 - row.share) * (n_genes + 1) for row in circuit.genes}
     rankings: Sequence[Sequence[str]] = (
         [gene for gene in strongest if gene in raised][:n],
         differential_genes(table, label, n),
-        highest_expressed(circuit, n_genes, n),
+        sorted(places, key=lambda gene: (places[gene], gene))[:n],
     )
     own, de, expressed = (sum(gene in known.genes for gene in genes) for genes in rankings)
     sizes = type_sizes(table)

@@ -268,7 +268,14 @@ def prompt_agreement(
         merged = one.merged(rows, plan, trace, cfg, silent, label)
         circuits[name] = one.combined(label, rows, plan, merged, trace, cfg)
         effects[name] = _mean(merged)
-        halves += _halves(name, merged, cfg.seed)
+        # how alike two random halves of the cells are under one prompt, `SPLITS` times
+        rng, found = np.random.default_rng(cfg.seed), []
+        for _ in range(SPLITS if len(merged) > 1 else 0):
+            order = rng.permutation(len(merged)).tolist()
+            parts = order[: len(order) // 2], order[len(order) // 2 :]
+            first, second = (_mean([merged[c] for c in part]) for part in parts)
+            found.append(_pair(name, name, first, second))
+        halves += found
         progress(done + 1, len(names), f"{label}: prompt {name[:24]}")
     pairs = tuple(_pair(a, b, effects[a], effects[b]) for a, b in combinations(names, 2))
     return PromptAgreement(label, answer, len(rows), circuits, pairs, tuple(halves), tuple(other))
@@ -292,17 +299,6 @@ def _mean(cells: Sequence[Merged]) -> tuple[Effects, Effects]:
             if node.kind == "feature":
                 features[name] = features.get(name, 0.0) + value_3[2] / len(cells)
     return genes, features
-
-
-def _halves(name: str, cells: Sequence[Merged], seed: int) -> list[PromptPair]:
-    """How alike two random halves of the cells are under one prompt, `SPLITS` times."""
-    rng, found = np.random.default_rng(seed), []
-    for _ in range(SPLITS if len(cells) > 1 else 0):
-        order = rng.permutation(len(cells)).tolist()
-        parts = order[: len(order) // 2], order[len(order) // 2 :]
-        first, second = (_mean([cells[c] for c in part]) for part in parts)
-        found.append(_pair(name, name, first, second))
-    return found
 
 
 def _pair(a: str, b: str, first: tuple[Effects, Effects], second: tuple[Effects, Effects]) -> PromptPair:

@@ -226,13 +226,6 @@ def places(graph: Graph, cell: EncodedCell) -> tuple[np.ndarray, list[str]]:
     return place_T, genes
 
 
-def by_place(amount_CT: np.ndarray, place_T: np.ndarray, n_places: int) -> np.ndarray:
-    """Amounts of tokens added up by place, [C, P]."""
-    sum_PC = np.zeros((n_places, len(amount_CT)))
-    np.add.at(sum_PC, place_T, amount_CT.T)
-    return sum_PC.T
-
-
 def activity(
     frozen: FrozenPrompt, layer_C: np.ndarray, feature_C: np.ndarray, place_T: np.ndarray, n_places: int
 ) -> np.ndarray:
@@ -289,7 +282,11 @@ def _meaning(graph: Graph, kept: Pruned, cell: EncodedCell) -> _Meaning:
         part.cpu().numpy()[chosen_C] for part in (graph.chosen.layer_C, graph.chosen.feature_C)
     )
     active_CP = activity(graph.frozen, layer_C, feature_C, place_T, n_places)
-    added_CP = by_place(token_paths(graph, chosen_C), place_T, n_places)
+    # amounts of tokens added up by place, [C, P]
+    amount_CT = token_paths(graph, chosen_C)
+    sum_PC = np.zeros((n_places, len(amount_CT)))
+    np.add.at(sum_PC, place_T, amount_CT.T)
+    added_CP = sum_PC.T
     return _Meaning(chosen_C, active_CP, added_CP, place_T, genes)
 
 

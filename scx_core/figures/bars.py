@@ -51,7 +51,9 @@ def genes_figure(
         for row in rows:
             _bar(pen, row, y, scale, row.gene in markers)
             if by != "frozen":
-                _ring(pen, scale(frozen[row.gene]), y)
+                x = scale(frozen[row.gene])
+                corners = [(x - 4.5, y), (x, y - 4.5), (x + 4.5, y), (x, y + 4.5)]
+                pen.polygon(corners, fill=colours.PAPER, line=colours.INK, order=5)
             y += _ROW
     _axis(pen, scale, _HEAD + _GROUP - 15.0, y, f"{TITLES[by]}, {circuit.target.unit.removeprefix('of ')}")
     _foot(pen, circuit, shown, markers, y + 50.0, room)
@@ -132,12 +134,6 @@ def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> No
             pen.line((x, y - 3), (x, y + 3), colour=colours.INK, thickness=1.1, order=4)
         reach = max(end, high)
     pen.text(max(reach, zero) + 6.0, y, number(row.effect, 2), 10.5, colour=colours.MUTED)
-
-
-def _ring(pen: Pen, x: float, y: float) -> None:
-    """The frozen attribution, beside what was measured."""
-    corners = [(x - 4.5, y), (x, y - 4.5), (x + 4.5, y), (x, y + 4.5)]
-    pen.polygon(corners, fill=colours.PAPER, line=colours.INK, order=5)
 
 
 def _axis(pen: Pen, scale: _Scale, top: float, bottom: float, title: str) -> None:

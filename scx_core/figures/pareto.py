@@ -64,7 +64,17 @@ def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any]) -> Figure:
     pen.text(_EDGE, 44.0, fitted(under, room, _SIZE), _SIZE, colour=colours.MUTED)
     axes = _axes(pen, shown)
     for (kind, form, skip), rows in shown.groupby(["kind", "form", "skip"], sort=True):
-        _draw_kind(axes, style_of(str(kind), str(form)), bool(skip), rows)
+        style = style_of(str(kind), str(form))
+        best = front(rows)
+        axes.plot(
+            best["l0"], best["loss"], color=style.colour, linewidth=1.0, linestyle=_dash(bool(skip)), zorder=3
+        )
+        for _, row in rows.iterrows():
+            fill = style.colour if row["measured"] == "held-out" else colours.PAPER
+            axes.plot(
+                [row["l0"]], [row["loss"]], marker=style.marker, markersize=4.2, markerfacecolor=fill,
+                markeredgecolor=style.colour, markeredgewidth=0.9, linestyle="none", zorder=4,
+            )  # fmt: skip
     _legend(pen, shown)
     if not _names(pen, axes, shown):
         notes.append("names that found no room are in the table")
@@ -177,17 +187,6 @@ def _limits(values: pd.Series) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     factor = max(1.35, (high / low) ** 0.12, (6 * low / high) ** 0.5)
     return low / factor, high * factor
-
-
-def _draw_kind(axes: Axes, style: Style, skip: bool, rows: pd.DataFrame) -> None:
-    best = front(rows)
-    axes.plot(best["l0"], best["loss"], color=style.colour, linewidth=1.0, linestyle=_dash(skip), zorder=3)
-    for _, row in rows.iterrows():
-        fill = style.colour if row["measured"] == "held-out" else colours.PAPER
-        axes.plot(
-            [row["l0"]], [row["loss"]], marker=style.marker, markersize=4.2, markerfacecolor=fill,
-            markeredgecolor=style.colour, markeredgewidth=0.9, linestyle="none", zorder=4,
-        )  # fmt: skip
 
 
 def style_of(kind: str, form: str = "transcoder") -> Style:

@@ -104,7 +104,7 @@ def _draw_box(pen: Pen, box: Placed) -> None:
     rise = 0.36 * box.font if box.below else 0.0
     pen.text(x + shift, y - rise, box.label, box.font, colour=box.ink, bold=bold, align="center")
     if box.below:
-        pen.text(x, y + 0.72 * box.font, box.below, below_size(box), colour=colours.MUTED, align="center")
+        pen.text(x, y + 0.72 * box.font, box.below, 0.8 * box.font, colour=colours.MUTED, align="center")
     if box.marker:
         pen.polygon(
             star(x - box.width / 2 + BADGE + 4.5, y, BADGE),
@@ -112,8 +112,3 @@ def _draw_box(pen: Pen, box: Placed) -> None:
             line=colours.MARKER_LINE,
             order=6,
         )
-
-
-def below_size(box: Placed) -> float:
-    """Font size of the small line of a box."""
-    return 0.8 * box.font

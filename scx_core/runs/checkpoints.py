@@ -48,7 +48,12 @@ def save(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
+    # what a writer that was killed left: temporary files, and tensors whose state never came
+    for file in folder.glob(f"{TEMPORARY}*"):
+        file.unlink(missing_ok=True)
+    for file in folder.glob("step-*.safetensors"):
+        if not file.with_suffix(".json").exists():
+            file.unlink(missing_ok=True)
     record = {"step": step, "state": state} | ({} if score is None else {"score": score})
     text = to_json_text(record, indent=2) + "\n"
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -111,15 +116,6 @@ def _steps(folder: Path) -> list[int]:
     """Steps that have a state file, newest first."""
     names = (_NAME.fullmatch(file.name) for file in folder.glob("step-*.json"))
     return sorted((int(name[1]) for name in names if name), reverse=True)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Files of a writer that was killed: temporary ones, and tensors whose state never came."""
-    for file in folder.glob(f"{TEMPORARY}*"):
-        file.unlink(missing_ok=True)
-    for file in folder.glob("step-*.safetensors"):
-        if not file.with_suffix(".json").exists():
-            file.unlink(missing_ok=True)
 
 
 def _sha256(text: str) -> str:

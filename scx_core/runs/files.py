@@ -60,7 +60,8 @@ def replace_atomic(
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         if durable:
-            _sync(temporary)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         _rename(temporary, path)
         if durable:
             _sync_folder(path.parent)
@@ -242,11 +243,6 @@ def full_or_refused(error: OSError) -> ScxError | None:
         problem = f"{_short(path)} could not be written or read: {error.strerror}."
         return ScxError(problem, "Choose a place that you may use.")
     return None
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

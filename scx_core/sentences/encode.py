@@ -158,18 +158,13 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, label: str, lead: str, end: s
     """
     stop = "." if end.startswith(".") else ""
     control = end.removeprefix(".")
-    ids = _text_ids(tokenizer, f"{lead}{label}{stop}")
-    ids += [int(tokenizer.convert_tokens_to_ids(control))] if control else []  # type: ignore[arg-type]
-    return tuple(ids)
-
-
-def _text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of text. One that spells a control token, also one that the tokenizer does not call special, is cut
-    behind its first sign and so stays text."""
-    parts = [text]
+    # what spells a control token, also one that is not called special, is cut behind its first sign: text
+    parts = [f"{lead}{label}{stop}"]
     for token in tokenizer.get_added_vocab():
         parts = [piece for part in parts for piece in _cut(part, token)]
-    return [token for part in parts for token in tokenizer(part, **AS_TEXT)["input_ids"]]
+    ids = [token for part in parts for token in tokenizer(part, **AS_TEXT)["input_ids"]]
+    ids += [int(tokenizer.convert_tokens_to_ids(control))] if control else []  # type: ignore[arg-type]
+    return tuple(ids)
 
 
 def _cut(text: str, token: str) -> list[str]:

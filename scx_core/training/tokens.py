@@ -26,7 +26,6 @@ from scx_core.runs import read_json, to_dict, write_json
 from scx_core.runs.files import replace_atomic, write_atomic
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import (
-    EncodedBlock,
     SentenceConfig,
     block_encoder,
     encode_one_by_one,
@@ -167,20 +166,17 @@ def text_blocks(
             few = len(rows) < BY_PIECES
             encoder = partial(encode_one_by_one, words) if few else block_encoder(words, some_CR)
         block = encoder(ranked_CR)
-        yield _with_answers(block, answers, np.searchsorted(labels, table.answers[part].tolist()))
+        # each cell's prompt with the answer of its label behind
+        label_C = np.searchsorted(labels, table.answers[part].tolist())
+        n_cells = len(label_C)
+        ids_N = np.concatenate([block.ids_N, *(np.array(ids, np.int32) for ids in answers)])
+        lengths = [*np.diff(block.start).tolist(), *map(len, answers)]
+        pieces_2C = np.stack([np.arange(n_cells), n_cells + label_C], 1).ravel()
+        ids_N, end_2C = gathered(ids_N, np.concatenate([[0], np.cumsum(lengths)]), pieces_2C)
+        length_C = np.diff(end_2C[1::2], prepend=0)
+        answer_C = np.array([len(ids) + 1 for ids in answers], np.int32)[label_C]
+        yield TextBlock(ids_N, length_C, answer_C, block.genes_C2)
     progress(len(rows), len(rows), "writing cell sentences")
-
-
-def _with_answers(block: EncodedBlock, answers: list[list[int]], label_C: np.ndarray) -> TextBlock:
-    """Each cell's prompt with the answer of its label behind."""
-    n_cells = len(label_C)
-    ids_N = np.concatenate([block.ids_N, *(np.array(ids, np.int32) for ids in answers)])
-    lengths = [*np.diff(block.start).tolist(), *map(len, answers)]
-    pieces_2C = np.stack([np.arange(n_cells), n_cells + label_C], 1).ravel()
-    ids_N, end_2C = gathered(ids_N, np.concatenate([[0], np.cumsum(lengths)]), pieces_2C)
-    length_C = np.diff(end_2C[1::2], prepend=0)
-    answer_C = np.array([len(ids) + 1 for ids in answers], np.int32)[label_C]
-    return TextBlock(ids_N, length_C, answer_C, block.genes_C2)
 
 
 @lru_cache(maxsize=2)

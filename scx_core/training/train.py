@@ -232,13 +232,14 @@ def _finish(
         if team.any(context.stopping()):
             raise Stopped(message)
 
+    parts = {name: len(getattr(split, name)) for name in ("train", "choose", "held_out")}
     meta: dict[str, Any] = {
         "name": run.name,
         "model_name": lm.name,
         "transcoder": to_dict(job.transcoder),
         "train": to_dict(job.train),
         "sentences": to_dict(job.sentences),
-        "split": _counted(split),
+        "split": {"by": split.by, "choose_by": split.choose_by, "seed": split.seed, **parts},
         "metrics": (metrics := held_out_metrics(lm, coders, context.held_out, go_on, team)),
         "provenance": run.provenance,
     }
@@ -249,12 +250,6 @@ def _finish(
     saved = save_set(run.path / "transcoders", coders, meta)
     run.write_status("done", steps, steps, note or _off_target(job, metrics["per_layer"]) or "finished")
     return saved
-
-
-def _counted(split: Split) -> dict[str, Any]:
-    """What a set's record says of its three parts; the rows are made again from the settings."""
-    parts = {name: len(getattr(split, name)) for name in ("train", "choose", "held_out")}
-    return {"by": split.by, "choose_by": split.choose_by, "seed": split.seed, **parts}
 
 
 def _off_target(job: TrainingJob, per_layer: Sequence[Mapping[str, float]]) -> str:

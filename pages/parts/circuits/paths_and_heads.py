@@ -62,7 +62,16 @@ def edge_heads(ctx: Context, circuit: Circuit) -> None:
         )
         if edge is not None:
             with shown_errors():
-                _show_heads(_heads(ctx, circuit, edge), circuit)
+                found = _heads(ctx, circuit, edge)
+                unit = circuit.target.unit if found.target == "target" else "of pre-activation"
+                st.markdown(
+                    f"**{found.weight:+.3f}** {safe(unit)}: **{found.direct:+.3f}** through no head, "
+                    f"**{found.one_head:+.3f}** through one, **{found.more:+.3f}** through two and more."
+                )
+                rows = found.frame()
+                rows.insert(0, "name", [f"{part.layer}.{part.head}" for part in found.heads])
+                rows["looks_at"] = [plain(text) for text in rows["looks_at"]]
+                table(rows, _HEAD_COLUMNS)
 
 
 def _heads(ctx: Context, circuit: Circuit, edge: tuple[str, str]) -> EdgeHeads:
@@ -74,18 +83,6 @@ def _heads(ctx: Context, circuit: Circuit, edge: tuple[str, str]) -> EdgeHeads:
 
     key = (*loaders.tracer_key(tracer), circuit.token_ids, repr(circuit.target), edge)
     return _HEADS.get(key, split)
-
-
-def _show_heads(found: EdgeHeads, circuit: Circuit) -> None:
-    unit = circuit.target.unit if found.target == "target" else "of pre-activation"
-    st.markdown(
-        f"**{found.weight:+.3f}** {safe(unit)}: **{found.direct:+.3f}** through no head, "
-        f"**{found.one_head:+.3f}** through one, **{found.more:+.3f}** through two and more."
-    )
-    rows = found.frame()
-    rows.insert(0, "name", [f"{part.layer}.{part.head}" for part in found.heads])
-    rows["looks_at"] = [plain(text) for text in rows["looks_at"]]
-    table(rows, _HEAD_COLUMNS)
 
 
 def node_names(circuit: Circuit) -> dict[str, str]:

@@ -47,7 +47,16 @@ def cell_source() -> str | None:
     if way == PATH_WORDS:
         return _path("" if now in _SHIPPED.values() else now)
     if way == UPLOAD_WORDS:
-        return _upload()
+        file = st.file_uploader(
+            "File",
+            help="An .h5ad file or a 10x .h5 file. Folders (zarr, mtx) and large files: give their path "
+            "instead.",
+            key="cells file",
+        )
+        if file is None:
+            st.info("Choose an .h5ad or a 10x .h5 file. It stays on the computer that runs this app.")
+            return None
+        return str(keep_upload(file.name, file, runs_root() / "uploads"))
     if way == PLANTED_WORDS:
         st.info(
             "Simulated cells whose labels follow rules that are known (A and B; A or B; A unless B; two of "
@@ -70,18 +79,6 @@ def _path(now: str) -> str | None:
         st.info(f"Give the path of your cells: {_FORMATS}.")
         return None
     return path
-
-
-def _upload() -> str | None:
-    file = st.file_uploader(
-        "File",
-        help="An .h5ad file or a 10x .h5 file. Folders (zarr, mtx) and large files: give their path instead.",
-        key="cells file",
-    )
-    if file is None:
-        st.info("Choose an .h5ad or a 10x .h5 file. It stays on the computer that runs this app.")
-        return None
-    return str(keep_upload(file.name, file, runs_root() / "uploads"))
 
 
 def draft(source: str, start: CellChoices) -> CellChoices:

@@ -52,7 +52,16 @@ def verdict_view(atlas: Atlas) -> None:
         st.markdown("### By layer")
         real = rows[(rows["data"] == REAL) & (rows["layer"] >= 0) & (rows["verdict"] != "dead")]
         layers_chart(real)
-    _share_table(rows)
+    wide = rows.pivot_table(
+        index=["layer", "verdict"], columns="data", values="share", sort=False, observed=True
+    )
+    wide = wide[list(dict.fromkeys(rows["data"]))].reset_index()
+    wide["layer"] = ["all" if layer == ALL_LAYERS else str(layer) for layer in wide["layer"]]
+    columns: dict[str, Column] = {"layer": ("Layer",), "verdict": ("Verdict",)}
+    columns |= {name: (name.capitalize(), "percent", _DATA.get(name)) for name in wide.columns[2:]}
+    st.dataframe(wide, column_config=columns_of(columns), hide_index=True, height=300)
+    st.caption("Shares are of the live features (or neurons); of the dead, of all.")
+    download("Verdict shares (CSV)", table_csv(rows), "verdict_shares.csv", key="shares csv")
     with st.expander("What the verdicts and the controls are"):
         st.markdown("\n".join(f"- **{name}**: {words}" for name, words in MEANINGS.items()))
         st.markdown("\n".join(f"- **{name}**: {words}" for name, words in _DATA.items()))
@@ -108,16 +117,3 @@ def _excess_table(held: pd.DataFrame) -> None:
         NEURONS: ("Raw neurons", "percent", _DATA[NEURONS]),
     }  # fmt: skip
     table(shown, columns, column_order=None)
-
-
-def _share_table(rows: pd.DataFrame) -> None:
-    wide = rows.pivot_table(
-        index=["layer", "verdict"], columns="data", values="share", sort=False, observed=True
-    )
-    wide = wide[list(dict.fromkeys(rows["data"]))].reset_index()
-    wide["layer"] = ["all" if layer == ALL_LAYERS else str(layer) for layer in wide["layer"]]
-    columns: dict[str, Column] = {"layer": ("Layer",), "verdict": ("Verdict",)}
-    columns |= {name: (name.capitalize(), "percent", _DATA.get(name)) for name in wide.columns[2:]}
-    st.dataframe(wide, column_config=columns_of(columns), hide_index=True, height=300)
-    st.caption("Shares are of the live features (or neurons); of the dead, of all.")
-    download("Verdict shares (CSV)", table_csv(rows), "verdict_shares.csv", key="shares csv")

@@ -17,7 +17,7 @@ from pages.parts.common.session import context, use
 from pages.parts.common.words import FORMS, HELP, count, number, percent, safe
 from pages.parts.common.words import KINDS as CODERS
 from pages.parts.train.new_run import TITLES, duplicate
-from scx_core.runs import RunFolder, RunStatus, from_dict, list_runs, read_json
+from scx_core.runs import RunFolder, from_dict, list_runs, read_json
 from scx_core.runs.ranks import ranks_of
 from scx_core.training.config import TranscoderConfig
 from scx_core.validation import setting, validation_beside, verdict
@@ -93,22 +93,18 @@ def _state(run: RunFolder, was_running: bool) -> None:
         title, actions = st.columns([1, 1], vertical_alignment="center")
         title.markdown(f"### {safe(run.name)} {STATES[status.state]}")
         with actions.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
-            _actions(run, status)
+            job_buttons(run, status)
+            words = "Takes its settings into the form above."
+            if run.kind == "train" and st.button("Duplicate", help=words, key=f"copy {run.name}"):
+                duplicate(run)
+                st.rerun()
+            if status.state == "done":
+                _use(run)
         job_message(status)
         if status.state == "running":
             progress_bar(status)
         if status.state != "done":
             ranks_table(run)
-
-
-def _actions(run: RunFolder, status: RunStatus) -> None:
-    job_buttons(run, status)
-    words = "Takes its settings into the form above."
-    if run.kind == "train" and st.button("Duplicate", help=words, key=f"copy {run.name}"):
-        duplicate(run)
-        st.rerun()
-    if status.state == "done":
-        _use(run)
 
 
 def _curves(run: RunFolder) -> None:

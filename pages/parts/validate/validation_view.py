@@ -121,7 +121,12 @@ def validation_view(found: Validation) -> None:
         st.caption("Seed paper: C2S-Pythia-410m on the heart atlas, arXiv 2509.14723.")
         loss_chart(_losses(found))
     beside(found)
-    _tables(found)
+    layers, classes = st.tabs(["By layer", "By token class"])
+    with layers:
+        _table(pd.DataFrame([row._asdict() for row in found.per_layer]), "by_layer")
+    with classes:
+        rows = [{"token_class": name} | row._asdict() for name, row in found.by_token_class.items()]
+        _table(pd.DataFrame(rows), "by_token_class")
     labels(found)
 
 
@@ -218,15 +223,6 @@ def _losses(found: Validation) -> pd.DataFrame:
     here = [(names.get(what, what), getattr(found, key), "here") for what, key in _LOSSES]
     paper = [(what, PAPER[key], "seed paper") for what, key in _LOSSES if key in PAPER]
     return pd.DataFrame(here + paper, columns=["what", "value", "whose"])
-
-
-def _tables(found: Validation) -> None:
-    layers, classes = st.tabs(["By layer", "By token class"])
-    with layers:
-        _table(pd.DataFrame([row._asdict() for row in found.per_layer]), "by_layer")
-    with classes:
-        rows = [{"token_class": name} | row._asdict() for name, row in found.by_token_class.items()]
-        _table(pd.DataFrame(rows), "by_token_class")
 
 
 def _table(rows: pd.DataFrame, name: str) -> None:

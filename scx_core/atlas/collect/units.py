@@ -154,7 +154,15 @@ def pushed(lm: Language, units: UnitSource, layer: int, n: int, labels: Sequence
     if family.mlp_post_norm:
         decoder_Fd = norm_weights(family.norm, lm.part(layer, "mlp_post_norm")).fold_behind(decoder_Fd)
     n = min(n, len(W_U_Vd))
-    wanted = _contrasts(lm, labels)
+    # for each answer its decision token and the competitors' tokens there
+    answers = answers_of(lm, labels, lm.prompt.lead if lm.prompt.lead is not None else " ")
+    wanted = {}
+    for a, label in enumerate(labels):
+        try:
+            at = decision(answers, label)
+        except ScxError:  # spelled like another one, or the only answer
+            continue
+        wanted[a] = (at.token, list(at.competing))
     step = max(1, BLOCK // len(W_U_Vd))
     parts = []
     for start in range(0, len(decoder_Fd), step):
@@ -167,16 +175,3 @@ def pushed(lm: Language, units: UnitSource, layer: int, n: int, labels: Sequence
         tokens = torch.cat([high.indices, low.indices.flip(1)], 1)
         parts.append((tokens, torch.cat([high.values, low.values.flip(1)], 1), answer_FA))
     return Pushed(*(torch.cat(columns).cpu() for columns in zip(*parts, strict=True)))
-
-
-def _contrasts(lm: Language, labels: Sequence[str]) -> dict[int, tuple[int, list[int]]]:
-    """For each answer its decision token and the competitors' tokens there."""
-    answers = answers_of(lm, labels, lm.prompt.lead if lm.prompt.lead is not None else " ")
-    found = {}
-    for a, label in enumerate(labels):
-        try:
-            at = decision(answers, label)
-        except ScxError:  # spelled like another one, or the only answer
-            continue
-        found[a] = (at.token, list(at.competing))
-    return found

@@ -76,7 +76,13 @@ def _layer(
             parts.setdefault(table, []).append(rows)
     tables = {table: pd.concat(rows, ignore_index=True) for table, rows in parts.items()}
     tables["plain"] = _plain(tally, passed)
-    tables["histogram"] = histogram_table(tally)
+    # bins of activations that are not empty
+    unit, number = np.nonzero(tally.firing.histogram_KF.cpu().numpy().T)
+    edges = np.array([histogram_edge(k) for k in range(N_HISTOGRAM + 1)])
+    tokens = tally.firing.histogram_KF.cpu().numpy().T[unit, number]
+    tables["histogram"] = pd.DataFrame(
+        {"feature": unit, "low": edges[number], "high": edges[number + 1], "tokens": tokens}
+    )
     tables["writes"] = writes_table(lm, units, layer, passed.plan.types, cfg.pushed)
     return tables | {"examples": examples_table(passed, tally, cells)}
 
@@ -201,14 +207,6 @@ def _of_each(rows: pd.DataFrame, column: str, n: int, gather: Callable[[pd.Serie
     """The texts of the first `n` rows of each feature, gathered."""
     rows = rows.groupby(KEY, sort=False).head(n)
     return rows[column].astype(str).groupby([rows[name] for name in KEY]).agg(gather)
-
-
-def histogram_table(tally: LayerTally) -> pd.DataFrame:
-    """Bins of activations that are not empty."""
-    unit, number = np.nonzero(tally.firing.histogram_KF.cpu().numpy().T)
-    edges = np.array([histogram_edge(k) for k in range(N_HISTOGRAM + 1)])
-    tokens = tally.firing.histogram_KF.cpu().numpy().T[unit, number]
-    return pd.DataFrame({"feature": unit, "low": edges[number], "high": edges[number + 1], "tokens": tokens})
 
 
 def writes_table(

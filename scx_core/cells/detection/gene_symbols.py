@@ -106,21 +106,16 @@ class SymbolPlace(NamedTuple):
         return (0 if self.read.kind == SYMBOL else 1, -self.read.known)
 
 
-def symbol_places(var: pd.DataFrame) -> dict[str, SymbolPlace]:
-    """The places where symbols could be ("index" and text columns of var) by name, from a sample of names."""
-    places = {"index": SymbolPlace("index", read_names(some(var.index)))}
-    for column in map(str, var.columns):
-        if var[column].dtype.kind not in "biufc":
-            places[column] = SymbolPlace(column, read_names(some(var[column])))
-    return places
-
-
 def find_symbols(var: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     """Where the gene symbols are; `where` names the file and its table. ScxError when there are none."""
     if wanted is not None and wanted != "index" and wanted not in var.columns:
         known = ["index", *map(str, var.columns)]
         raise ScxError(f"{where} has no column '{wanted}' for gene symbols.", did_you_mean(wanted, known))
-    places = symbol_places(var)
+    # the places where symbols could be ("index" and text columns of var) by name, from a sample of names
+    places = {"index": SymbolPlace("index", read_names(some(var.index)))}
+    for column in map(str, var.columns):
+        if var[column].dtype.kind not in "biufc":
+            places[column] = SymbolPlace(column, read_names(some(var[column])))
     good = [place for place in places.values() if place.read.kind in (SYMBOL, JOINED)]
     if wanted is None:
         wanted = _best_place(good)

@@ -11,7 +11,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
 if TYPE_CHECKING:
-    from scx_core.circuits import Tracer
+    pass
 
 HELP = "compare the circuits of two cell types, or of one under two models or transcoder sets"
 
@@ -48,23 +48,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     label = common.type_of(args, tracer.table)
     progress = common.progress_of(args)
     if models:
-        other = _other(args, tracer)
+        # the same cells with the other model, the other set, or both
+        from scx_core.circuits import make_tracer
+
+        if args.other_model is None:
+            lm = tracer.lm
+        else:
+            lm = common.open_language(argparse.Namespace(model=args.other_model, device=args.device))
+        chosen = args.other_transcoders or args.transcoders
+        other = make_tracer(
+            lm, common.open_transcoders(argparse.Namespace(transcoders=chosen), lm), tracer.table
+        )
         found = compare_models(tracer, other, label, trace=tracing, cfg=config, progress=progress)
     else:
         found = compare_types(tracer, label, args.other, trace=tracing, cfg=config, progress=progress)
     return found.to_json()
-
-
-def _other(args: argparse.Namespace, tracer: Tracer) -> Tracer:
-    """The same cells with the other model, the other set, or both."""
-    from scx_core.circuits import make_tracer
-
-    if args.other_model is None:
-        lm = tracer.lm
-    else:
-        lm = common.open_language(argparse.Namespace(model=args.other_model, device=args.device))
-    chosen = args.other_transcoders or args.transcoders
-    return make_tracer(lm, common.open_transcoders(argparse.Namespace(transcoders=chosen), lm), tracer.table)
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -49,22 +49,18 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the set; the result describes it as it reads from where it was written."""
     if args.action == "export":
-        return _export(args)
+        from scx_core.transcoders import load_set
+        from scx_core.transcoders.layouts import check_empty, export_set
+
+        check_empty(args.out)
+        source = Path(args.folder) if args.folder else None
+        common.check_out(args, args.out, folder=True, size=size_of(source) if source else None, source=source)
+        found = load_set(args.folder or "embedded")
+        inputs = _mlp_inputs(args) if args.calibrate is not None else None
+        return _described(export_set(found, args.out, args.layout, inputs=inputs), args.layout)
     if args.folder is None:
         raise ScxError("No FOLDER is given.", "Call transcoders import FOLDER --out PLACE.")
     return _import(args)
-
-
-def _export(args: argparse.Namespace) -> dict[str, Any]:
-    from scx_core.transcoders import load_set
-    from scx_core.transcoders.layouts import check_empty, export_set
-
-    check_empty(args.out)
-    source = Path(args.folder) if args.folder else None
-    common.check_out(args, args.out, folder=True, size=size_of(source) if source else None, source=source)
-    found = load_set(args.folder or "embedded")
-    inputs = _mlp_inputs(args) if args.calibrate is not None else None
-    return _described(export_set(found, args.out, args.layout, inputs=inputs), args.layout)
 
 
 def _import(args: argparse.Namespace) -> dict[str, Any]:

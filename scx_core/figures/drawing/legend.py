@@ -98,12 +98,8 @@ def _swatch(pen: Pen, entry: Entry, x: float, y: float) -> None:
     elif entry.kind.endswith("scale"):
         _scale_bar(pen, entry, x, y)
     else:
-        _line(pen, entry, x, y)
-
-
-def _line(pen: Pen, entry: Entry, x: float, y: float) -> None:
-    colour = colours.LINES.get(entry.kind, colours.MUTED)
-    pen.line((x, y), (x + entry.swatch, y), colour=colour, thickness=entry.detail or 2.6, alpha=0.85)
+        colour = colours.LINES.get(entry.kind, colours.MUTED)
+        pen.line((x, y), (x + entry.swatch, y), colour=colour, thickness=entry.detail or 2.6, alpha=0.85)
 
 
 def _scale_bar(pen: Pen, entry: Entry, x: float, y: float, steps: int = 35) -> None:

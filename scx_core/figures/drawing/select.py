@@ -73,7 +73,7 @@ def select(circuit: Circuit, view: View) -> Selection:
     return Selection(
         reached,
         tuple(sorted(kept, key=lambda f: (-f.strength, f.source, f.target))),
-        max(0, len(_all_genes(circuit)) - n_genes),
+        max(0, len(set(circuit.sentence) | {effect.gene for effect in circuit.genes}) - n_genes),
         sum(group.kind == "feature" for group in groups.values()) - n_features,
         sum(groups[f.source].kind in ("gene", "prompt", BOS, "feature") for f in flows)
         - sum(reached[f.source].kind in ("gene", "prompt", BOS, "feature") for f in kept),
@@ -164,10 +164,6 @@ def _flow(pair: Pair, weight: float, total: float, target: Group, share: float, 
     input_share = min(1.0, abs(weight) / total) if total > 0 else 0.0
     influence = 1.0 if target.kind == "target" else min(1.0, max(0.0, target.influence))
     return Flow(*pair, weight, input_share, input_share * influence, share, sd)
-
-
-def _all_genes(circuit: Circuit) -> set[str]:
-    return set(circuit.sentence) | {effect.gene for effect in circuit.genes}
 
 
 def _shown_groups(groups: Iterable[Group], circuit: Circuit, view: View) -> set[str]:

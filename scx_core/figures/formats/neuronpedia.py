@@ -53,7 +53,7 @@ def neuronpedia_graph(circuit: Circuit, labels: Mapping[str, str] | None = None)
     Raises ScxError for what no traced circuit holds: two nodes that would get one id, a feature without a
     layer, a position outside any prompt, an edge to a node that is not there.
     """
-    context = context_of(circuit)
+    context = _cell_context(circuit) if circuit.scope == "cell" else _made_up_context(circuit)
     ids = format_ids(circuit, context)
     for edge in circuit.edges:
         for end in (edge.source, edge.target):
@@ -110,8 +110,11 @@ def _view(circuit: Circuit, ids: Mapping[str, str]) -> dict[str, Any]:
 def _metadata(circuit: Circuit, tokens: list[str]) -> dict[str, Any]:
     prompt_tokens = [no_markup(token) for token in tokens]
     made_up = circuit.scope != "cell"
+    # lower-case letters, digits and hyphens, with a hash: two circuits of one cell type do not share it
+    name = re.sub(r"[^a-z0-9]+", "-", captions.title(circuit).lower())[:40].strip("-") or "circuit"
+    scope = "cell" if circuit.scope == "cell" else f"{circuit.scope}-{circuit.n_cells}-cells"
     return {
-        "slug": _slug(circuit),
+        "slug": f"{name}-{scope}-{circuit.fingerprint[:8]}",
         "scan": _scan(circuit.provenance.get("model")),
         "transcoder_list": [],
         "prompt_tokens": prompt_tokens,
@@ -153,13 +156,6 @@ def _scan(model: Any) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", str(name or ""))[:60].strip("-.") or "unknown-model"
 
 
-def _slug(circuit: Circuit) -> str:
-    """Lower-case letters, digits and hyphens, with a hash: two circuits of one cell type do not share it."""
-    name = re.sub(r"[^a-z0-9]+", "-", captions.title(circuit).lower())[:40].strip("-") or "circuit"
-    scope = "cell" if circuit.scope == "cell" else f"{circuit.scope}-{circuit.n_cells}-cells"
-    return f"{name}-{scope}-{circuit.fingerprint[:8]}"
-
-
 class Context(NamedTuple):
     """The prompt that nodes are placed on. `at`: the place of each node by its id."""
 
@@ -181,11 +177,6 @@ def shown(text: object, limit: int = 200) -> str:
 def no_markup(text: str) -> str:
     """`text` with ‹ and › for < and >."""
     return text.replace("<", "‹").replace(">", "›")
-
-
-def context_of(circuit: Circuit) -> Context:
-    """The cell's own prompt, or a made-up one of genes for a circuit without positions."""
-    return _cell_context(circuit) if circuit.scope == "cell" else _made_up_context(circuit)
 
 
 def _cell_context(circuit: Circuit) -> Context:
@@ -263,23 +254,18 @@ def _target_number(target: Target) -> int:
     return max(target.coefficients, key=lambda token: target.coefficients[token], default=0)
 
 
-def _cumulative(circuit: Circuit) -> dict[str, float]:
-    """Cumulative share of the influence by node id; biases and targets have none."""
-    rows = [node for node in circuit.nodes if node.kind not in ("bias", "target")]
-    rows.sort(key=lambda node: (-node.influence, node.id))
-    total = sum(max(0.0, node.influence) for node in rows)
-    found, held = {}, 0.0
-    for node in rows:
-        held += max(0.0, node.influence)
-        found[node.id] = min(1.0, held / total) if total > 0 else 1.0
-    return found
-
-
 def format_nodes(
     circuit: Circuit, context: Context, ids: Mapping[str, str], labels: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """All nodes. `labels` names features, see `neuronpedia_graph`."""
-    share = _cumulative(circuit)
+    # cumulative share of the influence by node id; biases and targets have none
+    rows = [node for node in circuit.nodes if node.kind not in ("bias", "target")]
+    rows.sort(key=lambda node: (-node.influence, node.id))
+    total = sum(max(0.0, node.influence) for node in rows)
+    share, held = {}, 0.0
+    for node in rows:
+        held += max(0.0, node.influence)
+        share[node.id] = min(1.0, held / total) if total > 0 else 1.0
     shared = {"token_prob": 0.0, "is_target_logit": False, "run_idx": 0, "reverse_ctx_idx": 0}
     return [
         {

@@ -41,19 +41,6 @@ def wait():
         torch.cuda.synchronize()
 
 
-def timed(job, times=5, warm=1):
-    for _ in range(warm):
-        job()
-    best = 1e9
-    for _ in range(times):
-        wait()
-        since = time.perf_counter()
-        job()
-        wait()
-        best = min(best, time.perf_counter() - since)
-    return best
-
-
 def peak(reset=False):
     if not CUDA:
         return 0.0
@@ -289,21 +276,11 @@ _BIG = []
 def big():
     """A random model of 410m dimensions with random tokens, on the device."""
     if not _BIG:
-        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-        from scx_core.bench.tracing import PYTHIA_410M
-        from scx_core.language import Language
-        from scx_core.language.architectures import architecture
+        from scx_core.bench.tracing import random_language
         from scx_core.build.recipe import train_tokenizer
         from scx_core.training.tokens import TokenTexts
 
-        torch.manual_seed(0)
-        config = GPTNeoXConfig(**PYTHIA_410M | SIZE)
-        with DEV:
-            model = GPTNeoXForCausalLM(config)
-        model = model.to(DEV).eval().requires_grad_(False)
-        model.set_attn_implementation("eager")
-        tokenizer, labels = train_tokenizer(iter(["A"]), 257), {"labels": ["a", "b"]}
-        lm = Language(model, tokenizer, architecture(config), "random", "random", labels)
+        lm = random_language(DEV, SIZE, train_tokenizer(iter(["A"]), 257), labels=["a", "b"])
         n = 64 if not args.tiny else 4
         ids = np.random.default_rng(0).integers(0, 257, n * LENGTH).astype(np.int32)
         _BIG.extend([lm, TokenTexts(ids, np.arange(n + 1) * LENGTH, np.ones(n, dtype=np.int64))])
@@ -381,44 +358,9 @@ def _saved(session):
 
 
 @part
-def choices():
-    """What the suggested mends would bring, ms: the n-th largest, Adam, TF32 of tuning, neurons to the host."""
-    out = {}
-    N, n = (20_000, 10_000) if args.tiny else (600_000, 360_000)
-    values = torch.randn(N, device=DEV)
-    out["kthvalue"] = timed(lambda: torch.kthvalue(values, N - n + 1).values.item())
-    out["topk"] = timed(lambda: values.topk(n, sorted=False).values.min().item())
-    out["sort"] = timed(lambda: values.sort(descending=True).values[n - 1].item())
-    pre = torch.randn(*((100, 200) if args.tiny else (11_200, 8192)), device=DEV)
-    out["nonzero"] = timed(lambda: (pre > 2.5).flatten().nonzero())
-    out["topk32_rows"] = timed(lambda: pre.topk(32, dim=1))
-    weights = [
-        torch.zeros(8192 // (64 if args.tiny else 1), 1024, device=DEV, requires_grad=True)
-        for _ in range(4 if args.tiny else 48)
-    ]
-    for w in weights:
-        w.grad = torch.ones_like(w)
-    for name, kind in (("adam_foreach", {"foreach": True}), ("adam_fused", {"fused": True})):
-        made = torch.optim.Adam(weights, lr=1e-6, **kind)
-        out[name] = timed(made.step, 3)
-        del made
-    del weights
-    z = torch.randn(*((100, 64) if args.tiny else (6000, 4096)), device=DEV)
-    out["neurons_to_host"] = timed(lambda: z.cpu().numpy(), 3)
-    out["neurons_gathered"] = timed(
-        lambda: z[torch.randint(60, (5000,)), torch.randint(60, (5000,))].cpu().numpy(), 3
-    )
-    a = torch.randn(*((64, 64) if args.tiny else (8192, 8192)), device=DEV)
-    for mode in ("highest", "high"):
-        torch.set_float32_matmul_precision(mode)
-        out[f"product_{mode}_tflops"] = 2 * len(a) ** 3 / timed(lambda: a @ a) / 1e15
-    torch.set_float32_matmul_precision("highest")
-    return {**{key: round(1e3 * value, 3) for key, value in out.items()}, "ok": True}
-
-
-@part
 def tuning():
     """A step of all layers together at 410m dimensions. ok: it ends."""
+    from scx_core.bench.machine import timed
     from scx_core.bench.tracing import random_layer
     from scx_core.training.finetune import FineTune
     from scx_core.training.trainer_state import fast_attention
@@ -434,7 +376,9 @@ def tuning():
         peak(reset=True)
         with fast_attention(lm):
             tune = FineTune(lm, coders, 1e-4)
-            out[f"{mode}_s"] = round(timed(lambda: tune.step(texts, range(CELLS), 1.0), 2), 2)
+            out[f"{mode}_s"] = round(
+                timed("step", lambda: tune.step(texts, range(CELLS), 1.0), 2).median_s, 2
+            )
         out[f"{mode}_gib"], out["cells"] = peak(), tune.micro.cells
         del tune
     torch.set_float32_matmul_precision("highest")
@@ -444,16 +388,9 @@ def tuning():
 @part
 def trace_big():
     """7,500 nodes at 410m dimensions, phase by phase. ok: accounting below 1e-3 and below 60 s."""
-    from scx_core.bench.tracing import random_layer, spread_evenly
-    from scx_core.attribution import node_selection as chosen_module, residual_stream as sources_module
-    from scx_core.attribution.node_selection import by_influence
-    from scx_core.attribution.edges import edge_table
-    from scx_core.attribution.backward import total_effects
-    from scx_core.attribution.local_replacement_model import freeze
-    from scx_core.attribution.pruning import prune, influence
     from scx_core.attribution.replacement_model import replacement
-    from scx_core.attribution.residual_stream import Sources, last_rows
-    from scx_core.circuits.trace import shares
+    from scx_core.attribution.residual_stream import last_rows
+    from scx_core.bench.tracing import graph_timing, random_layer
     from scx_core.transcoders import TranscoderSet
 
     lm, texts = big()
@@ -461,62 +398,23 @@ def trace_big():
     active = 50 if not args.tiny else 8
     coders = TranscoderSet(tuple(random_layer(g, width, active=active) for _ in range(layers)))
     rep = replacement(lm, coders.to(DEV))
-    ids, nodes = texts.ids[:LENGTH].tolist(), 60 if args.tiny else 7500
     read = torch.randn(width, generator=g).to(DEV)
-    out, clock = {}, [0.0]
-
-    def lap(name):
-        wait()
-        now = time.perf_counter()
-        out[name] = round(now - clock[0], 2)
-        clock[0] = now
-
-    freeze(rep, ids)  # the first use of kernels
-    wait()
-    clock[0] = time.perf_counter()
-    peak(reset=True)
+    ask = (
+        rep,
+        texts.ids[:LENGTH].tolist(),
+        lambda frozen: (last_rows(frozen, read), 0.0, 0.0),
+        60 if args.tiny else 7500,
+    )
     with torch.no_grad():
-        frozen = freeze(rep, ids)
-        target = last_rows(frozen, read)
-        lap("freeze_s")
-        effects = total_effects(frozen, target, 0.0)
-        lap("effects_s")
-        sources = Sources(frozen)
-        chosen = spread_evenly(frozen, effects.features, nodes)
-        lap("spread_s")
-        table = edge_table(sources, chosen, target, 0.0, 0.0)
-        lap("edges_s")
-        share = shares(table)[1]
-        lap("shares_cpu_s")
-        scores = influence(share)
-        lap("influence_cpu_s")
-        prune(share, scores, 0.8, 0.98)
-        lap("cut_cpu_s")
-        values = table.value_R.double()
-        errors = ((table.sums() - values).abs() / values.abs().clamp(min=1e-12))[:-1]
-        out["peak_gib"], out["error"] = peak(), max(0.0, float(errors.max()))
-        timed_parts = ("freeze_s", "effects_s", "edges_s", "shares_cpu_s", "influence_cpu_s", "cut_cpu_s")
-        total = sum(out[name] for name in timed_parts)
-        del table, share
-        clock[0] = time.perf_counter()
-        by_influence(sources, effects.features, target, nodes)
-        lap("choose_by_influence_s")
-        with mock.patch.object(sources_module, "KEPT_BYTES", 40_000_000_000):
-            table = edge_table(Sources(frozen), chosen, target, 0.0, 0.0)
-            lap("edges_writes_kept_s")
-        with (
-            mock.patch.object(sources_module, "KEPT_BYTES", 40_000_000_000),
-            mock.patch.object(chosen_module, "ROWS", 256),
-            mock.patch.object(chosen_module, "BATCH_NUMBERS", 192_000_000),
-        ):
-            table = edge_table(Sources(frozen), chosen, target, 0.0, 0.0)
-            lap("edges_wide_batches_s")
-    return {
-        **out,
-        "active": sum(len(f.position_N) for f in frozen.layers),
-        "total_s": round(total, 1),
-        "ok": out["error"] < 1e-3 and total < 60,
-    }
+        graph_timing(*ask, even=True)  # the first use of kernels
+        peak(reset=True)
+        made = graph_timing(*ask, even=True)
+        found = {
+            **made._asdict(),
+            "peak_gib": peak(),
+            "choose_by_influence_s": graph_timing(*ask, even=False).choose_s,
+        }
+    return {**found, "ok": made.max_relative_error < 1e-3 and made.total_s < 60}
 
 
 @part
@@ -558,7 +456,7 @@ def bfloat16_model():
     return {**out, "ok": all(isinstance(v, float) and v < 1e-3 for v in out.values())}
 
 
-ORDER = "machine operations padding speed trace_big peer embedded training choices tuning bfloat16_model out_of_memory".split()
+ORDER = "machine operations padding speed trace_big peer embedded training tuning bfloat16_model out_of_memory".split()
 found = {}
 for name in ORDER:
     if args.only and name not in args.only.split(","):

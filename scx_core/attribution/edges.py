@@ -43,10 +43,11 @@ class EdgeTable(NamedTuple):
         )
         return torch.stack([part.double() for part in parts]).sum(0)
 
-    def max_relative_error(self) -> float:
-        """Largest |sum − value| over the rows, relative to the row's |value|."""
+    def max_relative_error(self, among_R: torch.Tensor | None = None) -> float:
+        """Largest |sum − value| over the rows (`among_R`, bool: over some), relative to the row's |value|."""
         value_R = self.value_R.double()
-        return float(((self.sums() - value_R).abs() / value_R.abs().clamp(min=1e-12)).max())
+        error_R = (self.sums() - value_R).abs() / value_R.abs().clamp(min=1e-12)
+        return float((error_R if among_R is None else error_R[among_R]).max())
 
 
 class _Columns(NamedTuple):

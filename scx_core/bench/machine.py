@@ -26,6 +26,12 @@ class Timed(NamedTuple):
     runs: int
 
 
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def timed(what: str, job: Callable[[], object], runs: int = 5, warm: int = 1) -> Timed:
     """Run a job `warm` times untimed, then `runs` times; CUDA work is waited for."""
     for _ in range(warm):
@@ -34,8 +40,7 @@ def timed(what: str, job: Callable[[], object], runs: int = 5, warm: int = 1) ->
     for _ in range(runs):
         start = time.perf_counter()
         job()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         seconds.append(time.perf_counter() - start)
     return Timed(what, statistics.median(seconds), max(seconds), runs)
 

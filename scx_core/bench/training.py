@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from scx_core.bench.machine import benchmark_file, machine, peak_gib
+from scx_core.bench.machine import benchmark_file, machine, peak_gib, wait
 from scx_core.cells import CellTable
 from scx_core.environment import VARIABLES
 from scx_core.errors import ScxError
@@ -115,16 +115,11 @@ def _steps(state: TrainerState, steps: int, warm: int = WARM) -> float:
     since = time.perf_counter()
     for step in range(warm + steps):
         if step == warm:
-            _wait(state.lm.device)
+            wait(state.lm.device)
             since = time.perf_counter()
         state.step(100 + step)
-    _wait(state.lm.device)
+    wait(state.lm.device)
     return time.perf_counter() - since
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _peak(device: torch.device) -> float:
@@ -151,10 +146,10 @@ def peak_flops(device: torch.device, size: int = 2048) -> float:
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
     best = 0.0
     for _ in range(5):
-        _wait(device)
+        wait(device)
         since = time.perf_counter()
         a @ a
-        _wait(device)
+        wait(device)
         best = max(best, 2 * size**3 / (time.perf_counter() - since))
     return best
 

@@ -34,20 +34,9 @@ CellsOrTracer: TypeAlias = "Cells | Tracer"
 IN_MEMORY = "These cells have no file: a copy of cells that were trained on counts as new here."
 
 __all__ = [
-    "annotate",
-    "atlas",
-    "consensus",
-    "difference",
-    "gene_effects",
-    "knock_out",
-    "load_transcoders",
-    "predict",
-    "smallest_circuit",
-    "trace_cell",
-    "tracer",
-    "train_transcoders",
-    "validate",
-]
+    "annotate", "atlas", "consensus", "difference", "gene_effects", "knock_out", "load_transcoders",
+    "predict", "smallest_circuit", "trace_cell", "tracer", "train_transcoders", "validate",
+]  # fmt: skip
 
 
 def load_transcoders(source: Transcoders = "embedded", *, model: Model | None = None) -> TranscoderSet:

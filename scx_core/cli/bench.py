@@ -23,17 +23,8 @@ from scx_core.runs import add_arguments, from_namespace, runs_root
 HELP = "time the steps that a user waits for on this machine"
 
 PARETO = (
-    "kind",
-    "wanted_l0",
-    "tuned",
-    "l0",
-    "ce_recovered",
-    "kl",
-    "fvu",
-    "dead",
-    "label_agreement",
-    "closed",
-)
+    "kind", "wanted_l0", "tuned", "l0", "ce_recovered", "kl", "fvu", "dead", "label_agreement", "closed",
+)  # fmt: skip
 MEMORY = {
     "file_gb": "file GB", "opened_s": "open s", "first_step_s": "first step s", "all_s": "all s",
     "opened_gib": "opened GiB", "peak_gib": "peak GiB",

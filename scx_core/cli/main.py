@@ -24,35 +24,10 @@ from scx_core.runs import write_json
 from scx_core.runs.files import full_or_refused, to_json_text
 
 COMMANDS: tuple[ModuleType, ...] = (
-    prepare,
-    train,
-    validate,
-    compare,
-    transcoders,
-    trace,
-    circuit,
-    difference,
-    heads,
-    knockouts,
-    attributions,
-    paths,
-    connections,
-    smallest,
-    rankings,
-    evidence,
-    atlas,
-    claims,
-    features,
-    feature,
-    gene,
-    rate,
-    sets,
-    match,
-    annotate,
-    export,
-    demo,
-    bench,
-)
+    prepare, train, validate, compare, transcoders, trace, circuit, difference, heads, knockouts,
+    attributions, paths, connections, smallest, rankings, evidence, atlas, claims, features, feature, gene,
+    rate, sets, match, annotate, export, demo, bench,
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,15 +26,9 @@ LOG_CEILING = 25.0
 # More molecules than this in one droplet is not credible: the "unit" is then rounding, not a count.
 DEEPEST = 5e6
 KINDS = (
-    "counts",
-    "non-integer counts",
-    "log-normalised",
-    "normalised",
-    "averages",
-    "scaled",
-    "empty",
+    "counts", "non-integer counts", "log-normalised", "normalised", "averages", "scaled", "empty",
     "broken",
-)
+)  # fmt: skip
 USABLE = KINDS[:5]
 
 

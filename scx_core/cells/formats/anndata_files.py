@@ -52,15 +52,8 @@ def _looks_like(path: Path) -> str:
 
 
 _EXPRESSION = (
-    "rna",
-    "gex",
-    "gene expression",
-    "gene_expression",
-    "expression",
-    "transcriptome",
-    "mrna",
-    "scrna",
-)
+    "rna", "gex", "gene expression", "gene_expression", "expression", "transcriptome", "mrna", "scrna",
+)  # fmt: skip
 
 
 def is_mudata(group: Any) -> bool:

@@ -13,15 +13,9 @@ HELP = "measure how well transcoders stand in for the MLPs, beside what has no f
 
 LOSSES = ("ce_orig", "ce_transcoder", "ce_zero", "ce_mean", "ce_recovered", "kl")
 OTHERS = (
-    "l0",
-    "fvu",
-    "dead",
-    "label_accuracy_orig",
-    "label_accuracy_transcoder",
-    "balanced_accuracy_orig",
-    "balanced_accuracy_transcoder",
-    "label_agreement",
-)
+    "l0", "fvu", "dead", "label_accuracy_orig", "label_accuracy_transcoder", "balanced_accuracy_orig",
+    "balanced_accuracy_transcoder", "label_agreement",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

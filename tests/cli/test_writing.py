@@ -1,7 +1,7 @@
 """Whatever can fail in writing is found before the work, and fails as one line that leaves nothing behind."""
 
+import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -128,19 +128,36 @@ def test_too_little_space_is_found_before_the_work(files, tmp_path, capsys, no_w
     assert not list(tmp_path.iterdir())
 
 
-def refused_apart(*words, largest: int = 0) -> str:
-    """The one line of a command that fails in a process of its own, which ends as it should. `largest`: bytes
-    that a file may have."""
+CHILD = """
+import json, resource, sys
+from scx_core.cli import main
+for words, largest in json.loads(sys.argv[1]):
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest or usual[0], usual[1]))
+    print("code", main([*words, "--quiet"]), file=sys.stderr, flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+"""
 
-    def limit() -> None:
-        if largest:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
-    command = [sys.executable, "-m", "scx_core", *map(str, words), "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("scx")]
-    assert done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
-    return lines[0]
+@pytest.fixture(scope="module")
+def said_apart(files, tmp_path_factory) -> tuple[list[str], Path]:
+    """What commands say that fail in writing, in a process of their own, which ends as it should:
+    the one line of each, and where they were to write. A full device, then files of 1,500 bytes at most."""
+    folder = tmp_path_factory.mktemp("full")
+    asked: list[tuple[list[object], int]] = []
+    if device_full():
+        asked.append((["prepare", *files.data, "--runs", folder / "runs", "--json", "/dev/full"], 0))
+        asked.append((["annotate", *files.all, "--out", "/dev/full"], 0))
+    asked += [(commands(files, folder / "new")[name], 1500) for name in ("annotate", "transcoders")]
+    words = json.dumps([([str(word) for word in one], largest) for one, largest in asked])
+    command = [sys.executable, "-c", CHILD, words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    *parts, rest = done.stderr.split("code 2\n")
+    assert len(parts) == len(asked) and not rest.strip(), done.stderr
+    lines = [[line for line in part.splitlines() if line.startswith("scx")] for part in parts]
+    assert all(len(said) == 1 for said in lines), done.stderr
+    return [said for (said,) in lines], folder
 
 
 def device_full() -> bool:
@@ -148,13 +165,9 @@ def device_full() -> bool:
 
 
 @pytest.mark.skipif(not device_full(), reason="there is no /dev/full here")
-@pytest.mark.parametrize(
-    "words", [["prepare", "--runs", "{runs}", "--json", "/dev/full"], ["annotate", "--out", "/dev/full"]]
-)
-def test_a_full_device_is_one_line_and_stays_a_device(files, tmp_path, words):
-    words = [word.format(runs=tmp_path / "runs") for word in words]
-    options = files.data if words[0] == "prepare" else files.all
-    assert "the disk is full" in refused_apart(*words, *options)
+def test_a_full_device_is_one_line_and_stays_a_device(said_apart):
+    lines, _ = said_apart
+    assert len(lines) == 4 and all("the disk is full" in said for said in lines[:2])
     assert device_full()
 
 
@@ -167,12 +180,11 @@ def test_standard_output_by_name_stays_what_it_is(files, tmp_path):
     assert os.lstat("/dev/null").st_rdev == before.st_rdev and stat.S_ISCHR(os.lstat("/dev/null").st_mode)
 
 
-@pytest.mark.parametrize("name", ["annotate", "transcoders"])
-def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(files, tmp_path, name):
+def test_a_disk_that_fills_up_on_the_way_leaves_no_half_file(said_apart):
     """HDF5 and safetensors say it in words of their own."""
-    said = refused_apart(*commands(files, tmp_path / "new")[name], largest=1500)
-    assert "the disk is full or a size limit is reached" in said
-    assert not [one for one in tmp_path.rglob("*") if one.is_file() or TEMPORARY in one.name]
+    lines, folder = said_apart
+    assert all("the disk is full or a size limit is reached" in said for said in lines[-2:])
+    assert not [one for one in (folder / "new").rglob("*") if one.is_file() or TEMPORARY in one.name]
 
 
 @pytest.mark.parametrize("bad", ["", " ", "a\0b"])

@@ -1,7 +1,4 @@
-"""Installing a finished build: what is copied where, and no folder of this computer in it.
-
-Not in a folder called build: pytest passes over those.
-"""
+"""Installing a finished build: what is copied where, and no folder of this computer in it."""
 
 from __future__ import annotations
 

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from streamlit.testing.v1 import AppTest
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = ("SCX_DATA", "SCX_MODEL", "SCX_TRANSCODERS")
 _KINDS = ("title", "header", "markdown", "caption", "error", "warning", "info", "success", "code", "text")
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty place for runs, and the embedded default whatever the environment says."""
-    monkeypatch.setenv("SCX_RUNS", str(tmp_path / "runs"))
-    for name in ENVIRONMENT:
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "runs"
 
 
 def open_page(page: str = "start", app: AppTest | None = None) -> AppTest:

@@ -8,9 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from scx_core.circuits import Tracer
-from tests.pages.running import open_page, pick, runs, said, well
+from tests.pages.running import open_page, pick, said, well
 
-__all__ = ["runs"]
 FEW = 2
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from scx_core.runs import RunFolder
 from scx_core.training.config import TranscoderConfig
-from tests.pages.running import open_page, runs, said, well
+from tests.pages.running import open_page, said, well
 from tests.validation.training_runs import a_run
-
-__all__ = ["runs"]
 
 
 def compared(app):

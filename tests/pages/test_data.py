@@ -11,9 +11,7 @@ from pages.parts.common.session import KEY
 from scx_core.runs import read_json
 from tests.cells.bad_files import BAD_FILES, can_make, choices_for
 from tests.cells.good_cells import good_cells
-from tests.pages.running import button, open_page, pick, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import button, open_page, pick, said, well
 
 
 def open_path(path: Path | str, app: AppTest | None = None) -> AppTest:

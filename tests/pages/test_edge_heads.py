@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 import pages.parts.circuits.paths_and_heads as part
-from tests.pages.running import open_page, pick, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import open_page, pick, said, well
 
 
 def test_an_edge_of_one_cell_and_its_heads(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

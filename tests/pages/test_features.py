@@ -9,35 +9,9 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.features import atlas_source, match_view
 from pages.parts.features import list_view as feature_list
-from scx_core.atlas import Atlas, AtlasConfig, atlas_of
-from scx_core.cells import open_cells
-from scx_core.language import load_language
+from scx_core.atlas import Atlas
 from scx_core.runs import runs_root
-from scx_core.transcoders import load_set
-from tests.pages.running import button, open_page, pick, runs, said, well
-
-__all__ = ["runs"]
-FEW = 24
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs folder of an atlas of a few embedded cells."""
-    root = tmp_path_factory.mktemp("made")
-    lm = load_language("embedded")
-    coders = load_set("embedded", lm.device, lm.dtype)
-    atlas_of(lm, coders, open_cells("embedded"), AtlasConfig(cells=FEW), root=root)
-    return root
-
-
-@pytest.fixture
-def kept_atlas(runs: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The runs folder with the atlas in it, and the page asking for one of so few cells."""
-    import shutil
-
-    shutil.copytree(made, runs)
-    monkeypatch.setattr(atlas_source, "MANY", FEW)
-    return next((runs / "atlases").iterdir())
+from tests.pages.running import button, open_page, pick, said, well
 
 
 def page(app: AppTest | None = None) -> AppTest:

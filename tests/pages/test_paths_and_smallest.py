@@ -10,9 +10,7 @@ import pytest
 import pages.parts.circuits.interventions as part
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
-from tests.pages.running import button, open_page, pick, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import button, open_page, pick, said, well
 
 
 def test_the_paths_of_one_cell_add_up(runs: Path) -> None:

@@ -6,10 +6,7 @@ from pathlib import Path
 
 from scx_core.atlas import Atlas
 from scx_core.atlas.rating.ratings import ratings
-from tests.pages.running import button, open_page, runs, said, well
-from tests.pages.test_features import kept_atlas, made
-
-__all__ = ["kept_atlas", "made", "runs"]
+from tests.pages.running import button, open_page, said, well
 
 
 def _answer(app, means: str, category: str | None, words: str = ""):

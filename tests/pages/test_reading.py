@@ -14,9 +14,7 @@ from scx_core.runs import read_json, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders import load_set
 from tests.language.checkpoints import PYTHIA, pythia_folder
-from tests.pages.running import button, open_page, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import button, open_page, said, well
 
 
 def test_the_data_page_shows_prompt_raw_answers_and_the_mapping(runs: Path) -> None:

@@ -15,9 +15,7 @@ from pages.parts.common.results import Memory
 from scx_core.circuits import Circuit, Tracer
 from scx_core.runs.files import to_json_text
 from tests.figures.fakes import HOSTILE_GENE, cell_circuit, consensus_circuit, hostile_circuit
-from tests.pages.running import button, open_page, pick, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import button, open_page, pick, said, well
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,7 @@ from pathlib import Path
 from streamlit.config import get_config_options
 from streamlit.testing.v1 import AppTest
 
-from tests.pages.running import ROOT, button, open_page, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import ROOT, button, open_page, said, well
 
 
 def test_three_cards_say_what_is_loaded(runs: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.pages.running import open_page, pick, runs, said, well
+import pytest
 
-__all__ = ["runs"]
+from tests.pages.running import open_page, pick, said, well
 
 
 def frame(app) -> str:
@@ -26,7 +26,8 @@ def test_features_that_act_together_are_drawn_as_one(runs: Path) -> None:
     assert (table["step"] != "").sum() > 4
 
 
-def test_the_difference_of_two_types(runs: Path) -> None:
+def test_the_difference_of_two_types(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.parts.circuits.controls.DEFAULT_CELLS", 5)
     app = well(open_page("circuits"))
     assert "Difference" not in pick(app, "Cells").options, "from which type is not said yet"
     pick(app, "Against").set_value("Dendritic").run()

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pages.parts.common.results import Memory
 from scx_core.build import BuildConfig
 from scx_core.runs import RunFolder, read_json, to_dict, write_json
 from scx_core.runs.ranks import RankFile
 from scx_core.sentences import SentenceConfig
 from scx_core.training.config import PRESETS, TrainingJob
+from scx_core.training.estimate import TrainingEstimate
 from tests.cells.good_cells import good_cells
-from tests.pages.running import button, open_page, pick, runs, said, well
+from tests.pages.running import button, open_page, pick, said, well
 
-__all__ = ["runs"]
 MODELS = Path(__file__).resolve().parents[2] / "models"
 STATES = {
     "stopped": "Resume goes on from there",
@@ -27,7 +28,18 @@ STATES = {
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list:
+def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trial steps: estimates that are said to be known already."""
+    one, other = TrainingEstimate(60.0, 10**9, 1000, 100), TrainingEstimate(120.0, 3 * 10**9, 1000, 100)
+    monkeypatch.setattr("pages.parts.train.new_run._ESTIMATES", Memory(64))
+    monkeypatch.setattr("pages.parts.train.new_run.estimate", lambda *_: one)
+    monkeypatch.setattr(
+        "pages.parts.train.new_run.estimate_build", lambda *_: {"model": one, "recommended": other}
+    )
+
+
+@pytest.fixture
+def started(guessed: None, monkeypatch: pytest.MonkeyPatch) -> list:
     """What would be started; nothing is."""
     jobs: list = []
 
@@ -91,7 +103,9 @@ def test_a_target_that_the_chosen_gate_cannot_have_is_said_and_can_be_taken_back
     well(app)
 
 
-def test_tensorboard_is_asked_for_in_the_form(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_is_asked_for_in_the_form(
+    runs: Path, guessed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list = []
     monkeypatch.setattr("scx_core.build.launch.start", lambda run: begun.append(run.argv))
     monkeypatch.setattr("scx_core.build.launch.check_installed", lambda: None)
@@ -103,7 +117,7 @@ def test_tensorboard_is_asked_for_in_the_form(runs: Path, monkeypatch: pytest.Mo
     well(app)
 
 
-def test_what_processes_cannot_share_is_refused_before_the_start(runs: Path) -> None:
+def test_what_processes_cannot_share_is_refused_before_the_start(runs: Path, guessed: None) -> None:
     app = open_page("train")
     pick(app, "Features write to").set_value("later")
     app.number_input(key="recommended all processes").set_value(2).run()
@@ -112,7 +126,7 @@ def test_what_processes_cannot_share_is_refused_before_the_start(runs: Path) -> 
     assert not list(runs.glob("train-*"))
 
 
-def test_every_process_of_a_training_is_shown(runs: Path) -> None:
+def test_every_process_of_a_training_is_shown(runs: Path, guessed: None) -> None:
     run = run_in("failed", runs)
     for rank in (0, 1):
         file = RankFile(run, rank, 2, f"cuda:{rank}")
@@ -137,7 +151,9 @@ def test_a_model_can_be_trained_on_the_cells_in_use(runs: Path, started: list) -
     button(app, "Train the model").click().run()
     (cfg,) = started
     assert (cfg.data, cfg.recipe.layers, cfg.presets) == ("embedded", 2, "recommended")
-    assert "Transcoders included" in said(well(app))
+    words = said(well(app)).replace("**", "")
+    assert "About 3 min" in words and "3.0 GB" in words, "times together, the memory of the largest part"
+    assert "Transcoders included" in words
 
 
 def test_own_cells_are_first_offered_a_model_that_is_called_after_them(
@@ -155,7 +171,7 @@ def test_own_cells_are_first_offered_a_model_that_is_called_after_them(
     assert "made from other cells (pbmc68k_reduced)" in said(well(app))
 
 
-def test_a_build_says_which_part_of_it_is_running(runs: Path) -> None:
+def test_a_build_says_which_part_of_it_is_running(runs: Path, guessed: None) -> None:
     run = RunFolder.create(runs, "build", BuildConfig(), "mine")
     run.write_status("running", 0, 100, "training the model", part=1, parts=3)
     app = well(open_page("train"))
@@ -165,7 +181,7 @@ def test_a_build_says_which_part_of_it_is_running(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_run_says_its_state_and_what_can_be_done(state: str, runs: Path) -> None:
+def test_a_run_says_its_state_and_what_can_be_done(state: str, runs: Path, guessed: None) -> None:
     run_in(state, runs)
     app = well(open_page("train"))
     assert STATES[state] in said(app)
@@ -175,7 +191,7 @@ def test_a_run_says_its_state_and_what_can_be_done(state: str, runs: Path) -> No
     assert "FVU" in said(app)
 
 
-def test_the_run_that_is_looked_at_stays_and_is_called_what_it_is(runs: Path) -> None:
+def test_the_run_that_is_looked_at_stays_and_is_called_what_it_is(runs: Path, guessed: None) -> None:
     for state in ("done", "failed"):
         run_in(state, runs)
     run = run_in("stopped", runs)
@@ -190,7 +206,7 @@ def test_the_run_that_is_looked_at_stays_and_is_called_what_it_is(runs: Path) ->
     assert after.proto.id != before.proto.id  # the browser would go on showing "failed"
 
 
-def test_finished_transcoders_are_taken_into_use(runs: Path) -> None:
+def test_finished_transcoders_are_taken_into_use(runs: Path, guessed: None) -> None:
     run = run_in("done", runs)
     app = open_page("train")
     button(app, "Use these transcoders").click().run()
@@ -200,7 +216,7 @@ def test_finished_transcoders_are_taken_into_use(runs: Path) -> None:
     assert to_dict(app.session_state[KEY])["model"] == "embedded"
 
 
-def test_a_finished_build_says_how_good_it_is(runs: Path) -> None:
+def test_a_finished_build_says_how_good_it_is(runs: Path, guessed: None) -> None:
     run = RunFolder.create(runs, "build", BuildConfig(), "mine")
     figures = {"label_accuracy_orig": 0.951, "label_accuracy_transcoder": 0.943, "ce_recovered": 0.9946}
     record = {"n_held_out": 263, "recommended": figures | {"kl": 0.0082, "l0": 15.0}}
@@ -211,7 +227,7 @@ def test_a_finished_build_says_how_good_it_is(runs: Path) -> None:
     assert "CE recovered 0.9946, KL 0.0082, L0 15.0" in words
 
 
-def test_a_run_can_be_duplicated(runs: Path) -> None:
+def test_a_run_can_be_duplicated(runs: Path, guessed: None) -> None:
     run_in("done", runs)
     app = open_page("train")
     button(app, "Duplicate").click().run()
@@ -219,7 +235,7 @@ def test_a_run_can_be_duplicated(runs: Path) -> None:
     assert pick(app, "Run").value == "done one"
 
 
-def test_a_model_that_is_mostly_wrong_is_not_offered_without_a_word(runs: Path) -> None:
+def test_a_model_that_is_mostly_wrong_is_not_offered_without_a_word(runs: Path, guessed: None) -> None:
     run = RunFolder.create(runs, "build", BuildConfig(presets="quick"), "poor")
     run.write_status("done", 1, 1, "done")
     table = read_json(MODELS / "embedded-transcoders" / "validation.json") | {"label_accuracy_orig": 0.07}
@@ -231,7 +247,7 @@ def test_a_model_that_is_mostly_wrong_is_not_offered_without_a_word(runs: Path) 
     assert "names only 7% of the cells rightly" in words and "Train again with more cells read" in words
 
 
-def test_the_axis_of_steps_has_no_half_steps(runs: Path) -> None:
+def test_the_axis_of_steps_has_no_half_steps(runs: Path, guessed: None) -> None:
     run_in("done", runs)
     charts = [chart.proto for chart in well(open_page("train")).main.get("vega_lite_chart")]
     assert charts and all('"tickMinStep": 1' in chart.spec for chart in charts)

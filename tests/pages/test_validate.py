@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.pages.running import button, open_page, runs, said, well
-
-__all__ = ["runs"]
+from tests.pages.running import button, open_page, said, well
 
 
 def test_the_embedded_table_is_shown_at_once(runs: Path) -> None:

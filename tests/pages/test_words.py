@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from pages.parts.common.results import Memory
 from pages.parts.common.words import count, duration, large, safe, short, size
-from tests.pages.running import runs
 
-__all__ = ["runs"]
 ESCAPED, SPECIAL = re.compile(r"\\([!-/:-@\[-`{-~])"), re.compile(r"[!-/:-@\[-`{-~]")
 
 

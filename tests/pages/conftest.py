@@ -1,0 +1,45 @@
+"""What the tests of pages share: an empty place for runs, and an atlas of a few cells that is made once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pages.parts.features import atlas_source
+from scx_core.atlas import AtlasConfig, atlas_of
+from scx_core.cells import open_cells
+from scx_core.language import load_language
+from scx_core.transcoders import load_set
+
+ENVIRONMENT = ("SCX_DATA", "SCX_MODEL", "SCX_TRANSCODERS")
+FEW = 24  # cells of that atlas
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty place for runs, and the embedded default whatever the environment says."""
+    monkeypatch.setenv("SCX_RUNS", str(tmp_path / "runs"))
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of an atlas of a few embedded cells."""
+    root = tmp_path_factory.mktemp("made")
+    lm = load_language("embedded")
+    coders = load_set("embedded", lm.device, lm.dtype)
+    atlas_of(lm, coders, open_cells("embedded"), AtlasConfig(cells=FEW), root=root)
+    return root
+
+
+@pytest.fixture
+def kept_atlas(runs: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runs folder with the atlas in it, and the page asking for one of so few cells."""
+    shutil.copytree(made, runs)
+    monkeypatch.setattr(atlas_source, "MANY", FEW)
+    return next((runs / "atlases").iterdir())

@@ -13,7 +13,7 @@ kernels = pytest.importorskip("scx_core.training.ops.kernels", reason="numba is 
 
 SHAPES = st.tuples(st.integers(1, 7), st.integers(1, 40))
 SOME = st.sampled_from([-2.0, -0.5, 0.0, 1e-30, 0.25, 1.0, 1.5, 3.0e20])  # few, so that many are equal
-ANY = st.floats(-4, 4, width=32)
+ANY = st.floats(-4, 4, width=32, allow_subnormal=False)  # which training takes for 0, in threads that stay
 
 
 def matrices(values):

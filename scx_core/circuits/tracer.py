@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from scx_core.attribution.backward import total_effects
 from scx_core.attribution.local_replacement_model import FrozenPrompt, trace_many
@@ -191,13 +192,20 @@ class Tracer:
         return most, f"{given.count(most)} of {len(given)}"
 
     def draw(self, label: str, cfg: ConsensusConfig) -> np.ndarray:
-        """The rows that a consensus of a type uses: drawn without replacement with the seed."""
+        """The rows that a consensus of a type uses: drawn without replacement with the seed; where donors are
+        known, as evenly of each as they have cells, because one donor with most of the cells says little
+        about others (resampling.py)."""
         rows = np.flatnonzero(self.table.labels == label)
         if not len(rows):
             known = ", ".join(self.table.types)
             raise ScxError(f"{self.table.name} holds no cell of the type {label!r}.", f"It holds: {known}.")
         rng = np.random.default_rng(cfg.seed)
-        return np.sort(rng.choice(rows, size=min(cfg.cells, len(rows)), replace=False))
+        n, donors = min(cfg.cells, len(rows)), self.donors(rows)
+        if donors is None or len(set(donors)) < 2:
+            return np.sort(rng.choice(rows, size=n, replace=False))
+        rows = rng.permutation(rows)
+        turn_C = pd.Series(self.donors(rows)).groupby(self.donors(rows)).cumcount().to_numpy()
+        return np.sort(rows[np.argsort(turn_C, kind="stable")[:n]])
 
     def consensus(
         self,

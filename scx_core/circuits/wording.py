@@ -19,6 +19,7 @@ from scx_core.statistics.intervals import wilson
 
 FAMILIES = ("genes", "features", "edges")
 COUNTS = 0.05  # a competitor's share of the competitors' probability that is worth a name
+MANY_ERRORS = 10.0  # what an effect over few donors must be times its error, from which on that is said
 
 
 def listed(types: Sequence[str]) -> str:
@@ -140,9 +141,11 @@ def _found(name: str, one: Mapping[str, Any], verb: str) -> str:
 
 
 def _too_few(record: Mapping[str, Any]) -> list[str]:
-    """That so many cells cannot show a difference, or only where many genes differ."""
+    """That so many cells or donors cannot show a difference, or only where many genes differ."""
     least, tested = record["smallest_p"], record["families"]["genes"]["tested"]
     n = " and ".join(f"{number:,}" for number in record["units"])
+    if record["unit"] == "donors":
+        return _few_donors(n, record.get("least_t"), tested)
     if least > Q:
         return [f"{n} {record['unit']} are too few: whatever the difference, p is {least:.2g} or more."]
     if least * tested <= Q:
@@ -151,4 +154,14 @@ def _too_few(record: Mapping[str, Any]) -> list[str]:
     return [
         f"{n} {record['unit']} are few: p is {least:.1g} or more, so unless {many:,} of {tested:,} genes "
         "differ, none can be called different."
+    ]
+
+
+def _few_donors(n: str, least_t: float | None, tested: int) -> list[str]:
+    """That few donors, or one that has most of the cells, show only what is many times its error."""
+    if least_t is None or least_t < MANY_ERRORS:
+        return []
+    return [
+        f"{n} donors, as unequal as they are, are few: to be called alone among {tested:,} genes, an effect "
+        f"must be {least_t:.3g} times its standard error."
     ]

@@ -5,7 +5,10 @@ statistic is Welch's t, p = (1 + permutations at least as far out) / (1 + permut
 2010).
 Columns that chance reaches soon stop early; each step draws anew, so no p becomes too small by it. Donors: a
 t test on what each donor adds (cluster-robust, as pseudobulk tests do), because few donors cannot be permuted
-in enough ways. q is Benjamini and Hochberg's, over one family: all genes, all features or all edges.
+in enough ways; error and degrees of freedom are those of the interval (resampling.py), so both say the same.
+Where nothing differs, p < 0.05 in at most 5% for 2 to 10 donors of equal or unequal numbers of cells
+(tests/statistics/test_donors.py). q is Benjamini and Hochberg's, over one family: all genes, all
+features or all edges.
 Legend: C cells, X columns, P permutations.
 """
 
@@ -18,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from scx_core.statistics.resampling import Sampling, blocks, two_groups
+from scx_core.statistics.resampling import FLAT, Sampling, blocks, two_groups
 
 Q = 0.05  # below it, and only then, something is called different
 SPLITS = 20  # random halves of one group
@@ -107,18 +110,11 @@ def _welch(first_PC: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
 
 
 def _donors(sampling: Sampling, value_CX: np.ndarray) -> np.ndarray:
-    """t of the mean over its cluster-robust error. Degrees of freedom: donors − 1 where all are on both
-    sides, Welch's where none is, else those of the side with fewer."""
+    """Student's t of the mean over its cluster-robust error, as `Sampling.of` makes its interval."""
     mean_X, error_X = sampling.weight_C @ value_CX, sampling.errors(value_CX)
-    units = sampling.units_G
-    df_X = np.full(len(mean_X), min(units) - 1.0)
-    if sampling.n_groups == 2 and not sampling.crossed:
-        part_GX = (sampling.correction_U()[:, None] * sampling.parts_GUX(value_CX) ** 2).sum(1)
-        below_X = sum(part_X**2 / (n - 1) for part_X, n in zip(part_GX, units, strict=True))
-        df_X = np.where(below_X > 0, part_GX.sum(0) ** 2 / np.where(below_X > 0, below_X, 1.0), df_X)
-    flat_X = error_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)
+    flat_X = error_X <= FLAT * np.abs(value_CX).max(0, initial=0.0)
     t_X = np.where(flat_X, 0.0, mean_X / np.where(flat_X, 1.0, error_X))
-    return np.asarray(np.where(flat_X, 1.0, 2 * stats.t.sf(np.abs(t_X), df_X)))
+    return np.asarray(np.where(flat_X, 1.0, 2 * stats.t.sf(np.abs(t_X), sampling.freedom)))
 
 
 def test_name(sampling: Sampling) -> str:
@@ -131,14 +127,30 @@ def test_name(sampling: Sampling) -> str:
 
 
 def smallest_p(sampling: Sampling) -> float:
-    """The smallest p that so many cells can give, however large the difference (donors: 0)."""
+    """The smallest p that so many cells can give, however large the difference. Of donors: that of a mean
+    as many times its error as numbers tell apart, 2e-24 for 3 of equal size."""
     if sampling.kind == "donors":
-        return 0.0
+        return float(2 * stats.t.sf(1 / FLAT, sampling.freedom))
     units = sampling.units_G
     if sampling.n_groups == 1 or sampling.paired:
         return float(min(1.0, 2.0 ** (1 - units[0])))
     ways = math.comb(sum(units), units[0])
     return min(1.0, (2 if units[0] == units[1] else 1) / ways)
+
+
+def least_t(sampling: Sampling, n_tests: int) -> float | None:
+    """How many times its error a mean must be to be called alone among `n_tests`; None over cells, where
+    `smallest_p` says what few can show."""
+    if sampling.kind != "donors" or not n_tests:
+        return None
+    return float(stats.t.isf(Q / n_tests / 2, sampling.freedom))
+
+
+def told(q: float | None, low: float | None = None, high: float | None = None) -> bool:
+    """Whether an effect is told from 0: q below `Q`, and no interval that holds 0. Over donors both are of
+    one t; over cells p is of permutations and the interval of bootstraps, and both must say so."""
+    held = low is not None and high is not None and low <= 0 <= high
+    return q is not None and q < Q and not held
 
 
 def family(held_CX: np.ndarray, sampling: Sampling, min_share: float) -> np.ndarray:

@@ -1,10 +1,17 @@
 """What a mean over cells is uncertain by: its interval, over donors where they are known, else over cells.
 
-Cells of one donor are alike, so the unit that is drawn is the donor (all its cells together) wherever every
-group has cells of two donors or more; else it is the cell, and `note` says so. The 95% interval is a
-bootstrap-t (Efron & Tibshirani 1993, ch. 12): each bootstrap's mean is divided by its own standard error,
-which is what a percentile interval leaves out. Percentile intervals of 8 normal values hold the mean in 89%
-of the cases, of 8 skewed ones in 78%; these in 95% and 90% (tests/statistics/test_resampling.py).
+Cells of one donor are alike, so the unit is the donor (all its cells together) wherever every group
+has cells of two donors or more; else it is the cell, and `note` says so.
+
+Donors: Student's t on a cluster-robust error, with the degrees of freedom of Bell & McCaffrey 2002, which
+fall when one donor has most of the cells; p comes from the same t (hypothesis_tests.py), so that p < 0.05
+where and only where the interval leaves 0 out. A bootstrap of few donors draws one donor alone too often: of
+3, its interval was twice as wide as it had to be, of 10 unequal ones it missed the mean in 13%.
+Cells: the 95% interval is a bootstrap-t (Efron & Tibshirani 1993, ch. 12): each bootstrap's mean is divided
+by its own standard error, which is what a percentile interval leaves out. Percentile intervals of 8 normal
+values
+hold the mean in 89% of the cases, of 8 skewed ones in 78%; these in 95% and 90%
+(tests/statistics/test_resampling.py).
 Legend: C cells (rows), U units (cells or donors), B bootstraps, X columns, G groups (one or two).
 """
 
@@ -19,7 +26,7 @@ from scipy import stats
 BOOTSTRAPS = 1000
 LEVEL = 0.95
 LEAST_ERROR = 0.25  # of the standard error: a bootstrap that drew nearly equal values is no surer than this
-FEW = 4  # donors; of fewer there are too few draws, and the interval is at least Student's
+FLAT = 1e-12  # of the largest value: an error below it is rounding
 COLUMNS = 2048  # that are bootstrapped at a time
 
 
@@ -76,15 +83,15 @@ class Sampling(NamedTuple):
     def of(self, value_CX: np.ndarray) -> Statistics:
         """Mean (or difference of means), sd over cells, interval and standard error of every column."""
         mean_X, error_X = self.weight_C @ value_CX, self.errors(value_CX)
+        if self.kind == "donors":
+            reach_X = stats.t.ppf((1 + LEVEL) / 2, self.freedom) * error_X
+            return Statistics(mean_X, self._sd(value_CX), mean_X - reach_X, mean_X + reach_X, error_X)
         low_X, high_X = np.empty_like(mean_X), np.empty_like(mean_X)
         for at in blocks(value_CX.shape[1]):
             t_BX = self._studentised(value_CX[:, at], mean_X[at], error_X[at])
             low, high = np.quantile(t_BX, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0)
             low_X[at] = mean_X[at] - np.maximum(low, 0.0) * error_X[at]
             high_X[at] = mean_X[at] - np.minimum(high, 0.0) * error_X[at]
-        if self.kind == "donors" and min(self.units_G) < FEW:
-            reach_X = stats.t.ppf((1 + LEVEL) / 2, min(self.units_G) - 1) * error_X
-            low_X, high_X = np.minimum(low_X, mean_X - reach_X), np.maximum(high_X, mean_X + reach_X)
         return Statistics(mean_X, self._sd(value_CX), low_X, high_X, error_X)
 
     def _sd(self, value_CX: np.ndarray) -> np.ndarray:
@@ -96,19 +103,26 @@ class Sampling(NamedTuple):
 
     def sums(self, value_CX: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sum of each unit's values in each group [G, U, X], and its number of cells there [G, U]."""
-        n_units = self.count_BU.shape[1]
-        sum_GUX = np.zeros((self.n_groups, n_units, value_CX.shape[1]))
+        sum_GUX = np.zeros((self.n_groups, self.count_BU.shape[1], value_CX.shape[1]))
         np.add.at(sum_GUX, (self.group_C, self.unit_C), value_CX)
-        n_GU = np.zeros((self.n_groups, n_units))
+        return sum_GUX, self.cells_GU()
+
+    def cells_GU(self) -> np.ndarray:
+        """How many cells each unit has in each group."""
+        n_GU = np.zeros((self.n_groups, self.count_BU.shape[1]))
         np.add.at(n_GU, (self.group_C, self.unit_C), 1.0)
-        return sum_GUX, n_GU
+        return n_GU
 
     def correction_U(self) -> np.ndarray:
-        """n / (n − 1) of the units of its group for each unit; of two groups, the larger."""
-        out_U = np.ones(self.count_BU.shape[1])
-        for units in self._units():
-            out_U[units] = np.maximum(out_U[units], len(units) / max(1, len(units) - 1))
-        return out_U
+        """What makes the sum of the units' squares the variance of the mean; see `small_sample`."""
+        return small_sample(self.cells_GU()[:, :, None])[:, 0]
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of the error: of two groups without a common unit, those of the smaller."""
+        n_GU = self.cells_GU()
+        parts = [n_GU] if self.n_groups == 1 or self.crossed else [n_U[None] for n_U in n_GU]
+        return min(float(freedom(part_GU[:, :, None])[0]) for part_GU in parts)
 
     def parts_GUX(self, value_CX: np.ndarray) -> np.ndarray:
         """What each unit adds to the mean beyond its due, by group; their squares make the variance."""
@@ -118,7 +132,7 @@ class Sampling(NamedTuple):
         return (sum_GUX - n_GU[:, :, None] * mean_GX[:, None]) / total_G[:, None, None]
 
     def errors(self, value_CX: np.ndarray) -> np.ndarray:
-        """Standard error of every column's mean over units (cluster-robust, CR1), [X]."""
+        """Standard error of every column's mean over units (cluster-robust), [X]."""
         part_GUX = self.parts_GUX(value_CX)
         part_UX = part_GUX[0] - part_GUX[1] if self.n_groups == 2 else part_GUX[0]
         return np.asarray(np.sqrt((self.correction_U()[:, None] * part_UX**2).sum(0)))
@@ -148,15 +162,48 @@ class Sampling(NamedTuple):
         error_BX = np.maximum(np.sqrt(np.maximum(variance_BX, 0.0)), least_X)
         gap_BX = found_BX - mean_X
         # Where all units are equal, what is left is rounding.
-        gap_BX[:, error_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)] = 0.0
+        gap_BX[:, error_X <= FLAT * np.abs(value_CX).max(0, initial=0.0)] = 0.0
         return gap_BX / error_BX
 
 
+def small_sample(n_GUX: np.ndarray) -> np.ndarray:
+    """Factor of each unit's square in the variance of a mean, or of the difference of two, from its cells in
+    each group, [U, X]: what makes each square unbiased where the units' means are equally uncertain, as
+    donors' are. Of units of equal size it is n / (n − 1)."""
+    weight_GUX = n_GUX / np.maximum(n_GUX.sum(1), 1.0)[:, None]
+    left_GUX = 1 - 2 * weight_GUX + (weight_GUX**2).sum(1)[:, None]
+    return _over((weight_GUX**2).sum(0), (weight_GUX**2 * left_GUX).sum(0))
+
+
+def freedom(n_GUX: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of a cluster-robust variance (Bell & McCaffrey 2002, cells alike), [X]: number of
+    units − 1 where all are of one size, fewer where one has most of the cells. nan with cells of fewer
+    than two."""
+    total_GX, units = np.maximum(n_GUX.sum(1), 1.0)[:, None], np.arange(n_GUX.shape[1])
+    # Covariance of what two units add, in units of a cell's variance: [u = v] n_u / n² − n_u n_v / n³.
+    covariance_UUX = -np.einsum("gux,gvx->uvx", n_GUX / total_GX**1.5, n_GUX / total_GX**1.5)
+    due_UX = (n_GUX / total_GX**2).sum(0)
+    covariance_UUX[units, units] += due_UX
+    factor_UX = _over(due_UX, covariance_UUX[units, units])
+    mean_X = (factor_UX * covariance_UUX[units, units]).sum(0)
+    square_X = (factor_UX[:, None] * factor_UX * covariance_UUX**2).sum((0, 1))
+    known_X = (n_GUX.sum(0) > 0).sum(0) > 1
+    return np.where(known_X, mean_X**2 / np.where(known_X, square_X, 1.0), np.nan)
+
+
+def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 1.0)
+
+
 def ratio_interval(sampling: Sampling, part_C: np.ndarray, whole_C: np.ndarray) -> tuple[float, float]:
-    """Bootstrap-t interval of Σ part / Σ whole of one group, over its units (linearised standard errors)."""
+    """Interval of Σ part / Σ whole of one group, over its units, by linearised standard errors: bootstrap-t
+    of cells, Student's of donors."""
     part_U, whole_U = sampling.sums(np.stack([part_C, whole_C], 1))[0][0].T
     ratio, fixed_U = part_U.sum() / whole_U.sum(), sampling.correction_U()
     error = np.sqrt((fixed_U * (part_U - ratio * whole_U) ** 2).sum()) / abs(whole_U.sum())
+    if sampling.kind == "donors":
+        reach = float(stats.t.ppf((1 + LEVEL) / 2, sampling.freedom) * error)
+        return float(ratio - reach), float(ratio + reach)
     count_BU = sampling.count_BU.astype(float)
     whole_B = count_BU @ whole_U
     ratio_B = (count_BU @ part_U) / np.where(whole_B == 0, np.nan, whole_B)
@@ -170,24 +217,29 @@ def ratio_interval(sampling: Sampling, part_C: np.ndarray, whole_C: np.ndarray) 
 
 
 def held_intervals(sampling: Sampling, value_CX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of each column over the cells in which it is not NaN, and its bootstrap-t interval over units; of
-    two groups without a common unit, first less second. NaN where a group has no such cell, and for the
-    interval where it has fewer than two units with one. Raises ValueError for groups that share units."""
+    """Mean of each column over the cells in which it is not NaN, and its interval over units; of two groups
+    without a common unit, first less second. NaN where a group has no such cell, and for the interval where
+    it has fewer than two units with one. Raises ValueError for groups that share units."""
     if sampling.crossed:
         raise ValueError("means over held cells are of one group, or of two without common units")
     held_CX = ~np.isnan(value_CX)
     sum_GUX, _ = sampling.sums(np.where(held_CX, value_CX, 0.0))
     n_GUX, _ = sampling.sums(held_CX.astype(float))
-    count_BU = sampling.count_BU.astype(float)
+    of_donors = sampling.kind == "donors"
+    count_BU = sampling.count_BU[: 0 if of_donors else None].astype(float)
     shape_BX = (len(count_BU), value_CX.shape[1])
-    mean_X, variance_X = np.zeros(shape_BX[1]), np.zeros(shape_BX[1])
+    mean_X, variance_X, freedom_X = np.zeros(shape_BX[1]), np.zeros(shape_BX[1]), np.full(shape_BX[1], np.inf)
     mean_BX, variance_BX = np.zeros(shape_BX), np.zeros(shape_BX)
     with np.errstate(invalid="ignore", divide="ignore"):
         for g, (sum_UX, n_UX) in enumerate(zip(sum_GUX, n_GUX, strict=True)):
-            units_X, m_X = (n_UX > 0).sum(0), sum_UX.sum(0) / n_UX.sum(0)
-            fixed_X = np.where(units_X > 1, units_X / (units_X - 1.0), np.nan)
+            m_X = sum_UX.sum(0) / n_UX.sum(0)
+            fixed_UX = np.where((n_UX > 0).sum(0) > 1, small_sample(n_UX[None]), np.nan)
             mean_X += (-1) ** g * m_X
-            variance_X += fixed_X * ((sum_UX - n_UX * m_X) ** 2).sum(0) / n_UX.sum(0) ** 2
+            variance_X += (fixed_UX * (sum_UX - n_UX * m_X) ** 2).sum(0) / n_UX.sum(0) ** 2
+            if of_donors:
+                freedom_X = np.minimum(freedom_X, freedom(n_UX[None]))
+                continue
+            fixed_X = fixed_UX.max(0, initial=1.0)  # of cells the same for all that hold it
             total_BX = count_BU @ n_UX
             m_BX = count_BU @ sum_UX / total_BX
             square_BX = count_BU @ sum_UX**2 - 2 * m_BX * (count_BU @ (sum_UX * n_UX))
@@ -195,9 +247,12 @@ def held_intervals(sampling: Sampling, value_CX: np.ndarray) -> tuple[np.ndarray
             mean_BX += (-1) ** g * m_BX
             variance_BX += fixed_X * np.maximum(square_BX, 0.0) / total_BX**2
         error_X = np.sqrt(variance_X)
+        if of_donors:
+            reach_X = stats.t.ppf((1 + LEVEL) / 2, freedom_X) * error_X
+            return mean_X, mean_X - reach_X, mean_X + reach_X
         least_X = np.maximum(LEAST_ERROR * error_X, 1e-300)
         t_BX = (mean_BX - mean_X) / np.fmax(np.sqrt(variance_BX), least_X)
-        t_BX[:, error_X <= 1e-12 * np.abs(mean_X)] = 0.0
+        t_BX[:, error_X <= FLAT * np.abs(mean_X)] = 0.0
     t_BX[:, np.isnan(error_X)] = 0.0  # all NaN would warn; the error makes the interval NaN
     high_X, low_X = np.nanquantile(t_BX, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0)
     return mean_X, mean_X - np.maximum(high_X, 0.0) * error_X, mean_X - np.minimum(low_X, 0.0) * error_X

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from scx_core.atlas import Atlas
     from scx_core.circuits.difference import Difference
+    from scx_core.evidence.curves import Curves
+    from scx_core.evidence.feature_edits import FeatureEdits
     from scx_core.evidence.smallest.smallest_circuit import Smallest
     from scx_core.validation import Validation
 
@@ -34,8 +36,9 @@ CellsOrTracer: TypeAlias = "Cells | Tracer"
 IN_MEMORY = "These cells have no file: a copy of cells that were trained on counts as new here."
 
 __all__ = [
-    "annotate", "atlas", "consensus", "difference", "gene_effects", "knock_out", "load_transcoders",
-    "predict", "smallest_circuit", "trace_cell", "tracer", "train_transcoders", "validate",
+    "annotate", "atlas", "consensus", "difference", "edit_features", "gene_effects", "knock_out",
+    "load_transcoders", "predict", "smallest_circuit", "sufficiency_necessity", "trace_cell", "tracer",
+    "train_transcoders", "validate",
 ]  # fmt: skip
 
 
@@ -581,11 +584,133 @@ def smallest_circuit(
     """
     from scx_core.evidence.smallest.smallest_circuit import SmallestConfig, smallest
 
-    known = SmallestConfig.__dataclass_fields__
-    if unknown := sorted(set(settings) - set(known)):
-        raise ScxError(f"The search has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    cfg = SmallestConfig(wanted=wanted, **_known(settings, SmallestConfig, "The search"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    return smallest(asked, _type(asked, cell_type), cfg=SmallestConfig(wanted=wanted, **settings))
+    return smallest(asked, _type(asked, cell_type), cfg=cfg)
+
+
+def sufficiency_necessity(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    circuit: Circuit | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Curves:
+    """Keep only a type's circuit, or remove only it, over its size, beside matched random features.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    circuit
+        A consensus circuit of the type (default: traced here, from cells that are not measured).
+    **settings
+        Fields of `CurvesConfig`: circuit_cells, measured, reference_cells, growth, draws, orders, seed.
+
+    Returns
+    -------
+    Curves
+        `of("sufficiency")` and `of("necessity")`, each with points, area, the random circuits' area and the
+        difference, with 95% intervals; `fractions` holds CPR and CMD.
+
+    Raises
+    ------
+    ScxError
+        There are too few cells, or the features make no difference to the answer.
+
+    References
+    ----------
+    docs/method.md §9; CPR and CMD: Mueller et al. 2025 (MIB), arXiv 2504.13151.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> few = dict(circuit_cells=2, measured=2, reference_cells=4, growth=20.0, draws=2, orders=0)
+    >>> curves = scx.tl.sufficiency_necessity("embedded", "CD19+ B", **few)
+    >>> curves.of("necessity").ahead.mean > 0
+    True
+    """
+    from scx_core.evidence.curves import CurvesConfig, curves_of
+
+    cfg = CurvesConfig(**_known(settings, CurvesConfig, "A curve"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return curves_of(asked, _type(asked, cell_type), circuit=circuit, cfg=cfg)
+
+
+def edit_features(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    features: Sequence[tuple[int, int]] | None = None,
+    *,
+    mode: str = "steer",
+    doses: Sequence[float] | None = None,
+    source: str | int | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> FeatureEdits:
+    """Ablate, steer, set or patch features in the real model, over doses, beside random features.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type whose cells are edited, as the cells call it (default: the most frequent).
+    features
+        (layer, feature), edited together (default: the most influential of the type's circuit).
+    mode
+        "ablate", "steer" (add a multiple of the maximum along the decoder direction), "set" (hold at a
+        multiple of the maximum) or "patch".
+    doses
+        Multiples of the maximum, or shares of the way for ablate and patch (default: by mode).
+    source
+        Where "patch" takes activations from: a type, or the row of a cell (default: all other types).
+    **settings
+        Fields of `EditConfig`: top, where, circuit_cells, measured, reference_cells, draws, seed.
+
+    Returns
+    -------
+    FeatureEdits
+        `doses`: change of the target and of the label's log-odds and the share of cells called, with 95%
+        intervals, beside random features of the same layers and activation mass.
+
+    Raises
+    ------
+    ScxError
+        There is no such mode, feature or source, or there are too few cells.
+
+    References
+    ----------
+    docs/method.md §9.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> few = dict(circuit_cells=2, measured=2, reference_cells=2, draws=2)
+    >>> edits = scx.tl.edit_features("embedded", "CD19+ B", [(1, 5)], mode="ablate", doses=[1.0], **few)
+    >>> len(edits.doses), edits.n
+    (1, 2)
+    """
+    from scx_core.evidence import feature_edits
+
+    cfg = feature_edits.EditConfig(**_known(settings, feature_edits.EditConfig, "An edit"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return feature_edits.edit_features(
+        asked, _type(asked, cell_type), mode=mode, features=features, doses=doses, source=source, cfg=cfg
+    )
+
+
+def _known(settings: dict[str, Any], config: type, what: str) -> dict[str, Any]:
+    """The settings, if the configuration knows all of them. Raises ScxError."""
+    known = config.__dataclass_fields__  # type: ignore[attr-defined]
+    if unknown := sorted(set(settings) - set(known)):
+        raise ScxError(f"{what} has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    return settings
 
 
 def difference(

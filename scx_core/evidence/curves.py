@@ -66,7 +66,7 @@ ORDERS = {
 class CurvesConfig:
     """From which cells the circuit is made, on which its curves are measured, and beside what."""
 
-    cells: int = option(
+    circuit_cells: int = option(
         20, "Cells of the type that the circuit is made from, at most half of them", minimum=2
     )
     measured: int = option(12, "Other cells of the type in which the curves are measured", minimum=2)
@@ -209,12 +209,12 @@ def curves_of(
 ) -> Curves:
     """Sufficiency and necessity curves of a type's circuit, with CPR and CMD.
 
-    `circuit`: a consensus circuit (default: traced here, from `cfg.cells` cells of the type); the curves are
-    measured in `rows` (default: `cfg.measured` cells of the type that the circuit was not made from).
+    `circuit`: a consensus circuit (default: traced here, from `cfg.circuit_cells` cells of the type); the
+    curves are measured in `rows` (default: `cfg.measured` cells that the circuit was not made from).
     Raises ScxError for a circuit without features, too few cells, rows that the circuit was made from, or a
     target to which the features make no difference.
     """
-    split = split_cells(tracer, label, cfg.cells, cfg.measured, cfg.reference_cells, cfg.seed)
+    split = split_cells(tracer, label, cfg.circuit_cells, cfg.measured, cfg.reference_cells, cfg.seed)
     plan = tracer.plan(answer or tracer.answer_for(label), against, trace.target, trace.token)
     if circuit is None:
         consensus = ConsensusConfig(cells=len(split.search), seed=cfg.seed)

@@ -24,7 +24,7 @@ from scx_core.evidence.smallest.faithfulness import matched_orders, matched_sets
 from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL = "Dendritic"
-CFG = CurvesConfig(cells=4, measured=4, reference_cells=6, draws=2, orders=1)
+CFG = CurvesConfig(circuit_cells=4, measured=4, reference_cells=6, draws=2, orders=1)
 
 
 @pytest.fixture(scope="module")

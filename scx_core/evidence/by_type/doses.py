@@ -22,15 +22,22 @@ RANDOM = "random"
 
 
 class Dose(NamedTuple):
-    """The first `size` genes of a ranking: what is lost without them."""
+    """The first `size` genes of a ranking: what is lost without them, mean and in each cell, in the order of
+    the rows that were asked."""
 
     ranking: str
     size: int
     drop: MeanInterval
+    by_cell: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""
-        return {"ranking": self.ranking, "size": self.size, **self.drop._asdict()}
+        return {
+            "ranking": self.ranking,
+            "size": self.size,
+            **self.drop._asdict(),
+            "by_cell": list(self.by_cell),
+        }
 
 
 def doses_of(
@@ -53,7 +60,7 @@ def doses_of(
     by_NKC = drop_SC.reshape(len(rankings) + draws, len(SIZES), len(rows))
     named = dict(zip(rankings, by_NKC, strict=False)) | {RANDOM: by_NKC[len(rankings) :].mean(0)}
     return [
-        Dose(name, size, mean_interval(drop_C, sampling))
+        Dose(name, size, mean_interval(drop_C, sampling), tuple(drop_C.tolist()))
         for name, drop_KC in named.items()
         for size, drop_C in zip(SIZES, drop_KC, strict=True)
     ]

@@ -29,7 +29,12 @@ from scx_core.circuits import Circuit, ConsensusConfig, Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.doses import doses_of
 from scx_core.evidence.by_type.markers import marker_evidence
-from scx_core.evidence.by_type.prediction import mean_where_present, predict_knockouts, where_present
+from scx_core.evidence.by_type.prediction import (
+    by_cell,
+    mean_where_present,
+    predict_knockouts,
+    where_present,
+)
 from scx_core.evidence.by_type.record import FORMAT, TypeEvidence, as_one_family
 from scx_core.evidence.by_type.steadiness import steadiness_of
 from scx_core.evidence.curves import CurvesConfig, curves_of
@@ -59,13 +64,13 @@ class TypesConfig:
         30, "Cells of the first half that the circuit and its rivals are made from", minimum=2
     )
     measured: int = option(
-        30, "Cells of the second half in which ten genes are taken out together", minimum=2
+        24, "Cells of the second half in which ten genes are taken out together", minimum=2
     )
-    knocked: int = option(16, "Of them, those in which every gene is knocked out alone", minimum=2)
-    varied: int = option(12, "Cells traced again with other ties, templates and transcoder sets", minimum=2)
+    knocked: int = option(10, "Of them, those in which every gene is knocked out alone", minimum=2)
+    varied: int = option(8, "Cells traced again with other ties, templates and transcoder sets", minimum=2)
     least: int = option(20, "Leave out types with fewer cells", minimum=4)
     genes: int = option(10, "Strongest genes of each ranking that are taken out together", minimum=1)
-    draws: int = option(10, "Draws of random genes and of random circuits", minimum=2)
+    draws: int = option(8, "Draws of random genes and of random circuits", minimum=2)
     seed: int = option(0, "Seed of all that is drawn", minimum=0)
 
 
@@ -202,9 +207,8 @@ def measure_type(
     sampling = one_group(len(few), cfg.seed, tracer.donors(few))
     knocked = clock("knock-outs", lambda: knock_out_all(tracer, few, plan))
     gradient = clock("gradient", lambda: gradient_times_input(tracer.lm, plan, tracer.encode(rows)))
-    predicted = predict_knockouts(
-        where_present(circuit), mean_where_present(gradient), knocked, sampling, cfg.seed
-    )
+    both = where_present(circuit), mean_where_present(gradient)
+    predicted = predict_knockouts(*both, knocked, sampling, cfg.seed)
     about = {KNOCKOUTS: {"ways": ["text", "gap"], "cells": [int(row) for row in few], "unseen": True}}
     circuit = circuit._replace(
         genes=tuple(measured_genes(circuit.genes, knocked, sampling)), provenance=circuit.provenance | about
@@ -219,6 +223,7 @@ def measure_type(
                 circuit,
                 ranked,
                 predicted.to_json(),
+                by_cell(*both, knocked),
                 doses,
                 curves,
                 steady,
@@ -268,7 +273,7 @@ def _curves(
     tracer: Tracer, label: str, circuit: Circuit, unseen: np.ndarray, cfg: TypesConfig
 ) -> tuple[dict[str, Any] | None, str]:
     """Sufficiency and necessity in the unseen cells, or why there are none."""
-    settings = CurvesConfig(draws=cfg.draws, orders=1, seed=cfg.seed)
+    settings = CurvesConfig(measured=12, reference_cells=24, draws=cfg.draws, orders=0, seed=cfg.seed)
     rows = np.sort(unseen[: settings.measured]).tolist()
     try:
         return curves_of(

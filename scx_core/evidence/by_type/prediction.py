@@ -87,3 +87,18 @@ def predict_knockouts(
     p = float(p_values(sampling, ahead_C[:, None], seed)[0])
     ahead = mean_interval(ahead_C, sampling)
     return Prediction(own, rival, ahead, p, STRONGEST, len(measured), sampling.kind)
+
+
+def by_cell(
+    circuit_of: Mapping[str, float], gradient_of: Mapping[str, float], measured: Sequence[CellKnockouts]
+) -> dict[str, list[Any]]:
+    """What `predict_knockouts` compares, a row a cell and gene, as columns: the cell's row of the table,
+    gene, rank, both predictions and both measured knock-outs."""
+    rows = [
+        (cell.row, gene.gene, gene.rank, circuit_of.get(gene.gene, 0.0), gradient_of.get(gene.gene, 0.0),
+         gene.gap, gene.text)
+        for cell in measured
+        for gene in cell.genes
+    ]  # fmt: skip
+    names = ("row", "gene", "rank", "circuit", "gradient", "gap", "text")
+    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}

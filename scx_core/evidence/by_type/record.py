@@ -29,8 +29,9 @@ class TypeEvidence(NamedTuple):
     new record and a saved one alike.
 
     `circuit`: the consensus of the first half, whose genes carry knock-outs measured in the second;
-    `rankings`: a `TypeRankings`; `prediction`: a `Prediction`; `doses`: rows of `Dose`; `curves`: a `Curves`
-    (None: not measured, `unmeasured` says why); `steadiness`: parts of `steadiness_of`; `markers`:
+    `rankings`: a `TypeRankings`; `prediction`: a `Prediction`; `knockouts`: what it compares, by cell and
+    gene, column by column; `doses`: rows of `Dose`; `curves`: a `Curves` (None: not measured, `unmeasured`
+    says why); `steadiness`: parts of `steadiness_of`; `markers`:
     `marker_evidence` (None: no list); `answers`: what the model says of the unseen cells; `elsewhere`: the
     overlap with another study (None: none given); `seconds`: CPU seconds by part.
     """
@@ -40,6 +41,7 @@ class TypeEvidence(NamedTuple):
     circuit: Circuit
     rankings: dict[str, Any]
     prediction: dict[str, Any]
+    knockouts: dict[str, list[Any]]
     doses: list[dict[str, Any]]
     curves: dict[str, Any] | None
     steadiness: list[dict[str, Any]]

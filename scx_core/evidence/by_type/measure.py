@@ -61,7 +61,7 @@ class TypesConfig:
 
     types: int = option(6, "So many of the largest types, where none are named", minimum=1)
     cells: int = option(
-        30, "Cells of the first half that the circuit and its rivals are made from", minimum=2
+        24, "Cells of the first half that the circuit and its rivals are made from", minimum=2
     )
     measured: int = option(
         24, "Cells of the second half in which ten genes are taken out together", minimum=2

@@ -33,14 +33,14 @@ from .drawing import MM_PER_UNIT
 POINTS_PER_UNIT = MM_PER_UNIT / 25.4 * 72
 PICTURE_FORMATS = ("png", "svg", "pdf")
 DPI = 300
-_SETTINGS: Any = {
+SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "scX",
     "pdf.fonttype": 42,
     "font.family": "DejaVu Sans",
     "axes.unicode_minus": True,
 }
-_LOCK = threading.Lock()  # matplotlib's settings are global, and saving reads them
+LOCK = threading.Lock()  # matplotlib's settings are global, and saving reads them
 Point = tuple[float, float]
 
 
@@ -224,6 +224,6 @@ def picture_bytes(figure: Figure, file_format: str, *, title: str = "", descript
         "pdf": {"Title": title, "Subject": description, "CreationDate": None},
     }[file_format]
     buffer = io.BytesIO()
-    with _LOCK, matplotlib.rc_context(_SETTINGS):
+    with LOCK, matplotlib.rc_context(SETTINGS):
         figure.savefig(buffer, format=file_format, dpi=DPI, metadata=about)
     return buffer.getvalue()

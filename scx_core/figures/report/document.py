@@ -1,0 +1,495 @@
+"""What a report says, in sections of paragraphs, pictures and tables; no format in it.
+
+What is true of the model and what is true of biology are two sections. Every number comes from the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from scx_core.circuits.wording import circuit_sentences, statistics_sentences
+from scx_core.evidence.by_type.record import TypeEvidence
+from scx_core.evidence.rankings.rankings import SHORT
+from scx_core.figures import captions
+from scx_core.figures.drawing.layout import simplify
+from scx_core.figures.drawing.text import plain
+from scx_core.figures.picture import circuit_figure
+from scx_core.figures.report import charts
+from scx_core.figures.report.wording import LIMITS, METHODS, REFERENCES
+from scx_core.figures.table import gene_table, markers_of
+from scx_core.validation import Validation, verdict
+
+GENES = 20  # rows of the gene table that are printed; the file has all
+Keys = tuple[str, ...]  # one key, or mean, low, high
+
+
+class Table(NamedTuple):
+    """Rows as plain values, and which of their keys are shown under which title: one key, or three for a mean
+    with its interval. `most`: so many rows are printed; a file holds all. `name` is that of its file."""
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[tuple[str, Keys], ...]
+    rows: tuple[Mapping[str, Any], ...]
+    most: int | None = None
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Titles of the columns."""
+        return tuple(title for title, _ in self.columns)
+
+    @property
+    def shown(self) -> list[tuple[str, ...]]:
+        """The rows that are printed, as text."""
+        return [tuple(cell(row, keys) for _, keys in self.columns) for row in self.rows[: self.most]]
+
+
+class Picture(NamedTuple):
+    """A figure that is drawn when it is asked for, and its caption."""
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+class Section(NamedTuple):
+    """A heading (level 1 or 2) with what stands below it: paragraphs, pictures, tables."""
+
+    title: str
+    level: int
+    parts: tuple[str | Table | Picture, ...]
+
+
+class Document(NamedTuple):
+    """A report: `tables` are all tables that are exported, those that are not printed too."""
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...]
+    tables: tuple[Table, ...]
+    provenance: str
+
+
+def cell(row: Mapping[str, Any], keys: Keys) -> str:
+    """One cell as text: "2.90 [1.99, 3.74]", three significant digits, "–" for nothing."""
+    values = [row.get(key) for key in keys]
+    if len(keys) == 3:
+        mean, low, high = (_number(value, 2) for value in values)
+        return mean if values[1] is None else f"{mean} [{low}, {high}]"
+    value = values[0]
+    return _number(value) if isinstance(value, float) else "–" if value is None else plain(value, 900)
+
+
+def _number(value: Any, decimals: int | None = None) -> str:
+    """So many decimals; else three significant digits, with a power of ten for what is tiny."""
+    if value is None:
+        return "–"
+    if decimals is not None:
+        text = f"{value + 0.0:.{decimals}f}"
+        return text.removeprefix("-") if not float(text) else text.replace("-", "−")
+    text = f"{value:.1e}" if value != 0 and abs(value) < 0.001 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def document_of(found: TypeEvidence, validation: Validation | None = None) -> Document:
+    """The report of a record."""
+    circuit, ladder = found.drawn, found.ladder
+    about_model = [
+        *_circuit_section(found),
+        *_knockout_sections(found),
+        *_feature_sections(found),
+        _steady_section(found),
+    ]
+    sections = [
+        Section("In short", 1, (_summary(found), _ladder_table(found))),
+        Section("Warnings", 1, _warnings(found, validation)),
+        Section("What is true of the model", 1, (MODEL_WORDS,)),
+        *about_model,
+        Section("What is true of biology", 1, (BIOLOGY_WORDS,)),
+        *_biology_sections(found),
+        Section("Limits", 1, LIMITS),
+        Section("Methods", 1, (*METHODS, _settings(found))),
+        Section("References", 1, REFERENCES),
+        Section("Provenance", 1, (_provenance_table(found),)),
+    ]
+    printed = [part for section in sections for part in section.parts if isinstance(part, Table)]
+    return Document(
+        f"Evidence for the circuit of {plain(found.label, 60)}",
+        f"Answer {plain(found.answer, 60)}; {circuit.n_cells} cells made the circuit, other cells of the "
+        f"type "
+        f"judge it. The claim {ladder.words}.",
+        tuple(sections),
+        (*printed, *_tables_by_cell(found)),
+        captions.provenance_line(found.provenance),
+    )
+
+
+MODEL_WORDS = (
+    "Everything in this part is about one language model and its transcoders: what its answer rests on, how "
+    "surely, and who else could have said so. A gene that the model uses need not do anything in the cell."
+)
+BIOLOGY_WORDS = (
+    "Nothing above is a finding about cells. This part says how far the genes that the model uses agree with "
+    "what is known or was measured outside of it; agreement is no proof of a mechanism, and a marker may be "
+    "named merely because it is high in the type."
+)
+
+PERTURBATIONS = (
+    "Not tested for this circuit. `scx evidence perturbations` holds in-silico knock-outs against a "
+    "Perturb-seq "
+    "or CRISPRi file."
+)
+
+
+def _summary(found: TypeEvidence) -> str:
+    answers = found.answers
+    return (
+        f"The claim that this circuit explains the answer {plain(found.answer, 60)} {found.ladder.words}. "
+        f"The "
+        f"model gives this answer to {answers['given']} of {answers['n']} unseen cells of the type "
+        f"({answers['low']:.0%} to {answers['high']:.0%}). A level counts only when all lower ones are "
+        f"reached."
+    )
+
+
+def _ladder_table(found: TypeEvidence) -> Table:
+    rows = tuple(
+        {"level": level.number, "claim": level.claim, "status": level.status, "why": level.words}
+        for level in found.ladder.levels
+    )
+    columns = (
+        ("level", ("level",)),
+        ("claim", ("claim",)),
+        ("status", ("status",)),
+        ("on what grounds", ("why",)),
+    )
+    return Table("ladder", "The ladder of claims", "", columns, rows)
+
+
+def _warnings(found: TypeEvidence, validation: Validation | None) -> tuple[str, ...]:
+    """What a reader must know before the figures: the stand-ins, the model's accuracy, open levels."""
+    words = []
+    if validation is None:
+        words.append(
+            "The transcoders were not validated on these cells: `scx validate` says whether to trust them."
+        )
+    else:
+        words.append(f"Validation of the transcoders: {verdict(validation)}")
+        words += [f"{caution.text} {caution.remedy}" for caution in validation.warnings]
+    answers = found.answers
+    if answers["low"] < 0.5:
+        others = ", ".join(
+            f"{plain(name, 30)} {n}" for name, n in answers["counts"].items() if name != found.answer
+        )
+        words.append(
+            f"The model gives this answer to only {answers['given']} of {answers['n']} unseen cells (and "
+            f"else "
+            f"{others or 'nothing'}): the circuit explains an answer that is often not given."
+        )
+    words += [
+        f"Level {level.number} ({level.claim}): {level.status}. {level.words}."
+        for level in found.ladder.levels
+        if level.status == "not reached"
+    ]
+    words += [f"Not measured: {plain(part)}: {plain(why, 200)}" for part, why in found.unmeasured.items()]
+    return tuple(words)
+
+
+def _circuit_section(found: TypeEvidence) -> list[Section]:
+    circuit = found.drawn
+    markers, shared = markers_of(circuit)
+    drawing = simplify(circuit, markers=markers or frozenset())
+    picture = Picture("circuit", drawing.caption, lambda: circuit_figure(drawing._replace(caption="")))
+    genes = gene_table(circuit, markers, shared)
+    genes = genes.astype(object).where(genes.notna(), None)
+    columns = [("gene", ("gene",)), ("frozen attribution", ("frozen_attribution", "low", "high"))]
+    for title, key in (
+        ("lost without it (neutral gene)", "knockout_gap"),
+        ("lost without it (taken out)", "knockout_text"),
+    ):
+        if key in genes:
+            columns.append((title, (key, f"{key}_low", f"{key}_high")))
+    columns += [("n", ("knockout_gap_n",))] if "knockout_gap_n" in genes else []
+    columns += [("q", ("q",)), ("in cells", ("share_of_cells",)), ("marker", ("known_marker",))]
+    note = (
+        f"In {plain(circuit.target.unit, 20)}. Frozen attribution: mean over the {circuit.n_cells} cells of "
+        f"the "
+        f"circuit [95%], with q that it is 0. Lost without it: the real model's target before less after, "
+        f"mean "
+        f"over n unseen cells that hold the gene [95%]. The {GENES} with the largest frozen attribution; "
+        f"the file has all."
+    )
+    strongest = sorted(genes.to_dict("records"), key=lambda row: -abs(row["frozen_attribution"]))
+    rows = tuple({str(key): value for key, value in row.items()} for row in strongest)
+    table = Table(
+        "genes", "Genes with what the real model loses without them", note, tuple(columns), rows, GENES
+    )
+    told = [*circuit_sentences(circuit), *statistics_sentences(circuit)]
+    return [
+        Section("The circuit", 2, (*told, picture)),
+        Section("Genes", 2, (table,)),
+    ]
+
+
+def _knockout_sections(found: TypeEvidence) -> list[Section]:
+    ranked, predicted = found.rankings, found.prediction
+    rows = []
+    for row in ranked["rankings"]:
+        ahead = row["ahead"] or {"mean": None, "low": None, "high": None}
+        rows.append(
+            {
+                "ranking": SHORT[row["name"]],
+                **_prefixed("drop", row["drop"]),
+                **_prefixed("ahead", ahead),
+                "p": row["p"],
+                "q": row["q"],
+                "verdict": _VERDICTS[row["verdict"]] if row["ahead"] else "",
+                "genes": ", ".join(map(plain, row["genes"])),
+            }
+        )
+    columns = (
+        ("genes ranked by", ("ranking",)),
+        ("lost, nats", _three("drop")),
+        ("circuit ahead by", _three("ahead")),
+        ("p", ("p",)),
+        ("q", ("q",)),
+        ("verdict", ("verdict",)),
+        ("genes taken out", ("genes",)),
+    )
+    n_genes = len(next(row["genes"] for row in ranked["rankings"] if row["name"] == "circuit"))
+    note = (
+        f"The {n_genes} strongest genes of each ranking are taken out of the sentence together; n = "
+        f"{ranked['n']} "
+        f"unseen cells, intervals over {ranked['units']}; p: paired sign flips, q: Benjamini-Hochberg over "
+        f"the "
+        "rivals of all types that were measured in the run. Log-odds before: "
+        f"{cell(_prefixed('x', ranked['before']), _three('x'))}."
+    )
+    table = Table("joint_knockouts", "Joint knock-outs beside rivals", note, columns, tuple(rows))
+    said = "Mean and 95% interval of what the answer's log-odds lose."
+    chart = Picture("joint_knockouts", said, lambda: charts.drops_chart(ranked["rankings"], SHORT))
+    doses = tuple(
+        {key: row[key] for key in ("ranking", "size", "mean", "low", "high")} for row in found.doses
+    )
+    dose_table = Table(
+        "doses",
+        "Dose: with ever more genes",
+        "Nats lost without the first genes of each ranking, mean [95%]. The same cells throughout.",
+        (("ranking", ("ranking",)), ("genes", ("size",)), ("lost, nats", ("mean", "low", "high"))),
+        doses,
+    )
+    words = (
+        "Dose curve: circuit, gradient × input, differential expression (t-test), random genes of the "
+        "circuit's "
+        "ranks. Bands: 95%."
+    )
+    dose = Picture("doses", words, lambda: charts.dose_chart(found.doses, SHORT))
+    return [
+        Section("Joint knock-outs", 2, (chart, table)),
+        Section("Dose", 2, (dose, dose_table)),
+        Section("Prediction of single knock-outs", 2, (_prediction_table(predicted),)),
+    ]
+
+
+_VERDICTS = {
+    "circuit": "less than the circuit",
+    "rival": "more than the circuit",
+    "same": "no certain difference",
+}
+
+
+def _prediction_table(predicted: Mapping[str, Any]) -> Table:
+    rows = [
+        {
+            "by": words,
+            **_prefixed("rank", predicted[key]["spearman"]),
+            **_prefixed("sign", predicted[key]["sign"]),
+        }
+        for key, words in (("circuit", "circuit (frozen attribution)"), ("gradient", "gradient × input"))
+    ]
+    ahead = cell(_prefixed("x", predicted["ahead"]), _three("x"))
+    note = (
+        f"Within each of n = {predicted['n']} unseen cells, every gene is knocked out alone (a neutral gene "
+        f"in its "
+        "place) and held against the mean effect in the cells that the circuit was made from. Circuit less "
+        f"gradient: {ahead}, p {predicted['p']:.2g}."
+    )
+    columns = (
+        ("predicted by", ("by",)),
+        ("rank correlation", _three("rank")),
+        (f"sign of the {predicted['strongest']} strongest", _three("sign")),
+    )
+    return Table("prediction", "Does it predict knock-outs?", note, columns, tuple(rows))
+
+
+def _feature_sections(found: TypeEvidence) -> list[Section]:
+    if found.curves is None:
+        return [Section("Sufficiency and necessity", 2, ("Not measured.",))]
+    curves = found.curves
+    areas = tuple(
+        {
+            "way": one["way"],
+            "reference": one["reference"],
+            **_prefixed("area", one["area"]),
+            **_prefixed("random", one["random"]),
+            **_prefixed("ahead", one["ahead"]),
+            "p": one["p"],
+            "q": one["q"],
+        }
+        for one in curves["curves"]
+    )
+    columns = (
+        ("way", ("way",)),
+        ("reference", ("reference",)),
+        ("area, circuit", _three("area")),
+        ("area, random", _three("random")),
+        ("difference", _three("ahead")),
+        ("q", ("q",)),
+    )
+    note = (
+        f"n = {curves['n']} unseen cells; {curves['n_circuit']} of {curves['n_features']} features are in "
+        f"the "
+        "circuit. Sufficiency: the share of the target kept with the circuit's features alone; necessity: "
+        "the share "
+        "lost without them. Area over log2(1 + size). Random: other features of the same layers and "
+        "activation."
+    )
+    points = tuple(
+        {"way": one["way"], "reference": one["reference"], **point}
+        for one in curves["curves"]
+        for point in one["points"]
+    )
+    point_columns = (
+        ("way", ("way",)),
+        ("reference", ("reference",)),
+        ("features", ("size",)),
+        ("share", ("share", "low", "high")),
+        ("random", ("random", "random_least", "random_most")),
+    )
+    said = (
+        "Share of the target over the size of the circuit (bands: 95%), beside matched random features "
+        "(band: "
+        "least to most of the draws)."
+    )
+    chart = Picture("curves", said, lambda: charts.curves_chart(curves["curves"]))
+    shares = Table(
+        "curve_points", "Shares by size", "Random: mean [least, most of the draws].", point_columns, points
+    )
+    return [
+        Section(
+            "Sufficiency and necessity",
+            2,
+            (chart, Table("areas", "Areas beside matched random features", note, columns, areas), shares),
+        )
+    ]
+
+
+def _steady_section(found: TypeEvidence) -> Section:
+    rows = []
+    for part in found.steadiness:
+        index = part["jaccard"] or {"mean": None, "low": None, "high": None}
+        rows.append({**part, **_prefixed("index", index), "why": part["why"] or "measured"})
+    columns = (
+        ("varied", ("what",)),
+        ("Jaccard, mean [least, most]", _three("index")),
+        ("by chance", ("chance",)),
+        ("comparisons", ("comparisons",)),
+        ("cells", ("n",)),
+        ("", ("why",)),
+    )
+    note = (
+        "Of the 20 strongest genes by mean frozen attribution; 1: the same genes. By chance: genes drawn at "
+        "the "
+        "same mean ranks for both sides."
+    )
+    clean = tuple(
+        {key: value for key, value in row.items() if key not in ("jaccard", "sets")} for row in rows
+    )
+    return Section("Stability", 2, (Table("stability", "What changes with what", note, columns, clean),))
+
+
+def _biology_sections(found: TypeEvidence) -> list[Section]:
+    parts: list[str | Table] = []
+    held = found.markers
+    if held is None:
+        parts.append("No list of curated markers is known for this type.")
+    else:
+        names = (
+            ("circuit", "circuit"),
+            ("random", "genes of the circuit's ranks (mean of draws)"),
+            ("chance", "by chance, of all genes in the type's sentences"),
+            ("differential", "differential expression (t-test)"),
+            ("gradient", "gradient × input"),
+            ("expressed", "most expressed"),
+        )
+        rows = tuple({"genes": words, "markers": held[key], "of": held["genes"]} for key, words in names)
+        low, high = held["interval"]
+        note = (
+            f"{held['listed']} markers are among the {held['candidates']} genes of the type's sentences. "
+            f"Circuit: "
+            f"share {held['circuit'] / held['genes']:.2f} [{low:.2f}, {high:.2f}] (Wilson), hypergeometric p "
+            f"{held['p']:.2g}, q {held['q']:.2g}. Lists: {plain('; '.join(held['citations']), 400)}."
+        )
+        columns = (("ranking", ("genes",)), ("markers", ("markers",)), ("of", ("of",)))
+        parts.append(
+            Table("markers", f"Known markers among the {held['genes']} strongest genes", note, columns, rows)
+        )
+    levels = {level.number: level for level in found.ladder.levels}
+    return [
+        Section("Curated markers", 2, tuple(parts)),
+        Section("Another study", 2, (f"{levels[5].status.capitalize()}: {levels[5].words}.",)),
+        Section(
+            "Measured perturbations",
+            2,
+            (PERTURBATIONS,),
+        ),
+    ]
+
+
+def _settings(found: TypeEvidence) -> str:
+    cfg = found.provenance.get("config", {}).get("types", {})
+    words = ", ".join(f"{key} {value}" for key, value in cfg.items())
+    seconds = sum(found.seconds.values())
+    return f"Settings: {plain(words, 400)}. The measurement took {seconds:.0f} s of processor time."
+
+
+def _provenance_table(found: TypeEvidence) -> Table:
+    rows = []
+    for key, value in found.provenance.items():
+        if key in ("tool", "data", "model", "transcoders") and isinstance(value, Mapping):
+            rows.append({"part": key, "what": ", ".join(f"{k} {plain(v, 80)}" for k, v in value.items())})
+        elif key in ("seed", "cell_type"):
+            rows.append({"part": key, "what": plain(value, 80)})
+        elif key == "versions" and isinstance(value, Mapping):
+            rows.append({"part": key, "what": ", ".join(f"{k} {plain(v, 30)}" for k, v in value.items())})
+    columns = (("part", ("part",)), ("identity", ("what",)))
+    return Table("provenance", "What made this report", "", columns, tuple(rows))
+
+
+def _tables_by_cell(found: TypeEvidence) -> tuple[Table, ...]:
+    """What stands behind the means, for who wants to compute them again; not printed."""
+    names = tuple(found.knockouts)
+    single = tuple(dict(zip(names, row, strict=True)) for row in zip(*found.knockouts.values(), strict=True))
+    doses = tuple(
+        {"ranking": row["ranking"], "size": row["size"], "cell": c, "drop": drop}
+        for row in found.doses
+        for c, drop in enumerate(row["by_cell"])
+    )
+    by_cell = tuple((name, (name,)) for name in ("ranking", "size", "cell", "drop"))
+    return (
+        Table("knockouts_by_cell", "Single knock-outs by cell", "", tuple((n, (n,)) for n in names), single),
+        Table("doses_by_cell", "Doses by cell", "", by_cell, doses),
+    )
+
+
+def _three(name: str) -> Keys:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _prefixed(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """A mean with its interval under keys of its own."""
+    return dict(zip(_three(name), (found["mean"], found["low"], found["high"]), strict=True))

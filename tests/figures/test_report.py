@@ -1,0 +1,178 @@
+"""The report: offline, safe with any name, small; and three of its figures computed again from its files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scx_core.errors import ScxError
+from scx_core.figures.report import document_of, report_page, report_pdf, write_report
+from scx_core.figures.report.files_of_tables import table_bytes
+from tests.builders.evidence import LABEL, tiny_evidence
+from tests.figures.fakes import HOSTILE_TEXTS, hostile_circuit
+from tests.figures.test_html import _Page
+
+MOST = 10_000_000  # bytes
+
+
+@pytest.fixture(scope="module")
+def found():
+    return tiny_evidence().of(LABEL)
+
+
+@pytest.fixture(scope="module")
+def hostile(found):
+    """The record with every name of a gene, type or label replaced by somebody's markup."""
+    names = iter(HOSTILE_TEXTS * 50)
+    rows = [row | {"genes": [next(names) for _ in row["genes"]]} for row in found.rankings["rankings"]]
+    answers = found.answers | {"counts": dict.fromkeys(HOSTILE_TEXTS, 1), "low": 0.1}
+    return found._replace(
+        label=HOSTILE_TEXTS[0],
+        answer=HOSTILE_TEXTS[0],
+        circuit=hostile_circuit("consensus"),
+        rankings=found.rankings | {"rankings": rows},
+        knockouts=found.knockouts | {"gene": [next(names) for _ in found.knockouts["gene"]]},
+        answers=answers,
+        provenance=found.provenance | {"cell_type": HOSTILE_TEXTS[0], "data": {"name": HOSTILE_TEXTS[0]}},
+    )
+
+
+@pytest.mark.parametrize("which", ["found", "hostile"])
+def test_the_page_fetches_nothing_and_runs_nothing(which, request):
+    text = report_page(document_of(request.getfixturevalue(which)))
+    page = _Page(text)
+    tags = {tag for tag, _ in page.elements}
+    assert not {"script", "iframe", "object", "embed", "link", "form"} & tags
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv"))
+    assert policy.startswith("default-src 'none'")
+    assert len(text.encode()) < MOST
+
+
+def test_names_are_text(hostile):
+    page = _Page(report_page(document_of(hostile)))
+    assert not [a for tag, a in page.elements if tag == "img" and a.get("src") == "x"]
+    assert any("<img src=x" in text for text in page.texts)
+
+
+def test_the_model_and_biology_stand_apart_and_every_part_is_there(found):
+    titles = [section.title for section in document_of(found).sections]
+    for wanted in (
+        *("In short", "Warnings", "The circuit", "Genes", "Joint knock-outs", "Dose", "Stability", "Limits"),
+        *("Sufficiency and necessity", "Methods", "References", "Provenance", "Curated markers"),
+    ):
+        assert wanted in titles
+    model, biology = titles.index("What is true of the model"), titles.index("What is true of biology")
+    assert model < titles.index("Joint knock-outs") < titles.index("Stability") < biology
+    assert biology < titles.index("Curated markers")
+
+
+def test_the_pdf_has_pages_and_is_the_same_each_time(hostile):
+    made = report_pdf(document_of(hostile))
+    assert made.startswith(b"%PDF") and made == report_pdf(document_of(hostile))
+    assert 3 <= len(re.findall(rb"/Type /Page\b", made)) <= 15 and len(made) < MOST
+
+
+def test_a_report_is_written_with_its_tables_or_refused(found, tmp_path):
+    files = write_report(found, tmp_path / "one.html")
+    assert {path.name for path in files} >= {"one.html", "evidence.json", "joint_knockouts.csv", "ladder.csv"}
+    assert json.loads((tmp_path / "one_tables" / "evidence.json").read_text())["label"] == found.label
+    with pytest.raises(ScxError, match=r"\.html or \.pdf"):
+        write_report(found, tmp_path / "one.docx")
+
+
+def test_tables_are_guarded_for_spreadsheets(hostile):
+    for table in document_of(hostile).tables:
+        for row in csv.reader(table_bytes(table).decode("utf-8-sig").splitlines()):
+            for value in row:
+                assert not value.startswith(("=", "@", "+")), (table.name, value)
+
+
+# What another person would write: it knows the files, and nothing of scX.
+STRANGER = r"""
+import csv, json, math, sys
+from pathlib import Path
+from statistics import fmean
+
+folder = Path(sys.argv[1])
+
+def rows(name):
+    with open(folder / f"{name}.csv", encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+def ranks(values):
+    order = sorted(range(len(values)), key=values.__getitem__)
+    out = [0.0] * len(values)
+    start = 0
+    while start < len(order):
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
+            end += 1
+        for i in order[start:end + 1]:
+            out[i] = (start + end) / 2
+        start = end + 1
+    return out
+
+def spearman(x, y):
+    a, b = ranks(x), ranks(y)
+    ma, mb = fmean(a), fmean(b)
+    top = sum((p - ma) * (q - mb) for p, q in zip(a, b))
+    low = math.sqrt(sum((p - ma) ** 2 for p in a) * sum((q - mb) ** 2 for q in b))
+    return top / low if low else 0.0
+
+# 1. rank correlation with single knock-outs, mean over cells
+cells = {}
+for row in rows("knockouts_by_cell"):
+    cells.setdefault(row["row"], []).append(row)
+correlation = {
+    name: fmean(spearman([float(r[name]) for r in c], [float(r["gap"]) for r in c]) for c in cells.values())
+    for name in ("circuit", "gradient")
+}
+# 2. the dose curve
+drops = {}
+for row in rows("doses_by_cell"):
+    drops.setdefault((row["ranking"], row["size"]), []).append(float(row["drop"]))
+doses = {" ".join(key): fmean(values) for key, values in drops.items()}
+# 3. the areas under the curves over log2(1 + size)
+areas = {}
+curves = {}
+for row in rows("curve_points"):
+    curves.setdefault((row["way"], row["reference"]), []).append((int(row["size"]), float(row["share"])))
+for key, points in curves.items():
+    x = [0.0] + [math.log2(1 + size) for size, _ in points]
+    y = [0.0] + [share for _, share in points]
+    area = sum((x[i + 1] - x[i]) * (y[i] + y[i + 1]) / 2 for i in range(len(points)))
+    areas[" ".join(key)] = area / x[-1]
+print(json.dumps({"correlation": correlation, "doses": doses, "areas": areas}))
+"""
+
+
+def test_a_strangers_script_recomputes_three_figures_from_the_files(found, tmp_path: Path):
+    write_report(found, tmp_path / "report.html")
+    script = tmp_path / "stranger.py"
+    script.write_text(STRANGER, encoding="utf-8")
+    command = [sys.executable, "-I", str(script), str(tmp_path / "report_tables")]
+    made = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for name in ("circuit", "gradient"):
+        assert made["correlation"][name] == pytest.approx(
+            found.prediction[name]["spearman"]["mean"], abs=1e-9
+        )
+    assert len(made["doses"]) == len(found.doses) == 20
+    for row in found.doses:
+        assert made["doses"][f"{row['ranking']} {row['size']}"] == pytest.approx(row["mean"], abs=1e-9)
+    assert found.curves is not None and len(made["areas"]) == 4
+    for one in found.curves["curves"]:
+        assert made["areas"][f"{one['way']} {one['reference']}"] == pytest.approx(
+            one["area"]["mean"], abs=1e-9
+        )
+    assert not math.isnan(sum(made["areas"].values()))

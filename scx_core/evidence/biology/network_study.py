@@ -1,0 +1,150 @@
+"""All ways of joining genes beside one another on one network: the study and its tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scx_core.atlas import Atlas
+from scx_core.circuits import ConsensusConfig, Tracer
+from scx_core.errors import ScxError
+from scx_core.evidence.biology.network import (
+    CIRCUITS,
+    COEXPRESSION,
+    FEATURES,
+    SPELLING,
+    TOGETHER,
+    Enrichment,
+    NetworkConfig,
+    circuit_slots,
+    enrichment,
+    feature_slots,
+    graph_pairs,
+    hits_a_pair,
+    measures,
+    relations,
+    strongest_pairs,
+)
+from scx_core.evidence.biology.perturbation_tables import number
+from scx_core.evidence.rankings.rankings import markdown, plain
+from scx_core.runs.options import to_dict
+from scx_core.runs.progress import Progress, silent
+
+FEWEST_CELLS = 8  # of a type whose circuit is traced
+FEW_HITS = 10  # expected hits below which folds are left to chance
+
+
+class NetworkStudy(NamedTuple):
+    """Enrichments of every way; `counts`: of each relation the curated edges and factors that reach the `genes`
+    genes, of `in_file` edges in the file."""
+
+    rows: tuple[Enrichment, ...]
+    genes: int
+    counts: dict[str, tuple[int, int]]
+    in_file: int
+    n_cells: int
+    circuits: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, None for what is undefined."""
+        rows = [
+            {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row}
+            for row in (one._asdict().items() for one in self.rows)
+        ]
+        return self._asdict() | {"rows": rows}
+
+
+def network_study(
+    tracer: Tracer,
+    atlas: Atlas,
+    edges: Sequence[tuple[str, str]],
+    cfg: NetworkConfig | None = None,
+    progress: Progress = silent,
+) -> NetworkStudy:
+    """Are pairs of genes that features or circuits join curated edges more often than a null that keeps
+    degrees, and than pairs of plain counts? Raises ScxError when fewer than two edges lie within the genes."""
+    cfg = cfg or NetworkConfig()
+    sentences = tracer.lm.sentence_config
+    held = measures(tracer.table, sentences.n_genes, sentences.tie_seed, cfg)
+    related, n_genes = relations(edges, held.genes, cfg), len(held.genes)
+    if not related:
+        raise ScxError(
+            f"Fewer than two edges reach the {n_genes} genes of the sentences of {tracer.table.name}.",
+            "Give a network of these genes, or cells with more genes.",
+        )
+    slots = {FEATURES: feature_slots(atlas.table("genes"), held.genes, cfg.genes)}
+    circuits = _circuits(tracer, cfg, progress)
+    if circuits:
+        slots[CIRCUITS] = circuit_slots(circuits, held.genes, cfg.genes)
+    scores = {name: one.scores(n_genes) for name, one in slots.items()}
+    scores |= {COEXPRESSION: held.coexpression_GG, TOGETHER: held.together_GG, SPELLING: held.spelling_GG}
+    rng, rows = np.random.default_rng([cfg.seed, 4]), []
+    for done, n in enumerate(cfg.numbers):
+        progress(done, len(cfg.numbers), f"{n} pairs, and rewirings")
+        for way, score_GG in scores.items():
+            joined_GG = strongest_pairs(score_GG, n, rng)
+            masks = graph_pairs(slots[way], n, n_genes, cfg) if way in slots else []
+            for relation in related:
+                ours = hits_a_pair(relation, masks) if masks else None
+                rows.append(enrichment(way, joined_GG, n, relation, held.genes, ours))
+    progress(len(cfg.numbers), len(cfg.numbers), "")
+    counts = {one.name: (len(one.edge_E2), len(np.unique(one.edge_E2[:, 0]))) for one in related}
+    about = tracer.about({"network": to_dict(cfg)}, seed=cfg.seed)
+    in_order = tuple(sorted(rows, key=lambda row: [one.name for one in related].index(row.relation)))
+    return NetworkStudy(in_order, n_genes, counts, len(edges), held.n_cells, tuple(circuits), about)
+
+
+def _circuits(tracer: Tracer, cfg: NetworkConfig, progress: Progress) -> dict[str, Any]:
+    """Consensus circuits of every type that the model has an answer for."""
+    if not cfg.circuit_cells:
+        return {}
+    counts = tracer.table.cells_per_type()
+    labels = [str(name) for name, n in counts.items() if n >= FEWEST_CELLS]
+    found = {}
+    for done, label in enumerate(labels):
+        progress(done, len(labels), label)
+        try:
+            answer = tracer.answer_for(label)
+        except ScxError:
+            continue
+        found[label] = tracer.consensus(
+            label, answer=answer, cfg=ConsensusConfig(cells=cfg.circuit_cells, seed=cfg.seed)
+        )
+    progress(len(labels), len(labels), "")
+    return found
+
+
+def network_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str:
+    """Everything that `scx evidence network` says."""
+    table = markdown if as_markdown else plain
+    header = ("relation", "pairs by", "pairs", "hits", "expected", "fold [95% over factors]", "p")
+    header = (*header, "fold, graph rewired", "p")
+    rows = [
+        (
+            one["relation"],
+            one["way"],
+            str(one["pairs"]),
+            str(one["hits"]),
+            number(one["expected"], 1),
+            f"{number(one['fold'])} [{number(one['low'])}, {number(one['high'])}]",
+            number(one["p"], 3),
+            number(one["graph_fold"]),
+            number(one["graph_p"], 3),
+        )
+        for one in result["rows"]
+    ]
+    lines = [
+        f"Of {result['in_file']} curated edges; universe: the {result['genes']} genes of the sentences. "
+        f"Co-expression and co-occurrence from {result['n_cells']} cells, circuits of "
+        f"{len(result['circuits'])} types. Expected: mean hits over rewired curated edges (degrees kept).",
+        table(header, rows),
+    ]
+    for name, (edges, factors) in result["counts"].items():
+        most = max(one["expected"] for one in result["rows"] if one["relation"] == name)
+        few = "; so few leave folds to chance, nothing can be said" if most < FEW_HITS else ""
+        lines.append(f"{name}: {edges} edges of {factors} factors, at most {most:.1f} hits expected{few}.")
+    return "\n\n".join(lines)

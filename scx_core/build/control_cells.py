@@ -74,7 +74,11 @@ def control_model(
         sentences=SentenceConfig(n_genes=n_genes),
         recipe=recipe,
     )
-    run = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder.parent, "build", cfg, folder.name)
+    run = (
+        RunFolder.open(folder)
+        if folder.exists()
+        else RunFolder.create(folder.parent, "build", cfg, folder.name)
+    )
     constant = replace(table, labels=np.full(table.n_cells, LABEL, dtype=object), answer_of=None)
     with run.lock(), stop_requested() as stopping:
         lm_or_none = train_model(

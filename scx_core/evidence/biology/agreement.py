@@ -86,8 +86,8 @@ class TargetChanges(NamedTuple):
 
 
 class PooledAgreement(NamedTuple):
-    """A predictor over several targets: mean Spearman with its interval over targets, its lead of the in-silico
-    knock-out over it, signs; p against shuffled targets and what shuffles reach in 5% of the cases."""
+    """A predictor over several targets: mean Spearman with its interval over targets; `behind`: the in-silico
+    knock-out's less its own; signs; p against shuffled targets, and `chance`, what shuffles reach in 5%."""
 
     predictor: str
     mean: MeanInterval
@@ -269,7 +269,9 @@ def _target(
     own = None
     if len(own_at):
         g = own_at[0]
-        own = MeanInterval(*(float(part[t, g]) for part in (measured.change_TG, measured.low_TG, measured.high_TG)))
+        own = MeanInterval(
+            *(float(part[t, g]) for part in (measured.change_TG, measured.low_TG, measured.high_TG))
+        )
     left, reliability = float(measured.left_T[t]), float(measured.reliability_T[t])
     weak = []
     if not len(own_at):
@@ -339,7 +341,9 @@ def _pool(
         p, chance = None, None
         if one in SHUFFLED and known:
             p, chance = shuffled(predicted[one][at], measured, at, cfg)
-        rows.append(PooledAgreement(one, mean, behind, same, signs, *map(float, wilson(same, signs)), p, chance))
+        rows.append(
+            PooledAgreement(one, mean, behind, same, signs, *map(float, wilson(same, signs)), p, chance)
+        )
     reliability = np.array([found[t].reliability for t in at])
     return Pool(name, tuple(found[t].target for t in at), tuple(rows), float(np.sqrt(reliability).mean()))
 

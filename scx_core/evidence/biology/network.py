@@ -1,21 +1,22 @@
 """Curated edges of a gene network among the pairs of genes that features, circuits or plain counts join.
 
 Each way ranks pairs of genes; the same number of its strongest pairs is taken from each:
-- features: Σ over features of share(a)·share(b), the shares of the feature's mass (atlas) at its strongest genes;
+- features: Σ over features of share(a)·share(b), shares of the feature's mass (atlas) at its strongest genes;
 - circuits: the same over the features of the types' consensus circuits, with each gene's part of the absolute
   direct edges from genes into the feature: two genes that one feature of a circuit reads;
 - co-expression: |Spearman| of log-normalised expression over cells;
 - co-occurrence: the number of cells whose sentence holds both;
 - spelled alike: the length of the common beginning of both names, two letters at least (a language model
-  reads pieces of names, so this could be all that features do).
+  reads pieces of names, so this could be all that features do). "Not spelled alike" is the same ranking
+  without such pairs.
 
-Two relations are counted: `direct`, curated edges (factor, target) between the two genes, either way round; and
-`shared factor`, factors that have both genes as targets, wherever the factor itself is. Two nulls: `edges`
-rewires the curated edges (configuration model: each factor keeps its number of targets, each target its number
-of factors, no loops, no doubles) and leaves the pairs; it is the same for all ways. `graph` rewires which genes
-a feature holds (each feature keeps its number of genes, each gene its number of features) and makes the pairs
-anew; for features and circuits only. Fold: hits over the mean of the null's. Its interval resamples factors
-(edges of one factor are no independent draws), p is one-sided over the rewirings.
+Two relations are counted: `direct`, curated edges (factor, target) between the two genes, either way round;
+and `shared factor`, factors that have both genes as targets, wherever the factor itself is. Two nulls:
+`edges` rewires the curated edges (configuration model: each factor keeps its number of targets, each target
+its number of factors, no loops, no doubles) and leaves the pairs; it is the same for all ways. `graph`
+rewires which genes a feature holds (each feature keeps its number of genes, each gene its number of features)
+and makes the pairs anew; for features and circuits only. Fold: hits over the mean of the null's. Its
+interval resamples factors (edges of one factor are no independent draws), p is one-sided over rewirings.
 All is about genes of the universe: those that stand in at least `least` of the cells' sentences.
 Legend: G genes, C cells, F factors, E curated edges, S slots (a gene of a feature), K rewirings.
 """
@@ -45,15 +46,24 @@ FEATURES, CIRCUITS, COEXPRESSION, TOGETHER, SPELLING = WAYS = (
 )
 
 
+UNLIKE = ", not spelled alike"
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Which pairs count as joined, and how often the nulls are drawn."""
 
     genes: int = option(5, "Strongest genes of a feature that it joins", minimum=2, maximum=50)
     pairs: str = option("500,2000", "Numbers of strongest pairs of each way, separated by commas")
-    circuit_cells: int = option(20, "Cells of each type that circuits are traced in (0: no circuits)", minimum=0)
-    cells: int = option(2000, "Cells that co-expression and co-occurrence are counted in, at most", minimum=10)
-    least: float = option(0.02, "Share of the sentences that a gene stands in, at least", minimum=0.0, maximum=1.0)
+    circuit_cells: int = option(
+        20, "Cells of each type that circuits are traced in (0: no circuits)", minimum=0
+    )
+    cells: int = option(
+        2000, "Cells that co-expression and co-occurrence are counted in, at most", minimum=10
+    )
+    least: float = option(
+        0.02, "Share of the sentences that a gene stands in, at least", minimum=0.0, maximum=1.0
+    )
     rewirings: int = option(500, "Rewirings of the curated edges", minimum=20)
     graph_rewirings: int = option(100, "Rewirings of the genes of features", minimum=20)
     seed: int = option(0, "Seed of draws and rewirings", minimum=0)
@@ -75,18 +85,22 @@ def read_edges(path: Path | str) -> list[tuple[str, str]]:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open() as file:
             rows = [line.rstrip("\n").split("\t") for line in file if line.strip() and line[0] != "#"]
     except (OSError, UnicodeDecodeError) as error:
-        raise ScxError(f"The network {path.name} cannot be read ({error}).", "Give a TSV: factor, target.") from error
+        raise ScxError(
+            f"The network {path.name} cannot be read ({error}).", "Give a TSV: factor, target."
+        ) from error
     short = next((k for k, row in enumerate(rows, 1) if len(row) < 2), None)
     if short is not None or not rows:
         where = f"line {short} of {path.name} has one column" if short else f"{path.name} is empty"
-        raise ScxError(f"The network cannot be read: {where}.", "Give a TSV: factor, target, and what you like.")
+        raise ScxError(
+            f"The network cannot be read: {where}.", "Give a TSV: factor, target, and what you like."
+        )
     pairs = ((row[0].strip().upper(), row[1].strip().upper()) for row in rows)
     return list(dict.fromkeys(pair for pair in pairs if pair[0] != pair[1] and all(pair)))
 
 
 class Slots(NamedTuple):
-    """A bipartite graph: slot s says that feature `feature_S` holds gene `gene_S` (number in the universe) with
-    `weight_S` of it; of one feature a gene stands once."""
+    """A bipartite graph: slot s says that feature `feature_S` holds gene `gene_S` (number in the universe)
+    with `weight_S` of it; of one feature a gene stands once."""
 
     feature_S: np.ndarray
     gene_S: np.ndarray
@@ -102,8 +116,8 @@ class Slots(NamedTuple):
 
 
 def feature_slots(genes: pd.DataFrame, universe: Sequence[str], most: int) -> Slots:
-    """The strongest `most` genes of every feature (columns layer, feature, gene, share), as far as they are of
-    the universe."""
+    """The strongest `most` genes of every feature (columns layer, feature, gene, share), as far as they are
+    of the universe."""
     number = {gene: g for g, gene in enumerate(universe)}
     top = genes.assign(gene=genes["gene"].astype(str).str.upper())
     top = top.sort_values(["layer", "feature", "share"], ascending=[True, True, False], kind="stable")
@@ -114,7 +128,7 @@ def feature_slots(genes: pd.DataFrame, universe: Sequence[str], most: int) -> Sl
 
 
 def circuit_slots(circuits: Mapping[str, Any], universe: Sequence[str], most: int) -> Slots:
-    """Genes that feed a feature of a type's consensus circuit: parts of its absolute direct edges from genes."""
+    """Genes that feed a feature of a type's consensus circuit: parts of its absolute edges from genes."""
     rows = []
     for label, circuit in circuits.items():
         node = {one.id: one for one in circuit.nodes}
@@ -170,7 +184,7 @@ class Measures(NamedTuple):
 
 
 def measures(table: CellTable, n_genes: int, tie_seed: int, cfg: NetworkConfig) -> Measures:
-    """Read up to `cfg.cells` labelled cells once: who stands in their sentences of `n_genes`, and how much."""
+    """Read up to `cfg.cells` labelled cells once: who stands in their sentences of `n_genes`, how high."""
     labelled = np.flatnonzero(table.labels != "")
     rows = np.sort(np.random.default_rng([cfg.seed, 1]).permutation(labelled)[: cfg.cells])
     ranked_CR = rank_matrix(table.rows(rows), rows, n_genes, tie_seed)
@@ -199,7 +213,7 @@ def _alike(names: Sequence[str]) -> np.ndarray:
 
 
 def strongest_pairs(score_GG: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """The `n` pairs with the highest positive score as a symmetric mask [G, G]; equal ones in random order."""
+    """The `n` pairs with the highest positive score as a symmetric mask [G, G]; equal ones by chance."""
     first, second = np.triu_indices(len(score_GG), 1)
     score_P = score_GG[first, second]
     order = rng.permutation(len(score_P))
@@ -255,9 +269,9 @@ def relations(edges: Sequence[tuple[str, str]], genes: Sequence[str], cfg: Netwo
 
 
 class Enrichment(NamedTuple):
-    """Of one relation, way and number of pairs: `hits` in `pairs` pairs, fold over the mean hits of the rewired
-    edges (`expected`), its interval over factors and p; the same over rewired graphs for ways that have one
-    (else None)."""
+    """Of one relation, way and number of pairs: `hits` in `pairs` pairs, fold over the mean hits of the
+    rewired edges (`expected`), its interval over factors and p; the same over rewired graphs for ways that
+    have one (else None)."""
 
     relation: str
     way: str
@@ -281,21 +295,21 @@ def enrichment(
     asked: int,
     relation: Relation,
     genes: Sequence[str],
-    graph_hits: np.ndarray | None = None,
+    rewired_K: np.ndarray | None = None,
 ) -> Enrichment:
-    """`graph_hits`: hits a pair of as many pairs of rewired graphs, [K]. `found`: the direct edges that were hit."""
+    """`rewired_K`: hits a pair of as many pairs of rewired graphs, [K]."""
     hit_F = relation.hits(joined_GG, relation.edge_E2)
     null_KF = np.stack([relation.hits(joined_GG, one) for one in relation.null_KE2])
-    pairs, hits, expected = int(joined_GG.sum()) // 2, int(round(hit_F.sum())), float(null_KF.sum(1).mean())
+    pairs, hits, expected = int(joined_GG.sum()) // 2, round(float(hit_F.sum())), float(null_KF.sum(1).mean())
     sums = np.stack([hit_F, null_KF.mean(0)], 1)
     sums = sums[np.unique(relation.edge_E2[:, 0])]
     span = bootstrap(sums, lambda total_K2: total_K2[:, 0] / total_K2[:, 1])
     p = (1 + int((null_KF.sum(1) >= hits - 1e-6).sum())) / (1 + len(null_KF))
     graph: tuple[float | None, ...] = (None, None, None)
-    if graph_hits is not None:
-        mean = float(graph_hits.mean()) * pairs
-        at_least = int((graph_hits * pairs >= hits - 1e-6).sum())
-        graph = (mean, hits / mean if mean else math.nan, (1 + at_least) / (1 + len(graph_hits)))
+    if rewired_K is not None:
+        mean = float(rewired_K.mean()) * pairs
+        at_least = int((rewired_K * pairs >= hits - 1e-6).sum())
+        graph = (mean, hits / mean if mean else math.nan, (1 + at_least) / (1 + len(rewired_K)))
     named = relation.edge_E2 if relation.name == DIRECT else relation.edge_E2[:0]
     found = tuple((genes[a], genes[b]) for a, b in named.tolist() if joined_GG[a, b])
     fold = hits / expected if expected else math.nan
@@ -304,16 +318,23 @@ def enrichment(
     )
 
 
-def graph_pairs(slots: Slots, n: int, n_genes: int, cfg: NetworkConfig) -> list[np.ndarray]:
-    """The `n` strongest pairs of rewired graphs, masks [G, G]; each graph goes on from the last."""
-    rng, found, one = np.random.default_rng([cfg.seed, 2]), [], slots
+def graph_hits(
+    slots: Slots,
+    kept_GG: np.ndarray,
+    numbers: Sequence[int],
+    related: Sequence[Relation],
+    cfg: NetworkConfig,
+) -> dict[tuple[str, int], np.ndarray]:
+    """Hits a pair among the strongest pairs of rewired graphs, [K] by relation and number of pairs; each
+    graph goes on from the last. `kept_GG`: pairs that count at all."""
+    rng, one = np.random.default_rng([cfg.seed, 2]), slots
+    found: dict[tuple[str, int], list[float]] = {(held.name, n): [] for held in related for n in numbers}
     for _ in range(cfg.graph_rewirings):
         one = rewired(one, rng)
-        found.append(strongest_pairs(one.scores(n_genes), n, rng))
-    return found
-
-
-def hits_a_pair(relation: Relation, masks: Sequence[np.ndarray]) -> np.ndarray:
-    """Hits of the relation a pair in each mask, [K]."""
-    found = [relation.hits(one, relation.edge_E2).sum() / max(1.0, one.sum() / 2) for one in masks]
-    return np.array(found)
+        score_GG = one.scores(len(kept_GG)) * kept_GG
+        for n in numbers:
+            joined_GG = strongest_pairs(score_GG, n, rng)
+            for held in related:
+                hits = held.hits(joined_GG, held.edge_E2).sum()
+                found[held.name, n].append(float(hits / max(1.0, joined_GG.sum() / 2)))
+    return {key: np.array(values) for key, values in found.items()}

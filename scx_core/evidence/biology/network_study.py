@@ -17,13 +17,13 @@ from scx_core.evidence.biology.network import (
     FEATURES,
     SPELLING,
     TOGETHER,
+    UNLIKE,
     Enrichment,
     NetworkConfig,
     circuit_slots,
     enrichment,
     feature_slots,
-    graph_pairs,
-    hits_a_pair,
+    graph_hits,
     measures,
     relations,
     strongest_pairs,
@@ -38,8 +38,8 @@ FEW_HITS = 10  # expected hits below which folds are left to chance
 
 
 class NetworkStudy(NamedTuple):
-    """Enrichments of every way; `counts`: of each relation the curated edges and factors that reach the `genes`
-    genes, of `in_file` edges in the file."""
+    """Enrichments of every way; `counts`: of each relation the curated edges and factors that reach the
+    `genes` genes, of `in_file` edges in the file."""
 
     rows: tuple[Enrichment, ...]
     genes: int
@@ -52,7 +52,10 @@ class NetworkStudy(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, None for what is undefined."""
         rows = [
-            {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row}
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in row
+            }
             for row in (one._asdict().items() for one in self.rows)
         ]
         return self._asdict() | {"rows": rows}
@@ -66,7 +69,7 @@ def network_study(
     progress: Progress = silent,
 ) -> NetworkStudy:
     """Are pairs of genes that features or circuits join curated edges more often than a null that keeps
-    degrees, and than pairs of plain counts? Raises ScxError when fewer than two edges lie within the genes."""
+    degrees, and than pairs of plain counts? Raises ScxError when fewer than two edges reach the genes."""
     cfg = cfg or NetworkConfig()
     sentences = tracer.lm.sentence_config
     held = measures(tracer.table, sentences.n_genes, sentences.tie_seed, cfg)
@@ -81,17 +84,24 @@ def network_study(
     if circuits:
         slots[CIRCUITS] = circuit_slots(circuits, held.genes, cfg.genes)
     scores = {name: one.scores(n_genes) for name, one in slots.items()}
-    scores |= {COEXPRESSION: held.coexpression_GG, TOGETHER: held.together_GG, SPELLING: held.spelling_GG}
+    scores |= {COEXPRESSION: held.coexpression_GG, TOGETHER: held.together_GG}
+    unlike_GG = (held.spelling_GG == 0).astype(float)
+    for name in list(scores):
+        scores[name + UNLIKE] = scores[name] * unlike_GG
+    scores[SPELLING] = held.spelling_GG
+    rewired = {}
+    for done, (name, one) in enumerate(slots.items()):
+        for suffix, kept_GG in (("", np.ones_like(unlike_GG)), (UNLIKE, unlike_GG)):
+            progress(done, len(slots), f"rewirings of {name}{suffix}")
+            rewired[name + suffix] = graph_hits(one, kept_GG, cfg.numbers, related, cfg)
+    progress(len(slots), len(slots), "")
     rng, rows = np.random.default_rng([cfg.seed, 4]), []
-    for done, n in enumerate(cfg.numbers):
-        progress(done, len(cfg.numbers), f"{n} pairs, and rewirings")
+    for n in cfg.numbers:
         for way, score_GG in scores.items():
             joined_GG = strongest_pairs(score_GG, n, rng)
-            masks = graph_pairs(slots[way], n, n_genes, cfg) if way in slots else []
             for relation in related:
-                ours = hits_a_pair(relation, masks) if masks else None
-                rows.append(enrichment(way, joined_GG, n, relation, held.genes, ours))
-    progress(len(cfg.numbers), len(cfg.numbers), "")
+                rewired_K = rewired[way][relation.name, n] if way in rewired else None
+                rows.append(enrichment(way, joined_GG, n, relation, held.genes, rewired_K))
     counts = {one.name: (len(one.edge_E2), len(np.unique(one.edge_E2[:, 0]))) for one in related}
     about = tracer.about({"network": to_dict(cfg)}, seed=cfg.seed)
     in_order = tuple(sorted(rows, key=lambda row: [one.name for one in related].index(row.relation)))

@@ -29,18 +29,20 @@ def perturbation_tables(result: Mapping[str, Any], as_markdown: bool = False) ->
     """Everything that `scx evidence perturbations` says."""
     table = markdown if as_markdown else plain
     settings = result["provenance"]["config"]["perturbations"]
-    read = "that the model never read" if result["never_read"] else "(whether the model read them is not known)"
+    read = (
+        "that the model never read" if result["never_read"] else "(whether the model read them is not known)"
+    )
     parts = [
         f"Measured: mean log-normalised change against {result['n_control']} control cells "
-        f"({result['n_genes']} genes). In silico: the target is taken out of up to {settings['cells']} control "
-        f"cells {read}, and the log-probability of each gene as the next one is read at {settings['places']} "
-        "places behind it (nats, without less with the target). Own gene left out. [95% intervals: own gene "
-        "Welch; Spearman over genes]",
+        f"({result['n_genes']} genes). In silico: the target is taken out of up to {settings['cells']} "
+        f"control cells {read}, and the log-probability of each gene as the next one is read at "
+        f"{settings['places']} places behind it (nats, without less with the target). Own gene left out. "
+        "[95% intervals: own gene Welch; Spearman over genes]",
         table(*_target_rows(result)),
         *_weak_lines(result),
         table(*_pool_rows(result)),
         *(_pool_words(pool) for pool in result["pools"]),
-        "Genes whose measured change is most certain, with the in-silico change (targets with no reservation):",
+        "Genes whose measured change is most certain, with the in-silico change (clear targets only):",
         table(*_gene_rows(result)),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -48,14 +50,24 @@ def perturbation_tables(result: Mapping[str, Any], as_markdown: bool = False) ->
 
 def _target_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     header = ("target", "cells", "own gene left", "own change", "others changed", "reliability", "read in")
-    header = (*header, "genes", "in silico ρ", "co-expression ρ", "mean expression ρ", "other targets ρ", "signs")
+    header = (
+        *header,
+        "genes",
+        "in silico ρ",
+        "co-expression ρ",
+        "mean expression ρ",
+        "other targets ρ",
+        "signs",
+    )
     rows = []
     for one in result["targets"]:
         by = one["agreement"]
         rho = [spanned(by.get(name), "spearman") for name in (IN_SILICO, COEXPRESSION, MEAN, OTHERS)]
         signs = f"{by[IN_SILICO]['same']}/{by[IN_SILICO]['signs']}" if by else "–"
         figures = (number(one["left"]), spanned(one["own"]), str(one["changed"]), number(one["reliability"]))
-        rows.append((one["target"], str(one["n"]), *figures, str(one["held"]), str(one["n_read"]), *rho, signs))
+        rows.append(
+            (one["target"], str(one["n"]), *figures, str(one["held"]), str(one["n_read"]), *rho, signs)
+        )
     return header, rows
 
 
@@ -65,7 +77,15 @@ def _weak_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _pool_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header = ("targets", "predictor", "mean ρ", "in silico less it", "signs right", "p, shuffled", "chance (95%)")
+    header = (
+        "targets",
+        "predictor",
+        "mean ρ",
+        "in silico less it",
+        "signs right",
+        "p, shuffled",
+        "chance (95%)",
+    )
     rows = []
     for pool in result["pools"]:
         for one in pool["rows"]:
@@ -85,10 +105,10 @@ def _pool_words(pool: Mapping[str, Any]) -> str:
         return ""
     verdict = "is not above" if own["p"] >= 0.05 else "is above"
     return (
-        f"{len(pool['targets'])} targets ({pool['name']}): the in-silico knock-out {verdict} shuffled targets "
-        f"(p = {own['p']:.4f}). Shuffles reach a mean ρ of {number(own['chance'])} in 5% of the cases, so "
-        "anything below that cannot be told from chance here; a perfect prediction could reach about "
-        f"{number(pool['ceiling'])}, as far as the measured changes repeat."
+        f"{len(pool['targets'])} targets ({pool['name']}): the in-silico knock-out {verdict} shuffled "
+        f"targets (p = {own['p']:.4f}). Shuffles reach a mean ρ of {number(own['chance'])} in 5% of "
+        "the cases, so anything below that cannot be told from chance here; a perfect prediction could "
+        f"reach about {number(pool['ceiling'])}, as far as the measured changes repeat."
     )
 
 
@@ -96,7 +116,9 @@ def _gene_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[s
     rows = []
     strong = [one for one in result["targets"] if not one["weak"]]
     for one in strong:
-        read = [gene for gene in one["genes"] if gene["gene"] != one["target"] and gene["in_silico"] is not None]
+        read = [
+            gene for gene in one["genes"] if gene["gene"] != one["target"] and gene["in_silico"] is not None
+        ]
         for gene in [gene for gene in read if gene["q"] < 0.05][:STRONGEST]:
             silico = {"mean": gene["in_silico"], "low": gene["in_silico_low"], "high": gene["in_silico_high"]}
             measured = {"mean": gene["measured"], "low": gene["low"], "high": gene["high"]}

@@ -12,8 +12,8 @@ from scx_core.runs import add_arguments, from_namespace
 
 HELP = "hold pairs of genes that features or circuits join against a curated gene network"
 DESCRIPTION = (
-    "Enrichment of curated edges (such as TRRUST) among pairs of genes that one feature reads, or one feature "
-    "of a circuit, against nulls that keep degrees, beside co-expression, co-occurrence and spelling."
+    "Enrichment of curated edges (such as TRRUST) among pairs of genes that one feature reads, or one "
+    "feature of a circuit, against nulls that keep degrees, beside co-expression, co-occurrence and spelling."
 )
 
 
@@ -22,7 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group("network")
     group.add_argument("--edges", metavar="FILE", required=True, help="TSV (also .gz): factor, target, ...")
-    group.add_argument("--atlas", metavar="FOLDER", help="atlas of these features (default: one that is there)")
+    group.add_argument(
+        "--atlas", metavar="FOLDER", help="atlas of these features (default: one that is there)"
+    )
     common.add_inputs(parser)
     common.add_runs(parser.add_argument_group("run"))
     add_arguments(parser.add_argument_group("study"), NetworkConfig, skip=("seed",))

@@ -74,6 +74,11 @@ class CurvesConfig:
         36, "Cells of other types, equally many of each, for the reference", minimum=1
     )
     growth: float = option(3.0, "Each size of the circuit is so many times the one before", minimum=1.1)
+    order: str = option(
+        "influence",
+        "The circuit's features come by influence, or by signed effect: those for the answer first",
+        choices=("influence", "effect"),
+    )
     draws: int = option(10, "Random circuits of the same layers and activation", minimum=2)
     orders: int = option(1, "Random orders of all features beside CPR and CMD; 0: none", minimum=0)
     seed: int = option(0, "Seed that draws cells, random circuits and the bootstrap", minimum=0)
@@ -222,7 +227,7 @@ def curves_of(
             label, answer=answer, against=against, trace=trace, cfg=consensus, progress=progress
         )
     made_from, measured = _rows(tracer, label, circuit, rows, cfg)
-    node_M = _circuit_order(tracer, circuit)
+    node_M = _circuit_order(tracer, circuit, cfg.order)
     order_X = full_order(tracer, plan, made_from, node_M)
     others = split.reference
     parts = {
@@ -307,12 +312,12 @@ def _rows(
     return made_from, np.array(rows, dtype=np.int64)
 
 
-def _circuit_order(tracer: Tracer, circuit: Circuit) -> np.ndarray:
-    """Candidate numbers of the circuit's features, most influence first. Raises ScxError without any."""
+def _circuit_order(tracer: Tracer, circuit: Circuit, by: str) -> np.ndarray:
+    """Candidate numbers of the circuit's features, most influence (or effect) first. Raises ScxError without any."""
     found = [node for node in circuit.nodes if node.kind == "feature"]
     if not found:
         raise ScxError("The circuit holds no feature.", "Lower --min-share or raise --nodes.")
-    found.sort(key=lambda node: (-node.influence, node.id))
+    found.sort(key=lambda node: (-getattr(node, by), node.id))
     size = tracer.rep.transcoders.n_features
     return np.array([(node.layer or 0) * size + (node.feature or 0) for node in found], dtype=np.int64)
 

@@ -46,7 +46,8 @@ from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell, pad_left
 from scx_core.statistics.hypothesis_tests import p_values, q_values
-from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
+from scx_core.statistics.intervals import wilson
+from scx_core.statistics.resampling import MeanInterval, Sampling, mean_interval, one_group
 
 MODES = ("ablate", "steer", "set", "patch")
 DOSES = {
@@ -407,7 +408,7 @@ def edit_features(
         Effect(
             mean_interval(before.target_B, sampling),
             mean_interval(before.log_odds_B, sampling),
-            mean_interval(before.called_B.astype(float), sampling),
+            share_called(before.called_B, sampling),
         ),
         tuple(one._replace(q=q_one) for one, q_one in zip(rows_of, q, strict=True)),
         len(groups),
@@ -420,8 +421,18 @@ def edit_features(
     )
 
 
+def share_called(called_B: np.ndarray, sampling: Sampling) -> MeanInterval:
+    """Share of cells with this answer: over cells with Wilson's interval, which is never of no width; over
+    donors, or of means over draws, with that of a mean, inside 0 to 1."""
+    counts = np.asarray(called_B, dtype=np.float64)
+    if sampling.kind == "cells" and np.isin(counts, (0.0, 1.0)).all():
+        return MeanInterval(float(counts.mean()), *wilson(int(counts.sum()), len(counts)))
+    mean, low, high = mean_interval(counts, sampling)
+    return MeanInterval(mean, max(0.0, low), min(1.0, high))
+
+
 def _dose(
-    dose: float, before: Edited, own: Edited, random: Sequence[Edited], sampling: Any, seed: int
+    dose: float, before: Edited, own: Edited, random: Sequence[Edited], sampling: Sampling, seed: int
 ) -> Dose:
     """One point of the curve."""
     random_DB = np.stack([one.log_odds_B - before.log_odds_B for one in random])
@@ -429,8 +440,8 @@ def _dose(
     gap_B = own_B - random_DB.mean(0)
 
     def effect(target_B: np.ndarray, log_odds_B: np.ndarray, called_B: np.ndarray) -> Effect:
-        parts = (target_B - before.target_B, log_odds_B - before.log_odds_B, called_B.astype(float))
-        return Effect(*(mean_interval(part, sampling) for part in parts))
+        parts = (target_B - before.target_B, log_odds_B - before.log_odds_B)
+        return Effect(*(mean_interval(part, sampling) for part in parts), share_called(called_B, sampling))
 
     means = (np.mean([getattr(one, name) for one in random], axis=0) for name in Edited._fields[:3])
     each_D = random_DB.mean(1)

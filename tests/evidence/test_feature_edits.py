@@ -131,6 +131,8 @@ def test_a_dose_curve(tracer, mode):
     for one in data["doses"]:
         assert one["effect"]["log_odds"]["low"] <= one["effect"]["log_odds"]["mean"]
         assert one["random_least"] <= one["random"]["log_odds"]["mean"] <= one["random_most"]
+        called = one["effect"]["called"]
+        assert 0 <= called["low"] < called["high"] <= 1  # three cells of three are not certainly all
         own, random = one["effect"]["log_odds"]["mean"], one["random"]["log_odds"]["mean"]
         assert one["ahead"]["mean"] == pytest.approx(own - random)
     assert "L0·3" in summary(data)

@@ -1,0 +1,69 @@
+"""`scx evidence redundancy`: joint next to single ablations of features and genes, and what takes over."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from scx_core.cli import common
+from scx_core.runs import add_arguments, from_namespace, to_dict
+
+HELP = "joint next to the sum of single ablations, of features and of genes, and what takes over"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.evidence.redundancy import RedundancyConfig
+
+    parser.add_argument("--type", help="cell type, as the file calls it (default: the most frequent)")
+    parser.add_argument("--answer", help="the model's name for that type, where it differs")
+    common.add_inputs(parser)
+    common.add_cached(parser)
+    add_arguments(parser.add_argument_group("redundancy"), RedundancyConfig, skip=("seed",))
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The tables, as JSON."""
+    from scx_core.evidence.redundancy import RedundancyConfig, redundancy_of
+
+    tracer, cfg = common.open_tracer(args), from_namespace(RedundancyConfig, args)
+    label = common.type_of(args, tracer.table)
+
+    def make() -> dict[str, Any]:
+        progress = common.progress_of(args)
+        return redundancy_of(tracer, label, answer=args.answer, cfg=cfg, progress=progress).to_json()
+
+    config = {"type": label, "answer": args.answer, "redundancy": to_dict(cfg)}
+    return common.answer_cached(args, "redundancy", tracer, config, make)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Joint beside the sum of singles, each alone, and what takes over."""
+    spans, tables = common.with_interval, result["tables"]
+    rows = [
+        (name, len(one["names"]), spans(one["total"]), spans(one["joint"]), spans(one["gap"]), one["q"])
+        for name, one in tables.items()
+    ]
+    alone = [
+        (name, spans(single))
+        for table in ("features", "genes")
+        for name, single in zip(tables[table]["names"], tables[table]["singles"], strict=True)
+    ]
+    risen = [
+        (f"L{one['layer']}·{one['feature']} {one['name'] or ''}".strip(), spans(one["before"]))
+        + (spans(one["rise"]), one["share"])
+        for one in result["risen"]
+    ]
+    least, most = result["random_least"], result["random_most"]
+    return "\n\n".join(
+        [
+            f"{result['target']}, drops of the label's log-odds (nats) in {result['n']} cells "
+            f"[95% bootstrap-t over {result['units']}]; gap: joint less the sum of singles",
+            common.columns(rows, ("taken away", "number", "sum of singles", "joint", "gap", "q")),
+            common.columns(alone, ("alone", "drop")),
+            "Features of later layers that rise when the strongest are off (chosen in other cells):",
+            common.columns(risen, ("feature", "before", "rise", "share of cells")),
+            f"What they carry more than before: {spans(result['takeover'])}; after {result['draws']} matched "
+            f"random groups {spans(result['random'])} ({least:.2f} to {most:.2f}); ahead "
+            f"{spans(result['ahead'])}, p = {result['p']:.2g}.",
+        ]
+    )

@@ -313,7 +313,8 @@ def _rows(
 
 
 def _circuit_order(tracer: Tracer, circuit: Circuit, by: str) -> np.ndarray:
-    """Candidate numbers of the circuit's features, most influence (or effect) first. Raises ScxError without any."""
+    """Candidate numbers of the circuit's features, most influence (or effect) first. Raises ScxError without
+    any."""
     found = [node for node in circuit.nodes if node.kind == "feature"]
     if not found:
         raise ScxError("The circuit holds no feature.", "Lower --min-share or raise --nodes.")

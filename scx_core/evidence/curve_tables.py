@@ -71,7 +71,10 @@ def curve_tables(types: Sequence[Mapping[str, Any]], as_markdown: bool = False) 
     units = "/".join(sorted({held["units"] for held in types}))
     certain = [one["certain"] for held in types for one in held["curves"]]
     faint = {
-        held["label"]: held["added"]["mean"]["faint"] for held in types if held["added"]["mean"]["faint"]
+        f"{held['label']}, reference {name}": added["faint"]
+        for held in types
+        for name, added in held["added"].items()
+        if added["faint"]
     }
     parts = [
         "Sufficiency: the share of what all features add to the target that the circuit alone keeps. "

@@ -49,8 +49,11 @@ def summary(result: dict[str, Any]) -> str:
         for name, single in zip(tables[table]["names"], tables[table]["singles"], strict=True)
     ]
     risen = [
-        (f"L{one['layer']}·{one['feature']} {one['name'] or ''}".strip(), spans(one["before"]))
-        + (spans(one["rise"]), one["share"])
+        (
+            f"L{one['layer']}·{one['feature']} {one['name'] or ''}".strip(),
+            *(spans(one[key]) for key in ("before", "rise")),
+            one["share"],
+        )
         for one in result["risen"]
     ]
     least, most = result["random_least"], result["random_most"]

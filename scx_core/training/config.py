@@ -25,7 +25,7 @@ class TranscoderConfig:
     reads: Reads = option(
         "input",
         "What is encoded: input (of the MLP: a transcoder, which stands in for it), output (of the MLP: an "
-        "SAE, for comparison; it cannot be traced)",
+        "SAE, for comparison: traced only beside transcoders, in `scx evidence rivals`)",
     )
     writes: Writes = option(
         "own",

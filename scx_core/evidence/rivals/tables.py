@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from scx_core.evidence.rankings.rankings import markdown, plain, span
-from scx_core.evidence.rivals.rivals import GRADIENT, TRANSCODERS, WORDS
+from scx_core.evidence.rivals.rivals import GRADIENT, WORDS
+from scx_core.evidence.rivals.stand_ins import SAE, TRANSCODERS
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -34,6 +35,8 @@ def rival_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str:
         table(*marker_rows(result)),
         "\n".join(("- " if as_markdown else "") + line for line in sentences(result)),
     ]
+    if SAE not in _names(result):
+        parts.append("SAEs were not given, so they are not compared: --sae FOLDER.")
     return "\n\n".join(parts)
 
 

@@ -1,0 +1,76 @@
+"""What must not matter is changed, one thing at a time, and what stays alike is held against chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scx_core.circuits import make_tracer
+from scx_core.errors import ScxError
+from scx_core.evidence.stability import Reading, StabilityConfig, stability, stability_rows
+from scx_core.runs import to_dict
+from tests.tiny import LABELS, tiny_language, tiny_table
+from tests.validation.sets import random_set
+
+CFG = StabilityConfig(cells=8, splits=4, ties=1, resamples=20, draws=40, matched_on=10, nodes=40)
+
+
+@pytest.fixture(scope="module")
+def tracer(tmp_path_factory):
+    lm = tiny_language(tmp_path_factory.mktemp("tiny"))
+    coders = random_set(lm)
+    coders.meta["sentences"] = to_dict(lm.sentence_config)
+    return make_tracer(lm, coders, tiny_table(40))
+
+
+@pytest.fixture(scope="module")
+def found(tracer):
+    other = make_tracer(tracer.lm, tracer.transcoders, tracer.table)
+    return stability(tracer, LABELS[0], sets=[tracer.transcoders], models=[other], cfg=CFG)
+
+
+@pytest.mark.parametrize("name", ["transcoder seeds", "model seeds"])
+def test_the_same_set_and_the_same_model_are_the_same(found, name):
+    axis = {one.name: one for one in found.axes}[name]
+    for figure in ("top 10", "top 20", "spearman"):
+        genes = axis.of("genes", figure)
+        assert (genes.value, genes.low, genes.high) == pytest.approx((1.0, 1.0, 1.0))
+        assert genes.chance < 1.0
+    assert axis.of("genes", "spearman").q < 0.05
+
+
+def test_halves_are_less_alike_than_the_same_cells(found):
+    halves = found.axes[0]
+    assert (halves.name, halves.pairs, halves.interval) == ("cells", 4, "95% of splits")
+    for one in halves.figures:
+        assert one.low <= one.value <= one.high and one.value <= 1.0
+    assert halves.of("genes", "spearman").value < 1.0
+
+
+def test_what_was_not_changed_is_said(found, tracer):
+    assert set(found.left_out) == {"donors", "prompts"}
+    header, rows = stability_rows(found.to_json())
+    assert len(rows) == len(found.axes) == 4 and len(rows[0]) == len(header)
+    donors = np.array(["a", "b"] * (tracer.table.n_cells // 2), dtype=object)
+    owned = replace(tracer, table=replace(tracer.table, donors=donors))
+    axis = stability(owned, LABELS[0], cfg=replace(CFG, ties=0)).axes[1]
+    assert (axis.name, axis.pairs, axis.interval) == ("donors", 2, "least, most")
+
+
+def test_chance_deals_within_strata_only():
+    reading = Reading(tuple("abcdef"), np.arange(6.0)[None], np.array([0, 1, 0, 1, 0, 1]))
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(50):
+        dealt = reading.dealt(rng)
+        assert sorted(dealt.names) == list("abcdef")
+        assert {dealt.names[x] for x in (0, 2, 4)} == set("ace")
+        seen.add(dealt.names[0])
+    assert seen == set("ace")
+
+
+def test_other_cells_are_refused(tracer):
+    other = replace(tracer, table=replace(tracer.table, fingerprint="another"))
+    with pytest.raises(ScxError, match="not the same cells"):
+        stability(tracer, LABELS[0], models=[other], cfg=replace(CFG, ties=0))

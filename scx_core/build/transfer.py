@@ -28,7 +28,7 @@ from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.studies.transfer import Study, Transfer, TransferConfig, transfer_study
 from scx_core.language import Language, load_language
-from scx_core.runs import Progress, RunFolder, option, read_json, silent, to_dict, write_json
+from scx_core.runs import Progress, RunFolder, from_dict, option, read_json, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.training import train
 from scx_core.training.config import PRESETS, TrainingJob
@@ -46,15 +46,15 @@ class TransferBuild:
     variable: int = option(
         2000, "Most variable genes of the training study that the model reads (0: all shared ones)", minimum=0
     )
-    readings: int = option(9_000, "Cells read in training, every repeat counted", minimum=1)
+    readings: int = option(12_000, "Cells read in training, every repeat counted", minimum=1)
     thinning: float = option(
-        0.6, "Largest share of a cell's counts left out at a reading", minimum=0.0, maximum=0.95
+        0.0, "Largest share of a cell's counts left out at a reading", minimum=0.0, maximum=0.95
     )
-    transcoder_steps: int = option(200, "Steps of each set of transcoders", minimum=1)
+    transcoder_steps: int = option(120, "Steps of each set of transcoders", minimum=1)
 
 
 def transfer_build(data: Path, cfg: TransferBuild) -> BuildConfig:
-    """The embedded model's recipe on 100 genes a sentence, with thinned counts."""
+    """The embedded model's recipe on 100 genes a sentence, with thinned counts where asked for."""
     return BuildConfig(
         data=str(data),
         held_out=0.1,
@@ -81,29 +81,36 @@ def transfer_build(data: Path, cfg: TransferBuild) -> BuildConfig:
     )
 
 
-def prepare_transfer(folder: Path, sources: Sequence[Path | str], variable: int) -> list[str]:
+def prepare_transfer(
+    folder: Path, sources: Sequence[Path | str], variable: int, read: Sequence[str] | None = None
+) -> list[str]:
     """Write every study over the same genes and types; the names of the studies, the training one first.
 
     Types are those that all studies have, genes those that all measure; the model's genes are the most
-    variable of them in the training study. Raises ScxError when nothing is shared, or the folder holds
-    another study.
+    variable of them in the training study, or those that a finished model `read`. Raises ScxError when
+    nothing is shared, or the folder holds another study.
     """
     names = [Path(source).stem for source in sources]
-    asked = {"studies": names, "variable": variable}
+    asked: dict[str, Any] = {"studies": names, "variable": variable}
+    if read is not None:
+        asked = {"studies": names, "read": sorted(read)}
     if (folder / ASKED).exists():
         if read_json(folder / ASKED) != asked:
             raise ScxError(f"{folder} holds a comparison of other settings.", "Give another --name.")
         return names
     tables = [open_cells(source, LABEL) for source in sources]
     types = sorted(set.intersection(*(set(table.types) for table in tables)))
-    genes = sorted(set.intersection(*(set(table.symbols.astype(str)) for table in tables)))
+    shared = set.intersection(*(set(table.symbols.astype(str)) for table in tables))
+    genes = [str(gene) for gene in tables[0].symbols if str(gene) in shared]
     if len(types) < 2 or len(genes) < 50:
         raise ScxError(
             f"The studies share {len(types)} cell types and {len(genes)} genes.",
             "Give studies with a column cell_type in one vocabulary, and gene symbols.",
         )
     kept = [_cells(table, genes, types) for table in tables]
-    chosen = _variable(kept[0], variable) if variable else genes
+    chosen = genes if read is None else [gene for gene in genes if gene in set(read)]
+    if read is None and variable:
+        chosen = _variable(kept[0], variable)
     for name, cells in zip(names, kept, strict=True):
         for part, columns in ((CELLS, chosen), (SHARED, genes)):
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -132,7 +139,7 @@ def _variable(cells: Any, n: int) -> list[str]:
     sc.pp.normalize_total(copy, target_sum=1e4)
     sc.pp.log1p(copy)
     sc.pp.highly_variable_genes(copy, n_top_genes=min(n, copy.n_vars))
-    return sorted(copy.var_names[copy.var["highly_variable"]].astype(str))
+    return [str(gene) for gene in copy.var_names[copy.var["highly_variable"]]]
 
 
 def run_transfer(
@@ -142,15 +149,21 @@ def run_transfer(
     made: TransferBuild,
     cfg: TransferConfig,
     there: Sequence[str] = (),
+    built: Path | None = None,
     progress: Progress = silent,
 ) -> Transfer | None:
     """The whole comparison in one folder; what is there already is not made again. `there`: names of studies
-    on which transcoders of the same model are trained too. None when asked to stop."""
-    names = prepare_transfer(folder, [train_on, *on], made.variable)
+    on which transcoders of the same model are trained too. `built`: the folder of a build on cells of the
+    training study, which is used (and finished) instead of a new one. None when asked to stop."""
+    config = None if built is None else from_dict(BuildConfig, RunFolder.open(built).config)
+    read = None if config is None else open_cells(config.data, config.cells).symbols.astype(str).tolist()
+    names = prepare_transfer(folder, [train_on, *on], made.variable, read)
     if unknown := [name for name in there if name not in names[1:]]:
         raise ScxError(f"{unknown[0]!r} is no other study.", f"They are: {', '.join(names[1:])}.")
-    config = transfer_build(folder / CELLS / f"{names[0]}.h5ad", made)
-    run = RunFolder.open(folder / MODEL) if (folder / MODEL).exists() else new_build(config, MODEL, folder)
+    where = folder / MODEL if built is None else built
+    if config is None:
+        config = transfer_build(folder / CELLS / f"{names[0]}.h5ad", made)
+    run = RunFolder.open(where) if where.exists() else new_build(config, MODEL, folder)
     if build(run, progress) is None:
         return None
     lm = load_language(run.path / "model")
@@ -163,6 +176,11 @@ def run_transfer(
         own[name] = found
     studies = {name: _study(folder, name, lm, home) for name in names}
     first = studies[names[0]]
+    same = open_cells(config.data, config.cells)
+    if built is not None and same.labels.tolist() != first.tracer.table.labels.tolist():
+        raise ScxError(
+            f"{built} was not made of these cells of {names[0]}.", "Give its own cells, or no build."
+        )
     split = split_cells(
         first.tracer.table, config.held_out, config.split_by, config.split_seed, config.choose
     )

@@ -50,10 +50,10 @@ SENTENCES = (50, 100, 150, 200)
 class HeartConfig:
     """From how many fresh simulated cells the heart model's circuits are made and tested."""
 
-    traced: int = option(40, "Fresh simulated endothelial cells that are traced", minimum=4)
-    knocked: int = option(30, "Cells that hold a gene in which it is taken out, at most", minimum=2)
-    matched: int = option(5, "Genes of about its rank that are taken out beside it, a cell", minimum=1)
-    swept: int = option(24, "Simulated endothelial cells of each depth", minimum=4)
+    traced: int = option(30, "Fresh simulated endothelial cells that are traced", minimum=4)
+    knocked: int = option(20, "Cells that hold a gene in which it is taken out, at most", minimum=2)
+    matched: int = option(4, "Genes of about its rank that are taken out beside it, a cell", minimum=1)
+    swept: int = option(16, "Simulated endothelial cells of each depth", minimum=4)
     seed: int = option(0, "Seed of draws and bootstraps", minimum=0)
 
 

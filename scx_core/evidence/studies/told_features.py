@@ -174,7 +174,7 @@ def answers_without(
     mean_F: np.ndarray,
     live_share_F: np.ndarray,
     *,
-    draws: int = 5,
+    draws: int = 3,
     seed: int = 0,
 ) -> tuple[Without, ...]:
     """Answers on each study (tracer and rows) in the replaced model: with all features, with these held at

@@ -32,12 +32,13 @@ from scx_core.validation.label_agreement import balanced, difference, expression
 class TransferConfig:
     """From how many cells of each study it is said."""
 
-    orders: int = option(5, "Orders of equal genes that an answer is averaged over", minimum=1)
-    traced: int = option(25, "Cells of each type and study whose genes and features are compared", minimum=4)
+    named: int = option(600, "Cells of a study that are named, at most, drawn with the seed", minimum=10)
+    orders: int = option(3, "Orders of equal genes that an answer is averaged over", minimum=1)
+    traced: int = option(20, "Cells of each type and study whose genes and features are compared", minimum=4)
     top: int = option(20, "Strongest genes, and features, that are compared", minimum=1)
     permutations: int = option(10_000, "Permutations of each overlap", minimum=100)
-    measured: int = option(120, "Cells of a study that transcoders are measured on, at most", minimum=10)
-    told: int = option(40, "Cells of each type and study whose features are asked for the study", minimum=5)
+    measured: int = option(80, "Cells of a study that stand-ins for the MLPs are measured on", minimum=10)
+    told: int = option(25, "Cells of each type and study whose features are asked for the study", minimum=5)
     held: int = option(20, "Features that tell the study most and are held at their mean", minimum=1)
     seed: int = option(0, "Seed of draws, permutations and bootstraps", minimum=0)
 
@@ -176,7 +177,8 @@ def _accuracies(
 ) -> list[StudyAccuracy]:
     home, out = next(iter(studies.values())), []
     few, every = fit_logistic(home.tracer.table, train_rows), fit_logistic(home.shared, train_rows)
-    for name, (tracer, rows, shared) in studies.items():
+    for name, (tracer, every_row, shared) in studies.items():
+        rows = draw_rows(every_row, cfg.named, cfg.seed)
         truth = tracer.table.answers[rows].astype(str)
         given, single = answers_over_orders(tracer, rows, cfg.orders)
         right_C = np.array(given) == truth
@@ -270,7 +272,10 @@ def _told(
         return tuple(told), ()
     at_home = cell_means(home, draw_rows(train_rows, len(rows[next(iter(studies))]), cfg.seed))
     without = answers_without(
-        {name: (study.tracer, study.rows) for name, study in studies.items()},
+        {
+            name: (study.tracer, draw_rows(study.rows, cfg.measured, cfg.seed))
+            for name, study in studies.items()
+        },
         [(layer, number) for layer, number, *_ in told[0].features],
         at_home.mean(0),
         (at_home != 0).mean(0),

@@ -33,6 +33,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--there", metavar="NAME", nargs="*", default=[],
         help="names of other studies (their file's name) on which transcoders are trained too",
     )  # fmt: skip
+    group.add_argument(
+        "--build", metavar="FOLDER",
+        help="a build on cells of the training study (scx demo build), to use it and not to make one",
+    )  # fmt: skip
     common.add_run(parser)
     add_arguments(parser.add_argument_group("model"), TransferBuild)
     add_arguments(parser.add_argument_group("comparison"), TransferConfig, skip=("seed",))
@@ -55,6 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from_namespace(TransferBuild, args),
         from_namespace(TransferConfig, args),
         args.there,
+        Path(args.build) if args.build else None,
         common.progress_of(args),
     )
     if found is None:

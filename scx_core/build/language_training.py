@@ -36,7 +36,7 @@ SOME = 2000
 CHECKPOINT_EVERY = 50
 
 
-def _texts(table, rows: np.ndarray, sentences: SentenceConfig, seed: int) -> Iterator[str]:
+def training_texts(table, rows: np.ndarray, sentences: SentenceConfig, seed: int) -> Iterator[str]:
     """Training texts for the tokenizer, each cell three times with other ties."""
     prompt = make_prompt(sentences.prompt)
     before, after = prompt.parts(num_genes=sentences.n_genes, organism=table.organism)
@@ -46,7 +46,7 @@ def _texts(table, rows: np.ndarray, sentences: SentenceConfig, seed: int) -> Ite
             yield f"{before}{' '.join(genes)}{after}{prompt.lead or ''}{table.labels[row]}."
 
 
-def _context(table, rows: np.ndarray, tokenizer, sentences: SentenceConfig) -> int:
+def context_length(table, rows: np.ndarray, tokenizer, sentences: SentenceConfig) -> int:
     """A context that holds the longest of the cells, in steps of 64 tokens, with room for answers."""
     prompt = make_prompt(sentences.prompt)
     cells = gene_sentences(table, rows, sentences.n_genes, sentences.tie_seed)
@@ -88,9 +88,10 @@ def _restore(run: RunFolder, model, optimizer) -> int:
     return saved.step
 
 
-def _save(
+def save_model(
     folder: Path, model: GPTNeoXForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: dict[str, Any]
 ) -> None:
+    """Write a model, its tokenizer and what scx.json says of it."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
@@ -154,9 +155,9 @@ def train_model(
     """
     some = rows[:: max(1, len(rows) // SOME)]
     tokenizer = train_tokenizer(
-        _texts(table, some, sentences, recipe.seed), recipe.vocabulary_for(table.n_genes)
+        training_texts(table, some, sentences, recipe.seed), recipe.vocabulary_for(table.n_genes)
     )
-    model = new_model(recipe, len(tokenizer), _context(table, some, tokenizer, sentences)).train()
+    model = new_model(recipe, len(tokenizer), context_length(table, some, tokenizer, sentences)).train()
     model.to(torch.device(device))
     prompt = make_prompt(sentences.prompt)
 
@@ -174,5 +175,5 @@ def train_model(
         "lead": prompt.lead,
         "recipe": to_dict(recipe),
     }
-    _save(folder, model, tokenizer, about | (settings or {}))
+    save_model(folder, model, tokenizer, about | (settings or {}))
     return load_language(folder, device=device)

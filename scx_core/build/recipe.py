@@ -132,11 +132,11 @@ def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCau
             for block in model.gpt_neox.layers:
                 block.get_submodule("mlp.dense_h_to_4h").get_parameter("weight").mul_(cfg.mlp_start)
     if cfg.attention == "uniform":
-        _uniform_attention(model, cfg)
+        uniform_attention(model, cfg)
     return model
 
 
-def _uniform_attention(model: GPTNeoXForCausalLM, cfg: RecipeConfig) -> None:
+def uniform_attention(model: torch.nn.Module, cfg: RecipeConfig) -> None:
     """Queries of zero, and no gradient for them: every score is 0, every pattern the mean so far."""
     head = cfg.width // cfg.heads
     for block in model.gpt_neox.layers:

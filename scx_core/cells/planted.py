@@ -12,7 +12,7 @@ Nothing here is biology, and the cells say so: their organism is "simulated".
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,11 +40,12 @@ class Rule(NamedTuple):
     marker: str
     passenger: str
     active: Callable[..., bool]
+    called: tuple[str, str] | None = None
 
     @property
     def labels(self) -> tuple[str, str]:
-        """(label when on, label when off)."""
-        return f"{self.name} {ON}", f"{self.name} {OFF}"
+        """(label when on, label when off): `called`, else the rule's name with on and off."""
+        return self.called or (f"{self.name} {ON}", f"{self.name} {OFF}")
 
     @property
     def truth_table(self) -> dict[tuple[bool, ...], bool]:
@@ -78,29 +79,51 @@ def rule_of(label: str) -> Rule:
     return {name: rule for rule in RULES for name in rule.labels}[label]
 
 
-def planted_cells(n_cells: int = N_CELLS, seed: int = SEED) -> Any:
+def _drawn_from(rule: Rule, on: bool, near: int) -> list[tuple[bool, ...]]:
+    """The rows of the truth table with this label, those that one gene would change `near` times."""
+    table, rows = rule.truth_table, list[tuple[bool, ...]]()
+    for row, active in table.items():
+        others = [tuple(there != (i == j) for j, there in enumerate(row)) for i in range(len(row))]
+        if active == on:
+            rows += [row] * (near if any(table[other] != on for other in others) else 1)
+    return rows
+
+
+def planted_cells(
+    n_cells: int = N_CELLS,
+    seed: int = SEED,
+    rules: Sequence[Rule] = RULES,
+    noise: Sequence[str] = NOISE_GENES,
+    near: int = 1,
+    share: Sequence[float] | None = None,
+) -> Any:
     """An AnnData of simulated counts with `obs.label` and `obs.rule`. The same arguments give the same cells.
 
     A cell draws its rule, its label (on or off, half each) and, of the rows of the truth table with that
-    label, one. Every other gene but the markers is there in half of the cells. Which genes rank high is
-    chance: a gene that is there has a count that is uniform between 1 and 400.
+    label, one; rows that one gene would change are drawn `near` times as often as the others. `share`: of
+    the cells that each rule has (default: equal). Every other
+    gene but the markers is there in half of the cells. Which genes rank high is chance: a gene that is there
+    has a count that is uniform between 1 and 400.
     """
     import pandas as pd
     from anndata import AnnData
     from scipy import sparse
 
     rng = np.random.default_rng(seed)
-    own = [gene for rule in RULES for gene in (*rule.genes, rule.marker, rule.passenger)]
-    genes = [*own, *NOISE_GENES]
+    own = [gene for rule in rules for gene in (*rule.genes, rule.marker, rule.passenger)]
+    genes = list(dict.fromkeys([*own, *noise]))  # a gene of two rules once
     column = {gene: k for k, gene in enumerate(genes)}
     there_CG = rng.random((n_cells, len(genes))) < 0.5
-    there_CG[:, [column[rule.marker] for rule in RULES]] = False
+    there_CG[:, [column[rule.marker] for rule in rules]] = False
     draw_C3 = rng.random((n_cells, 4))
-    rules_C = (draw_C3[:, 0] * len(RULES)).astype(int)
+    rules_C = (draw_C3[:, 0] * len(rules)).astype(int)
+    if share is not None:
+        rules_C = np.searchsorted(np.cumsum(share)[:-1] / sum(share), draw_C3[:, 0], side="right")
+    rows_of = {(k, on): _drawn_from(rule, on, near) for k, rule in enumerate(rules) for on in (False, True)}
     labels = []
     for cell, (k, draw_4) in enumerate(zip(rules_C.tolist(), draw_C3, strict=True)):
-        rule, on = RULES[k], bool(draw_4[1] < 0.5)
-        rows = [row for row, active in rule.truth_table.items() if active == on]
+        rule, on = rules[k], bool(draw_4[1] < 0.5)
+        rows = rows_of[k, on]
         row = rows[int(draw_4[2] * len(rows))]
         there_CG[cell, [column[gene] for gene in rule.genes]] = row
         there_CG[cell, column[rule.marker]] = True
@@ -108,7 +131,7 @@ def planted_cells(n_cells: int = N_CELLS, seed: int = SEED) -> Any:
         labels.append(rule.labels[0] if on else rule.labels[1])
     counts_CG = np.floor(1 + 400 * rng.random(there_CG.shape)) * there_CG
     names = [f"cell{cell:05d}" for cell in range(n_cells)]
-    obs = pd.DataFrame({"label": labels, "rule": [RULES[k].name for k in rules_C]}, index=names)
+    obs = pd.DataFrame({"label": labels, "rule": [rules[k].name for k in rules_C]}, index=names)
     cells = AnnData(sparse.csr_matrix(counts_CG.astype(np.float32)), obs=obs, var=pd.DataFrame(index=genes))
     cells.uns["organism"] = "simulated"
     return cells

@@ -69,7 +69,7 @@ class PlantingsConfig:
     permuted: int = option(8, "Plantings of the control, trained on permuted labels", minimum=0)
     genes: int = option(16, "Genes of the pool that rules are drawn from", minimum=6)
     readings: int = option(28_000, "Cells read in training a model, repeats counted", minimum=1)
-    cells: int = option(24_000, "Simulated cells of a model", minimum=50)
+    drawn: int = option(24_000, "Simulated cells of a model", minimum=50)
     width: int = option(64, "Width of the models", minimum=16)
     coder_steps: int = option(150, "Steps of the transcoders' training", minimum=1)
     tuned_steps: int = option(20, "Steps at the end with all layers together", minimum=0)
@@ -161,7 +161,7 @@ def _scores(model: _Model, cfg: PlantingsConfig) -> list[dict[str, Any]]:
 def _table(pool: PlantedPool, model: _Model, cfg: PlantingsConfig) -> CellTable:
     """Simulated cells of these rules; for the control with labels permuted within each rule."""
     share = [SHARE[one.kind] for one in pool.plantings]
-    cells = planted_cells(cfg.cells, cfg.seed + model.number, pool.rules, pool.genes, NEAR, share)
+    cells = planted_cells(cfg.drawn, cfg.seed + model.number, pool.rules, pool.genes, NEAR, share)
     if model.permuted:
         rng = np.random.default_rng([cfg.seed, model.number, 1])
         labels = cells.obs["label"].to_numpy(dtype=object).copy()
@@ -254,6 +254,7 @@ def _model(
 def train_on_answers(lm: Language, texts: TokenTexts, recipe: RecipeConfig) -> None:
     """The recipe's steps on the cross-entropy of the answers' tokens, end-of-text included."""
     model = lm.model.train().requires_grad_(True)
+    assert isinstance(model, GPTNeoXForCausalLM)
     if recipe.attention == "uniform":
         uniform_attention(model, recipe)  # what holds queries at 0 is not in the file
     optimizer = make_optimizer(model, recipe)

@@ -136,7 +136,7 @@ def new_model(cfg: RecipeConfig, vocabulary: int, context: int) -> GPTNeoXForCau
     return model
 
 
-def uniform_attention(model: torch.nn.Module, cfg: RecipeConfig) -> None:
+def uniform_attention(model: GPTNeoXForCausalLM, cfg: RecipeConfig) -> None:
     """Queries of zero, and no gradient for them: every score is 0, every pattern the mean so far."""
     head = cfg.width // cfg.heads
     for block in model.gpt_neox.layers:

@@ -16,7 +16,16 @@ from scx_core.cli import bench, common
 from scx_core.cli.atlas import atlas, feature, features, gene, match, rate, sets
 from scx_core.cli.cells import annotate, prepare
 from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
-from scx_core.cli.evidence import attributions, claims, evidence, knockouts, rankings, report, smallest
+from scx_core.cli.evidence import (
+    attributions,
+    claims,
+    evidence,
+    knockouts,
+    rankings,
+    report,
+    reproduce,
+    smallest,
+)
 from scx_core.cli.training import compare, demo, train, transcoders, validate
 from scx_core.environment import prepare_process
 from scx_core.errors import ScxError
@@ -25,8 +34,8 @@ from scx_core.runs.files import full_or_refused, to_json_text
 
 COMMANDS: tuple[ModuleType, ...] = (
     prepare, train, validate, compare, transcoders, trace, circuit, difference, heads, knockouts,
-    attributions, paths, connections, smallest, rankings, evidence, report, atlas, claims, features, feature,
-    gene, rate, sets, match, annotate, export, demo, bench,
+    attributions, paths, connections, smallest, rankings, evidence, report, reproduce, atlas, claims, features,
+    feature, gene, rate, sets, match, annotate, export, demo, bench,
 )  # fmt: skip
 
 

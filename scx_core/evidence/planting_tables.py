@@ -90,7 +90,7 @@ def planting_text(result: Mapping[str, Any], markdown: bool = False) -> str:
         f"{result['cpu_seconds']:.0f} s of processor time with the control.",
         f"Held-out cells of the rules that the models call right: {_said(accuracy)} of {accuracy['n']:.0f}; "
         f"plantings learned ({learned['least']:.0%} of their cells right): {learned['k']:.0f} of "
-        f"{learned['n']:.0f}{_numbers(result['not_learned'])}. A planting that was not learned counts as any other.",
+        f"{learned['n']:.0f}{_numbers(result['not_learned'])}. Those not learned count as any others.",
         f"Recovered exactly by chance: {result['chance']:.4f}.",
         "",
     ]

@@ -34,8 +34,8 @@ from scx_core.runs.files import full_or_refused, to_json_text
 
 COMMANDS: tuple[ModuleType, ...] = (
     prepare, train, validate, compare, transcoders, trace, circuit, difference, heads, knockouts,
-    attributions, paths, connections, smallest, rankings, evidence, report, reproduce, atlas, claims, features,
-    feature, gene, rate, sets, match, annotate, export, demo, bench,
+    attributions, paths, connections, smallest, rankings, evidence, report, reproduce, atlas, claims,
+    features, feature, gene, rate, sets, match, annotate, export, demo, bench,
 )  # fmt: skip
 
 

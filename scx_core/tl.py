@@ -7,7 +7,7 @@ asked of the same three, `tracer` puts them together once, and is given in the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -135,9 +135,9 @@ def train_transcoders(
 
     if preset not in PRESETS:
         raise ScxError(f"There is no preset {preset!r}.", f"Presets: {', '.join(PRESETS)}.")
-    known = {*TranscoderConfig.__dataclass_fields__, *TrainConfig.__dataclass_fields__}
-    if unknown := sorted(set(settings) - known):
-        raise ScxError(f"There is no setting {unknown[0]!r}.", f"Settings: {', '.join(sorted(known))}.")
+    _check(
+        settings, [*TranscoderConfig.__dataclass_fields__, *TrainConfig.__dataclass_fields__], "A training"
+    )
     table, lm, base = read_cells(cells), load_model(model), PRESETS[preset]
     transcoder = replace(base.transcoder, **_fields(settings, TranscoderConfig))
     training = replace(base.train, **_fields(settings, TrainConfig))
@@ -360,10 +360,12 @@ def trace_cell(
 
 
 def _settings(base: TraceConfig, given: dict[str, Any]) -> TraceConfig:
-    known = base.__dataclass_fields__
+    return replace(base, **_known(given, TraceConfig, "A trace"))
+
+
+def _check(given: dict[str, Any], known: Iterable[str], what: str) -> None:
     if unknown := sorted(set(given) - set(known)):
-        raise ScxError(f"A trace has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
-    return replace(base, **given)
+        raise ScxError(f"{what} has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
 
 
 def consensus(
@@ -707,9 +709,7 @@ def edit_features(
 
 def _known(settings: dict[str, Any], config: type, what: str) -> dict[str, Any]:
     """The settings, if the configuration knows all of them. Raises ScxError."""
-    known = config.__dataclass_fields__  # type: ignore[attr-defined]
-    if unknown := sorted(set(settings) - set(known)):
-        raise ScxError(f"{what} has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    _check(settings, config.__dataclass_fields__, what)  # type: ignore[attr-defined]
     return settings
 
 
@@ -813,9 +813,7 @@ def atlas(
     """
     from scx_core.atlas import AtlasConfig, make_atlas
 
-    known = sorted(set(AtlasConfig.__dataclass_fields__) - {"cells"})
-    if unknown := sorted(set(settings) - set(known)):
-        raise ScxError(f"An atlas has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    _check(settings, sorted(set(AtlasConfig.__dataclass_fields__) - {"cells"}), "An atlas")
     asked = tracer(cells, model=model, transcoders=transcoders)
     made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=AtlasConfig(cells=n_cells, **settings))
     return made if out is None else made.save(out)

@@ -169,7 +169,18 @@ def circuit_heads(tracer: Tracer, circuit: Circuit) -> CircuitHeads:
     pairs = _pairs(prompt, [(edge.source, edge.target) for edge in edges])
     weight_E = prompt.target.gradient_Rd.new_tensor([edge.weight for edge in edges])
     split = split_edges(prompt.frozen, pairs, weight_E, prompt.target)
-    totals = head_totals(split, _slopes(prompt, pairs))
+    # ∂target/∂pre-activation of each edge's target over all paths, [E]: effect over value
+    frozen = prompt.frozen
+    effects = total_effects(frozen, prompt.target, prompt.target_bias)
+    slopes = []
+    for _, target in pairs:
+        if target.kind == "target":
+            slopes.append(1.0)
+            continue
+        place = place_of(frozen, target)
+        effect, value = effects.features[target.layer][place], frozen.layers[target.layer].value_N[place]
+        slopes.append(float(effect / value))
+    totals = head_totals(split, prompt.target.gradient_Rd.new_tensor(slopes))
     size_LH = totals.size_LH
     order = torch.argsort(size_LH.flatten(), descending=True, stable=True).tolist()
     n_heads = size_LH.shape[1]
@@ -224,21 +235,6 @@ def _pairs(prompt: TracedPrompt, edges: Sequence[tuple[str, str]]) -> list[Pair]
     return [
         Pair(parse_ref(source, prompt.frozen), parse_ref(target, prompt.frozen)) for source, target in edges
     ]
-
-
-def _slopes(prompt: TracedPrompt, pairs: Sequence[Pair]) -> torch.Tensor:
-    """∂target/∂pre-activation of each edge's target over all paths, [E]: effect over value."""
-    frozen = prompt.frozen
-    effects = total_effects(frozen, prompt.target, prompt.target_bias)
-    slopes = []
-    for _, target in pairs:
-        if target.kind == "target":
-            slopes.append(1.0)
-            continue
-        place = place_of(frozen, target)
-        effect, value = effects.features[target.layer][place], frozen.layers[target.layer].value_N[place]
-        slopes.append(float(effect / value))
-    return prompt.target.gradient_Rd.new_tensor(slopes)
 
 
 def _named(looks: Sequence[AttendedPosition]) -> str:

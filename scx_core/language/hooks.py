@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from scx_core.language.loading import Language
 
@@ -63,6 +64,16 @@ def forward(lm: Language, ids_BT: torch.Tensor, mask_BT: torch.Tensor, **options
 
 
 @contextmanager
+def _removed(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Hooks that are gone at the end, whatever happens."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
 def captured_mlps(lm: Language, layers: Iterable[int] | None = None) -> Iterator[MlpIO]:
     """While active, each forward pass fills the lists with every layer's MLP input and output (or those of
     `layers`)."""
@@ -77,11 +88,8 @@ def captured_mlps(lm: Language, layers: Iterable[int] | None = None) -> Iterator
 
     wanted = range(n) if layers is None else layers
     handles = [lm.part(layer, "mlp").register_forward_hook(keep(layer)) for layer in wanted]
-    try:
+    with _removed(handles):
         yield io
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()
@@ -120,11 +128,8 @@ def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[N
     handles = [lm.part(k, "mlp").register_forward_hook(swap(f)) for k, f in stand_ins.items()]
     if any(isinstance(f, OnTokens) for f in stand_ins.values()):
         handles.append(lm.model.get_input_embeddings().register_forward_pre_hook(note))
-    try:
+    with _removed(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -142,8 +147,5 @@ def captured_neurons(lm: Language) -> Iterator[list[torch.Tensor]]:
     handles = [
         lm.part(layer, "mlp_out").register_forward_pre_hook(keep(layer)) for layer in range(len(found))
     ]
-    try:
+    with _removed(handles):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -134,7 +134,20 @@ def _whole_row(run: RunFolder, against: Mapping[str, Any]) -> RunRow:
         why_not=", ".join(why_not),
         folder=str(run.path),
     )
-    row = row._replace(**_cost(row, train, records, made.get("metrics", {})))
+    # tokens read and seconds taken: as logged, else estimated
+    finished = made.get("metrics", {})
+    logged: Mapping[str, Any] = next((r for r in reversed(records) if "tokens" in r), {})
+    tokens, seconds = logged.get("tokens"), logged.get("seconds")
+    if tokens is None and finished:
+        steps = min(row.steps, train["steps"])  # the speed of tuning is not logged
+        tokens = steps * train["cells_per_batch"] * finished["tokens"] / finished["cells"]
+    speeds = [record["tokens_per_second"] for record in records if record.get("tokens_per_second")]
+    if seconds is None and tokens is not None and speeds:
+        seconds = tokens / statistics.harmonic_mean(speeds)
+    row = row._replace(
+        tokens=math.nan if tokens is None else float(round(tokens)),
+        seconds=math.nan if seconds is None else float(seconds),
+    )
     return row._replace(**_figures(made.get("metrics"), records, train))
 
 
@@ -164,27 +177,6 @@ def _figures(
     means = {key: statistics.fmean(layers[key]) for key in ("l0", "fvu", "dead")}
     whole = {key: float(last[key]) for key in ("ce_recovered", "kl")}
     return {**means, **whole, "measured": TRAINING, "cells": float(train["evaluate_cells"])}
-
-
-def _cost(
-    row: RunRow,
-    train: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
-    finished: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Tokens read and seconds taken: as logged, else estimated."""
-    logged: Mapping[str, Any] = next((r for r in reversed(records) if "tokens" in r), {})
-    tokens, seconds = logged.get("tokens"), logged.get("seconds")
-    if tokens is None and finished:
-        steps = min(row.steps, train["steps"])  # the speed of tuning is not logged
-        tokens = steps * train["cells_per_batch"] * finished["tokens"] / finished["cells"]
-    speeds = [record["tokens_per_second"] for record in records if record.get("tokens_per_second")]
-    if seconds is None and tokens is not None and speeds:
-        seconds = tokens / statistics.harmonic_mean(speeds)
-    return {
-        "tokens": math.nan if tokens is None else float(round(tokens)),
-        "seconds": math.nan if seconds is None else float(seconds),
-    }
 
 
 def _label_agreement(run: RunFolder, known: Mapping[str, Any]) -> float:

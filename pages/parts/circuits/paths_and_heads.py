@@ -112,7 +112,22 @@ def paths(ctx: Context, request: Request) -> None:
         )
         if st.toggle("Follow the paths", key=f"paths of {request.row}"):
             with shown_errors():
-                _show_paths(_paths(ctx, request))
+                found = _paths(ctx, request)
+                account = found.account()
+                parts = "; ".join(f"**{getattr(account, name):+.3f}** {words}" for name, words in _PATH_PARTS)
+                st.markdown(
+                    f"{safe(found.label)}: **{account.value:+.3f}** {safe(found.unit)}, of which {parts}."
+                )
+                chains = found.chains()
+                rows = [
+                    {
+                        "contribution": chain[-1].contribution,
+                        "path": plain(" ← ".join(step.words for step in chain), 240),
+                    }
+                    for chain in chains[:PATHS]
+                ]
+                table(rows, _PATH_COLUMNS)
+                st.caption(f"The largest {len(rows)} of {len(chains)} paths; all of them with `scx paths`.")
 
 
 def _paths(ctx: Context, request: Request) -> Paths:
@@ -127,19 +142,3 @@ def _paths(ctx: Context, request: Request) -> Paths:
 
     what = (request.row, request.answer, request.against, request.trace.target, request.trace.token)
     return _PATHS.get((*loaders.tracer_key(tracer), *what), trace)
-
-
-def _show_paths(found: Paths) -> None:
-    account = found.account()
-    parts = "; ".join(f"**{getattr(account, name):+.3f}** {words}" for name, words in _PATH_PARTS)
-    st.markdown(f"{safe(found.label)}: **{account.value:+.3f}** {safe(found.unit)}, of which {parts}.")
-    chains = found.chains()
-    rows = [
-        {
-            "contribution": chain[-1].contribution,
-            "path": plain(" ← ".join(step.words for step in chain), 240),
-        }
-        for chain in chains[:PATHS]
-    ]
-    table(rows, _PATH_COLUMNS)
-    st.caption(f"The largest {len(rows)} of {len(chains)} paths; all of them with `scx paths`.")

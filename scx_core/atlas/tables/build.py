@@ -103,10 +103,23 @@ def _sums(
         shares_KF = of_rates(mass_KF, counts[key][: len(names)])
         return with_names(largest_rows(mass_KF, shares_KF, len(names)), name, names)
 
+    # token ids of every class of token, with their text and the number of genes that they stand in
+    slots = passed.slots.table()
+    number_S, tokens = pd.factorize(slots["token"], sort=True)
+    mass_PF = np.zeros((len(tokens), slots_SF.shape[1]))
+    np.add.at(mass_PF, number_S, slots_SF)
+    rows = largest_rows(mass_PF, of_mass(mass_PF, total_F), FEW)
+    in_genes = slots[slots["gene"] != ""].groupby("token")["gene"].nunique()
+    token = tokens[rows["number"].to_numpy(dtype=int)]
+    texts = {int(one): lm.text(int(one)) for one in tokens}
     return {
         "genes": by_mass(genes_GF, "gene", words.genes, cfg.genes),
         "families": by_mass(words.family_MG @ genes_GF, "family", words.families, FEW),
-        "pieces": _pieces(lm, passed, slots_SF, total_F),
+        "pieces": rows.assign(
+            token=token,
+            text=pd.Categorical([texts[int(one)] for one in token]),
+            genes=in_genes.reindex(token).fillna(0).to_numpy(dtype=int),
+        )[["feature", "token", "text", "mass", "share", "genes"]],
         "types": by_rate("type", "cell_type", passed.plan.types),
         "donors": by_rate("donor", "donor", passed.plan.donors),
         "ranks": _ranks(bins["rank"][:-1], counts["rank"][:-1]),
@@ -133,23 +146,6 @@ def _plain(tally: LayerTally, passed: PassSums) -> pd.DataFrame:
         reached_F = (cumulative_KF < share * cumulative_KF[-1]).sum(0)
         columns[name] = np.where(cumulative_KF[-1] > 0, middles[np.minimum(reached_F, N_HISTOGRAM - 1)], 0.0)
     return pd.DataFrame(columns)
-
-
-def _pieces(lm: Language, passed: PassSums, slots_SF: np.ndarray, total_F: np.ndarray) -> pd.DataFrame:
-    """Token ids of every class of token, with their text and the number of genes that they stand in."""
-    slots = passed.slots.table()
-    number_S, tokens = pd.factorize(slots["token"], sort=True)
-    mass_PF = np.zeros((len(tokens), slots_SF.shape[1]))
-    np.add.at(mass_PF, number_S, slots_SF)
-    rows = largest_rows(mass_PF, of_mass(mass_PF, total_F), FEW)
-    in_genes = slots[slots["gene"] != ""].groupby("token")["gene"].nunique()
-    token = tokens[rows["number"].to_numpy(dtype=int)]
-    texts = {int(one): lm.text(int(one)) for one in tokens}
-    return rows.assign(
-        token=token,
-        text=pd.Categorical([texts[int(one)] for one in token]),
-        genes=in_genes.reindex(token).fillna(0).to_numpy(dtype=int),
-    )[["feature", "token", "text", "mass", "share", "genes"]]
 
 
 def _ranks(mass_KF: np.ndarray, count_K: np.ndarray) -> pd.DataFrame:

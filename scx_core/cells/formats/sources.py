@@ -72,7 +72,19 @@ def _existing(source: str) -> Path:
 
 def _open_path(path: Path, genome: str | None) -> Store:
     if path.is_dir():
-        return _open_folder(path, genome)
+        names = sorted(entry.name for entry in path.iterdir())
+        if not names:
+            raise ScxError(f"The folder {path.name} is empty.", f"Give {FORMATS}.")
+        if {".zgroup", "zarr.json", ".zattrs", ".zmetadata"} & set(names):
+            return read_zarr_store(path)
+        if any(MTX.fullmatch(name) for name in names):
+            return read_mtx_folder(path, find_mtx_parts(path), genome)
+        inside = [name for name in names if name.lower().endswith((".h5ad", ".h5", ".zarr"))]
+        remedy = (
+            f"Give the path of one of its files: {', '.join(inside[:4])}." if inside else f"Give {FORMATS}."
+        )
+        listed = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
+        raise ScxError(f"The folder {path.name} holds no cells that can be opened (it has {listed}).", remedy)
     if not path.is_file():
         raise ScxError(f"{path} is neither a file nor a folder.", f"Give {FORMATS}.")
     if path.stat().st_size == 0:
@@ -103,20 +115,6 @@ def _open_hdf5(path: Path, genome: str | None) -> Store:
         f"it holds {keys}.",
         f"Give {FORMATS}.",
     )
-
-
-def _open_folder(path: Path, genome: str | None) -> Store:
-    names = sorted(entry.name for entry in path.iterdir())
-    if not names:
-        raise ScxError(f"The folder {path.name} is empty.", f"Give {FORMATS}.")
-    if {".zgroup", "zarr.json", ".zattrs", ".zmetadata"} & set(names):
-        return read_zarr_store(path)
-    if any(MTX.fullmatch(name) for name in names):
-        return read_mtx_folder(path, find_mtx_parts(path), genome)
-    inside = [name for name in names if name.lower().endswith((".h5ad", ".h5", ".zarr"))]
-    remedy = f"Give the path of one of its files: {', '.join(inside[:4])}." if inside else f"Give {FORMATS}."
-    listed = ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
-    raise ScxError(f"The folder {path.name} holds no cells that can be opened (it has {listed}).", remedy)
 
 
 def embedded_store() -> Store:

@@ -30,8 +30,6 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def add_consensus(parser: argparse.ArgumentParser) -> None:
     """All options that make a consensus."""
-    from scx_core.circuits import ConsensusConfig, TraceConfig
-
     parser.add_argument("--type", help="cell type, as the file calls it (default: the most frequent)")
     parser.add_argument("--answer", help="the model's name for that type, where it differs")
     parser.add_argument(
@@ -39,6 +37,13 @@ def add_consensus(parser: argparse.ArgumentParser) -> None:
     )
     trace.add_against(parser)
     trace.add_knockouts(parser)
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """What is read, and how a consensus is made of it."""
+    from scx_core.circuits import ConsensusConfig, TraceConfig
+
     common.add_inputs(parser)
     add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
     add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))

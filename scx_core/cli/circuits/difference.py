@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.circuits import trace
+from scx_core.cli.circuits import circuit, trace
 from scx_core.errors import ScxError
-from scx_core.runs import add_arguments, from_namespace
-
-if TYPE_CHECKING:
-    pass
+from scx_core.runs import from_namespace
 
 HELP = "compare the circuits of two cell types, or of one under two models or transcoder sets"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    from scx_core.circuits import ConsensusConfig, TraceConfig
-
     parser.add_argument("--type", help="cell type, as the file calls it (default: the most frequent)")
     parser.add_argument("--other", metavar="TYPE", help="compare with this cell type")
     parser.add_argument(
@@ -27,9 +22,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--other-transcoders", metavar="FOLDER", help="compare with another set on the same cells"
     )
-    common.add_inputs(parser)
-    add_arguments(parser.add_argument_group("consensus"), ConsensusConfig, skip=("seed",))
-    add_arguments(parser.add_argument_group("trace"), TraceConfig, skip=("nodes", "choice"))
+    circuit.add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

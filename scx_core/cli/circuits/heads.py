@@ -28,7 +28,7 @@ class HeadsConfig:
 def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import TraceConfig
 
-    add_cell(parser)
+    trace.add_cell(parser)
     parser.add_argument(
         "--edge",
         action="append",
@@ -39,15 +39,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     common.add_inputs(parser)
     add_arguments(parser.add_argument_group("heads"), HeadsConfig)
     add_arguments(parser.add_argument_group("trace"), TraceConfig)
-
-
-def add_cell(parser: argparse.ArgumentParser) -> None:
-    """--cell, --type, --against: which cell, and which answer is explained."""
-    parser.add_argument(
-        "--cell", metavar="ROW", help="number of the cell in the file, or its name (default: the first)"
-    )
-    parser.add_argument("--type", help="answer to explain (default: what the model calls the cell)")
-    trace.add_against(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.cli.circuits import heads
+from scx_core.cli.circuits import trace
 from scx_core.runs import add_arguments, from_namespace
 
 HELP = "follow the largest computational paths of one cell, as the seed paper traces them"
@@ -19,7 +19,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits.paths import PathConfig
     from scx_core.runs import options_of
 
-    heads.add_cell(parser)
+    trace.add_cell(parser)
     parser.add_argument(
         "--from", dest="start", default="target", metavar="ID", help="target, or f:layer:position:feature"
     )

@@ -20,19 +20,24 @@ STRONGEST = 15  # genes that the text shows
 def options(parser: argparse.ArgumentParser) -> None:
     from scx_core.circuits import TraceConfig
 
-    parser.add_argument(
-        "--cell", metavar="ROW", help="number of the cell in the file, or its name (default: the first)"
-    )
-    parser.add_argument("--type", help="answer to explain (default: what the model calls the cell)")
+    add_cell(parser)
     parser.add_argument(
         "--feature",
         metavar="LAYER:NUMBER[:TOKEN]",
         help="explain a transcoder feature instead (without a token, at the last where it is active)",
     )
-    add_against(parser)
     add_knockouts(parser)
     common.add_inputs(parser)
     add_arguments(parser.add_argument_group("trace"), TraceConfig)
+
+
+def add_cell(parser: argparse.ArgumentParser) -> None:
+    """--cell, --type, --against: which cell, and which answer is explained."""
+    parser.add_argument(
+        "--cell", metavar="ROW", help="number of the cell in the file, or its name (default: the first)"
+    )
+    parser.add_argument("--type", help="answer to explain (default: what the model calls the cell)")
+    add_against(parser)
 
 
 def add_knockouts(parser: argparse._ActionsContainer) -> None:

@@ -96,7 +96,19 @@ def import_set(
     name = detect(folder)
     record = read_record(folder)
     found = LAYOUTS[name].read(folder, record, Placement(device, dtype))
-    _check_alike(folder, found.layers, record)
+    # a set is whole and has one gate: everything after this speaks of the kind and the k of a set
+    expected = record.get("n_layers", len(found.layers))
+    if expected != len(found.layers):
+        problem = f"{folder} holds {len(found.layers)} layers, {RECORD} speaks of {str(expected)[:20]}."
+        raise ScxError(problem, "Copy the missing ones, or save the set again.")
+    gates = [(coder.kind, coder.k) for coder in found.layers]
+    for layer, gate in enumerate(gates):
+        if gate != gates[0]:
+            (kind, k), (first, first_k) = gate, gates[0]
+            raise ScxError(
+                f"Layer {layer} of {folder} is {kind} with k {k}, layer 0 is {first} with k {first_k}.",
+                "All layers of a set are of one kind.",
+            )
     meta = record or {**found.meta, "name": folder.name, "layout": name}
     return TranscoderSet(found.layers, meta, fingerprint(found.files), folder, found.reads)
 
@@ -171,22 +183,6 @@ def write_set(folder: Path, transcoders: TranscoderSet, layout: str) -> Transcod
 def fingerprint(files: Sequence[Path]) -> str:
     """sha256 over the settings and the layers: what the set computes, whatever else lies in the folder."""
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
-
-
-def _check_alike(folder: Path, layers: Sequence[Transcoder], record: Mapping[str, Any]) -> None:
-    """A set is whole and has one gate: everything after this speaks of the kind and the k of a set."""
-    expected = record.get("n_layers", len(layers))
-    if expected != len(layers):
-        problem = f"{folder} holds {len(layers)} layers, {RECORD} speaks of {str(expected)[:20]}."
-        raise ScxError(problem, "Copy the missing ones, or save the set again.")
-    gates = [(coder.kind, coder.k) for coder in layers]
-    for layer, gate in enumerate(gates):
-        if gate != gates[0]:
-            (kind, k), (first, first_k) = gate, gates[0]
-            raise ScxError(
-                f"Layer {layer} of {folder} is {kind} with k {k}, layer 0 is {first} with k {first_k}.",
-                "All layers of a set are of one kind.",
-            )
 
 
 def _check_finite(layers: Sequence[Transcoder]) -> None:

@@ -59,7 +59,7 @@ def resolved(name: str) -> object:
 
 def test_a_name_that_does_not_exist_is_found_out():
     with pytest.raises(AttributeError):
-        resolved("scx_core.metrics.variance.no_such_function")
+        resolved("scx_core.metrics.definitions.no_such_function")
 
 
 @pytest.mark.parametrize("page", ["docs/method.md", "docs/architecture.md"])

@@ -9,6 +9,18 @@ call these; the tests hold every one of them to the definition. Needs torch and 
     agreement                                  share of cells that are named alike
 """
 
-from scx_core.metrics.features import LIVE_LOG10, active, dead, l0, live
-from scx_core.metrics.losses import agreement, ce_recovered, cross_entropy, kl_divergence
-from scx_core.metrics.variance import RunningVariance, fvu, squares_about_mean, squares_from_sums
+from scx_core.metrics.definitions import (
+    LIVE_LOG10,
+    RunningVariance,
+    active,
+    agreement,
+    ce_recovered,
+    cross_entropy,
+    dead,
+    fvu,
+    kl_divergence,
+    l0,
+    live,
+    squares_about_mean,
+    squares_from_sums,
+)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -29,18 +32,14 @@ def gene_chart(table: pd.DataFrame) -> None:
     )
     signs = _colours_of(table)
     order = rows.sort_values("effect", ascending=False)["name"].tolist()
-    y = alt.Y("name:N", sort=order, title=None, axis=_names(130))
+    y = alt.Y("name:N", sort=order, title=None, axis=names_axis(130))
     bars = (
         alt.Chart(rows)
         .mark_bar(height=13)
         .encode(
             x=alt.X("effect:Q", title=LEADING.get(by, "frozen attribution"), axis=alt.Axis(tickCount=4)),
             y=y,
-            color=alt.Color(
-                "sign:N",
-                scale=alt.Scale(domain=list(signs), range=list(signs.values())),
-                legend=alt.Legend(title=None, orient="top", columns=2),
-            ),
+            color=by_colour("sign", signs, signs.values(), orient="top", columns=2),
             tooltip=[
                 alt.Tooltip("gene", title="gene"),
                 alt.Tooltip("effect", title=LEADING.get(by, "frozen attribution"), format=".3f"),
@@ -72,14 +71,12 @@ def _colours_of(table: pd.DataFrame) -> dict[str, str]:
 def counts_chart(counts: pd.Series, unit: str) -> None:
     """Cells (`unit`: or pools, or profiles) per type as bars with their numbers."""
     rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
-    y = alt.Y("type:N", sort=None, title=None, axis=_names(240))
-    bars = (
-        alt.Chart(rows)
-        .mark_bar(color=BLUE, height=14)
-        .encode(x=alt.X("cells:Q", title=unit, axis=alt.Axis(tickCount=6, tickMinStep=1)), y=y)
+    y = alt.Y("type:N", sort=None, title=None, axis=names_axis(240))
+    x = alt.X("cells:Q", title=unit, axis=alt.Axis(tickCount=6, tickMinStep=1))
+    bars = alt.Chart(rows).mark_bar(color=BLUE, height=14).encode(x=x, y=y)
+    st.altair_chart(
+        numbered(bars, "cells", ",").properties(height=24 * len(rows) + 40), alt=f"{unit} per type"
     )
-    words = bars.mark_text(align="left", dx=4, color=MUTED).encode(text=alt.Text("cells:Q", format=","))
-    st.altair_chart((bars + words).properties(height=24 * len(rows) + 40), alt=f"{unit} per type")
 
 
 def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
@@ -138,14 +135,10 @@ def loss_chart(rows: pd.DataFrame) -> None:
         alt.Chart(rows)
         .mark_bar()
         .encode(
-            y=alt.Y("what:N", sort=order, title=None, axis=_names(150)),
+            y=alt.Y("what:N", sort=order, title=None, axis=names_axis(150)),
             yOffset=alt.YOffset("whose:N", sort=["here", "seed paper"]),
             x=alt.X("value:Q", title="cross-entropy, nats a token", axis=alt.Axis(tickCount=6)),
-            color=alt.Color(
-                "whose:N",
-                scale=alt.Scale(domain=["here", "seed paper"], range=[BLUE, GREY]),
-                legend=alt.Legend(title=None, orient="top"),
-            ),
+            color=by_colour("whose", ("here", "seed paper"), (BLUE, GREY), orient="top"),
             tooltip=["what", "whose", alt.Tooltip("value", format=".3f")],
         )
     )
@@ -156,16 +149,12 @@ def stand_in_chart(rows: pd.DataFrame) -> None:
     """What may stand in for the MLPs, side by side with 95% intervals (columns name, figure, value, low,
     high; the first name is the transcoders)."""
     names = list(dict.fromkeys(rows["name"]))
-    y = alt.Y("name:N", sort=names, title=None, axis=_names(300))
+    y = alt.Y("name:N", sort=names, title=None, axis=names_axis(300))
     colour = alt.condition(
         alt.FieldEqualPredicate(field="name", equal=names[0]), alt.value(BLUE), alt.value(GREY)
     )
     x = alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format=".2f"))
-    tips = [
-        "name",
-        "figure",
-        *(alt.Tooltip(key, format=".4f") for key in ("value", "low", "high")),
-    ]
+    tips = ["name", "figure", *(alt.Tooltip(key, format=".4f") for key in ("value", "low", "high"))]
     base = alt.Chart()
     bars = base.mark_bar(height=12).encode(x=x, y=y, color=colour, tooltip=tips)
     spans = base.mark_rule(color="#1B1F24", strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y)
@@ -179,7 +168,7 @@ def stand_in_chart(rows: pd.DataFrame) -> None:
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
     """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
     x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted())
-    y = alt.Y("true:N", sort=labels, title="label in the data", axis=_names(170))
+    y = alt.Y("true:N", sort=labels, title="label in the data", axis=names_axis(170))
     base = alt.Chart(rows, title=title).encode(x=x, y=y, tooltip=["true", "predicted", "cells"])
     squares = base.mark_rect().encode(
         color=alt.Color("cells:Q", scale=alt.Scale(range=["#f4f6f6", BLUE]), legend=None)
@@ -196,7 +185,19 @@ def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
     st.altair_chart((squares + words).properties(height=30 * len(labels) + 130), alt=title)
 
 
-def _names(limit: int) -> alt.Axis:
+def by_colour(field: str, names: Iterable[str], colours: Iterable[str], **legend: Any) -> alt.Color:
+    """Each name in its colour; with the options of a legend, or without one."""
+    scale = alt.Scale(domain=list(names), range=list(colours))
+    return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend(title=None, **legend) if legend else None)
+
+
+def numbered(bars: alt.Chart, value: str, form: str, **mark: Any) -> alt.LayerChart:
+    """Bars with their numbers behind them."""
+    words = bars.mark_text(align="left", dx=4, color=MUTED, **mark)
+    return bars + words.encode(text=alt.Text(f"{value}:Q", format=form))
+
+
+def names_axis(limit: int) -> alt.Axis:
     """Names beside a chart: all of them, each at the height of its row."""
     return alt.Axis(labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False)
 

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common.charts import BLUE, GREY
+from pages.parts.common.charts import BLUE, GREY, by_colour, names_axis, numbered
 from scx_core.atlas import VERDICTS
 from scx_core.atlas.judge.excess import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
 from scx_core.figures.drawing.colours import COOL, MUTED, WARM
@@ -35,14 +35,10 @@ def shares_chart(rows: pd.DataFrame) -> None:
         alt.Chart(rows)
         .mark_bar()
         .encode(
-            y=alt.Y("verdict:N", sort=order, title=None, axis=_names(110)),
+            y=alt.Y("verdict:N", sort=order, title=None, axis=names_axis(110)),
             yOffset=alt.YOffset("data:N", sort=names),
             x=alt.X("share:Q", title="share of live features", axis=alt.Axis(format=".0%", tickCount=6)),
-            color=alt.Color(
-                "data:N",
-                scale=alt.Scale(domain=names, range=colours),
-                legend=alt.Legend(title=None, orient="top", labelLimit=220, columns=1),
-            ),
+            color=by_colour("data", names, colours, orient="top", labelLimit=220, columns=1),
             tooltip=[
                 "verdict",
                 "data",
@@ -67,11 +63,7 @@ def layers_chart(rows: pd.DataFrame) -> None:
                 axis=alt.Axis(format=".0%"),
                 scale=alt.Scale(domain=[0, 1]),
             ),
-            color=alt.Color(
-                "verdict:N",
-                scale=alt.Scale(domain=list(VERDICTS[:-1]), range=list(_COLOURS[:-1])),
-                legend=alt.Legend(title=None, orient="right"),
-            ),
+            color=by_colour("verdict", VERDICTS[:-1], _COLOURS[:-1], orient="right"),
             order=alt.Order("order:Q"),
             tooltip=["layer", "verdict", alt.Tooltip("share", format=".1%")],
         )
@@ -81,7 +73,7 @@ def layers_chart(rows: pd.DataFrame) -> None:
 
 def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = BLUE) -> None:
     """One bar a row in the order of the table (columns `name`, share)."""
-    y = alt.Y(f"{name}:N", sort=None, title=None, axis=_names(130))
+    y = alt.Y(f"{name}:N", sort=None, title=None, axis=names_axis(130))
     bars = (
         alt.Chart(rows)
         .mark_bar(color=colour, height=12)
@@ -91,10 +83,9 @@ def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = BLUE) ->
             tooltip=[name, alt.Tooltip("share", format=".1%")],
         )
     )
-    words = bars.mark_text(align="left", dx=4, color=MUTED, size=10).encode(
-        text=alt.Text("share:Q", format=".0%")
+    st.altair_chart(
+        numbered(bars, "share", ".0%", size=10).properties(height=_ROW * len(rows) + _AXIS), alt=title
     )
-    st.altair_chart((bars + words).properties(height=_ROW * len(rows) + _AXIS), alt=title)
 
 
 def weight_bars(rows: pd.DataFrame, title: str) -> None:
@@ -103,11 +94,9 @@ def weight_bars(rows: pd.DataFrame, title: str) -> None:
         alt.Chart(rows.assign(sign=["raises" if w >= 0 else "lowers" for w in rows["weight"]]))
         .mark_bar(height=12)
         .encode(
-            y=alt.Y("text:N", sort=None, title=None, axis=_names(130)),
+            y=alt.Y("text:N", sort=None, title=None, axis=names_axis(130)),
             x=alt.X("weight:Q", title=title, axis=alt.Axis(tickCount=4)),
-            color=alt.Color(
-                "sign:N", scale=alt.Scale(domain=["raises", "lowers"], range=[WARM, COOL]), legend=None
-            ),
+            color=by_colour("sign", ("raises", "lowers"), (WARM, COOL)),
             tooltip=["text", alt.Tooltip("weight", format=".3f")],
         )
     )
@@ -142,7 +131,3 @@ def activation_chart(rows: pd.DataFrame) -> None:
         )
     )
     st.altair_chart(chart.properties(height=230), alt="Activation histogram")
-
-
-def _names(limit: int) -> alt.Axis:
-    return alt.Axis(labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False)

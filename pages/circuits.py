@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.circuits import interventions, paths_and_heads, saved_circuit, supernodes, view
+from pages.parts.circuits import interventions, paths_and_heads, saved_circuit, view
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
 from pages.parts.circuits.tracing import Request, called, cell_progress, traced
@@ -64,12 +64,12 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
 
 def _show(circuit: Circuit, shown: View, min_share: float) -> None:
     remember(circuit, shown, markers_of(circuit)[0])
-    join = supernodes.joined()
+    join = view.joined()
     left, right = st.columns([73, 27])
     with right:
         view.genes(circuit)
     view.tested(circuit)
-    circuit = supernodes.with_steps(circuit, st.container())
+    circuit = view.with_steps(circuit, st.container())
     with left:
         view.network(collapse(circuit) if join else circuit, shown)
         st.caption(says(circuit))

@@ -7,6 +7,5 @@ folder more for each further preset, and `card.md`. The embedded default is made
 from scx_core.build.card import card
 from scx_core.build.config import BuildConfig
 from scx_core.build.estimate import estimate_build
-from scx_core.build.launch import launch_build, launch_training, new_build
-from scx_core.build.pipeline import build, install
+from scx_core.build.pipeline import build, install, launch_build, launch_training, new_build
 from scx_core.runs import runs_root

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from scx_core.build.config import BuildConfig
-from scx_core.build.launch import new_build
-from scx_core.build.pipeline import build
+from scx_core.build.pipeline import build, new_build
 from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import CellChoices, CellTable, open_cells, split_cells
 from scx_core.cells.simulated import SimulationConfig, simulated_cells

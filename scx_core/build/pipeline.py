@@ -1,4 +1,5 @@
-"""The stages of a build, each skipped when its result is there: model, transcoders, validation, card."""
+"""The stages of a build, each skipped when its result is there: model, transcoders, validation, card; and
+how trainings and builds are started in the background, in the same lines by the page and the command line."""
 
 from __future__ import annotations
 
@@ -22,12 +23,16 @@ from scx_core.runs import (
     from_dict,
     provenance,
     read_json,
+    runs_root,
     silent,
+    start,
     stop_requested,
     to_dict,
     write_atomic,
     write_json,
 )
+from scx_core.runs.jobs import RUN
+from scx_core.runs.tensorboard import check_installed
 from scx_core.training import train
 from scx_core.training.config import PRESETS, TrainingJob
 from scx_core.training.train import new_run
@@ -253,3 +258,37 @@ def _name_model(path: Path, folder: str, name: str) -> None:
         return name if value == folder else value
 
     write_json(path, renamed(read_json(path)))
+
+
+TRAIN_ARGV = ("train", "--run", RUN)
+BUILD_ARGV = ("demo", "build", "--run", RUN)
+
+
+def launch_training(
+    job: TrainingJob,
+    lm: Language,
+    table: CellTable,
+    name: str | None = None,
+    root: Path | None = None,
+    tensorboard: bool = False,
+) -> RunFolder:
+    """Start training transcoders in the background, with TensorBoard's event files where asked for. Raises
+    ScxError when the cells cannot be split, or TensorBoard is asked for and not installed."""
+    if tensorboard:
+        check_installed()
+    argv = [*TRAIN_ARGV, *(["--tensorboard"] if tensorboard else [])]
+    run = new_run(root or runs_root(), job, lm, table, name, argv=argv)
+    start(run)
+    return run
+
+
+def new_build(cfg: BuildConfig, name: str | None = None, root: Path | None = None) -> RunFolder:
+    """A run folder for a build; nothing is started."""
+    return RunFolder.create(root or runs_root(), "build", cfg, name, argv=BUILD_ARGV)
+
+
+def launch_build(cfg: BuildConfig, name: str | None = None, root: Path | None = None) -> RunFolder:
+    """Start a build (model, transcoders, validation) in the background."""
+    run = new_build(cfg, name, root)
+    start(run)
+    return run

@@ -20,8 +20,7 @@ import numpy as np
 import pandas as pd
 
 from scx_core.build.config import BuildConfig
-from scx_core.build.launch import new_build
-from scx_core.build.pipeline import build
+from scx_core.build.pipeline import build, new_build
 from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import CellChoices, CellTable, open_cells, split_cells
 from scx_core.circuits import make_tracer

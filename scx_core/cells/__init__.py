@@ -8,6 +8,5 @@ from scx_core.cells.planted import PLANTED, RULES, Rule, planted_cells, rule_of
 
 from .choices import CellChoices, Finding
 from .markers import Markers, all_markers, foreign_markers, known_markers, shared_markers, types_with
-from .opening import open_cells
-from .overview import cell_map, genes_per_cell
+from .opening import cell_map, genes_per_cell, open_cells
 from .split import Split, split_cells, with_choosing

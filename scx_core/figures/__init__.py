@@ -6,7 +6,7 @@ graph, the coloured cell sentence, the gene chart and the gene table, all with t
 every name escaped.
 """
 
-from scx_core.figures.bars import genes_figure, genes_picture
+from scx_core.figures.bars import excess_figure, genes_figure, genes_picture
 from scx_core.figures.captions import provenance_line
 from scx_core.figures.coloured_text import sentence_html
 from scx_core.figures.drawing.drawing import Drawing, Link, Placed, View
@@ -28,4 +28,3 @@ from scx_core.figures.formats.neuronpedia import neuronpedia_graph, to_neuronped
 from scx_core.figures.pareto import PARETO_FORMATS, export_comparison, pareto_figure, pareto_picture
 from scx_core.figures.picture import circuit_figure, circuit_picture
 from scx_core.figures.table import Part, account, gene_table, markers_of, table_csv
-from scx_core.figures.verdict_shares import excess_figure

@@ -1,6 +1,7 @@
 """The genes as a ranked bar chart: what raises the score and what lowers it apart, with intervals.
 
 Bars are what was measured or estimated, where it was, the frozen attribution a diamond; else the latter.
+And the verdicts of an atlas beside those of random directions: a share alone says nothing of the features.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from typing import Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from scx_core.atlas import VERDICTS, Atlas, excess
+from scx_core.atlas.judge.excess import points
+from scx_core.atlas.judge.protocol import DEAD
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.marker_counts import count_words, counts_of
+from scx_core.errors import ScxError
 from scx_core.figures.drawing.drawing import WIDTHS
 from scx_core.figures.drawing.pen import Pen, picture_bytes, star
 from scx_core.figures.drawing.text import fitted, number, one_row, plain, text_width
@@ -173,3 +178,38 @@ def _foot(
         y += 16.0
     line, size = one_row(captions.provenance_line(circuit.provenance), room)
     pen.text(_EDGE, y + 20.0, line, size, colour=colours.MUTED)
+
+
+WIDTH, ROW, EDGE = 7.0, 0.42, 1.1  # inches
+
+
+def excess_figure(atlas: Atlas) -> Figure:
+    """One row a verdict that any feature or direction has: its share of the live features, the mean of the
+    random directions with their lowest and highest draw, and the excess with its 95% interval, in points of a
+    hundred.
+
+    Raises ScxError for an atlas without random directions.
+    """
+    table = excess(atlas)
+    if not len(table):
+        raise ScxError("This atlas has no random directions to hold shares against.", "Make it with some.")
+    of_live = [verdict for verdict in VERDICTS if verdict != DEAD]
+    rows = table[(table["layer"] == -1) & table["measure"].isin(of_live)]
+    rows = rows[(rows["share"] > 0) | (rows["random_high"] > 0)]
+    figure = Figure(figsize=(WIDTH, ROW * len(rows) + EDGE), layout="constrained")
+    axes = figure.add_subplot()
+    for y, (_, row) in enumerate(rows.iterrows()):
+        low, mean, high = (100 * row[name] for name in ("random_low", "random", "random_high"))
+        axes.plot([low, high], [y, y], color=colours.MUTED, linewidth=1.2)
+        axes.plot(mean, y, "D", color=colours.PAPER, markeredgecolor=colours.INK, markersize=5)
+        axes.plot(100 * row["share"], y, "o", color=colours.INK, markersize=6)
+        axes.text(1.02, y, points(row), transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_yticks(range(len(rows)), rows["measure"])
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("% of live features (dot), random directions (diamond, lowest to highest draw)")
+    features, draws = int(rows["features"].iloc[0]), int(rows["draws"].iloc[0])
+    axes.set_title(
+        f"Verdicts of {features:,} live features beside {draws} draws; right: excess [95%]", fontsize=9
+    )
+    return figure

@@ -16,7 +16,6 @@ from scx_core.sentences.encode import (
     encode,
     pad_left,
 )
-from scx_core.sentences.expression_ties import Ties, tie_shares, ties_of
 from scx_core.sentences.pieces import EncodedBlock, Wording, block_encoder, encode_one_by_one, gathered
 from scx_core.sentences.prompts import Prompt, SentenceConfig, make_prompt, prompts
-from scx_core.sentences.rank import gene_sentences, rank_genes, rank_matrix
+from scx_core.sentences.rank import Ties, gene_sentences, rank_genes, rank_matrix, tie_shares, ties_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.cells import open_cells
-from scx_core.cells.overview import cell_map, genes_per_cell
+from scx_core.cells.opening import cell_map, genes_per_cell
 from tests.cells.good_cells import as_tenx_mtx, good_cells
 
 

@@ -107,8 +107,8 @@ def test_tensorboard_is_asked_for_in_the_form(
     runs: Path, guessed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list = []
-    monkeypatch.setattr("scx_core.build.launch.start", lambda run: begun.append(run.argv))
-    monkeypatch.setattr("scx_core.build.launch.check_installed", lambda: None)
+    monkeypatch.setattr("scx_core.build.pipeline.start", lambda run: begun.append(run.argv))
+    monkeypatch.setattr("scx_core.build.pipeline.check_installed", lambda: None)
     app = open_page("train")
     button(app, "Start training").click().run()
     app.toggle(key="scx_tensorboard").set_value(True).run()

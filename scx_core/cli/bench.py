@@ -10,15 +10,16 @@ import argparse
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from scx_core.cli import common
 from scx_core.cli.evidence.smallest import WORDS, ahead, remains
 from scx_core.errors import ScxError
-from scx_core.runs import add_arguments, from_namespace, runs_root
+from scx_core.runs import add_arguments, from_namespace, option, runs_root
 
 HELP = "time the steps that a user waits for on this machine"
 
@@ -33,25 +34,35 @@ SENTENCES = {
     "rank": "ranked", "symbols": "as symbols", "plain": "plain recipe", "ratio": "ranked / plain",
     "tokens": "as tokens", "plain_tokens": "plain, tokens", "tokens_ratio": "tokens / plain",
 }  # fmt: skip
+
+BENCHMARKS = (
+    "circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas", "pareto",
+    "recipes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What some of the benchmarks take."""
+
+    times: int = option(20, "kills: how often the training is killed", minimum=1)
+    seeds: int = option(
+        1, "smallest: draws of cells to search in; from 2 on ratios of sizes are given, with their range"
+    )
+    steps: int = option(30, "train: steps that are timed; pareto: steps of a run, 1200 there", minimum=1)
+    kind: Literal["topk", "batchtopk", "jumprelu", "relu"] = option("topk", "train: the gate")
+    precision: Literal["auto", "float32", "bfloat16", "fastest"] = option("auto", "train: of the model")
+    k: int = option(32, "train: active features a token", minimum=1)
+    expansion: int = option(8, "train: features per width", minimum=1)
+
+
 GRAPHS = ("case", "nodes", "freeze", "choose", "edges", "cut", "all (s)", "peak GiB", "error")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        choices=(
-            "circuits",
-            "trace",
-            "smallest",
-            "410m",
-            "sentences",
-            "train",
-            "memory",
-            "kills",
-            "atlas",
-            "pareto",
-            "recipes",
-        ),
+        choices=BENCHMARKS,
         help="circuits: gene effects, a circuit, a consensus; trace: attribution graphs at the reference "
         "shape and at 410m dimensions; smallest: the searched circuit's size beside the influence cut's; "
         "410m: random weights of that size, from the folder to a circuit; sentences: cells a second from a "
@@ -62,37 +73,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         "pareto: every kind of set at several sparsities, trained and measured; recipes: small models by "
         "how much of what their MLPs do linear maps do as well (--only NAME, --runs)",
     )
-    parser.add_argument("--times", type=int, default=20, metavar="INT", help="kills (default: 20)")
     parser.add_argument("--type", help="cell type (default: the most frequent)")
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        default=1,
-        metavar="INT",
-        help="smallest: draws of cells to search in; from 2 on ratios of sizes are given, with their range",
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=argparse.SUPPRESS,
-        help="train: steps that are timed (default: 30); pareto: steps of a run (default: 1200)",
-    )
     parser.add_argument(
         "--peer-python",
         metavar="PYTHON",
         help="train: interpreter of an environment with eai-sparsify, to be timed on the same tokens",
     )
-    parser.add_argument(
-        "--kind", default="topk", choices=("topk", "batchtopk", "jumprelu", "relu"), help="train: the gate"
-    )
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "float32", "bfloat16", "fastest"),
-        help="train: of the model's forward pass",
-    )
-    parser.add_argument("--k", type=int, default=32, help="train: active features a token (default: 32)")
-    parser.add_argument("--expansion", type=int, default=8, help="train: features per width (default: 8)")
+    add_arguments(parser, BenchConfig)
     with suppress(ScxError):
         _pareto_options(parser)
     common.add_inputs(parser)
@@ -130,7 +117,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Time it."""
     from scx_core import bench
 
-    progress = common.progress_of(args)
+    progress, cfg = common.progress_of(args), from_namespace(BenchConfig, args)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         match args.what:
@@ -140,11 +127,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 return bench.bench_trace(common.open_tracer(args))
             case "smallest":
                 tracer = common.open_tracer(args)
-                return bench.bench_smallest(tracer, args.type, seeds=args.seeds, progress=progress)
+                return bench.bench_smallest(tracer, args.type, seeds=cfg.seeds, progress=progress)
             case "sentences":
                 return bench.bench_sentences(common.open_language(args).tokenizer)
             case "train":
-                return _train(args)
+                return _train(args, cfg)
             case "atlas":
                 table, lm = common.open_table(args), common.open_language(args)
                 return bench.bench_atlas(folder, lm, common.open_transcoders(args, lm), table)
@@ -156,7 +143,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 return _benchmark("memory").bench_memory(progress)
             case "kills":
                 seed = int(getattr(args, "seed", 0))
-                return _benchmark("kills").bench_kills(folder, args.times, seed, progress)
+                return _benchmark("kills").bench_kills(folder, cfg.times, seed, progress)
             case "recipes":
                 recipes = _benchmark("recipes")
                 return recipes.bench_recipes(args.runs or runs_root() / "recipes", args.only, progress)
@@ -164,15 +151,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 return _pareto(args)
 
 
-def _train(args: argparse.Namespace) -> dict[str, Any]:
+def _train(args: argparse.Namespace, cfg: BenchConfig) -> dict[str, Any]:
     from scx_core.bench.training import bench_training
     from scx_core.training.config import TranscoderConfig
 
-    coder = TranscoderConfig(kind=args.kind, k=args.k, expansion=args.expansion)
+    coder = TranscoderConfig(kind=cfg.kind, k=cfg.k, expansion=cfg.expansion)
     lm, table = common.open_language(args), common.open_table(args)
-    return bench_training(
-        lm, table, coder, getattr(args, "steps", 30), peer_python=args.peer_python, precision=args.precision
-    )
+    return bench_training(lm, table, coder, cfg.steps, peer_python=args.peer_python, precision=cfg.precision)
 
 
 def _pareto(args: argparse.Namespace) -> dict[str, Any]:

@@ -126,10 +126,8 @@ def compare_types(
         )
     plan = tracer.plan(answers[0], [answers[1]], trace.target, trace.token)
     rows = [tracer.draw(label, cfg) for label in (first, second)]
-    left, right = (
-        tracer.merged(at, plan, trace, cfg, progress, label)
-        for at, label in zip(rows, (first, second), strict=True)
-    )
+    left = tracer.merged(rows[0], plan, trace, cfg, progress, first)
+    right = tracer.merged(rows[1], plan, trace, cfg, progress, second)
     target = finished_target(tracer.lm, plan, None, 0.0)
     found = difference(
         (first, second),
@@ -142,7 +140,7 @@ def compare_types(
         seed=cfg.seed,
         provenance=tracer.about(
             {"trace": to_dict(trace), "consensus": to_dict(cfg)},
-            cells={label: at.tolist() for at, label in zip(rows, (first, second), strict=True)},
+            cells={first: rows[0].tolist(), second: rows[1].tolist()},
             compared=[first, second],
             ties=tracer.ties(np.concatenate(rows)),
         ),

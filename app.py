@@ -25,6 +25,7 @@ page = st.navigation(
         st.Page("pages/train.py", title="Train", icon=":material/model_training:"),
         st.Page("pages/validate.py", title="Validate", icon=":material/verified:"),
         st.Page("pages/circuits.py", title="Circuits", icon=":material/hub:"),
+        st.Page("pages/evidence.py", title="Evidence", icon=":material/stairs:"),
         st.Page("pages/features.py", title="Features", icon=":material/category:"),
         st.Page("pages/rate.py", title="Rate", icon=":material/rate_review:"),
     ]

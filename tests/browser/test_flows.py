@@ -63,7 +63,7 @@ def test_from_the_start_to_a_circuit_and_its_files(address: str, tmp_path: Path)
 def test_every_page_fits_a_narrow_window(address: str) -> None:
     with server.browser(width=420) as (context, _):
         page = context.new_page()
-        for name in ("", "data", "train", "validate", "circuits", "features", "rate"):
+        for name in ("", "data", "train", "validate", "circuits", "evidence", "features", "rate"):
             page.goto(f"{address}/{name}")
             walk.at_rest(page)
             wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -1,0 +1,1 @@
+"""Parts of the evidence page: the measurement, and what it found."""

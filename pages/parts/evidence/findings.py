@@ -1,0 +1,141 @@
+"""What was found: the ladder first, the report to take away, then every test with its rival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.common import loaders
+from pages.parts.common.results import Column, download, table
+from pages.parts.common.session import Context
+from pages.parts.common.words import safe
+from pages.parts.evidence.measuring import known
+from scx_core.circuits import Tracer
+from scx_core.evidence.by_type.measure import TypesConfig
+from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
+from scx_core.figures import safe_name
+from scx_core.figures.drawing.pen import picture_bytes
+from scx_core.figures.report import Document, Picture, Table, document_of, report_page, report_pdf
+from scx_core.runs.files import to_json_text
+from scx_core.validation import Validation, validation_beside
+
+_MARKS = {
+    "reached": ":green-badge[:material/check: reached]",
+    "not reached": ":red-badge[:material/close: not reached]",
+    "not tested": ":gray-badge[not tested]",
+}
+_SHORT = {"reached": "yes", "not reached": "no", "not tested": "–"}
+_TABS = {
+    "Joint knock-outs": ("Joint knock-outs", "Dose"),
+    "Features kept or removed": ("Sufficiency and necessity",),
+    "Genes": ("Genes", "Prediction of single knock-outs"),
+    "Stability": ("Stability",),
+    "Biology": ("Curated markers", "Another study", "Measured perturbations"),
+    "Limits": ("Limits", "Methods"),
+}
+
+
+def ladder(found: TypeEvidence) -> None:
+    """How far the claim got, level by level, and on what grounds."""
+    made = found.ladder
+    show = st.success if made.got_as_far >= 3 else st.warning
+    show(f"**{safe(found.label)}** {safe(made.words)}.", icon=":material/stairs:")
+    for level in made.levels:
+        left, right = st.columns([3, 7], vertical_alignment="center")
+        left.markdown(f"**{level.number}** {safe(level.claim)}  \n{_MARKS[level.status]}")
+        right.caption(safe(level.words))
+    answers = found.answers
+    others = ", ".join(f"{name} {n}" for name, n in answers["counts"].items() if name != found.answer)
+    st.caption(
+        f"The model gives the answer {safe(found.answer)} to {answers['given']} of {answers['n']} unseen "
+        f"cells ({answers['low']:.0%} to {answers['high']:.0%})"
+        + (f"; else {safe(others)}." if others else ".")
+        + " A level counts only when all lower ones are reached. Levels 1 to 4 are about the model."
+    )
+
+
+def downloads(ctx: Context, found: TypeEvidence) -> None:
+    """The report in one click, as a page or for print; and the record."""
+    name = safe_name(found.label)
+    places = st.columns([1, 1, 1, 3])
+
+    def made(write: Callable[[Document], bytes]) -> Callable[[], bytes]:
+        return lambda: write(document_of(found, _validation(ctx)))
+
+    page = made(lambda document: report_page(document).encode("utf-8"))
+    html, pdf, plain = f"{name}_evidence.html", f"{name}_evidence.pdf", f"{name}_evidence.json"
+    download("Report", page, html, "text/html", place=places[0], kind="primary")
+    download("Report, PDF", made(report_pdf), pdf, "application/pdf", place=places[1], kind="secondary")
+    record = to_json_text(found.to_json()).encode
+    download("Record, JSON", lambda: record("utf-8"), plain, "application/json", place=places[2])
+
+
+def _validation(ctx: Context) -> Validation | None:
+    """What is known of the set on these cells."""
+    lm, coders, cells = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    marks = {"data": cells.fingerprint, "model": lm.fingerprint, "transcoders": coders.fingerprint}
+    return validation_beside(coders.folder, marks)
+
+
+def details(found: TypeEvidence) -> None:
+    """Every test: its curves with controls, its tables; as the report has them."""
+    sections = {section.title: section for section in document_of(found).sections}
+    for tab, titles in zip(st.tabs(list(_TABS)), _TABS.values(), strict=True):
+        with tab:
+            for title in titles:
+                st.markdown(f"### {title}")
+                for part in sections[title].parts:
+                    _part(part)
+
+
+def _part(part: str | Table | Picture) -> None:
+    if isinstance(part, str):
+        st.markdown(safe(part))
+    elif isinstance(part, Picture):
+        st.image(picture_bytes(part.draw(), "png"), caption=safe(part.caption), width=900)
+    else:
+        st.markdown(f"**{safe(part.title)}**")
+        if part.note:
+            st.caption(safe(part.note))
+        columns: dict[str, Column] = {str(i): (title,) for i, title in enumerate(part.header)}
+        rows = [{str(i): text for i, text in enumerate(row)} for row in part.shown]
+        table(rows, columns, key=f"evidence {part.name}")
+
+
+def all_types(tracer: Tracer, types: Sequence[str], cfg: TypesConfig) -> None:
+    """One row for each type that is measured with these settings. Raises ScxError for a damaged record."""
+    found = [one for label in types if (one := known(tracer, label, cfg)) is not None]
+    if len(found) < 2:
+        return
+    st.markdown("### All types that are measured")
+    st.caption(
+        "q-values over all of them together: a type's ladder may differ from the one above, whose family is "
+        "the "
+        "type alone."
+    )
+    rows = []
+    for one in as_one_family(found):
+        by = {row["name"]: row for row in one.rankings["rankings"]}
+        levels = {str(level.number): _SHORT[level.status] for level in one.ladder.levels}
+        drops = {
+            name: f"{by[name]['drop']['mean']:.2f}" for name in ("circuit", "random", "t-test", "gradient")
+        }
+        rows.append(
+            {"type": one.label, "far": one.ladder.got_as_far, **levels, **drops, "n": one.rankings["n"]}
+        )
+    columns: dict[str, Column] = {
+        "type": ("Cell type",),
+        "far": ("Got as far as", "%d"),
+        **{str(k): (words,) for k, words in enumerate(_LEVELS, 1)},
+        "circuit": ("Lost, circuit", None, "Nats of the answer's log-odds without the ten genes."),
+        "random": ("Same ranks",),
+        "t-test": ("DE (t-test)",),
+        "gradient": ("Gradient × input",),
+        "n": ("n", "%d"),
+    }
+    table(pd.DataFrame(rows), columns, key="evidence all types")
+
+
+_LEVELS = ("1 exact", "2 predicts", "3 causes", "4 stable", "5 other study", "6 biology")

@@ -232,13 +232,18 @@ class JointDrops(NamedTuple):
 
 
 def joint_drops(
-    tracer: Tracer, rows: Sequence[int] | np.ndarray, answer: str, sets: Sequence[Sequence[str]]
+    tracer: Tracer,
+    rows: Sequence[int] | np.ndarray,
+    answer: str,
+    sets: Sequence[Sequence[str]],
+    way: str = "text",
 ) -> JointDrops:
-    """Each set of genes out of the sentence at once, the next genes moving up, in every cell."""
+    """Each set of genes edited at once in every cell: out of the sentence, the next genes moving up, or
+    another `way` of edits.py."""
     measurer = Measurer(tracer, tracer.plan(answer))
     odds_C1S, held_CS = [], []
     for row in np.asarray(rows).tolist():
-        values, held = measurer.together(row, sets)
+        values, held = measurer.together(row, sets, way)
         odds_C1S.append(values.log_odds)
         held_CS.append([len(genes) for genes in held])
     odds_1SC = np.array(odds_C1S).T

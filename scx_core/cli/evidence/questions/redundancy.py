@@ -51,7 +51,8 @@ def summary(result: dict[str, Any]) -> str:
     risen = [
         (
             f"L{one['layer']}·{one['feature']} {one['name'] or ''}".strip(),
-            *(spans(one[key]) for key in ("before", "rise")),
+            f"{one['before']['mean']:.4f}",
+            "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**one["rise"]),
             one["share"],
         )
         for one in result["risen"]

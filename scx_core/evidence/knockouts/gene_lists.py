@@ -2,8 +2,8 @@
 
 A file holds one symbol a line (`#` begins a comment), or is a GMT file, each of whose lines is a list. Of
 every gene it is said whether the cells' sentences hold it. Knock-out takes genes out of the sentence, and the
-next ones move up; over-expression puts them to the front, those that the sentence lacks too (edits.py). Beside
-the joint edit of a list stand draws of random genes of the same ranks, edited in the same way.
+next ones move up; over-expression puts them to the front, those that the sentence lacks too (edits.py).
+Beside the joint edit of a list stand draws of random genes of the same ranks, edited in the same way.
 Legend: C cells, S sets of genes, G genes of a list.
 """
 

@@ -58,6 +58,9 @@ class NetworkConfig:
     circuit_cells: int = option(
         20, "Cells of each type that circuits are traced in (0: no circuits)", minimum=0
     )
+    feature_cells: int = option(
+        300, "Cells in which the genes of features are read, where there is no atlas", minimum=10
+    )
     cells: int = option(
         2000, "Cells that co-expression and co-occurrence are counted in, at most", minimum=10
     )

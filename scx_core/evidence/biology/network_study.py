@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from scx_core.atlas import Atlas
 from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.errors import ScxError
+from scx_core.evidence.biology.conditions import gene_mass
 from scx_core.evidence.biology.network import (
     CIRCUITS,
     COEXPRESSION,
@@ -63,7 +65,7 @@ class NetworkStudy(NamedTuple):
 
 def network_study(
     tracer: Tracer,
-    atlas: Atlas,
+    atlas: Atlas | None,
     edges: Sequence[tuple[str, str]],
     cfg: NetworkConfig | None = None,
     progress: Progress = silent,
@@ -79,7 +81,7 @@ def network_study(
             f"Fewer than two edges reach the {n_genes} genes of the sentences of {tracer.table.name}.",
             "Give a network of these genes, or cells with more genes.",
         )
-    slots = {FEATURES: feature_slots(atlas.table("genes"), held.genes, cfg.genes)}
+    slots = {FEATURES: feature_slots(feature_genes(tracer, atlas, held.genes, cfg), held.genes, cfg.genes)}
     circuits = _circuits(tracer, cfg, progress)
     if circuits:
         slots[CIRCUITS] = circuit_slots(circuits, held.genes, cfg.genes)
@@ -106,6 +108,23 @@ def network_study(
     about = tracer.about({"network": to_dict(cfg)}, seed=cfg.seed)
     in_order = tuple(sorted(rows, key=lambda row: [one.name for one in related].index(row.relation)))
     return NetworkStudy(in_order, n_genes, counts, len(edges), held.n_cells, tuple(circuits), about)
+
+
+def feature_genes(
+    tracer: Tracer, atlas: Atlas | None, genes: Sequence[str], cfg: NetworkConfig
+) -> pd.DataFrame:
+    """Shares of activation by gene (layer, feature, gene, share): the atlas', or read from some cells."""
+    if atlas is not None:
+        return atlas.table("genes")
+    labelled = np.flatnonzero(tracer.table.labels != "")
+    rows = np.random.default_rng([cfg.seed, 5]).permutation(labelled)[: cfg.feature_cells]
+    mass_GF, all_F = gene_mass(tracer, np.sort(rows), genes)
+    found, n_features = mass_GF.tocoo(), tracer.transcoders.n_features
+    layer, feature = np.divmod(found.col, n_features)
+    share = found.data / all_F[found.col]
+    return pd.DataFrame(
+        {"layer": layer, "feature": feature, "gene": np.array(genes)[found.row], "share": share}
+    )
 
 
 def _circuits(tracer: Tracer, cfg: NetworkConfig, progress: Progress) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace
 
 HELP = "hold pairs of genes that features or circuits join against a curated gene network"
@@ -23,7 +22,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--edges", metavar="FILE", required=True, help="TSV (also .gz): factor, target, ...")
     group.add_argument(
-        "--atlas", metavar="FOLDER", help="atlas of these features (default: one that is there)"
+        "--atlas",
+        metavar="FOLDER",
+        help="atlas of these features (default: one that is there, else some cells are read)",
     )
     common.add_inputs(parser)
     common.add_runs(parser.add_argument_group("run"))
@@ -46,8 +47,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         made_from = {"model": tracer.lm, "transcoders": tracer.transcoders, "data": tracer.table}
         atlas = fitting_atlas(made_from, args.runs)
-    if atlas is None:
-        raise ScxError("There is no atlas of these features.", "Make one with scx atlas, or give --atlas.")
     found = network_study(tracer, atlas, edges, cfg, common.progress_of(args))
     return found.to_json() | {"markdown": args.markdown}
 

@@ -67,7 +67,7 @@ class PlantingsConfig:
 
     plantings: int = option(100, "Random plantings; four share a model", minimum=1)
     permuted: int = option(8, "Plantings of the control, trained on permuted labels", minimum=0)
-    genes: int = option(16, "Genes of the pool that rules are drawn from", minimum=6)
+    genes: int = option(12, "Genes of the pool that rules are drawn from", minimum=6)
     readings: int = option(28_000, "Cells read in training a model, repeats counted", minimum=1)
     drawn: int = option(24_000, "Simulated cells of a model", minimum=50)
     width: int = option(64, "Width of the models", minimum=16)
@@ -216,8 +216,8 @@ def _recipe(cfg: PlantingsConfig, number: int) -> RecipeConfig:
         mlp_start=4.0,
         vocabulary=900,
         readings=cfg.readings,
-        batch=32,
-        learning_rate=3e-3,
+        batch=16,
+        learning_rate=2e-3,
         weight_decay=0.01,
         dropout=0.0,
         gene_dropout=0.0,

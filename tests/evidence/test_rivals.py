@@ -157,6 +157,10 @@ def test_every_set_has_its_figures_and_transcoders_their_rivals(tracer, found):
                 assert one.q >= one.p
             assert (one.sufficient is None) == (one.name == GRADIENT)
     result = json.loads(json.dumps(found.to_json()))
+    none = result | {"types": [held | {"faint": ["too little"]} for held in result["types"]]}
+    assert ", faint" in rival_tables(none) and "sizes say nothing" in sentences(none)[0]
+    result["types"][0]["faint"], result["types"][1]["faint"] = [], ["too little"]
+    assert "of 1 types that are not faint" in sentences(result)[0]
     text = rival_tables(result)
     assert text.count(OTHER) == 4 and "SAEs: transcoders need" in text
     assert len(sentences(result)) == len(NAMES)

@@ -127,7 +127,8 @@ class Figures(NamedTuple):
 class TypeFigures(NamedTuple):
     """All sets in one type. `n_search`, `n_unseen`, `n_knocked` cells; `logits`: the target's mean with every
     MLP at its mean, and in the real model; `listed` known markers (None: no list), of which `chance` is the
-    share among the genes that the ranked sentences hold."""
+    share among the genes that the ranked sentences hold. `faint`: why shares of so small a difference
+    between `empty` and `full` say little, in words; empty where they say something."""
 
     label: str
     answer: str
@@ -141,6 +142,7 @@ class TypeFigures(NamedTuple):
     listed: int | None
     chance: float | None
     sets: tuple[Figures, ...]
+    faint: tuple[str, ...] = ()
 
     def of(self, name: str) -> Figures:
         """The figures of a set by name. Raises KeyError."""
@@ -314,6 +316,7 @@ def _in_type(tracers: Mapping[str, Tracer], label: str, cfg: RivalConfig) -> Typ
         len(known.genes) if known else None,
         len(held & known.genes) / len(held) if known else None,
         tuple(rows),
+        shared.faint,
     )
 
 

@@ -20,7 +20,7 @@ from scx_core.evidence.ablation_reference import InterventionConfig, reference_o
 from scx_core.evidence.interventions import Intervention
 from scx_core.evidence.rivals.stand_ins import outputs_set
 from scx_core.evidence.smallest.circuit_search import Prefixes, SearchConfig, rank, solve
-from scx_core.evidence.smallest.faithfulness import FaithfulnessProblem
+from scx_core.evidence.smallest.faithfulness import FaithfulnessProblem, feature_contribution
 from scx_core.evidence.smallest.smallest_circuit import NO_DIFFERENCE, CellSplits
 from scx_core.statistics.resampling import MeanInterval, one_group, ratio_interval
 
@@ -60,7 +60,7 @@ class SharedCells:
     def __init__(
         self, tracer: Tracer, plan: TargetPlan, cells: CellSplits, settings: SufficiencySettings
     ) -> None:
-        self.plan, self.cells, self.settings = plan, cells, settings
+        self.tracer, self.plan, self.cells, self.settings = tracer, plan, cells, settings
         self.cfg = InterventionConfig()
         tried = self._tried(tracer, outputs_set(tracer.lm))
         self.scales = tuple(Scale(one.empty_B, one.full_B) for one in tried)
@@ -75,6 +75,13 @@ class SharedCells:
             for rows in (self.cells.search, self.cells.unseen)
         )
         return search, unseen
+
+    @property
+    def faint(self) -> tuple[str, ...]:
+        """Why shares of what the MLPs' outputs add to the target of the unseen cells say little, in words."""
+        empty_B, full_B = self.scales[1]
+        donors = self.tracer.donors(self.cells.unseen)
+        return feature_contribution(full_B, empty_B, self.settings.seed, donors).faint
 
     def share(self, value_B: np.ndarray) -> MeanInterval:
         """Σ (value − empty) / Σ (full − empty) over the unseen cells, and its interval."""

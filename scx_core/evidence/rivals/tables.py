@@ -22,7 +22,8 @@ def rival_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str:
         table(*set_rows(result)),
         f"Fewest features that keep {cfg['wanted']:.0%} of the answer: 0 is the target with every MLP's "
         "output at its mean, 1 the real model's. In brackets the share that they keep in unseen cells [95%]. "
-        "–: no set keeps so much (the best that was found). Behind it: what is kept without any feature.",
+        "–: no set keeps so much (the best that was found). Behind it: what is kept without any feature. "
+        "Faint: from 0 to 1 is so little that a share of it says little.",
         table(*size_rows(result)),
         "Rank correlation of frozen attribution with measured knock-outs, within unseen cells, mean [95%]: "
         "the name replaced by a neutral gene's (gap). + and −: certainly better or worse than the "
@@ -97,8 +98,16 @@ def size_rows(result: Mapping[str, Any]) -> Rows:
         alone = f"{found['alone']['mean']:.2f}".replace("-", "−")
         return f"{size} ({span(found['share'])}); {alone}"
 
-    header = ("type", "n", *(WORDS[name] for name in names))
-    return header, _by_type(result, ("label", "n_unseen"), cell, skip=GRADIENT)
+    header = ("type", "n", "target, from 0 to 1", *(WORDS[name] for name in names))
+    rows = _by_type(result, ("label", "n_unseen"), cell, skip=GRADIENT)
+    scales = [_scale_words(held) for held in result["types"]]
+    return header, [(*row[:2], scale, *row[2:]) for row, scale in zip(rows, scales, strict=True)]
+
+
+def _scale_words(held: Mapping[str, Any]) -> str:
+    """ "1.20 to 5.43 nats", and whether that is so little that a share of it says little."""
+    ends = f"{held['empty']:.2f} to {held['full']:.2f} {held['unit']}".replace("-", "−")
+    return f"{ends}, faint" if held["faint"] else ends
 
 
 def agreement_rows(result: Mapping[str, Any], way: str) -> Rows:
@@ -144,11 +153,20 @@ def _pairs(result: Mapping[str, Any], name: str) -> list[tuple[Mapping[str, Any]
 
 
 def _size_words(result: Mapping[str, Any], name: str) -> str:
-    pairs = [(own["sufficient"]["size"], one["sufficient"]["size"]) for own, one in _pairs(result, name)]
+    told = [not held["faint"] for held in result["types"]]
+    pairs = [
+        (own["sufficient"]["size"], one["sufficient"]["size"])
+        for (own, one), kept in zip(_pairs(result, name), told, strict=True)
+        if kept
+    ]
+    if not pairs:
+        return "sizes say nothing: the MLPs' outputs add too little to the targets"
     fewer = sum(own is not None and (size is None or size > own) for own, size in pairs)
     more = sum(size is not None and (own is None or size < own) for own, size in pairs)
     never = sum(size is None for _, size in pairs)
-    words = f"transcoders need fewer features in {fewer} of {len(pairs)} types, more in {more}"
+    words = (
+        f"transcoders need fewer features in {fewer} of {len(pairs)} types that are not faint, more in {more}"
+    )
     ratios = sorted(size / own for own, size in pairs if own and size)
     if ratios:
         words += f" (median {ratios[len(ratios) // 2]:.1f} times as many for {WORDS[name]})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from scx_core.evidence.rankings.rankings import markdown, plain, span
@@ -167,9 +168,9 @@ def _size_words(result: Mapping[str, Any], name: str) -> str:
     words = (
         f"transcoders need fewer features in {fewer} of {len(pairs)} types that are not faint, more in {more}"
     )
-    ratios = sorted(size / own for own, size in pairs if own and size)
+    ratios = [size / own for own, size in pairs if own and size]
     if ratios:
-        words += f" (median {ratios[len(ratios) // 2]:.1f} times as many for {WORDS[name]})"
+        words += f" (in the median {median(ratios):.1f} times as many for {WORDS[name]})"
     return words + (f"; it never keeps enough in {never}" if never else "")
 
 

@@ -35,7 +35,7 @@ from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.feature_names import name_in, sourced
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, Reference, reference_of
-from scx_core.evidence.interventions import _encoder
+from scx_core.evidence.interventions import encoder_of
 from scx_core.evidence.knockouts.measured_effects import target_at
 from scx_core.evidence.smallest.faithfulness import matched_orders
 from scx_core.evidence.smallest.smallest_circuit import reference_rows, split_cells
@@ -159,8 +159,13 @@ class EditedModel:
             self._batch(self.cells[start : start + self.batch], edit, activations)
             for start in range(0, len(self.cells), self.batch)
         ]
-        columns = zip(*parts, strict=True)
-        return Edited(*(None if column[0] is None else np.concatenate(column) for column in columns))
+        active = [part.activation_BLF for part in parts if part.activation_BLF is not None]
+        return Edited(
+            np.concatenate([part.target_B for part in parts]),
+            np.concatenate([part.log_odds_B for part in parts]),
+            np.concatenate([part.called_B for part in parts]),
+            np.concatenate(active) if active else None,
+        )
 
     @torch.no_grad()
     def _batch(self, cells: Sequence[EncodedCell], edit: Edit | None, activations: bool) -> Edited:
@@ -208,7 +213,7 @@ class EditedModel:
     ) -> Any:
         lm, coder = self.tracer.lm, self.tracer.rep.transcoders.layers[layer]
         feature_U = torch.from_numpy(edit.nodes[at, -1]).to(lm.device)
-        encode, decoder_Ud, dose = _encoder(coder, feature_U), coder.W_dec_Fd[feature_U], edit.dose
+        encode, decoder_Ud, dose = encoder_of(coder, feature_U), coder.W_dec_Fd[feature_U], edit.dose
         unit_U = torch.zeros(len(at), dtype=lm.dtype, device=lm.device)
         if edit.unit_n is not None:
             unit_U = torch.from_numpy(edit.unit_n[at]).to(lm.device, lm.dtype)
@@ -225,6 +230,7 @@ class EditedModel:
             elif edit.mode == "set":
                 moved_RQU = dose * unit_U - z_RQU
             else:
+                assert source_RQU is not None  # patch: an edit that has a source
                 moved_RQU = dose * (source_RQU - z_RQU)
             if self.where == "active":
                 moved_RQU = moved_RQU * (z_RQU != 0)
@@ -440,15 +446,20 @@ def _dose(
     gap_B = own_B - random_DB.mean(0)
 
     def effect(target_B: np.ndarray, log_odds_B: np.ndarray, called_B: np.ndarray) -> Effect:
-        parts = (target_B - before.target_B, log_odds_B - before.log_odds_B)
-        return Effect(*(mean_interval(part, sampling) for part in parts), share_called(called_B, sampling))
+        return Effect(
+            mean_interval(target_B - before.target_B, sampling),
+            mean_interval(log_odds_B - before.log_odds_B, sampling),
+            share_called(called_B, sampling),
+        )
 
-    means = (np.mean([getattr(one, name) for one in random], axis=0) for name in Edited._fields[:3])
+    target_B, log_odds_B, called_B = (
+        np.mean([getattr(one, name) for one in random], axis=0) for name in Edited._fields[:3]
+    )
     each_D = random_DB.mean(1)
     return Dose(
         dose,
         effect(own.target_B, own.log_odds_B, own.called_B),
-        effect(*means),
+        effect(target_B, log_odds_B, called_B),
         float(each_D.min()),
         float(each_D.max()),
         mean_interval(gap_B, sampling),

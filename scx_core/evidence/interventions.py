@@ -109,7 +109,7 @@ def _rows(row: int, nodes: np.ndarray, padding: int) -> np.ndarray:
     return np.stack([np.full(len(nodes), row), nodes[:, 0], position, nodes[:, -1]], 1)
 
 
-def _encoder(coder: Transcoder, feature_U: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def encoder_of(coder: Transcoder, feature_U: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """Activations of some features of a layer. A TopK gate needs all of them to know which are on top."""
     if coder.kind == "topk":
         return lambda x_RTd: coder.encode(x_RTd)[..., feature_U]
@@ -234,7 +234,7 @@ class Intervention:
 
     def _stand_in(self, layer: int, cell_R: torch.Tensor, gates: _Gates, tape: _Tape | None) -> Stand_in:
         """What the MLP of a layer writes in one pass."""
-        coder, encode = self.coders.layers[layer], _encoder(self.coders.layers[layer], gates.feature_U)
+        coder, encode = self.coders.layers[layer], encoder_of(self.coders.layers[layer], gates.feature_U)
         mean_SU = self.reference.mean_LSF[layer][:, gates.feature_U]
         decoder_Ud = coder.W_dec_Fd[gates.feature_U]
         # After the last MLP nothing moves between positions any more; the target is read at the last ones.

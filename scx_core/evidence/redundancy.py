@@ -234,8 +234,9 @@ def _feature_tables(
     whole = [(single_nB, joint_B) for single_nB, joint_B in drops[1:] if len(single_nB) == len(nodes)]
     found = {"features": _joint(names, *drops[0], sampling, seed)}
     if whole:
-        means = (np.mean([pair[k] for pair in whole], axis=0) for k in (0, 1))
-        found["random features"] = _joint([f"like {name}" for name in names], *means, sampling, seed)
+        single_nB, joint_B = (np.mean([pair[k] for pair in whole], axis=0) for k in (0, 1))
+        like = [f"like {name}" for name in names]
+        found["random features"] = _joint(like, single_nB, joint_B, sampling, seed)
     return found
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from scx_core.atlas import Atlas
     from scx_core.circuits.difference import Difference
+    from scx_core.evidence.by_type.record import TypeEvidence
     from scx_core.evidence.curves import Curves
     from scx_core.evidence.feature_edits import FeatureEdits
     from scx_core.evidence.smallest.smallest_circuit import Smallest
@@ -36,7 +37,7 @@ CellsOrTracer: TypeAlias = "Cells | Tracer"
 IN_MEMORY = "These cells have no file: a copy of cells that were trained on counts as new here."
 
 __all__ = [
-    "annotate", "atlas", "consensus", "difference", "edit_features", "gene_effects", "knock_out",
+    "annotate", "atlas", "consensus", "difference", "edit_features", "evidence", "gene_effects", "knock_out",
     "load_transcoders", "predict", "smallest_circuit", "sufficiency_necessity", "trace_cell", "tracer",
     "train_transcoders", "validate",
 ]  # fmt: skip
@@ -711,6 +712,67 @@ def _known(settings: dict[str, Any], config: type, what: str) -> dict[str, Any]:
     """The settings, if the configuration knows all of them. Raises ScxError."""
     _check(settings, config.__dataclass_fields__, what)  # type: ignore[attr-defined]
     return settings
+
+
+def evidence(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    out: str | Path | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> TypeEvidence:
+    """Measure all evidence for a cell type's circuit, or open what was measured, and write its report.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    out
+        File on .html or .pdf: the report, with its tables beside (default: none is written).
+    **settings
+        Fields of `TypesConfig`: cells, measured, knocked, varied, genes, draws, least, seed.
+
+    Returns
+    -------
+    TypeEvidence
+        `ladder` (six levels, `got_as_far`), `circuit` (its genes with knock-outs measured in unseen cells),
+        `rankings`, `prediction`, `doses`, `curves`, `steadiness`, `markers`, each with rivals, intervals, n.
+
+    Raises
+    ------
+    ScxError
+        There is no such type, it has too few cells for two halves, or the saved record is damaged.
+
+    References
+    ----------
+    docs/evidence.md; docs/method.md §9.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.evidence("embedded", "CD34+")
+    Traceback (most recent call last):
+        ...
+    scx_core.errors.ScxError: 'CD34+' has 13 cells: too few for two halves. Lower `least`, or take another.
+    """
+    from scx_core.evidence.by_type.measure import TypesConfig, evidence_of_types
+    from scx_core.figures.report import write_report
+    from scx_core.validation import validation_beside
+
+    known = TypesConfig.__dataclass_fields__
+    if unknown := sorted(set(settings) - set(known)):
+        raise ScxError(f"The evidence has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    found = evidence_of_types(asked, [_type(asked, cell_type)], TypesConfig(**settings)).types[0]
+    if out is not None:
+        parts = {"data": asked.table.fingerprint, "model": asked.lm.fingerprint}
+        marks = parts | {"transcoders": asked.transcoders.fingerprint}
+        write_report(found, out, validation_beside(asked.transcoders.folder, marks))
+    return found
 
 
 def difference(

@@ -28,6 +28,7 @@ import numpy as np
 from scx_core.circuits import Circuit, ConsensusConfig, Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.doses import doses_of
+from scx_core.evidence.by_type.elsewhere import elsewhere_in
 from scx_core.evidence.by_type.markers import marker_evidence
 from scx_core.evidence.by_type.prediction import (
     by_cell,
@@ -105,6 +106,7 @@ def evidence_of_types(
     others: Sequence[TranscoderSet] | None = None,
     root: Path | None = None,
     again: bool = False,
+    transfer: Path | str | None = None,
     progress: Progress = silent,
 ) -> EvidenceOfTypes:
     """The evidence of some types (default: the `cfg.types` largest), measured or found where it was saved.
@@ -122,6 +124,8 @@ def evidence_of_types(
         saved = None if again else saved_evidence(tracer, label, cfg, others, root)
         found.append(saved or measure_type(tracer, label, cfg, others=others, root=root))
     progress(len(wanted), len(wanted), "")
+    if transfer is not None:
+        found = [one._replace(elsewhere=elsewhere_in(transfer, tracer, one.label)) for one in found]
     about = tracer.about({"types": to_dict(cfg)}, seed=cfg.seed)
     return EvidenceOfTypes(tuple(as_one_family(found)), left_out, about)
 

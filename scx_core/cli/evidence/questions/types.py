@@ -25,6 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     common.add_inputs(parser)
     add_other_sets(parser)
+    add_transfer(parser)
     common.add_runs(parser)
     add_arguments(parser.add_argument_group("types"), TypesConfig, skip=("seed",))
     parser.add_argument("--again", action="store_true", help="measure what is saved already once more")
@@ -44,6 +45,12 @@ def add_other_sets(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_transfer(parser: argparse.ArgumentParser) -> None:
+    """--transfer."""
+    words = "the --json of `scx evidence transfer` of this model: does the circuit hold in another study?"
+    parser.add_argument("--transfer", metavar="FILE", help=words)
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The records of all types, as JSON."""
     from scx_core.evidence.by_type.measure import TypesConfig, evidence_of_types
@@ -56,6 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         others=other_sets(args, tracer),
         root=args.runs,
         again=args.again,
+        transfer=args.transfer,
         progress=common.progress_of(args),
     )
     return found.to_json() | {"markdown": args.markdown}

@@ -170,7 +170,7 @@ def stability(
     """
     models = [_same_cells(tracer, one) for one in models]
     rows, answer = _rows(tracer, label, cfg), answer or tracer.answer_for(label)
-    base = _read(tracer, rows, answer, cfg, progress)
+    base = readings(tracer, rows, answer, cfg, progress)
     ones_C = np.ones(len(rows))
     axes, left_out = [_axis("cells", "disjoint halves", _halves(base, cfg), cfg)], dict[str, str]()
     if (pairs := _donors(base, tracer.donors(rows))) is not None:
@@ -182,7 +182,7 @@ def stability(
         found, shares = [], []
         for other, matched_to in others:
             own = answer if answer in other.labels else other.answer_for(label)
-            second = _read(other, rows, own, cfg, progress)
+            second = readings(other, rows, own, cfg, progress)
             if matched_to is not None:
                 renamed, share = _matched(tracer, other, second["features"], cfg)
                 second = {**second, "features": renamed}
@@ -237,7 +237,7 @@ def _same_cells(tracer: Tracer, other: Tracer) -> Tracer:
     return other
 
 
-def _read(
+def readings(
     tracer: Tracer, rows: np.ndarray, answer: str, cfg: StabilityConfig, progress: Progress
 ) -> dict[str, Reading]:
     """Effects of genes and of features in each cell, traced once."""

@@ -110,7 +110,8 @@ def _welch(first_PC: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
 
 
 def _donors(sampling: Sampling, value_CX: np.ndarray) -> np.ndarray:
-    """Student's t of the mean over its cluster-robust error, as `Sampling.of` makes its interval."""
+    """Student's t of the mean over its cluster-robust error, as `Sampling.of` makes its interval. It takes
+    what donors add for normal; by their signs alone 3 donors could not give less than p = 0.25."""
     mean_X, error_X = sampling.weight_C @ value_CX, sampling.errors(value_CX)
     flat_X = error_X <= FLAT * np.abs(value_CX).max(0, initial=0.0)
     t_X = np.where(flat_X, 0.0, mean_X / np.where(flat_X, 1.0, error_X))

@@ -128,6 +128,8 @@ def _readings(
     for row in np.asarray(rows).tolist():
         sentence = editor.sentence(row)
         genes = sentence.cell.genes
+        if len(genes) < 2:  # a sentence without any gene is none
+            continue
         prompts = [sentence.cell.ids, *editor.singles(sentence, genes, "text")]
         padded = pad_left([[*ids, *plan.forced] for ids in prompts], lm.pad_id)
         ids_RT, mask_RT = (torch.from_numpy(part).to(lm.device) for part in padded)

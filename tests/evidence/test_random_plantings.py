@@ -76,8 +76,14 @@ def test_pairs_find_genes_that_stand_for_each_other_where_single_knock_outs_find
     assert list(joint)[:2] == ["A", "B"]
 
 
+def test_one_gene_stays_in_every_sentence():
+    measurer = _Function([["A", "B"], ["A"]], lambda there: 2.0 * ("A" in there) / len(there))
+    alone, joint = gene_influences(measurer, [0, 1])  # no reading without a gene: it would divide by 0
+    assert alone == joint == pytest.approx({"A": np.sqrt(1 / 2), "B": np.sqrt(1 / 2)})
+
+
 def test_a_cell_without_a_gene_counts_as_no_influence():
-    measurer = _Function([["A", "B"], ["B"]], lambda there: 2.0 * ("A" in there))
+    measurer = _Function([["A", "B"], ["B", "C"]], lambda there: 2.0 * ("A" in there))
     alone, joint = gene_influences(measurer, [0, 1])
     assert alone["A"] == joint["A"] == pytest.approx(np.sqrt(4 / 2))
     assert alone["B"] == joint["B"] == 0

@@ -45,9 +45,11 @@ def gene_influences(measurer: Measurer, rows: Sequence[int] | np.ndarray) -> Inf
 
 def changes_in_cell(measurer: Measurer, row: int) -> dict[str, np.ndarray]:
     """What the removal of each gene of a cell changes the target by: first alone, then beside each other gene
-    that is out already."""
+    that is out already. At least one gene stays: two genes have no pair, and one alone is not measured."""
     genes = measurer.editor.sentence(row).cell.genes
-    pairs = list(itertools.combinations(genes, 2))
+    if len(genes) < 2:
+        return {}
+    pairs = list(itertools.combinations(genes, 2)) if len(genes) > 2 else []
     value_R = measurer.together(row, [*((gene,) for gene in genes), *pairs])[0].target
     without = dict(zip(genes, value_R[1 : 1 + len(genes)].tolist(), strict=True))
     found = {gene: [float(value_R[0]) - value] for gene, value in without.items()}

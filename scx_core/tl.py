@@ -632,7 +632,7 @@ def sufficiency_necessity(
     Examples
     --------
     >>> import scx_core as scx
-    >>> few = dict(circuit_cells=2, measured=2, reference_cells=4, growth=20.0, draws=2, orders=0)
+    >>> few = dict(circuit_cells=2, measured=2, reference_cells=2, growth=99.0, draws=2, orders=0)
     >>> curves = scx.tl.sufficiency_necessity("embedded", "CD19+ B", **few)
     >>> curves.of("necessity").ahead.mean > 0
     True

@@ -32,6 +32,7 @@ from scx_core.evidence.biology.network import (
     Relation,
     Slots,
     enrichment,
+    fold_interval,
     read_edges,
     relations,
     rewired,
@@ -41,6 +42,7 @@ from scx_core.evidence.biology.network import (
 from scx_core.evidence.biology.perturbation_tables import perturbation_tables
 from scx_core.evidence.biology.perturbations import PerturbationConfig, measured_changes, open_screen
 from scx_core.sentences import SentenceConfig
+from scx_core.statistics.intervals import Interval
 from tests.tiny import random_set, tiny_language
 
 DATA = Path(os.environ.get("SCX_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -222,6 +224,15 @@ def test_planted_edges_are_found_and_random_pairs_are_not():
     chance = enrichment("features", strongest_pairs(random + random.T, 200, rng), 200, relation, genes)
     assert chance.p > 0.05 and chance.low < 1 < chance.high
     assert one.found[0][0].startswith("G")
+
+
+def test_the_interval_of_a_fold_is_as_wide_as_so_few_hits_leave_it():
+    assert fold_interval(0, 2.0, Interval(0.0, 0.0)).high == pytest.approx(3.689 / 2, rel=1e-3)
+    one = fold_interval(1, 0.5, Interval(2.0, 2.0))
+    assert one.low == pytest.approx(0.0253 / 0.5, rel=1e-2) and one.high == pytest.approx(
+        5.572 / 0.5, rel=1e-3
+    )
+    assert fold_interval(100, 50.0, Interval(0.5, 9.0)) == Interval(0.5, 9.0)
 
 
 def test_genes_of_one_factor_count_once_a_factor():

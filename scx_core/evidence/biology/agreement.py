@@ -32,16 +32,21 @@ from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.intervals import Interval, bootstrap, wilson
 from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
 
-IN_SILICO, COEXPRESSION, MEAN, OTHERS = PREDICTORS = (
-    *("in silico", "co-expression", "mean expression", "other targets"),
+IN_SILICO, MATCHED, COEXPRESSION, MEAN, OTHERS = PREDICTORS = (
+    *("in silico", "rank-matched", "co-expression", "mean expression", "other targets"),
 )
 WORDS = {
     IN_SILICO: "in-silico knock-out",
+    MATCHED: "in silico, less another gene of its rank",
     COEXPRESSION: "co-expression in control cells (negative)",
     MEAN: "mean expression (negative)",
     OTHERS: "mean measured change of the other targets",
 }
-SHUFFLED = (IN_SILICO, COEXPRESSION)  # the others say the same of all targets, or hold the measured changes
+SHUFFLED = (
+    IN_SILICO,
+    MATCHED,
+    COEXPRESSION,
+)  # the others say the same of all targets, or hold the measured changes
 WEAK_KNOCKDOWN = 0.5  # of control: the own gene of a target above it was hardly taken away
 WEAK_RELIABILITY = 0.3  # agreement of two halves of the cells
 FEWEST = 5  # genes that are read, to correlate at all
@@ -234,6 +239,7 @@ def predictions(
     others_TG = (measured.change_TG.sum(0) - measured.change_TG) / max(1, n - 1)
     found = {
         IN_SILICO: silico_TG,
+        MATCHED: np.array([one.matched_G for one in readings]),
         COEXPRESSION: together_TG,
         MEAN: np.tile(-mean_G, (n, 1)),
         OTHERS: others_TG if n > 1 else np.full_like(others_TG, math.nan),
@@ -290,6 +296,7 @@ def _target(
             "high": float(measured.high_TG[t, g]),
             "q": float(measured.q_TG[t, g]),
             "in_silico": float(reading.change_G[g]),
+            "rank_matched": float(reading.matched_G[g]),
             "in_silico_low": float(reading.low_G[g]),
             "in_silico_high": float(reading.high_G[g]),
             "cells": int(reading.n_G[g]),

@@ -16,7 +16,8 @@ and `shared factor`, factors that have both genes as targets, wherever the facto
 its number of factors, no loops, no doubles) and leaves the pairs; it is the same for all ways. `graph`
 rewires which genes a feature holds (each feature keeps its number of genes, each gene its number of features)
 and makes the pairs anew; for features and circuits only. Fold: hits over the mean of the null's. Its
-interval resamples factors (edges of one factor are no independent draws), p is one-sided over rewirings.
+interval resamples factors (edges of one factor are no independent draws) and is at least the exact Poisson
+interval of the hits; p is one-sided over rewirings.
 All is about genes of the universe: those that stand in at least `least` of the cells' sentences.
 Legend: G genes, C cells, F factors, E curated edges, S slots (a gene of a feature), K rewirings.
 """
@@ -33,13 +34,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from scipy import stats
 
 from scx_core.cells import CellTable
 from scx_core.cells.differential import log_expression
 from scx_core.errors import ScxError
 from scx_core.runs.options import option
 from scx_core.sentences import rank_matrix
-from scx_core.statistics.intervals import bootstrap
+from scx_core.statistics.intervals import UNKNOWN, Interval, bootstrap
 
 FEATURES, CIRCUITS, COEXPRESSION, TOGETHER, SPELLING = WAYS = (
     *("features", "circuits", "co-expression", "co-occurrence", "spelled alike"),
@@ -271,6 +273,16 @@ def relations(edges: Sequence[tuple[str, str]], genes: Sequence[str], cfg: Netwo
     return found
 
 
+def fold_interval(hits: int, expected: float, over_factors: Interval) -> Interval:
+    """The wider of the interval over factors and the exact Poisson interval (Garwood 1936) of so few hits;
+    nan where nothing is expected."""
+    if expected <= 0:
+        return UNKNOWN
+    low = stats.chi2.ppf(0.025, 2 * hits) / 2 / expected if hits else 0.0
+    high = stats.chi2.ppf(0.975, 2 * hits + 2) / 2 / expected
+    return Interval(float(np.fmin(low, over_factors.low)), float(np.fmax(high, over_factors.high)))
+
+
 class Enrichment(NamedTuple):
     """Of one relation, way and number of pairs: `hits` in `pairs` pairs, fold over the mean hits of the
     rewired edges (`expected`), its interval over factors and p; the same over rewired graphs for ways that
@@ -306,7 +318,7 @@ def enrichment(
     pairs, hits, expected = int(joined_GG.sum()) // 2, round(float(hit_F.sum())), float(null_KF.sum(1).mean())
     sums = np.stack([hit_F, null_KF.mean(0)], 1)
     sums = sums[np.unique(relation.edge_E2[:, 0])]
-    span = bootstrap(sums, lambda total_K2: total_K2[:, 0] / total_K2[:, 1])
+    span = fold_interval(hits, expected, bootstrap(sums, lambda total_K2: total_K2[:, 0] / total_K2[:, 1]))
     p = (1 + int((null_KF.sum(1) >= hits - 1e-6).sum())) / (1 + len(null_KF))
     graph: tuple[float | None, ...] = (None, None, None)
     if rewired_K is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scx_core.evidence.biology.agreement import COEXPRESSION, IN_SILICO, MEAN, OTHERS, WORDS
+from scx_core.evidence.biology.agreement import COEXPRESSION, IN_SILICO, MATCHED, MEAN, OTHERS, WORDS
 from scx_core.evidence.rankings.rankings import markdown, plain
 
 STRONGEST = 5  # genes of a target that are listed
@@ -54,6 +54,7 @@ def _target_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
         *header,
         "genes",
         "in silico ρ",
+        "rank-matched ρ",
         "co-expression ρ",
         "mean expression ρ",
         "other targets ρ",
@@ -62,7 +63,7 @@ def _target_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
     rows = []
     for one in result["targets"]:
         by = one["agreement"]
-        rho = [spanned(by.get(name), "spearman") for name in (IN_SILICO, COEXPRESSION, MEAN, OTHERS)]
+        rho = [spanned(by.get(name), "spearman") for name in (IN_SILICO, MATCHED, COEXPRESSION, MEAN, OTHERS)]
         signs = f"{by[IN_SILICO]['same']}/{by[IN_SILICO]['signs']}" if by else "–"
         figures = (number(one["left"]), spanned(one["own"]), str(one["changed"]), number(one["reliability"]))
         rows.append(

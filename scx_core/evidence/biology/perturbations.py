@@ -14,6 +14,10 @@ places spread evenly from right behind the target to the end of the sentence, me
 and is not read in that cell. Both sentences are the same else. (A gene whose tokens begin another's name
 includes it.)
 
+The text is one gene shorter without the target, and a model that counts expects stronger genes at an earlier
+place, whatever the target is. So the rank-matched change stands beside it: log q(g) without the target less
+log q(g) without the gene right in front of it, in the same cells and places.
+
 Beside it, for each target: co-expression in control cells (−Spearman with the target), mean expression
 (−mean: what is high falls), and the mean measured change of all other targets, which has seen perturbed cells
 and the model has not. Agreement with m over the genes but the target itself: Spearman, and the sign among
@@ -185,9 +189,11 @@ def spearman(first_G: np.ndarray, second_G: np.ndarray) -> float:
 
 class Reading(NamedTuple):
     """In-silico changes by one target [G] (nats; nan: read in too few cells), intervals over cells, in how
-    many cells each gene is read, and in how many the target was taken out of `asked` control cells."""
+    many cells each gene is read, and in how many the target was taken out of `asked` control cells;
+    `matched_G`: rank-matched, less what another gene of that rank does."""
 
     change_G: np.ndarray
+    matched_G: np.ndarray
     low_G: np.ndarray
     high_G: np.ndarray
     n_G: np.ndarray
@@ -216,13 +222,16 @@ def in_silico(
     symbols = table.symbols.astype(str)[genes]
     none_G = np.full(table.n_genes, math.nan)
     if not holding:
-        return Reading(none_G, none_G, none_G, np.zeros(table.n_genes, int), 0, len(rows))
-    value_CG = np.array([_in_cell(lm, table, one, target, symbols, cfg) for one in holding[: cfg.cells]])
+        return Reading(none_G, none_G, none_G, none_G, np.zeros(table.n_genes, int), 0, len(rows))
+    value_C2G = np.array([_in_cell(lm, table, one, target, symbols, cfg) for one in holding[: cfg.cells]])
+    value_CG = value_C2G[:, 0]
     n_G = np.isfinite(value_CG).sum(0)
     value_CG[:, n_G < cfg.read_in] = math.nan
     found = held_intervals(one_group(len(value_CG), cfg.seed), value_CG)
-    out = [none_G.copy() for _ in range(3)]
-    for whole_G, part_G in zip(out, found, strict=True):
+    matched_G = np.nansum(value_C2G[:, 1], 0) / np.maximum(np.isfinite(value_C2G[:, 1]).sum(0), 1)
+    matched_G[np.isfinite(value_C2G[:, 1]).sum(0) < cfg.read_in] = math.nan
+    out = [none_G.copy() for _ in range(4)]
+    for whole_G, part_G in zip(out, (found[0], matched_G, *found[1:]), strict=True):
         whole_G[genes] = part_G
     count_G = np.zeros(table.n_genes, int)
     count_G[genes] = n_G
@@ -237,22 +246,26 @@ def _in_cell(
     symbols: np.ndarray,
     cfg: PerturbationConfig,
 ) -> np.ndarray:
-    """Change of log q of every gene in one cell, mean over places, [G]; nan where it is read nowhere."""
+    """Change of log q of every gene in one cell, as it is and rank-matched, mean over places, [2, G]; nan
+    where it is read nowhere (rank-matched: also where no gene stands in front of the target)."""
     at = sentence.index(target) + 1
     ends = np.unique(np.linspace(at, len(sentence), cfg.places + 1).astype(int)[:-1])
-    both = (sentence, [gene for gene in sentence if gene != target])
-    cut = [_prefixes(lm, table, genes, ends - shift) for shift, genes in enumerate(both)]
-    prompts = [ids for pair in zip(*cut, strict=True) for ids in pair]
+    front = sentence[at - 2] if at > 1 else target
+    texts = (sentence, *([gene for gene in sentence if gene != out] for out in (target, front)))
+    cut = [_prefixes(lm, table, genes, ends - (k > 0)) for k, genes in enumerate(texts)]
+    prompts = [ids for three in zip(*cut, strict=True) for ids in three]
     answers = [tuple(lm.tokenizer(f" {gene}", **AS_TEXT)["input_ids"]) for gene in symbols.tolist()]
-    score_PXG = score_answers(lm, prompts, answers).sum(-1).reshape(len(ends), 2, len(symbols))
-    change_PG = np.full((len(ends), len(symbols)), math.nan)
+    score_PXG = score_answers(lm, prompts, answers).sum(-1).reshape(len(ends), 3, len(symbols))
+    change_P2G = np.full((len(ends), 2, len(symbols)), math.nan)
     for p, end in enumerate(ends.tolist()):
         left_G = ~np.isin(symbols, [*sentence[:end], target])
         log_q_XG = score_PXG[p][:, left_G]
         log_q_XG = log_q_XG - np.logaddexp.reduce(log_q_XG, axis=1, keepdims=True)
-        change_PG[p, left_G] = log_q_XG[1] - log_q_XG[0]
-    read_G = np.isfinite(change_PG).sum(0)
-    return np.where(read_G > 0, np.nansum(change_PG, 0) / np.maximum(read_G, 1), math.nan)
+        change_P2G[p, 0, left_G] = log_q_XG[1] - log_q_XG[0]
+        if front != target:
+            change_P2G[p, 1, left_G] = log_q_XG[1] - log_q_XG[2]
+    read_2G = np.isfinite(change_P2G).sum(0)
+    return np.where(read_2G > 0, np.nansum(change_P2G, 0) / np.maximum(read_2G, 1), math.nan)
 
 
 def _prefixes(

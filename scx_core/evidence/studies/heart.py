@@ -35,14 +35,14 @@ GENES = ("VWF", "SPARCL1", "PTPRB")
 SWEPT = "PTPRB"
 AGAINST_ALL, AGAINST_OTHER = "all other types", "pericytes"
 TOP = 12
-NAMED = 20  # fresh cells of each type that the model names
+NAMED = 8  # fresh cells of each type that the model names
 # The names of the real pools' types, and the answers that count as right for them.
 POOLS = {
     "cardiomyocyte": ("Atrial Cardiomyocyte", "Ventricular Cardiomyocyte"),
     "endothelial cell": ("Endothelial",),
     "fibroblast": ("Fibroblast",),
 }
-DEPTHS = (500, 1000, 2000, 4000, 8000, 16000)
+DEPTHS = (1000, 2000, 4000, 8000, 16000)
 SENTENCES = (50, 100, 150, 200)
 
 
@@ -51,9 +51,9 @@ class HeartConfig:
     """From how many fresh simulated cells the heart model's circuits are made and tested."""
 
     traced: int = option(30, "Fresh simulated endothelial cells that are traced", minimum=4)
-    knocked: int = option(20, "Cells that hold a gene in which it is taken out, at most", minimum=2)
-    matched: int = option(4, "Genes of about its rank that are taken out beside it, a cell", minimum=1)
-    swept: int = option(16, "Simulated endothelial cells of each depth", minimum=4)
+    knocked: int = option(12, "Cells that hold a gene in which it is taken out, at most", minimum=2)
+    matched: int = option(3, "Genes of about its rank that are taken out beside it, a cell", minimum=1)
+    swept: int = option(10, "Simulated endothelial cells of each depth", minimum=4)
     seed: int = option(0, "Seed of draws and bootstraps", minimum=0)
 
 

@@ -88,5 +88,5 @@ def test_edits_can_be_measured_again(tracer):
 
 
 def test_a_list_without_a_known_gene_is_refused(tracer):
-    with pytest.raises(ScxError, match="has none of these genes: NOSUCHGENE"):
+    with pytest.raises(ScxError, match="has none of these genes: NOSUCHGENE is not in the file[.;]"):
         edit_gene_lists(tracer, LABEL, {"mine": ["NOSUCHGENE"]}, cfg=CFG)

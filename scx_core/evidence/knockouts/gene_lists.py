@@ -221,8 +221,11 @@ def _found(
         if by_symbol:
             known[name] = list(by_symbol.values())
     if not known:
-        first, words = next(iter(absent.items()), ("No gene", "given"))
-        raise ScxError(f"{tracer.table.name} has none of these genes: {first[:40]} is {words}", "Check them.")
+        first, words = next(iter(absent.items()), ("no gene", "given"))
+        raise ScxError(
+            f"{tracer.table.name} has none of these genes: {first[:40]} is {words.rstrip('?')}.",
+            "Give symbols of the file's genes.",
+        )
     return known, absent
 
 

@@ -318,7 +318,12 @@ def _agreement(predicted_G: np.ndarray, measured_G: np.ndarray, certain_G: np.nd
     counted = both & certain_G & (np.where(both, predicted_G, 0.0) != 0)
     same = np.sign(predicted_G[counted]) == np.sign(measured_G[counted])
     return Agreement(
-        spearman(predicted_G, measured_G), *map(float, span), int(both.sum()), int(same.sum()), len(same)
+        spearman(predicted_G, measured_G),
+        float(span.low),
+        float(span.high),
+        int(both.sum()),
+        int(same.sum()),
+        len(same),
     )
 
 
@@ -342,15 +347,14 @@ def _pool(
     for one in PREDICTORS:
         agreed = [found[t].agreement[one] for t in at]
         same, signs = sum(a.same for a in agreed), sum(a.signs for a in agreed)
+        share = wilson(same, signs)
         known = np.isfinite(rho[one]).all()
         mean = mean_interval(rho[one], sampling) if known else MeanInterval(*[math.nan] * 3)
         behind = mean_interval(rho[IN_SILICO] - rho[one], sampling) if known and one != IN_SILICO else None
         p, chance = None, None
         if one in SHUFFLED and known:
             p, chance = shuffled(predicted[one][at], measured, at, cfg)
-        rows.append(
-            PooledAgreement(one, mean, behind, same, signs, *map(float, wilson(same, signs)), p, chance)
-        )
+        rows.append(PooledAgreement(one, mean, behind, same, signs, share.low, share.high, p, chance))
     reliability = np.array([found[t].reliability for t in at])
     return Pool(name, tuple(found[t].target for t in at), tuple(rows), float(np.sqrt(reliability).mean()))
 

@@ -40,7 +40,7 @@ def condition_tables(result: Mapping[str, Any], as_markdown: bool = False) -> st
 
 
 def _told_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["told"]:
         null = one["null"]
         halves = "–" if null is None else f"{null['mean']:.1f} (at most {null['most']})"
@@ -50,7 +50,7 @@ def _told_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[s
 
 
 def _known_rows(result: Mapping[str, Any], first: int) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["known"]:
         null = "–"
         if one["null_mean"] is not None:
@@ -61,7 +61,7 @@ def _known_rows(result: Mapping[str, Any], first: int) -> tuple[tuple[str, ...],
 
 
 def _feature_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["features"]:
         gap = {"mean": one["condition"] - one["reference"], "low": one["low"], "high": one["high"]}
         rows.append(
@@ -76,7 +76,7 @@ def _feature_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tupl
                 f"{one['share']:.0%}",
             )
         )
-    header = (
+    header: tuple[str, ...] = (
         "feature",
         "reference",
         "change",
@@ -90,7 +90,7 @@ def _feature_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tupl
 
 
 def _gene_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["genes"]:
         places = one["places"] or {}
         cells = [str(places[name]) if name in places else "–" for name in RANKINGS]

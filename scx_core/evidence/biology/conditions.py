@@ -236,7 +236,11 @@ def conditions(
         *(label, answer, reference, condition, (cells.n_first, cells.n_second), by_donor.note),
         *(gene_set[0], len(set(gene_set[1])), len(values.genes)),
         tuple(np.array(values.genes)[in_set_G].tolist()),
-        *(told, known, features, genes, about),
+        told,
+        known,
+        features,
+        genes,
+        about,
     )
 
 

@@ -205,7 +205,7 @@ def measures(table: CellTable, n_genes: int, tie_seed: int, cfg: NetworkConfig) 
     found = [together, (held_CG.T @ held_CG).astype(float), _alike(names)]
     for one in found:
         np.fill_diagonal(one, 0.0)
-    return Measures(names, *found, len(rows))
+    return Measures(names, found[0], found[1], found[2], len(rows))
 
 
 def _alike(names: Sequence[str]) -> np.ndarray:
@@ -329,7 +329,20 @@ def enrichment(
     found = tuple((genes[a], genes[b]) for a, b in named.tolist() if joined_GG[a, b])
     fold = hits / expected if expected else math.nan
     return Enrichment(
-        relation.name, way, asked, pairs, hits, expected, fold, *map(float, span), p, *graph, found
+        relation.name,
+        way,
+        asked,
+        pairs,
+        hits,
+        expected,
+        fold,
+        span.low,
+        span.high,
+        p,
+        graph[0],
+        graph[1],
+        graph[2],
+        found,
     )
 
 

@@ -150,9 +150,17 @@ def _circuits(tracer: Tracer, cfg: NetworkConfig, progress: Progress) -> dict[st
 def network_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str:
     """Everything that `scx evidence network` says."""
     table = markdown if as_markdown else plain
-    header = ("relation", "pairs by", "pairs", "hits", "expected", "fold [95% over factors]", "p")
+    header: tuple[str, ...] = (
+        "relation",
+        "pairs by",
+        "pairs",
+        "hits",
+        "expected",
+        "fold [95% over factors]",
+        "p",
+    )
     header = (*header, "fold, graph rewired", "p")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             one["relation"],
             one["way"],

@@ -49,7 +49,15 @@ def perturbation_tables(result: Mapping[str, Any], as_markdown: bool = False) ->
 
 
 def _target_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header = ("target", "cells", "own gene left", "own change", "others changed", "reliability", "read in")
+    header: tuple[str, ...] = (
+        "target",
+        "cells",
+        "own gene left",
+        "own change",
+        "others changed",
+        "reliability",
+        "read in",
+    )
     header = (
         *header,
         "genes",
@@ -60,7 +68,7 @@ def _target_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple
         "other targets ρ",
         "signs",
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in result["targets"]:
         by = one["agreement"]
         rho = [spanned(by.get(name), "spearman") for name in (IN_SILICO, MATCHED, COEXPRESSION, MEAN, OTHERS)]
@@ -78,7 +86,7 @@ def _weak_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _pool_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header = (
+    header: tuple[str, ...] = (
         "targets",
         "predictor",
         "mean ρ",
@@ -87,7 +95,7 @@ def _pool_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[s
         "p, shuffled",
         "chance (95%)",
     )
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for pool in result["pools"]:
         for one in pool["rows"]:
             share = one["same"] / one["signs"] if one["signs"] else None
@@ -114,7 +122,7 @@ def _pool_words(pool: Mapping[str, Any]) -> str:
 
 
 def _gene_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     strong = [one for one in result["targets"] if not one["weak"]]
     for one in strong:
         read = [
@@ -125,5 +133,5 @@ def _gene_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[s
             measured = {"mean": gene["measured"], "low": gene["low"], "high": gene["high"]}
             spans = (spanned(measured), f"{gene['q']:.1e}", spanned(silico, digits=3), str(gene["cells"]))
             rows.append((one["target"], gene["gene"], *spans))
-    header = ("target", "gene", "measured", "q", "in silico, nats", "cells")
+    header: tuple[str, ...] = ("target", "gene", "measured", "q", "in silico, nats", "cells")
     return header, sorted(rows, key=lambda row: float(row[3]))[:GENE_ROWS]

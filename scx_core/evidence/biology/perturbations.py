@@ -235,7 +235,7 @@ def in_silico(
         whole_G[genes] = part_G
     count_G = np.zeros(table.n_genes, int)
     count_G[genes] = n_G
-    return Reading(*out, count_G, len(value_CG), len(rows))
+    return Reading(out[0], out[1], out[2], out[3], count_G, len(value_CG), len(rows))
 
 
 def _in_cell(

@@ -7,14 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
+from scx_core.evidence.by_type import measure
 from scx_core.evidence.by_type.elsewhere import elsewhere_in
 from scx_core.evidence.by_type.measure import evidence_file, evidence_of_types, saved_evidence
 from scx_core.evidence.by_type.prediction import predict_knockouts
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
 from scx_core.evidence.by_type.tables import evidence_tables
 from scx_core.evidence.knockouts.measured_effects import CellKnockouts, GeneKnockout, joint_drops
+from scx_core.evidence.ladder import EXACT, IN_FLOAT64
+from scx_core.language import load_language
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.hypothesis_tests import q_values
 from scx_core.statistics.resampling import one_group
@@ -135,3 +140,16 @@ def test_the_tables_hold_every_type_and_rival(found):
         text = evidence_tables(result, as_markdown)
         for word in (LABEL, OTHER, "gradient × input", "random, rank-matched", "got as far as", "donors"):
             assert word in text
+
+
+def test_an_account_that_float32_rounds_away_is_taken_again_in_float64(monkeypatch):
+    made, rows = tiny_tracer(), np.arange(2)
+    lm = load_language(made.lm.source, device="cpu", dtype="float32")
+    tracer = make_tracer(lm, made.transcoders.to(dtype=torch.float32), made.table)
+    answer = tracer.labels[0]
+    circuit = measure._circuit(tracer, answer, answer, rows, measure.TYPES)
+    assert IN_FLOAT64 not in circuit.accounting and circuit.accounting["max_relative_error"] <= EXACT
+    monkeypatch.setattr(measure, "EXACT", 0.0)
+    again = measure._circuit(tracer, answer, answer, rows, measure.TYPES)
+    assert again.accounting[IN_FLOAT64] < 1e-9
+    assert again.genes == circuit.genes

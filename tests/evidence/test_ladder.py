@@ -6,6 +6,7 @@ import pytest
 
 from scx_core.evidence.ladder import (
     CLAIMS,
+    IN_FLOAT64,
     KEY,
     Ladder,
     Level,
@@ -142,6 +143,9 @@ def test_stability_needs_cells_ties_and_seeds_and_says_what_was_not_asked():
 def test_other_levels():
     assert accounts({"max_relative_error": 1e-6}, 3).status == YES
     assert accounts({"max_relative_error": 1e-2}, 3).status == accounts({}, 3).status == NO
+    cancels = {"max_relative_error": 3e-4, IN_FLOAT64: 1e-13}
+    assert accounts(cancels, 3).status == YES and "3.0e-04" in accounts(cancels, 3).words
+    assert accounts(cancels | {IN_FLOAT64: 2e-4}, 3).status == NO
     assert repeats(None) == not_tested(5, repeats(None).words) and agrees(None).status == OPEN
     overlap = {"shared": 9, "top": 20, "second": "another", "expected": 2.0, "p": 0.001, "n": 20}
     assert repeats(overlap).status == YES and repeats(overlap | {"p": 0.2}).status == NO

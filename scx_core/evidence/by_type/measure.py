@@ -19,13 +19,13 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from scx_core.circuits import Circuit, ConsensusConfig, Tracer
+from scx_core.circuits import Circuit, ConsensusConfig, Tracer, make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.doses import doses_of
 from scx_core.evidence.by_type.elsewhere import elsewhere_in
@@ -41,8 +41,10 @@ from scx_core.evidence.by_type.steadiness import steadiness_of
 from scx_core.evidence.curves import CurvesConfig, curves_of
 from scx_core.evidence.knockouts.gene_tables import KNOCKOUTS, measured_genes
 from scx_core.evidence.knockouts.measured_effects import knock_out_all
+from scx_core.evidence.ladder import EXACT, IN_FLOAT64
 from scx_core.evidence.rankings.rankers import Halves, Rankers, gradient_times_input
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of, split_halves
+from scx_core.language import load_language
 from scx_core.runs import read_json, runs_root, write_json
 from scx_core.runs.files import to_json_text
 from scx_core.runs.options import option, to_dict
@@ -266,11 +268,25 @@ def _ranking(cfg: TypesConfig) -> RankingConfig:
 
 
 def _circuit(tracer: Tracer, label: str, answer: str, rows: np.ndarray, cfg: TypesConfig) -> Circuit:
-    """The consensus of these very cells."""
+    """The consensus of these very cells. Where float32 misses the limit of an exact account, its accounting
+    says what float64 gives for the same cells."""
     settings = ConsensusConfig(cells=len(rows), seed=cfg.seed)
     plan = tracer.plan(answer)
     merged = tracer.merged(rows, plan, cfg=settings, label=label)
-    return tracer.combined(label, rows, plan, merged, cfg=settings)
+    circuit = tracer.combined(label, rows, plan, merged, cfg=settings)
+    if circuit.accounting["max_relative_error"] <= EXACT:
+        return circuit
+    exact = _in_float64(tracer)
+    error = max(one.max_relative_error for one in exact.merged(rows, exact.plan(answer), cfg=settings))
+    return circuit._replace(accounting=circuit.accounting | {IN_FLOAT64: error})
+
+
+def _in_float64(tracer: Tracer) -> Tracer:
+    wanted = tracer.lm.wanted
+    prompt = wanted.prompt if wanted else None
+    lm = load_language(tracer.lm.source, str(tracer.lm.device), "float64", prompt)
+    lm = replace(lm, wanted=wanted, asked=tracer.lm.asked)
+    return make_tracer(lm, tracer.transcoders.to(dtype=lm.dtype), tracer.table)
 
 
 def _curves(

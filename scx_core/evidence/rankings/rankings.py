@@ -396,7 +396,7 @@ def marker_line(result: Mapping[str, Any], rival: str) -> str | None:
     mean_own, mean_one = (float(np.mean([pair[k]["mean"] for pair in pairs])) for k in (0, 1))
     return (
         f"{WORDS[rival]}: AUROC {mean_one:.2f} against the circuit's {mean_own:.2f} (means of {len(pairs)} "
-        f"types); intervals apart and higher in {higher}, lower in {lower}"
+        f"types); intervals apart in {higher + lower}: above it in {higher}, below in {lower}"
     )
 
 

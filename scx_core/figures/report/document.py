@@ -133,9 +133,9 @@ MODEL_WORDS = (
     "surely, and who else could have said so. A gene that the model uses need not do anything in the cell."
 )
 BIOLOGY_WORDS = (
-    "Nothing above is a finding about cells. This part says how far the genes that the model uses agree with "
-    "what is known or was measured outside of it; agreement is no proof of a mechanism, and a marker may be "
-    "named merely because it is high in the type."
+    "Nothing above is a finding about cells. This part says how far the circuit's strongest genes agree with "
+    "what is known or was measured outside of the model; agreement is no proof of a mechanism, and a marker "
+    "may be named merely because it is high in the type."
 )
 
 PERTURBATIONS = (

@@ -260,7 +260,7 @@ def repeats(found: Mapping[str, Any] | None) -> Level:
     """Level 5, from one overlap of two studies (`shared` of the `top` strongest genes, `expected`, `p`, both
     against genes of the same level); None: no other study was given."""
     if found is None:
-        return not_tested(5, "no other study was given (`scx evidence transfer` measures it)")
+        return not_tested(5, "no other study was given (scx evidence transfer measures it)")
     holds = found["p"] < CERTAIN
     words = (
         f"{found['shared']} of the {found['top']} strongest genes are those of {found['second']} too, by "

@@ -49,7 +49,7 @@ def test_an_address_of_a_page_opens_that_page_in_the_app(address: str) -> None:
         page = context.new_page()
         page.goto(f"{address}/data")
         expect(page.get_by_text("Is my file understood?")).to_be_visible()
-        expect(page.get_by_test_id("stSidebarNavLink")).to_have_count(7)
+        expect(page.get_by_test_id("stSidebarNavLink")).to_have_count(8)
         walk.no_errors(page)
     assert not outside
 

@@ -143,10 +143,9 @@ def _scores(model: _Model, cfg: PlantingsConfig) -> list[dict[str, Any]]:
     table = _table(pool, model, cfg)
     with tempfile.TemporaryDirectory() as place, _quiet():
         tracer, split = make_planted(Path(place), table, cfg, model.number)
-        score = cfg.score
-        if model.permuted:  # no cell is right but by chance, and there is no rule to keep
-            score = replace(score, features=False)
-        scores = score_plantings(tracer, pool, split.held_out, replace(score, seed=cfg.seed))
+        # In the control no cell is right but by chance, and there is no rule to keep.
+        score = replace(cfg.score, seed=cfg.seed, features=cfg.score.features and not model.permuted)
+        scores = score_plantings(tracer, pool, split.held_out, score, only_right=not model.permuted)
         about = provenance(config=to_dict(cfg), data=table, seed=cfg.seed)
     seconds = (time.process_time() - started) / len(scores)
     extra = {

@@ -174,9 +174,14 @@ class PlantingScore(NamedTuple):
 
 
 def score_plantings(
-    tracer: Tracer, pool: PlantedPool, held_out: np.ndarray, cfg: ScoreConfig | None = None
+    tracer: Tracer,
+    pool: PlantedPool,
+    held_out: np.ndarray,
+    cfg: ScoreConfig | None = None,
+    only_right: bool = True,
 ) -> list[PlantingScore]:
-    """Every method on every planting of a model, on held-out cells that the model calls right."""
+    """Every method on every planting of a model, on held-out cells that the model calls right; on any of the
+    rule's cells without `only_right` (a control, which is right by chance, may call all cells alike)."""
     cfg = cfg or ScoreConfig()
     train = np.setdiff1d(np.arange(tracer.table.n_cells), held_out)
     linear = linear_tracer(tracer, draw_rows(train, LINEAR_CELLS, cfg.seed))
@@ -186,7 +191,8 @@ def score_plantings(
         own = np.isin(tracer.table.labels[held_out], planting.rule.labels)
         right = own & (called == tracer.table.labels[held_out])
         counts = int(right.sum()), int(own.sum())
-        found.append(_score(tracer, linear, planting, held_out[right], train, counts, cfg))
+        read = held_out[right if only_right else own]
+        found.append(_score(tracer, linear, planting, read, train, counts, cfg))
     return found
 
 
@@ -194,13 +200,13 @@ def _score(
     tracer: Tracer,
     linear: Tracer,
     planting: Planting,
-    right: np.ndarray,
+    read: np.ndarray,
     train: np.ndarray,
     counts: tuple[int, int],
     cfg: ScoreConfig,
 ) -> PlantingScore:
     rule, labels = planting.rule, tracer.table.labels
-    rows = [draw_rows(right[labels[right] == label], cfg.cells, cfg.seed) for label in rule.labels]
+    rows = [draw_rows(read[labels[read] == label], cfg.cells, cfg.seed) for label in rule.labels]
     if min(map(len, rows)) < 2:
         return PlantingScore(planting, *counts, (), None, "the model calls too few cells right")
     plan = tracer.plan(rule.labels[0], [rule.labels[1]])

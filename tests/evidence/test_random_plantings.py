@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,3 +136,9 @@ def test_a_run_goes_on_where_it_was_and_keeps_to_its_settings(folder):
     assert json.loads(files[0].read_text())["tried"] > 0
     with pytest.raises(ScxError, match="other settings"):
         run_plantings(folder, PlantingsConfig(readings=97))
+
+
+def test_the_control_is_scored_although_its_model_is_right_by_chance(folder):
+    *_, control = run_plantings(folder, replace(TINY, permuted=1))
+    assert control["permuted"] and control["skipped"] == "not asked for", "of the features alone"
+    assert control["methods"]["influence"]["strongest"]

@@ -219,9 +219,9 @@ def _score(
     )
     circuit, skipped = None, "not asked for"
     if cfg.features:
-        read = circuit_reading(tracer, *rule.labels, np.concatenate(rows), ReadingConfig(seed=cfg.seed))
-        strengths["features"], strengths["random features"] = read.genes, read.random
-        circuit, skipped = read.to_json(), ""
+        reading = circuit_reading(tracer, *rule.labels, np.concatenate(rows), ReadingConfig(seed=cfg.seed))
+        strengths["features"], strengths["random features"] = reading.genes, reading.random
+        circuit, skipped = reading.to_json(), ""
     recoveries = tuple(_recovery(name, strengths[name], rule) for name in METHODS if name in strengths)
     return PlantingScore(planting, *counts, recoveries, circuit, skipped)
 

@@ -42,6 +42,7 @@ from scx_core.evidence.smallest.smallest_circuit import reference_rows, split_ce
 from scx_core.language import answers_of, mlp_io
 from scx_core.language.answer_tree import answer_scores, answer_tree, capped, read_tree, tree_batch
 from scx_core.language.hooks import captured_mlps
+from scx_core.metrics import active
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell, pad_left
@@ -102,7 +103,7 @@ def activity_of(tracer: Tracer, cells: Sequence[EncodedCell], batch: int = 16) -
         for layer, x_BTd in enumerate(mlp_io(lm, ids_BT, mask_BT).inputs):
             z_NF = coders.layers[layer].encode(x_BTd[real_BT])
             mass_LF[layer] += z_NF.abs().sum(0).double().cpu().numpy()
-            fires_LF[layer] += (z_NF != 0).sum(0).cpu().numpy()
+            fires_LF[layer] += active(z_NF).sum(0).cpu().numpy()
             highest_F = z_NF.max(0).values.double().cpu().numpy()
             maximum_LF[layer] = np.maximum(maximum_LF[layer], highest_F)
     return Activity(mass_LF, maximum_LF, fires_LF / max(1, tokens))
@@ -159,12 +160,12 @@ class EditedModel:
             self._batch(self.cells[start : start + self.batch], edit, activations)
             for start in range(0, len(self.cells), self.batch)
         ]
-        active = [part.activation_BLF for part in parts if part.activation_BLF is not None]
+        means = [part.activation_BLF for part in parts if part.activation_BLF is not None]
         return Edited(
             np.concatenate([part.target_B for part in parts]),
             np.concatenate([part.log_odds_B for part in parts]),
             np.concatenate([part.called_B for part in parts]),
-            np.concatenate(active) if active else None,
+            np.concatenate(means) if means else None,
         )
 
     @torch.no_grad()
@@ -182,8 +183,8 @@ class EditedModel:
         log_odds_R = score_RK[:, self._own] - np.logaddexp.reduce(others_RK, 1)
         target_R = self._value(logits_RMV).double().cpu().numpy()
         called_R = score_RK.argmax(1) == self._own
-        active = self._means(kept, read.real_RT) if activations else None
-        return Edited(target_R, log_odds_R, called_R, active)
+        means = self._means(kept, read.real_RT) if activations else None
+        return Edited(target_R, log_odds_R, called_R, means)
 
     def _means(self, kept: dict[int, torch.Tensor], real_RT: torch.Tensor) -> np.ndarray:
         """Mean activation over the tokens of each prompt, [R, L, F]."""
@@ -233,7 +234,7 @@ class EditedModel:
                 assert source_RQU is not None  # patch: an edit that has a source
                 moved_RQU = dose * (source_RQU - z_RQU)
             if self.where == "active":
-                moved_RQU = moved_RQU * (z_RQU != 0)
+                moved_RQU = moved_RQU * active(z_RQU)
             return (moved_RQU * real_RQ[:, :, None]) @ decoder_Ud
 
         return change

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import pages.parts.circuits.interventions as part
+from scx_core.evidence.rankings.rankers import WORDS
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from tests.pages.running import button, open_page, pick, said, well
@@ -55,7 +56,7 @@ def test_who_else_could_have_named_the_genes(runs: Path, monkeypatch: pytest.Mon
     assert not [one for one in app.dataframe if "ranking" in one.value.columns]
     button(app, "Measure").click().run(timeout=240)
     (table,) = [one.value for one in well(app).dataframe if "ranking" in one.value.columns]
-    assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == 9
+    assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == len(WORDS)
     assert (table["low"] <= table["drop"]).all() and (table["drop"] <= table["high"]).all()
     assert set(table["verdict"][1:]) <= set(part.RANKING_VERDICTS.values())
     assert "3 cells measured" in said(app)

@@ -48,6 +48,20 @@ class BuildConfig:
         return tuple(name.strip() for name in self.presets.split(",") if name.strip())
 
 
+EMBEDDED_RECIPE = RecipeConfig(
+    layers=3,
+    heads=1,
+    residual="sequential",
+    activation="relu",
+    mlp_start=4.0,
+    vocabulary=400,
+    readings=12_000,
+    batch=8,
+    learning_rate=1.5e-3,
+    answer_weight=12.0,
+)
+
+
 def embedded_config() -> BuildConfig:
     """How the embedded model and its two sets of transcoders are made.
 
@@ -58,18 +72,7 @@ def embedded_config() -> BuildConfig:
     return BuildConfig(
         presets="recommended,paper",
         sentences=SentenceConfig(n_genes=80),
-        recipe=RecipeConfig(
-            layers=3,
-            heads=1,
-            residual="sequential",
-            activation="relu",
-            mlp_start=4.0,
-            vocabulary=400,
-            readings=12_000,
-            batch=8,
-            learning_rate=1.5e-3,
-            answer_weight=12.0,
-        ),
+        recipe=EMBEDDED_RECIPE,
     )
 
 

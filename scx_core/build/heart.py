@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from scx_core.build.config import BuildConfig
+from scx_core.build.config import EMBEDDED_RECIPE, BuildConfig
 from scx_core.build.pipeline import build, new_build
-from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import CellChoices, CellTable, open_cells, split_cells
 from scx_core.cells.simulated import SimulationConfig, simulated_cells
 from scx_core.circuits import make_tracer
@@ -49,18 +48,7 @@ def heart_build(data: Path) -> BuildConfig:
         atlas=False,
         cells=CellChoices(label="cell_type"),
         sentences=SentenceConfig(n_genes=200),
-        recipe=RecipeConfig(
-            layers=3,
-            heads=1,
-            residual="sequential",
-            activation="relu",
-            mlp_start=4.0,
-            vocabulary=1000,
-            readings=6_000,
-            batch=8,
-            learning_rate=1.5e-3,
-            answer_weight=12.0,
-        ),
+        recipe=replace(EMBEDDED_RECIPE, vocabulary=1000, readings=6_000),
     )
 
 

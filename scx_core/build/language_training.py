@@ -98,6 +98,25 @@ def save_model(
     write_json(folder / SETTINGS_FILE, settings)
 
 
+def take_step(
+    model: GPTNeoXForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    loss: torch.Tensor,
+    recipe: RecipeConfig,
+    step: int,
+) -> None:
+    """One step of the optimizer at the recipe's rate, gradients clipped to norm 1. Raises ScxError when the
+    loss is not finite."""
+    if not torch.isfinite(loss):
+        raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+
 def _loop(
     run: RunFolder,
     model: GPTNeoXForCausalLM,
@@ -114,14 +133,7 @@ def _loop(
         with half:
             logits_BTV = model(batch.ids_BT).logits
         loss, answer_loss = weighted_loss(logits_BTV, batch)
-        if not torch.isfinite(loss):
-            raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        take_step(model, optimizer, loss, recipe, step)
         done = step + 1
         run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
         progress(done, recipe.steps, "training the model")

@@ -21,14 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch.nn import functional as F
 from transformers import GPTNeoXForCausalLM
 
-from scx_core.build.language_training import context_length, save_model, training_texts
+from scx_core.build.language_training import context_length, save_model, take_step, training_texts
 from scx_core.build.recipe import (
     RecipeConfig,
-    learning_rate,
     make_optimizer,
     new_model,
     train_tokenizer,
@@ -266,12 +264,5 @@ def train_on_answers(lm: Language, texts: TokenTexts, recipe: RecipeConfig) -> N
         ).last_hidden_state
         logits_BTV = model.get_output_embeddings()(hidden_BTd[:, -behind:-1])
         loss = F.cross_entropy(logits_BTV.flatten(0, 1), batch.ids_BT[:, 1 - behind :].flatten())
-        if not torch.isfinite(loss):
-            raise ScxError(f"The loss is not finite in step {step}.", "Lower the learning rate.")
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        take_step(model, optimizer, loss, recipe, step)
     model.eval().requires_grad_(False)

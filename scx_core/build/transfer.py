@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scx_core.build.config import BuildConfig
+from scx_core.build.config import EMBEDDED_RECIPE, BuildConfig
 from scx_core.build.pipeline import build, new_build
-from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import CellChoices, CellTable, open_cells, split_cells
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
@@ -63,19 +62,11 @@ def transfer_build(data: Path, cfg: TransferBuild) -> BuildConfig:
         atlas=False,
         cells=LABEL,
         sentences=SentenceConfig(n_genes=100),
-        recipe=RecipeConfig(
-            layers=3,
-            heads=1,
-            residual="sequential",
-            activation="relu",
-            mlp_start=4.0,
-            vocabulary=400,
+        recipe=replace(
+            EMBEDDED_RECIPE,
             readings=cfg.readings,
-            batch=8,
-            learning_rate=1.5e-3,
             gene_dropout=0.2 if cfg.thinning else 0.35,
             thinning=cfg.thinning,
-            answer_weight=12.0,
         ),
     )
 

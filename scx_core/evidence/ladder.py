@@ -7,7 +7,8 @@
    certainly better;
 3. sufficient and necessary against matched controls: its genes take more of the answer away than genes of the
    same ranks; its features keep, and take away, more than random ones of the same layers and activation;
-4. stable over cells, donors, ties, templates, seeds: the strongest genes are mostly the same in each;
+4. stable over cells, ties, seeds, and donors and templates where there are several: the strongest genes are
+   mostly the same in each;
 5. holds in another study: two studies name the same genes, more than chance does;
 6. agrees with measured perturbations or curated biology: more known markers than chance among its genes.
 
@@ -30,7 +31,7 @@ CLAIMS = (
     "exact account of the frozen model",
     "predicts interventions in the real model",
     "sufficient and necessary against matched controls",
-    "stable over cells, donors, ties, templates, seeds",
+    "stable over cells, ties, seeds, and donors and templates where there are several",
     "holds in another study",
     "agrees with measured perturbations or curated biology",
 )

@@ -10,7 +10,8 @@
 4. stable over cells, ties, seeds, and donors and templates where there are several: the strongest genes are
    mostly the same in each;
 5. holds in another study: two studies name the same genes, more than chance does;
-6. agrees with measured perturbations or curated biology: more known markers than chance among its genes.
+6. agrees with measured perturbations or curated biology: more known markers than chance among its genes, and
+   not fewer than among the most expressed ones.
 
 A level is reached, not reached or not tested, and says with which figures, beside which rival. A circuit got
 as far as the last level of which all lower ones are reached too. Levels 1 to 4 are about the model, 5 and 6
@@ -285,7 +286,8 @@ def agrees(found: Mapping[str, Any] | None) -> Level:
     """Level 6, from `markers.marker_evidence`; None: no marker list of the type and no perturbations."""
     if found is None:
         return not_tested(6, "no curated markers of this type, and no measured perturbations")
-    holds = found["q"] < CERTAIN and found["circuit"] > found["random"]
+    simpler = found["expressed"] > found["circuit"]  # a list of the most expressed genes says it as well
+    holds = found["q"] < CERTAIN and found["circuit"] > found["random"] and not simpler
     words = (
         f"{found['circuit']} of the {found['genes']} strongest genes are known markers, by chance "
         f"{found['chance']:.1f} (q {found['q']:.2g}); genes of the same ranks {found['random']:.1f}, "

@@ -161,3 +161,4 @@ def test_other_levels():
     counts["interval"] = [0.3, 0.8]
     assert agrees(counts).status == YES
     assert agrees(counts | {"q": 0.2}).status == agrees(counts | {"random": 7.0}).status == NO
+    assert agrees(counts | {"expressed": 8}).status == NO, "expression alone names more"

@@ -124,6 +124,14 @@ def answer_cached(
     return cached(question, about, make, runs=args.runs, again=args.again)
 
 
+def keep_answer(args: argparse.Namespace, question: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the answer of a question that finds its own way back (a folder of parts) beside the cached ones,
+    by its provenance, so that reports and the page find it too. Returns the answer."""
+    from scx_core.runs.cached_results import cached
+
+    return cached(question, result["provenance"], lambda: result, runs=args.runs, again=True)
+
+
 INPUTS = ("data", "labels_file", "model", "transcoders", "atlas", "circuit", "other_model", "first", "second")
 
 

@@ -11,7 +11,9 @@
    mostly the same in each;
 5. holds in another study: two studies name the same genes, more than chance does;
 6. agrees with measured perturbations or curated biology: more known markers than chance among its genes, and
-   not fewer than among the most expressed ones.
+   not fewer than among the most expressed ones; or the model's in-silico knock-outs with a measured screen,
+   or pairs that circuits join with a curated network, above chance and above what needs no model. Several
+   are several tests, and all are said.
 
 A level is reached, not reached or not tested, and says with which figures, beside which rival. A circuit got
 as far as the last level of which all lower ones are reached too. Levels 1 to 4 are about the model, 5 and 6
@@ -258,36 +260,63 @@ def holds_still(
     return Level(4, CLAIMS[3], status, text, figures)
 
 
-def repeats(found: Mapping[str, Any] | None) -> Level:
-    """Level 5, from one overlap of two studies (`shared` of the `top` strongest genes, `expected`, `p`, both
-    against genes of the same level); None: no other study was given."""
-    if found is None:
+def repeats(found: Sequence[Mapping[str, Any]]) -> Level:
+    """Level 5, from the overlaps of studies that `further` read (`shared` of the `top` strongest genes,
+    `expected` and `p` against genes of the same level); the least p counts, times their number."""
+    if not found:
         return not_tested(5, "no other study was given (scx evidence transfer measures it)")
-    holds = found["p"] < CERTAIN
+    best = min(found, key=lambda one: one["p"])
+    p = min(1.0, len(found) * best["p"])
+    plain = best.get("differential")
+    rival = "" if plain is None else f"; differential expression, without a model, shares {plain}"
     words = (
-        f"{found['shared']} of the {found['top']} strongest genes are those of {found['second']} too, by "
-        f"chance "
-        f"{found['expected']:.1f} (p {found['p']:.2g})"
+        f"{best['shared']} of the {best['top']} strongest genes in {best.get('first', 'one study')} are "
+        f"those "
+        f"in {best['second']} too, by chance {best['expected']:.1f} (p {p:.2g}){rival}"
     )
-    figure = Figure(
-        "shared strongest genes",
-        found["shared"],
-        None,
-        None,
-        found["n"],
-        "cells",
-        "genes of the same level",
-        found["expected"],
-    )
-    return Level(5, CLAIMS[4], "reached" if holds else "not reached", words, (figure,))
+    chance = ("genes of the same level", best["expected"])
+    figure = Figure("shared strongest genes", best["shared"], None, None, best["n"], "cells", *chance)
+    return Level(5, CLAIMS[4], "reached" if p < CERTAIN else "not reached", words, (figure,))
 
 
-def agrees(found: Mapping[str, Any] | None) -> Level:
-    """Level 6, from `markers.marker_evidence`; None: no marker list of the type and no perturbations."""
-    if found is None:
-        return not_tested(6, "no curated markers of this type, and no measured perturbations")
+class _Source(NamedTuple):
+    """One thing that a circuit is held against beyond the model: its p (or q), whether it is above what
+    simpler rivals reach, in words and as a figure."""
+
+    p: float
+    ahead: bool
+    words: str
+    figure: Figure
+
+
+def agrees(
+    markers: Mapping[str, Any] | None,
+    perturbations: Sequence[Mapping[str, Any]] = (),
+    networks: Sequence[Mapping[str, Any]] = (),
+) -> Level:
+    """Level 6, from `markers.marker_evidence` (None: no list), and from measured screens and curated networks
+    that `further` read. One that holds is enough, with its p times the number of all that were asked."""
+    sources = [] if markers is None else [_markers(markers)]
+    sources += [_screen(one) for one in perturbations]
+    asked = [one for one in networks if one["enough"]]
+    sources += [_edges(one) for one in asked]
+    silent = "; ".join(
+        f"{one['says']}: too few hits by chance to say anything" for one in networks if not one["enough"]
+    )
+    if not sources:
+        why = "no curated markers of this type, and no measured perturbations"
+        return not_tested(6, f"{why}; {silent}" if silent else why)
+    holds = [min(1.0, len(sources) * one.p) < CERTAIN and one.ahead for one in sources]
+    words = [one.words if yes else f"NOT: {one.words}" for one, yes in zip(sources, holds, strict=True)]
+    words = words if len(words) > 1 else [sources[0].words]
+    text = "; ".join([*words, silent] if silent else words)
+    status: Status = "reached" if any(holds) else "not reached"
+    return Level(6, CLAIMS[5], status, text, tuple(one.figure for one in sources))
+
+
+def _markers(found: Mapping[str, Any]) -> _Source:
+    """More known markers than chance, than genes of the same ranks, and not fewer than the most expressed."""
     simpler = found["expressed"] > found["circuit"]  # a list of the most expressed genes says it as well
-    holds = found["q"] < CERTAIN and found["circuit"] > found["random"] and not simpler
     words = (
         f"{found['circuit']} of the {found['genes']} strongest genes are known markers, by chance "
         f"{found['chance']:.1f} (q {found['q']:.2g}); genes of the same ranks {found['random']:.1f}, "
@@ -297,7 +326,38 @@ def agrees(found: Mapping[str, Any] | None) -> Level:
     rival, beside = "differential expression", found["differential"] / found["genes"]
     share = found["circuit"] / found["genes"]
     figure = Figure("known markers, share", share, low, high, found["genes"], "genes", rival, beside)
-    return Level(6, CLAIMS[5], "reached" if holds else "not reached", words, (figure,))
+    return _Source(found["q"], found["circuit"] > found["random"] and not simpler, words, figure)
+
+
+def _screen(found: Mapping[str, Any]) -> _Source:
+    """In-silico knock-outs rank the measured changes above shuffled targets, and no rival is certainly ahead
+    of them. It is about the model, whatever the type."""
+    behind = [one["name"] for one in found["rivals"] if one["behind"]["high"] < 0]
+    best = max(found["rivals"], key=lambda one: one["mean"])
+    words = (
+        f"measured perturbations ({found['data']}, {found['targets']} targets, all of the model): rank "
+        f"correlation {_span(found['mean'])} (p {found['p']:.2g} against shuffled targets), "
+        f"{best['name']} {best['mean']:.2f}"
+    )
+    name, n = "rank correlation with measured changes", found["targets"]
+    figure = _figure(name, found["mean"], n, "targets", best["name"], {"mean": best["mean"]})
+    return _Source(found["p"], found["mean"]["mean"] > 0 and not behind, words, figure)
+
+
+def _edges(found: Mapping[str, Any]) -> _Source:
+    """Pairs that circuits join, spelled-alike ones left out, are curated more often than over both nulls, and
+    than pairs by co-expression."""
+    rival = found["coexpression"] or 0.0
+    words = (
+        f"curated network ({found['relation']}, circuits of {found['types']} types together, pairs not "
+        f"spelled alike): {found['hits']} of {found['pairs']} pairs, by chance {found['expected']:.1f} (fold "
+        f"{found['fold']:.2f} [{found['low']:.2f}, {found['high']:.2f}], p {found['p']:.2g}), co-expression "
+        f"fold {rival:.2f}"
+    )
+    chance = ("co-expression", rival)
+    figure = Figure("fold of curated pairs", found["fold"], found["low"], found["high"], found["pairs"],
+                    "pairs", *chance)  # fmt: skip
+    return _Source(found["p"], found["fold"] > max(1.0, rival), words, figure)
 
 
 def _figure(

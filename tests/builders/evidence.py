@@ -11,6 +11,8 @@ import numpy as np
 
 from scx_core.circuits import Tracer, make_tracer
 from scx_core.evidence.by_type.measure import EvidenceOfTypes, TypesConfig, evidence_of_types
+from scx_core.evidence.feature_edits import EditConfig, edit_features
+from scx_core.evidence.redundancy import RedundancyConfig, redundancy_of
 from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL, OTHER = "CD19+ B", "Dendritic"
@@ -32,6 +34,15 @@ def tiny_tracer() -> Tracer:
         answers=table.labels,
     )
     return make_tracer(lm, random_set(lm, "jumprelu", skip=True), cells)
+
+
+@cache
+def feature_answers() -> tuple[dict, dict]:
+    """The JSON of an edit over doses and of redundancy, of the tiny tracer's first type."""
+    tracer, few = tiny_tracer(), {"circuit_cells": 3, "measured": 3, "reference_cells": 3, "draws": 2}
+    edits = edit_features(tracer, LABEL, doses=[0.5, 1.0, 2.0], cfg=EditConfig(top=2, **few))
+    held = redundancy_of(tracer, LABEL, cfg=RedundancyConfig(top=2, genes=2, risen=2, **few))
+    return edits.to_json(), held.to_json()
 
 
 @cache

@@ -12,7 +12,6 @@ import torch
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type import measure
-from scx_core.evidence.by_type.elsewhere import elsewhere_in
 from scx_core.evidence.by_type.measure import evidence_file, evidence_of_types, saved_evidence
 from scx_core.evidence.by_type.prediction import predict_knockouts
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
@@ -109,29 +108,6 @@ def test_a_saved_type_is_found_again_and_a_change_of_settings_is_another(tmp_pat
     path.write_text("{", encoding="utf-8")
     with pytest.raises(ScxError, match="not valid JSON"):
         saved_evidence(tracer, OTHER, CFG, [], tmp_path)
-
-
-def test_another_study_is_read_from_the_file_of_transfer(tmp_path, found):
-    tracer, path = tiny_tracer(), tmp_path / "transfer.json"
-    one = {"what": "genes", "label": LABEL, "first": "here", "second": "there", "shared": 9, "top": 20,
-           "expected": {"names of the same level": 2.0}, "p": {"names of the same level": 0.004},
-           "n_first": 20, "n_second": 12}  # fmt: skip
-    worse = one | {"second": "elsewhere", "p": {"names of the same level": 0.5}}
-    whole = {"overlaps": [worse, one], "provenance": {"model": {"fingerprint": tracer.lm.fingerprint}}}
-    path.write_text(to_json_text(whole), encoding="utf-8")
-    held = elsewhere_in(path, tracer, LABEL)
-    assert held["second"] == "there" and held["p"] == pytest.approx(0.008) and held["n"] == 12
-    assert found.types[0]._replace(elsewhere=held).ladder.levels[4].status == "reached"
-    assert elsewhere_in(path, tracer, OTHER) is None
-    for damage in (
-        {},
-        [],
-        whole | {"provenance": {}},
-        whole | {"provenance": {"model": {"fingerprint": "x"}}},
-    ):
-        path.write_text(to_json_text(damage), encoding="utf-8")
-        with pytest.raises(ScxError, match=r"transfer\.json"):
-            elsewhere_in(path, tracer, LABEL)
 
 
 def test_the_tables_hold_every_type_and_rival(found):

@@ -146,9 +146,10 @@ def test_other_levels():
     cancels = {"max_relative_error": 3e-4, IN_FLOAT64: 1e-13}
     assert accounts(cancels, 3).status == YES and "3.0e-04" in accounts(cancels, 3).words
     assert accounts(cancels | {IN_FLOAT64: 2e-4}, 3).status == NO
-    assert repeats(None) == not_tested(5, repeats(None).words) and agrees(None).status == OPEN
+    assert repeats([]) == not_tested(5, repeats([]).words) and agrees(None).status == OPEN
     overlap = {"shared": 9, "top": 20, "second": "another", "expected": 2.0, "p": 0.001, "n": 20}
-    assert repeats(overlap).status == YES and repeats(overlap | {"p": 0.2}).status == NO
+    assert repeats([overlap]).status == YES and repeats([overlap | {"p": 0.2}]).status == NO
+    assert repeats([overlap | {"p": 0.03}, overlap | {"p": 0.4}]).status == NO, "two studies, two chances"
     counts = {
         "circuit": 6,
         "genes": 10,
@@ -162,3 +163,44 @@ def test_other_levels():
     assert agrees(counts).status == YES
     assert agrees(counts | {"q": 0.2}).status == agrees(counts | {"random": 7.0}).status == NO
     assert agrees(counts | {"expressed": 8}).status == NO, "expression alone names more"
+
+
+SCREEN = {
+    "data": "screen",
+    "targets": 13,
+    "mean": _span(0.3),
+    "p": 0.004,
+    "same": 60,
+    "signs": 90,
+    "says": "s",
+}
+SCREEN["rivals"] = [{"name": "co-expression", "mean": 0.1, "behind": _span(0.2)}]
+EDGES = {
+    "enough": True,
+    "relation": "direct",
+    "types": 6,
+    "hits": 40,
+    "pairs": 500,
+    "expected": 12.0,
+    "says": "e",
+}
+EDGES |= {"fold": 3.3, "low": 2.0, "high": 5.0, "p": 0.002, "coexpression": 2.1}
+
+
+def test_measured_screens_and_curated_edges_need_chance_and_a_simpler_rival_behind():
+    assert agrees(None, [SCREEN]).status == agrees(None, [], [EDGES]).status == YES
+    assert agrees(None, [SCREEN | {"p": 0.2}]).status == NO
+    ahead = [{"name": "co-expression", "mean": 0.6, "behind": _span(-0.3)}]
+    found = agrees(None, [SCREEN | {"rivals": ahead}])
+    assert found.status == NO and "co-expression 0.60" in found.words
+    assert agrees(None, [], [EDGES | {"coexpression": 4.0}]).status == NO
+    few = {"enough": False, "says": "two edges", "expected": 1.0}
+    assert agrees(None, [], [few]).status == OPEN and "too few" in agrees(None, [], [few]).words
+
+
+def test_of_several_sources_one_is_enough_and_each_is_a_test():
+    weak = EDGES | {"p": 0.03}
+    assert agrees(None, [], [weak]).status == YES
+    both = agrees(None, [SCREEN | {"p": 0.6}], [weak])
+    assert both.status == NO and both.words.count("NOT: ") == 2 and len(both.figures) == 2
+    assert agrees(None, [SCREEN], [weak]).status == YES

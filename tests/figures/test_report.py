@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from scx_core.errors import ScxError
-from scx_core.figures.report import document_of, report_page, report_pdf, write_report
+from scx_core.figures.report import Table, document_of, report_page, report_pdf, write_report
 from scx_core.figures.report.files_of_tables import table_bytes
-from tests.builders.evidence import LABEL, tiny_evidence
+from tests.builders.evidence import LABEL, feature_answers, tiny_evidence
 from tests.figures.fakes import HOSTILE_TEXTS, hostile_circuit
 from tests.figures.test_html import _Page
 
@@ -44,7 +44,60 @@ def hostile(found):
     )
 
 
-@pytest.mark.parametrize("which", ["found", "hostile"])
+@pytest.fixture(scope="module")
+def answered(hostile):
+    """The same with an answer of every further question, their names somebody's markup."""
+    bad = HOSTILE_TEXTS[0]
+    edits, held = feature_answers()
+    edits = edits | {"answer": bad, "features": [one | {"name": bad} for one in edits["features"]]}
+    span = {"mean": 0.2, "low": 0.1, "high": 0.3}
+    rival = {"name": "co-expression", "mean": 0.1, "behind": span}
+    row = {"relation": "direct", "way": "circuits", "pairs": 50, "hits": 4, "expected": 2.0, "fold": 2.0}
+    row |= {"low": 0.5, "high": 6.0, "p": 0.2, "graph_fold": None, "graph_p": None}
+    found = {
+        "steer": edits,
+        "redundancy": held,
+        "transfer": {"first": bad, "second": bad, "shared": 9, "top": 20, "expected": 2.0, "p": 0.01, "n": 9,
+                     "pairs": 2, "differential": 8, "common": [bad]},
+        "perturbations": {"data": bad, "targets": 13, "mean": span, "p": 0.2, "same": 9, "signs": 20,
+                          "rivals": [rival]},
+        "network": {"enough": False, "expected": 2.0, "rows": [row]},
+        "stability": {"parts": [{"what": "model seeds", "jaccard": span, "chance": 0.1, "n": 4, "why": "",
+                                 "comparisons": 1, "units": "cells"}]},
+    }  # fmt: skip
+    return hostile._replace(further=[
+        {"question": question, "says": bad, "source": bad, "found": one} for question, one in found.items()
+    ])  # fmt: skip
+
+
+def test_answers_of_other_questions_stand_in_the_report_each_with_its_rival(answered, found):
+    sections = {section.title: section for section in document_of(answered).sections}
+    tables = {
+        title: [part for part in sections[title].parts if isinstance(part, Table)]
+        for title in (
+            *("Ablation and steering of features", "Redundancy", "Another study", "Measured perturbations"),
+            *("Curated network", "Stability"),
+        )
+    }
+    for title, rival in (
+        ("Ablation and steering of features", "random features"),
+        ("Another study", "by chance"),
+        ("Measured perturbations", "co-expression"),
+        ("Curated network", "expected"),
+        ("Redundancy", "random genes"),
+    ):
+        words = str([(one.header, one.shown) for one in tables[title]])
+        assert rival in words, title
+    assert "model seeds" in str(tables["Stability"][0].shown)
+    doses = tables["Ablation and steering of features"][0]
+    assert [row["dose"] for row in doses.rows] == [0.5, 1.0, 2.0]
+    assert doses.rows[0]["change"] == feature_answers()[0]["doses"][0]["effect"]["log_odds"]["mean"]
+    bare = {section.title: section.parts for section in document_of(found).sections}
+    assert "scx evidence steer" in bare["Ablation and steering of features"][0]
+    assert "scx evidence transfer" in bare["Another study"][0]
+
+
+@pytest.mark.parametrize("which", ["found", "hostile", "answered"])
 def test_the_page_fetches_nothing_and_runs_nothing(which, request):
     text = report_page(document_of(request.getfixturevalue(which)))
     page = _Page(text)
@@ -77,9 +130,9 @@ def test_the_model_and_biology_stand_apart_and_every_part_is_there(found):
     assert biology < titles.index("Curated markers")
 
 
-def test_the_pdf_has_pages_and_is_the_same_each_time(hostile):
-    made = report_pdf(document_of(hostile))
-    assert made.startswith(b"%PDF") and made == report_pdf(document_of(hostile))
+def test_the_pdf_has_pages_and_is_the_same_each_time(answered):
+    made = report_pdf(document_of(answered))
+    assert made.startswith(b"%PDF") and made == report_pdf(document_of(answered))
     assert 3 <= len(re.findall(rb"/Type /Page\b", made)) <= 15 and len(made) < MOST
 
 

@@ -16,14 +16,14 @@ DESCRIPTION = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    from scx_core.cli.evidence.questions.types import add_other_sets, add_transfer
+    from scx_core.cli.evidence.questions.types import add_further, add_other_sets
     from scx_core.evidence.by_type.measure import TypesConfig
 
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     parser.add_argument("-o", "--out", default="report.html", metavar="FILE", help="on .html or .pdf")
     common.add_inputs(parser)
     add_other_sets(parser)
-    add_transfer(parser)
+    add_further(parser)
     common.add_runs(parser)
     add_arguments(parser.add_argument_group("evidence"), TypesConfig, skip=("seed", "types"))
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     cfg = from_namespace(TypesConfig, args)
     tell = common.progress_of(args)
     sets = other_sets(args, tracer)
-    asked = {"others": sets, "root": args.runs, "transfer": args.transfer, "progress": tell}
+    asked = {"others": sets, "root": args.runs, "also": args.also, "kept": not args.alone, "progress": tell}
     found = evidence_of_types(tracer, [label], cfg, **asked).types[0]
     marks = {
         "data": tracer.table.fingerprint,

@@ -28,7 +28,7 @@ import numpy as np
 from scx_core.circuits import Circuit, ConsensusConfig, Tracer, make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.doses import doses_of
-from scx_core.evidence.by_type.elsewhere import elsewhere_in
+from scx_core.evidence.by_type.further import Answer, answers_of
 from scx_core.evidence.by_type.markers import marker_evidence
 from scx_core.evidence.by_type.prediction import (
     by_cell,
@@ -108,14 +108,16 @@ def evidence_of_types(
     others: Sequence[TranscoderSet] | None = None,
     root: Path | None = None,
     again: bool = False,
-    transfer: Path | str | None = None,
+    also: Sequence[Path | str] = (),
+    kept: bool = True,
     progress: Progress = silent,
 ) -> EvidenceOfTypes:
     """The evidence of some types (default: the `cfg.types` largest), measured or found where it was saved.
 
     `others`: further transcoder sets of the model, for the question of seeds (default: the other embedded set
-    beside the embedded one); `root`: the runs folder; `again`: measure even what is saved. Raises ScxError
-    for an unknown type, one with too few cells, and a saved record that is damaged.
+    beside the embedded one); `root`: the runs folder; `again`: measure even what is saved; `also`: answers of
+    other questions as files, and `kept` those in the runs folder (`further.answers_of`). Raises ScxError for
+    an unknown type, one with too few cells, a saved record that is damaged, and a file that does not belong.
     """
     _, _, left_out = split_halves(tracer.table, _ranking(cfg))
     wanted = list(labels or largest(tracer, cfg))
@@ -126,10 +128,20 @@ def evidence_of_types(
         saved = None if again else saved_evidence(tracer, label, cfg, others, root)
         found.append(saved or measure_type(tracer, label, cfg, others=others, root=root))
     progress(len(wanted), len(wanted), "")
-    if transfer is not None:
-        found = [one._replace(elsewhere=elsewhere_in(transfer, tracer, one.label)) for one in found]
+    found = [with_further(one, answers_of(tracer, one.label, also, root, kept)) for one in found]
+    for path in also:
+        if not any(held["source"] == Path(path).name for one in found for held in one.further):
+            raise ScxError(
+                f"{Path(path).name} says nothing of {', '.join(wanted)[:120]}.",
+                "Give one that does, or none.",
+            )
     about = tracer.about({"types": to_dict(cfg)}, seed=cfg.seed)
     return EvidenceOfTypes(tuple(as_one_family(found)), left_out, about)
+
+
+def with_further(found: TypeEvidence, answers: Sequence[Answer]) -> TypeEvidence:
+    """The record with these answers of other questions, and no others."""
+    return found._replace(further=[one.to_json() for one in answers])
 
 
 def largest(tracer: Tracer, cfg: TypesConfig = TYPES) -> list[str]:
@@ -235,7 +247,7 @@ def measure_type(
                 steady,
                 marker_evidence(label, ranked, places, cfg.seed),
                 _answers(tracer, unseen, answer),
-                None,
+                [],
                 {} if curves else {"curves": why},
                 clock.seconds,
                 tracer.about({"types": to_dict(cfg)}, seed=cfg.seed, cell_type=label),

@@ -21,7 +21,7 @@ from scx_core.evidence.ladder import (
 )
 from scx_core.statistics.hypothesis_tests import q_values
 
-FORMAT = 1
+FORMAT = 2
 
 
 class TypeEvidence(NamedTuple):
@@ -32,8 +32,9 @@ class TypeEvidence(NamedTuple):
     `rankings`: a `TypeRankings`; `prediction`: a `Prediction`; `knockouts`: what it compares, by cell and
     gene, column by column; `doses`: rows of `Dose`; `curves`: a `Curves` (None: not measured, `unmeasured`
     says why); `steadiness`: parts of `steadiness_of`; `markers`:
-    `marker_evidence` (None: no list); `answers`: what the model says of the unseen cells; `elsewhere`: the
-    overlap with another study (None: none given); `seconds`: CPU seconds by part.
+    `marker_evidence` (None: no list); `answers`: what the model says of the unseen cells; `further`: answers
+    of other questions about this circuit (`further.Answer`), which are given anew each time and are no part
+    of what is measured and saved; `seconds`: CPU seconds by part.
     """
 
     label: str
@@ -47,7 +48,7 @@ class TypeEvidence(NamedTuple):
     steadiness: list[dict[str, Any]]
     markers: dict[str, Any] | None
     answers: dict[str, Any]
-    elsewhere: dict[str, Any] | None
+    further: list[dict[str, Any]]
     unmeasured: dict[str, str]
     seconds: dict[str, float]
     provenance: dict[str, Any]
@@ -61,11 +62,27 @@ class TypeEvidence(NamedTuple):
                 accounts(self.circuit.accounting, self.circuit.n_cells),
                 predicts(self.prediction),
                 causes(self.rankings, self.curves),
-                holds_still(self.steadiness),
-                repeats(self.elsewhere),
-                agrees(self.markers),
+                holds_still(self.varied),
+                repeats(self.found("transfer")),
+                agrees(self.markers, self.found("perturbations"), self.found("network")),
             )
         )
+
+    def found(self, question: str) -> list[dict[str, Any]]:
+        """What further answers to one question found, each with its `says` and `source`."""
+        held = [one for one in self.further if one["question"] == question]
+        return [one["found"] | {"says": one["says"], "source": one["source"]} for one in held]
+
+    @property
+    def varied(self) -> list[dict[str, Any]]:
+        """All that was varied: here, and what `scx evidence stability` varied and this record did not."""
+        own = {part["what"] for part in self.steadiness if part["jaccard"] is not None}
+        more: dict[str, dict[str, Any]] = {}
+        for one in self.found("stability"):
+            for part in one["parts"]:
+                if part["what"] not in own:
+                    more.setdefault(part["what"], part)
+        return [*(one for one in self.steadiness if one["what"] not in more), *more.values()]
 
     @property
     def drawn(self) -> Circuit:

@@ -67,7 +67,7 @@ def ladder_rows(result: Mapping[str, Any]) -> Rows:
         "3 causes",
         "4 stable",
         "5 other study",
-        "6 markers",
+        "6 biology",
     )
     marks = {"reached": "y", "not reached": "no", "not tested": "–"}
     rows = [

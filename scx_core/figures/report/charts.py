@@ -93,6 +93,30 @@ def curves_chart(curves: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def edits_chart(answers: Sequence[Mapping[str, Any]]) -> Figure:
+    """Dose curves of edits of features: change of the log-odds with its band, beside random features."""
+    figure, axes = _figure(len(answers[:3]), 62)
+    for part, one in zip(axes, answers, strict=False):
+        doses = one["doses"]
+        dose = np.array([row["dose"] for row in doses])
+        mean, low, high = (
+            np.array([row["effect"]["log_odds"][key] for row in doses]) for key in ("mean", "low", "high")
+        )
+        part.plot(dose, mean, "-o", color=colours.WARM, markersize=3.5, linewidth=1.4, label="features")
+        part.fill_between(dose, low, high, color=colours.WARM, alpha=0.15, linewidth=0)
+        random = np.array([row["random"]["log_odds"]["mean"] for row in doses])
+        least, most = (np.array([row[key] for row in doses]) for key in ("random_least", "random_most"))
+        grey = colours.BIAS_GREY
+        part.plot(dose, random, "--D", color=grey, markersize=3, linewidth=1.2, label="random features")
+        part.fill_between(dose, least, most, color=grey, alpha=0.2, linewidth=0)
+        part.axhline(0, color=colours.INK, linewidth=0.8)
+        part.set_title(one["mode"], fontsize=SIZE + 0.5, loc="left")
+        part.set_xlabel("dose, maxima of each feature" if one["mode"] in ("steer", "set") else "dose")
+        part.set_ylabel("change of log-odds, nats")
+        part.legend(frameon=False, fontsize=SIZE)
+    return figure
+
+
 def _figure(n: int, height_mm: float) -> tuple[Figure, list[Axes]]:
     """A figure of the width of a page, with n axes side by side."""
     figure = Figure(figsize=(180 * MM, height_mm * MM), facecolor=colours.PAPER, layout="constrained")

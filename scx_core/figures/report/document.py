@@ -5,10 +5,8 @@ What is true of the model and what is true of biology are two sections. Every nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-from matplotlib.figure import Figure
+from collections.abc import Mapping
+from typing import Any
 
 from scx_core.circuits.wording import circuit_sentences, statistics_sentences
 from scx_core.evidence.by_type.record import TypeEvidence
@@ -18,81 +16,14 @@ from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.drawing.text import plain
 from scx_core.figures.picture import circuit_figure
 from scx_core.figures.report import charts
+from scx_core.figures.report.biology import biology_sections
+from scx_core.figures.report.feature_answers import feature_edit_sections, redundancy_sections
+from scx_core.figures.report.parts import Document, Picture, Section, Table, cell, prefixed, three
 from scx_core.figures.report.wording import LIMITS, METHODS, REFERENCES
 from scx_core.figures.table import gene_table, markers_of
 from scx_core.validation import Validation, verdict
 
 GENES = 20  # rows of the gene table that are printed; the file has all
-Keys = tuple[str, ...]  # one key, or mean, low, high
-
-
-class Table(NamedTuple):
-    """Rows as plain values, and which of their keys are shown under which title: one key, or three for a mean
-    with its interval. `most`: so many rows are printed; a file holds all. `name` is that of its file."""
-
-    name: str
-    title: str
-    note: str
-    columns: tuple[tuple[str, Keys], ...]
-    rows: tuple[Mapping[str, Any], ...]
-    most: int | None = None
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        """Titles of the columns."""
-        return tuple(title for title, _ in self.columns)
-
-    @property
-    def shown(self) -> list[tuple[str, ...]]:
-        """The rows that are printed, as text."""
-        return [tuple(cell(row, keys) for _, keys in self.columns) for row in self.rows[: self.most]]
-
-
-class Picture(NamedTuple):
-    """A figure that is drawn when it is asked for, and its caption."""
-
-    name: str
-    caption: str
-    draw: Callable[[], Figure]
-
-
-class Section(NamedTuple):
-    """A heading (level 1 or 2) with what stands below it: paragraphs, pictures, tables."""
-
-    title: str
-    level: int
-    parts: tuple[str | Table | Picture, ...]
-
-
-class Document(NamedTuple):
-    """A report: `tables` are all tables that are exported, those that are not printed too."""
-
-    title: str
-    subtitle: str
-    sections: tuple[Section, ...]
-    tables: tuple[Table, ...]
-    provenance: str
-
-
-def cell(row: Mapping[str, Any], keys: Keys) -> str:
-    """One cell as text: "2.90 [1.99, 3.74]", three significant digits, "–" for nothing."""
-    values = [row.get(key) for key in keys]
-    if len(keys) == 3:
-        mean, low, high = (_number(value, 2) for value in values)
-        return mean if values[1] is None else f"{mean} [{low}, {high}]"
-    value = values[0]
-    return _number(value) if isinstance(value, float) else "–" if value is None else plain(value, 900)
-
-
-def _number(value: Any, decimals: int | None = None) -> str:
-    """So many decimals; else three significant digits, with a power of ten for what is tiny."""
-    if value is None:
-        return "–"
-    if decimals is not None:
-        text = f"{value + 0.0:.{decimals}f}"
-        return text.removeprefix("-") if not float(text) else text.replace("-", "−")
-    text = f"{value:.1e}" if value != 0 and abs(value) < 0.001 else f"{value:.3g}"
-    return text.replace("-", "−")
 
 
 def document_of(found: TypeEvidence, validation: Validation | None = None) -> Document:
@@ -102,6 +33,8 @@ def document_of(found: TypeEvidence, validation: Validation | None = None) -> Do
         *_circuit_section(found),
         *_knockout_sections(found),
         *_feature_sections(found),
+        *feature_edit_sections(found.found("steer")),
+        *redundancy_sections(found.found("redundancy")),
         _steady_section(found),
     ]
     sections = [
@@ -110,7 +43,7 @@ def document_of(found: TypeEvidence, validation: Validation | None = None) -> Do
         Section("What is true of the model", 1, (MODEL_WORDS,)),
         *about_model,
         Section("What is true of biology", 1, (BIOLOGY_WORDS,)),
-        *_biology_sections(found),
+        *biology_sections(found),
         Section("Limits", 1, LIMITS),
         Section("Methods", 1, (*METHODS, _settings(found))),
         Section("References", 1, REFERENCES),
@@ -136,12 +69,6 @@ BIOLOGY_WORDS = (
     "Nothing above is a finding about cells. This part says how far the circuit's strongest genes agree with "
     "what is known or was measured outside of the model; agreement is no proof of a mechanism, and a marker "
     "may be named merely because it is high in the type."
-)
-
-PERTURBATIONS = (
-    "Not tested for this circuit. `scx evidence perturbations` holds in-silico knock-outs against a "
-    "Perturb-seq "
-    "or CRISPRi file."
 )
 
 
@@ -243,8 +170,8 @@ def _knockout_sections(found: TypeEvidence) -> list[Section]:
         rows.append(
             {
                 "ranking": SHORT[row["name"]],
-                **_prefixed("drop", row["drop"]),
-                **_prefixed("ahead", ahead),
+                **prefixed("drop", row["drop"]),
+                **prefixed("ahead", ahead),
                 "p": row["p"],
                 "q": row["q"],
                 "verdict": _VERDICTS[row["verdict"]] if row["ahead"] else "",
@@ -253,8 +180,8 @@ def _knockout_sections(found: TypeEvidence) -> list[Section]:
         )
     columns = (
         ("genes ranked by", ("ranking",)),
-        ("lost, nats", _three("drop")),
-        ("circuit ahead by", _three("ahead")),
+        ("lost, nats", three("drop")),
+        ("circuit ahead by", three("ahead")),
         ("p", ("p",)),
         ("q", ("q",)),
         ("verdict", ("verdict",)),
@@ -267,10 +194,13 @@ def _knockout_sections(found: TypeEvidence) -> list[Section]:
         f"unseen cells, intervals over {ranked['units']}; p: paired sign flips, q: Benjamini-Hochberg over "
         f"the "
         "rivals of all types that were measured in the run. Log-odds before: "
-        f"{cell(_prefixed('x', ranked['before']), _three('x'))}."
+        f"{cell(prefixed('x', ranked['before']), three('x'))}."
     )
     table = Table("joint_knockouts", "Joint knock-outs beside rivals", note, columns, tuple(rows))
-    said = "Mean and 95% interval of what the answer's log-odds lose."
+    said = (
+        f"What the answer's log-odds lose without each ranking's {n_genes} genes, mean and 95% interval over "
+        f"{ranked['n']} unseen {ranked['units']}. Every line but the circuit's (bold) is a rival."
+    )
     chart = Picture("joint_knockouts", said, lambda: charts.drops_chart(ranked["rankings"], SHORT))
     doses = tuple(
         {key: row[key] for key in ("ranking", "size", "mean", "low", "high")} for row in found.doses
@@ -285,7 +215,7 @@ def _knockout_sections(found: TypeEvidence) -> list[Section]:
     words = (
         "Dose curve: circuit, gradient × input, differential expression (t-test), random genes of the "
         "circuit's "
-        "ranks. Bands: 95%."
+        f"ranks. Bands: 95% over {ranked['n']} unseen {ranked['units']}."
     )
     dose = Picture("doses", words, lambda: charts.dose_chart(found.doses, SHORT))
     return [
@@ -306,12 +236,12 @@ def _prediction_table(predicted: Mapping[str, Any]) -> Table:
     rows = [
         {
             "by": words,
-            **_prefixed("rank", predicted[key]["spearman"]),
-            **_prefixed("sign", predicted[key]["sign"]),
+            **prefixed("rank", predicted[key]["spearman"]),
+            **prefixed("sign", predicted[key]["sign"]),
         }
         for key, words in (("circuit", "circuit (frozen attribution)"), ("gradient", "gradient × input"))
     ]
-    ahead = cell(_prefixed("x", predicted["ahead"]), _three("x"))
+    ahead = cell(prefixed("x", predicted["ahead"]), three("x"))
     note = (
         f"Within each of n = {predicted['n']} unseen cells, every gene is knocked out alone (a neutral gene "
         f"in its "
@@ -320,8 +250,8 @@ def _prediction_table(predicted: Mapping[str, Any]) -> Table:
     )
     columns = (
         ("predicted by", ("by",)),
-        ("rank correlation", _three("rank")),
-        (f"sign of the {predicted['strongest']} strongest", _three("sign")),
+        ("rank correlation", three("rank")),
+        (f"sign of the {predicted['strongest']} strongest", three("sign")),
     )
     return Table("prediction", "Does it predict knock-outs?", note, columns, tuple(rows))
 
@@ -334,9 +264,9 @@ def _feature_sections(found: TypeEvidence) -> list[Section]:
         {
             "way": one["way"],
             "reference": one["reference"],
-            **_prefixed("area", one["area"]),
-            **_prefixed("random", one["random"]),
-            **_prefixed("ahead", one["ahead"]),
+            **prefixed("area", one["area"]),
+            **prefixed("random", one["random"]),
+            **prefixed("ahead", one["ahead"]),
             "p": one["p"],
             "q": one["q"],
         }
@@ -345,9 +275,9 @@ def _feature_sections(found: TypeEvidence) -> list[Section]:
     columns = (
         ("way", ("way",)),
         ("reference", ("reference",)),
-        ("area, circuit", _three("area")),
-        ("area, random", _three("random")),
-        ("difference", _three("ahead")),
+        ("area, circuit", three("area")),
+        ("area, random", three("random")),
+        ("difference", three("ahead")),
         ("q", ("q",)),
     )
     note = (
@@ -371,9 +301,9 @@ def _feature_sections(found: TypeEvidence) -> list[Section]:
         ("random", ("random", "random_least", "random_most")),
     )
     said = (
-        "Share of the target over the size of the circuit (bands: 95%), beside matched random features "
-        "(band: "
-        "least to most of the draws)."
+        f"Share of the target over the size of the circuit (bands: 95% over {curves['n']} unseen "
+        f"{curves['units']}), beside random features of the same layers and activation (band: least to most "
+        "of the draws)."
     )
     chart = Picture("curves", said, lambda: charts.curves_chart(curves["curves"]))
     shares = Table(
@@ -390,12 +320,12 @@ def _feature_sections(found: TypeEvidence) -> list[Section]:
 
 def _steady_section(found: TypeEvidence) -> Section:
     rows = []
-    for part in found.steadiness:
+    for part in found.varied:
         index = part["jaccard"] or {"mean": None, "low": None, "high": None}
-        rows.append({**part, **_prefixed("index", index), "why": part["why"] or "measured"})
+        rows.append({**part, **prefixed("index", index), "why": part["why"] or "measured"})
     columns = (
         ("varied", ("what",)),
-        ("Jaccard, mean [least, most]", _three("index")),
+        ("Jaccard, mean [least, most]", three("index")),
         ("by chance", ("chance",)),
         ("comparisons", ("comparisons",)),
         ("cells", ("n",)),
@@ -403,51 +333,13 @@ def _steady_section(found: TypeEvidence) -> Section:
     )
     note = (
         "Of the 20 strongest genes by mean frozen attribution; 1: the same genes. By chance: genes drawn at "
-        "the "
-        "same mean ranks for both sides."
+        "the same mean ranks for both sides. Prompts and model seeds are those of `scx evidence stability`, "
+        "where it was asked."
     )
     clean = tuple(
         {key: value for key, value in row.items() if key not in ("jaccard", "sets")} for row in rows
     )
     return Section("Stability", 2, (Table("stability", "What changes with what", note, columns, clean),))
-
-
-def _biology_sections(found: TypeEvidence) -> list[Section]:
-    parts: list[str | Table] = []
-    held = found.markers
-    if held is None:
-        parts.append("No list of curated markers is known for this type.")
-    else:
-        names = (
-            ("circuit", "circuit"),
-            ("random", "genes of the circuit's ranks (mean of draws)"),
-            ("chance", "by chance, of all genes in the type's sentences"),
-            ("differential", "differential expression (t-test)"),
-            ("gradient", "gradient × input"),
-            ("expressed", "most expressed"),
-        )
-        rows = tuple({"genes": words, "markers": held[key], "of": held["genes"]} for key, words in names)
-        low, high = held["interval"]
-        note = (
-            f"{held['listed']} markers are among the {held['candidates']} genes of the type's sentences. "
-            f"Circuit: "
-            f"share {held['circuit'] / held['genes']:.2f} [{low:.2f}, {high:.2f}] (Wilson), hypergeometric p "
-            f"{held['p']:.2g}, q {held['q']:.2g}. Lists: {plain('; '.join(held['citations']), 400)}."
-        )
-        columns = (("ranking", ("genes",)), ("markers", ("markers",)), ("of", ("of",)))
-        parts.append(
-            Table("markers", f"Known markers among the {held['genes']} strongest genes", note, columns, rows)
-        )
-    levels = {level.number: level for level in found.ladder.levels}
-    return [
-        Section("Curated markers", 2, tuple(parts)),
-        Section("Another study", 2, (f"{levels[5].status.capitalize()}: {levels[5].words}.",)),
-        Section(
-            "Measured perturbations",
-            2,
-            (PERTURBATIONS,),
-        ),
-    ]
 
 
 def _settings(found: TypeEvidence) -> str:
@@ -466,6 +358,10 @@ def _provenance_table(found: TypeEvidence) -> Table:
             rows.append({"part": key, "what": plain(value, 80)})
         elif key == "versions" and isinstance(value, Mapping):
             rows.append({"part": key, "what": ", ".join(f"{k} {plain(v, 30)}" for k, v in value.items())})
+    rows += [
+        {"part": f"answer of {one['question']}", "what": f"{one['source']}: {plain(one['says'], 160)}"}
+        for one in found.further
+    ]
     columns = (("part", ("part",)), ("identity", ("what",)))
     return Table("provenance", "What made this report", "", columns, tuple(rows))
 
@@ -484,12 +380,3 @@ def _tables_by_cell(found: TypeEvidence) -> tuple[Table, ...]:
         Table("knockouts_by_cell", "Single knock-outs by cell", "", tuple((n, (n,)) for n in names), single),
         Table("doses_by_cell", "Doses by cell", "", by_cell, doses),
     )
-
-
-def _three(name: str) -> Keys:
-    return name, f"{name}_low", f"{name}_high"
-
-
-def _prefixed(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """A mean with its interval under keys of its own."""
-    return dict(zip(_three(name), (found["mean"], found["low"], found["high"]), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scx_core.figures.report.document import Table
+from scx_core.figures.report.parts import Table
 from scx_core.figures.table import table_csv
 
 

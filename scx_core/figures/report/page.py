@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 
 from scx_core.figures.drawing.pen import picture_bytes
-from scx_core.figures.report.document import Document, Picture, Section, Table
 from scx_core.figures.report.files_of_tables import table_bytes
+from scx_core.figures.report.parts import Document, Picture, Section, Table
 
 
 def report_page(document: Document) -> str:

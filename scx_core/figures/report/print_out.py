@@ -17,7 +17,7 @@ from scx_core.figures.drawing import colours
 from scx_core.figures.drawing.drawing import MM_PER_UNIT
 from scx_core.figures.drawing.pen import LOCK, SETTINGS, Pen
 from scx_core.figures.drawing.text import fitted, text_width, wrapped
-from scx_core.figures.report.document import Document, Picture, Section, Table
+from scx_core.figures.report.parts import Document, Picture, Section, Table
 
 WIDTH, HEIGHT = 210 / MM_PER_UNIT, 297 / MM_PER_UNIT
 LEFT, TOP, BOTTOM = 15 / MM_PER_UNIT, 16 / MM_PER_UNIT, 18 / MM_PER_UNIT

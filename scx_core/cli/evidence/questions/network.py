@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import add_arguments, from_namespace
+from scx_core.runs import add_arguments, from_namespace, sha256_of, to_dict
 
 HELP = "hold pairs of genes that features or circuits join against a curated gene network"
 DESCRIPTION = (
@@ -27,7 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="atlas of these features (default: one that is there, else some cells are read)",
     )
     common.add_inputs(parser)
-    common.add_runs(parser.add_argument_group("run"))
+    common.add_cached(parser)
     add_arguments(parser.add_argument_group("study"), NetworkConfig, skip=("seed",))
     parser.add_argument("--markdown", action="store_true", help="print tables as docs/evidence.md has them")
 
@@ -47,8 +47,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         made_from = {"model": tracer.lm, "transcoders": tracer.transcoders, "data": tracer.table}
         atlas = fitting_atlas(made_from, args.runs)
-    found = network_study(tracer, atlas, edges, cfg, common.progress_of(args))
-    return found.to_json() | {"markdown": args.markdown}
+    config = {"network": to_dict(cfg), "edges": sha256_of(args.edges), "atlas": atlas and atlas.meta}
+
+    def make() -> dict[str, Any]:
+        return network_study(tracer, atlas, edges, cfg, common.progress_of(args)).to_json()
+
+    return common.answer_cached(args, "network", tracer, config, make) | {"markdown": args.markdown}
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = perturbations(
         lm, constant, args.target_column, args.control, cfg, read_in=read_in, progress=progress
     )
-    return found.to_json() | {"markdown": args.markdown}
+    return common.keep_answer(args, "perturbations", found.to_json()) | {"markdown": args.markdown}
 
 
 def summary(result: dict[str, Any]) -> str:

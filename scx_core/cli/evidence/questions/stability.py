@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import add_arguments, from_namespace
+from scx_core.runs import add_arguments, from_namespace, to_dict
 
 HELP = "is the circuit the same with other cells, donors, ties, prompts, transcoders and models?"
 
@@ -36,6 +36,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="another model and its transcoders",
     )
     common.add_inputs(parser)
+    common.add_cached(parser)
     add_arguments(parser.add_argument_group("stability"), StabilityConfig, skip=("seed",))
     parser.add_argument("--markdown", action="store_true", help="print the table as docs/evidence.md has it")
 
@@ -52,13 +53,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for model, folder in args.other_model:
         lm = common.open_language(argparse.Namespace(model=model, device=args.device))
         models.append(make_tracer(lm, load_set(folder, lm.device, lm.dtype), tracer.table))
-    found = [
-        stability(
-            tracer, label, prompts=args.prompts, sets=sets, models=models, cfg=cfg,
-            progress=common.progress_of(args),
-        ).to_json()
-        for label in args.type or [common.type_of(args, tracer.table)]
-    ]  # fmt: skip
+    asked = {"prompts": args.prompts, "others": [one.fingerprint for one in sets]}
+    asked["models"] = [[one.lm.fingerprint, one.transcoders.fingerprint] for one in models]
+
+    def answer(label: str) -> dict[str, Any]:
+        def make() -> dict[str, Any]:
+            progress = common.progress_of(args)
+            more: dict[str, Any] = {"prompts": args.prompts, "sets": sets, "models": models}
+            return stability(tracer, label, **more, cfg=cfg, progress=progress).to_json()
+
+        config = {"type": label, "stability": to_dict(cfg)} | asked
+        return common.answer_cached(args, "stability", tracer, config, make)
+
+    found = [answer(label) for label in args.type or [common.type_of(args, tracer.table)]]
     return {"types": found, "markdown": args.markdown}
 
 

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if found is None:
         raise KeyboardInterrupt(f"stopped; the same command goes on in {folder}")
-    return found.to_json() | {"markdown": args.markdown}
+    return common.keep_answer(args, "transfer", found.to_json()) | {"markdown": args.markdown}
 
 
 def summary(result: dict[str, Any]) -> str:

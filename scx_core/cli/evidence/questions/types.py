@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     common.add_inputs(parser)
     add_other_sets(parser)
-    add_transfer(parser)
+    add_further(parser)
     common.add_runs(parser)
     add_arguments(parser.add_argument_group("types"), TypesConfig, skip=("seed",))
     parser.add_argument("--again", action="store_true", help="measure what is saved already once more")
@@ -45,10 +45,19 @@ def add_other_sets(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_transfer(parser: argparse.ArgumentParser) -> None:
-    """--transfer."""
-    words = "the --json of `scx evidence transfer` of this model: does the circuit hold in another study?"
-    parser.add_argument("--transfer", metavar="FILE", help=words)
+def add_further(parser: argparse.ArgumentParser) -> None:
+    """--also, --alone."""
+    parser.add_argument(
+        "--also",
+        "--transfer",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an answer of `scx evidence transfer`, perturbations, network, stability, steer or redundancy "
+        "about this model (its --json), may be given several times; what lies in the runs folder is read by "
+        "itself",
+    )
+    parser.add_argument("--alone", action="store_true", help="read no such answers from the runs folder")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -63,7 +72,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         others=other_sets(args, tracer),
         root=args.runs,
         again=args.again,
-        transfer=args.transfer,
+        also=args.also,
+        kept=not args.alone,
         progress=common.progress_of(args),
     )
     return found.to_json() | {"markdown": args.markdown}

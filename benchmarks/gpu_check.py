@@ -180,7 +180,7 @@ def embedded():
 def padding():
     """A cell alone and left-padded in a batch, eager and fused attention, float32 and bfloat16. ok: no NaN; 2e-4 in float32."""
     from scx_core.language import forward, load_language
-    from scx_core.training.trainer_state import fast_attention
+    from scx_core.language import fast_attention
 
     lm = load_language(device=args.device)
     rng = np.random.default_rng(0)
@@ -243,7 +243,8 @@ def out_of_memory():
     lm, texts = big()
     from scx_core.training.config import TrainConfig, TranscoderConfig
     from scx_core.training.plan import MicroBatch, StepPlan
-    from scx_core.training.trainer_state import TrainerState, fast_attention
+    from scx_core.language import fast_attention
+    from scx_core.training.trainer_state import TrainerState
 
     if not CUDA or args.tiny:
         return {"ok": True, "skipped": True}
@@ -295,7 +296,8 @@ def speed():
     from scx_core.training.profiler import stopwatch
     from scx_core.training.plan import make_plan
     from scx_core.training.distributed import ALONE
-    from scx_core.training.trainer_state import TrainerState, fast_attention
+    from scx_core.language import fast_attention
+    from scx_core.training.trainer_state import TrainerState
 
     lm, texts = big()
     out, n = {}, 2 if args.tiny else 10
@@ -363,7 +365,7 @@ def tuning():
     from scx_core.bench.machine import timed
     from scx_core.bench.tracing import random_layer
     from scx_core.training.finetune import FineTune
-    from scx_core.training.trainer_state import fast_attention
+    from scx_core.language import fast_attention
     from scx_core.transcoders import TranscoderSet
 
     lm, texts = big()

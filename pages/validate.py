@@ -8,10 +8,16 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading, next_step, shown_errors
 from pages.parts.common.page import run_page
-from pages.parts.common.session import context
+from pages.parts.common.session import Context, context
 from pages.parts.common.words import count
 from pages.parts.validate.compare_runs import compare_view
-from pages.parts.validate.validation_view import known, measure, rows_to_measure, validation_view
+from pages.parts.validate.validation_view import (
+    known,
+    measure,
+    rows_to_measure,
+    validation_view,
+    work_words,
+)
 from scx_core.validation import ValidationRows, draw_rows
 
 FEW = 100
@@ -36,7 +42,7 @@ def _in_use() -> None:
     found, here = known(ctx)
     place = st.container()
     left, middle, _, right = st.columns([1.3, 1.4, 2.6, 1.4], vertical_alignment="bottom")
-    chosen = _ask(rows, found is not None, left, middle)
+    chosen = _ask(ctx, rows, found is not None, left, middle)
     if chosen is not None:
         place = st.empty()
         measure(ctx, chosen, place)
@@ -53,9 +59,9 @@ def _in_use() -> None:
 
 
 def _ask(
-    rows: ValidationRows, again: bool, left: DeltaGenerator, right: DeltaGenerator
+    ctx: Context, rows: ValidationRows, again: bool, left: DeltaGenerator, right: DeltaGenerator
 ) -> ValidationRows | None:
-    """The cells to measure on, once the button is pressed."""
+    """The cells to measure on, once the button is pressed; what it will take is said beside it."""
     most = len(rows.test)
     n = int(
         left.number_input(
@@ -65,9 +71,11 @@ def _ask(
         )
     )  # fmt: skip
     label, kind = ("Measure again", "secondary") if again else ("Measure", "primary")
-    if not right.button(label, type=kind, width="stretch"):
-        return None
-    return rows._replace(test=draw_rows(rows.test, n))
+    chosen = rows._replace(test=draw_rows(rows.test, n))
+    pressed = right.button(label, type=kind, width="stretch")
+    if n:
+        st.caption(work_words(ctx, chosen))
+    return chosen if pressed else None
 
 
 run_page("pages/validate.py", page)

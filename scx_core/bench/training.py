@@ -24,7 +24,7 @@ from scx_core.bench.machine import benchmark_file, machine, peak_gib, wait
 from scx_core.cells import CellTable
 from scx_core.environment import VARIABLES
 from scx_core.errors import ScxError
-from scx_core.language import Language
+from scx_core.language import Language, fast_attention
 from scx_core.language.denormals import flushed_subnormals
 from scx_core.sentences import SentenceConfig
 from scx_core.training.config import TrainConfig, TranscoderConfig
@@ -32,7 +32,7 @@ from scx_core.training.distributed import ALONE
 from scx_core.training.plan import make_plan
 from scx_core.training.profiler import PHASES, stopwatch
 from scx_core.training.tokens import TokenTexts, encode_texts
-from scx_core.training.trainer_state import TrainerState, fast_attention
+from scx_core.training.trainer_state import TrainerState
 
 WARM = 3  # steps before the clock starts
 ATLAS_CELLS = 704_000  # the pass that a lab would run: this many cells of 200 genes

@@ -15,6 +15,7 @@ from scx_core.language.answers import (
     score_labels,
 )
 from scx_core.language.architectures import FAMILIES, Architecture, architecture
+from scx_core.language.attention import fast_attention
 from scx_core.language.cell_texts import (
     AnswerAffixes,
     answer_form,
@@ -32,11 +33,13 @@ from scx_core.language.hooks import (
     captured_mlps,
     captured_neurons,
     forward,
+    idle_mlps,
     mlp_io,
     positions,
     replaced_mlps,
 )
 from scx_core.language.label_map import Mapped, map_labels, with_answers
+from scx_core.language.later_blocks import BlockCall, captured_blocks, hidden_from
 from scx_core.language.loading import EMBEDDED, Language, is_small, load_language, pick_device
 from scx_core.language.onednn_linear import linear
 from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, raw_answers, shortened

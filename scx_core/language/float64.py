@@ -19,10 +19,11 @@ def _keep_masks_finite(module: torch.nn.Module, args: tuple, kwargs: dict[str, A
     """Forward pre-hook of attention: the lowest mask value of float64 becomes that of float32.
 
     Eager attention takes its softmax in float32, where float64's lowest value is -inf: padding rows, which
-    see nothing, would turn into NaN and spread.
+    see nothing, would turn into NaN and spread. Fused attention is given what sees what, true or false.
     """
-    if kwargs.get("attention_mask") is not None:
-        kwargs["attention_mask"] = kwargs["attention_mask"].clamp(min=torch.finfo(torch.float32).min)
+    mask = kwargs.get("attention_mask")
+    if mask is not None and mask.is_floating_point():
+        kwargs["attention_mask"] = mask.clamp(min=torch.finfo(torch.float32).min)
     return args, kwargs
 
 

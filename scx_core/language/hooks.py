@@ -108,9 +108,32 @@ def mlp_io(
 
 
 @contextmanager
+def idle_mlps(lm: Language, layers: Iterable[int]) -> Iterator[None]:
+    """While active, the MLPs of these layers hand on what they receive: nobody wants the output of an MLP
+    that a hook replaces, and it is two thirds of a pass."""
+    mlps = [lm.part(layer, "mlp") for layer in layers]
+    before = [mlp.__dict__.get("forward") for mlp in mlps]  # another such, or a compiled one
+    for mlp in mlps:
+        mlp.forward = _handed_on  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for mlp, own in zip(mlps, before, strict=True):
+            if own is None:
+                del mlp.forward
+            else:
+                mlp.forward = own
+
+
+def _handed_on(x_BTd: torch.Tensor) -> torch.Tensor:
+    return x_BTd
+
+
+@contextmanager
 def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[None]:
     """While active, the MLP of each named layer returns `stand_ins[layer](x_BTd)` and not its output y_BTd,
-    `stand_ins[layer](y_BTd)` where that is an `OnOutput`, and what an `OnTokens` makes of ids and x_BTd."""
+    `stand_ins[layer](y_BTd)` where that is an `OnOutput`, and what an `OnTokens` makes of ids and x_BTd. The
+    MLP itself runs only where its output is asked for."""
     ids: list[torch.Tensor] = []
 
     def swap(stand_in: Stand_in):
@@ -128,7 +151,8 @@ def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[N
     handles = [lm.part(k, "mlp").register_forward_hook(swap(f)) for k, f in stand_ins.items()]
     if any(isinstance(f, OnTokens) for f in stand_ins.values()):
         handles.append(lm.model.get_input_embeddings().register_forward_pre_hook(note))
-    with _removed(handles):
+    unasked = [k for k, f in stand_ins.items() if not isinstance(f, OnOutput)]
+    with idle_mlps(lm, unasked), _removed(handles):
         yield
 
 

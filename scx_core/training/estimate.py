@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scx_core.language import Language
+from scx_core.language import Language, fast_attention
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.distributed import ALONE
 from scx_core.training.finetune import FineTune
 from scx_core.training.plan import make_plan, memory_in_words
 from scx_core.training.tokens import TokenTexts
-from scx_core.training.trainer_state import TrainerState, fast_attention
+from scx_core.training.trainer_state import TrainerState
 
 TOKENS_A_GENE = 2.5  # sub-word tokens of a gene's name, as the tokenizers tried here spell them
 PROMPT_TOKENS = 20

@@ -17,7 +17,7 @@ import numpy as np
 
 from scx_core.cells import CellTable, Split, split_cells, with_choosing
 from scx_core.errors import ScxError
-from scx_core.language import Language
+from scx_core.language import Language, fast_attention
 from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
 from scx_core.runs.progress import Progress, silent
@@ -36,7 +36,7 @@ from scx_core.training.trainer import (
     train_layers,
     tune_together,
 )
-from scx_core.training.trainer_state import TrainerState, fast_attention
+from scx_core.training.trainer_state import TrainerState
 from scx_core.transcoders.layouts import load_set, save_set
 from scx_core.transcoders.module import TranscoderSet
 

@@ -12,7 +12,6 @@ F features, d width.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -226,21 +225,6 @@ class TrainerState:
             for layer in range(self.lm.facts.n_layers)
         )
         return TranscoderSet(tuple(layers), reads=own.reads)
-
-
-@contextmanager
-def fast_attention(lm: Language) -> Iterator[None]:
-    """Fused attention inside. A model is loaded with the slow one, which shows its patterns to the tracer;
-    the outputs agree to float32 rounding. Nothing changes for a family that has no other."""
-    if not lm.facts.family.fused_attention:
-        yield
-        return
-    before = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        lm.model.set_attn_implementation(before)
 
 
 def _fresh(

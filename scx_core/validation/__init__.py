@@ -20,3 +20,4 @@ from scx_core.validation.run_comparison import (
 )
 from scx_core.validation.validate import validate
 from scx_core.validation.warnings import PAPER, cautions, verdict
+from scx_core.validation.work import ValidationWork, validation_work

@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from scx_core.language import Language, captured_mlps, positions, replaced_mlps
+from scx_core.language import (
+    Language,
+    captured_blocks,
+    captured_mlps,
+    hidden_from,
+    positions,
+    replaced_mlps,
+)
 from scx_core.language.answer_tree import capped
 from scx_core.language.hooks import Stand_in
 from scx_core.metrics import RunningVariance, active, cross_entropy, dead, fvu, kl_divergence, live
@@ -173,6 +180,7 @@ class Losses:
         self.layer_ce = [ClassMeans() for _ in range(n_layers)]
         self.layer_zero = [ClassMeans() for _ in range(n_layers)]
         self.layer_kl = [ClassMeans() for _ in range(n_layers)]
+        self.layers_orig = ClassMeans()  # on the cells that the layers alone are measured on
         self._cells: dict[str, list[np.ndarray]] = {}
 
     def note(self, name: str, value_N: torch.Tensor, texts: Texts) -> None:
@@ -222,13 +230,12 @@ def add_batch(
     texts: Texts,
     losses: Losses,
     layers: list[LayerStream],
-    single: bool,
     baselines: Sequence[Baseline] = (),
 ) -> None:
     """Every measure of one batch that needs no mean over the set.
 
     One forward pass of the original model serves its loss, the reference of every KL, and all that is asked
-    of single transcoders; `single` adds two passes a layer, with only that layer replaced, each baseline one.
+    of single transcoders on its activations; each baseline adds a pass.
     """
     with captured_mlps(lm) as io:
         reference_Nd = hidden_states(lm, texts)
@@ -246,15 +253,33 @@ def add_batch(
     real_BT = texts.real_BT.bool()
     inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
     for k, (z_NF, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
-        stream, y_BTd = layers[k], outputs_BTd[k]
-        stream.add(outputs[k], guess_Nd, z_NF, texts.read_class_N, texts.first_N)
-        if not single:
-            continue
-        guess_BTd = torch.zeros_like(y_BTd)
-        guess_BTd[real_BT] = guess_Nd.to(y_BTd.dtype)
-        alone_Nd = hidden_states(lm, texts, {k: _constant(guess_BTd)})
-        batch.add(alone_Nd, losses.layer_ce[k], losses.layer_kl[k])
-        batch.add(hidden_states(lm, texts, {k: torch.zeros_like}), losses.layer_zero[k])
+        layers[k].add(outputs[k], guess_Nd, z_NF, texts.read_class_N, texts.first_N)
+    batch.finish()
+
+
+def add_layers_batch(lm: Language, transcoders: TranscoderSet, texts: Texts, losses: Losses) -> None:
+    """The losses of one batch with one layer replaced at a time, by its transcoder and by zeros.
+
+    In front of that layer nothing changes, so each of the two passes a layer begins there: all of them
+    together are as many blocks as one whole pass a layer.
+    """
+    with captured_mlps(lm) as io, captured_blocks(lm) as calls:
+        reference_Nd = hidden_states(lm, texts)
+    inputs_BTd, outputs_BTd = list(io.inputs), list(io.outputs)
+    batch = _BatchLosses(lm, texts, reference_Nd, losses)
+    batch.add(reference_Nd, losses.layers_orig)
+    real_BT = texts.real_BT.bool()
+    inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
+    for k, (_, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
+        guess_BTd = torch.zeros_like(outputs_BTd[k])
+        guess_BTd[real_BT] = guess_Nd.to(guess_BTd.dtype)
+        for stand_in, ce, kl in (
+            (_constant(guess_BTd), losses.layer_ce[k], losses.layer_kl[k]),
+            (torch.zeros_like, losses.layer_zero[k], None),
+        ):
+            with replaced_mlps(lm, {k: stand_in}):
+                hidden_Nd = hidden_from(lm, calls, k)[real_BT]
+            batch.add(hidden_Nd, ce, kl)
     batch.finish()
 
 

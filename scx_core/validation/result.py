@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ class LayerRow(NamedTuple):
     not asked for); `fvu`, `l0`, `dead`, `prompt_mass`, `gene_features` on the original model's activations.
 
     `prompt_mass` is the share of activation mass on prompt words and punctuation (position 0 left out),
-    `gene_features` the share of firing features with most of their mass on genes.
+    `gene_features` the share of firing features with most of their mass on genes. `mark` is a key of `MARKS`.
     """
 
     layer: int
@@ -33,6 +33,24 @@ class LayerRow(NamedTuple):
     dead: float
     prompt_mass: float
     gene_features: float
+    mark: str = ""
+
+
+ABOVE_ONE, NO_LOSS = "above 1", "no loss"
+MARKS = {
+    ABOVE_ONE: "above 1: with this layer's stand-in alone these cells are predicted a little better than by "
+    "the model itself. That says that the stand-in costs nothing here, not that it is better: it may leave "
+    "out what the MLP gets wrong on these cells, and other cells may decide otherwise.",
+    NO_LOSS: "no loss: without this layer's MLP these cells are predicted no worse, so that there is no loss "
+    "that a stand-in could win back, and CE recovered has no meaning.",
+}
+
+
+def layer_mark(ce_zero: float, ce: float, ce_orig: float) -> str:
+    """What is odd about one layer's CE recovered: a key of `MARKS`, "" for nothing (also where it is nan)."""
+    if ce_zero <= ce_orig:
+        return NO_LOSS
+    return ABOVE_ONE if ce < ce_orig else ""
 
 
 class ClassRow(NamedTuple):
@@ -137,7 +155,10 @@ class Validation(NamedTuple):
     `intervals` are 95%, by the figure's name: Wilson's for accuracies and the agreement, else a bootstrap
     over the test cells, or over whole donors where there are (`drawn_over`). Balanced accuracies count each
     type the same. `baselines`, `added` and `logistic` need training cells and are empty without; `split` says
-    which cells were trained, chosen and tested on. `format` is that of the JSON.
+    which cells were trained, chosen and tested on. `format` is that of the JSON. `layer_cells` and
+    `layer_tokens` are those on which each layer was replaced alone: 0 where none was, or in a table that is
+    older than the count (then it was all cells). `fit_cells`: training cells that the baselines were fitted
+    on.
     """
 
     n_cells: int
@@ -171,10 +192,38 @@ class Validation(NamedTuple):
     logistic: Logistic | None = None
     split: str = ""
     format: int = FORMAT
+    layer_cells: int = 0
+    layer_tokens: int = 0
+    fit_cells: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and numbers; nan becomes None, because JSON has no nan."""
         return plain(self)
+
+    @property
+    def layer_words(self) -> str:
+        """On what each layer was replaced alone, and what its marks mean, in a sentence or two; "" where it
+        was not measured."""
+        return layer_words(self.n_cells, self.layer_cells, [(row.ce, row.mark) for row in self.per_layer])
+
+
+def layer_words(n_cells: int, layer_cells: int, rows: Sequence[tuple[float | None, str]]) -> str:
+    """As `Validation.layer_words`, of each row's CE and mark."""
+    if all(ce is None or math.isnan(ce) for ce, _ in rows):
+        return ""
+    n = layer_cells or n_cells
+    some = f"a sample of {n:,} of the {n_cells:,}" if n < n_cells else f"all {n_cells:,}"
+    marks = {mark: [k for k, (_, own) in enumerate(rows) if own == mark] for mark in MARKS}
+    words = [
+        f"CE and KL of a layer: it alone replaced, on {some} test cells; FVU, L0, dead and shares of "
+        "activation: on all of them."
+    ]
+    words += [
+        f"Layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))} {MARKS[mark]}"
+        for mark, layers in marks.items()
+        if layers
+    ]
+    return " ".join(words)
 
 
 def plain(value: Any) -> Any:

@@ -10,14 +10,14 @@ import torch
 
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language import Language, answer_form, with_answers
+from scx_core.language import Language, answer_form, fast_attention, with_answers
 from scx_core.metrics import ce_recovered
 from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
 from scx_core.transcoders.check import check_set
 from scx_core.validation.baselines import Baseline, fit_baselines
-from scx_core.validation.held_out import FIT_CELLS, FIT_SEED, batches, candidates_of, check_rows, draw_rows
+from scx_core.validation.held_out import FIT_SEED, batches, candidates_of, check_rows, draw_rows
 from scx_core.validation.label_agreement import (
     ORIGINAL,
     TRANSCODER,
@@ -27,9 +27,16 @@ from scx_core.validation.label_agreement import (
     logistic_labels,
     share,
 )
-from scx_core.validation.measure import LayerStream, Losses, add_batch, add_mean_batch
-from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation
+from scx_core.validation.measure import (
+    LayerStream,
+    Losses,
+    add_batch,
+    add_layers_batch,
+    add_mean_batch,
+)
+from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation, layer_mark
 from scx_core.validation.warnings import added_by_features, baseline_row, cautions, groups_of, intervals_of
+from scx_core.validation.work import LAYER_BATCH, LAYER_SEED, cells_alone, fit_cells
 
 
 @torch.no_grad()
@@ -43,12 +50,13 @@ def validate(
     split: str = "",
     batch: int = 8,
     per_layer: bool = True,
+    layer_cells: int | None = None,
     progress: Progress = silent,
 ) -> Validation:
     """Measure `transcoders` on the test cells `rows` of `table` (method §3), in the order of the table.
 
     Beside them, where `train_rows` are given, what could do as well without features: linear maps and their
-    like, fitted on at most `FIT_CELLS` of these cells, and logistic regression on the genes. `split` is a
+    like, fitted on `work.fit_cells` of these cells, and logistic regression on the genes. `split` is a
     sentence on which cells trained, chose and test (`validation_rows` makes all three).
 
     Goes over the cells twice (the second time for the mean baseline) and keeps only sums and a few numbers a
@@ -62,8 +70,11 @@ def validate(
     fit = np.asarray([] if train_rows is None else train_rows, dtype=np.int64)
     if len(np.intersect1d(fit, rows)):
         raise ScxError("The baselines would be fitted on cells that test.", "Give training cells only.")
-    some = draw_rows(np.sort(fit), FIT_CELLS, FIT_SEED)
-    beside = fit_baselines(lm, transcoders, table, some, batch=batch, progress=progress) if len(fit) else []
+    some = draw_rows(np.sort(fit), fit_cells(lm, table, fit), FIT_SEED)
+    with fast_attention(lm):
+        beside = (
+            fit_baselines(lm, transcoders, table, some, batch=batch, progress=progress) if len(fit) else []
+        )
     candidates = candidates_of(lm, table, rows)
     lead = answer_form(lm, table).lead
     answers = Answers(candidates, lead)
@@ -71,23 +82,35 @@ def validate(
     swaps = {TRANSCODER: transcoders.stand_ins()} | {rival.key: rival.stand_ins for rival in beside}
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
     done = 0
-    for texts in batches(lm, table, rows, candidates, lead, batch):
-        add_batch(lm, transcoders, texts, losses, layers, per_layer, beside)
-        answers.add(lm, texts, swaps)
-        done += len(texts.cells)
-        progress(done, len(rows), "Test cells")
-    means, done = [torch.as_tensor(stream.spread.mean_d) for stream in layers], 0
-    for texts in batches(lm, table, rows, candidates, lead, batch):
-        add_mean_batch(lm, texts, losses, means)
-        done += len(texts.cells)
-        progress(done, len(rows), "Mean baseline")
-    found = _table(len(rows), losses, layers, answers)
+    with fast_attention(lm):
+        for texts in batches(lm, table, rows, candidates, lead, batch):
+            add_batch(lm, transcoders, texts, losses, layers, beside)
+            answers.add(lm, texts, swaps)
+            done += len(texts.cells)
+            progress(done, len(rows), "Test cells")
+        means, done = [torch.as_tensor(stream.spread.mean_d) for stream in layers], 0
+        for texts in batches(lm, table, rows, candidates, lead, batch):
+            add_mean_batch(lm, texts, losses, means)
+            done += len(texts.cells)
+            progress(done, len(rows), "Mean baseline")
+        alone, done = _layer_rows(lm, table, rows, layer_cells) if per_layer else rows[:0], 0
+        for texts in batches(lm, table, alone, candidates, lead, min(batch, LAYER_BATCH)):
+            add_layers_batch(lm, transcoders, texts, losses)
+            done += len(texts.cells)
+            progress(done, len(alone), "Each layer alone")
+    found = _table(len(rows), len(alone), losses, layers, answers)
     found = _with_baselines(found, table, rows, losses, answers, beside, fit)
     record = provenance(
         config=lm.sentence_config, data=table, model=lm, transcoders=transcoders, lead=lead, n_cells=len(rows)
     )
-    found = found._replace(form=transcoders.form, split=split)
+    found = found._replace(form=transcoders.form, split=split, fit_cells=len(some))
     return found._replace(warnings=cautions(found), provenance=record)
+
+
+def _layer_rows(lm: Language, table: CellTable, rows: np.ndarray, wanted: int | None) -> np.ndarray:
+    """The test cells on which each layer is replaced alone."""
+    n = cells_alone(lm, table, rows) if wanted is None else wanted or len(rows)
+    return draw_rows(rows, n, LAYER_SEED)
 
 
 def _with_baselines(
@@ -141,7 +164,9 @@ def _logistic(
     )
 
 
-def _table(n_cells: int, losses: Losses, layers: list[LayerStream], answers: Answers) -> Validation:
+def _table(
+    n_cells: int, layer_cells: int, losses: Losses, layers: list[LayerStream], answers: Answers
+) -> Validation:
     ce = {name: means.total for name, means in losses.ce.items()}
     dead_LF = np.stack([stream.dead_F for stream in layers])
     live_LF = np.stack([stream.live_F for stream in layers])
@@ -167,22 +192,25 @@ def _table(n_cells: int, losses: Losses, layers: list[LayerStream], answers: Ans
         confusion=answers.confusion,
         warnings=(),
         provenance={},
+        layer_cells=layer_cells,
+        layer_tokens=int(losses.layers_orig.count_C.sum()),
     )
 
 
 def _layer_row(k: int, losses: Losses, stream: LayerStream) -> LayerRow:
-    ce, zero = losses.layer_ce[k].total, losses.layer_zero[k].total
+    ce, zero, orig = losses.layer_ce[k].total, losses.layer_zero[k].total, losses.layers_orig.total
     return LayerRow(
         layer=k,
         ce=ce,
         ce_zero=zero,
         kl=losses.layer_kl[k].total,
-        ce_recovered=ce_recovered(zero, ce, losses.ce["orig"].total),
+        ce_recovered=ce_recovered(zero, ce, orig),
         fvu=stream.fvu,
         l0=stream.l0.total,
         dead=float(stream.dead_F.mean()),
         prompt_mass=stream.prompt_mass,
         gene_features=stream.gene_features,
+        mark=layer_mark(zero, ce, orig),
     )
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
-from scx_core.language import captured_mlps, forward, mlp_io, positions, replaced_mlps
+from scx_core.language import (
+    OnOutput,
+    captured_blocks,
+    captured_mlps,
+    fast_attention,
+    forward,
+    hidden_from,
+    mlp_io,
+    positions,
+    replaced_mlps,
+)
 from scx_core.sentences import pad_left
 from tests.tiny import tiny_cells, tiny_language
 
@@ -99,3 +111,49 @@ def test_taps_are_gone_afterwards_even_after_an_error(lm, batch):
     with torch.no_grad():
         assert torch.equal(forward(lm, *batch), before_BTV)
     assert not any(lm.part(k, "mlp")._forward_hooks for k in range(lm.facts.n_layers))
+
+
+class Ran(Exception):
+    """An MLP ran that was replaced."""
+
+
+def test_a_replaced_mlp_does_not_run_unless_its_output_is_asked_for(lm, batch):
+    def fail(*_):
+        raise Ran
+
+    handle = lm.part(0, "mlp_out").register_forward_pre_hook(fail)
+    try:
+        with torch.no_grad(), replaced_mlps(lm, {0: torch.zeros_like}):
+            forward(lm, *batch)
+            with replaced_mlps(lm, {0: torch.ones_like}):  # one in another
+                forward(lm, *batch)
+            forward(lm, *batch)
+        with torch.no_grad(), pytest.raises(Ran), replaced_mlps(lm, {0: OnOutput(torch.zeros_like)}):
+            forward(lm, *batch)
+        with torch.no_grad(), pytest.raises(Ran):
+            forward(lm, *batch)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_pass_from_a_layer_on_is_the_whole_pass_with_that_layer_replaced(lm, batch, fused):
+    real = batch[1].bool()
+    with torch.no_grad(), fast_attention(lm) if fused else nullcontext():
+        with captured_blocks(lm) as calls:
+            forward(lm, *batch)
+        for layer in range(lm.facts.n_layers):
+            with replaced_mlps(lm, {layer: torch.ones_like}):
+                later_BTd = hidden_from(lm, calls, layer)
+                whole_BTV = forward(lm, *batch)
+            later_BTV = lm.model.get_output_embeddings()(later_BTd)
+            assert torch.equal(later_BTV[real], whole_BTV[real])
+
+
+def test_fused_attention_says_the_same_with_padding_in_float64(lm, batch):
+    real = batch[1].bool()
+    assert not real.all()
+    with torch.no_grad():
+        eager_BTV = forward(lm, *batch)
+        with fast_attention(lm):
+            torch.testing.assert_close(forward(lm, *batch)[real], eager_BTV[real], atol=1e-6, rtol=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scx_core.cells import Split
+from scx_core.language import fast_attention
 from scx_core.language.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, read_json
 from scx_core.training import train
@@ -17,7 +18,7 @@ from scx_core.training.config import TrainConfig
 from scx_core.training.tokens import cells_of_step, encode_texts
 from scx_core.training.train import measured_cells
 from scx_core.training.trainer import calibrated
-from scx_core.training.trainer_state import TrainerState, fast_attention
+from scx_core.training.trainer_state import TrainerState
 from tests.training.builders import CODER, TRAIN, open_job, same, start, steady
 
 QUICK = replace(TRAIN, steps=12, log_every=2, evaluate_every=3, checkpoint_every=5)

@@ -16,8 +16,10 @@ from scx_core.language import answer_form, answers_of, encode_cells
 from scx_core.statistics.intervals import wilson
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.check import opened_as_is
-from scx_core.validation import BASELINES, linear_maps, validate, verdict
+from scx_core.validation import BASELINES, draw_rows, linear_maps, validate, validation_work, verdict, work
 from scx_core.validation.label_agreement import expression, logistic_labels
+from scx_core.validation.result import ABOVE_ONE, NO_LOSS, layer_mark, layer_words
+from scx_core.validation.work import LAYER_SEED, cells_alone, fit_cells
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation import reference
 from tests.validation.sets import constant_set, exact_set, random_set
@@ -398,3 +400,51 @@ def test_logistic_regression_is_scikit_learns_and_learns_what_is_linear(beside):
     counts = table.rows([0, 1]).toarray()
     wanted = np.log1p(1e4 * counts / counts.sum(1, keepdims=True))
     np.testing.assert_allclose(expression(table, [0, 1]).toarray(), wanted, rtol=1e-6)
+
+
+def test_layers_alone_on_a_sample_are_those_cells_of_the_whole(lm):
+    """The rows of a sample are those of a validation on the drawn cells; all else is of all cells."""
+    coders = random_set(lm)
+    some = validate(lm, coders, TABLE, ROWS, layer_cells=3)
+    drawn = validate(lm, coders, TABLE, draw_rows(ROWS, 3, LAYER_SEED))
+    assert (some.n_cells, some.layer_cells, drawn.layer_cells) == (len(ROWS), 3, 3)
+    assert some.layer_tokens == drawn.n_tokens
+    for one, other in zip(some.per_layer, drawn.per_layer, strict=True):
+        for name in ("ce", "ce_zero", "kl", "ce_recovered"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=NEAR)
+    whole = validate(lm, coders, TABLE, ROWS, per_layer=False)
+    assert [row.fvu for row in some.per_layer] == [row.fvu for row in whole.per_layer]
+    assert (whole.layer_cells, whole.layer_words) == (0, "")
+    assert "a sample of 3 of the 9 test cells" in some.layer_words
+
+
+def test_by_default_long_parts_are_done_on_a_sample(lm, monkeypatch):
+    assert cells_alone(lm, TABLE, ROWS) == len(ROWS)
+    assert fit_cells(lm, TABLE, TRAIN) == len(TRAIN)
+    monkeypatch.setattr(work, "LONG", 1.0)
+    monkeypatch.setattr(work, "ENOUGH_TOKENS", 1)
+    assert cells_alone(lm, TABLE, ROWS) == 1
+    found = validate(lm, random_set(lm), TABLE, ROWS, train_rows=TRAIN)
+    assert found.layer_cells == 1
+    assert 1 <= found.fit_cells < len(TRAIN)
+    assert "a sample of 1 of" in found.layer_words
+
+
+def test_what_it_takes_is_said_before(lm):
+    told = validation_work(lm, random_set(lm), TABLE, ROWS, fit=TRAIN, layer_cells=2)
+    assert (told.cells, told.layer_cells, told.fit_cells) == (len(ROWS), 2, len(TRAIN))
+    assert 0 < told.seconds == pytest.approx(sum(told.parts.values()))
+    more = validation_work(lm, random_set(lm), TABLE, ROWS, per_layer=False)
+    assert (more.layer_cells, more.fit_cells) == (0, 0)
+    assert set(told.parts) - set(more.parts) == {"each layer alone", "baselines"}
+    assert "9 test cells" in told.words()
+    assert "each layer alone on 2 of them" in told.words()
+
+
+def test_a_layer_that_costs_nothing_is_marked():
+    assert layer_mark(3.0, 2.0, 1.0) == ""
+    assert layer_mark(3.0, 0.9, 1.0) == ABOVE_ONE
+    assert layer_mark(1.0, 1.1, 1.0) == NO_LOSS
+    assert layer_mark(math.nan, math.nan, math.nan) == ""
+    words = layer_words(9, 2, [(2.0, ""), (0.9, ABOVE_ONE), (0.8, ABOVE_ONE)])
+    assert "Layers 1, 2 above 1" in words

@@ -21,9 +21,11 @@ from scx_core.validation import (
     PAPER,
     Validation,
     ValidationRows,
+    ValidationWork,
     validate,
     validation_beside,
     validation_rows,
+    validation_work,
     verdict,
 )
 
@@ -36,6 +38,7 @@ _LOSSES = (
 _SPANS = {"ce_recovered": "ce_recovered", "kl": "kl", "agreement": "label_agreement"}
 _FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
 _MEASURED: Memory[Validation] = Memory(12)
+_WORK: Memory[ValidationWork] = Memory(12)
 _COLUMNS: dict[str, Column] = {
     "layer": ("Layer", "%d"),
     "token_class": ("Token class", None, "Prompt words, gene names, the answer."),
@@ -47,6 +50,7 @@ _COLUMNS: dict[str, Column] = {
     "ce_zero": ("CE, no MLP", "%.3f", HELP["ce"]),
     "ce_recovered": ("CE recovered", "%.4f", HELP["ce_recovered"]),
     "kl": ("KL", "%.4f", HELP["kl"]),
+    "mark": ("Mark", None, "What is odd about CE recovered; said above the table."),
     "fvu": ("FVU", "%.4f", HELP["fvu"]),
     "l0": ("L0", "%.1f", HELP["l0"]),
     "dead": ("Dead", "percent", HELP["dead"]),
@@ -72,6 +76,17 @@ def known(ctx: Context) -> tuple[Validation | None, bool]:
     lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
     marks = {"data": table.fingerprint, "model": lm.fingerprint, "transcoders": coders.fingerprint}
     return validation_beside(coders.folder, marks), False
+
+
+def work_words(ctx: Context, rows: ValidationRows) -> str:
+    """What measuring on these cells will take, in a sentence; from a timed pass of the model."""
+    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+
+    def make() -> ValidationWork:
+        with lm.lock:
+            return validation_work(lm, coders, table, rows.test, fit=rows.train)
+
+    return _WORK.get((*_key(ctx), len(rows.test), len(rows.train)), make).words()
 
 
 def measure(ctx: Context, rows: ValidationRows, place: DeltaGenerator) -> Validation:
@@ -123,7 +138,9 @@ def validation_view(found: Validation) -> None:
     beside(found)
     layers, classes = st.tabs(["By layer", "By token class"])
     with layers:
-        _table(pd.DataFrame([row._asdict() for row in found.per_layer]), "by_layer")
+        if found.layer_words:
+            st.caption(safe(found.layer_words))
+        _table(_layers(found), "by_layer")
     with classes:
         rows = [{"token_class": name} | row._asdict() for name, row in found.by_token_class.items()]
         _table(pd.DataFrame(rows), "by_token_class")
@@ -228,6 +245,12 @@ def _losses(found: Validation) -> pd.DataFrame:
 def _table(rows: pd.DataFrame, name: str) -> None:
     table(rows, _COLUMNS, column_order=None)
     download("CSV", table_csv(rows), f"validation_{name}.csv")
+
+
+def _layers(found: Validation) -> pd.DataFrame:
+    """A row a layer, without the column of marks where there are none."""
+    rows = pd.DataFrame([row._asdict() for row in found.per_layer])
+    return rows if rows["mark"].any() else rows.drop(columns="mark")
 
 
 def labels(found: Validation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,13 @@ class ValidateConfig:
 
     cells: int = option(0, "Test cells, drawn with the seed; 0 takes all", minimum=0)
     batch: int = option(8, "Cells at a time", minimum=1)
-    per_layer: bool = option(True, "Also replace each layer alone (two more passes a layer)")
+    per_layer: bool = option(True, "Also replace each layer alone (two passes a layer, from that layer on)")
+    layer_cells: int = option(
+        -1,
+        "Test cells on which each layer is replaced alone, drawn with a fixed seed; 0 takes all, -1 all of a "
+        "small model's, and of a large one's as many as take a minute or so on a processor",
+        minimum=-1,
+    )
     seed: int = option(0, "Seed that draws the cells", minimum=0)
 
 
@@ -38,13 +45,25 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The validation table with its warnings."""
     from scx_core.claims.of_model import validation_claims
-    from scx_core.validation import PAPER, validate, validation_rows, verdict
+    from scx_core.validation import PAPER, validate, validation_rows, validation_work, verdict
 
     config = from_namespace(ValidateConfig, args)
     table = common.open_table(args)
     lm = common.open_language(args)
     transcoders = common.open_transcoders(args, lm)
     rows = validation_rows(lm, transcoders, table, config.cells, config.seed)
+    sampled = None if config.layer_cells < 0 else config.layer_cells
+    work = validation_work(
+        lm,
+        transcoders,
+        table,
+        rows.test,
+        fit=rows.train if config.baselines else (),
+        per_layer=config.per_layer,
+        layer_cells=sampled,
+    )
+    if not args.quiet:
+        print(work.words(), file=sys.stderr, flush=True)
     found = validate(
         lm,
         transcoders,
@@ -54,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         split=rows.words,
         batch=config.batch,
         per_layer=config.per_layer,
+        layer_cells=sampled,
         progress=common.progress_of(args),
     )
     claims = [claim.to_json() for claim in validation_claims(found)]
@@ -63,6 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """The table with its intervals beside the seed paper's figures, what could do as well, by layer and token
     class, the warnings, the verdict."""
+    from scx_core.validation.result import layer_words
+
     paper, spans = result["paper"], result["intervals"]
     rows = [(name, result[name], _span(spans.get(name)), paper.get(name)) for name in (*LOSSES, *OTHERS)]
     lines = [
@@ -75,6 +97,9 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(_beside(result))
     layers = result["per_layer"]
     lines.append(common.columns([tuple(layer.values()) for layer in layers], tuple(layers[0])))
+    marked = [(layer["ce"], layer.get("mark", "")) for layer in layers]
+    if words := layer_words(result["n_cells"], result.get("layer_cells", 0), marked):
+        lines.append(words)
     classes = result["by_token_class"]
     header = ("token class", *next(iter(classes.values())))
     lines.append(common.columns([(name, *row.values()) for name, row in classes.items()], header))

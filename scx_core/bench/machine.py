@@ -14,6 +14,7 @@ import psutil
 import torch
 
 import scx_core
+from scx_core.environment import keep_memory
 from scx_core.errors import ScxError
 
 
@@ -30,6 +31,31 @@ def wait(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+class Lap(NamedTuple):
+    """One step of a job: seconds that passed, those of the processor (all threads), and the largest resident
+    memory until its end, GiB."""
+
+    what: str
+    wall_s: float
+    cpu_s: float
+    peak_gib: float
+
+
+class Stopwatch:
+    """Laps one after the other; CUDA work is waited for at the end of each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.laps = device, list[Lap]()
+        self._start = time.perf_counter(), time.process_time()
+
+    def lap(self, what: str) -> None:
+        """End the step that runs since the last lap."""
+        wait(self.device)
+        now, (wall, cpu) = (time.perf_counter(), time.process_time()), self._start
+        self.laps.append(Lap(what, now[0] - wall, now[1] - cpu, peak_gib()))
+        self._start = time.perf_counter(), time.process_time()
 
 
 def timed(what: str, job: Callable[[], object], runs: int = 5, warm: int = 1) -> Timed:
@@ -60,6 +86,7 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "freed memory": "kept" if keep_memory() else "given back",
     }
     if torch.device(device).type == "cuda":
         where["gpu"] = torch.cuda.get_device_name(device)

@@ -10,10 +10,11 @@ spread evenly; on a CPU for a stated share of the rows, from which the seconds f
 
 from __future__ import annotations
 
-import copy
+import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from scx_core.attribution.pruning import influence, prune
 from scx_core.attribution.replacement_model import Replacement, replacement
 from scx_core.attribution.residual_stream import GradientRows, Sources, last_rows
 from scx_core.attribution.target import target_row
-from scx_core.bench.machine import machine, peak_gib, timed, wait
+from scx_core.bench.machine import Stopwatch, machine, peak_gib, timed, wait
 from scx_core.cells import CellTable
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.circuits.trace import shares
@@ -53,7 +54,11 @@ PYTHIA_410M: dict[str, Any] = {
 
 
 def random_model(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], n_genes: int = 114
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: list[str],
+    n_genes: int = 114,
+    n_layers: int = PYTHIA_410M["num_hidden_layers"],
 ) -> None:
     """Write the model folder (1.6 GB in float32).
 
@@ -62,14 +67,22 @@ def random_model(
     tokens or so that 200 genes are there.
     """
     torch.manual_seed(0)
-    GPTNeoXForCausalLM(GPTNeoXConfig(**PYTHIA_410M)).save_pretrained(folder)
-    full = copy.deepcopy(tokenizer)
-    full.add_tokens([f"<unused{i}>" for i in range(len(full), PYTHIA_410M["vocab_size"])])
-    full.save_pretrained(folder)
+    config = GPTNeoXConfig(**PYTHIA_410M | {"num_hidden_layers": n_layers})
+    GPTNeoXForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    with_entries(folder / "tokenizer.json", PYTHIA_410M["vocab_size"], len(tokenizer))
     sentences = {"n_genes": n_genes, "tie_seed": 42, "prompt": "scx"}
     write_json(
         folder / "scx.json", {"name": "random 410m", "labels": labels, "sentences": sentences, "lead": " "}
     )
+
+
+def with_entries(path: Path, wanted: int, known: int) -> None:
+    """Fill up a saved tokenizer's vocabulary by entries that no merge leads to. As added tokens, all of them
+    would be looked for in every text: a second for each answer, which no real checkpoint takes."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["model"]["vocab"] |= {f"<unused{i}>": i for i in range(known, wanted)}
+    write_json(path, record)
 
 
 def random_layer(
@@ -98,28 +111,52 @@ def random_set(folder: Path, n_layers: int = 24) -> None:
     save_set(folder, TranscoderSet(layers), {"name": "random 8x"})
 
 
-def bench_410m(
-    folder: Path, table: CellTable, tokenizer: PreTrainedTokenizerBase, device: str = "cpu", nodes: int = 384
-) -> dict[str, Any]:
-    """Write, load and trace; seconds, tokens, peak memory and the accounting. Cleans up after itself."""
+@contextmanager
+def random_410m(
+    folder: Path,
+    table: CellTable,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str = "cpu",
+    layers: int = PYTHIA_410M["num_hidden_layers"],
+    genes: int = 114,
+) -> Iterator[Tracer]:
+    """A tracer of a random model and set of these dimensions, written to `folder` and loaded from there as a
+    person's own would be; the folder is removed at the end."""
     try:
-        seconds, start = {}, time.perf_counter()
-        random_model(folder / "model", tokenizer, table.types)
-        random_set(folder / "transcoders")
-        seconds["write"] = time.perf_counter() - start
-        start = time.perf_counter()
+        random_model(folder / "model", tokenizer, table.types, genes, layers)
+        random_set(folder / "transcoders", layers)
         lm = load_language(folder / "model", device)
-        tracer = make_tracer(lm, load_set(folder / "transcoders", lm.device, lm.dtype), table)
-        seconds["load"] = time.perf_counter() - start
-        start = time.perf_counter()
-        circuit = tracer.cell(0, label=table.types[0], cfg=TraceConfig(nodes=nodes))
-        seconds["trace"] = time.perf_counter() - start
+        yield make_tracer(lm, load_set(folder / "transcoders", lm.device, lm.dtype), table)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def bench_410m(
+    folder: Path,
+    table: CellTable,
+    tokenizer: PreTrainedTokenizerBase,
+    device: str = "cpu",
+    nodes: int = 384,
+    layers: int = PYTHIA_410M["num_hidden_layers"],
+    genes: int = 114,
+) -> dict[str, Any]:
+    """Write, load, gene effects and the circuit of one cell; seconds with those of the processor, tokens,
+    peak memory and the accounting."""
+    watch = Stopwatch(torch.device(device))
+    with random_410m(folder, table, tokenizer, device, layers, genes) as tracer:
+        watch.lap("write and load")
+        label = table.types[0]
+        tracer.lead  # noqa: B018  # asked of the model once
+        watch.lap("form of the answers")
+        tracer.gene_effects(0, label)
+        watch.lap("gene effects of one cell")
+        circuit = tracer.cell(0, label=label, cfg=TraceConfig(nodes=nodes))
+        watch.lap("circuit of one cell")
     return {
-        "machine": machine(lm.device),
+        "machine": machine(tracer.lm.device),
+        "layers": layers,
         "tokens": len(circuit.token_ids),
-        "seconds": seconds,
+        "laps": [lap._asdict() for lap in watch.laps],
         "nodes": len(circuit.nodes),
         "max_relative_error": circuit.accounting["max_relative_error"],
         "peak_memory_gib": peak_gib(),

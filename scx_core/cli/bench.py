@@ -35,6 +35,8 @@ SENTENCES = {
     "tokens": "as tokens", "plain_tokens": "plain, tokens", "tokens_ratio": "tokens / plain",
 }  # fmt: skip
 
+LAP = ("wall_s", "cpu_s", "peak_gib")
+
 BENCHMARKS = (
     "circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas", "pareto",
     "recipes",
@@ -54,6 +56,9 @@ class BenchConfig:
     precision: Literal["auto", "float32", "bfloat16", "fastest"] = option("auto", "train: of the model")
     k: int = option(32, "train: active features a token", minimum=1)
     expansion: int = option(8, "train: features per width", minimum=1)
+    layers: int = option(24, "410m: layers of the random model", minimum=2)
+    genes: int = option(114, "410m: genes of the sentence, about four tokens each", minimum=1)
+    nodes: int = option(384, "410m: features that may become nodes", minimum=1)
 
 
 GRAPHS = ("case", "nodes", "freeze", "choose", "edges", "cut", "all (s)", "peak GiB", "error")
@@ -138,7 +143,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             case "410m":
                 table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
                 device = "cuda" if args.device == "cuda" else "cpu"
-                return bench.bench_410m(folder / "410m", table, tokenizer, device)
+                sizes = {"nodes": cfg.nodes, "layers": cfg.layers, "genes": cfg.genes}
+                return bench.bench_410m(folder / "410m", table, tokenizer, device, **sizes)
             case "memory":
                 return _benchmark("memory").bench_memory(progress)
             case "kills":
@@ -201,6 +207,9 @@ def _seconds_text(result: dict[str, Any]) -> str:
     if "rows" in result:
         header: tuple[str, ...] = ("what", "median s", "worst s", "runs")
         rows = [(row["what"], row["median_s"], row["worst_s"], row["runs"]) for row in result["rows"]]
+    elif "laps" in result:
+        header = ("what", "s", "processor s", "peak GiB")
+        rows = [(row["what"], *(f"{row[key]:.1f}" for key in LAP)) for row in result["laps"]]
     else:
         header, rows = ("what", "seconds"), list(result["seconds"].items())
     last = (

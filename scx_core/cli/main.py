@@ -27,7 +27,7 @@ from scx_core.cli.evidence import (
     smallest,
 )
 from scx_core.cli.training import compare, demo, train, transcoders, validate
-from scx_core.environment import prepare_process
+from scx_core.environment import memory_words, prepare_process
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
 from scx_core.runs.files import full_or_refused, to_json_text
@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
         "what it did. Without paths, every command works on the embedded cells, model and transcoders.",
         epilog="`scx COMMAND --help` lists the options of a command.",
     )
-    parser.add_argument("--version", action="version", version=f"scX {__version__}")
+    parser.add_argument("--version", action="version", version=f"scX {__version__} ({memory_words()})")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         described = getattr(command, "DESCRIPTION", f"{command.HELP.capitalize()}.")

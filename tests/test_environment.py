@@ -1,0 +1,49 @@
+"""Freed memory stays with the process, unless the person or the C library says otherwise."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# 64 MB are written ten times; each time pages of the kernel come again, unless they were kept
+PROGRAM = """
+import ctypes, resource
+from scx_core.environment import keep_memory, prepare_process
+prepare_process()
+library = ctypes.CDLL(None)
+library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+library.free.argtypes = [ctypes.c_void_p]
+def once():
+    block = library.malloc(64 << 20)
+    ctypes.memset(block, 1, 64 << 20)
+    library.free(block)
+once()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    once()
+print(keep_memory(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _run(**extra: str) -> tuple[bool, int]:
+    held = {name: value for name, value in os.environ.items() if name != "SCX_KEEP_MEMORY"}
+    out = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=held | extra, check=True, capture_output=True, text=True
+    ).stdout.split()
+    return out[0] == "True", int(out[1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_freed_block_is_not_fetched_from_the_kernel_again():
+    done, faults = _run()
+    refused, many = _run(SCX_KEEP_MEMORY="0")
+    assert done and not refused
+    assert faults < 100 and many > 1000
+
+
+def test_glibc_settings_of_the_person_stay():
+    assert _run(MALLOC_ARENA_MAX="4")[0] is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ class CellTable:
     answer_of: Mapping[str, str] | None = None
     given_answers: Mapping[str, str] | None = None
 
-    @property
+    @cached_property
     def answers(self) -> np.ndarray:
         """The model's answer for the type of each cell [n_cells], "" where there is none; the labels
         themselves while no mapping stands between the two vocabularies."""
@@ -63,7 +64,7 @@ class CellTable:
         """Number of genes after merging."""
         return len(self.symbols)
 
-    @property
+    @cached_property
     def cell_ids(self) -> np.ndarray:
         """Unique names of the cells [n_cells]."""
         return self.obs.index.to_numpy(dtype=object)
@@ -71,7 +72,7 @@ class CellTable:
     @property
     def types(self) -> list[str]:
         """The cell types, sorted, without the unlabelled."""
-        return sorted(set(self.labels.tolist()) - {""})
+        return sorted(set(pd.unique(self.labels).tolist()) - {""})
 
     def cells_per_type(self) -> pd.Series:
         """Number of cells of each type, most frequent first, ties by name; unlabelled cells left out."""
@@ -126,4 +127,6 @@ def answers_to(labels: np.ndarray, answer_of: Mapping[str, str] | None) -> np.nd
     """A model's answer for each label, "" where there is none; the labels themselves without a mapping."""
     if answer_of is None:
         return labels
-    return np.array([answer_of.get(label, "") if label else "" for label in labels.tolist()], dtype=object)
+    number_C, distinct = pd.factorize(labels)
+    answers = [answer_of.get(label, "") if label else "" for label in distinct.tolist()]
+    return np.array([*answers, ""], dtype=object)[number_C]

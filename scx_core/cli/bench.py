@@ -38,8 +38,8 @@ SENTENCES = {
 LAP = ("wall_s", "cpu_s", "peak_gib")
 
 BENCHMARKS = (
-    "circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas", "pareto",
-    "recipes",
+    "circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas",
+    "atlas-input", "pareto", "recipes",
 )  # fmt: skip
 
 
@@ -54,6 +54,8 @@ class BenchConfig:
     steps: int = option(30, "train: steps that are timed; pareto: steps of a run, 1200 there", minimum=1)
     kind: Literal["topk", "batchtopk", "jumprelu", "relu"] = option("topk", "train: the gate")
     precision: Literal["auto", "float32", "bfloat16", "fastest"] = option("auto", "train: of the model")
+    cells: int = option(704_000, "atlas-input: cells of the file", minimum=500)
+    compression: Literal["none", "lzf", "gzip"] = option("none", "atlas-input: of the file")
     k: int = option(32, "train: active features a token", minimum=1)
     expansion: int = option(8, "train: features per width", minimum=1)
     layers: int = option(24, "410m: layers of the random model", minimum=2)
@@ -75,6 +77,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         "20,000 and on 200,000 made-up cells; train: tokens a second in training, and where the time goes; "
         "kills: a training that is killed at random moments and resumed, held against the unbroken one; "
         "atlas: making a feature atlas by steps, and reading a generated one of 24 × 8,192 features; "
+        "atlas-input: a made-up .h5ad of --cells cells × 32,000 genes (8 GB, in the folder for temporary "
+        "files) opened, split by donor, written as tokens, trained on and resumed by two processes; "
         "pareto: every kind of set at several sparsities, trained and measured; recipes: small models by "
         "how much of what their MLPs do linear maps do as well (--only NAME, --runs)",
     )
@@ -140,6 +144,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             case "atlas":
                 table, lm = common.open_table(args), common.open_language(args)
                 return bench.bench_atlas(folder, lm, common.open_transcoders(args, lm), table)
+            case "atlas-input":
+                from scx_core.bench.atlas_file import AtlasShape
+                from scx_core.bench.atlas_input import bench_atlas_input
+
+                shape = AtlasShape(
+                    cfg.cells, compression=None if cfg.compression == "none" else cfg.compression
+                )
+                return bench_atlas_input(folder, args.model, shape, progress=progress)
             case "410m":
                 table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
                 device = "cuda" if args.device == "cuda" else "cpu"
@@ -193,6 +205,7 @@ def summary(result: dict[str, Any]) -> str:
         "tokens_per_second": _training_text,
         "graphs": _graphs_text,
         "memory": _memory_text,
+        "atlas_input": _atlas_input_text,
         "sentences": _sentences_text,
         "kills": _kills_text,
         "smallest": _smallest_text,
@@ -254,6 +267,26 @@ def _memory_text(result: dict[str, Any]) -> str:
     rows = [(f"{row['cells']:,}", *(f"{row[key]:.2f}" for key in MEMORY)) for row in result["memory"]]
     table = common.columns(rows, ("cells", *MEMORY.values()))
     return f"{table}\nthe larger file takes {result['difference_mb']:.0f} MB more"
+
+
+def _atlas_input_text(result: dict[str, Any]) -> str:
+    rows = []
+    for row in result["atlas_input"]:
+        speed = row.get("cells_per_cpu_second")
+        rows.append(
+            (
+                row["what"],
+                f"{row['seconds']:.1f}",
+                f"{row['cpu_seconds']:.1f}",
+                "" if speed is None else f"{speed:,.0f}",
+                f"{row['peak_gib']:.2f}",
+            )
+        )
+    table = common.columns(rows, ("step", "seconds", "CPU seconds", "cells a CPU second", "peak GiB"))
+    return (
+        f"{result['cells']:,} made-up cells × {result['genes']:,} genes, {result['detected']:,} above 0 a "
+        f"cell, {result['file_gb']:.2f} GB\n{table}"
+    )
 
 
 def _sentences_text(result: dict[str, Any]) -> str:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from scx_core.sentences.encode import AS_TEXT, GENE, assign_tokens, encode, with_bos
+from scx_core.sentences.encode import AS_TEXT, GENE, encode
 from scx_core.sentences.prompts import Prompt
 
 FIRST, MIDDLE, LAST, ONLY = range(4)  # places of a gene in a sentence; the outer ones carry the prompt
 GENES_A_TEST = 500  # genes in one text of the comparison
+EDGE_TESTS = 64  # genes with which the parts of the prompt are compared with the whole
 
 
 class Wording(NamedTuple):
@@ -74,12 +75,55 @@ def _gene_range(class_T: np.ndarray) -> tuple[int, int]:
     return (int(where[0]), int(where[-1]) + 1) if len(where) else (0, 0)
 
 
+def _tokens_of(offsets: list[tuple[int, int]], chars: tuple[int, int], text: str) -> tuple[int, int]:
+    """The tokens of the only gene of a text, as `assign_tokens` finds them."""
+    inside = []
+    for t, (a, b) in enumerate(offsets):
+        while a < b and text[a].isspace():
+            a += 1
+        if min(b, chars[1]) > max(a, chars[0]):
+            inside.append(t)
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+class Edges(NamedTuple):
+    """The prompt around the genes: the tokens of its head, the text that is cut together with the first gene,
+    that with the last gene, and the tokens of the rest. Thousands of genes are first or last in some cell."""
+
+    head: list[int]
+    left: str
+    right: str
+    rest: list[int]
+
+
+def _edges(words: Wording) -> Edges:
+    """The prompt parted at its last blank before the genes and the first one behind; whole where the parts do
+    not give the tokens of the whole."""
+    before, after = words.prompt.parts(num_genes=words.num_genes, organism=words.organism)
+    left = before[max((at for at, sign in enumerate(before) if sign.isspace()), default=0) :]
+    right = after[: next((at for at, sign in enumerate(after) if sign.isspace()), len(after))]
+
+    def ids(text: str) -> list[int]:
+        return words.tokenizer(text, **AS_TEXT)["input_ids"] if text else []
+
+    bos = [] if words.prompt.bos is None else [words.prompt.bos]
+    head, rest = ids(before[: len(before) - len(left)]), ids(after[len(right) :])
+    for symbol in words.symbols[:: max(1, len(words.symbols) // EDGE_TESTS)].tolist():
+        for whole, parts in (
+            (before + symbol, head + ids(left + symbol)),
+            (" " + symbol + after, ids(" " + symbol + right) + rest),
+        ):
+            if ids(whole) != parts:
+                return Edges(bos, before, after, [])
+    return Edges(bos + head, left, right, rest)
+
+
 class Pieces:
     """The tokens of every gene in each of its places, cut when a place is first met."""
 
     def __init__(self, words: Wording) -> None:
         self.words = words
-        self.before, self.after = words.prompt.parts(num_genes=words.num_genes, organism=words.organism)
+        self.edges = _edges(words)
         n_pieces = 4 * len(words.symbols)
         self._slot = np.full(n_pieces, -1, np.int64)  # where in the store each piece is
         self._genes_2 = np.zeros((0, 2), np.int32)
@@ -92,27 +136,23 @@ class Pieces:
             return
         codes = np.unique(codes)
         places, genes = np.divmod(codes, len(self.words.symbols))
-        texts, chars = [], []
+        edges, texts, chars = self.edges, [], []
         for place, symbol in zip(places.tolist(), self.words.symbols[genes].tolist(), strict=True):
-            left = self.before if place in (FIRST, ONLY) else " "
-            texts.append(left + symbol + (self.after if place in (LAST, ONLY) else ""))
+            left = edges.left if place in (FIRST, ONLY) else " "
+            texts.append(left + symbol + (edges.right if place in (LAST, ONLY) else ""))
             chars.append((len(left), len(left) + len(symbol)))
         read = self.words.tokenizer(texts, return_offsets_mapping=True, **AS_TEXT)
-        bos = self.words.prompt.bos
-        found = [
-            with_bos({"input_ids": ids, "offset_mapping": offsets}, bos if place in (FIRST, ONLY) else None)
-            for place, ids, offsets in zip(places, read["input_ids"], read["offset_mapping"], strict=True)
-        ]
-        ranges = []
-        for place, text, span, piece in zip(places, texts, chars, found, strict=True):
-            offsets = piece["offset_mapping"]
-            whole = (0, len(offsets))
-            ranges.append(whole if place == MIDDLE else _gene_range(assign_tokens(offsets, [span], text)[1]))
-        lengths = [len(piece["input_ids"]) for piece in found]
+        pieces, ranges = [], []
+        for place, text, span, ids, offsets in zip(
+            places.tolist(), texts, chars, read["input_ids"], read["offset_mapping"], strict=True
+        ):
+            head = edges.head if place in (FIRST, ONLY) else []
+            first, last = (0, len(ids)) if place == MIDDLE else _tokens_of(offsets, span, text)
+            ranges.append((len(head) + first, len(head) + last))
+            pieces.append([*head, *ids, *(edges.rest if place in (LAST, ONLY) else [])])
+        lengths = [len(piece) for piece in pieces]
         self._slot[codes] = len(self._genes_2) + np.arange(len(codes))
-        self._ids_N = np.concatenate(
-            [self._ids_N, *(np.array(piece["input_ids"], np.int32) for piece in found)]
-        )
+        self._ids_N = np.concatenate([self._ids_N, *(np.array(piece, np.int32) for piece in pieces)])
         self._start = np.concatenate([self._start, self._start[-1] + np.cumsum(lengths)])
         self._genes_2 = np.concatenate([self._genes_2, np.array(ranges, np.int32)])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scx_core.cells import CellTable
@@ -152,7 +153,8 @@ def text_blocks(
     """The texts of `rows` in order, `ROWS` cells at a time; what was handed out is not kept."""
     table = with_answers(lm, table)
     words = wording(lm, table, sentences)
-    labels = sorted(set(table.answers[rows].tolist()))
+    label_R, distinct = pd.factorize(table.answers[rows], sort=True)
+    labels = distinct.tolist()
     encoder = None
     known = whole_answers(lm, table, [label for label in labels if label])
     # A cell whose type the model has no answer for is read without one.
@@ -167,7 +169,7 @@ def text_blocks(
             encoder = partial(encode_one_by_one, words) if few else block_encoder(words, some_CR)
         block = encoder(ranked_CR)
         # each cell's prompt with the answer of its label behind
-        label_C = np.searchsorted(labels, table.answers[part].tolist())
+        label_C = label_R[start : start + ROWS]
         n_cells = len(label_C)
         ids_N = np.concatenate([block.ids_N, *(np.array(ids, np.int32) for ids in answers)])
         lengths = [*np.diff(block.start).tolist(), *map(len, answers)]

@@ -38,6 +38,7 @@ MISSING = {
     "not assigned", "undefined", "undetermined", "<na>", "-", "?",
 }  # fmt: skip
 MOST_TYPES = 1000
+FEW_SPELLINGS = 10  # ways to write a type; so many times as many values need not be tidied to be no grouping
 
 
 def plain(name: str) -> str:
@@ -62,6 +63,11 @@ def label_problem(column: pd.Series) -> tuple[str, str]:
         return "holds complex numbers, not cell types", "Choose a column of names or groups"
     if column.dtype.kind == "f" and not (column.dropna() % 1 == 0).all():
         return "holds continuous numbers, not cell types", "Choose a column of names or groups"
+    n_values = column.nunique()
+    if n_values > FEW_SPELLINGS * MOST_TYPES:
+        return f"has {n_values:,} different values in {column.count():,} cells, so it is no grouping", (
+            "Choose a column whose values are shared by many cells"
+        )
     labels = as_labels(column)
     types = set(labels.tolist()) - {""}
     if not types:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +45,20 @@ FEW_KNOWN = 0.02  # of many names, fewer of well-known families are worth one
 MANY = 500
 
 
+# Values of a block from which on it is worth loading the compiled way, as more such blocks will follow.
+WORTH_COMPILING = 2**18
+
+
+@cache
+def _compiled() -> Callable[..., None] | None:
+    """Columns joined in machine code; None where numba cannot be imported."""
+    try:
+        from .joined_columns import join_rows
+    except ImportError:
+        return None
+    return join_rows
+
+
 class GeneColumns(NamedTuple):
     """How the file's columns become genes. `target` [n_vars] gives each column's gene.
 
@@ -54,23 +70,72 @@ class GeneColumns(NamedTuple):
     take_maximum: bool = False
 
     def merge(self, x: sp.csr_matrix) -> sp.csr_matrix:
-        """CSR [n, n_vars] to CSR [n, n_genes], sorted columns, no stored zeros."""
-        out = x.copy() if self.n_genes == len(self.target) else self._merged(x)
-        out.sum_duplicates()
-        out.eliminate_zeros()
-        return out
+        """CSR [n, n_vars] to CSR [n, n_genes], sorted columns, no stored zeros. `x` itself where it is so.
+
+        The first column of every gene stands in the order of the genes (`unique_names`), so that only values
+        in the few other ones have to find their places.
+        """
+        if not x.has_canonical_format:
+            x = x.copy()
+            x.sum_duplicates()
+        if self.n_genes != len(self.target):
+            x = self._merged(x)
+        if np.count_nonzero(x.data) != x.nnz:
+            x = x.copy()
+            x.eliminate_zeros()
+        return x
 
     def _merged(self, x: sp.csr_matrix) -> sp.csr_matrix:
-        row = np.repeat(np.arange(x.shape[0], dtype=np.int64), np.diff(x.indptr))
-        key = row * self.n_genes + self.target[x.indices]
-        order = np.argsort(key, kind="stable")
-        key, data = key[order], x.data[order]
-        first = np.flatnonzero(np.diff(key, prepend=-1))
-        join = np.maximum if self.take_maximum else np.add
-        data = join.reduceat(data, first) if len(first) else data
-        row, column = np.divmod(key[first], self.n_genes)
-        pointer = np.searchsorted(row, np.arange(x.shape[0] + 1))
-        return sp.csr_matrix((data, column, pointer), shape=(x.shape[0], self.n_genes))
+        """Values of second and further columns are put to those of the first, or in between where there is
+        none. Legend: N values of the matrix, M of first columns, E of the others."""
+        gene = self.target.astype(np.int32)
+        again = np.ones(len(gene), dtype=bool)
+        again[np.unique(gene, return_index=True)[1]] = False
+        gene_of = np.where(again, ~gene, gene)  # below 0 in the other columns
+        if x.nnz >= WORTH_COMPILING and x.data.dtype == np.float32 and (join := _compiled()) is not None:
+            return self._merged_at_once(x, gene_of, join)
+        gene_N = gene_of[x.indices]
+        at_E = np.flatnonzero(gene_N < 0)
+        pointer = x.indptr - np.searchsorted(at_E, x.indptr).astype(x.indptr.dtype)
+        row_E, gene_E = np.searchsorted(x.indptr, at_E, side="right") - 1, ~gene_N[at_E]
+        order = np.lexsort((gene_E, row_E))  # stable: columns of one gene are joined in the file's order
+        row_E, gene_E, value_E = row_E[order], gene_E[order], x.data[at_E[order]]
+        data_M, gene_M = np.delete(x.data, at_E), np.delete(gene_N, at_E)
+
+        join, nothing = (np.maximum, -np.inf) if self.take_maximum else (np.add, 0.0)
+        place_E, there_E = _places(gene_M, pointer, row_E, gene_E)
+        new = np.flatnonzero(~there_E)
+        new = new[(np.diff(row_E[new], prepend=-1) != 0) | (np.diff(gene_E[new], prepend=-1) != 0)]
+        data_M = np.insert(data_M, place_E[new], nothing)
+        gene_M = np.insert(gene_M, place_E[new], gene_E[new])
+        pointer = pointer + np.searchsorted(row_E[new], np.arange(len(pointer))).astype(pointer.dtype)
+        join.at(data_M, _places(gene_M, pointer, row_E, gene_E)[0], value_E)
+        return sp.csr_matrix((data_M, gene_M, pointer), shape=(x.shape[0], self.n_genes))
+
+    def _merged_at_once(
+        self, x: sp.csr_matrix, gene_of: np.ndarray, join: Callable[..., None]
+    ) -> sp.csr_matrix:
+        """The same, compiled."""
+        data_N, gene_N, pointer = np.empty_like(x.data), np.empty(x.nnz, np.int32), np.zeros_like(x.indptr)
+        columns, starts = x.indices.astype(np.int32, copy=False).view(np.uint32), x.indptr.astype(np.uint64)
+        join(x.data, columns, starts, gene_of, self.take_maximum, data_N, gene_N, pointer)
+        n = pointer[-1]
+        return sp.csr_matrix((data_N[:n], gene_N[:n], pointer), shape=(x.shape[0], self.n_genes))
+
+
+def _places(
+    gene_M: np.ndarray, pointer: np.ndarray, row_E: np.ndarray, gene_E: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each (row, gene) the first place in that row whose gene is not before it, and whether it is it."""
+    low, end = pointer[row_E], pointer[row_E + 1]
+    high = end
+    while (open_E := low < high).any():
+        middle = (low + high) // 2
+        before = open_E & (gene_M[np.minimum(middle, len(gene_M) - 1)] < gene_E)
+        low, high = np.where(before, middle + 1, low), np.where(before, high, np.minimum(high, middle))
+    there = low < end
+    there[there] = gene_M[low[there]] == gene_E[there]
+    return low, there
 
 
 def unique_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,7 @@ def write_atlas(
     type_C = rng.integers(0, len(types), n_cells)
     depth_C = rng.lognormal(0.0, 0.4, n_cells)
     held_C = np.clip(
-        shape.detected * depth_C / depth_C.mean(), min(250, shape.detected), n_genes // 4
+        shape.detected * depth_C / depth_C.mean(), min(250, shape.detected // 4), n_genes // 4
     ).astype(np.int64)
     stronger = np.zeros((len(types), n_genes), dtype=np.uint16)
     for number in range(len(types)):

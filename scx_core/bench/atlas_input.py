@@ -176,14 +176,14 @@ def _tokens(folder: Path, model: str, steps: int) -> None:
 
 
 def _train(folder: Path, model: str, steps: int) -> None:
-    """Half of the steps; then it is asked to stop, as by a person."""
+    """Half of the steps; then it is asked to stop, as by a person, and does after the next."""
     run, _, lm, table = _run(folder, model, steps)
 
     def stop(done: int, total: int, message: str) -> None:
         if message == "training" and done == steps // 2:
             signal.raise_signal(signal.SIGTERM)
 
-    with _measured(f"trained for {steps // 2} steps and stopped") as row:
+    with _measured("trained, and stopped") as row:
         train(run, lm, table, stop)
     _print(row | {"steps": run.status().done})
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scx_core.cells import CellChoices, CellTable, Finding, open_cells
+from scx_core.cells.detection import columns, gene_symbols
 from scx_core.cells.detection.gene_symbols import GeneColumns, kind_of_names, unique_names
 from scx_core.cells.detection.values import describe_values
 from scx_core.cells.matrix import MemoryMatrix
@@ -226,7 +227,18 @@ def test_merging_sums_or_keeps_the_maximum(data: st.DataObject) -> None:
     symbols, target = unique_names(np.array(names, dtype=object))
     assert symbols.tolist() == list(dict.fromkeys(names))
     for take_maximum in (False, True):
-        merged = GeneColumns(len(symbols), target, take_maximum).merge(sp.csr_matrix(x)).toarray()
         join = np.max if take_maximum else np.sum
-        columns = [join(x[:, np.array(names) == name], axis=1) for name in symbols]
-        np.testing.assert_array_equal(merged, np.stack(columns, axis=1))
+        wanted = [join(x[:, np.array(names) == name], axis=1) for name in symbols]
+        for values in (0, 2**18):  # every block compiled, and none
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(gene_symbols, "WORTH_COMPILING", values)
+                merged = GeneColumns(len(symbols), target, take_maximum).merge(sp.csr_matrix(x))
+            np.testing.assert_array_equal(merged.toarray(), np.stack(wanted, axis=1))
+            assert merged.has_canonical_format and merged.nnz == np.count_nonzero(merged.data)
+
+
+def test_a_column_of_names_is_no_grouping_and_is_not_tidied_value_by_value(monkeypatch) -> None:
+    names = pd.Series([f"cell {number}" for number in range(12_000)])
+    assert "has 12,000 different values in 12,000 cells" in columns.label_problem(names)[0]
+    monkeypatch.setattr(columns, "as_labels", lambda column: pytest.fail("each of its values was read"))
+    assert "no grouping" in columns.label_problem(names)[0]

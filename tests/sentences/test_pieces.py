@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from scx_core.cells import open_cells
 from scx_core.errors import ScxError
 from scx_core.sentences import Wording, block_encoder, encode_one_by_one, make_prompt, rank_matrix
-from scx_core.sentences.pieces import Pieces
+from scx_core.sentences.pieces import Pieces, _edges
 from tests.tiny import SYMBOLS, tiny_tokenizer
 
 DATA = Path(os.environ.get("SCX_TEST_DATA", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
@@ -115,3 +115,15 @@ def test_real_cells_under_pythia(limit):
     encoder = block_encoder(words, cells_CR[:4])
     assert encoder.__self__.__class__ is Pieces
     assert same(encoder(cells_CR), encode_one_by_one(words, cells_CR))
+
+
+def test_the_prompt_is_parted_where_that_gives_the_same_ids():
+    edges = _edges(words_of("A few words of {organism}: {cell_sentence}.\nThe answer:"))
+    assert edges.head and edges.left == " " and edges.right == "." and edges.rest
+    words = words_of("A few words: {cell_sentence}. The answer:")
+    joining = copy.deepcopy(words.tokenizer)
+    joining.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+    joining.backend_tokenizer.normalizer = normalizers.Prepend("B2M")  # each part would begin with it
+    whole = _edges(words._replace(tokenizer=joining))
+    assert (whole.head, whole.rest) == ([], [])
+    assert (whole.left, whole.right) == ("A few words: ", ". The answer:")

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.circuits import interventions, paths_and_heads, saved_circuit, view
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
+from pages.parts.circuits.stage import stage
 from pages.parts.circuits.tracing import Request, called, cell_progress, traced
 from pages.parts.common import loaders
 from pages.parts.common.in_use import settled
-from pages.parts.common.messages import heading
 from pages.parts.common.naming import named, says
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.words import safe
 from pages.parts.features.atlas_source import atlas_under_way
 from scx_core.circuits import Circuit
-from scx_core.circuits.supernodes import collapse
 from scx_core.circuits.wording import answer_frequency
 from scx_core.figures import View, markers_of
 
 
 def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
-    heading("Circuits", "Which genes and which steps does the model use for its answer?")
+    st.html(_STYLE)
+    title, opener = st.columns([5, 1.3], vertical_alignment="center")
+    title.markdown("# Circuits :gray[:small[Which genes and which steps does the model use for its answer?]]")
     ctx = context()
     found = saved_circuit.opened()
     if found is not None:
         found = found._replace(circuit=named(found.circuit))
         _saved(ctx, found)
         return
-    saved_circuit.opener()
+    with opener:
+        saved_circuit.opener()
     if not settled(ctx):
         return
     tracer = loaders.tracer(ctx)
@@ -40,11 +43,13 @@ def page() -> None:
     circuit = named(traced(ctx, request, cell_progress(place)))
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
+    picture = st.container()
     view.competitors(circuit)
     view.one_competitor(circuit)
     circuit = interventions.with_measured(ctx, request, circuit)
-    light_note(circuit)
-    _show(circuit, shown, request.consensus.min_share)
+    with picture:
+        light_note(circuit)
+    _show(picture, ctx, circuit, shown, request.consensus.min_share)
     if tracer.names is None:
         st.caption(atlas_under_way(ctx))
     paths_and_heads.edge_heads(ctx, circuit)
@@ -58,21 +63,18 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
     saved_circuit.heading(found)
     place = st.empty()
     view.competitors(found.circuit, how_often_too=True)
-    _show(found.circuit, drawing_controls(), saved_circuit.min_share(found.circuit))
+    _show(st.container(), ctx, found.circuit, drawing_controls(), saved_circuit.min_share(found.circuit))
     place.markdown(saved_circuit.note(ctx, found))
 
 
-def _show(circuit: Circuit, shown: View, min_share: float) -> None:
+def _show(picture: DeltaGenerator, ctx: Context, circuit: Circuit, shown: View, min_share: float) -> None:
     remember(circuit, shown, markers_of(circuit)[0])
     join = view.joined()
-    left, right = st.columns([73, 27])
-    with right:
-        view.genes(circuit)
-    view.tested(circuit)
     circuit = view.with_steps(circuit, st.container())
-    with left:
-        view.network(collapse(circuit) if join else circuit, shown)
+    with picture:
+        stage(ctx, circuit if join else circuit._replace(supernodes=()), shown)
         st.caption(says(circuit))
+    view.tested(circuit)
     view.exports(circuit, shown)
     view.sentence(circuit, min_share)
     view.scores(circuit)
@@ -116,6 +118,20 @@ _READING = """
 - **Lost without the gene**: measured in the real model, nothing frozen: a neutral gene in its place, or the
   gene taken out and the rest moved up. Measured, it leads the table; positive speaks for the answer.
 - All of these are evidence about what the model uses, not about the biology of the cell.
+"""
+
+# The picture first: it begins as high as it can, and stands above its card in a narrow window.
+_STYLE = """
+<style>
+[data-testid="stMainBlockContainer"] { padding-top: 0.7rem; max-width: none; }
+[data-testid="stHeader"] { background: transparent; height: 2.2rem; }
+[data-testid="stMainBlockContainer"] > div > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
+.st-key-stage [data-testid="stColumn"] { min-width: 250px; }
+@media (max-width: 1100px) {
+  .st-key-stage [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
+  .st-key-stage [data-testid="stColumn"] { min-width: 100%; }
+}
+</style>
 """
 
 run_page("pages/circuits.py", page)

@@ -25,7 +25,7 @@ from playwright.sync_api import Error, Page, Route, WebSocket, expect, sync_play
 
 # What the walk looks for: adapt it here when a page changes its words.
 START_BUTTON = "Show me a circuit"
-NETWORK_FRAME = "iframe"
+NETWORK_FRAME = 'iframe[title$=".picture"]'
 NETWORK_INSIDE = "canvas, svg"
 CIRCUIT_ADDRESS = re.compile("/circuits")
 GENE_WORDS = re.compile(r"\bGenes?\b")

@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from scx_core.circuits import Tracer
+from tests.pages.pictures import words as picture_words
 from tests.pages.running import open_page, pick, said, well
 
 FEW = 2
@@ -39,8 +40,7 @@ def test_the_default_is_the_consensus_of_b_cells(runs: Path) -> None:
     assert "CD19+ B over 30 cells" in words.replace("**", "")
     for part in ("What the score is made of", "Prompt words", "Reconstruction errors", "accounting error"):
         assert part in words
-    frame = app.get("iframe")[0].proto
-    assert "vis-network" in frame.srcdoc and "CD79A" in frame.srcdoc
+    assert "CD79A" in picture_words(app)
     table = app.dataframe[0].value
     columns = {"gene", "frozen_attribution", "share_of_cells", "rank", "known_marker", "marker_of"}
     assert columns <= set(table.columns)
@@ -66,10 +66,10 @@ def test_nothing_is_traced_twice(runs: Path, traces: list[str]) -> None:
     app = page()
     app.number_input(key="kept cells").set_value(FEW).run()
     before = len(traces)
-    pick(app, "Size").set_value("column").run()  # another drawing of the same circuit
+    pick(app, "Size in print").set_value("column").run()  # another drawing of the same circuit
     app = page(open_page("validate", app))  # and back
     assert app.number_input(key="kept cells").value == FEW
-    assert pick(app, "Size").value == "column"
+    assert pick(app, "Size in print").value == "column"
     assert len(traces) == before
 
 

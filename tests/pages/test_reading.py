@@ -63,7 +63,7 @@ def test_a_checkpoint_without_its_templates_is_a_message_and_nothing_is_traced(
         app = well(open_page(page))
         errors = [element.value.replace("\\", "") for element in app.error]
         assert len(errors) == 1 and "pip install --no-deps cell2sentence" in errors[0]
-        assert "licence" in errors[0] and not app.get("iframe")
+        assert "licence" in errors[0] and not app.get("component_instance")
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +81,16 @@ def test_a_set_of_another_text_is_refused_or_used_and_marked(
 ) -> None:
     monkeypatch.setenv("SCX_TRANSCODERS", str(other_set))
     app = well(open_page("circuits"))
-    assert len(app.error) == 1 and "n_genes 60 there, 80 here" in said(app) and not app.get("iframe")
+    assert (
+        len(app.error) == 1 and "n_genes 60 there, 80 here" in said(app) and not app.get("component_instance")
+    )
     assert not open_page("validate", app).metric
     app = open_page("circuits", app)
     app = well(button(app, "Use it all the same (marked)").click().run())
-    assert app.get("iframe") and not app.error
+    assert app.get("component_instance") and not app.error
     shown = [element.value.replace("\\", "") for element in app.warning]
     assert any("They are used as they are" in text for text in shown)
     assert any("trained on another text (n_genes 60 there, 80 here)" in text for text in shown)
     assert app.session_state[KEY].as_is and read_json(runs / "last-used.json")["as_is"]
     app = well(button(app, "Do not use them so").click().run())
-    assert not app.get("iframe") and len(app.error) == 1
+    assert not app.get("component_instance") and len(app.error) == 1

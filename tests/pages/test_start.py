@@ -38,7 +38,7 @@ def test_the_side_bar_says_what_is_in_use(runs: Path) -> None:
 def test_the_primary_button_shows_a_circuit(runs: Path) -> None:
     app = button(open_page(), "Show me a circuit").click().run()
     assert "CD19+ B" in said(well(app))
-    assert app.get("iframe")
+    assert app.get("component_instance")
     assert len(app.get("download_button")) >= 7
 
 

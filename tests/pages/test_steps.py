@@ -6,19 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages.pictures import words as words_of
 from tests.pages.running import open_page, pick, said, well
-
-
-def frame(app) -> str:
-    return app.get("iframe")[0].proto.srcdoc
 
 
 def test_features_that_act_together_are_drawn_as_one(runs: Path) -> None:
     app = well(open_page("circuits"))
     assert "features that act together" in " ".join(e.label for e in app.expander)
-    before = frame(app)
+    before = words_of(app)
     next(t for t in app.toggle if t.label.startswith("Join")).set_value(True).run()
-    after = frame(well(app))
+    after = words_of(well(app))
     assert before != after
     assert "joined" in after
     assert "joined" not in before
@@ -35,4 +32,4 @@ def test_the_difference_of_two_types(runs: Path, monkeypatch: pytest.MonkeyPatch
     words = said(well(app)).replace("**", "")
     assert "CD19+ B less Dendritic" in words
     assert "mean over cells of the first type less" in words
-    assert "Dendritic" in frame(app)
+    assert "Dendritic" in words_of(app)

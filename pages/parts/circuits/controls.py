@@ -19,7 +19,7 @@ from scx_core.runs import options_of
 
 ALL = "all other types"
 CONSENSUS, ONE_CELL, DIFFERENCE = "Consensus", "One cell", "Difference"
-WIDTHS = (235, 190, 145, 100, 110, 100)  # pixels: one line beside the side bar, two in a narrow window
+WIDTHS = (250, 215, 145, 110, 100)  # pixels: one line beside the side bar, two in a narrow window
 DEFAULT_CELLS = 30  # drawn within two seconds on two cores
 DRAWN = ("max_genes", "max_features", "min_cell_share", "show_errors", "show_bias", "colour_by")
 # The kinds of scx_core.circuits.TraceConfig.target.
@@ -50,9 +50,9 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
     """One row of controls, and what they ask for."""
     table = tracer.table
     sizes = table.cells_per_type()
-    with st.container(border=True):
+    with st.container():
         line = st.container(horizontal=True, vertical_alignment="bottom")
-        left, middle, *right, size, more = (line.container(width=width) for width in WIDTHS)
+        left, middle, *right, more = (line.container(width=width) for width in WIDTHS)
         label = kept(
             left.selectbox, "Cell type", "label", first_type(table), table.types,
             format_func=lambda name: f"{name} ({count(sizes[name], 'cell')})",
@@ -62,9 +62,8 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
         others = [ALL, *(name for name in tracer.labels if name != answer)]
         against = kept(middle.selectbox, "Against", "against", ALL, others, help=HELP["against"])
         row, n_cells, less = _scope(*right, np.flatnonzero(table.labels == label), against in table.types)
-        chosen = _size(size)
         with more.popover("More", width="stretch"):
-            view = _drawing(chosen)
+            view = _drawing()
             trace, consensus = _tracing(n_cells)
     competitor = None if against == ALL else against
     return Request(label, answer, competitor, row, trace, consensus, competitor if less else None), view
@@ -125,20 +124,14 @@ def _scope(
 
 def drawing_controls() -> View:
     """How a circuit is drawn that is there already."""
-    with st.container(border=True):
-        size, more, _ = st.columns([1.6, 1.4, 9], vertical_alignment="bottom")
-        chosen = _size(size)
-        with more.popover("More", width="stretch"):
-            return _drawing(chosen)
+    with st.popover("Drawing", icon=":material/tune:"):
+        return _drawing()
 
 
-def _size(place: DeltaGenerator) -> str:
-    words = "How much is drawn: as much as a screen or a double column holds, or a single column."
-    return kept(place.selectbox, "Size", "size", "wide", ["wide", "column"], help=words)
-
-
-def _drawing(size: str) -> View:
+def _drawing() -> View:
     st.markdown("**Drawing**")
+    words = "Of exported pictures: a double column or a single one. The picture on the page has its own size."
+    size = kept(st.selectbox, "Size in print", "size", "wide", ["wide", "column"], help=words)
     return config_form(View(size=size), f"view {size}", DRAWN, columns=2)
 
 

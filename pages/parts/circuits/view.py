@@ -1,4 +1,4 @@
-"""A circuit on the page: its competitors, the network, steps, genes, sentence, scores in words, exports."""
+"""A circuit on the page: its competitors, steps, genes, sentence, scores in words, exports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from pages.parts.circuits.entry import lit_boxes
 from pages.parts.common.charts import gene_chart
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Column, columns_of, download
@@ -29,21 +28,18 @@ from scx_core.figures import (
     DEFAULT_FORMATS,
     View,
     account,
-    circuit_page,
     export_bytes,
     file_name,
     gene_table,
     markers_of,
     mime_type,
     sentence_html,
-    simplify,
     table_csv,
 )
 from scx_core.figures.captions import feature_title
 from scx_core.figures.drawing.text import plain
 
 CHART_GENES = 18
-HEIGHT = 640
 PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
 _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
 
@@ -72,13 +68,6 @@ def one_competitor(circuit: Circuit) -> None:
             on_click=put,
             args=("against", name),
         )
-
-
-def network(circuit: Circuit, view: View) -> None:
-    """The layered network; it can be zoomed and hovered, and sends for nothing."""
-    markers, _ = markers_of(circuit)
-    drawing = simplify(circuit, view, markers=markers or frozenset())
-    st.iframe(circuit_page(drawing, height=HEIGHT, lit=lit_boxes(circuit)), height=HEIGHT + 4)
 
 
 def genes(circuit: Circuit) -> None:

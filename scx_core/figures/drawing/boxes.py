@@ -13,6 +13,8 @@ from .select import Group, Selection
 from .text import plain, text_width
 
 TARGET_HEIGHT = 36.0
+FONTS = {"feature": 10.5, "gene": 13.0, "prompt": 11.5, "target": 17.0, "against": 12.0, "other": 13.0}
+ON_SCREEN = FONTS | {"feature": 15.8, "gene": 15.0, "prompt": 13.0, "target": 18.0, "against": 13.5}
 _TAKEN_OFF = ("the competitors' mean score is taken off", "the log-odds against their joint probability")
 _PADDING = {"gene": 8.0, "feature": 8.0, "target": 18.0, "against": 12.0}
 
@@ -30,6 +32,7 @@ class Boxes:
     ) -> None:
         self.circuit, self.selection, self.view = circuit, selection, view
         self.markers, self.labels = markers, labels
+        self.fonts = ON_SCREEN if view.size == "screen" else FONTS
         self.effects: dict[str, GeneEffect] = {row.gene: row for row in circuit.genes}
         shown = [self.gene_effect(g) for g in selection.groups.values() if g.kind == "gene"]
         self.limit = max((abs(effect) for effect in shown), default=0.0) or 1.0
@@ -43,6 +46,9 @@ class Boxes:
 
     def of(self, group: Group) -> Placed:
         """The box of a gene, feature, prompt, error or bias group."""
+        return self._of(group)._replace(layer=group.layer if group.kind in ("feature", "error") else None)
+
+    def _of(self, group: Group) -> Placed:
         if group.kind == "gene":
             return self._gene(group)
         if group.kind == "feature":
@@ -54,7 +60,7 @@ class Boxes:
                 "bos" if group.kind == "bos" else "prompt",
                 "start of text" if group.kind == "bos" else "prompt",
                 hover,
-                font=11.5,
+                font=self.fonts["prompt"],
                 fill=colours.PROMPT_FILL,
                 line=colours.FAINT,
                 ink=colours.MUTED,
@@ -84,18 +90,18 @@ class Boxes:
         hover = captions.gene_hover(group, row, self.circuit, note)
         label = plain(group.gene or "", 16) or "(no name)"
         return _box(
-            group.id, "gene", label, hover, fill=fill, line=line, ink=colours.ink_on(fill), marker=known
-        )
+            group.id, "gene", label, hover, font=self.fonts["gene"],
+            fill=fill, line=line, ink=colours.ink_on(fill), marker=known,
+        )  # fmt: skip
 
     def _feature(self, group: Group) -> Placed:
         first = captions.leading(group)
         name = captions.feature_name(first)
         given = self.labels.get(first.id) or self.labels.get(name)
-        label = captions.feature_title(first, given, 24 if self.view.size == "wide" else 16)
-        below = " · ".join(
-            part for part in (captions.driven_by(first), name if label != name else "") if part
-        )
-        font = 10.5 + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
+        label = captions.feature_title(first, given, {"wide": 24, "screen": 20, "column": 16}[self.view.size])
+        number = name if label != name and self.view.size != "screen" else ""  # on a screen it is in the card
+        below = " · ".join(part for part in (captions.driven_by(first), number) if part)
+        font = self.fonts["feature"] + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
         hover = captions.feature_hover(group, given, self.circuit)
         effect = captions.called(self.circuit, group.effect, first.q if len(group.members) == 1 else None)
         tint = colours.effect_colour(effect, 25.0 * abs(effect)) if effect else colours.PAPER
@@ -122,7 +128,7 @@ class Boxes:
             "more",
             f"and {hidden:,} more",
             hover,
-            font=11.5,
+            font=self.fonts["prompt"],
             fill=colours.PAPER,
             line=colours.PAPER,
             ink=colours.MUTED,
@@ -134,9 +140,9 @@ class Boxes:
             _box(
                 group.id,
                 "target",
-                plain(captions.title(self.circuit), 44 if self.view.size == "wide" else 20),
+                plain(captions.title(self.circuit), 20 if self.view.size == "column" else 44),
                 captions.other_hover(group, self.circuit),
-                font=17.0,
+                font=self.fonts["target"],
                 height=TARGET_HEIGHT,
                 fill=colours.INK,
                 line=colours.INK,
@@ -145,7 +151,7 @@ class Boxes:
             for group in sorted(self.selection.groups.values(), key=lambda g: g.id)
             if group.kind == "target"
         ]
-        rivals = captions.against(self.circuit.target, most=2 if self.view.size == "wide" else 1)
+        rivals = captions.against(self.circuit.target, most=1 if self.view.size == "column" else 2)
         if rivals:
             names = tuple(plain(name, 60) for name in self.circuit.target.against)
             row.append(
@@ -154,7 +160,7 @@ class Boxes:
                     "against",
                     rivals,
                     (_TAKEN_OFF[self.circuit.target.kind == "answer"], *names),
-                    font=12.0,
+                    font=self.fonts["against"],
                     height=26.0,
                     fill=colours.PAPER,
                     line=colours.COOL,

@@ -1,7 +1,9 @@
 """What a renderer gets: placed boxes, coloured links, and every word around them.
 
 Units: 1 is 0.18 mm in print (a double column of 180 mm is 1000 wide, a single one of 85 mm is 472) and
-about a pixel on screen. x grows to the right, y grows downwards, (x, y) is the centre of a box.
+about a pixel on screen. A drawing of the size "screen" has no text below 12.6 units, so that a picture that
+is 1110 pixels wide (beside a card, at 1920) has none below 14 pixels. x grows to the right, y grows
+downwards, (x, y) is the centre of a box.
 """
 
 from __future__ import annotations
@@ -13,15 +15,16 @@ from scx_core.runs.options import check, option
 
 PlacedKind = Literal["target", "against", "feature", "error", "bias", "gene", "prompt", "bos", "more"]
 MM_PER_UNIT = 0.18
-WIDTHS = {"wide": 1000.0, "column": 472.0}
+WIDTHS = {"wide": 1000.0, "column": 472.0, "screen": 1000.0}
+FITS = {"wide": (24, 32, 110), "column": (10, 12, 40), "screen": (18, 18, 80)}
 
 
 @dataclass(frozen=True)
 class View:
     """How much of a circuit is drawn, and how."""
 
-    size: Literal["wide", "column"] = option(
-        "wide", "Wide: a screen or a double column. Column: a single column."
+    size: Literal["wide", "column", "screen"] = option(
+        "wide", "Wide: a double column. Column: a single column. Screen: fewer boxes, larger words."
     )
     max_genes: int = option(0, "Most genes drawn; 0 is as many as the size shows legibly.", minimum=0)
     max_features: int = option(0, "Most features drawn; 0 as above.", minimum=0)
@@ -45,7 +48,7 @@ class View:
     @property
     def limits(self) -> tuple[int, int, int]:
         """Most genes, features and links that are drawn."""
-        fits = (24, 32, 110) if self.size == "wide" else (10, 12, 40)
+        fits = FITS[self.size]
         asked = (self.max_genes, self.max_features, self.max_edges)
         return tuple(want or fit for want, fit in zip(asked, fits, strict=True))  # type: ignore[return-value]
 
@@ -54,7 +57,8 @@ class Placed(NamedTuple):
     """One box: gene, feature, error, bias, prompt, "and n more", the cell type or its competitor.
 
     `label` is the main line and `below` the small line under it, both plain text. `marker`: carries the
-    badge of a known marker. `hover`: lines of plain text, the first is the heading.
+    badge of a known marker. `hover`: lines of plain text, the first is the heading. `layer` of a feature or
+    an error, None for all else.
     """
 
     id: str
@@ -71,6 +75,7 @@ class Placed(NamedTuple):
     ink: str
     marker: bool
     hover: tuple[str, ...]
+    layer: int | None = None
 
 
 class Link(NamedTuple):

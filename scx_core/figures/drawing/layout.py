@@ -21,7 +21,7 @@ from .select import Group, Selection, select
 from .text import percent
 
 GAP, MARGIN = 10.0, 14.0
-GENE_PITCH, FEATURE_PITCH = 31.0, 46.0
+PITCHES = {"wide": (31.0, 46.0), "column": (31.0, 46.0), "screen": (38.0, 62.0)}  # of genes, of features
 LEAST_WIDTH, MOST_WIDTH = 0.6, 6.5
 
 
@@ -48,7 +48,7 @@ def simplify(
     view = view or View()
     selection = select(circuit, view)
     maker = Boxes(circuit, selection, view, markers, labels or {})
-    margin = 66.0 if view.size == "wide" else 42.0
+    margin = {"wide": 66.0, "column": 42.0, "screen": 74.0}[view.size]
     bands = _bands(maker, selection, circuit, view, margin)
     placed, rows, height = _stack(bands, maker.top_row(), WIDTHS[view.size], view)
     names = {box.id: _called(box, selection) for box in placed}
@@ -101,16 +101,16 @@ def _bands(maker: Boxes, selection: Selection, circuit: Circuit, view: View, mar
     layers = sorted(by_layer)
     ordered = order_layers([[g.id for g in by_layer[layer]] for layer in layers], fixed, near)
     foot = _foot(maker, [maker.of(g) for g in groups if g.kind in ("bos", "prompt", "bias")], margin, room)
-    bands = [
-        _Band("Genes" if view.size == "wide" else "", _across(sentence, margin, room) + foot, GENE_PITCH)
-    ]
-    name = "Layer {}" if view.size == "wide" else "L{}"
+    gene_pitch, feature_pitch = PITCHES[view.size]
+    narrow = view.size == "column"
+    bands = [_Band("" if narrow else "Genes", _across(sentence, margin, room) + foot, gene_pitch)]
+    name = "L{}" if narrow else "Layer {}"
     placed = {box.id: box.x for row in bands[0].rows for box in row}
     for layer, ids in zip(layers, ordered, strict=True):
         boxes = [maker.of(selection.groups[key]) for key in ids]
         rows = _across(boxes, margin, room, [_pull(near[key], placed) for key in ids])
         placed |= {box.id: box.x for row in rows for box in row}
-        bands.append(_Band(name.format(layer), rows, FEATURE_PITCH))
+        bands.append(_Band(name.format(layer), rows, feature_pitch))
     return bands[::-1]
 
 
@@ -164,7 +164,7 @@ def _stack(
 ) -> tuple[list[Placed], tuple[Row, ...], float]:
     """Give the bands their heights; the space between them fills a pleasant page where there is room."""
     fixed = 2 * MARGIN + TARGET_HEIGHT + sum(len(band.rows) * band.pitch for band in bands)
-    wanted = 560.0 if view.size == "wide" else 430.0
+    wanted = {"wide": 560.0, "column": 430.0, "screen": 600.0}[view.size]
     gap = min(92.0, max(34.0 if len(bands) < 10 else 22.0, (wanted - fixed) / (len(bands) + 0.4)))
     placed = _top(top, width)
     rows = []

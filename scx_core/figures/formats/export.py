@@ -59,7 +59,10 @@ def _picture(ending: str) -> Callable[[_Job], bytes]:
 
 def _bars(ending: str) -> Callable[[_Job], bytes]:
     return lambda job: genes_picture(
-        job.circuit, ending, markers=job.markers or frozenset(), size=job.view.size
+        job.circuit,
+        ending,
+        markers=job.markers or frozenset(),
+        size="column" if job.view.size == "column" else "wide",
     )
 
 

@@ -22,7 +22,7 @@ from scx_core.figures.drawing.drawing import Drawing
 from scx_core.figures.drawing.legend import Entry, entries
 from scx_core.figures.picture import BADGE
 
-_LIBRARY = "lib/vis-9.1.2/vis-network.min.js"
+LIBRARY = "lib/vis-9.1.2/vis-network.min.js"
 _OPTIONS = {
     "physics": {"enabled": False},
     "layout": {"hierarchical": {"enabled": False}},
@@ -50,7 +50,7 @@ def circuit_page(drawing: Drawing, height: int | None = None, lit: frozenset[str
     `lit` are ids of boxes that it opens on, with all that they are joined to. A circuit of many layers makes
     the page scroll rather than shrink out of sight.
     """
-    data = _data(drawing) | {"lit": [box.id for box in drawing.nodes if box.id in lit]}
+    data = drawing_data(drawing) | {"lit": [box.id for box in drawing.nodes if box.id in lit]}
     words = {
         "title": drawing.title,
         "subtitle": drawing.subtitle,
@@ -64,7 +64,7 @@ def circuit_page(drawing: Drawing, height: int | None = None, lit: frozenset[str
         height=f"{int(height)}px" if height else "100vh",
         least=f"{max(240.0, 0.62 * drawing.height) if drawing.height > 900 else 240.0:.0f}px",
         style=_asset("page.css"),
-        script=_asset("page.js"),
+        script=_asset("interactive/circuit.js") + _asset("page.js"),
         library=vis_network(),
         legend=_legend(drawing),
         data=script_json(data),
@@ -88,6 +88,7 @@ def to_pyvis(drawing: Drawing) -> Network:
             link.source,
             link.target,
             width=round(link.width, 3),
+            strength=round(link.strength, 6),
             hover=list(link.hover),
             color={
                 "color": link.colour,
@@ -109,10 +110,11 @@ def script_json(data: Any) -> str:
 @functools.cache
 def vis_network() -> str:
     """The vis-network script that pyvis carries."""
-    return (Path(pyvis.__file__).parent / _LIBRARY).read_text(encoding="utf-8")
+    return (Path(pyvis.__file__).parent / LIBRARY).read_text(encoding="utf-8")
 
 
-def _data(drawing: Drawing) -> dict[str, Any]:
+def drawing_data(drawing: Drawing) -> dict[str, Any]:
+    """The drawing as plain values for circuit.js: the pyvis network, and what stands around it."""
     nodes, edges, *_ = to_pyvis(drawing).get_network_data()
     return {
         "nodes": nodes,

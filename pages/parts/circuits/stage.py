@@ -1,0 +1,126 @@
+"""The circuit and what stands beside it: the picture, and the card of what is chosen in it.
+
+A gesture in the picture draws only this part of the page again. What a person did to a picture is kept for
+the session, by what the picture shows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import NamedTuple
+
+import streamlit as st
+
+from pages.parts.circuits import graph, node_card, view
+from pages.parts.circuits.entry import lit_boxes
+from pages.parts.circuits.graph import Gesture
+from pages.parts.common.messages import show_error
+from pages.parts.common.session import Context
+from scx_core.circuits import Circuit
+from scx_core.errors import ScxError
+from scx_core.figures import View, markers_of
+from scx_core.figures.drawing.edits import Edits, drawn, joined
+
+KEY, DRAWN_LAST = "scx_pictures", "scx_picture_drawn"
+MOST_PICTURES, MOST_UNDONE = 24, 100
+PARTS = (69, 31)
+
+
+class Picture(NamedTuple):
+    """What a person made of a picture: every state of it, the newest last; what is chosen; the last
+    gesture."""
+
+    states: tuple[Edits, ...] = (Edits(),)
+    chosen: tuple[str, ...] = ()
+    seen: str = ""
+
+    @property
+    def edits(self) -> Edits:
+        """The state now."""
+        return self.states[-1]
+
+
+def name_of(circuit: Circuit) -> str:
+    """What a picture is kept under: the nodes and the target, whatever was measured of them since."""
+    parts = [circuit.scope, circuit.target.label, str(circuit.n_cells), *(node.id for node in circuit.nodes)]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def picture_of(circuit: Circuit) -> Picture:
+    """What a person made of this circuit's picture in this session."""
+    return st.session_state.setdefault(KEY, {}).get(name_of(circuit), Picture())
+
+
+def keep(circuit: Circuit, made: Picture) -> None:
+    """Keep it; the pictures that were touched longest ago are dropped."""
+    pictures = st.session_state.setdefault(KEY, {})
+    name = name_of(circuit)
+    pictures.pop(name, None)
+    pictures[name] = made
+    while len(pictures) > MOST_PICTURES:
+        pictures.pop(next(iter(pictures)))
+
+
+@st.fragment
+def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
+    """The picture on the left, on the right the card of what is chosen, or the genes."""
+    made = picture_of(circuit)
+    markers = markers_of(circuit)[0] or frozenset()
+    with st.container(key="stage"):
+        left, right = st.columns(PARTS)
+        with left:
+            name = name_of(circuit)
+            found = graph.picture(
+                drawn(circuit, made.edits, dataclasses.replace(shown, size="screen"), markers=markers),
+                "picture",
+                chosen=made.chosen,
+                lit=lit_boxes(circuit),
+                pinned=tuple(box for box, _ in made.edits.places),
+                edits=len(made.states) > 1,
+                same=st.session_state.get(DRAWN_LAST) == name,
+            )
+            st.session_state[DRAWN_LAST] = name
+        if found is not None and found.at != made.seen:
+            _take(circuit, made, found)
+            st.rerun(scope="fragment")
+        with right:
+            if made.chosen:
+                node_card.card(ctx, circuit, joined(circuit, made.edits), made.chosen)
+            else:
+                view.genes(circuit)
+
+
+def _take(circuit: Circuit, made: Picture, found: Gesture) -> None:
+    """Do what a gesture says, and keep it."""
+    made = made._replace(seen=found.at)
+    try:
+        keep(circuit, after(circuit, made, found))
+    except ScxError as error:
+        show_error(error)
+        keep(circuit, made)
+
+
+def after(circuit: Circuit, made: Picture, found: Gesture) -> Picture:
+    """The picture after a gesture. Raises ScxError where it cannot be done."""
+    edits, states = made.edits, made.states
+    if found.kind == "choose":
+        return made._replace(chosen=found.ids)
+    if found.kind == "undo":
+        return made._replace(states=states[:-1] or states, chosen=found.ids)
+    if found.kind == "reset":
+        changed = Edits()
+    elif found.kind == "hide":
+        changed = edits.hide(found.ids)
+    elif found.kind == "pin":
+        changed = edits.pin(found.places)
+    elif found.kind == "unpin":
+        changed = edits.unpin(found.ids)
+    elif found.kind == "rename":
+        changed = edits.rename(found.ids[0], found.name) if found.ids else edits
+    else:
+        changed = edits.join(circuit, found.ids, found.name)
+    if changed == edits:
+        return made
+    gone = found.kind in ("hide", "join")
+    return made._replace(states=(*states, changed)[-MOST_UNDONE:], chosen=() if gone else found.ids)

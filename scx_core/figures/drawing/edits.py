@@ -1,0 +1,159 @@
+"""What a person does to a picture: boxes hidden, pinned, named, joined. Kept apart from the circuit, so
+that it can be taken back, saved and given to every format.
+
+Joining is of the circuit (its edges are summed, see circuits/supernodes.py); the rest is of the drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scx_core.circuits.circuit import Circuit, Supernode
+from scx_core.circuits.supernodes import collapse, from_names
+from scx_core.errors import ScxError
+
+from .drawing import Drawing, Placed, View
+from .layout import simplify
+from .select import merge_nodes
+from .text import plain, several
+
+MOST, LONGEST = 2000, 200  # boxes of a record, characters of a name
+Place = tuple[float, float]
+
+
+class Edits(NamedTuple):
+    """`hidden`: ids of boxes; `places` of pinned boxes, in the drawing's units; `names` by box; `steps`:
+    features joined by a person."""
+
+    hidden: tuple[str, ...] = ()
+    places: tuple[tuple[str, Place], ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+    steps: tuple[Supernode, ...] = ()
+
+    def hide(self, ids: Sequence[str]) -> Edits:
+        """With these boxes hidden."""
+        return self._replace(hidden=tuple(dict.fromkeys((*self.hidden, *ids))))
+
+    def pin(self, places: Mapping[str, Place]) -> Edits:
+        """With these boxes at these places."""
+        return self._replace(places=tuple((dict(self.places) | dict(places)).items()))
+
+    def unpin(self, ids: Sequence[str]) -> Edits:
+        """With these boxes where the layout has them."""
+        return self._replace(places=tuple((key, at) for key, at in self.places if key not in set(ids)))
+
+    def rename(self, box: str, name: str) -> Edits:
+        """With another name; an empty one is its own again."""
+        names = dict(self.names) | {box: plain(name, 60)}
+        return self._replace(names=tuple((key, text) for key, text in names.items() if text))
+
+    def join(self, circuit: Circuit, ids: Sequence[str], name: str) -> Edits:
+        """With the features of these boxes drawn as one step. Raises ScxError for features of several
+        layers."""
+        _, owner = merge_nodes(joined(circuit, self).nodes)
+        steps = {f"s:{place}": step.members for place, step in enumerate(all_steps(circuit, self))}
+        wanted = {node for node, box in owner.items() if box in set(ids)}
+        members = [member for node in wanted for member in steps.get(node, (node,))]
+        called = plain(name, 60) or "step"
+        taken = {step.name for step in all_steps(circuit, self)}
+        number = next(
+            n for n in range(1, len(taken) + 2) if (called if n == 1 else f"{called} ({n})") not in taken
+        )
+        called = called if number == 1 else f"{called} ({number})"
+        order = [node.id for node in circuit.nodes if node.id in set(members)]
+        (step,) = from_names(circuit, dict.fromkeys(order, called)) or (None,)
+        if step is None:
+            raise ScxError("These boxes hold no features.", "Choose two or more features of one layer.")
+        rest = (
+            kept._replace(members=tuple(m for m in kept.members if m not in set(order)))
+            for kept in self.steps
+        )
+        return self._replace(steps=(*(kept for kept in rest if len(kept.members) > 1), step))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for `json.dump`."""
+        return {
+            "hidden": list(self.hidden),
+            "places": {key: list(at) for key, at in self.places},
+            "names": dict(self.names),
+            "steps": [step._asdict() for step in self.steps],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Edits:
+        """Rebuild from `to_json`, from whoever wrote it. Raises ScxError for anything else."""
+        try:
+            hidden = tuple(_text(box) for box in _some(data["hidden"]))
+            places = tuple((_text(key), _place(at)) for key, at in _some(data["places"].items()))
+            names = tuple((_text(key), plain(_text(name), 60)) for key, name in _some(data["names"].items()))
+            steps = tuple(
+                Supernode(_text(one["name"]), tuple(_text(m) for m in _some(one["members"])))
+                for one in _some(data["steps"])
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ScxError("The file holds no view that can be read.", "Save the view again.") from error
+        return cls(hidden, places, names, steps)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise TypeError("no short text")
+    return value
+
+
+def _place(at: Any) -> Place:
+    x, y = at
+    if any(isinstance(one, bool) or not abs(float(one)) < 1e6 for one in (x, y)):
+        raise ValueError("no place")
+    return float(x), float(y)
+
+
+def _some(values: Any) -> list[Any]:
+    found = list(values)
+    if len(found) > MOST or isinstance(values, str):
+        raise ValueError("too many")
+    return found
+
+
+def all_steps(circuit: Circuit, edits: Edits) -> tuple[Supernode, ...]:
+    """The steps that the circuit carries less what a person joined otherwise, then the person's."""
+    own = {member for step in edits.steps for member in step.members}
+    known = {node.id for node in circuit.nodes if node.kind == "feature"}
+    rest = (
+        step._replace(members=tuple(m for m in step.members if m not in own)) for step in circuit.supernodes
+    )
+    mine = (step._replace(members=tuple(m for m in step.members if m in known)) for step in edits.steps)
+    return tuple(step for step in (*rest, *mine) if len(step.members) > 1)
+
+
+def joined(circuit: Circuit, edits: Edits) -> Circuit:
+    """The circuit as it is drawn: each of its steps, and of the person's, as one node."""
+    return collapse(circuit._replace(supernodes=all_steps(circuit, edits)))
+
+
+def drawn(
+    circuit: Circuit, edits: Edits, view: View | None = None, *, markers: frozenset[str] = frozenset()
+) -> Drawing:
+    """The drawing of the circuit as a person has made it. Pinned places outside the paper widen nothing: they
+    are moved to its edge."""
+    shown = joined(circuit, edits)
+    groups, _ = merge_nodes(shown.nodes)
+    labels = {node.id: name for box, name in edits.names if box in groups for node in groups[box].members}
+    drawing = simplify(shown, view, markers=markers, labels=labels)
+    hidden, places = set(edits.hidden), dict(edits.places)
+
+    def placed(box: Placed) -> Placed:
+        if box.id not in places:
+            return box
+        x, y = places[box.id]
+        return box._replace(
+            x=min(max(x, box.width / 2), drawing.width - box.width / 2),
+            y=min(max(y, box.height / 2), drawing.height - box.height / 2),
+        )
+
+    nodes = tuple(placed(box) for box in drawing.nodes if box.id not in hidden)
+    links = tuple(link for link in drawing.links if not {link.source, link.target} & hidden)
+    gone = len(drawing.nodes) - len(nodes)
+    notes = (*drawing.notes, f"{several(gone, 'box', 'boxes')} hidden by hand") if gone else drawing.notes
+    return drawing._replace(nodes=nodes, links=links, notes=notes)

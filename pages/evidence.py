@@ -10,7 +10,15 @@ from pages.parts.common.messages import heading, shown_errors
 from pages.parts.common.page import run_page
 from pages.parts.common.session import context, kept
 from pages.parts.evidence import findings
-from pages.parts.evidence.measuring import chosen_settings, known, measure_button, types_to_choose
+from pages.parts.evidence.further import with_chosen
+from pages.parts.evidence.measuring import (
+    all_button,
+    chosen_settings,
+    jobs_under_way,
+    known,
+    measure_button,
+    types_to_choose,
+)
 
 
 def page() -> None:
@@ -21,28 +29,34 @@ def page() -> None:
         return
     tracer = loaders.tracer(ctx)
     types = types_to_choose(tracer)
-    left, middle, right = st.columns([2, 1.4, 1.2], vertical_alignment="bottom")
+    left, middle, right, last = st.columns([2, 1, 1.2, 1.6], vertical_alignment="bottom")
     label = kept(left.selectbox, "Cell type", "evidence type", types[0], types)
     with middle.popover("Cells", width="stretch"):
         cfg = chosen_settings()
-    place = st.empty()
     found = None
     with shown_errors():
         found = known(tracer, label, cfg)
+    records = findings.measured(tracer, types, cfg)
     with shown_errors():
-        measure_button(tracer, label, cfg, found is not None, right, place)
-    if found is None:
-        place.info(
-            "Nothing is measured yet for this type with these cells, this model and these transcoders. On "
-            "two "
-            "cores it takes about a minute for a model of four layers; it is kept."
-        )
-    else:
+        measure_button(ctx, tracer, label, cfg, right, found is not None)
+        still_open = [one for one in types[: cfg.types] if one not in records]
+        all_button(ctx, tracer, cfg, len(still_open), last)
+    with shown_errors():
+        busy = jobs_under_way(tracer, label, cfg, found is not None)
+        if found is None and not busy:
+            st.info(
+                "Nothing is measured yet for this type with these cells, this model and these "
+                "transcoders. It "
+                "takes two to three minutes of processor time for a model of a few layers, in the "
+                "background, "
+                "and is kept."
+            )
+    if found is not None:
+        found = with_chosen(tracer, found)
         findings.ladder(found)
         findings.downloads(ctx, found)
         findings.details(found)
-    with shown_errors():
-        findings.all_types(tracer, types, cfg)
+    findings.all_types(records)
 
 
 run_page("pages/evidence.py", page)

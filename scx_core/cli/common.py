@@ -115,13 +115,10 @@ def answer_cached(
     config: Mapping[str, Any],
     make: Callable[[], Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The JSON of a question, from the runs folder where the same was asked of the same model, set and cells.
-    `config`: all that is asked, the cells' choices and the candidate answers are added."""
-    from scx_core.runs.cached_results import cached
+    """`scx_core.evidence.by_type.answers.answered` with --runs and --again."""
+    from scx_core.evidence.by_type.answers import answered
 
-    told = {"choices": str(getattr(tracer.table, "choices", "")), "labels": tracer.labels}
-    about = tracer.about(dict(config) | told)
-    return cached(question, about, make, runs=args.runs, again=args.again)
+    return answered(question, tracer, config, make, args.runs, args.again)
 
 
 def keep_answer(args: argparse.Namespace, question: str, result: Mapping[str, Any]) -> dict[str, Any]:

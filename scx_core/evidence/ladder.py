@@ -231,19 +231,15 @@ def _at_mean(curves: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 
 
 def holds_still(
-    parts: Sequence[Mapping[str, Any]], required: Sequence[str] = ("cells", "ties", "seeds")
+    parts: Sequence[Mapping[str, Any]], required: Sequence[str] = ("cells", "ties", "transcoder seeds")
 ) -> Level:
-    """Level 4, from the parts of `by_type.steadiness.steadiness_of`: what was varied, mean Jaccard index of
-    the twenty strongest genes with its least and most, and the index by chance; or why it was not asked."""
+    """Level 4, from the parts of `by_type.steadiness.parts_of`: what was varied, mean Jaccard index of the
+    twenty strongest genes with its interval, and the index by chance; or why it was not asked."""
     asked = [one for one in parts if one["jaccard"] is not None]
     failed = [one["what"] for one in asked if one["jaccard"]["mean"] < STABLE]
     missing = [one for one in parts if one["jaccard"] is None and one["what"] in required]
     status: Status = "not reached" if failed else "not tested" if missing else "reached"
-    words = [
-        f"{one['what']} {one['jaccard']['mean']:.2f} (least {one['jaccard']['low']:.2f}; by chance "
-        f"{one['chance']:.2f})"
-        for one in asked
-    ]
+    words = [f"{one['what']} {_span(one['jaccard'])} (by chance {one['chance']:.2f})" for one in asked]
     words += [f"{one['what']}: {one['why']}" for one in parts if one["jaccard"] is None]
     figures = tuple(
         _figure(
@@ -251,7 +247,7 @@ def holds_still(
             one["jaccard"],
             one["n"],
             one["units"],
-            "genes of the same ranks",
+            "effects dealt among neighbours",
             {"mean": one["chance"]},
         )
         for one in asked

@@ -106,7 +106,7 @@ def null_rates(
     if min(map(len, rows)) < 4:
         raise ScxError(f"{first} or {second} has fewer than four cells.", "Take other types.")
     every, answer = np.concatenate(rows), tracer.answer_for(first)
-    found = readings(tracer, every, answer, StabilityConfig(cells=len(every)), progress)
+    found = readings(tracer, every, answer, StabilityConfig(cells=len(every)), progress=progress)
     donor_C = _donors(tracer.donors(every), len(every), cfg)
     calls: dict[str, Calls] = {}
     for kind, reading in found.items():

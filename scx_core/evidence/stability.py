@@ -36,7 +36,9 @@ from scx_core.attribution.replacement_model import replacement
 from scx_core.circuits import Tracer
 from scx_core.circuits.consensus import ConsensusConfig, Merged
 from scx_core.circuits.stability import TOPS, Alike, alike, with_prompt, with_ties
+from scx_core.circuits.trace import TraceConfig
 from scx_core.errors import ScxError
+from scx_core.evidence.studies.gene_ranks import effects_in_cells
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.hypothesis_tests import q_values
@@ -52,6 +54,7 @@ class StabilityConfig:
     """How many cells, and how often each comparison is repeated."""
 
     cells: int = option(30, "Cells of the type", minimum=4)
+    varied: int = option(0, "Of them, those traced again with each thing changed (0: all)", minimum=0)
     splits: int = option(20, "Random halves of the cells", minimum=1)
     ties: int = option(2, "Other orders of genes of equal expression", minimum=0)
     resamples: int = option(100, "Bootstraps over cells", minimum=20)
@@ -76,6 +79,10 @@ class Reading(NamedTuple):
         """The effect of every name that has one, over weighted cells."""
         mean_X = weight_C @ self.effect_CX / weight_C.sum()
         return {self.names[x]: float(mean_X[x]) for x in np.flatnonzero(mean_X)}
+
+    def of_first(self, n: int) -> Reading:
+        """That of the first n cells."""
+        return self._replace(effect_CX=self.effect_CX[:n])
 
     def dealt(self, rng: np.random.Generator) -> Reading:
         """The same effects under other names of their stratum."""
@@ -155,66 +162,92 @@ def stability(
     label: str,
     *,
     answer: str | None = None,
+    rows: np.ndarray | None = None,
     prompts: Sequence[str] = (),
     sets: Sequence[TranscoderSet] = (),
     models: Sequence[Tracer] = (),
+    kinds: Sequence[str] = KINDS,
     cfg: StabilityConfig = STABILITY,
     progress: Progress = silent,
 ) -> Stability:
     """How alike the circuit of a cell type stays, each thing changed by itself.
 
-    `prompts`: names or texts of other wordings; `sets`: other transcoders of the same model; `models`:
-    tracers
-    of other models over the same table. Raises ScxError when the table has fewer than four cells of the type,
-    the model no such answer, or a tracer holds other cells.
+    `rows`: its cells (default: drawn); `prompts`: names or texts of other wordings; `sets`: other transcoders
+    of the same model; `models`: tracers of other models over the same table; `kinds`: genes alone need no
+    circuit to be traced, and cost a tenth. Raises ScxError when the table has fewer than four cells of the
+    type, the model no such answer, or a tracer holds other cells.
     """
     models = [_same_cells(tracer, one) for one in models]
-    rows, answer = _rows(tracer, label, cfg), answer or tracer.answer_for(label)
-    base = readings(tracer, rows, answer, cfg, progress)
-    ones_C = np.ones(len(rows))
+    rows = _rows(tracer, label, cfg) if rows is None else np.asarray(rows)
+    answer = answer or tracer.answer_for(label)
+    base = readings(tracer, rows, answer, cfg, kinds, progress)
     axes, left_out = [_axis("cells", "disjoint halves", _halves(base, cfg), cfg)], dict[str, str]()
     if (pairs := _donors(base, tracer.donors(rows))) is not None:
         axes.append(_axis("donors", "each against the others", pairs, cfg))
     else:
         left_out["donors"] = "fewer than two are known"
-
-    def changed(name: str, words: str, others: Sequence[tuple[Tracer, TranscoderSet | None]]) -> None:
-        found, shares = [], []
-        for other, matched_to in others:
-            own = answer if answer in other.labels else other.answer_for(label)
-            second = readings(other, rows, own, cfg, progress)
-            if matched_to is not None:
-                renamed, share = _matched(tracer, other, second["features"], cfg)
-                second = {**second, "features": renamed}
-                shares.append(share)
-            found.append({k: _Pair(base[k], second[k], (ones_C, ones_C), True) for k in KINDS})
-        axis = _axis(name, words, found, cfg)
-        axes.append(axis._replace(matched=float(np.mean(shares)) if shares else None))
-
-    if cfg.ties:
-        own = tracer.lm.sentence_config.tie_seed
-        changed(
-            "ties",
-            f"{cfg.ties} other orders",
-            [(with_ties(tracer, own + 1 + k), None) for k in range(cfg.ties)],
-        )
-    if prompts:
-        changed("prompts", "; ".join(prompts), [(with_prompt(tracer, name), None) for name in prompts])
-    else:
-        left_out["prompts"] = "no other wording was given (--prompts)"
-    if sets:
-        others = [(_with_set(tracer, one), one) for one in sets]
-        changed("transcoder seeds", f"{len(sets)} other sets", others)
-    else:
-        left_out["transcoder seeds"] = "no other set was given (--other)"
-    if models:
-        others = [(one, one.transcoders) for one in models]
-        changed("model seeds", f"{len(models)} other models", others)
-    else:
-        left_out["model seeds"] = "no other model was given (--other-model)"
+    changes = _changes(tracer, prompts, sets, models, cfg)
+    left_out |= {name: why for name, why in NOT_CHANGED.items() if name not in changes}
+    first = {kind: one.of_first(cfg.varied or len(rows)) for kind, one in base.items()}
+    for done, (name, (words, others)) in enumerate(changes.items()):
+        progress(done, len(changes), name)
+        axes.append(_changed(tracer, first, rows, (label, answer), name, words, others, cfg))
     about = tracer.about({"stability": to_dict(cfg)}, seed=cfg.seed, cells=rows.tolist())
     about["others"] = [one.fingerprint for one in sets] + [one.lm.fingerprint for one in models]
     return Stability(label, answer, len(rows), _with_q(axes), left_out, about)
+
+
+NOT_CHANGED = {
+    "ties": "no other order was asked for (--ties)",
+    "prompts": "no other wording was given (--prompts)",
+    "transcoder seeds": "no other set was given (--other)",
+    "model seeds": "no other model was given (--other-model)",
+}
+Others = Sequence[tuple[Tracer, TranscoderSet | None]]  # with the set whose features are matched
+
+
+def _changes(
+    tracer: Tracer,
+    prompts: Sequence[str],
+    sets: Sequence[TranscoderSet],
+    models: Sequence[Tracer],
+    cfg: StabilityConfig,
+) -> dict[str, tuple[str, Others]]:
+    """What is changed, in words, and the tracers that differ from ours by that alone."""
+    own = tracer.lm.sentence_config.tie_seed
+    tied = [(with_ties(tracer, own + 1 + k), None) for k in range(cfg.ties)]
+    asked: dict[str, tuple[str, Others]] = {
+        "ties": (f"{cfg.ties} other orders", tied),
+        "prompts": ("; ".join(prompts), [(with_prompt(tracer, name), None) for name in prompts]),
+        "transcoder seeds": (f"{len(sets)} other sets", [(_with_set(tracer, one), one) for one in sets]),
+        "model seeds": (f"{len(models)} other models", [(one, one.transcoders) for one in models]),
+    }
+    return {name: (words, others) for name, (words, others) in asked.items() if others}
+
+
+def _changed(
+    tracer: Tracer,
+    base: Readings,
+    rows: np.ndarray,
+    asked: tuple[str, str],
+    name: str,
+    words: str,
+    others: Others,
+    cfg: StabilityConfig,
+) -> Axis:
+    """One axis: the same cells, read by every other tracer. `asked`: their type, and our answer to it."""
+    found, shares, (label, answer) = [], [], asked
+    ones_C = np.ones(len(base["genes"].effect_CX))
+    for other, matched_to in others:
+        own = answer if answer in other.labels else other.answer_for(label)
+        second = readings(other, rows[: len(ones_C)], own, cfg, tuple(base))
+        if matched_to is not None and "features" in second:
+            renamed, share = _matched(tracer, other, second["features"], cfg)
+            second["features"] = renamed
+            shares.append(share)
+        found.append({kind: _Pair(base[kind], second[kind], (ones_C, ones_C), True) for kind in base})
+    axis = _axis(name, words, found, cfg)
+    return axis._replace(matched=float(np.mean(shares)) if shares else None)
 
 
 def _rows(tracer: Tracer, label: str, cfg: StabilityConfig) -> np.ndarray:
@@ -238,22 +271,28 @@ def _same_cells(tracer: Tracer, other: Tracer) -> Tracer:
 
 
 def readings(
-    tracer: Tracer, rows: np.ndarray, answer: str, cfg: StabilityConfig, progress: Progress
+    tracer: Tracer,
+    rows: np.ndarray,
+    answer: str,
+    cfg: StabilityConfig,
+    kinds: Sequence[str] = KINDS,
+    progress: Progress = silent,
 ) -> dict[str, Reading]:
-    """Effects of genes and of features in each cell, traced once."""
-    from scx_core.circuits.trace import TraceConfig
-
+    """Effects of genes, and of features where they are asked for, in each cell, traced once."""
+    if "features" not in kinds:
+        return {"genes": _genes(effects_in_cells(tracer, rows, answer))}
     trace, consensus = TraceConfig(), ConsensusConfig(cells=max(2, len(rows)), nodes=cfg.nodes)
     merged = tracer.merged(rows, tracer.plan(answer), trace, consensus, progress, answer)
-    return {"genes": _genes(merged), "features": _features(merged)}
+    return {"genes": _genes([cell.genes for cell in merged]), "features": _features(merged)}
 
 
-def _genes(cells: Sequence[Merged]) -> Reading:
-    names = sorted({gene for cell in cells for gene in cell.genes})
+def _genes(cells: Sequence[Mapping[str, tuple[float, float]]]) -> Reading:
+    """From each cell's genes: effect and rank."""
+    names = sorted({gene for cell in cells for gene in cell})
     column = {name: x for x, name in enumerate(names)}
     effect_CX, place_CX = np.zeros((len(cells), len(names))), np.full((len(cells), len(names)), np.nan)
     for c, cell in enumerate(cells):
-        for gene, (effect, rank) in cell.genes.items():
+        for gene, (effect, rank) in cell.items():
             effect_CX[c, column[gene]], place_CX[c, column[gene]] = effect, rank
     behind = np.nanmax(place_CX) + 1
     place_X = np.where(np.isnan(place_CX), behind, place_CX).mean(0)
@@ -290,7 +329,7 @@ def _halves(base: Readings, cfg: StabilityConfig) -> list[dict[str, _Pair]]:
     found = []
     for _ in range(cfg.splits):
         half_C = np.isin(np.arange(n), rng.permutation(n)[: n // 2]).astype(float)
-        found.append({k: _Pair(base[k], base[k], (half_C, 1 - half_C), False) for k in KINDS})
+        found.append({k: _Pair(base[k], base[k], (half_C, 1 - half_C), False) for k in base})
     return found
 
 
@@ -299,7 +338,7 @@ def _donors(base: Readings, donors: Sequence[str] | None) -> list[dict[str, _Pai
     if len(names) < 2:
         return None
     own = [(np.array(donors) == name).astype(float) for name in names]
-    return [{k: _Pair(base[k], base[k], (one_C, 1 - one_C), False) for k in KINDS} for one_C in own]
+    return [{k: _Pair(base[k], base[k], (one_C, 1 - one_C), False) for k in base} for one_C in own]
 
 
 def _axis(name: str, words: str, pairs: Sequence[Mapping[str, _Pair]], cfg: StabilityConfig) -> Axis:
@@ -307,7 +346,7 @@ def _axis(name: str, words: str, pairs: Sequence[Mapping[str, _Pair]], cfg: Stab
     first = pairs[0]["genes"]
     interval = "bootstrap over cells" if first.same else "95% of splits" if name == "cells" else "least, most"
     figures = [
-        one for kind in KINDS for one in _compared(kind, [pair[kind] for pair in pairs], interval, cfg)
+        one for kind in pairs[0] for one in _compared(kind, [pair[kind] for pair in pairs], interval, cfg)
     ]
     return Axis(name, words, len(pairs), len(first.first.effect_CX), interval, tuple(figures))
 

@@ -16,6 +16,17 @@ def silent(done: int, total: int, message: str = "") -> None:
     """Says nothing."""
 
 
+def nested(progress: Progress, at: int, parts: int, name: str = "", steps: int = 100) -> Progress:
+    """What tells of the part number `at` of so many: its own count as a share of `steps`, behind its name."""
+
+    def tell(done: int, total: int, message: str = "") -> None:
+        share = int(steps * min(1.0, done / max(1, total)))
+        words = f"{name}: {message}" if name and message and message != name else name or message
+        progress(at * steps + share, parts * steps, words)
+
+    return tell
+
+
 class ConsoleProgress:
     """A tqdm bar on stderr, one for each phase: it changes when the total does or the count falls back."""
 

@@ -13,6 +13,7 @@ from scx_core.circuits import Tracer, make_tracer
 from scx_core.evidence.by_type.measure import EvidenceOfTypes, TypesConfig, evidence_of_types
 from scx_core.evidence.feature_edits import EditConfig, edit_features
 from scx_core.evidence.redundancy import RedundancyConfig, redundancy_of
+from scx_core.transcoders import TranscoderSet
 from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL, OTHER = "CD19+ B", "Dendritic"
@@ -37,6 +38,12 @@ def tiny_tracer() -> Tracer:
 
 
 @cache
+def tiny_others() -> list[TranscoderSet]:
+    """Another set of the same model."""
+    return [random_set(tiny_tracer().lm, "jumprelu", True, seed=2)]
+
+
+@cache
 def feature_answers() -> tuple[dict, dict]:
     """The JSON of an edit over doses and of redundancy, of the tiny tracer's first type."""
     tracer, few = tiny_tracer(), {"circuit_cells": 3, "measured": 3, "reference_cells": 3, "draws": 2}
@@ -48,7 +55,4 @@ def feature_answers() -> tuple[dict, dict]:
 @cache
 def tiny_evidence() -> EvidenceOfTypes:
     """Two types, measured without being saved (a random set has no fingerprint)."""
-    tracer = tiny_tracer()
-    return evidence_of_types(
-        tracer, [LABEL, OTHER], CFG, others=[random_set(tracer.lm, "jumprelu", True, seed=2)]
-    )
+    return evidence_of_types(tiny_tracer(), [LABEL, OTHER], CFG, others=tiny_others())

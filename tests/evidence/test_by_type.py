@@ -22,7 +22,7 @@ from scx_core.language import load_language
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.hypothesis_tests import q_values
 from scx_core.statistics.resampling import one_group
-from tests.builders.evidence import CFG, LABEL, OTHER, tiny_evidence, tiny_tracer
+from tests.builders.evidence import CFG, LABEL, OTHER, tiny_evidence, tiny_others, tiny_tracer
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,36 @@ def test_a_saved_type_is_found_again_and_a_change_of_settings_is_another(tmp_pat
     path.write_text("{", encoding="utf-8")
     with pytest.raises(ScxError, match="not valid JSON"):
         saved_evidence(tracer, OTHER, CFG, [], tmp_path)
+
+
+def test_a_measurement_that_was_stopped_goes_on_where_it_was(tmp_path, found):
+    """What is there is not measured again, a broken part is, and the end is the same as in one go."""
+    tracer = tiny_tracer()
+    saved = replace(tracer, transcoders=replace(tracer.transcoders, fingerprint="saved"))
+    one, asked = found.of(OTHER), {"others": tiny_others(), "root": tmp_path}
+
+    def until_the_gradient(done, total, message=""):
+        if message == f"{OTHER}: gradient":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure.measure_type(saved, OTHER, CFG, **asked, progress=until_the_gradient)
+    parts = evidence_file(saved, OTHER, CFG, tiny_others(), tmp_path).with_suffix(".parts")
+    made = {path: path.stat().st_mtime_ns for path in parts.iterdir()}
+    assert {path.stem for path in made} == {"rankings", "circuit", "doses", "knock-outs"}
+    (parts / "doses.json").write_text("{", encoding="utf-8")
+
+    def untouched(done, total, message=""):
+        now = {path: path.stat().st_mtime_ns for path in made if path.exists()}
+        assert all(made[path] == at for path, at in now.items() if path.stem != "doses")
+
+    again = measure.measure_type(saved, OTHER, CFG, **asked, progress=untouched)
+    alone = as_one_family([one])[0]
+    for name in ("prediction", "rankings", "knockouts", "doses", "curves", "steadiness", "markers"):
+        one_way, other = (to_json_text(getattr(each, name)) for each in (again, alone))
+        assert one_way.replace('"saved"', '""') == other, name
+    assert again.circuit.genes == one.circuit.genes and not parts.exists()
+    assert saved_evidence(saved, OTHER, CFG, tiny_others(), tmp_path) is not None
 
 
 def test_the_tables_hold_every_type_and_rival(found):

@@ -133,11 +133,11 @@ def _part(what: str, mean: float | None) -> dict:
 
 
 def test_stability_needs_cells_ties_and_seeds_and_says_what_was_not_asked():
-    whole = [_part("cells", 0.8), _part("donors", None), _part("ties", 0.9), _part("seeds", 0.7)]
+    whole = [_part("cells", 0.8), _part("donors", None), _part("ties", 0.9), _part("transcoder seeds", 0.7)]
     assert holds_still(whole).status == YES
     assert "donors: nobody asked" in holds_still(whole).words
-    assert holds_still([*whole[:3], _part("seeds", None)]).status == OPEN
-    assert holds_still([*whole[:3], _part("seeds", 0.3)]).status == NO
+    assert holds_still([*whole[:3], _part("transcoder seeds", None)]).status == OPEN
+    assert holds_still([*whole[:3], _part("transcoder seeds", 0.3)]).status == NO
 
 
 def test_other_levels():

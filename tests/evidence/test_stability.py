@@ -59,6 +59,16 @@ def test_what_was_not_changed_is_said(found, tracer):
     assert (axis.name, axis.pairs, axis.interval) == ("donors", 2, "least, most")
 
 
+def test_genes_alone_cost_no_circuit_and_are_the_same(found, tracer, monkeypatch):
+    monkeypatch.setattr(type(tracer), "merged", None)  # calling it would fail
+    alone = stability(tracer, LABELS[0], kinds=("genes",), cfg=replace(CFG, varied=4))
+    for figure in ("top 10", "top 20", "spearman"):
+        one, other = (each.axes[0].of("genes", figure) for each in (alone, found))
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+    assert [axis.n for axis in alone.axes] == [8, 4]
+    assert {one.kind for axis in alone.axes for one in axis.figures} == {"genes"}
+
+
 def test_chance_deals_within_strata_only():
     reading = Reading(tuple("abcdef"), np.arange(6.0)[None], np.array([0, 1, 0, 1, 0, 1]))
     rng, seen = np.random.default_rng(0), set()

@@ -8,7 +8,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import scx_core as scx
+from pages.parts.common.jobs import MEASUREMENTS
+from scx_core.evidence.by_type import job
 from scx_core.evidence.by_type.measure import TypesConfig, evidence_file, siblings
+from scx_core.runs import RunFolder, cached
 from scx_core.runs.files import to_json_text
 from tests.builders.evidence import OTHER, tiny_evidence
 from tests.pages.running import button, open_page, pick, said, well
@@ -44,8 +47,55 @@ def test_the_ladder_is_the_first_thing_seen(record: Path) -> None:
         assert part in words
     labels = [element.proto.label for element in app.get("download_button")]
     assert {"Report", "Report, PDF", "Record, JSON"} <= set(labels)
-    assert button(app, "Measure again")
+    assert button(app, "Measured").disabled
     assert len(app.dataframe) >= 6
+
+
+def test_answers_that_belong_are_offered_and_count_only_while_they_are_chosen(
+    record: Path, runs: Path
+) -> None:
+    found, tracer = tiny_evidence().of(OTHER), scx.tl.tracer("embedded")
+    record.write_text(to_json_text(found.to_json()), encoding="utf-8")
+    one = {"what": "genes", "label": OTHER, "first": "here", "second": "there", "shared": 9, "top": 20,
+           "expected": {"names of the same level": 2.0}, "p": {"names of the same level": 0.004},
+           "n_first": 20, "n_second": 12}  # fmt: skip
+    answer = {"overlaps": [one], "accuracy": [], "provenance": tracer.about({})}
+    other = answer | {"provenance": tracer.about({}) | {"model": {"fingerprint": "another"}}}
+    for result in (answer, other):
+        cached("transfer", result["provenance"], lambda result=result: result)
+    app = well(open_page("evidence"))
+    boxes = [box for box in app.checkbox if "another study" in box.label]
+    assert len(boxes) == 1 and "strongest genes in here" in boxes[0].label
+    assert "9 of the 20 strongest genes" in said(app)
+    well(boxes[0].set_value(False).run())
+    assert "9 of the 20 strongest genes" not in said(app)
+
+
+def test_a_measurement_is_a_job_that_every_visit_finds(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started, seen running by another session, stopped, gone on; the form starts no second one."""
+    started: list[str] = []
+    monkeypatch.setattr(job, "start", lambda run: started.append(run.name) or _running(run))
+    app = well(open_page("evidence"))
+    well(button(app, "Measure").click().run())
+    assert len(started) == 1
+    other = well(open_page("evidence"))
+    assert "running" in said(other) and button(other, "Measure").disabled
+    assert button(other, "Stop")
+    run = RunFolder.open(runs / "evidence" / "jobs" / started[0])
+    assert (run.config["label"], run.kind, run.argv[:2]) == (OTHER, "evidence", ["evidence", "types"])
+    _running(run, "stopped")
+    again = well(open_page("evidence"))
+    assert "stopped" in said(again) and button(again, "Resume") and not button(again, "Measure").disabled
+    _running(run, "failed", error="The disk is full.")
+    assert "The disk is full." in said(well(open_page("evidence")))
+
+
+def _running(run: RunFolder, state: str = "running", error: str = "") -> None:
+    run.write_status(state, 3, 10, "Dendritic: circuit", error=error)
+
+
+def test_the_side_bar_knows_where_measurements_lie() -> None:
+    assert (job.FOLDER, job.JOBS) == MEASUREMENTS
 
 
 def test_a_damaged_record_is_said_and_can_be_measured_again(record: Path) -> None:

@@ -18,6 +18,8 @@ STATES = {
     "done": ":green-badge[done]",
 }
 REFRESH_S = 2.0
+# As `scx_core.evidence.by_type.job` has it, which brings torch: the first page must not wait for that.
+MEASUREMENTS = ("evidence", "jobs")
 
 
 def jobs() -> list[RunFolder]:
@@ -26,19 +28,26 @@ def jobs() -> list[RunFolder]:
     return sorted(found, key=lambda run: run.path.stat().st_mtime, reverse=True)
 
 
+def measurements() -> list[RunFolder]:
+    """All measurements of evidence, the newest first."""
+    found = list_runs(runs_root().joinpath(*MEASUREMENTS))
+    return sorted(found, key=lambda run: run.path.stat().st_mtime, reverse=True)
+
+
 def running(runs: list[RunFolder]) -> list[RunFolder]:
     """Those at work now."""
     return [run for run in runs if run.status().state == "running"]
 
 
-def progress_bar(status: RunStatus, name: str = "") -> None:
-    """How far, what is being done, how long still; under a run's name where several are shown."""
+def progress_bar(status: RunStatus, name: str = "", counted: bool = True) -> None:
+    """How far, what is being done, how long still; under a run's name where several are shown. `counted`: the
+    steps are worth being told."""
     whose = f"**{safe(name)}**: " if name else ""
     share = min(1.0, status.done / status.total) if status.total else 0.0
     part, parts = status.more.get("part"), status.more.get("parts")
     where = f"part {part} of {parts}, " if parts else ""
     left = f", {duration(status.eta_s)} left" + (" in this part" if parts else "") if status.eta_s else ""
-    steps = f" {status.done:,} of {status.total:,}" if status.total > 1 else ""
+    steps = f" {status.done:,} of {status.total:,}" if counted and status.total > 1 else ""
     st.progress(share, text=f"{whose}{where}{safe(status.message or 'starting')}{steps}{left}")
 
 
@@ -72,14 +81,15 @@ def job_message(status: RunStatus) -> None:
 
 def running_panel() -> None:
     """The running jobs in the side bar, refreshed while there are any."""
-    every = REFRESH_S if running(jobs()) else None
+    every = REFRESH_S if running([*jobs(), *measurements()]) else None
     st.fragment(_running_now, run_every=every)()
 
 
 def _running_now() -> None:
     with shown_errors():
-        now = running(jobs())
+        now = running([*jobs(), *measurements()])
         for run in now:
-            progress_bar(run.status(), run.name)
+            name = run.config.get("label") or "largest types" if run.kind == "evidence" else run.name
+            progress_bar(run.status(), str(name), counted=run.kind != "evidence")
         if not now:
             st.caption("No job is running.")

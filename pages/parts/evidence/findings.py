@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +14,7 @@ from pages.parts.common.session import Context
 from pages.parts.common.words import safe
 from pages.parts.evidence.measuring import known
 from scx_core.circuits import Tracer
+from scx_core.errors import ScxError
 from scx_core.evidence.by_type.measure import TypesConfig
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
 from scx_core.figures import safe_name
@@ -30,9 +32,10 @@ _SHORT = {"reached": "yes", "not reached": "no", "not tested": "–"}
 _TABS = {
     "Joint knock-outs": ("Joint knock-outs", "Dose"),
     "Features kept or removed": ("Sufficiency and necessity",),
+    "Features edited": ("Ablation and steering of features", "Redundancy"),
     "Genes": ("Genes", "Prediction of single knock-outs"),
     "Stability": ("Stability",),
-    "Biology": ("Curated markers", "Another study", "Measured perturbations"),
+    "Biology": ("Curated markers", "Another study", "Measured perturbations", "Curated network"),
     "Limits": ("Limits", "Methods"),
 }
 
@@ -104,16 +107,25 @@ def _part(part: str | Table | Picture) -> None:
         table(rows, columns, key=f"evidence {part.name}")
 
 
-def all_types(tracer: Tracer, types: Sequence[str], cfg: TypesConfig) -> None:
-    """One row for each type that is measured with these settings. Raises ScxError for a damaged record."""
-    found = [one for label in types if (one := known(tracer, label, cfg)) is not None]
+def measured(tracer: Tracer, types: Sequence[str], cfg: TypesConfig) -> dict[str, TypeEvidence]:
+    """The records of these settings that are there; one that is damaged is said where its type is chosen."""
+    found = {}
+    for label in types:
+        with suppress(ScxError):
+            if (one := known(tracer, label, cfg)) is not None:
+                found[label] = one
+    return found
+
+
+def all_types(records: Mapping[str, TypeEvidence]) -> None:
+    """One row for each type that is measured with these settings."""
+    found = list(records.values())
     if len(found) < 2:
         return
     st.markdown("### All types that are measured")
     st.caption(
         "q-values over all of them together: a type's ladder may differ from the one above, whose family is "
-        "the "
-        "type alone."
+        "the type alone, and which answers of other questions count for."
     )
     rows = []
     for one in as_one_family(found):

@@ -1,4 +1,4 @@
-"""Which type is asked about, what is known of it, and a button that measures."""
+"""Which type is asked about, what is known of it, and the job that measures it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common.forms import config_form
-from pages.parts.common.results import Memory, progress_in
+from pages.parts.common.jobs import REFRESH_S, STATES, job_buttons, job_message, progress_bar
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.results import Memory
+from pages.parts.common.session import Context
+from pages.parts.common.words import safe
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
+from scx_core.evidence.by_type.job import EvidenceJob, job_of, launch_evidence
 from scx_core.evidence.by_type.measure import (
     TypesConfig,
     evidence_file,
     largest,
-    measure_type,
     siblings,
 )
 from scx_core.evidence.by_type.record import TypeEvidence
-from scx_core.runs import read_json
+from scx_core.runs import RunFolder, read_json
 
 _RECORDS: Memory[TypeEvidence] = Memory(24)
 _ASKED = ("cells", "measured", "knocked", "varied", "seed")
@@ -52,13 +56,69 @@ def known(tracer: Tracer, label: str, cfg: TypesConfig) -> TypeEvidence | None:
 
 
 def measure_button(
-    tracer: Tracer, label: str, cfg: TypesConfig, again: bool, where: DeltaGenerator, place: DeltaGenerator
+    ctx: Context, tracer: Tracer, label: str, cfg: TypesConfig, where: DeltaGenerator, done: bool
 ) -> None:
-    """Measure now when a person asks, with a progress bar in `place`, and draw the page anew. Raises
-    ScxError."""
-    words, kind = ("Measure again", "secondary") if again else ("Measure", "primary")
-    if where.button(words, type=kind, width="stretch"):  # type: ignore[arg-type]
-        with tracer.lm.lock:
-            measure_type(tracer, label, cfg, progress=progress_in(place, "measuring"))
-        place.empty()
-        st.rerun()
+    """Start the job when a person asks. Raises ScxError."""
+    run = job_of(tracer, label, cfg)
+    busy = run is not None and run.status().state == "running"
+    if done:
+        words = "It is measured already; other numbers of cells are another measurement."
+        where.button("Measured", width="stretch", disabled=True, help=words)
+    elif where.button("Measure", type="primary", width="stretch", disabled=busy):
+        _launch(ctx, tracer, label, cfg)
+
+
+def all_button(
+    ctx: Context, tracer: Tracer, cfg: TypesConfig, open_types: int, where: DeltaGenerator
+) -> None:
+    """One job for the largest types that are not measured yet. Raises ScxError."""
+    words = f"Measure the {cfg.types} largest"
+    run = job_of(tracer, "", cfg)
+    busy = run is not None and run.status().state == "running"
+    told = f"{open_types} of them are not measured. In the background, one after another; each is kept."
+    if open_types and where.button(words, width="stretch", disabled=busy, help=told):
+        _launch(ctx, tracer, "", cfg)
+
+
+def _launch(ctx: Context, tracer: Tracer, label: str, cfg: TypesConfig) -> None:
+    sources = (_absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
+    job = EvidenceJob(*sources, ctx.device, ctx.as_is, label, ctx.cells, cfg)
+    launch_evidence(job, tracer)
+    st.toast(f"{safe(label) or 'The largest types'}: measuring in the background. You may leave this page.")
+    st.rerun()
+
+
+def _absolute(source: str) -> str:
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+def jobs_under_way(tracer: Tracer, label: str, cfg: TypesConfig, done: bool) -> bool:
+    """The job of this type and that of the largest, as far as they are; whether one measures this type or was
+    interrupted while it did."""
+    shown = False
+    for whose in (label, ""):
+        run = job_of(tracer, whose, cfg)
+        state = run.status().state if run is not None else "done"
+        if run is None or state == "done" or (done and whose):
+            continue
+        live = state == "running"
+        title = safe(whose) or f"The {cfg.types} largest types"
+        with st.container(border=True):
+            st.fragment(_state, run_every=REFRESH_S if live else None)(run, title, live)
+        shown = True
+    return shown
+
+
+def _state(run: RunFolder, title: str, was_running: bool) -> None:
+    """How far, and what can be done; the whole page is drawn again once it has ended."""
+    with shown_errors():
+        status = run.status()
+        if was_running and status.state != "running":
+            st.rerun()
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.markdown(f"**{title}** {STATES[status.state]}")
+        with right.container(horizontal=True, horizontal_alignment="right"):
+            job_buttons(run, status)
+        job_message(status)
+        if status.state == "running":
+            progress_bar(status._replace(done=0, total=1) if not status.total else status, counted=False)

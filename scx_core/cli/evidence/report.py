@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure or find the evidence, and write the report; the result names the files."""
     from scx_core.cli.evidence.questions.types import other_sets
     from scx_core.errors import ScxError
+    from scx_core.evidence.by_type.answers import feature_answers
     from scx_core.evidence.by_type.measure import TypesConfig, evidence_of_types
     from scx_core.figures.report import write_report
     from scx_core.figures.report.files import ENDINGS
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     tell = common.progress_of(args)
     sets = other_sets(args, tracer)
     asked = {"others": sets, "root": args.runs, "also": args.also, "kept": not args.alone, "progress": tell}
+    if not args.alone:
+        feature_answers(tracer, label, args.runs, tell)
     found = evidence_of_types(tracer, [label], cfg, **asked).types[0]
     marks = {
         "data": tracer.table.fingerprint,

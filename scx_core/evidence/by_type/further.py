@@ -22,6 +22,7 @@ from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.biology.agreement import IN_SILICO, WORDS
 from scx_core.evidence.biology.network import CIRCUITS, COEXPRESSION, UNLIKE
+from scx_core.evidence.by_type.steadiness import parts_of
 from scx_core.evidence.studies.top_overlap import LIKE_NAMES
 from scx_core.runs import list_cached, read_json
 
@@ -233,21 +234,7 @@ def _network(result: Mapping[str, Any], label: str) -> Read | None:
 
 def _stability(result: Mapping[str, Any], label: str) -> Read | None:
     """What was varied, as parts of level 4: Jaccard's index of the twenty strongest genes."""
-    parts = []
-    for axis in result["axes"]:
-        one = next(row for row in axis["figures"] if (row["kind"], row["figure"]) == ("genes", "top 20"))
-        index = {"mean": one["value"], "low": one["low"], "high": one["high"]}
-        parts.append(
-            {
-                "what": axis["name"],
-                "jaccard": index,
-                "comparisons": axis["pairs"],
-                "chance": one["chance"],
-                "n": axis["n"],
-                "units": "cells",
-                "why": "",
-            }
-        )
+    parts = parts_of(result)
     return f"{', '.join(part['what'] for part in parts)}; {result['n_cells']} cells", {"parts": parts}
 
 

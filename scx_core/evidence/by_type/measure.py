@@ -7,21 +7,20 @@ The steps, for each type (rows by donor where there are donors):
  3. single knock-outs of every gene in cells of the second: what each gene does, and how well circuit and
     gradient × input predicted it;
  4. sufficiency and necessity of the circuit's features in the second half, beside matched random ones;
- 5. what varies with cells, donors, ties, templates and transcoder sets;
+ 5. what varies with cells, donors, ties, templates and transcoder sets (stability.py, of genes);
  6. known markers, and what the model answers to the second half.
 A type that was measured is saved at once, with all that decides the result in its file's name, and found
-again: a run that was stopped goes on there.
+again; so is each step of a type that is being measured: a run that was stopped goes on there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +29,7 @@ from scx_core.errors import ScxError
 from scx_core.evidence.by_type.doses import doses_of
 from scx_core.evidence.by_type.further import Answer, answers_of
 from scx_core.evidence.by_type.markers import marker_evidence
+from scx_core.evidence.by_type.parts import Parts
 from scx_core.evidence.by_type.prediction import (
     by_cell,
     mean_where_present,
@@ -40,7 +40,7 @@ from scx_core.evidence.by_type.record import FORMAT, TypeEvidence, as_one_family
 from scx_core.evidence.by_type.steadiness import steadiness_of
 from scx_core.evidence.curves import CurvesConfig, curves_of
 from scx_core.evidence.knockouts.gene_tables import KNOCKOUTS, measured_genes
-from scx_core.evidence.knockouts.measured_effects import knock_out_all
+from scx_core.evidence.knockouts.measured_effects import CellKnockouts, GeneKnockout, knock_out_all
 from scx_core.evidence.ladder import EXACT, IN_FLOAT64
 from scx_core.evidence.rankings.rankers import Halves, Rankers, gradient_times_input
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of, split_halves
@@ -48,14 +48,14 @@ from scx_core.language import load_language
 from scx_core.runs import read_json, runs_root, write_json
 from scx_core.runs.files import to_json_text
 from scx_core.runs.options import option, to_dict
-from scx_core.runs.progress import Progress, silent
+from scx_core.runs.progress import Progress, nested, silent
 from scx_core.statistics.intervals import wilson
-from scx_core.statistics.resampling import one_group
+from scx_core.statistics.resampling import Sampling, one_group
 from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet, load_set
 
 FOLDER = "evidence"  # inside the runs folder
 DOSED = ("circuit", "gradient", "t-test")
-T = TypeVar("T")
+N_PARTS = 7
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,10 @@ def evidence_of_types(
     others = siblings(tracer) if others is None else others
     found = []
     for done, label in enumerate(wanted):
-        progress(done, len(wanted), label)
+        tell = nested(progress, done, len(wanted))
         saved = None if again else saved_evidence(tracer, label, cfg, others, root)
-        found.append(saved or measure_type(tracer, label, cfg, others=others, root=root))
+        more: dict[str, Any] = {"others": others, "root": root, "again": again, "progress": tell}
+        found.append(saved or measure_type(tracer, label, cfg, **more))
     progress(len(wanted), len(wanted), "")
     found = [with_further(one, answers_of(tracer, one.label, also, root, kept)) for one in found]
     for path in also:
@@ -203,88 +204,121 @@ def measure_type(
     *,
     others: Sequence[TranscoderSet] | None = None,
     root: Path | None = None,
-    save: bool = True,
+    again: bool = False,
     progress: Progress = silent,
 ) -> TypeEvidence:
-    """Measure one type and save its record (`root`: the runs folder). Raises ScxError as
-    `evidence_of_types` does."""
+    """Measure one type and save its record (`root`: the runs folder); what an earlier call that was stopped
+    has measured is not measured again, unless `again` is said. Raises ScxError as `evidence_of_types` does.
+    """
     others = siblings(tracer) if others is None else others
-    clock = _Clock(label, progress)
+    kept = tracer.transcoders.fingerprint  # a set that was never saved has no identity
+    path = evidence_file(tracer, label, cfg, others, root) if kept else None
+    part = Parts(label, N_PARTS, progress, path and path.with_suffix(".parts"))
+    if again:
+        part.forget()
     ranking = _ranking(cfg)
-    ranked = clock("rankings", lambda: rank_genes_of(tracer, [label], ranking).to_json()["types"][0])
+    ranked = part(
+        "rankings", lambda tell: rank_genes_of(tracer, [label], ranking, tell).to_json()["types"][0]
+    )
     first, second, _ = split_halves(tracer.table, ranking)
     rankers = Rankers(tracer, Halves(first), cfg.cells, cfg.seed)
     rows, unseen, answer = rankers.traced_rows(label), second[label][: cfg.measured], ranked["answer"]
-    circuit = clock("circuit", lambda: _circuit(tracer, label, answer, rows, cfg))
-    plan, places = tracer.plan(answer), rankers.places(label)
-    tops = {one["name"]: one["genes"] for one in ranked["rankings"] if one["name"] in DOSED}
-    doses = clock(
-        "doses", lambda: [d.to_json() for d in doses_of(tracer, answer, unseen, tops, places, seed=cfg.seed)]
+    plan, places, few = tracer.plan(answer), rankers.places(label), unseen[: cfg.knocked]
+    circuit = part(
+        "circuit", lambda tell: _circuit(tracer, label, answer, rows, cfg, tell), Circuit.to_json, _as_circuit
     )
-    few = unseen[: cfg.knocked]
-    sampling = one_group(len(few), cfg.seed, tracer.donors(few))
-    knocked = clock("knock-outs", lambda: knock_out_all(tracer, few, plan))
-    gradient = clock("gradient", lambda: gradient_times_input(tracer.lm, plan, tracer.encode(rows)))
+    doses = part("doses", lambda _: _doses(tracer, answer, unseen, ranked, places, cfg))
+    knocked = part(
+        "knock-outs", lambda tell: knock_out_all(tracer, few, plan, progress=tell), _knocked_json, _knocked
+    )
+    gradient = part("gradient", lambda _: gradient_times_input(tracer.lm, plan, tracer.encode(rows)))
     both = where_present(circuit), mean_where_present(gradient)
-    predicted = predict_knockouts(*both, knocked, sampling, cfg.seed)
-    about = {KNOCKOUTS: {"ways": ["text", "gap"], "cells": [int(row) for row in few], "unseen": True}}
-    circuit = circuit._replace(
-        genes=tuple(measured_genes(circuit.genes, knocked, sampling)), provenance=circuit.provenance | about
+    sampling = one_group(len(few), cfg.seed, tracer.donors(few))
+    circuit = _with_knockouts(circuit, knocked, few, sampling)
+    curves, why = part("curves", lambda tell: _curves(tracer, label, circuit, unseen, cfg, tell))
+    steady = part(
+        "stability",
+        lambda tell: steadiness_of(tracer, label, answer, rows, others, cfg.varied, cfg.seed, tell),
     )
-    curves, why = clock("curves", lambda: _curves(tracer, label, circuit, unseen, cfg))
-    steady = clock("steadiness", lambda: _steadiness(tracer, answer, rows, places, others, cfg))
-    found = as_one_family(
-        [
-            TypeEvidence(
-                label,
-                answer,
-                circuit,
-                ranked,
-                predicted.to_json(),
-                by_cell(*both, knocked),
-                doses,
-                curves,
-                steady,
-                marker_evidence(label, ranked, places, cfg.seed),
-                _answers(tracer, unseen, answer),
-                [],
-                {} if curves else {"curves": why},
-                clock.seconds,
-                tracer.about({"types": to_dict(cfg)}, seed=cfg.seed, cell_type=label),
-            )
-        ]
-    )[0]
-    if save and tracer.transcoders.fingerprint:
-        path = evidence_file(tracer, label, cfg, others, root)
+    found = TypeEvidence(
+        label=label,
+        answer=answer,
+        circuit=circuit,
+        rankings=ranked,
+        prediction=predict_knockouts(*both, knocked, sampling, cfg.seed).to_json(),
+        knockouts=by_cell(*both, knocked),
+        doses=doses,
+        curves=curves,
+        steadiness=steady,
+        markers=marker_evidence(label, ranked, places, cfg.seed),
+        answers=_answers(tracer, unseen, answer),
+        further=[],
+        unmeasured={} if curves else {"curves": why},
+        seconds=part.seconds,
+        provenance=tracer.about({"types": to_dict(cfg)}, seed=cfg.seed, cell_type=label),
+    )
+    found = as_one_family([found])[0]
+    if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, found.to_json())
+        part.forget()
     return found
 
 
-class _Clock:
-    """Runs the parts one after another: says which, and keeps each one's CPU seconds."""
+def _as_circuit(data: Any) -> Circuit:
+    return Circuit.from_json(data, "the part")
 
-    def __init__(self, label: str, progress: Progress) -> None:
-        self.label, self.progress, self.seconds = label, progress, dict[str, float]()
 
-    def __call__(self, part: str, make: Callable[[], T]) -> T:
-        self.progress(len(self.seconds), 7, f"{self.label}: {part}")
-        before = time.process_time()
-        found = make()
-        self.seconds[part] = round(time.process_time() - before, 1)
-        return found
+def _knocked_json(found: Sequence[CellKnockouts]) -> list[list[Any]]:
+    return [[one.row, one.target, one.log_odds, [list(gene) for gene in one.genes]] for one in found]
+
+
+def _knocked(data: Any) -> list[CellKnockouts]:
+    return [
+        CellKnockouts(row, target, log_odds, tuple(GeneKnockout(*gene) for gene in genes))
+        for row, target, log_odds, genes in data
+    ]
 
 
 def _ranking(cfg: TypesConfig) -> RankingConfig:
     return RankingConfig(cfg.genes, cfg.cells, cfg.measured, cfg.least, cfg.draws, cfg.seed)
 
 
-def _circuit(tracer: Tracer, label: str, answer: str, rows: np.ndarray, cfg: TypesConfig) -> Circuit:
+def _doses(
+    tracer: Tracer,
+    answer: str,
+    unseen: np.ndarray,
+    ranked: dict[str, Any],
+    places: dict[str, float],
+    cfg: TypesConfig,
+) -> list[dict[str, Any]]:
+    """Joint knock-outs of ever more genes of the rankings that are shown dose by dose."""
+    tops = {one["name"]: one["genes"] for one in ranked["rankings"] if one["name"] in DOSED}
+    return [one.to_json() for one in doses_of(tracer, answer, unseen, tops, places, seed=cfg.seed)]
+
+
+def _with_knockouts(
+    circuit: Circuit, knocked: Sequence[CellKnockouts], rows: np.ndarray, sampling: Sampling
+) -> Circuit:
+    """The circuit whose genes carry the knock-outs that were measured in these unseen cells."""
+    about = {KNOCKOUTS: {"ways": ["text", "gap"], "cells": [int(row) for row in rows], "unseen": True}}
+    genes = tuple(measured_genes(circuit.genes, knocked, sampling))
+    return circuit._replace(genes=genes, provenance=circuit.provenance | about)
+
+
+def _circuit(
+    tracer: Tracer,
+    label: str,
+    answer: str,
+    rows: np.ndarray,
+    cfg: TypesConfig,
+    progress: Progress = silent,
+) -> Circuit:
     """The consensus of these very cells. Where float32 misses the limit of an exact account, its accounting
     says what float64 gives for the same cells."""
     settings = ConsensusConfig(cells=len(rows), seed=cfg.seed)
     plan = tracer.plan(answer)
-    merged = tracer.merged(rows, plan, cfg=settings, label=label)
+    merged = tracer.merged(rows, plan, cfg=settings, progress=progress, label=label)
     circuit = tracer.combined(label, rows, plan, merged, cfg=settings)
     if circuit.accounting["max_relative_error"] <= EXACT:
         return circuit
@@ -302,31 +336,21 @@ def _in_float64(tracer: Tracer) -> Tracer:
 
 
 def _curves(
-    tracer: Tracer, label: str, circuit: Circuit, unseen: np.ndarray, cfg: TypesConfig
+    tracer: Tracer,
+    label: str,
+    circuit: Circuit,
+    unseen: np.ndarray,
+    cfg: TypesConfig,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Any] | None, str]:
     """Sufficiency and necessity in the unseen cells, or why there are none."""
     settings = CurvesConfig(measured=12, reference_cells=24, draws=cfg.draws, orders=0, seed=cfg.seed)
     rows = np.sort(unseen[: settings.measured]).tolist()
     try:
-        return curves_of(
-            tracer, label, rows, circuit=circuit, answer=circuit.target.answer, cfg=settings
-        ).to_json(), ""
+        asked: dict[str, Any] = {"circuit": circuit, "answer": circuit.target.answer, "cfg": settings}
+        return curves_of(tracer, label, rows, **asked, progress=progress).to_json(), ""
     except ScxError as error:  # no feature in the circuit, or features that make no difference
         return None, error.problem
-
-
-def _steadiness(
-    tracer: Tracer,
-    answer: str,
-    rows: np.ndarray,
-    places: dict[str, float],
-    others: Sequence[TranscoderSet],
-    cfg: TypesConfig,
-) -> list[dict[str, Any]]:
-    cells = [
-        {gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer)} for row in rows.tolist()
-    ]
-    return steadiness_of(tracer, answer, cells, rows, places, others, cfg.varied, cfg.seed)
 
 
 def _answers(tracer: Tracer, rows: np.ndarray, answer: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from scx_core.circuits import Circuit
 from scx_core.errors import ScxError
+from scx_core.evidence.by_type.steadiness import STABILITY, varied
 from scx_core.evidence.ladder import (
     Ladder,
     accounts,
@@ -21,7 +22,7 @@ from scx_core.evidence.ladder import (
 )
 from scx_core.statistics.hypothesis_tests import q_values
 
-FORMAT = 2
+FORMAT = 3
 
 
 class TypeEvidence(NamedTuple):
@@ -31,7 +32,7 @@ class TypeEvidence(NamedTuple):
     `circuit`: the consensus of the first half, whose genes carry knock-outs measured in the second;
     `rankings`: a `TypeRankings`; `prediction`: a `Prediction`; `knockouts`: what it compares, by cell and
     gene, column by column; `doses`: rows of `Dose`; `curves`: a `Curves` (None: not measured, `unmeasured`
-    says why); `steadiness`: parts of `steadiness_of`; `markers`:
+    says why); `steadiness`: parts of `steadiness.parts_of`; `markers`:
     `marker_evidence` (None: no list); `answers`: what the model says of the unseen cells; `further`: answers
     of other questions about this circuit (`further.Answer`), which are given anew each time and are no part
     of what is measured and saved; `seconds`: CPU seconds by part.
@@ -75,14 +76,8 @@ class TypeEvidence(NamedTuple):
 
     @property
     def varied(self) -> list[dict[str, Any]]:
-        """All that was varied: here, and what `scx evidence stability` varied and this record did not."""
-        own = {part["what"] for part in self.steadiness if part["jaccard"] is not None}
-        more: dict[str, dict[str, Any]] = {}
-        for one in self.found("stability"):
-            for part in one["parts"]:
-                if part["what"] not in own:
-                    more.setdefault(part["what"], part)
-        return [*(one for one in self.steadiness if one["what"] not in more), *more.values()]
+        """All that was varied, here and by `scx evidence stability`."""
+        return varied(self.steadiness, [one["found"] for one in self.further if one["question"] == STABILITY])
 
     @property
     def drawn(self) -> Circuit:

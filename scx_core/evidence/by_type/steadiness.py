@@ -1,139 +1,84 @@
 """Is a type's circuit the same over cells, donors, tie orders, templates and transcoder sets?
 
-Each time the twenty strongest genes (mean frozen attribution) of two circuits are compared by their Jaccard
-index: random halves of the cells (several), halves that share no donor, other orders of tied genes, other
-prompts that the model was trained on, and other transcoder sets of the same model. Beside each stands the
-index that genes of the same ranks, drawn at random for both, have by chance. What was not asked says why.
+What `scx evidence stability` measures (stability.py), of genes alone and with fewer draws, as the parts of
+level 4: for each thing changed Jaccard's index of the twenty strongest genes, its interval, and what chance
+gives. What was not changed says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from scx_core.attribution.replacement_model import replacement
 from scx_core.circuits import Tracer
-from scx_core.circuits.stability import SPLITS, by_size, jaccard, trained_on, with_prompt, with_ties
-from scx_core.evidence.rankings.rankers import rank_matched
+from scx_core.circuits.stability import trained_on
+from scx_core.evidence.stability import StabilityConfig, stability
+from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders import TranscoderSet
 
-TOP, DRAWS = 20, 50
-TIE_SEEDS, PROMPTS = (1, 2), 3  # other orders of ties; templates at most
-
-Cells = Sequence[Mapping[str, float]]
+STABILITY = "stability"  # the question that varies more
+PROMPTS = 3  # templates at most
+WHY = {
+    "donors": "fewer than two donors are known",
+    "prompts": "the model was trained on one template",
+    "transcoder seeds": "no other transcoder set of this model was given",
+    "model seeds": "no other model was given (scx evidence stability --other-model)",
+}
 
 
 def steadiness_of(
     tracer: Tracer,
+    label: str,
     answer: str,
-    cells: Cells,
     rows: np.ndarray,
-    places: Mapping[str, float],
     others: Sequence[TranscoderSet] = (),
-    varied: int = 12,
+    varied: int = 8,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """What was varied, in JSON: `what`, `jaccard` (mean over comparisons; low and high are the least and the
-    most), `spearman` left to the questions on stability, `chance`, `n` cells, `units`, or `why` it was not
-    asked. `cells`: each row's frozen attribution by gene; ties, templates and sets are varied on the first
-    `varied` of the rows."""
-    rng = np.random.default_rng(seed)
-    some, few = rows[:varied], cells[:varied]
-    chance = _chance(_top(cells), places, rng)
-    found = [_part("cells", [_halves(cells, rng) for _ in range(SPLITS)], chance, len(rows))]
-    found.append(_donors(tracer, cells, rows, chance))
-    tied = [_effects(with_ties(tracer, tie), some, answer) for tie in TIE_SEEDS]
-    found.append(_part("ties", _pairs([few, *tied]), chance, len(some)))
+    """The parts of level 4 for these cells; ties, templates and sets are varied on the first `varied`."""
+    cfg = StabilityConfig(cells=len(rows), varied=varied, splits=10, resamples=40, draws=40, seed=seed)
     prompts = [name for name in trained_on(tracer.lm) if name != tracer.lm.sentence_config.prompt]
-    if prompts:
-        asked = [_effects(with_prompt(tracer, name), some, answer) for name in prompts[:PROMPTS]]
-        found.append(_part("templates", _pairs([few, *asked]), chance, len(some)))
-    else:
-        found.append(_not_asked("templates", "the model was trained on one template"))
-    if others:
-        made = [_effects(_with_set(tracer, coders), some, answer) for coders in others]
-        found.append(
-            _part("seeds", _pairs([few, *made]), chance, len(some)) | {"sets": [o.name for o in others]}
+    asked: dict[str, Any] = {"answer": answer, "rows": rows, "prompts": prompts[:PROMPTS], "sets": others}
+    found = stability(tracer, label, **asked, kinds=("genes",), cfg=cfg, progress=progress)
+    left = [_not_asked(name, WHY.get(name, why)) for name, why in found.left_out.items()]
+    return [*parts_of(found.to_json()), *left]
+
+
+def parts_of(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parts of level 4 in the JSON of a `Stability`: `what`, `jaccard` (mean, low, high), comparisons,
+    `chance`, `n` cells, `units` of them, what the `interval` is."""
+    parts = []
+    for axis in found["axes"]:
+        one = next(row for row in axis["figures"] if (row["kind"], row["figure"]) == ("genes", "top 20"))
+        parts.append(
+            {
+                "what": axis["name"],
+                "jaccard": {"mean": one["value"], "low": one["low"], "high": one["high"]},
+                "comparisons": axis["pairs"],
+                "chance": one["chance"],
+                "n": axis["n"],
+                "units": "cells",
+                "interval": axis["interval"],
+                "why": "",
+            }
         )
-    else:
-        found.append(_not_asked("seeds", "no other transcoder set of this model was given"))
-    return found
+    return parts
 
 
-def _effects(tracer: Tracer, rows: np.ndarray, answer: str) -> list[dict[str, float]]:
-    return [{gene.gene: gene.effect for gene in tracer.gene_effects(int(row), answer)} for row in rows]
-
-
-def _with_set(tracer: Tracer, coders: TranscoderSet) -> Tracer:
-    return replace(tracer, transcoders=coders, rep=replacement(tracer.lm, coders))
-
-
-def _top(cells: Cells) -> list[str]:
-    """The strongest genes by |mean effect|, a cell without the gene counting as 0."""
-    sums: dict[str, float] = {}
-    for cell in cells:
-        for gene, effect in cell.items():
-            sums[gene] = sums.get(gene, 0.0) + effect
-    return by_size(sums)[:TOP]
-
-
-def _halves(cells: Cells, rng: np.random.Generator) -> float:
-    order = rng.permutation(len(cells))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :]
-    return jaccard(_top([cells[c] for c in first]), _top([cells[c] for c in second]))
-
-
-def _donors(tracer: Tracer, cells: Cells, rows: np.ndarray, chance: float) -> dict[str, Any]:
-    """Every split of the donors into one and the others; not asked with fewer than two."""
-    donors = tracer.donors(rows)
-    names = sorted(set(donors or []) - {""})
-    if donors is None or len(names) < 2:
-        return _not_asked("donors", "no donors known" if not names else "one donor only")
-    found = []
-    for name in names:
-        own = [cell for cell, donor in zip(cells, donors, strict=True) if donor == name]
-        rest = [cell for cell, donor in zip(cells, donors, strict=True) if donor != name]
-        found.append(jaccard(_top(own), _top(rest)))
-    return _part("donors", found, chance, len(rows)) | {"donors": len(names)}
-
-
-def _pairs(circuits: Sequence[Cells]) -> list[float]:
-    """The index of the first with each other one, and of the others with each other."""
-    tops = [_top(cells) for cells in circuits]
-    return [jaccard(a, b) for a, b in combinations(tops, 2)]
-
-
-def _chance(top: Sequence[str], places: Mapping[str, float], rng: np.random.Generator) -> float:
-    """Of two draws of genes that stand about where the circuit's do."""
-    pool = dict(places)
-    drawn = [rank_matched(pool, list(top), rng) for _ in range(DRAWS)]
-    return float(np.mean([jaccard(a, b) for a, b in zip(drawn[::2], drawn[1::2], strict=True)]))
-
-
-def _part(what: str, values: Sequence[float], chance: float, n: int) -> dict[str, Any]:
-    index = {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
-    return {
-        "what": what,
-        "jaccard": index,
-        "comparisons": len(values),
-        "chance": chance,
-        "n": n,
-        "units": "cells",
-        "why": "",
-    }
+def varied(own: Sequence[Mapping[str, Any]], further: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The parts of a record, and of what further answers varied those that the record did not."""
+    measured = {part["what"] for part in own if part["jaccard"] is not None}
+    more: dict[str, dict[str, Any]] = {}
+    for one in further:
+        for part in one["parts"]:
+            if part["what"] not in measured:
+                more.setdefault(part["what"], dict(part))
+    return [*(dict(one) for one in own if one["what"] not in more), *more.values()]
 
 
 def _not_asked(what: str, why: str) -> dict[str, Any]:
-    return {
-        "what": what,
-        "jaccard": None,
-        "comparisons": 0,
-        "chance": None,
-        "n": 0,
-        "units": "cells",
-        "why": why,
-    }
+    nothing: dict[str, Any] = {"jaccard": None, "comparisons": 0, "chance": None, "n": 0}
+    return {"what": what, **nothing, "units": "cells", "interval": "", "why": why}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from scx_core.evidence.by_type.steadiness import STABILITY, varied
 from scx_core.evidence.rankings.rankings import SHORT, markdown, plain, span
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -41,9 +42,9 @@ def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
             "reference).",
             curve_rows(result),
         ),
-        "Jaccard index of the 20 strongest genes when cells, donors, ties, templates or the transcoder set "
-        "change "
-        "(mean, least); by chance: genes of the same ranks.",
+        "Jaccard index of the 20 strongest genes when cells, donors, ties, prompts or the transcoder set "
+        "change [cells: 95% of random halves; donors: least and most; else 95% over cells]; by chance: "
+        "effects dealt anew among genes that stand beside each other.",
         table(*steady_rows(result)),
         *_with_rows(table, "Known markers among the strongest genes:", marker_rows(result)),
         "What the model answers to the unseen cells:",
@@ -155,16 +156,20 @@ def curve_rows(result: Mapping[str, Any]) -> Rows:
 
 def steady_rows(result: Mapping[str, Any]) -> Rows:
     """One row a type: the index for each thing varied, or why it was not asked."""
-    kinds = [part["what"] for part in result["types"][0]["steadiness"]] if result["types"] else []
-    rows = []
+    parts = []
     for one in result["types"]:
+        more = [held["found"] for held in one["further"] if held["question"] == STABILITY]
+        parts.append({part["what"]: part for part in varied(one["steadiness"], more)})
+    kinds = list(dict.fromkeys(what for held in parts for what in held))
+    rows = []
+    for one, held in zip(result["types"], parts, strict=True):
         cells = []
-        for part in one["steadiness"]:
-            index = part["jaccard"]
-            cells.append(part["why"] if index is None else f"{index['mean']:.2f}, {index['low']:.2f}")
-        chance = next(part["chance"] for part in one["steadiness"] if part["chance"] is not None)
+        for what in kinds:
+            part = held.get(what, {"jaccard": None, "why": "–"})
+            cells.append(part["why"] if part["jaccard"] is None else span(part["jaccard"]))
+        chance = max(part["chance"] for part in held.values() if part["chance"] is not None)
         rows.append((one["label"], *cells, f"{chance:.2f}"))
-    return ("type", *kinds, "by chance"), rows
+    return ("type", *kinds, "by chance, at most"), rows
 
 
 def marker_rows(result: Mapping[str, Any]) -> Rows:

@@ -325,15 +325,17 @@ def _steady_section(found: TypeEvidence) -> Section:
         rows.append({**part, **prefixed("index", index), "why": part["why"] or "measured"})
     columns = (
         ("varied", ("what",)),
-        ("Jaccard, mean [least, most]", three("index")),
+        ("Jaccard [interval]", three("index")),
+        ("interval", ("interval",)),
         ("by chance", ("chance",)),
         ("comparisons", ("comparisons",)),
         ("cells", ("n",)),
         ("", ("why",)),
     )
     note = (
-        "Of the 20 strongest genes by mean frozen attribution; 1: the same genes. By chance: genes drawn at "
-        "the same mean ranks for both sides. Prompts and model seeds are those of `scx evidence stability`, "
+        "Of the 20 strongest genes by mean frozen attribution; 1: the same genes. By chance: effects dealt "
+        "anew among genes that stand beside each other in the sentences. Prompts and model seeds are "
+        "those of `scx evidence stability`, "
         "where it was asked."
     )
     clean = tuple(

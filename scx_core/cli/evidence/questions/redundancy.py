@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import add_arguments, from_namespace, to_dict
+from scx_core.runs import add_arguments, from_namespace
 
 HELP = "joint next to the sum of single ablations, of features and of genes, and what takes over"
 
@@ -23,17 +23,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The tables, as JSON."""
-    from scx_core.evidence.redundancy import RedundancyConfig, redundancy_of
+    from scx_core.evidence.by_type.answers import redundancy_answer
+    from scx_core.evidence.redundancy import RedundancyConfig
 
     tracer, cfg = common.open_tracer(args), from_namespace(RedundancyConfig, args)
     label = common.type_of(args, tracer.table)
 
-    def make() -> dict[str, Any]:
-        progress = common.progress_of(args)
-        return redundancy_of(tracer, label, answer=args.answer, cfg=cfg, progress=progress).to_json()
-
-    config = {"type": label, "answer": args.answer, "redundancy": to_dict(cfg)}
-    return common.answer_cached(args, "redundancy", tracer, config, make)
+    return redundancy_answer(
+        tracer, label, answer=args.answer, cfg=cfg, runs=args.runs, again=args.again,
+        progress=common.progress_of(args),
+    )  # fmt: skip
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import add_arguments, from_namespace, to_dict
+from scx_core.runs import add_arguments, from_namespace
 
 HELP = "ablate, steer or patch features in the real model over doses, beside random features"
 
@@ -36,7 +36,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The dose curve, as JSON."""
-    from scx_core.evidence.feature_edits import EditConfig, edit_features
+    from scx_core.evidence.by_type.answers import edits_answer
+    from scx_core.evidence.feature_edits import EditConfig
 
     tracer, cfg = common.open_tracer(args), from_namespace(EditConfig, args)
     label = common.type_of(args, tracer.table)
@@ -44,13 +45,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     source = args.source
     if source is not None and source not in tracer.table.types:
         source = tracer.table.row_of(source)
-    asked: dict[str, Any] = {"mode": args.mode, "features": features, "doses": args.doses}
-    asked |= {"source": source, "answer": args.answer}
-
-    def make() -> dict[str, Any]:
-        return edit_features(tracer, label, **asked, cfg=cfg, progress=common.progress_of(args)).to_json()
-
-    return common.answer_cached(args, "steer", tracer, {"type": label, "edit": to_dict(cfg)} | asked, make)
+    return edits_answer(
+        tracer, label, mode=args.mode, features=features, doses=args.doses, source=source,
+        answer=args.answer, cfg=cfg, runs=args.runs, again=args.again, progress=common.progress_of(args),
+    )  # fmt: skip
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from scx_core.cli import common
-from scx_core.runs import add_arguments, from_namespace
+from scx_core.runs import RunFolder, add_arguments, from_namespace
 
 HELP = "all evidence for the circuits of several cell types: one command, one table, one ladder a type"
 DESCRIPTION = (
@@ -28,6 +28,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_further(parser)
     common.add_runs(parser)
     add_arguments(parser.add_argument_group("types"), TypesConfig, skip=("seed",))
+    parser.add_argument("--run", metavar="FOLDER", help="do the job in this folder (as the app starts it)")
     parser.add_argument("--again", action="store_true", help="measure what is saved already once more")
     parser.add_argument(
         "--markdown", action="store_true", help="print the tables as docs/evidence.md has them"
@@ -62,8 +63,11 @@ def add_further(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The records of all types, as JSON."""
+    from scx_core.evidence.by_type.job import run_job
     from scx_core.evidence.by_type.measure import TypesConfig, evidence_of_types
 
+    if args.run:
+        return {"measured": run_job(RunFolder.open(args.run), common.progress_of(args))}
     tracer = common.open_tracer(args)
     found = evidence_of_types(
         tracer,
@@ -92,4 +96,6 @@ def summary(result: dict[str, Any]) -> str:
     """One table a question, and the ladders."""
     from scx_core.evidence.by_type.tables import evidence_tables
 
+    if "measured" in result:
+        return f"Measured: {', '.join(result['measured'])}."
     return evidence_tables(result, result["markdown"])

@@ -1,0 +1,142 @@
+"""The measurement of one type, or of the largest, as a job: it outlives the page that asked for it, can be
+stopped, and goes on where it was; what it measures lies where everybody finds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scx_core.cells import CellChoices, open_cells
+from scx_core.circuits import Tracer, make_tracer
+from scx_core.errors import ScxError
+from scx_core.evidence.by_type.answers import feature_answers
+from scx_core.evidence.by_type.measure import (
+    FOLDER,
+    TypesConfig,
+    evidence_file,
+    evidence_of_types,
+    largest,
+    siblings,
+)
+from scx_core.language import load_language
+from scx_core.runs import (
+    Progress,
+    RunFolder,
+    from_dict,
+    option,
+    runs_root,
+    silent,
+    start,
+    stop_requested,
+    to_dict,
+)
+from scx_core.runs.jobs import RUN
+from scx_core.runs.progress import nested
+from scx_core.transcoders import load_set
+from scx_core.transcoders.check import opened_as_is
+
+JOBS = "jobs"  # inside the folder of evidence
+KIND = "evidence"
+ARGV = ("evidence", "types", "--run", RUN)
+STEPS = 10  # parts of one type: seven of its record, three answers on features
+
+
+@dataclass(frozen=True)
+class EvidenceJob:
+    """What to open, and which type of it to measure."""
+
+    data: str = option("embedded", "Path of the cells, or embedded")
+    model: str = option("embedded", "Folder or hub id of the model, or embedded")
+    transcoders: str = option("embedded", "Folder of the set, or embedded")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    as_is: bool = option(False, "Use the set also on another text than it was trained on")
+    label: str = option("", "Cell type (empty: the largest, as many as `types` says)")
+    cells: CellChoices = field(default_factory=CellChoices)
+    types: TypesConfig = field(default_factory=TypesConfig)
+
+
+def job_of(tracer: Tracer, label: str, cfg: TypesConfig, root: Path | None = None) -> RunFolder | None:
+    """The job that measures or measured this type (empty: the largest), None where there never was one."""
+    folder = _folder(tracer, label, cfg, root)
+    return RunFolder.open(folder) if (folder / "run.json").exists() else None
+
+
+def launch_evidence(job: EvidenceJob, tracer: Tracer, root: Path | None = None) -> RunFolder:
+    """Start measuring in the background; a job that runs already goes on as it is.
+
+    Raises ScxError for a set that was never saved.
+    """
+    if not tracer.transcoders.fingerprint:
+        raise ScxError("This set was never saved, so what is measured could not be found again.", "Save it.")
+    folder = _folder(tracer, job.label, job.types, root)
+    run = job_of(tracer, job.label, job.types, root)
+    if run is None:
+        run = RunFolder.create(folder.parent, KIND, job, folder.name, argv=ARGV)
+    elif run.status().state != "running":
+        run.update(config=to_dict(job))
+    if run.status().state != "running":
+        start(run)
+    return run
+
+
+def run_job(run: RunFolder, progress: Progress = silent) -> list[str]:
+    """Measure what the job says; the types that were. Raises ScxError where its parts cannot be opened or do
+    not fit, and KeyboardInterrupt when it was asked to stop; the job's status says so then."""
+    job = from_dict(EvidenceJob, run.config)
+    root = run.path.parent.parent.parent  # RUNS/evidence/jobs/NAME
+    with run.lock(), stop_requested() as asked_to_stop:
+
+        def tell(done: int, total: int, message: str = "") -> None:
+            run.write_status("running", done, total, message)
+            progress(done, total, message)
+            if asked_to_stop():
+                raise KeyboardInterrupt("stopped; Resume goes on")
+
+        try:
+            tell(0, 1, "opening cells, model and transcoders")
+            tracer = _opened(job, root)
+            labels = [job.label] if job.label else largest(tracer, job.types)
+            for done, label in enumerate(labels):
+                of_type = nested(tell, done, len(labels), steps=1000)
+                evidence_of_types(
+                    tracer, [label], job.types, root=root, kept=False, progress=_share(of_type, 0, 7)
+                )
+                feature_answers(tracer, label, root, _share(of_type, 7, 10))
+        except KeyboardInterrupt:
+            status = run.status()
+            run.write_status("stopped", status.done, status.total, "stopped")
+            raise
+        except ScxError as error:
+            status = run.status()
+            run.write_status("failed", status.done, status.total, error.problem, error=str(error))
+            raise
+        run.write_status("done", 1, 1, "finished")
+        return labels
+
+
+def _share(progress: Progress, first: int, last: int) -> Progress:
+    """What fills the steps from the first to the last of a type."""
+
+    def tell(done: int, total: int, message: str = "") -> None:
+        share = done / max(1, total)
+        progress(int(1000 * (first + (last - first) * share)), 1000 * STEPS, message)
+
+    return tell
+
+
+def _opened(job: EvidenceJob, root: Path) -> Tracer:
+    """With an atlas' names of the features, where there is one."""
+    from scx_core.atlas.feature_naming import name_book
+
+    table, lm = open_cells(job.data, job.cells), load_language(job.model, job.device)
+    coders = load_set(job.transcoders, lm.device, lm.dtype)
+    coders = opened_as_is(lm, coders) if job.as_is else coders
+    made_from = {"model": lm, "transcoders": coders, "data": table}
+    return make_tracer(lm, coders, table, name_book(made_from, root))
+
+
+def _folder(tracer: Tracer, label: str, cfg: TypesConfig, root: Path | None) -> Path:
+    """By the identity of the record that it makes; with all types that of none, and their number."""
+    name = evidence_file(tracer, label, cfg, siblings(tracer), root).stem
+    name = name if label else f"largest-{cfg.types}-{name.rpartition('-')[2]}"
+    return (root or runs_root()) / FOLDER / JOBS / name[:80]

@@ -7,27 +7,31 @@ person to ask for it.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 import streamlit as st
 
 from pages.parts.common import loaders
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.results import Memory, progress_in
 from pages.parts.common.session import Context
-from pages.parts.common.words import percent, safe
+from pages.parts.common.words import count, percent, safe
 from pages.parts.features import atlas_source
 from pages.parts.features import list_view as feature_list
 from scx_core.atlas import Feature
 from scx_core.atlas.judge.protocol import MEANINGS, reason
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit, origins
-from scx_core.circuits.circuit import Node
+from scx_core.circuits.circuit import MeasuredMean, Node
 from scx_core.errors import ScxError
+from scx_core.evidence.knockouts.switch_off import SwitchedOff, switch_off
 from scx_core.figures import captions
 from scx_core.figures.coloured_text import Shown, examples_html
 from scx_core.figures.drawing.select import Flow, Group, merge_edges, merge_nodes
 from scx_core.figures.drawing.text import number, plain, signed
 
 ROWS, EXAMPLES = 5, 3
+_OFF: Memory[SwitchedOff] = Memory(64)
 
 
 def card(ctx: Context, circuit: Circuit, shown: Circuit, chosen: tuple[str, ...]) -> None:
@@ -142,7 +146,58 @@ def _gene(ctx: Context, circuit: Circuit, group: Group) -> None:
         if known
         else "On no list of known markers that ships with scX."
     )
-    st.caption("  \n".join(safe(line) for line in (*lines[1:], marks)))
+    st.caption(" · ".join(safe(line) for line in (*lines[1:], marks)))
+    if circuit.scope != "difference" and circuit.target.kind != "feature" and of_what_is_in_use(ctx, circuit):
+        _off(ctx, circuit, group.gene or "")
+
+
+def _off(ctx: Context, circuit: Circuit, gene: str) -> None:
+    """A button that runs the real model without the gene, and what came of it."""
+    with shown_errors():
+        tracer = loaders.tracer(ctx)
+        key = (*loaders.tracer_key(tracer, named=False), *of_circuit(circuit), gene)
+        place = st.empty()
+
+        def run() -> SwitchedOff:
+            with tracer.lm.lock:
+                return switch_off(tracer, circuit, gene, progress=progress_in(place, f"without {gene}"))
+
+        found = _OFF.asked_for(
+            key, "Switch this gene off", run, icon=":material/power_settings_new:",
+            type="primary", width="stretch",
+            help="The real model reads these cells again without it; the genes behind it move up.",
+        )  # fmt: skip
+        place.empty()
+        if found is not None:
+            _show_off(found)
+
+
+def of_circuit(circuit: Circuit) -> tuple[Hashable, ...]:
+    """Which cells a circuit was traced on, and for which target."""
+    made = circuit.provenance
+    cells = made.get("cells") or made.get("cell")
+    return circuit.scope, circuit.target.kind, circuit.target.label, repr(cells), circuit.target.against
+
+
+def _show_off(found: SwitchedOff) -> None:
+    """Before and after, beside what was predicted and what another gene does."""
+    st.markdown(f"##### {safe(found.words())}", help="Mean probability of whole answers, of the model's own.")
+    lost, other = found.lost, found.other
+    predicted = ""
+    if found.predicted is not None:
+        predicted = f"Predicted (frozen attribution): {signed(found.predicted)}"
+    lines = [
+        f"The model answers {safe(found.answer)} in {found.given_before} of {count(found.n, 'cell')} with "
+        f"the gene, without it in {found.given_after}.",
+        f"**Lost: {signed(lost.mean)}** {found.unit}{_interval(lost)}",
+        *filter(None, [predicted]),
+        *([f"Another gene of each sentence: {signed(other.mean)}{_interval(other)}"] if other else []),
+    ]
+    st.markdown("  \n".join(lines))
+
+
+def _interval(mean: MeasuredMean) -> str:
+    return "" if mean.low is None or mean.high is None else f" \\[{number(mean.low)}, {number(mean.high)}\\]"
 
 
 def _connections(shown: Circuit, groups: dict[str, Group], flows: list[Flow], group: Group) -> None:

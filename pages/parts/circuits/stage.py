@@ -17,10 +17,12 @@ from pages.parts.circuits.entry import lit_boxes
 from pages.parts.circuits.graph import Gesture
 from pages.parts.common.messages import show_error
 from pages.parts.common.session import Context
+from pages.parts.common.words import safe
 from scx_core.circuits import Circuit
 from scx_core.errors import ScxError
 from scx_core.figures import View, markers_of
 from scx_core.figures.drawing.edits import Edits, drawn, joined
+from scx_core.figures.explain import explain
 
 KEY, DRAWN_LAST = "scx_pictures", "scx_picture_drawn"
 MOST_PICTURES, MOST_UNDONE = 24, 100
@@ -84,6 +86,8 @@ def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
         if found is not None and found.at != made.seen:
             _take(circuit, made, found)
             st.rerun(scope="fragment")
+            with st.expander("Explain this picture"):
+                st.markdown("\n".join(f"1. {safe(text)}" for text in explain(circuit)))
         with right:
             if made.chosen:
                 node_card.card(ctx, circuit, joined(circuit, made.edits), made.chosen)

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.evidence import Editor, knock_out_all, knock_out_together
     from scx_core.evidence.knockouts.gene_tables import over_cells
     from scx_core.evidence.knockouts.measured_effects import to_rows
+    from scx_core.evidence.knockouts.switch_off import switch_off_in
     from scx_core.statistics.resampling import one_group
 
     cfg, target = from_namespace(ConsensusConfig, args), from_namespace(TraceConfig, args)
@@ -71,6 +72,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             joint, cfg.seed, donors
         )
         result["joint_cells"] = [one._asdict() for one in joint]
+        result["switched_off"] = [
+            switch_off_in(tracer, rows, plan, gene, way=args.way or "text", seed=cfg.seed).to_json()
+            for gene in args.genes
+            if any(gene in one.held for one in joint)
+        ]
         if (args.way or "text") == "front" and not any(one.held for one in joint):
             return result | {"genes": [], "cells": []}
     found = knock_out_all(tracer, rows, plan, genes=args.genes, **shared)
@@ -124,5 +130,8 @@ def summary(result: dict[str, Any]) -> str:
             f"All of {' '.join(joint['genes'])} at once ({joint['way']}): {spans(joint['target'])} {unit}, "
             f"{spans(joint['log_odds'])} of log-odds lost. Cells that hold them: {held}."
         )
+    for one in result.get("switched_off", ()):
+        given = f"{one['given_before']} → {one['given_after']} of {one['n']} cells"
+        parts.append(f"Without {one['gene']}: {one['words']} (mean probability; {one['answer']} in {given}).")
     parts.append("gap: a neutral gene in its place. text: taken out, the rest moves up. Nothing is frozen.")
     return "\n\n".join(parts)

@@ -1,0 +1,46 @@
+"""The five sentences are made from the numbers, whatever the names, and say what was not done."""
+
+from __future__ import annotations
+
+import pytest
+
+from scx_core.circuits.circuit import MeasuredMean
+from scx_core.figures.explain import explain
+from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit
+
+
+def test_the_strongest_genes_are_named_with_their_own_numbers():
+    circuit = consensus_circuit(4)
+    strongest = max(circuit.genes, key=lambda row: row.effect)
+    words = explain(circuit)
+    assert len(words) == 5 and strongest.gene in words[0] and f"{circuit.n_cells} cells" in words[0]
+    assert "account of the frozen one" in words[4]
+
+
+def test_what_was_measured_is_said_and_by_which_gene_the_model_loses_most():
+    circuit = cell_circuit()
+    first, second = circuit.genes[:2]
+    genes = (first._replace(gap=MeasuredMean(0.5)), second._replace(gap=MeasuredMean(1.25)))
+    words = explain(circuit._replace(genes=(*genes, *circuit.genes[2:])))[4]
+    assert "2 genes were taken" in words and second.gene in words and "1.25" in words
+
+
+def test_genes_that_are_not_told_from_0_are_not_named():
+    circuit = consensus_circuit(3)
+    unsure = tuple(row._replace(q=0.9) for row in circuit.genes)
+    assert explain(circuit._replace(genes=unsure))[0].endswith("no gene's effect can be told from 0.")
+
+
+def test_shares_that_are_not_explained_are_the_record_s_own():
+    circuit = consensus_circuit(3)
+    words = explain(circuit._replace(scores={"error_share": 0.25, "unexplored_share": 0.5}))[2]
+    assert "25% of the input is error" in words and "50% of the influence is outside" in words
+    assert "does not say" in explain(circuit._replace(scores={"gene_effect": 1.0}))[2]
+
+
+@pytest.mark.parametrize("scope", ["cell", "consensus"])
+def test_any_names_and_any_record_give_five_lines(scope):
+    circuit = hostile_circuit(scope)
+    for stated in (None, [], {"families": 3}, {"families": {"genes": {"found": "x", "tested": None}}}):
+        words = explain(circuit._replace(provenance={"statistics": stated, "compared": ["\u202ea", "<b>"]}))
+        assert len(words) == 5 and all(text and "\n" not in text and "\u202e" not in text for text in words)

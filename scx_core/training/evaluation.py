@@ -1,32 +1,27 @@
 """How well transcoders stand in for the MLPs: losses with all of them replaced, and sums layer by layer.
 
 The few numbers that training logs and writes beside a set; the validation room has the whole table.
-Legend: B cells, T positions, V vocabulary, L layers, d width, F features.
+Legend: B cells, T positions, N predicted tokens, d width, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
-from scx_core.language import Language, forward, mlp_io, replaced_mlps
+from scx_core.language import Language, MlpIO, captured_mlps, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
-from scx_core.metrics import (
-    active,
-    ce_recovered,
-    cross_entropy,
-    dead,
-    fvu,
-    kl_divergence,
-    l0,
-    squares_from_sums,
-)
+from scx_core.language.operations import operations
+from scx_core.metrics import active, ce_recovered, dead, fvu, l0, squares_from_sums
+from scx_core.training.config import TranscoderConfig
 from scx_core.training.distributed import ALONE, Team
+from scx_core.training.losses import token_losses
 from scx_core.training.plan import MicroBatch
-from scx_core.training.tokens import Cells, PaddedBatch, TokenTexts
+from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.module import TranscoderSet
 
 CELLS_AT_ONCE = 8
@@ -58,12 +53,59 @@ class LayerSums(NamedTuple):
     dead: float
 
 
-def _log_probs(
-    lm: Language, batch: PaddedBatch, keep_BT: torch.Tensor, stand_ins: Mapping[int, Stand_in]
-) -> torch.Tensor:
-    """Log-probabilities at the positions that have a next token, [N, V] float32."""
-    with replaced_mlps(lm, stand_ins):
-        return forward(lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
+def measuring(lm: Language, cfg: TranscoderConfig, tokens: float) -> float:
+    """Operations a token that measuring takes in texts of so many: the model as it is, with transcoders and
+    with zeros, each to the vocabulary, and the transcoders on the model's own activations."""
+    one, n = operations(lm, tokens), lm.facts.n_layers
+    coder = 2.0 * cfg.expansion * lm.facts.width**2
+    return one.blocks(n) + n * 2 * (one.attention + coder) + 3 * one.table
+
+
+def calibrating(lm: Language, cfg: TranscoderConfig, tokens: float) -> float:
+    """Operations a token that fitting the thresholds of a set takes: a pass, and every encoder."""
+    n = lm.facts.n_layers
+    return operations(lm, tokens).blocks(n) + n * 2.0 * cfg.expansion * lm.facts.width**2
+
+
+class LayerTotals:
+    """Sums over tokens from which `LayerSums` come, of every layer of a set."""
+
+    def __init__(self, coders: TranscoderSet) -> None:
+        n = len(coders.layers)
+        self.error, self.square = (torch.zeros(n, dtype=torch.float64) for _ in range(2))
+        self.total = torch.zeros(n, coders.width, dtype=torch.float64)
+        self.fires = torch.zeros(n, coders.n_features, dtype=torch.int64)
+        self.count = torch.zeros((), dtype=torch.int64)
+
+    def add(self, rows: Sequence[Sequence[torch.Tensor]], tokens: int) -> None:
+        """What `layer_rows` found on so many tokens."""
+        for i, (error_here, square_here, sum_d, fires_F) in enumerate(rows):
+            self.error[i] += error_here
+            self.square[i] += square_here
+            self.total[i] += sum_d
+            self.fires[i] += fires_F
+        self.count += tokens
+
+    def finished(self, team: Team = ALONE) -> list[LayerSums]:
+        """Of everyone's tokens, layer by layer."""
+        for sums in (self.error, self.square, self.total, self.fires, self.count):
+            team.total(sums)
+        unexplained = fvu(self.error, squares_from_sums(self.count, self.total, self.square)).tolist()
+        return [
+            LayerSums(share, l0(fires_F, float(self.count)), float(dead(fires_F).double().mean()))
+            for share, fires_F in zip(unexplained, self.fires, strict=True)
+        ]
+
+
+def layer_rows(coders: TranscoderSet, io: MlpIO, real_BT: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Of each layer ‖y − ŷ‖², ‖y‖², Σ y [d] and how often each feature fires [F], of the real tokens of a
+    batch, from what the model's own MLPs read and wrote there."""
+    inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
+    rows = []
+    for (z_TF, guess_Td), y_Td in zip(coders.coded(inputs, outputs), outputs, strict=True):
+        squares = [(y_Td - guess_Td).double().square().sum(), y_Td.double().square().sum()]
+        rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), active(z_TF).sum(0))])
+    return rows
 
 
 @torch.no_grad()
@@ -74,35 +116,55 @@ def spliced(
     cells: Cells,
     between: Callable[[], None] = nothing,
     team: Team = ALONE,
+    layers: LayerTotals | None = None,
 ) -> Spliced:
     """Losses of the model as it is, with transcoders and with zeros for MLPs; KL(p_orig ‖ p_transcoder).
 
-    `between` is called after each batch; it may raise to end this. A `team` shares out the cells.
+    `between` is called after each batch; it may raise to end this. A `team` shares out the cells. `layers`
+    takes in what each layer does on the activations of the model as it is, from the same pass.
     """
     total, micro = torch.zeros(5, dtype=torch.float64), MicroBatch()
     stand_ins = coders.stand_ins()
     zeros = dict.fromkeys(stand_ins, torch.zeros_like)
 
-    def measured(mine: Cells, part: slice) -> torch.Tensor:
+    def measured(mine: Cells, part: slice) -> tuple[torch.Tensor, list[list[torch.Tensor]], int]:
         batch = texts.batch(lm, mine[part])
         # With padding on the left, a real token always has a real next one.
-        keep_BT = batch.mask_BT[:, :-1].bool()
+        keep_BT, rows = batch.mask_BT[:, :-1].bool(), []
         next_N = batch.ids_BT[:, 1:][keep_BT]
-        orig_NV = _log_probs(lm, batch, keep_BT, {})
-        sums = [cross_entropy(orig_NV, next_N).sum()]
-        coded_NV = _log_probs(lm, batch, keep_BT, stand_ins)
-        sums.append(cross_entropy(coded_NV, next_N).sum())
-        kl = kl_divergence(orig_NV, coded_NV).sum()
-        del orig_NV, coded_NV
-        sums.append(cross_entropy(_log_probs(lm, batch, keep_BT, zeros), next_N).sum())
-        return torch.tensor([*torch.stack([*sums, kl]).tolist(), len(next_N)], dtype=torch.float64)
+        with captured_mlps(lm) if layers is not None else nullcontext() as io:
+            orig_Nd = hidden_states(lm, *batch, keep_BT, {})
+        if io is not None:
+            rows = layer_rows(coders, io, batch.mask_BT.bool())
+        others = [hidden_states(lm, *batch, keep_BT, mlps) for mlps in (stand_ins, zeros)]
+        found = token_losses(lm, [orig_Nd, *others], next_N, orig_Nd)
+        (ce, _), (ce_coded, kl), (ce_zero, _) = [[t.sum().item() for t in pair] for pair in found]
+        sums_5 = torch.tensor([ce, ce_coded, ce_zero, kl, len(next_N)], dtype=torch.float64)
+        return sums_5, rows, int(batch.mask_BT.sum())
 
     for mine in team.rounds(list(cells), CELLS_AT_ONCE):
-        for sums_5 in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
+        for sums_5, rows, tokens in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
             total += sums_5
+            if layers is not None:
+                layers.add(rows, tokens)
         between()
     *means, _ = (team.total(total) / total[-1]).tolist()
     return Spliced(*means)
+
+
+def hidden_states(
+    lm: Language,
+    ids_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    keep_BT: torch.Tensor,
+    stand_ins: Mapping[int, Stand_in],
+) -> torch.Tensor:
+    """Hidden states behind the last norm at the positions that have a next token, [N, d]."""
+    with replaced_mlps(lm, stand_ins):
+        out_BTd = lm.model.base_model(
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=False
+        ).last_hidden_state
+    return out_BTd[:, :-1][keep_BT]
 
 
 @torch.no_grad()
@@ -116,38 +178,17 @@ def layer_sums(
 ) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
     and `team` as in `spliced`."""
-    n, micro = len(coders.layers), MicroBatch()
-    error, square = (torch.zeros(n, dtype=torch.float64) for _ in range(2))
-    total = torch.zeros(n, coders.width, dtype=torch.float64)
-    fires = torch.zeros(n, coders.n_features, dtype=torch.int64)
-    count = torch.zeros((), dtype=torch.int64)
+    totals, micro = LayerTotals(coders), MicroBatch()
 
     def measured(mine: Cells, part: slice) -> tuple[list[list[torch.Tensor]], int]:
         ids_BT, mask_BT = texts.batch(lm, mine[part])
-        io, real = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
-        inputs, outputs = ([side[real].float() for side in sides] for sides in (io.inputs, io.outputs))
-        rows = []
-        for (z_TF, guess_Td), y_Td in zip(coders.coded(inputs, outputs), outputs, strict=True):
-            squares = [(y_Td - guess_Td).double().square().sum(), y_Td.double().square().sum()]
-            rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), active(z_TF).sum(0))])
-        return rows, int(real.sum())
+        return layer_rows(coders, mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()), int(mask_BT.sum())
 
     for mine in team.rounds(list(cells), CELLS_AT_ONCE):
         for rows, tokens in micro.pieces(partial(measured, mine), len(mine), CELLS_AT_ONCE):
-            for i, (error_here, square_here, sum_d, fires_F) in enumerate(rows):
-                error[i] += error_here
-                square[i] += square_here
-                total[i] += sum_d
-                fires[i] += fires_F
-            count += tokens
+            totals.add(rows, tokens)
         between()
-    for sums in (error, square, total, fires, count):
-        team.total(sums)
-    unexplained = fvu(error, squares_from_sums(count, total, square)).tolist()
-    return [
-        LayerSums(share, l0(fires_F, float(count)), float(dead(fires_F).double().mean()))
-        for share, fires_F in zip(unexplained, fires, strict=True)
-    ]
+    return totals.finished(team)
 
 
 def held_out_metrics(
@@ -159,9 +200,9 @@ def held_out_metrics(
 ) -> dict[str, Any]:
     """The figures that are written beside a set: losses with every MLP replaced, and sums over each layer.
     `between` and `team` as in `spliced`."""
-    cells = range(texts.n_cells)
-    all_at_once = spliced(lm, coders, texts, cells, between, team)
-    each = layer_sums(lm, coders, texts, cells, between, team)
+    layers = LayerTotals(coders)
+    all_at_once = spliced(lm, coders, texts, range(texts.n_cells), between, team, layers)
+    each = layers.finished(team)
     return {
         "cells": texts.n_cells,
         "tokens": len(texts.ids),

@@ -28,6 +28,7 @@ from scx_core.training.ops.sparse import (
 from scx_core.training.profiler import phase
 from scx_core.transcoders.module import Kind, Transcoder
 
+SCALE_WORK = 4e10  # operations of a layer's encoder that finding its scale may take
 GUESS = 0.8  # share of the last thresholds that the next one is expected to be above
 FIRST_PENALTY = 0.1  # of relu that is held at a target, in units of the outputs' size
 THRESHOLD_DECAY = 0.98  # decay a step of the running mean of the selection's threshold
@@ -67,8 +68,10 @@ class LayerTrainer:
     def fit_scale(self, x_Td: torch.Tensor, y_Td: torch.Tensor) -> None:
         """Scale the encoder so that the active features together write as much as they should, by least
         squares over raw activations. Features that start as similar tokens fire together and would write the
-        same output many times over: the first fifty steps would go into taking it back."""
-        x_Td, y_Td = normalised(self.memory, x_Td, y_Td)
+        same output many times over: the first fifty steps would go into taking it back. One number is found,
+        so that of a large layer a part of the tokens, spread evenly, is enough."""
+        every = max(1, round(2 * len(x_Td) * self.weights["W_enc"].numel() / SCALE_WORK))
+        x_Td, y_Td = normalised(self.memory, x_Td[::every], y_Td[::every])
         w, k = self.weights, features_of_step(self.cfg, self.train, 0)
         write_Td = self.code(x_Td, k).write_TD
         wanted, written = float(((y_Td - w["b_dec"]) * write_Td).sum()), float(sum_of_squares(write_Td))
@@ -120,7 +123,7 @@ class LayerTrainer:
         """The stand-in for the normalised output, of what features write to it."""
         output_Td = write_Td + self.weights["b_dec"]
         if "W_skip" in self.weights:
-            output_Td = output_Td + x_Td @ self.weights["W_skip"].T
+            output_Td = output_Td + linear(x_Td, self.weights["W_skip"])
         return output_Td
 
     @torch.no_grad()
@@ -162,10 +165,12 @@ class LayerTrainer:
             g -= (g * W_dec).sum(1, keepdim=True) * W_dec
 
     @torch.no_grad()
-    def after_step(self) -> None:
-        """What an optimiser step is followed by: unit decoder rows, and a push for dead features."""
-        W_dec = self.weights["W_dec"]
-        W_dec /= W_dec.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    def after_step(self, unit_rows: bool = False) -> None:
+        """What an optimiser step is followed by: unit decoder rows (where they are not so already), and a
+        push for dead features."""
+        if not unit_rows:
+            W_dec = self.weights["W_dec"]
+            W_dec /= W_dec.norm(dim=1, keepdim=True).clamp(min=1e-12)
         if self.train.revive:
             raise_bias(self.weights["b_enc"], self.dead_F, float(self.memory["cut"]))
 

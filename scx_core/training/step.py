@@ -127,22 +127,24 @@ class TrainingStep:
         index_D = dead_F.nonzero()[:, 0]
         weights = [layer.weights[name] for name in ("W_enc", "b_enc", "W_dec")]
 
-        def gradients(cells: int) -> tuple[float, list[torch.Tensor | None]]:
-            whole, value, grads = None, 0.0, [weight.grad for weight in weights]
+        def gradients(cells: int) -> tuple[float, list[torch.Tensor]]:
+            """Of the dead features' rows alone."""
+            rows = [weight.detach()[index_D].requires_grad_() for weight in weights]
+            whole, value, grads = None, 0.0, [torch.zeros_like(row) for row in rows]
             if square is not None or cells < self.cells:
                 whole = float(missing_TD.square().sum()) if square is None else square, self.n
             for part in self.parts(len(x_Td), cells):
-                rows = (weight[index_D] for weight in weights)
                 loss = layer.train.revive * auxk_loss(x_Td[part], missing_TD[part], *rows, whole=whole)
                 with phase("backward"):
-                    found = torch.autograd.grad(loss, weights)
-                grads = [new if old is None else old + new for old, new in zip(grads, found, strict=True)]
+                    found = torch.autograd.grad(loss, rows)
+                grads = [old + new for old, new in zip(grads, found, strict=True)]
                 value += loss.item()
             return value, grads
 
         value, grads = self.micro.run(gradients, self.cells)
         for weight, grad in zip(weights, grads, strict=True):
-            weight.grad = grad
+            assert weight.grad is not None  # the reconstruction has one for every weight
+            weight.grad.index_add_(0, index_D, grad)
         return value
 
     def _thresholds(self, pairs: Sequence[Pair], k: int) -> list[float | None] | None:

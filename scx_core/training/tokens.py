@@ -78,6 +78,12 @@ class TokenTexts(NamedTuple):
         """C."""
         return len(self.start) - 1
 
+    def first(self, n: int) -> TokenTexts:
+        """The first `n` cells."""
+        genes_C2 = None if self.genes_C2 is None else self.genes_C2[:n]
+        ids = self.ids[: int(self.start[min(n, self.n_cells)])]
+        return self._replace(ids=ids, start=self.start[: n + 1], answer=self.answer[:n], genes_C2=genes_C2)
+
     def batch(self, lm: Language, cells: Cells) -> PaddedBatch:
         """Some cells, padded on the left, where the model is."""
         padded = pad_left([self.ids[self.start[c] : self.start[c + 1]] for c in cells], lm.pad_id)

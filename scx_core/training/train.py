@@ -24,7 +24,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import RankFile, ReadOnlyRun
 from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.evaluation import held_out_metrics
+from scx_core.training.evaluation import held_out_metrics, measuring
 from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
 from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts
 from scx_core.training.trainer import (
@@ -42,6 +42,7 @@ from scx_core.transcoders.module import TranscoderSet
 
 OFF_TARGET = 0.1  # share of a wanted number of active features that a layer may be off it, unsaid
 UNTUNED = "finished without the steps of all layers together: not one cell at a time fitted with them"
+FINAL_WORK = 5e12  # operations of the figures beside the finished set, on a processor: half a minute
 FINAL_CELLS = 512  # cells that choose at most, and test cells of the figures beside the finished set
 
 
@@ -139,11 +140,13 @@ def _train(
     with team.after_leader():  # it writes the tokens that the others read
         texts = cached_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
     held_out = encode_texts(lm, table, measured_cells(split.held_out, split.seed), job.sentences)
+    held_out = held_out.first(measured_at_end(lm, held_out, job))
     choosing, fits = held_out, None  # of a split of two parts
     if len(split.choose):
         some = measured_cells(split.choose, split.seed)
         choosing = fits = encode_texts(lm, table, some, job.sentences, skip_prompt=skip)
-    state, first, spent = _open_state(run, lm, texts, job, team)
+    state, first, spent = _open_state(run, lm, texts, job, team, shown)
+    run.write_status("running", run.status().done, job.train.all_steps, "training")
     context = RunContext(run, rank, choosing, fits, held_out, spent, progress, stopping)
     if not train_layers(state, first, context):
         return None
@@ -185,6 +188,17 @@ def measured_cells(rows: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(rows)[:FINAL_CELLS]
 
 
+def measured_at_end(lm: Language, texts: TokenTexts, job: TrainingJob) -> int:
+    """Of the test cells those that the finished set is measured on: all, but on a processor no more than
+    `FINAL_WORK` operations allow, and no fewer than are measured while training. `scx validate` measures on
+    as many as one wants."""
+    if lm.device.type == "cuda":
+        return texts.n_cells
+    tokens = len(texts.ids) / max(1, texts.n_cells)
+    a_cell = tokens * measuring(lm, job.transcoder, tokens)
+    return min(texts.n_cells, max(job.train.evaluate_cells, int(FINAL_WORK / a_cell)))
+
+
 def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
     """A run resumed on other cells or another model would end as a set of neither."""
     for what, now in (("model", lm.fingerprint), ("data", table.fingerprint)):
@@ -197,7 +211,7 @@ def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:
 
 
 def _open_state(
-    run: RunFolder, lm: Language, texts: TokenTexts, job: TrainingJob, team: Team
+    run: RunFolder, lm: Language, texts: TokenTexts, job: TrainingJob, team: Team, progress: Progress
 ) -> tuple[TrainerState, int, RunCost]:
     """The state, the step to go on with, and the cost so far."""
     checkpoint = run.latest_checkpoint()
@@ -206,7 +220,7 @@ def _open_state(
     plan = make_plan(lm, texts, job.transcoder, job.train, team, before)
     if checkpoint is None:
         run.truncate_metrics(-1)
-        return TrainerState.fresh(lm, texts, job.transcoder, job.train, plan), 0, RunCost()
+        return TrainerState.fresh(lm, texts, job.transcoder, job.train, plan, progress), 0, RunCost()
     run.truncate_metrics(checkpoint.step)
     state = TrainerState.restored(lm, texts, job.transcoder, job.train, checkpoint.tensors, plan)
     return state, min(checkpoint.step, job.train.steps), RunCost(checkpoint.state)

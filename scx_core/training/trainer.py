@@ -19,7 +19,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import Progress, RunFolder
 from scx_core.runs.ranks import RankFile
 from scx_core.training.config import TrainConfig
-from scx_core.training.evaluation import spliced
+from scx_core.training.evaluation import calibrating, spliced
 from scx_core.training.finetune import FineTune, rate_of_step
 from scx_core.training.layer_trainer import LayerTrainer
 from scx_core.training.plan import MicroBatch, memory_of, slices
@@ -29,6 +29,7 @@ from scx_core.transcoders.module import TranscoderSet
 
 INFINITE = float("inf")
 NEAR = 0.005  # share of the active features that a calibrated threshold may be off, to lie in a gap
+CALIBRATION_WORK = 5e12  # operations that fitting thresholds may take on a processor: half a minute
 SCORE = "ce_transcoder"  # of what is measured, what the best checkpoint has lowest
 
 
@@ -214,7 +215,7 @@ def calibrated(state: TrainerState, choosing: TokenTexts | None = None) -> Trans
         return state.coders()
     kept = [[torch.zeros(0, device=state.lm.device)] for _ in state.layers]
     texts = state.texts if choosing is None else choosing
-    cells = cells_of_step(0, texts.n_cells, train.calibration_cells, train.seed + 1)
+    cells = cells_of_step(0, texts.n_cells, _calibrating(state, texts), train.seed + 1)
     batches = [cells[at : at + train.cells_per_batch] for at in range(0, len(cells), train.cells_per_batch)]
     tokens = torch.zeros((), dtype=torch.int64)
     for some in batches[plan.partners.part(len(batches))]:
@@ -224,6 +225,17 @@ def calibrated(state: TrainerState, choosing: TokenTexts | None = None) -> Trans
     wanted = round((cfg.wanted if cfg.controlled else cfg.k) * int(plan.partners.total(tokens)))
     everyones = [plan.partners.gathered(torch.cat(values)) for values in kept]
     return state.coders([_threshold_at(values_N, wanted) for values_N in everyones])
+
+
+def _calibrating(state: TrainerState, texts: TokenTexts) -> int:
+    """Cells that thresholds are fitted on: as many as the settings say; on a processor no more than
+    `CALIBRATION_WORK` operations allow, and no fewer than are measured."""
+    if state.lm.device.type == "cuda":
+        return state.train.calibration_cells
+    tokens = len(texts.ids) / texts.n_cells
+    a_cell = tokens * calibrating(state.lm, state.cfg, tokens)
+    most = max(state.train.evaluate_cells, int(CALIBRATION_WORK / a_cell))
+    return min(state.train.calibration_cells, most)
 
 
 def _largest(

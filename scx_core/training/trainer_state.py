@@ -14,14 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language, MlpIO, mlp_io
+from scx_core.language.operations import operations
+from scx_core.runs.progress import Progress, silent
 from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step, learning_rate
 from scx_core.training.layer_trainer import LayerTrainer
+from scx_core.training.ops.sparse import row_kernels
 from scx_core.training.plan import MicroBatch, StepPlan
 from scx_core.training.profiler import phase
 from scx_core.training.step import LayerReport, TrainingStep
@@ -29,7 +33,8 @@ from scx_core.training.tokens import Cells, TokenTexts, cells_of_step
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.module import Reads, TranscoderSet, from_tensors
 
-START_CELLS = 64  # cells that scales and first weights are taken from
+START_CELLS = 64  # cells that scales and first weights are taken from, at most
+START_WORK = 5e12  # operations of the model that they may take on a processor: half a minute
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -69,26 +74,35 @@ class TrainerState:
         cfg: TranscoderConfig,
         train: TrainConfig,
         plan: StepPlan | None = None,
+        progress: Progress = silent,
     ) -> TrainerState:
         """At the first step."""
         plan = plan or StepPlan()
-        return cls(lm, texts, cfg, train, cls.first_layers(lm, texts, cfg, train, plan), plan)
+        return cls(lm, texts, cfg, train, cls.first_layers(lm, texts, cfg, train, plan, progress), plan)
 
     @classmethod
     def first_layers(
-        cls, lm: Language, texts: TokenTexts, cfg: TranscoderConfig, train: TrainConfig, plan: StepPlan
+        cls,
+        lm: Language,
+        texts: TokenTexts,
+        cfg: TranscoderConfig,
+        train: TrainConfig,
+        plan: StepPlan,
+        progress: Progress = silent,
     ) -> list[LayerTrainer]:
-        """First weights from the activations of the first cells of the first epoch, or of as many of them as
-        fit into the memory; of a cross-layer set with room in W_dec for the later layers."""
-        cells = cells_of_step(0, texts.n_cells, START_CELLS, train.seed)
-        size = train.cells_per_batch
-        # They wait in the computer's memory: a card that has room for a step may have none for all of them.
-        samples = [
-            [(x_Td.cpu(), y_Td.cpu()) for x_Td, y_Td in activations(lm, texts, some, cfg.reads, plan)]
-            for some in (cells[start : start + size] for start in range(0, len(cells), size))
-        ]
-        layers = []
-        for layer, parts in zip(plan.own(lm.facts.n_layers), zip(*samples, strict=True), strict=True):
+        """First weights from the activations of the first cells of the first epoch (`start_cells`), or of as
+        many of them as fit into the memory; of a cross-layer set with room in W_dec for the later layers."""
+        cells = cells_of_step(0, texts.n_cells, start_cells(lm, texts), train.seed)
+        size, samples = train.cells_per_batch, []
+        for start in range(0, len(cells), size):
+            progress(start, len(cells), "first weights: reading cells")
+            read = activations(lm, texts, cells[start : start + size], cfg.reads, plan)
+            # They wait in the computer's memory: a card that has room for a step may have none for all.
+            samples.append([(x_Td.cpu(), y_Td.cpu()) for x_Td, y_Td in read])
+        layers: list[LayerTrainer] = []
+        own = plan.own(lm.facts.n_layers)
+        for layer, parts in zip(own, zip(*samples, strict=True), strict=True):
+            progress(len(layers), len(own), "first weights: layers")
             fresh = partial(_fresh, cfg, train, parts, layer, lm.device, len(cells))
             layers.append(MicroBatch().run(fresh, len(cells)))
             # Other cards may round otherwise.
@@ -167,16 +181,39 @@ class TrainerState:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.train, step)
         with phase("optimiser"):
-            for trainer in self.layers:
-                trainer.project_gradient()
-            self.optimizer.step()
-            for trainer in self.layers:
-                trainer.after_step()
+            self._update()
         return StepReport(
             len(weight_T),
             sum(report.loss for report in reports),
             *([getattr(report, name) for report in reports] for name in ("fvu", "l0", "dead")),
         )
+
+    def _update(self) -> None:
+        """A step of Adam on every weight, and what follows it. Large weights on a processor are read and
+        written once for all of it."""
+        if self.layers and (kernels := row_kernels(self.layers[0].weights["W_dec"])) is not None:
+            for trainer in self.layers:
+                for name, weight in trainer.weights.items():
+                    self._adam(kernels, weight, unit=name == "W_dec")
+                trainer.after_step(unit_rows=True)
+            return
+        for trainer in self.layers:
+            trainer.project_gradient()
+        self.optimizer.step()
+        for trainer in self.layers:
+            trainer.after_step()
+
+    @torch.no_grad()
+    def _adam(self, kernels: ModuleType, weight: torch.Tensor, unit: bool) -> None:
+        if weight.grad is None:
+            return
+        group, state = self.optimizer.param_groups[0], self.optimizer.state[weight]
+        if not state:
+            moments = {name: torch.zeros_like(weight) for name in MOMENTS[:2]}
+            state |= moments | {"step": torch.zeros(())}
+        state["step"] += 1
+        numbers = int(state["step"]), float(group["lr"]), group["betas"], group["eps"]
+        kernels.adam(weight, weight.grad, *(state[name] for name in MOMENTS[:2]), *numbers, unit)
 
     def gradients(self, cells: Cells, k: int, weight_T: torch.Tensor) -> list[LayerReport]:
         """Gradients from some cells, of which `weight_T` weighs the tokens, and what all layers report."""
@@ -252,6 +289,16 @@ def _check_finite(loss: float, step: int, layer: int) -> None:
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def start_cells(lm: Language, texts: TokenTexts) -> int:
+    """Cells that first weights are taken from: `START_CELLS`; on a processor no more than `START_WORK`
+    operations allow."""
+    if lm.device.type == "cuda":
+        return START_CELLS
+    tokens = len(texts.ids) / texts.n_cells
+    a_cell = operations(lm, tokens).blocks(lm.facts.n_layers) * tokens
+    return min(START_CELLS, max(1, int(START_WORK / a_cell)))
 
 
 class _Part(NamedTuple):

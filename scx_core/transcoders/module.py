@@ -30,6 +30,7 @@ FIELDS = {
     "threshold": "threshold_F",
 }
 BY_FEATURE = ("W_enc", "W_dec", "b_enc", "threshold")
+LARGE = 2**30  # products of a dense decoder, from which on it is worth looking for the active features
 FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, instead of a whole product
 
 
@@ -122,7 +123,15 @@ class Transcoder:
         return self.gate(self.pre(x_Td))
 
     def decode(self, z_TF: torch.Tensor) -> torch.Tensor:
-        """z W_dec + b_dec [..., d], without the skip term."""
+        """z W_dec + b_dec [..., d], without the skip term. Large ones of few active features, on a processor
+        and without gradients, from the rows of those alone."""
+        large = z_TF.numel() * self.width >= LARGE and z_TF.device.type == "cpu"
+        if large and not (torch.is_grad_enabled() and (z_TF.requires_grad or self.W_dec_Fd.requires_grad)):
+            flat_TF = z_TF.reshape(-1, self.n_features)
+            position_N, feature_N = flat_TF.nonzero(as_tuple=True)
+            if len(feature_N) * FEW <= z_TF.numel():
+                some = Active(position_N, feature_N, flat_TF[position_N, feature_N])
+                return self._added_up(some, len(flat_TF)).view(*z_TF.shape[:-1], -1) + self.b_dec_d
         return z_TF @ self.W_dec_Fd + self.b_dec_d
 
     def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
@@ -146,16 +155,19 @@ class Transcoder:
             z_TF = active.value_N.new_zeros(len(x_Td), self.n_features)
             z_TF[active.position_N, active.feature_N] = active.value_N
             return self.reconstruct(x_Td, z_TF)
-        counts_T = torch.bincount(active.position_N, minlength=len(x_Td))
-        code_Td = torch.nn.functional.embedding_bag(
+        y_Td = self._added_up(active, len(x_Td)) + self.b_dec_d
+        return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
+
+    def _added_up(self, active: Active, n_tokens: int) -> torch.Tensor:
+        """Σ value W_dec over the active features of each token, [T, d]."""
+        counts_T = torch.bincount(active.position_N, minlength=n_tokens)
+        return torch.nn.functional.embedding_bag(
             active.feature_N,
             self.W_dec_Fd,
             counts_T.cumsum(0) - counts_T,
             per_sample_weights=active.value_N,
             mode="sum",
         )
-        y_Td = code_Td + self.b_dec_d
-        return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """A copy on another device or in another precision; itself when nothing changes."""

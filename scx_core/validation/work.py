@@ -2,21 +2,20 @@
 
 Operations are counted from the sizes of model, set and texts; one timed pass of the model says how fast they
 are done here. The samples below depend on the counts alone, so that a result is the same on every machine of
-a kind. Legend: L layers, d width, F features, V vocabulary.
+a kind. Legend: d width.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, encode_cells, fast_attention, forward, with_answers
-from scx_core.sentences import pad_left
+from scx_core.language import Language, encode_cells, with_answers
+from scx_core.language.operations import Operations, duration, operations, speed
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import BASELINES
 from scx_core.validation.held_out import FIT_CELLS
@@ -26,20 +25,18 @@ LONG = 6e12  # operations that replacing each layer alone, and fitting baselines
 ON_A_CARD = 1000  # times as many where there is a card
 ENOUGH_TOKENS = 6  # times the width: a linear map is fitted on no fewer tokens, where there are cells for it
 SAMPLE_CELLS = 8  # cells whose length is taken for that of all
-TRIAL_TOKENS = 1024  # of the timed pass, about
+USUAL = 8  # features a width
 BESIDE = 1.3  # what softmax, norms and sums take beside the counted products
 DOUBLE = 2  # an operation in float64 costs as much as so many
 
 
-class Operations(NamedTuple):
-    """Multiplications and additions a token: of a block's attention and MLP, of a layer's encoder with its
-    decoder, of a linear map [d, d], and of the unembedding."""
+class Costs(NamedTuple):
+    """Operations a token: of the model, of a layer's encoder, and of a linear map [d, d]. Decoders add up the
+    rows of active features alone."""
 
-    attention: float
-    mlp: float
+    model: Operations
     coder: float
     linear: float
-    table: float
 
 
 class ValidationWork(NamedTuple):
@@ -64,36 +61,18 @@ class ValidationWork(NamedTuple):
         )
 
 
-def duration(seconds: float) -> str:
-    """Seconds below two minutes, else minutes, else hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s" if seconds >= 1 else "1 s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def operations(lm: Language, transcoders: TranscoderSet | None, tokens: float) -> Operations:
-    """What one token costs in texts of so many tokens."""
+def costs(lm: Language, transcoders: TranscoderSet | None, tokens: float) -> Costs:
+    """In texts of so many tokens; without transcoders those of 8 features a width."""
     d = lm.facts.width
-
-    def weights(module: torch.nn.Module) -> int:
-        return sum(weight.numel() for weight in module.parameters() if weight.ndim == 2)
-
-    mlp = weights(lm.part(0, "mlp"))
-    features = 8 * d if transcoders is None else transcoders.n_features
-    return Operations(
-        attention=2.0 * (weights(lm.block(0)) - mlp) + 4 * tokens * d,
-        mlp=2.0 * mlp,
-        coder=2.0 * 2 * features * d,
-        linear=2.0 * d * d,
-        table=2.0 * lm.unembedding.numel(),
-    )
+    features = USUAL * d if transcoders is None else transcoders.n_features
+    return Costs(operations(lm, tokens), 2.0 * features * d, 2.0 * d * d)
 
 
 def cells_alone(lm: Language, table: CellTable, rows: Sequence[int] | np.ndarray) -> int:
     """On how many of the test cells `rows` each layer is replaced alone by default: all, where that takes no
     more than `LONG` operations, else as many as it takes; at least one."""
     tokens = _tokens(lm, table, np.asarray(rows))
-    a_cell = _layers_alone(operations(lm, None, tokens), lm.facts.n_layers) * tokens
+    a_cell = _layers_alone(costs(lm, None, tokens), lm.facts.n_layers) * tokens
     return min(len(rows), max(1, int(_long(lm) / a_cell)))
 
 
@@ -103,7 +82,7 @@ def fit_cells(lm: Language, table: CellTable, fit: Sequence[int] | np.ndarray) -
     if not len(fit):
         return 0
     tokens = _tokens(lm, table, np.asarray(fit))
-    affordable = int(_long(lm) / (_fitting(operations(lm, None, tokens), lm.facts.n_layers) * tokens))
+    affordable = int(_long(lm) / (_fitting(costs(lm, None, tokens), lm.facts.n_layers) * tokens))
     least = -int(-ENOUGH_TOKENS * lm.facts.width // tokens)
     return min(len(fit), FIT_CELLS, max(affordable, least))
 
@@ -123,42 +102,42 @@ def validation_work(
     model on some of the cells. Right within a factor of two where nothing else runs."""
     rows, n_layers, table = np.asarray(rows, dtype=np.int64), lm.facts.n_layers, with_answers(lm, table)
     tokens = _tokens(lm, table, rows)
-    one = operations(lm, transcoders, tokens)
-    whole = n_layers * (one.attention + one.mlp)
-    coded = n_layers * (one.attention + one.coder)
+    one = costs(lm, transcoders, tokens)
+    attention, head = n_layers * one.model.attention, one.model.table
+    whole, coded = one.model.blocks(n_layers), attention + n_layers * one.coder
     rivals = len(BASELINES) if len(fit) else 0
-    without = n_layers * (one.attention + one.linear)
+    without = attention + n_layers * one.linear
     measured = len(rows) * tokens
     n_alone = 0
     if per_layer:
         n_alone = cells_alone(lm, table, rows) if layer_cells is None else layer_cells or len(rows)
     n_fit = fit_cells(lm, table, fit)
     counts = {
-        "baselines": n_fit * tokens * _fitting(one, n_layers) + measured * rivals * (2 * without + one.table),
+        "baselines": n_fit * tokens * _fitting(one, n_layers) + measured * rivals * (2 * without + head),
         "all layers at once": measured
-        * (2 * whole + 2 * coded + n_layers * one.coder + 2 * n_layers * one.attention + 4 * one.table),
+        * (2 * whole + 2 * coded + n_layers * one.coder + 2 * attention + 4 * head),
         "each layer alone": min(n_alone, len(rows)) * tokens * _layers_alone(one, n_layers),
     }
-    rate = _rate(lm, table, rows, whole)
+    rate = speed(lm, [cell.ids for cell in encode_cells(lm, table, rows[:SAMPLE_CELLS])])
     parts = {part: BESIDE * count / rate for part, count in counts.items() if count}
     return ValidationWork(len(rows), tokens, n_alone, n_fit, sum(parts.values()), parts)
 
 
-def _layers_alone(one: Operations, n_layers: int) -> float:
+def _layers_alone(one: Costs, n_layers: int) -> float:
     """Of a token: a pass that is kept, and for each layer two passes from it on, both to the vocabulary."""
     later = n_layers * (n_layers + 1) / 2
     blocks = n_layers + 2 * later
     return (
-        blocks * one.attention
-        + (blocks - 2 * n_layers) * one.mlp
+        blocks * one.model.attention
+        + (blocks - 2 * n_layers) * one.model.mlp
         + n_layers * one.coder
-        + (2 * n_layers + 1) * one.table
+        + (2 * n_layers + 1) * one.model.table
     )
 
 
-def _fitting(one: Operations, n_layers: int) -> float:
+def _fitting(one: Costs, n_layers: int) -> float:
     """Of a token that baselines are fitted on: a pass, the transcoders, two products of sums in float64."""
-    return n_layers * (one.attention + one.mlp + one.coder + 2 * DOUBLE * one.linear)
+    return n_layers * (one.model.attention + one.model.mlp + one.coder + 2 * DOUBLE * one.linear)
 
 
 def _long(lm: Language) -> float:
@@ -168,22 +147,3 @@ def _long(lm: Language) -> float:
 def _tokens(lm: Language, table: CellTable, rows: np.ndarray) -> float:
     """Mean tokens of a cell's text, of the first few."""
     return float(np.mean([len(cell.ids) for cell in encode_cells(lm, table, rows[:SAMPLE_CELLS])]))
-
-
-def _rate(lm: Language, table: CellTable, rows: np.ndarray, whole: float) -> float:
-    """Operations a second, of a pass over some of the cells, after a shorter one."""
-    cells = [cell.ids for cell in encode_cells(lm, table, rows[:SAMPLE_CELLS])]
-    some: list[Any] = cells[: max(1, TRIAL_TOKENS // len(cells[0]))]
-
-    def seconds(prompts: Sequence[Sequence[int]]) -> float:
-        padded = pad_left(prompts, lm.pad_id)
-        batch = [torch.from_numpy(part).to(lm.device) for part in padded]
-        since = time.perf_counter()
-        forward(lm, *batch, logits_to_keep=1)
-        if lm.device.type == "cuda":
-            torch.cuda.synchronize(lm.device)
-        return time.perf_counter() - since
-
-    with fast_attention(lm):
-        seconds([some[0][:64]])
-        return whole * sum(map(len, some)) / seconds(some)

@@ -15,6 +15,7 @@ from scx_core.language import mlp_io, replaced_mlps
 from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
 from scx_core.training.evaluation import layer_sums, spliced
+from scx_core.training.ops import sparse
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer_state import TrainerState
 from scx_core.transcoders import CrossLayerSet, load_set, save_set
@@ -173,3 +174,21 @@ def test_what_it_cannot_do_is_refused(tmp_path, lm):
 def test_validation_replaces_all_layers_together(lm):
     found = validate(lm, cross_set(exact_set(lm), 0.0), tiny_table(13), np.arange(5))
     assert found.form == "cross-layer" and found.kl == pytest.approx(0, abs=1e-9) and found.fvu < 1e-12
+
+
+@pytest.mark.parametrize("writes", ["own", "later"])
+def test_large_layers_step_as_small_ones(lm, texts, monkeypatch, writes):
+    """The whole step by the compiled rows and by torch, with moments that either goes on with."""
+    states = []
+    for least in (1, 2**40, 1):
+        monkeypatch.setattr(sparse, "WORTH_COMPILING", least)
+        states.append(TrainerState.fresh(lm, texts, replace(CODER, writes=writes), TRAIN))
+        for step in range(3):
+            if least == 1 and len(states) == 3 and step == 1:  # torch goes on with our moments
+                monkeypatch.setattr(sparse, "WORTH_COMPILING", 2**40)
+            states[-1].step(step)
+    first, *others = (state.tensors() for state in states)
+    for other in others:
+        assert set(other) == set(first)
+        for name, tensor in first.items():
+            torch.testing.assert_close(tensor, other[name], atol=2e-5, rtol=2e-4, msg=name)

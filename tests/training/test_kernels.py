@@ -109,3 +109,24 @@ def test_gradients_are_the_same_bits_on_any_number_of_threads(monkeypatch):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         found.append(kernels.gradients(x_Td, g_Td, W_Fd, chosen.value_N, *chosen.pattern[:2]))
     assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_adam_by_rows_is_torch_adam_with_what_stands_around_it(unit):
+    generator = torch.Generator().manual_seed(0)
+    start = torch.nn.functional.normalize(torch.randn(64, 48, generator=generator), dim=1)
+    ours, theirs = start.clone(), start.clone().requires_grad_()
+    mean, square = torch.zeros_like(ours), torch.zeros_like(ours)
+    optimizer = torch.optim.Adam([theirs], lr=1e-2)
+    for step in range(1, 6):
+        slope = torch.randn(64, 48, generator=generator)
+        optimizer.param_groups[0]["lr"] = 1e-2 / step
+        kernels.adam(ours, slope, mean, square, step, 1e-2 / step, (0.9, 0.999), 1e-8, unit)
+        with torch.no_grad():
+            theirs.grad = slope - (slope * theirs).sum(1, keepdim=True) * theirs if unit else slope.clone()
+            optimizer.step()
+            if unit:
+                theirs /= theirs.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(mean, optimizer.state[theirs]["exp_avg"], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(square, optimizer.state[theirs]["exp_avg_sq"], atol=1e-6, rtol=1e-5)

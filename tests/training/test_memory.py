@@ -90,7 +90,7 @@ def test_other_words_for_it_are_understood_and_other_errors_go_on(words):
 def test_measuring_goes_on_with_fewer_cells_at_once(lm, texts, session, monkeypatch, capsys):
     coders, cells = session.coders(), range(20)
     losses, sums = quality.spliced(lm, coders, texts, cells), quality.layer_sums(lm, coders, texts, cells)
-    scarce(monkeypatch, quality, "forward", 3)
+    scarce(monkeypatch, quality, "hidden_states", 3)
     scarce(monkeypatch, quality, "mlp_io", 3)
     assert quality.spliced(lm, coders, texts, cells) == pytest.approx(losses, rel=1e-5)
     for one, other in zip(quality.layer_sums(lm, coders, texts, cells), sums, strict=True):

@@ -211,6 +211,55 @@ def sum_pairs(x_Td, g_TD, start_F1, token_of_N, g_of_N, value_of_N, first, last,
         W_enc[i], W_dec[i] = read_d, write_D
 
 
+def _adam_rows(W, g, m, v, first, last, one_less, decay, moment, square, root, tiny, unit) -> None:
+    """Adam on rows first to last, read and written once; of `unit` ones the gradient along the row is left
+    out, and the row has norm 1 again at the end."""
+    width = W.shape[1]
+    for i in range(first, last):
+        W_d, g_d, m_d, v_d = W[i], g[i], m[i], v[i]
+        along = np.float32(0.0)
+        if unit:
+            for j in range(width):
+                along += g_d[j] * W_d[j]
+        for j in range(width):
+            slope = g_d[j] - along * W_d[j]
+            m_d[j] += one_less * (slope - m_d[j])
+            v_d[j] = decay * v_d[j] + square * slope * slope
+            W_d[j] -= moment * m_d[j] / (np.sqrt(v_d[j]) * root + tiny)
+        if unit:
+            size = np.float32(0.0)
+            for j in range(width):
+                size += W_d[j] * W_d[j]
+            scale = np.float32(1.0) / max(np.sqrt(size), np.float32(1e-12))
+            for j in range(width):
+                W_d[j] *= scale
+
+
+adam_rows = compiled(_adam_rows, fastmath={"reassoc", "contract"})
+
+
+def adam(
+    weight: torch.Tensor,
+    grad: torch.Tensor,
+    mean: torch.Tensor,
+    square: torch.Tensor,
+    step: int,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    unit: bool,
+) -> None:
+    """Step number `step` (from 1) of Adam on a weight [R, d] or [R] and its moments, in place, as
+    `torch.optim.Adam`; `unit`: its rows have norm 1 and keep it."""
+    shape = weight.shape if weight.ndim == 2 else (1, -1)
+    arrays = [t.detach().view(shape).numpy() for t in (weight, grad.contiguous(), mean, square)]
+    of_mean, of_square = betas
+    moment = np.float32(rate / (1 - of_mean**step))
+    root = np.float32((1 - of_square**step) ** -0.5)
+    numbers = np.float32(1 - of_mean), np.float32(of_square), moment, np.float32(1 - of_square), root
+    in_parts(lambda a, b: adam_rows(*arrays, a, b, *numbers, np.float32(eps), unit), len(arrays[0]))
+
+
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)  # besides the calling one

@@ -60,6 +60,12 @@ def _kernels(pre_TF: torch.Tensor) -> ModuleType | None:
     return _compiled() if fits and pre_TF.numel() >= WORTH_COMPILING else None
 
 
+def row_kernels(weight: torch.Tensor) -> ModuleType | None:
+    """The compiled loops over the rows of a weight, where they are at hand and pay."""
+    fits = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.is_contiguous()
+    return _compiled() if fits and weight.numel() >= WORTH_COMPILING else None
+
+
 def pattern_of(flat_N: torch.Tensor, n_tokens: int, n_features: int) -> Pattern:
     """The pattern of ascending positions in a flattened [T, F] matrix."""
     token_N = flat_N // n_features

@@ -32,7 +32,7 @@ def page() -> None:
     left, middle, right, last = st.columns([2, 1, 1.2, 1.6], vertical_alignment="bottom")
     label = kept(left.selectbox, "Cell type", "evidence type", types[0], types)
     with middle.popover("Cells", width="stretch"):
-        cfg = chosen_settings()
+        cfg = chosen_settings(ctx)
     found = None
     with shown_errors():
         found = known(tracer, label, cfg)

@@ -7,7 +7,7 @@ asked of the same three, `tracer` puts them together once, and is given in the p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from scx_core.evidence.by_type.record import TypeEvidence
     from scx_core.evidence.curves import Curves
     from scx_core.evidence.feature_edits import FeatureEdits
+    from scx_core.evidence.knockouts.gene_lists import GeneLists
+    from scx_core.evidence.null_rates import NullRates
+    from scx_core.evidence.redundancy import Redundancy
+    from scx_core.evidence.rivals.rivals import Rivals
     from scx_core.evidence.smallest.smallest_circuit import Smallest
+    from scx_core.evidence.stability import Stability
     from scx_core.validation import Validation
 
 Transcoders: TypeAlias = "TranscoderSet | str | Path"
@@ -37,9 +42,10 @@ CellsOrTracer: TypeAlias = "Cells | Tracer"
 IN_MEMORY = "These cells have no file: a copy of cells that were trained on counts as new here."
 
 __all__ = [
-    "annotate", "atlas", "consensus", "difference", "edit_features", "evidence", "gene_effects", "knock_out",
-    "load_transcoders", "predict", "smallest_circuit", "sufficiency_necessity", "trace_cell", "tracer",
-    "train_transcoders", "validate",
+    "annotate", "atlas", "compare_rivals", "consensus", "difference", "edit_features", "edit_genes",
+    "evidence", "gene_effects", "knock_out", "load_transcoders", "null_rates", "predict", "redundancy",
+    "smallest_circuit", "stability", "sufficiency_necessity", "trace_cell", "tracer", "train_transcoders",
+    "validate",
 ]  # fmt: skip
 
 
@@ -708,6 +714,297 @@ def edit_features(
     )
 
 
+def edit_genes(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    genes: Sequence[str] | Mapping[str, Sequence[str]] | str | Path = (),
+    *,
+    n_cells: int = 12,
+    answer: str | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> GeneLists:
+    """Take lists of genes out of a type's sentences together, and put them in front, beside random genes.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    genes
+        Symbols, lists by name, or a file: one symbol a line (# begins a comment), or GMT.
+    n_cells
+        Cells of the type whose sentences are edited, drawn with the seed.
+    answer
+        The model's name for that type, where it differs.
+    **settings
+        Fields of `GeneListConfig`: draws, most (genes that are edited alone too), seed.
+
+    Returns
+    -------
+    GeneLists
+        `edits`: for each list its knock-out and its over-expression, change of the label's log-odds (nats)
+        with 95% interval, that of random genes of the same ranks, the difference with p and q, and each gene
+        alone; `absent` says of each gene that is nowhere where it was looked for.
+
+    Raises
+    ------
+    ScxError
+        No gene is given, the file holds none, or the type has too few cells.
+
+    References
+    ----------
+    docs/evidence.md, "Interventions on features"; docs/method.md §9.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> found = scx.tl.edit_genes("embedded", "CD19+ B", ["CD79A", "CD74"], n_cells=2, draws=2, most=0)
+    >>> [edit.does for edit in found.edits]
+    ['knock-out', 'over-expression']
+    """
+    from scx_core.evidence.knockouts.gene_lists import GeneListConfig, edit_gene_lists, read_gene_lists
+
+    if isinstance(genes, str | Path):
+        lists = read_gene_lists(genes)
+    else:
+        named = genes if isinstance(genes, Mapping) else {"genes": genes}
+        lists = {name: list(dict.fromkeys(symbols)) for name, symbols in named.items() if symbols}
+    if not lists:
+        raise ScxError("No gene is given.", "Give symbols, or a file with a list.")
+    cfg = GeneListConfig(cells=n_cells, **_known(settings, GeneListConfig, "An edit of genes"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return edit_gene_lists(asked, _type(asked, cell_type), lists, answer=answer, cfg=cfg)
+
+
+def redundancy(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    answer: str | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Redundancy:
+    """Ablate a type's strongest features, and genes, each alone and all together, and see what takes over.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    answer
+        The model's name for that type, where it differs.
+    **settings
+        Fields of `RedundancyConfig`: top, genes, risen, circuit_cells, measured, reference_cells, draws,
+        seed.
+
+    Returns
+    -------
+    Redundancy
+        `tables` (features, random features, genes, random genes): singles, their sum, all together and the
+        gap in nats with 95% intervals, p, q; `risen` features; `takeover` beside that of random groups.
+
+    Raises
+    ------
+    ScxError
+        There are too few cells, or the circuit has fewer than two features or genes for the answer.
+
+    References
+    ----------
+    docs/method.md §9.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> few = dict(top=2, genes=2, risen=1, circuit_cells=2, measured=2, reference_cells=2, draws=2)
+    >>> list(scx.tl.redundancy("embedded", "CD19+ B", **few).tables)
+    ['features', 'random features', 'genes', 'random genes']
+    """
+    from scx_core.evidence.redundancy import RedundancyConfig, redundancy_of
+
+    cfg = RedundancyConfig(**_known(settings, RedundancyConfig, "A test of redundancy"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return redundancy_of(asked, _type(asked, cell_type), answer=answer, cfg=cfg)
+
+
+def stability(
+    cells: CellsOrTracer = "embedded",
+    cell_type: str | None = None,
+    *,
+    n_cells: int = 30,
+    prompts: Sequence[str] = (),
+    other_transcoders: Sequence[Transcoders] = (),
+    other_models: Sequence[tuple[Model, Transcoders]] = (),
+    features: bool = True,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Stability:
+    """Ask whether a type's circuit stays the same when cells, donors, ties, prompts, sets or models change.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_type
+        Type, as the cells call it (default: the most frequent).
+    n_cells
+        Cells of the type, drawn with the seed.
+    prompts
+        Other wordings, by name or as texts.
+    other_transcoders
+        Other sets of the same model, such as one that was trained with another seed.
+    other_models
+        Other models, each with its set.
+    features
+        Compare features as well as genes; genes alone cost a tenth.
+    **settings
+        Fields of `StabilityConfig`: varied, splits, ties, resamples, draws, matched_on, nodes, seed.
+
+    Returns
+    -------
+    Stability
+        `axes`, one a thing changed: Jaccard's index of the strongest genes and features and Spearman's
+        correlation of all, with 95% intervals, what chance gives, p and q; `left_out` says what was not.
+
+    Raises
+    ------
+    ScxError
+        There are fewer than four cells of the type, or a set or model does not fit.
+
+    References
+    ----------
+    docs/method.md §9, "Stability".
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> few = dict(splits=1, ties=1, resamples=20, draws=20)
+    >>> found = scx.tl.stability("embedded", "CD19+ B", features=False, n_cells=4, **few)
+    >>> [axis.name for axis in found.axes]
+    ['cells', 'ties']
+    """
+    from scx_core.evidence.stability import KINDS, StabilityConfig
+    from scx_core.evidence.stability import stability as measure
+
+    cfg = StabilityConfig(cells=n_cells, **_known(settings, StabilityConfig, "A test of stability"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    sets = [load_transcoders(one, model=asked.lm) for one in other_transcoders]
+    models = [tracer(asked.table, model=lm, transcoders=coders) for lm, coders in other_models]
+    more: dict[str, Any] = {"prompts": prompts, "sets": sets, "models": models}
+    return measure(asked, _type(asked, cell_type), **more, kinds=KINDS if features else KINDS[:1], cfg=cfg)
+
+
+def compare_rivals(
+    cells: CellsOrTracer = "embedded",
+    cell_types: Sequence[str] | None = None,
+    *,
+    sae: Transcoders | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Rivals:
+    """Trace neurons, SAE features, random directions and linear maps as the transcoders are, side by side.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_types
+        Types, as the cells call them (default: the most frequent, as many as `types` says).
+    sae
+        A set of SAEs of the MLPs' outputs (default: none is compared).
+    **settings
+        Fields of `RivalConfig`: wanted, margin, search_cells, unseen_cells, reference_cells, knocked, genes,
+        fit_cells, atlas_cells, test_cells, types, seed …
+
+    Returns
+    -------
+    Rivals
+        `sets`: each as a whole (CE recovered, FVU, interpretable share); `types`: the fewest units that keep
+        the wanted share, prediction of knock-outs and markers, with 95% intervals, n and q.
+
+    Raises
+    ------
+    ScxError
+        There is no such type, or it has too few cells.
+
+    References
+    ----------
+    docs/evidence.md, "Who else could have said it"; docs/method.md §9, "Baselines that could win".
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.compare_rivals("embedded", ["B"])
+    Traceback (most recent call last):
+        ...
+    scx_core.errors.ScxError: ...
+    """
+    from scx_core.evidence.rivals.rivals import RivalConfig
+    from scx_core.evidence.rivals.rivals import compare_rivals as compare
+
+    cfg = RivalConfig(**_known(settings, RivalConfig, "A comparison"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    other = None if sae is None else load_transcoders(sae, model=asked.lm)
+    return compare(asked, cell_types, sae=other, cfg=cfg)
+
+
+def null_rates(
+    cells: CellsOrTracer = "embedded",
+    cell_types: tuple[str, str] | None = None,
+    *,
+    n_cells: int = 16,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> NullRates:
+    """Deal labels anew, over and over: how often does each significance call say something about nothing?
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    cell_types
+        Two types whose cells are pooled (default: the two most frequent).
+    n_cells
+        Cells of each of them, drawn with the seed.
+    **settings
+        Fields of `NullConfig`: repeats, sets, donors, seed.
+
+    Returns
+    -------
+    NullRates
+        `rates`, one a call: the share of its tests with p below 0.05 and of whole families in which anything
+        was called, with 95% intervals; `within` where both may be nominal or less.
+
+    Raises
+    ------
+    ScxError
+        There are fewer than two types, or one has fewer than four cells.
+
+    References
+    ----------
+    docs/evidence.md, "False-positive rates".
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> found = scx.tl.null_rates("embedded", n_cells=4, repeats=10, sets=3)
+    >>> found.rates[0].call, found.rates[0].runs
+    ('difference, genes', 10)
+    """
+    from scx_core.evidence.null_rates import NullConfig
+    from scx_core.evidence.null_rates import null_rates as rates
+
+    cfg = NullConfig(cells=n_cells, **_known(settings, NullConfig, "A test of calls"))
+    return rates(tracer(cells, model=model, transcoders=transcoders), cell_types, cfg=cfg)
+
+
 def _known(settings: dict[str, Any], config: type, what: str) -> dict[str, Any]:
     """The settings, if the configuration knows all of them. Raises ScxError."""
     _check(settings, config.__dataclass_fields__, what)  # type: ignore[attr-defined]
@@ -718,6 +1015,7 @@ def evidence(
     cells: CellsOrTracer = "embedded",
     cell_type: str | None = None,
     *,
+    n_cells: int = 24,
     out: str | Path | None = None,
     model: Model = "embedded",
     transcoders: Transcoders = "embedded",
@@ -731,10 +1029,12 @@ def evidence(
         As for `tracer`.
     cell_type
         Type, as the cells call it (default: the most frequent).
+    n_cells
+        Cells of the first half that the circuit and its rivals are made from.
     out
         File on .html or .pdf: the report, with its tables beside (default: none is written).
     **settings
-        Fields of `TypesConfig`: cells, measured, knocked, varied, genes, draws, least, seed.
+        Fields of `TypesConfig`: measured, knocked, varied, genes, draws, least, seed.
 
     Returns
     -------
@@ -763,11 +1063,9 @@ def evidence(
     from scx_core.figures.report import write_report
     from scx_core.validation import validation_beside
 
-    known = TypesConfig.__dataclass_fields__
-    if unknown := sorted(set(settings) - set(known)):
-        raise ScxError(f"The evidence has no setting {unknown[0]!r}.", f"Settings: {', '.join(known)}.")
+    cfg = TypesConfig(cells=n_cells, **_known(settings, TypesConfig, "The evidence"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    found = evidence_of_types(asked, [_type(asked, cell_type)], TypesConfig(**settings)).types[0]
+    found = evidence_of_types(asked, [_type(asked, cell_type)], cfg).types[0]
     if out is not None:
         parts = {"data": asked.table.fingerprint, "model": asked.lm.fingerprint}
         marks = parts | {"transcoders": asked.transcoders.fingerprint}

@@ -17,12 +17,14 @@ def silent(done: int, total: int, message: str = "") -> None:
 
 
 def nested(progress: Progress, at: int, parts: int, name: str = "", steps: int = 100) -> Progress:
-    """What tells of the part number `at` of so many: its own count as a share of `steps`, behind its name."""
+    """What tells of the part number `at` of so many: its own count as a share of `steps`, its message behind
+    its name. What the name begins with ("Dendritic: circuit") the message need not say again."""
+    whose = name.partition(": ")[0]
 
     def tell(done: int, total: int, message: str = "") -> None:
         share = int(steps * min(1.0, done / max(1, total)))
-        words = f"{name}: {message}" if name and message and message != name else name or message
-        progress(at * steps + share, parts * steps, words)
+        rest = message.removeprefix(whose).lstrip(": ") if whose else message
+        progress(at * steps + share, parts * steps, f"{name}: {rest}" if name and rest else name or rest)
 
     return tell
 

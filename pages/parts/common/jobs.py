@@ -89,7 +89,7 @@ def _running_now() -> None:
     with shown_errors():
         now = running([*jobs(), *measurements()])
         for run in now:
-            name = run.config.get("label") or "largest types" if run.kind == "evidence" else run.name
-            progress_bar(run.status(), str(name), counted=run.kind != "evidence")
+            told = run.kind == "evidence"  # its messages name the type
+            progress_bar(run.status(), "" if told else run.name, counted=not told)
         if not now:
             st.caption("No job is running.")

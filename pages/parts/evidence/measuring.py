@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common.forms import config_form
 from pages.parts.common.jobs import REFRESH_S, STATES, job_buttons, job_message, progress_bar
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Memory
-from pages.parts.common.session import Context
+from pages.parts.common.session import Context, kept
 from pages.parts.common.words import safe
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
-from scx_core.evidence.by_type.job import EvidenceJob, job_of, launch_evidence
+from scx_core.evidence.by_type.job import EvidenceJob, job_of, launch_evidence, settings_of_last
 from scx_core.evidence.by_type.measure import (
     TypesConfig,
     evidence_file,
@@ -23,10 +23,16 @@ from scx_core.evidence.by_type.measure import (
     siblings,
 )
 from scx_core.evidence.by_type.record import TypeEvidence
-from scx_core.runs import RunFolder, read_json
+from scx_core.runs import RunFolder, options_of, read_json
 
 _RECORDS: Memory[TypeEvidence] = Memory(24)
-_ASKED = ("cells", "measured", "knocked", "varied", "seed")
+_ASKED = {
+    "cells": "Cells that make the circuit",
+    "measured": "Cells that judge it",
+    "knocked": "… of them with every gene out alone",
+    "varied": "Cells that are traced again",
+    "seed": "Seed",
+}
 
 
 def types_to_choose(tracer: Tracer) -> list[str]:
@@ -40,9 +46,17 @@ def types_to_choose(tracer: Tracer) -> list[str]:
     return found
 
 
-def chosen_settings() -> TypesConfig:
-    """The numbers of cells, as a person sets them."""
-    return config_form(TypesConfig(), "evidence", _ASKED, columns=1)
+def chosen_settings(ctx: Context) -> TypesConfig:
+    """The numbers of cells, as a person sets them; at first those of the last measurement of these cells."""
+    base = settings_of_last(_job(ctx, "", TypesConfig())) or TypesConfig()
+    values = {}
+    for name, title in _ASKED.items():
+        opt = next(one for one in options_of(TypesConfig) if one.name == name)
+        values[name] = kept(
+            st.number_input, title, f"evidence {name}", getattr(base, name),
+            min_value=int(opt.minimum or 0), max_value=10_000, step=1, help=opt.help,
+        )  # fmt: skip
+    return replace(base, **values)
 
 
 def known(tracer: Tracer, label: str, cfg: TypesConfig) -> TypeEvidence | None:
@@ -81,11 +95,14 @@ def all_button(
 
 
 def _launch(ctx: Context, tracer: Tracer, label: str, cfg: TypesConfig) -> None:
-    sources = (_absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
-    job = EvidenceJob(*sources, ctx.device, ctx.as_is, label, ctx.cells, cfg)
-    launch_evidence(job, tracer)
+    launch_evidence(_job(ctx, label, cfg), tracer)
     st.toast(f"{safe(label) or 'The largest types'}: measuring in the background. You may leave this page.")
     st.rerun()
+
+
+def _job(ctx: Context, label: str, cfg: TypesConfig) -> EvidenceJob:
+    sources = (_absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
+    return EvidenceJob(*sources, ctx.device, ctx.as_is, label, ctx.cells, cfg)
 
 
 def _absolute(source: str) -> str:
@@ -99,7 +116,7 @@ def jobs_under_way(tracer: Tracer, label: str, cfg: TypesConfig, done: bool) -> 
     for whose in (label, ""):
         run = job_of(tracer, whose, cfg)
         state = run.status().state if run is not None else "done"
-        if run is None or state == "done" or (done and whose):
+        if run is None or state == "done" or (done and whose and state != "running"):
             continue
         live = state == "running"
         title = safe(whose) or f"The {cfg.types} largest types"

@@ -3,6 +3,7 @@ stopped, and goes on where it was; what it measures lies where everybody finds i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from scx_core.runs import (
     Progress,
     RunFolder,
     from_dict,
+    list_runs,
     option,
     runs_root,
     silent,
@@ -61,6 +63,19 @@ def job_of(tracer: Tracer, label: str, cfg: TypesConfig, root: Path | None = Non
     return RunFolder.open(folder) if (folder / "run.json").exists() else None
 
 
+def settings_of_last(job: EvidenceJob, root: Path | None = None) -> TypesConfig | None:
+    """The settings of the newest job on the same cells, model and set, so that its results are found again;
+    None where there never was one."""
+    sources = ("data", "model", "transcoders", "as_is", "cells")
+    wanted = {name: to_dict(job)[name] for name in sources}
+    runs = list_runs((root or runs_root()) / FOLDER / JOBS)
+    for run in sorted(runs, key=lambda one: -one.path.stat().st_mtime_ns):
+        with suppress(ScxError, KeyError, TypeError):
+            if {name: run.config[name] for name in sources} == wanted:
+                return from_dict(TypesConfig, run.config["types"])
+    return None
+
+
 def launch_evidence(job: EvidenceJob, tracer: Tracer, root: Path | None = None) -> RunFolder:
     """Start measuring in the background; a job that runs already goes on as it is.
 
@@ -85,9 +100,12 @@ def run_job(run: RunFolder, progress: Progress = silent) -> list[str]:
     job = from_dict(EvidenceJob, run.config)
     root = run.path.parent.parent.parent  # RUNS/evidence/jobs/NAME
     with run.lock(), stop_requested() as asked_to_stop:
+        furthest = 0.0  # a part may count several times from 0
 
         def tell(done: int, total: int, message: str = "") -> None:
-            run.write_status("running", done, total, message)
+            nonlocal furthest
+            furthest = max(furthest, done / max(1, total))
+            run.write_status("running", int(furthest * total), total, message)
             progress(done, total, message)
             if asked_to_stop():
                 raise KeyboardInterrupt("stopped; Resume goes on")

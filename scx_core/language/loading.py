@@ -22,6 +22,7 @@ from scx_core.errors import ScxError
 from scx_core.language.architectures import Architecture, architecture
 from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.float64 import compute_in_float64
+from scx_core.language.held_in_bfloat16 import compute_in_float32, wide
 from scx_core.language.onednn_linear import asked_for, speed_up
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.runs.options import from_dict
@@ -36,8 +37,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 # A tokenizer with fewer tokens than this share of the embedding's rows is not the model's own.
 VOCABULARY = 0.9
 SMALL = 100_000_000  # bytes of weights
-# Above this many parameters a CUDA model is held in bfloat16; below, float32 costs little and is exact.
-FLOAT32_LIMIT = 1_500_000_000
+# Up to this many parameters a model on a card is held in float32, and beyond them while it takes no more
+# than this share of the card's memory; else in bfloat16.
+FLOAT32_LIMIT, FLOAT32_SHARE = 1_500_000_000, 0.25
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Language:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the weights."""
-        return self.model.dtype
+        """The precision of all sums. Weights may be held in bfloat16, and are float32 while they are used."""
+        return torch.float32 if self.model.dtype == torch.bfloat16 else self.model.dtype
 
     @property
     def pad_id(self) -> int:
@@ -162,12 +164,12 @@ class Language:
     @property
     def embedding(self) -> torch.Tensor:
         """W_E [vocab, d]."""
-        return self.model.get_input_embeddings().get_parameter("weight")
+        return wide(self.model.get_input_embeddings().get_parameter("weight"))
 
     @property
     def unembedding(self) -> torch.Tensor:
         """W_U [vocab, d]."""
-        return self.model.get_output_embeddings().weight
+        return wide(self.model.get_output_embeddings().weight)
 
 
 def pick_device(wish: str = "auto") -> torch.device:
@@ -216,8 +218,10 @@ def _pick_dtype(wish: str, config: Any, device: torch.device) -> torch.dtype:
     parameters = (
         12 * config.num_hidden_layers * config.hidden_size**2 + 2 * config.vocab_size * config.hidden_size
     )
-    big = device.type == "cuda" and parameters > FLOAT32_LIMIT
-    return torch.bfloat16 if big else torch.float32
+    if device.type != "cuda" or parameters <= FLOAT32_LIMIT:
+        return torch.float32
+    room = FLOAT32_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return torch.float32 if 4 * parameters <= room else torch.bfloat16
 
 
 def _read_model(
@@ -308,10 +312,12 @@ def load_language(
     """Load a model by folder, hub id, or "embedded" / "planted" (of simulated cells, with known rules).
 
     `prompt` (a template's name or text) and `n_genes` take the place of what the model or its contract says.
-    Attention is eager, because the tracer reads the attention patterns. `onednn`: float32 products on a
-    processor by oneDNN where it has them (default: as SCX_ONEDNN says). Raises ScxError when the folder lacks
-    a file or a weight, the family is unknown, the tokenizer is another model's, the prompt of a Cell2Sentence
-    checkpoint is not installed, or the hub cannot be reached.
+    On a card a model of more than 1.5e9 parameters is held in bfloat16 where its float32 weights would
+    take more than a quarter of the memory; it computes in float32 all the same. Attention is eager, because
+    the tracer reads the attention patterns. `onednn`: float32 products on a processor by oneDNN where it has
+    them (default: as SCX_ONEDNN says). Raises ScxError when the folder lacks a file or a weight, the family
+    is unknown, the tokenizer is another model's, the prompt of a Cell2Sentence checkpoint is not installed,
+    or the hub cannot be reached.
     """
     where = SHIPPED.get(str(source), Path(source))
     local = where.is_dir()
@@ -343,4 +349,5 @@ def load_language(
     compute_in_float64(lm)
     if asked_for() if onednn is None else onednn:
         speed_up(lm.model)
+    compute_in_float32(lm.model)
     return lm

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from scx_core.language.architectures import Norm, Packing
+from scx_core.language.held_in_bfloat16 import wide
 
 if TYPE_CHECKING:
     from scx_core.language.loading import Language
@@ -108,13 +109,13 @@ class _LinearMap(NamedTuple):
 
 def _linear(lm: Language, layer: int, name: str) -> _LinearMap:
     module: Any = lm.part(layer, name)
-    weight_OI = module.weight.T if lm.facts.family.inputs_first else module.weight
+    weight_OI = wide(module.weight.T if lm.facts.family.inputs_first else module.weight)
     return _LinearMap(weight_OI, _bias(module, weight_OI.shape[0]))
 
 
 def _bias(module: Any, size: int) -> torch.Tensor:
     bias = getattr(module, "bias", None)
-    return bias if bias is not None else module.weight.new_zeros(size)
+    return wide(bias if bias is not None else module.weight.new_zeros(size))
 
 
 # Where the values are among the rows of the matrix, [value heads, k] of row numbers for each packing.
@@ -139,10 +140,9 @@ def head_weights(lm: Language, layer: int) -> HeadWeights:
 def norm_weights(kind: Norm, module: Any) -> NormWeights:
     """Gain, shift and kind of a norm module."""
     eps = module.variance_epsilon if hasattr(module, "variance_epsilon") else module.eps
-    gain_d = module.weight
+    gain_d = wide(module.weight)
     if kind == "rmsnorm_plus_one":
-        wide = torch.promote_types(gain_d.dtype, torch.float32)  # where bfloat16 would round the sum
-        gain_d = (1.0 + gain_d.to(wide)).to(gain_d.dtype)
+        gain_d = 1.0 + gain_d
     return NormWeights(gain_d, _bias(module, len(gain_d)), float(eps), kind == "layernorm")
 
 

@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from fake_rules import Report, check, count
+from fake_rules import COUNTED, Report, check, count
 
 CUDA, SPARE, AUTOCAST, REPORT = (
     torch.device("cuda", 0),

@@ -1,0 +1,105 @@
+"""No job mixes devices on a card; and a tensor that any room leaves on the processor would be seen."""
+
+import importlib
+import json
+from unittest import mock
+
+import pytest
+import torch
+from torch.utils._pytree import tree_map_only
+
+from tests.fake_cuda import jobs
+from tests.fake_cuda.jobs import JOBS, Desk, card, make_desk, run_job
+
+DTYPES = ("float32", "bfloat16")
+EARLIER = ("train", "train topk skip")  # whose sets the others read
+ACCOUNT = 1e-4
+
+
+@pytest.fixture(scope="module")
+def desks(tmp_path_factory) -> dict[str, Desk]:
+    """A round of jobs for each precision that a model is held in, trained once."""
+    made = {}
+    for dtype in DTYPES:
+        made[dtype] = make_desk(tmp_path_factory.mktemp(dtype))
+        for name in EARLIER:
+            with card(dtype):
+                run_job(made[dtype], name)
+    return made
+
+
+@pytest.mark.parametrize("name", [name for name in JOBS if name not in EARLIER])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_fault_in_any_job(desks, dtype, name):
+    with card(dtype) as report:
+        run_job(desks[dtype], name)
+    assert not report.faults
+    found = json.loads((desks[dtype].root / "result.json").read_text())
+    if account := found.get("accounting"):
+        assert account["max_relative_error"] < ACCOUNT
+
+
+# A function of each room whose result is left on the processor, and a job that needs it.
+ROOMS = {
+    "sentences": ("scx_core.training.tokens.TokenTexts.batch", "train relu"),
+    "language": ("scx_core.training.evaluation.mlp_io", "train relu"),
+    "metrics": ("scx_core.training.evaluation.kl_divergence", "train relu"),
+    "transcoders": ("scx_core.transcoders.module.Transcoder.pre", "validate"),
+    "training: first weights": ("scx_core.training.layer_trainer.first_weights", "train relu"),
+    "training: selection": ("scx_core.training.layer_trainer.select_tokens", "train topk skip"),
+    "training: tuning": ("scx_core.training.finetune.kl_divergence", "train"),
+    "validation": ("scx_core.validation.measure.hidden_states", "validate"),
+    "attribution: frozen": ("scx_core.attribution.local_replacement_model._freeze_layer", "trace"),
+    "attribution: nodes": ("scx_core.attribution.node_selection.largest", "trace"),
+    "attribution: heads": ("scx_core.attribution.edge_heads.attn_read", "heads"),
+    "circuits": ("scx_core.circuits.trace.target_row", "trace"),
+    "circuits: cells": ("scx_core.circuits.trace.target_row", "consensus"),
+    "atlas: reading": ("scx_core.atlas.collect.one_pass.mlp_io", "atlas"),
+    "atlas: matching": ("scx_core.atlas.match.common_cells.mlp_streams", "match"),
+    "atlas: annotate": ("scx_core.atlas.annotate.mlp_streams", "annotate alone"),
+    "evidence: knock-outs": ("scx_core.evidence.knockouts.estimates.slopes", "trace estimates"),
+    "evidence: interventions": ("scx_core.evidence.interventions.Intervention._gates", "smallest"),
+    "evidence: edits": ("scx_core.evidence.feature_edits.mlp_io", "ablate"),
+    "build": ("transformers.models.gpt_neox.modeling_gpt_neox.apply_rotary_pos_emb", "build"),
+}
+
+
+def on_the_processor(found):
+    """The same with its tensors on the processor."""
+    return tree_map_only(torch.Tensor, lambda t: t.cpu(), found)
+
+
+def find(path: str):
+    """Owner and name of a function."""
+    parts = path.split(".")
+    for n in range(len(parts) - 1, 0, -1):
+        try:
+            owner = importlib.import_module(".".join(parts[:n]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[n:-1]:
+            owner = getattr(owner, part)
+        return owner, parts[-1]
+    raise AssertionError(path)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_tensor_left_on_the_processor_is_seen(desks, room, tmp_path):
+    path, job = ROOMS[room]
+    owner, name = find(path)
+    whole = getattr(owner, name)
+
+    def planted(*args, **options):
+        return on_the_processor(whole(*args, **options))
+
+    desk = fresh(desks["float32"], tmp_path)
+    with mock.patch.object(owner, name, planted), card() as report, pytest.raises((RuntimeError, TypeError)):
+        run_job(desk, job)
+    assert {kind for kind, *_ in report.faults} & {"mixed", "host"}
+
+
+def fresh(desk: Desk, folder) -> Desk:
+    """The same cells, model and sets, with an own folder of runs: nothing that was measured is found again."""
+    for name in ("cells.h5ad", "model"):
+        (folder / name).symlink_to(desk.root / name)
+    return desk._replace(root=folder, sets=desk.root / "runs")

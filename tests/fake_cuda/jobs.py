@@ -193,7 +193,8 @@ JOBS: dict[str, Callable[[Desk], list[str]]] = {
         "6",
         "--genes",
         "2",
-        "--draws", "2",
+        "--draws",
+        "2",
     ),
     "conditions": lambda d: [
         *["evidence", "conditions", *d.all, "--column", "state", "--reference", "rest", "--condition"],

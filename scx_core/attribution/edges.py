@@ -1,19 +1,28 @@
 """The table of exact direct edges into the chosen features and the target (method §5).
 
-Rows come in batches from `all_edges`; of each batch the edges between chosen nodes are kept and the others
-summed. Memory: C² + rows × (L·T) + one batch × active features.
-Legend: R rows, C chosen features, P positions of a batch, T positions, L layers.
+Rows come in waves (direct_edges.py); of each the edges between chosen nodes are kept and the others summed.
+Memory: C² + rows × (L·T) + one wave × active features of a block.
+Legend: R rows, C chosen features, P positions of a wave, T positions, L layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from scx_core.attribution.backward import BatchEdges, LayerEdges, all_edges, target_edges
+from scx_core.attribution.direct_edges import LayerEdges, OtherEdges, direct_edges, target_edges
 from scx_core.attribution.local_replacement_model import feature_reads
-from scx_core.attribution.node_selection import RowBatch, SelectedFeatures, batches, layer_starts
+from scx_core.attribution.node_selection import (
+    KnownRows,
+    RowsOfWave,
+    SelectedFeatures,
+    Wave,
+    layer_starts,
+    waves,
+)
 from scx_core.attribution.residual_stream import GradientRows, Sources
 
 
@@ -69,30 +78,52 @@ def _columns(sources: Sources, chosen: SelectedFeatures, starts: list[int]) -> l
     return out
 
 
-def _picked(part: LayerEdges, n_rows: int, columns: _Columns) -> torch.Tensor:
+def _picked(part: LayerEdges, columns: _Columns) -> torch.Tensor:
     """Edges from the chosen features of one layer that these rows can see, [R, C]."""
     if part.row_X is None or part.slot_row_X is None:
         seen = int(torch.searchsorted(columns.row_C, len(part.edge)))
         return part.edge[columns.row_C[:seen], :, columns.slot_C[:seen]].T
-    picked_RC = part.edge.new_zeros(n_rows, len(columns.row_C))
+    picked_RC = part.edge.new_zeros(part.last - part.first, len(columns.row_C))
     x, c = (part.slot_row_X[:, None] == columns.row_C[None, :]).nonzero(as_tuple=True)
     picked_RC[part.row_X[x], c] = part.edge[x, columns.slot_C[c]]
     return picked_RC
 
 
-def _fill(table: EdgeTable, found: BatchEdges, columns: list[_Columns], first: int) -> None:
-    n_rows, P = found.token_RP.shape
-    last = first + n_rows
+def _fill(
+    table: EdgeTable,
+    columns: list[_Columns],
+    number_R: torch.Tensor,
+    part: LayerEdges,
+    every: bool = True,
+) -> None:
+    """Edges from the features of one block into rows of a wave, which are these of the table. Where not
+    `every` row is one of the table, -1 says so."""
+    row_R, picked_RC = number_R[part.first : part.last], _picked(part, columns[part.layer])
+    rest_R = part.over_features(part.edge) - picked_RC.sum(1)
+    rest_abs_R = part.over_features(part.edge.abs()) - picked_RC.abs().sum(1)
+    if not every:
+        wanted = (row_R >= 0).nonzero()[:, 0]
+        row_R, picked_RC, rest_R, rest_abs_R = (
+            of_R[wanted] for of_R in (row_R, picked_RC, rest_R, rest_abs_R)
+        )
+    start = columns[part.layer].first
+    table.feature_RC[row_R, start : start + picked_RC.shape[1]] = picked_RC
+    table.rest_R.index_add_(0, row_R, rest_R)
+    table.rest_abs_R.index_add_(0, row_R, rest_abs_R.clamp(min=0))
+
+
+def _fill_others(table: EdgeTable, number_R: torch.Tensor, found: OtherEdges) -> None:
+    wanted, P = (number_R >= 0).nonzero()[:, 0], found.token_RP.shape[1]
+    row_R = number_R[wanted]
+    table.error_RLT[row_R, :, :P] = found.error_RLP[wanted]
+    table.token_RT[row_R, :P] = found.token_RP[wanted]
+    table.bias_R.index_add_(0, row_R, found.constant_R[wanted])
+
+
+def _fill_known(table: EdgeTable, columns: list[_Columns], number_R: torch.Tensor, found: RowsOfWave) -> None:
     for part in found.features:
-        picked_RC = _picked(part, n_rows, columns[part.layer])
-        start = columns[part.layer].first
-        table.feature_RC[first:last, start : start + picked_RC.shape[1]] = picked_RC
-        table.rest_R[first:last] += part.over_features(part.edge, n_rows) - picked_RC.sum(1)
-        rest_R = part.over_features(part.edge.abs(), n_rows) - picked_RC.abs().sum(1)
-        table.rest_abs_R[first:last] += rest_R.clamp(min=0)
-    table.error_RLT[first:last, :, :P] = found.error_RLP
-    table.token_RT[first:last, :P] = found.token_RP
-    table.bias_R[first:last] += found.constant_R
+        _fill(table, columns, number_R, part, every=False)
+    _fill_others(table, number_R, found.other)
 
 
 @torch.no_grad()
@@ -106,7 +137,8 @@ def edge_table(
 ) -> EdgeTable:
     """All direct edges into the chosen features and the target.
 
-    `only`: fill no more than so many batches of rows, evenly taken (for timing); the others stay 0.
+    Rows that the choice of nodes has made already are taken from there. `only`: fill no more than so many
+    waves of rows, evenly taken (for timing); the others stay 0.
     """
     frozen = sources.frozen
     n, length, n_layers = len(chosen.layer_C), frozen.n_positions, len(frozen.layers)
@@ -120,22 +152,61 @@ def edge_table(
         rest_abs_R=new(n + 1),
         value_R=new(n + 1),
     )
-    starts = layer_starts(chosen, n_layers)
-    columns = _columns(sources, chosen, starts)
+    columns = _columns(sources, chosen, layer_starts(chosen, n_layers))
     table.bias_R[n], table.value_R[n] = target_bias, value
-    _fill(table, target_edges(sources, target), columns, n)
-    todo = [batch for layer in range(n_layers) for batch in batches(frozen, chosen, layer, starts)]
-    for batch in todo if only is None else todo[only // 2 :: -(-len(todo) // only)]:
-        _feature_rows(table, sources, chosen, batch, columns)
+    target_1, known = chosen.layer_C.new_full((1,), n), sources.known
+    sources.known = None
+    if known is not None and known.target is target:
+        _fill_known(table, columns, target_1, known.of_target)
+        todo = _from_pilot(table, sources, columns, chosen, known)
+    else:
+        other = target_edges(sources, target, partial(_fill, table, columns, target_1))
+        _fill_others(table, target_1, other)
+        todo = torch.arange(n, device=target_1.device)
+    left = SelectedFeatures(*(part[todo] for part in chosen))
+    all_waves: Iterable[Wave] = waves(sources, left)
+    if only is not None:
+        listed = list(all_waves)
+        all_waves = listed[only // 2 :: -(-len(listed) // only)]
+    for wave in all_waves:
+        number_R = todo[wave.number_R]
+        _values(table, sources, chosen, number_R)
+        other = direct_edges(sources, wave.batches, partial(_fill, table, columns, number_R))
+        _fill_others(table, number_R, other)
     return table
 
 
-def _feature_rows(
-    table: EdgeTable, sources: Sources, chosen: SelectedFeatures, batch: RowBatch, columns: list[_Columns]
-) -> None:
-    """Fill the rows of a batch of chosen features."""
-    layer, part = batch.rows.layer, slice(batch.first, batch.last)
-    maps, f = sources.frozen.replacement.layers[layer], sources.frozen.layers[layer]
-    _, table.bias_R[part] = feature_reads(maps, f, chosen.feature_C[part], chosen.position_C[part])
-    table.value_R[part] = f.value_N[chosen.index_C[part]]
-    _fill(table, all_edges(sources, batch.rows), columns, batch.first)
+def _from_pilot(
+    table: EdgeTable,
+    sources: Sources,
+    columns: list[_Columns],
+    chosen: SelectedFeatures,
+    known: KnownRows,
+) -> torch.Tensor:
+    """Fill the rows that were made for the choice; the numbers of those that were not."""
+    number = {place: c for c, place in enumerate(zip(*_places(chosen), strict=True))}
+    of_pilot = [number.get(place, -1) for place in zip(*_places(known.pilot), strict=True)]
+    number_N = torch.tensor(of_pilot, device=chosen.layer_C.device, dtype=torch.int64)
+    missing = torch.ones(len(chosen.layer_C), dtype=torch.bool, device=number_N.device)
+    for found in known.waves:
+        number_R = number_N[found.wave.number_R]
+        _fill_known(table, columns, number_R, found)
+        row_R = number_R[number_R >= 0]
+        _values(table, sources, chosen, row_R)
+        missing[row_R] = False
+    return missing.nonzero()[:, 0]
+
+
+def _places(chosen: SelectedFeatures) -> tuple[list[int], list[int]]:
+    return chosen.layer_C.tolist(), chosen.index_C.tolist()
+
+
+def _values(table: EdgeTable, sources: Sources, chosen: SelectedFeatures, number_R: torch.Tensor) -> None:
+    """What rows add up to, and their own biases."""
+    frozen = sources.frozen
+    for layer in chosen.layer_C[number_R].unique().tolist():
+        row_R = number_R[chosen.layer_C[number_R] == layer]
+        maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
+        _, bias_R = feature_reads(maps, f, chosen.feature_C[row_R], chosen.position_C[row_R])
+        table.bias_R.index_add_(0, row_R, bias_R)
+        table.value_R[row_R] = f.value_N[chosen.index_C[row_R]]

@@ -8,7 +8,8 @@ of a padded row of features, Q such rows, S = K + 2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -21,8 +22,12 @@ from scx_core.attribution.local_replacement_model import (
 )
 from scx_core.attribution.replacement_model import LayerMaps
 
-# Writes of all layers are kept up to this size; beyond, a layer's are made again for every batch.
+if TYPE_CHECKING:
+    from scx_core.attribution.node_selection import KnownRows
+
+# Writes of all layers are kept up to this size; beyond, a layer's are made again for every wave of rows.
 KEPT_BYTES = 400_000_000
+BLOCK_NUMBERS = 2_000_000  # of writes that are made again, made at a time
 
 
 class GradientRows(NamedTuple):
@@ -39,11 +44,29 @@ class GradientRows(NamedTuple):
     inside: bool = False
 
 
+class Workspace:
+    """Buffers that are asked for once and used again: each has a name, and what it held is lost when the same
+    name is asked for again. One thread's."""
+
+    def __init__(self, like: torch.Tensor) -> None:
+        self._new = like.new_empty
+        self._flat: dict[str, torch.Tensor] = {}
+
+    def of(self, name: str, *shape: int) -> torch.Tensor:
+        """A buffer of this shape, its numbers undefined."""
+        n = math.prod(shape)
+        if name not in self._flat or len(self._flat[name]) < n:
+            self._flat.pop(name, None)  # before the larger one is there
+            self._flat[name] = self._new(n)
+        return self._flat[name][:n].view(shape)
+
+
 class PaddedRows(NamedTuple):
     """Where a layer's active features stand in its padded writes: row and place in the row of each, [N].
 
     Tokens have few active features or many, so a position takes as many rows of K places as it needs:
-    `position_Q` of every row, in order, and `first_T`, the first row of every position.
+    `position_Q` of every row, in order, and `first_T`, the first row of every position. `feature_QS` and
+    `value_QS`: number and activation at every place, 0 where a place is empty and at the last two.
     """
 
     row_N: torch.Tensor
@@ -51,39 +74,58 @@ class PaddedRows(NamedTuple):
     position_Q: torch.Tensor
     first_T: torch.Tensor
     width: int
+    feature_QS: torch.Tensor
+    value_QS: torch.Tensor
 
 
 class Sources:
-    """The writes of every block of one prompt, made when asked for. `padded`: one a layer."""
+    """The writes of every block of one prompt, made when asked for. `padded`: one a layer. `kept`: they stay,
+    else they are made again. `space`: buffers of the thread that traces this prompt."""
 
     def __init__(self, frozen: FrozenPrompt) -> None:
-        self.frozen = frozen
+        self.frozen, self.space = frozen, Workspace(frozen.embedding_Td)
         self.padded = [_padded_rows(f, frozen.n_positions) for f in frozen.layers]
         size = frozen.embedding_Td.element_size() * frozen.embedding_Td.shape[1]
         whole = sum(len(padded.position_Q) * (padded.width + 2) * size for padded in self.padded)
-        self._kept: dict[int, torch.Tensor] | None = {} if whole < KEPT_BYTES else None
+        self.kept = whole < KEPT_BYTES
+        self._kept: dict[int, torch.Tensor] = {}
+        self.known: KnownRows | None = None  # rows that the choice of nodes has made already
 
-    def writes(self, layer: int) -> torch.Tensor:
-        """What a block adds to the stream, by padded row, [Q, K + 2, d]: the active features, padded;
-        in a position's first row, the reconstruction error and what it adds whatever the tokens are."""
-        if self._kept is None:
-            return self._make(layer)
+    def writes(self, layer: int, at: slice | torch.Tensor) -> torch.Tensor:
+        """What a block adds to the stream, by padded row, [Q, K + 2, d] of the rows asked for: the active
+        features, padded; in a position's first row, the reconstruction error and what it adds whatever the
+        tokens are. Valid until the next call."""
+        if not self.kept:
+            return self._make(layer, at, self.space)
         if layer not in self._kept:
-            self._kept[layer] = self._make(layer)
-        return self._kept[layer]
+            whole = slice(0, len(self.padded[layer].position_Q))
+            self._kept[layer] = self._make(layer, whole, Workspace(self.frozen.embedding_Td))
+        return self._kept[layer][at]
+
+    def blocks(self, layer: int, end: int) -> list[slice]:
+        """The first rows in pieces: one where they are kept, else such that each is used while it is in a
+        processor's cache."""
+        size = (self.padded[layer].width + 2) * self.frozen.embedding_Td.shape[1]
+        whole = self.kept or self.frozen.embedding_Td.device.type != "cpu"
+        step = max(1, end if whole else BLOCK_NUMBERS // size)
+        return [slice(first, min(first + step, end)) for first in range(0, end, step)]
 
     def rows_up_to(self, layer: int, n_positions: int) -> int:
         """How many of the rows belong to the first positions."""
         first_T = self.padded[layer].first_T
         return int(first_T[n_positions]) if n_positions < len(first_T) else len(self.padded[layer].position_Q)
 
-    def _make(self, layer: int) -> torch.Tensor:
+    def _make(self, layer: int, at: slice | torch.Tensor, space: Workspace) -> torch.Tensor:
         frozen, maps, f = self.frozen, self.frozen.replacement.layers[layer], self.frozen.layers[layer]
         padded, d = self.padded[layer], frozen.embedding_Td.shape[1]
-        write_QSd = frozen.embedding_Td.new_zeros(len(padded.position_Q), padded.width + 2, d)
-        write_QSd[padded.row_N, padded.slot_N] = feature_writes(maps, f)
-        write_QSd[padded.first_T, -2] = f.error_Td
-        write_QSd[padded.first_T, -1] = _constant(frozen, layer)
+        feature_QS, position_Q = padded.feature_QS[at], padded.position_Q[at]
+        write_QSd = space.of("writes", *feature_QS.shape, d)
+        torch.index_select(maps.dec_Fd, 0, feature_QS.flatten(), out=write_QSd.view(-1, d))
+        write_QSd *= padded.value_QS[at][..., None]
+        number_Q = torch.arange(len(padded.position_Q), device=position_Q.device)[at]
+        first_Q = (padded.first_T[position_Q] == number_Q)[:, None]
+        write_QSd[:, -2] = f.error_Td[position_Q] * first_Q
+        write_QSd[:, -1] = _constant(frozen, layer, position_Q) * first_Q
         return write_QSd
 
 
@@ -99,7 +141,13 @@ def _padded_rows(f: FrozenLayer, n_positions: int) -> PaddedRows:
     rows_T = (-(-count_T // width)).clamp(min=1)
     first_T = rows_T.cumsum(0) - rows_T
     position_Q = torch.arange(n_positions, device=count_T.device).repeat_interleave(rows_T)
-    return PaddedRows(first_T[f.position_N] + number_N // width, number_N % width, position_Q, first_T, width)
+    row_N, slot_N = first_T[f.position_N] + number_N // width, number_N % width
+    feature_QS = f.feature_N.new_zeros(len(position_Q), width + 2)
+    feature_QS[row_N, slot_N] = f.feature_N
+    value_QS = f.value_N.new_zeros(feature_QS.shape)
+    # what stands behind the MLP, if anything, scales what is written (`mlp_read`)
+    value_QS[row_N, slot_N] = mlp_read(f, f.value_N[:, None], f.position_N)[:, 0]
+    return PaddedRows(row_N, slot_N, position_Q, first_T, width, feature_QS, value_QS)
 
 
 def last_rows(frozen: FrozenPrompt, gradient_d: torch.Tensor) -> GradientRows:
@@ -108,13 +156,16 @@ def last_rows(frozen: FrozenPrompt, gradient_d: torch.Tensor) -> GradientRows:
     return GradientRows(gradient_d[None], last, len(frozen.layers))
 
 
-def _constant(frozen: FrozenPrompt, layer: int) -> torch.Tensor:
-    """What block `layer` adds to the stream at each position whatever the tokens are, [T, d]."""
+def _constant(frozen: FrozenPrompt, layer: int, position_R: torch.Tensor) -> torch.Tensor:
+    """What block `layer` adds to the stream at these positions whatever the tokens are, [R, d]."""
     maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
-    constant_Td = f.attn_bias_Td + mlp_read(f, maps.dec_bias_d.expand_as(f.attn_bias_Td))
-    if not frozen.replacement.parallel:  # the skip term of this block reads what its attention wrote
-        constant_Td = constant_Td + skip_forward(maps, f, f.attn_bias_Td)
-    return constant_Td
+    attn_bias_Rd = f.attn_bias_Td[position_R]
+    constant_Rd = attn_bias_Rd + mlp_read(f, maps.dec_bias_d.expand_as(attn_bias_Rd), position_R)
+    if maps.skip_dd is not None and not frozen.replacement.parallel:
+        # the skip term of this block reads what its attention wrote
+        scaled_Rd = attn_bias_Rd * f.mlp_scale_T[position_R, None]
+        constant_Rd = constant_Rd + mlp_read(f, scaled_Rd @ maps.skip_dd.T, position_R)
+    return constant_Rd
 
 
 class BlockStream(NamedTuple):

@@ -43,12 +43,12 @@ def heart_build(data: Path) -> BuildConfig:
         data=str(data),
         name=NAME,
         held_out=0.05,
-        presets="quick",
+        presets="recommended",
         measured_cells=22,
         atlas=False,
         cells=CellChoices(label="cell_type"),
         sentences=SentenceConfig(n_genes=200),
-        recipe=replace(EMBEDDED_RECIPE, vocabulary=1000, readings=6_000),
+        recipe=replace(EMBEDDED_RECIPE, vocabulary=1000, readings=10_000),
     )
 
 

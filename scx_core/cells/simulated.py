@@ -1,12 +1,13 @@
 """Simulated cells, drawn from mean profiles of cell types: for data that exist as averages only.
 
 Cells of one type differ here in depth, in over-dispersion and in sampling, and in nothing else: no donors, no
-states, no doublets, no ambient RNA beyond what the averages hold. They say so: `obs["simulated"]`,
-`uns["simulated"]` and the cells' names. The steps, for each cell:
+states, no doublets. They say so: `obs["simulated"]`, `uns["simulated"]` and the cells' names. The steps, for
+each cell:
  1. its depth is log-normal;
  2. each gene's share of the profile is multiplied by a gamma variable with mean 1 (over-dispersion);
- 3. the counts are multinomial with these shares, so that they add up to the depth.
-Legend: T profiles, C cells, G genes.
+ 3. where ambient RNA is asked for, a beta-distributed part of the cell is the mean of all profiles instead;
+ 4. the counts are multinomial with these shares, so that they add up to the depth.
+Legend: T profiles, C cells, G genes, H genes that are drawn.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scx_core.runs.options import option
 
 SIMULATED = "simulated"
 LEAST_DEPTH = 200  # counts below which no cell is drawn: it would have hardly a sentence
+AMBIENT_CONCENTRATION = 10.0  # of the beta distribution of ambient parts
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,24 @@ class SimulationConfig:
         "Over-dispersion: variance of a gene's share from cell to cell over its squared mean (0: none)",
         minimum=0.0,
     )
+    ambient: float = option(
+        0.0,
+        "Mean part of a cell's counts that is ambient RNA: the mean of all profiles (0: none)",
+        minimum=0.0,
+        maximum=0.9,
+    )
     seed: int = option(0, "Seed of the simulated cells", minimum=0)
 
 
-def simulated_cells(profiles: CellTable, rows: np.ndarray, cfg: SimulationConfig | None = None) -> Any:
+def simulated_cells(
+    profiles: CellTable,
+    rows: np.ndarray,
+    cfg: SimulationConfig | None = None,
+    ambient_of: np.ndarray | None = None,
+) -> Any:
     """Simulated counts as AnnData, `cfg.cells` of each profile in `rows`; same arguments, same cells.
+
+    `ambient_of`: the profiles whose mean is the ambient RNA (default: `rows`).
 
     `profiles`: mean expression, linear (not logged), a row a type, labelled. Raises ScxError for logged
     values, a type with two profiles, or a profile without expression.
@@ -59,10 +74,11 @@ def simulated_cells(profiles: CellTable, rows: np.ndarray, cfg: SimulationConfig
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise ScxError(f"{profiles.name} has two profiles of the type {twice!r}.", "Keep one of them.")
-    mean_TG = profiles.rows(rows).toarray().astype(np.float64)
+    share_TG = _shares(profiles, rows)
+    ambient_G = (share_TG if ambient_of is None else _shares(profiles, np.asarray(ambient_of))).mean(axis=0)
     blocks = [
-        _of_profile(mean_G, cfg, np.random.default_rng([cfg.seed, t]), f"{profiles.name}: {label}")
-        for t, (mean_G, label) in enumerate(zip(mean_TG, labels, strict=True))
+        _of_profile(share_G, ambient_G, cfg, np.random.default_rng([cfg.seed, t]))
+        for t, share_G in enumerate(share_TG)
     ]
     of_each = np.repeat(labels, cfg.cells)
     names = [f"{SIMULATED} {label} {k:04d}" for label in labels for k in range(cfg.cells)]
@@ -72,24 +88,37 @@ def simulated_cells(profiles: CellTable, rows: np.ndarray, cfg: SimulationConfig
     )
     made.uns[SIMULATED] = (
         f"Simulated cells, not measured ones: drawn from the mean profiles of {profiles.name} "
-        f"(median {cfg.depth:g} counts, over-dispersion {cfg.dispersion:g}, seed {cfg.seed})."
+        f"(median {cfg.depth:g} counts, over-dispersion {cfg.dispersion:g}, "
+        f"ambient RNA {cfg.ambient:.0%}, seed {cfg.seed})."
     )
     return made
 
 
+def _shares(profiles: CellTable, rows: np.ndarray) -> np.ndarray:
+    """Each profile as shares of its sum [T, G]. Raises ScxError for one without expression."""
+    mean_TG = profiles.rows(rows).toarray().astype(np.float64)
+    sum_T1 = mean_TG.sum(axis=1, keepdims=True)
+    if (sum_T1 <= 0).any():
+        label = profiles.labels[rows[int(np.argmin(sum_T1))]]
+        raise ScxError(f"{profiles.name}: {label} has no expression.", "Leave this profile out.")
+    return mean_TG / sum_T1
+
+
 def _of_profile(
-    mean_G: np.ndarray, cfg: SimulationConfig, rng: np.random.Generator, where: str
+    share_G: np.ndarray, ambient_G: np.ndarray, cfg: SimulationConfig, rng: np.random.Generator
 ) -> sp.csr_matrix:
     """Simulated counts of one profile, float32 CSR [C, G]."""
-    held = np.flatnonzero(mean_G > 0)
-    if not len(held):
-        raise ScxError(f"{where} has no expression.", "Leave this profile out.")
+    held = np.flatnonzero((share_G > 0) | ((ambient_G > 0) & (cfg.ambient > 0)))
     depth_C = np.exp(rng.normal(np.log(cfg.depth), cfg.spread, cfg.cells)).round().clip(LEAST_DEPTH)
     count_CH = np.zeros((cfg.cells, len(held)), dtype=np.float32)
     for c, depth in enumerate(depth_C.astype(np.int64).tolist()):
-        share_H = mean_G[held]
+        share_H = share_G[held]
         if cfg.dispersion > 0:
             share_H = share_H * rng.gamma(1 / cfg.dispersion, cfg.dispersion, len(held))
+            share_H = share_H / share_H.sum()
+        if cfg.ambient > 0:
+            part = rng.beta(cfg.ambient * AMBIENT_CONCENTRATION, (1 - cfg.ambient) * AMBIENT_CONCENTRATION)
+            share_H = (1 - part) * share_H + part * ambient_G[held]
         count_CH[c] = rng.multinomial(depth, share_H / share_H.sum())
     found = sp.coo_matrix(count_CH)
-    return sp.csr_matrix((found.data, (found.row, held[found.col])), (cfg.cells, len(mean_G)))
+    return sp.csr_matrix((found.data, (found.row, held[found.col])), (cfg.cells, len(share_G)))

@@ -57,6 +57,23 @@ def test_depth_means_and_overdispersion_are_those_asked_for():
     assert abs(np.log(depths).std() - 0.5) < 0.03
 
 
+def test_ambient_rna_is_a_part_of_each_cell_and_the_mean_of_all_profiles():
+    made, table = drawn(cells=1500, depth=5000.0, spread=0.0, dispersion=0.0, ambient=0.2), profiles()
+    share_TG = table.rows(np.arange(3)).toarray()
+    share_TG = share_TG / share_TG.sum(1, keepdims=True)
+    for t, label in enumerate(LABELS):
+        mine_CG = made.X.toarray()[(made.obs["cell_type"] == label).to_numpy()] / 5000
+        expected_G = 0.8 * share_TG[t] + 0.2 * share_TG.mean(0)
+        assert np.allclose(mine_CG.mean(0), expected_G, atol=5e-4)
+        away_G = share_TG.mean(0) - share_TG[t]  # a cell's part: its projection on the way to the mean
+        part_C = (mine_CG - share_TG[t]) @ away_G / (away_G @ away_G)
+        assert abs(part_C.mean() - 0.2) < 0.02
+    one = SimulationConfig(cells=50, depth=5000.0, ambient=0.5)
+    alone = simulated_cells(table, np.array([0]), one)  # the mean of one profile is this profile
+    mixed = simulated_cells(table, np.array([0]), one, ambient_of=np.arange(3))
+    assert (alone.X != mixed.X).nnz > 0
+
+
 @pytest.mark.parametrize(
     ("table", "rows", "words"),
     [

@@ -221,7 +221,7 @@ def _sweep(
         drawn = replace(
             simulation, cells=cfg.swept, depth=float(depth), spread=0.0, seed=simulation.seed + depth
         )
-        cells = with_answers(tracer.lm, open_cells(simulated_cells(table, both, drawn)))
+        cells = with_answers(tracer.lm, open_cells(simulated_cells(table, both, drawn, profile_rows)))
         one = replace(tracer, table=cells, _scores={})
         found.append(_point(one, np.flatnonzero(cells.labels == TYPE), answer, "counts a cell", depth, cfg))
     for n_genes in SENTENCES:

@@ -12,7 +12,7 @@ from pages.parts.circuits.stage import stage
 from pages.parts.circuits.tracing import Request, called, cell_progress, traced
 from pages.parts.common import loaders
 from pages.parts.common.in_use import settled
-from pages.parts.common.naming import named, says
+from pages.parts.common.naming import current, says
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.words import safe
@@ -30,7 +30,7 @@ def page() -> None:
     ctx = context()
     found = saved_circuit.opened()
     if found is not None:
-        found = found._replace(circuit=named(found.circuit))
+        found = found._replace(circuit=current(found.circuit))
         _saved(ctx, found)
         return
     with opener:
@@ -40,7 +40,7 @@ def page() -> None:
     tracer = loaders.tracer(ctx)
     request, shown = circuit_controls(tracer)
     place = st.empty()
-    circuit = named(traced(ctx, request, cell_progress(place)))
+    circuit = current(traced(ctx, request, cell_progress(place)), loaders.transcoders(ctx).folder)
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
     picture = st.container()

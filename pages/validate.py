@@ -19,6 +19,7 @@ from pages.parts.validate.validation_view import (
     work_words,
 )
 from scx_core.validation import ValidationRows, draw_rows
+from scx_core.validation.warnings import NOT, judged
 
 FEW = 100
 
@@ -53,8 +54,9 @@ def _in_use() -> None:
         return
     if not here:
         place.caption("Measured when the set was made; the table lies beside it. Measure again to check it.")
-    with right:
-        next_step("pages/circuits.py", "Go to the circuits")
+    if judged(found).read != NOT:
+        with right:
+            next_step("pages/circuits.py", "Go to the circuits")
     validation_view(found)
 
 

@@ -19,6 +19,7 @@ from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, mak
 from scx_core.errors import ScxError
 from scx_core.pp import Cells, Model, load_model, read_cells
 from scx_core.transcoders import CrossLayerSet, TranscoderSet, load_set
+from scx_core.validation.standing import standing_of
 
 if TYPE_CHECKING:
     import anndata
@@ -210,8 +211,10 @@ def tracer(
     """
     if isinstance(cells, Tracer):
         return cells
-    lm = load_model(model)
-    return make_tracer(lm, load_transcoders(transcoders, model=lm), read_cells(cells))
+    lm, table = load_model(model), read_cells(cells)
+    coders = load_transcoders(transcoders, model=lm)
+    standing = standing_of({"data": table, "model": lm, "transcoders": coders}, coders.folder)
+    return make_tracer(lm, coders, table, standing=standing)
 
 
 def predict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from scx_core.circuits.consensus import ConsensusConfig, Merged, combine
 from scx_core.circuits.feature_names import NameBook, with_names
 from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.trace import TraceConfig, finish, graph_of, merged_graph, span_effects, trace_graph
+from scx_core.circuits.whose import UNKNOWN, said
 from scx_core.errors import ScxError
 from scx_core.language import (
     Language,
@@ -41,6 +43,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell, ties_of
 from scx_core.transcoders import TranscoderSet
+from scx_core.validation.standing import Standing
 
 TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
 
@@ -51,7 +54,7 @@ class Tracer:
 
     `labels` are the candidate answers (the model's own, else the types of the table); `lead` is what the
     checkpoint expects before an answer, asked once and kept. `names`: what an atlas calls the features;
-    without it a circuit names them by itself (feature_names.py).
+    without it a circuit names them by itself (feature_names.py). `standing`: what validation says of them.
     """
 
     lm: Language
@@ -60,6 +63,7 @@ class Tracer:
     rep: Replacement
     labels: list[str]
     names: NameBook | None = None
+    standing: Standing | None = None
     _scores: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -142,7 +146,9 @@ class Tracer:
             [cell], self.plan(answer, against, cfg.target, cfg.token), answer
         )
         graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice, called)
-        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row)))
+        about = self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row))
+        about |= self._said(str(self.table.labels[row]), [cell], answer)
+        found = finish(graph, cell, cfg, about)
         return self._with_markers(with_names(found, self.names), answer)
 
     def feature(
@@ -173,11 +179,8 @@ class Tracer:
         Data sets name the same cells differently ("NK" and "CD56+ NK"). Raises ScxError for a type without an
         answer, saying what the model calls most of its cells: no other type's circuit is drawn unasked.
         """
-        answer_of = self.table.answer_of or {}
-        if mapped := answer_of.get(label, ""):
-            return mapped
-        if label in self.labels and label not in answer_of:
-            return label
+        if own := own_answer(self.table, self.labels, label):
+            return own
         called, share = self.commonest_answer(label)
         raise ScxError(
             f"The model {self.lm.name} has no answer for the type {label!r}; it calls {share} of its cells "
@@ -240,8 +243,16 @@ class Tracer:
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
         about |= {"cell_type": label, "ties": self.ties(rows)}
+        about |= self._said(label, self.encode(rows), plan.answer)
         found = combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
         return self._with_markers(with_names(found, self.names), label)
+
+    def _said(self, label: str, cells: Sequence[EncodedCell], answer: str) -> dict[str, Any]:
+        """What the model says of the cells of a label, where an answer is explained: `whose` reads it."""
+        if answer not in self.labels or not label:
+            return {}
+        given = predicted(self.scores(cells).sum(-1), self.labels)
+        return said(label, own_answer(self.table, self.labels, label), given)
 
     def _with_markers(self, circuit: Circuit, label: str) -> Circuit:
         """Beside the circuit's count of known markers those of rankings that need no model."""
@@ -294,14 +305,27 @@ class Tracer:
             data=self.table,
             model=self.lm,
             transcoders=self.transcoders,
+            validation=self.standing.to_json() if self.standing else {"read": UNKNOWN},
             **extra,
         )
 
 
+def own_answer(table: CellTable, labels: Sequence[str], label: str) -> str:
+    """The model's answer for a type of the table as the mapping of labels says, the label itself where the
+    model has that very name and the mapping does not speak of it, else ""."""
+    answer_of = table.answer_of or {}
+    return answer_of.get(label, label if label in labels and label not in answer_of else "")
+
+
 def make_tracer(
-    lm: Language, transcoders: TranscoderSet, table: CellTable, names: NameBook | None = None
+    lm: Language,
+    transcoders: TranscoderSet,
+    table: CellTable,
+    names: NameBook | None = None,
+    standing: Standing | None = None,
 ) -> Tracer:
-    """Put a model, its transcoders and cells together; `names` are those of an atlas of the same features.
+    """Put a model, its transcoders and cells together; `names` are those of an atlas of the same features,
+    `standing` is what their validation says.
 
     Raises ScxError when they do not fit.
     """
@@ -311,4 +335,4 @@ def make_tracer(
         raise ScxError(
             f"{table.name} has fewer than two cell types to tell apart.", "Choose another label column."
         )
-    return Tracer(lm, transcoders, table, replacement(lm, transcoders), labels, names)
+    return Tracer(lm, transcoders, table, replacement(lm, transcoders), labels, names, standing)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scx_core.circuits.circuit import NOTHING, Circuit, Target
+from scx_core.circuits.whose import mismatch_note, validation_note
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.intervals import wilson
@@ -94,8 +95,9 @@ def other_text_note(circuit: Circuit) -> str:
 
 def circuit_sentences(circuit: Circuit) -> list[str]:
     """Every sentence about the answer that a circuit explains, those that matter most first."""
-    notes = faint_note(circuit), other_text_note(circuit), answer_frequency(circuit)
-    return [text for text in (*notes, *competitor_sentences(circuit.target)) if text]
+    warnings = mismatch_note(circuit), faint_note(circuit), other_text_note(circuit)
+    notes = (*warnings, answer_frequency(circuit), *competitor_sentences(circuit.target))
+    return [text for text in (*notes, validation_note(circuit)) if text]
 
 
 def statistics_sentences(circuit: Circuit) -> list[str]:

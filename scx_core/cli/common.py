@@ -183,15 +183,19 @@ def _of_data(args: argparse.Namespace, source: str) -> str:
 
 
 def open_tracer(args: argparse.Namespace) -> Tracer:
-    """Cells, model and transcoders together, with an atlas' names of these features if there is one."""
+    """Cells, model and transcoders together, with what an atlas calls these features and what validation says
+    of them, where there is one."""
     from scx_core.atlas.feature_naming import name_book
     from scx_core.circuits import make_tracer
+    from scx_core.validation.standing import standing_of
 
     table = open_table(args)
     lm = open_language(args)
     coders = open_transcoders(args, lm)
-    book = name_book({"model": lm, "transcoders": coders, "data": table}, getattr(args, "runs", None))
-    return make_tracer(lm, coders, table, book)
+    made_from = {"model": lm, "transcoders": coders, "data": table}
+    runs = getattr(args, "runs", None)
+    standing = standing_of(made_from, coders.folder, runs)
+    return make_tracer(lm, coders, table, name_book(made_from, runs), standing)
 
 
 def type_of(args: argparse.Namespace, table: CellTable) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
 from scx_core.circuits.marker_counts import count_words, counts_of
+from scx_core.circuits.whose import forbidden, mismatch_note, name_of, validation_note, whose
 from scx_core.circuits.wording import answer_frequency, circuit_sentences, faint_note
 from scx_core.evidence.ladder import ladder_words
 from scx_core.figures.drawing.select import Flow, Group, Selection
@@ -59,10 +60,17 @@ def signs(circuit: Circuit) -> tuple[str, str, str]:
 
 
 def title(circuit: Circuit) -> str:
-    """The cell type, or the target's wording when it has no answer; both sides of a difference."""
+    """What the data call the cells, and what is explained and what the model says where that is not the same;
+    both sides of a difference; the target's wording when it has no answer."""
     both = sides(circuit)
     if both and both != ("first", "second"):
         return f"{both[0]} less {both[1]}"
+    found = whose(circuit)
+    return plain(name_of(found), 120) if found else answer(circuit)
+
+
+def answer(circuit: Circuit) -> str:
+    """What the model is asked for: the answer, or the target's wording when there is none."""
     return plain(circuit.target.answer or circuit.target.label, 60) or "Circuit"
 
 
@@ -96,9 +104,9 @@ def scores(circuit: Circuit) -> str:
 def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: bool) -> tuple[str, ...]:
     """What the drawing leaves out, one clause each."""
     given = "" if circuit.scope == "cell" and circuit.scores.get("called") else answer_frequency(circuit)
-    lines = [
-        plain(text[0].lower() + text[1:], 400).rstrip(".") for text in (faint_note(circuit), given) if text
-    ]
+    forbids = validation_note(circuit) if forbidden(circuit) else ""
+    told = forbids, mismatch_note(circuit), faint_note(circuit), given
+    lines = [plain(text[0].lower() + text[1:], 400).rstrip(".") for text in told if text]
     lines += [f"not compared: {rest}" for rest in [_left_out(circuit.target)] if rest]
     for key, shown, what in (
         ("error_share", show_errors, "reconstruction error"),
@@ -131,7 +139,9 @@ def caption(circuit: Circuit) -> str:
     n = several(circuit.n_cells, "cell")
     scope = "in one cell" if circuit.scope == "cell" else f"over {n} (consensus)"
     rivals = against(circuit.target)
-    what = f"Circuit of the answer {title(circuit)} {scope}" + (f", {rivals}" if rivals else "")
+    found = whose(circuit)
+    cells = f", which the data call {plain(found.label, 60)}" if found else ""
+    what = f"Circuit of the answer {answer(circuit)} {scope}{cells}" + (f", {rivals}" if rivals else "")
     if circuit.scope == "difference":
         first, second = sides(circuit) or ("first", "second")
         what = (
@@ -146,7 +156,7 @@ def caption(circuit: Circuit) -> str:
     made += [plain(circuit.provenance["names"], 90)] if circuit.provenance.get("names") else []
     sentences = [
         what,
-        f"Target: {target}" if target not in ("", f"{title(circuit)} {rivals}") else "",
+        f"Target: {target}" if target not in ("", f"{answer(circuit)} {rivals}") else "",
         *(plain(text, 900).rstrip(".") for text in circuit_sentences(circuit)),
         "; ".join(made),
         scores(circuit).capitalize(),
@@ -317,7 +327,7 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
     """Lines for the prompt, an error, the biases or the target."""
     if group.kind == "target":
         target = circuit.target
-        lines = [title(circuit), plain(target.label), f"score {signed(target.value)} {target.unit}"]
+        lines = [answer(circuit), plain(target.label), f"score {signed(target.value)} {target.unit}"]
         if target.teacher_forced:
             lines.append("given before it: " + " ".join(plain(word, 24) for word in target.teacher_forced))
         return tuple(line for line in lines if line)

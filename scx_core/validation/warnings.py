@@ -163,8 +163,24 @@ def cautions(found: Validation, limits: Thresholds = DEFAULT) -> tuple[Caution, 
     return (*_whole_model(found, limits), *_layers(found, limits), *_labels(found, limits))
 
 
+NOT, WITH_CARE, READ = "no", "with care", "yes"  # whether circuits may be read as the model's reasons
+
+
+class Judgement(NamedTuple):
+    """`read`: whether circuits may be read as the model's reasons (NOT, WITH_CARE, READ), and why, in one or
+    two sentences for a biologist."""
+
+    read: str
+    words: str
+
+
 def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
-    """One or two sentences for a biologist: may circuits of these transcoders be read as the model's reasons?
+    """The words of `judged`."""
+    return judged(found, limits).words
+
+
+def judged(found: Validation, limits: Thresholds = DEFAULT) -> Judgement:
+    """May circuits of these transcoders be read as the model's reasons?
 
     They may only where features are needed: where no stand-in without features does nearly as well
     (`added.needed`, by the rule of `needed`).
@@ -172,45 +188,60 @@ def verdict(found: Validation, limits: Thresholds = DEFAULT) -> str:
     share = f"{found.label_agreement:.0%} of {found.n_cells} held-out cells keep their label"
     signs = {caution.sign for caution in cautions(found, limits)}
     if "mlps" in signs:
-        return "Do not read circuits of this model: it predicts no better with its MLPs than without them."
+        words = "Do not read circuits of this model: it predicts no better with its MLPs than without them."
+        return Judgement(NOT, words)
     if found.form != "transcoder":
-        return (
+        return Judgement(
+            WITH_CARE,
             f"With {FORMS[found.form]} in place of all MLPs, {share} and {found.ce_recovered:.1%} of the "
-            "loss is recovered. They are for comparison: circuits go through transcoders of one MLP each."
+            "loss is recovered. They are for comparison: circuits go through transcoders of one MLP each.",
         )
     if signs & {"reconstruction", "agreement"}:
-        return (
+        return Judgement(
+            NOT,
             f"Do not read circuits from these transcoders yet: with all MLPs replaced, {share} and "
-            f"{found.ce_recovered:.1%} of the loss is recovered."
+            f"{found.ce_recovered:.1%} of the loss is recovered.",
         )
     if "accuracy" in signs:
-        return (
+        return Judgement(
+            WITH_CARE,
             f"The transcoders follow the model ({share}), but the model names only "
-            f"{found.label_accuracy_orig:.0%} of the cells rightly: its circuits explain many mistakes."
+            f"{found.label_accuracy_orig:.0%} of the cells rightly: its circuits explain many mistakes.",
         )
+    return _with_features(found, share, signs)
+
+
+def _with_features(found: Validation, share: str, signs: set[str]) -> Judgement:
+    """The judgement of transcoders that follow a model which answers: are their features needed?"""
     close = (
         f"The transcoders stand in closely for the model ({share}, {found.ce_recovered:.1%} of the loss "
         "recovered)"
     )
     if found.added is None:
-        return (
+        return Judgement(
+            WITH_CARE,
             f"{close}. Whether their features are needed was not measured: nothing without features was "
-            "held beside them. Until it is, do not take circuits for what the model computes."
+            "held beside them. Until it is, do not take circuits for what the model computes.",
         )
     if found.added.needed == NO:
-        return f"{close}, but {_without_features(found)}"
+        return Judgement(WITH_CARE, f"{close}, but {_without_features(found)}")
     if signs - {"cells", "logistic"}:
-        return f"The transcoders follow the model ({share}), but read its circuits with the warnings in mind."
+        words = (
+            f"The transcoders follow the model ({share}), but read its circuits with the warnings in mind."
+        )
+        return Judgement(WITH_CARE, words)
     if found.added.needed == YES:
-        return (
+        return Judgement(
+            READ,
             f"{close}, and their features are needed: the best stand-in without features "
             f"({BASELINES[found.added.best]}) recovers {found.added.ce_recovered:.1%}. Its circuits can be "
-            "read as what the model computes."
+            "read as what the model computes.",
         )
-    return (
+    return Judgement(
+        WITH_CARE,
         f"{close}. Part of what the model does needs no feature: {BASELINES[found.added.best]} "
         f"recovers {found.added.ce_recovered:.1%} of the loss and {BASELINES[found.added.labels_by]} keeps "
-        f"{found.added.agreement:.0%} of the labels. Circuits show how features add to that."
+        f"{found.added.agreement:.0%} of the labels. Circuits show how features add to that.",
     )
 
 

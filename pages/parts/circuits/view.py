@@ -17,6 +17,7 @@ from scx_core.cells import types_with
 from scx_core.circuits import Circuit
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.supernodes import from_names, propose
+from scx_core.circuits.whose import accuracy_note, forbidden, mismatch_note, validation_note
 from scx_core.circuits.wording import (
     answer_frequency,
     competitor_sentences,
@@ -45,7 +46,11 @@ _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
 
 
 def competitors(circuit: Circuit, how_often_too: bool = False) -> None:
-    """A warning where there is next to nothing to explain; who the competitors are and who is left out."""
+    """A red banner where circuits of this model are not to be read or the model does not give the answer; a
+    warning where there is next to nothing to explain; who the competitors are and who is left out."""
+    for text in (validation_note(circuit) if forbidden(circuit) else "", mismatch_note(circuit)):
+        if text:
+            st.error(safe(text), icon=":material/report:")
     for text in (faint_note(circuit), other_text_note(circuit)):
         if text:
             st.warning(safe(text))
@@ -167,7 +172,9 @@ def scores(circuit: Circuit) -> None:
             delta_arrow="off",
         )
     gap = circuit.accounting.get("max_relative_error")
+    beside = " ".join(text for text in (accuracy_note(circuit), validation_note(circuit)) if text)
     st.markdown(
+        f"{safe(beside)}  \n"
         f"Replacement score **{number(found.get('replacement'), 2)}**, "
         f"completeness **{number(found.get('completeness'), 2)}**, "
         f"influence outside the chosen features **{percent(found.get('unexplored_share'))}**, "

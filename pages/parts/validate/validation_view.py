@@ -28,6 +28,7 @@ from scx_core.validation import (
     validation_work,
     verdict,
 )
+from scx_core.validation.standing import keep_validation, kept_validation
 
 _LOSSES = (
     ("original", "ce_orig"),
@@ -75,6 +76,9 @@ def known(ctx: Context) -> tuple[Validation | None, bool]:
         return measured, True
     lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
     marks = {"data": table.fingerprint, "model": lm.fingerprint, "transcoders": coders.fingerprint}
+    kept = kept_validation({"data": table, "model": lm, "transcoders": coders})
+    if kept is not None:
+        return kept, True
     return validation_beside(coders.folder, marks), False
 
 
@@ -97,9 +101,11 @@ def measure(ctx: Context, rows: ValidationRows, place: DeltaGenerator) -> Valida
 
     def make() -> Validation:
         with lm.lock:
-            return validate(
+            found = validate(
                 lm, coders, table, rows.test, train_rows=rows.train, split=rows.words, progress=tell
             )
+        keep_validation(found)  # circuits say what it says, and it is there after a restart
+        return found
 
     _MEASURED.forget(_key(ctx))
     return _MEASURED.get(_key(ctx), make)

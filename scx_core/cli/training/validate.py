@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """The validation table with its warnings."""
     from scx_core.claims.of_model import validation_claims
     from scx_core.validation import PAPER, validate, validation_rows, validation_work, verdict
+    from scx_core.validation.standing import keep_validation
 
     config = from_namespace(ValidateConfig, args)
     table = common.open_table(args)
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         layer_cells=sampled,
         progress=common.progress_of(args),
     )
+    keep_validation(found)  # circuits and figures of this set say what it says
     claims = [claim.to_json() for claim in validation_claims(found)]
     return found.to_json() | {"verdict": verdict(found), "claims": claims, "paper": dict(PAPER)}
 

@@ -140,7 +140,7 @@ class Boxes:
             _box(
                 group.id,
                 "target",
-                plain(captions.title(self.circuit), 20 if self.view.size == "column" else 44),
+                plain(captions.answer(self.circuit), 20 if self.view.size == "column" else 44),
                 captions.other_hover(group, self.circuit),
                 font=self.fonts["target"],
                 height=TARGET_HEIGHT,

@@ -162,10 +162,17 @@ def check_format(file_format: str) -> None:
 
 
 def file_name(circuit: Circuit, file_format: str) -> str:
-    """A file name for the circuit that every file system takes. Raises ScxError for an unknown format."""
+    """A file name for the circuit that every file system takes: whose it is, which cells, against what.
+    Raises ScxError for an unknown format."""
     check_format(file_format)
+    cell = circuit.provenance.get("cell")
+    row = cell.get("row") if circuit.scope == "cell" and isinstance(cell, Mapping) else None
     scope = "one_cell" if circuit.scope == "cell" else f"{circuit.scope}_{circuit.n_cells}_cells"
-    return f"{safe_name(captions.title(circuit))}_{scope}{_FORMATS[file_format].ending}"
+    parts = [safe_name(captions.title(circuit)), scope]
+    parts += [str(row)] if isinstance(row, int) else []
+    if len(circuit.target.against) == 1 and circuit.scope != "difference":
+        parts.append(f"against_{safe_name(circuit.target.against[0])}")
+    return "_".join(parts) + _FORMATS[file_format].ending
 
 
 def mime_type(file_format: str) -> str:
@@ -176,11 +183,17 @@ def mime_type(file_format: str) -> str:
 def safe_name(label: str) -> str:
     """Letters, digits, "+", "-" and "_" of `label`: "CD4+/CD25 T Reg" → "CD4+_CD25_T_Reg".
 
-    A label with nothing left becomes "circuit-" and eight characters of its hash, so that two such
-    labels do not share a file.
+    A label with nothing left becomes "circuit-" and eight characters of its hash, a long one is cut and ends
+    in them, so that two such labels do not share a file.
     """
     ascii_text = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode("ascii")
-    name = re.sub(r"[^A-Za-z0-9+-]+", "_", ascii_text)[:_MOST_CHARACTERS].strip("_-")
+    name = re.sub(r"[^A-Za-z0-9+-]+", "_", ascii_text).strip("_-")
+    if len(name) > _MOST_CHARACTERS:
+        name = f"{name[: _MOST_CHARACTERS - 9].rstrip('_-')}-{_hash(label)}"
     if not re.search(r"[A-Za-z0-9]", name):
-        return "circuit-" + hashlib.sha256(label.encode("utf-8", "replace")).hexdigest()[:8]
+        return "circuit-" + _hash(label)
     return f"{name}_" if name.lower() in _WINDOWS_NAMES else name
+
+
+def _hash(label: str) -> str:
+    return hashlib.sha256(label.encode("utf-8", "replace")).hexdigest()[:8]

@@ -70,7 +70,7 @@ def _label(node: Node, circuit: Circuit) -> str:
         title, number = captions.feature_title(node), captions.feature_name(node)
         return " · ".join(part for part in (title, captions.driven_by(node), number) if part)
     if node.kind == "target":
-        return captions.title(circuit)
+        return captions.answer(circuit)
     return node.gene or node.name or node.token or node.kind
 
 

@@ -1,0 +1,131 @@
+"""Whose circuit it is: what the data call the cells, which answer is explained, and what the model says.
+
+The three agree for a model that knows the cells; where they do not, a circuit explains an answer that the
+model does not give, or a type that it has no name for, and everything that shows the circuit says so. All of
+it stands in the circuit's provenance, which may be anybody's: escape what becomes HTML.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scx_core.circuits.circuit import Circuit
+
+LABEL, CELL, SAYS, MAPPED, VALIDATION = "cell_type", "cell", "model_says", "mapped_answer", "validation"
+UNKNOWN = "unknown"  # nobody validated the transcoders
+NOT = "no"  # scx_core.validation.warnings.NOT
+
+
+class Whose(NamedTuple):
+    """`label`: what the data call the cells; `answer`: what is explained; `mapped`: the answer that the
+    mapping of labels gives this label ("": none; None: not stated); `says`: the model's most frequent answer,
+    to `k` of `n` cells ("" where it was not asked)."""
+
+    label: str
+    answer: str
+    mapped: str | None
+    says: str
+    k: int
+    n: int
+
+
+def said(label: str, mapped: str | None, given: Sequence[str]) -> dict[str, Any]:
+    """For a provenance: the label's own answer, and how often the model gives which answer."""
+    counts = Counter(given)
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
+    return {MAPPED: mapped or "", SAYS: {name: counts[name] for name in ranked}}
+
+
+def whose(circuit: Circuit) -> Whose | None:
+    """Label, answer and what the model says; None for a difference, a feature's circuit or a file that does
+    not state a label."""
+    answer = circuit.target.answer
+    if circuit.scope == "difference" or not answer:
+        return None
+    label = circuit.provenance.get(LABEL)
+    cell = circuit.provenance.get(CELL)
+    if circuit.scope == "cell" and isinstance(cell, Mapping):
+        label = cell.get("cell_label")
+    if not isinstance(label, str) or not label:
+        return None
+    mapped = circuit.provenance.get(MAPPED)
+    stated = circuit.provenance.get(SAYS)
+    counts = {}
+    if isinstance(stated, Mapping):
+        counts = {str(name): k for name, k in stated.items() if isinstance(k, int) and k > 0}
+    says = max(sorted(counts), key=counts.__getitem__) if counts else ""
+    of = sum(counts.values())
+    return Whose(label, answer, mapped if isinstance(mapped, str) else None, says, counts.get(says, 0), of)
+
+
+def name_of(found: Whose, most: int = 40) -> str:
+    """ "B cell", "B cell, model says CD19+ B", "B cell as CD34+, model says CD19+ B"."""
+    label, answer, says = (_short(text, most) for text in (found.label, found.answer, found.says))
+    if found.says and found.says != found.answer:
+        head = label if found.label == found.answer else f"{label} as {answer}"
+        return f"{head}, model says {says}"
+    if found.label == found.answer:
+        return label
+    return f"{label}, model says {says}" if found.says else f"{label} as {answer}"
+
+
+def mismatch_note(circuit: Circuit) -> str:
+    """That the model does not give the answer that is explained, or that it is not the label's own; empty
+    where all agree."""
+    found = whose(circuit)
+    if found is None:
+        return ""
+    lines = []
+    if found.says and found.says != found.answer:
+        cells = "this cell" if found.n == 1 else f"most of these cells ({found.k} of {found.n})"
+        lines.append(
+            f"The model calls {cells} {found.says}, not {found.answer}: this circuit explains an answer that "
+            "it does not give."
+        )
+    if found.mapped == "":
+        lines.append(
+            f"The mapping of labels has no answer for {found.label}: {found.answer} was chosen by hand."
+        )
+    elif found.mapped is not None and found.mapped != found.answer:
+        lines.append(
+            f"The mapping of labels calls {found.label} {found.mapped}; {found.answer} is explained."
+        )
+    return " ".join(lines)
+
+
+def forbidden(circuit: Circuit) -> bool:
+    """Whether validation says that circuits of this model and these transcoders are not to be read."""
+    return _validation(circuit).get("read") == NOT
+
+
+def validation_note(circuit: Circuit) -> str:
+    """What validation says of the model and the transcoders; empty for a file that does not state it."""
+    stated = _validation(circuit)
+    if stated.get("read") == UNKNOWN:
+        return "Nobody has validated these transcoders."
+    words = stated.get("words")
+    if not isinstance(words, str) or not words:
+        return ""
+    if stated.get("same_data"):
+        return f"Validation: {words}"
+    return f"Validation, not on these cells but on {_short(str(stated.get('data')), 40)}: {words}"
+
+
+def accuracy_note(circuit: Circuit) -> str:
+    """In how many held-out cells the model is right, to stand beside scores; empty if unknown."""
+    stated = _validation(circuit)
+    right, n = stated.get("accuracy"), stated.get("n_cells")
+    if not isinstance(right, (int, float)) or not isinstance(n, int):
+        return ""
+    return f"The model names {right:.0%} of {n} held-out cells rightly."
+
+
+def _validation(circuit: Circuit) -> Mapping[str, Any]:
+    stated = circuit.provenance.get(VALIDATION)
+    return stated if isinstance(stated, Mapping) else {}
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

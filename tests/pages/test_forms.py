@@ -80,3 +80,24 @@ def test_a_switch_among_numbers_leaves_the_rows_aligned() -> None:
     rows = [app.columns[start : start + 3] for start in range(0, len(app.columns), 3)]
     shown = [[len(column.children) for column in row] for row in rows]
     assert all(max(row) == 1 for row in shown) and len(rows) > 5
+
+
+def _limited() -> None:
+    import streamlit as st
+
+    from pages.parts.common.session import kept
+
+    most = st.number_input("most", value=95, key="most")
+    st.text(kept(st.number_input, "How many", "cells", 30, min_value=2, max_value=most, step=1))
+
+
+def test_a_number_that_is_only_limited_comes_back_where_there_is_room() -> None:
+    app = AppTest.from_function(_limited).run()
+    app.number_input(key="kept cells").set_value(60).run()
+    for most, shown in ((22, "22"), (95, "60"), (22, "22"), (40, "40"), (95, "60")):
+        app.number_input(key="most").set_value(most).run()
+        assert app.text[0].value == shown
+    app.number_input(key="most").set_value(22).run()
+    app.number_input(key="kept cells").set_value(5).run()  # chosen anew
+    app.number_input(key="most").set_value(95).run()
+    assert app.text[0].value == "5"

@@ -108,12 +108,12 @@ def _scope(
     if scope == ONE_CELL:
         number = kept(ask, f"Cell of {most:,}", "cell", 1, min_value=1, max_value=most, step=1)
         return int(rows[number - 1]), DEFAULT_CELLS, False
-    words = "Cells of the type, drawn with a seed. More cells, steadier shares and intervals, longer waiting."
+    words = f"Of {count(most, 'cell')} of the type, drawn with a seed. More cells, steadier shares, longer waiting."
     number = kept(
         ask,
-        f"of {most:,}",
+        "How many",
         "cells",
-        min(DEFAULT_CELLS, most),
+        DEFAULT_CELLS,
         min_value=2,
         max_value=most,
         step=1,

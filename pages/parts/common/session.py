@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -67,6 +67,13 @@ def _last() -> Context | None:
         return None
 
 
+class Limited(NamedTuple):
+    """A number that a person chose, and what the widget showed where the limits did not allow it."""
+
+    wanted: Any
+    shown: Any
+
+
 def kept(
     widget: Callable[..., Any],
     label: str,
@@ -77,20 +84,27 @@ def kept(
 ) -> Any:
     """Draw `widget` (st.selectbox, the number_input of a column) with the last value that `name` had, or the
     default where that is no option now or outside the limits; returns its value."""
-    value = last(name, default)
+    wanted = value = last(name, default)
     if options is not None:
         more["options"] = options
         value = value if value in options else default
     if "min_value" in more:
         value = max(more["min_value"], min(value, more.get("max_value", value)))
     st.session_state[f"kept {name}"] = value
-    _values()[name] = widget(label, key=f"kept {name}", **more)
-    return _values()[name]
+    given = widget(label, key=f"kept {name}", **more)
+    # a number that is only limited here is what a person wants again where there is room for it
+    limited = "min_value" in more and given == value != wanted
+    _values()[name] = Limited(wanted, given) if limited else given
+    return given
 
 
 def last(name: str, default: Any) -> Any:
     """What the widget gave last, whether it is drawn now or not."""
-    return st.session_state.get(f"kept {name}", _values().get(name, default))
+    value = _values().get(name, default)
+    shown = st.session_state.get(f"kept {name}")
+    if isinstance(value, Limited):
+        return value.wanted if shown in (None, value.shown) else shown
+    return value if shown is None else shown
 
 
 def put(name: str, value: Any) -> None:

@@ -18,6 +18,12 @@ from pages.parts.common.words import FORMS, HELP, KINDS, count, large, number, p
 from pages.parts.data.model_reads import badges, fits
 from scx_core.errors import ScxError
 
+# By scx_core.validation.warnings.Judgement.read, which comes with torch: this page must not wait for it.
+_STANDING = {
+    "no": ("red", "circuits not to be read"),
+    "with care": ("orange", "read circuits with care"),
+    "yes": ("green", "circuits can be read"),
+}
 _FAMILIES = {
     "gpt_neox": "GPT-NeoX", "gpt2": "GPT-2", "llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3",
     "gemma2": "Gemma 2",
@@ -113,6 +119,17 @@ def _transcoders(ctx: Context) -> None:
         f"{form}{KINDS.get(found.kind, safe(found.kind))}, {count(len(found.layers), 'layer')} × "
         f"{count(found.n_features, 'feature')}.  \n{measured}{worst}"
     )
+    from scx_core.validation.standing import standing_of
+
+    with suppress(ScxError):  # told in the card of the cells, or of the model
+        parts = {"data": loaders.cells(ctx), "model": loaders.language(ctx), "transcoders": found}
+        standing = standing_of(parts, found.folder)
+        if standing is None:
+            st.markdown(":orange-badge[not validated]")
+        else:
+            where = "" if standing.same_data else f", measured on {safe(standing.data)}, not on these cells"
+            colour, words = _STANDING[standing.read]
+            st.markdown(f":{colour}-badge[{words}{where}]")
 
 
 run_page("pages/start.py", page)

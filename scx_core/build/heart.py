@@ -43,7 +43,7 @@ def heart_build(data: Path) -> BuildConfig:
         data=str(data),
         name=NAME,
         held_out=0.05,
-        presets="recommended",
+        presets="quick",
         measured_cells=22,
         atlas=False,
         cells=CellChoices(label="cell_type"),

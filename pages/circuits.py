@@ -18,7 +18,7 @@ from pages.parts.common.session import Context, context
 from pages.parts.common.words import safe
 from pages.parts.features.atlas_source import atlas_under_way
 from scx_core.circuits import Circuit
-from scx_core.circuits.wording import answer_frequency
+from scx_core.circuits.words.wording import answer_frequency
 from scx_core.figures import View, markers_of
 
 
@@ -43,6 +43,7 @@ def page() -> None:
     circuit = current(traced(ctx, request, cell_progress(place)), loaders.transcoders(ctx).folder)
     place.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
+    view.banners(circuit)
     picture = st.container()
     view.competitors(circuit)
     view.one_competitor(circuit)
@@ -62,6 +63,7 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
     """A circuit from a file, drawn as if it were traced here; the model is loaded after that, to compare."""
     saved_circuit.heading(found)
     place = st.empty()
+    view.banners(found.circuit)
     view.competitors(found.circuit, how_often_too=True)
     _show(st.container(), ctx, found.circuit, drawing_controls(), saved_circuit.min_share(found.circuit))
     place.markdown(saved_circuit.note(ctx, found))
@@ -92,7 +94,11 @@ def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
     ours = circuit.target.kind in ("answer", "contrast")
     what = safe(request.answer if ours else circuit.target.label)
     if request.row is None:
-        return f"**{what}** over {circuit.n_cells} cells of the type. {safe(answer_frequency(circuit))}"
+        called_so = (
+            "" if request.answer == request.label else f", which the data call **{safe(request.label)}**"
+        )
+        words = f"**{what}** over {circuit.n_cells} cells of the type{called_so}."
+        return f"{words} {safe(answer_frequency(circuit))}"
     table = loaders.tracer(ctx).table
     answer = called(ctx, request.row)
     says = "so does the model" if answer == request.label else f"the model says **{safe(answer)}**"

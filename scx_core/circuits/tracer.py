@@ -26,7 +26,7 @@ from scx_core.circuits.consensus import ConsensusConfig, Merged, combine
 from scx_core.circuits.feature_names import NameBook, with_names
 from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.trace import TraceConfig, finish, graph_of, merged_graph, span_effects, trace_graph
-from scx_core.circuits.whose import UNKNOWN, said
+from scx_core.circuits.words.whose import UNKNOWN, said
 from scx_core.errors import ScxError
 from scx_core.language import (
     Language,

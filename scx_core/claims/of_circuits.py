@@ -9,7 +9,7 @@ from typing import Any
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.difference import Difference
 from scx_core.circuits.stability import TieStability
-from scx_core.circuits.wording import FAMILIES
+from scx_core.circuits.words.wording import FAMILIES
 from scx_core.claims.claim import Claim
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q

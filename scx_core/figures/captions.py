@@ -11,8 +11,8 @@ from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.whose import forbidden, mismatch_note, name_of, validation_note, whose
-from scx_core.circuits.wording import answer_frequency, circuit_sentences, faint_note
+from scx_core.circuits.words.whose import forbidden, mismatch_note, name_of, validation_note, whose
+from scx_core.circuits.words.wording import answer_frequency, circuit_sentences, faint_note
 from scx_core.evidence.ladder import ladder_words
 from scx_core.figures.drawing.select import Flow, Group, Selection
 from scx_core.figures.drawing.text import number, percent, plain, several, signed

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.wording import answer_frequency, faint_note, listed
+from scx_core.circuits.words.wording import answer_frequency, faint_note, listed
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
 from scx_core.statistics.hypothesis_tests import Q
 

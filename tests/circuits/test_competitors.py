@@ -9,7 +9,12 @@ import pytest
 from scx_core.attribution.target import plan_target
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.circuit import NOTHING
-from scx_core.circuits.wording import answer_frequency, circuit_sentences, competitor_sentences, faint_note
+from scx_core.circuits.words.wording import (
+    answer_frequency,
+    circuit_sentences,
+    competitor_sentences,
+    faint_note,
+)
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.intervals import wilson
 from tests.figures.fakes import consensus_circuit

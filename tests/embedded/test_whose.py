@@ -10,7 +10,7 @@ import pytest
 from scx_core import tl
 from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.circuits.circuit import Circuit
-from scx_core.circuits.whose import forbidden, mismatch_note, validation_note, whose
+from scx_core.circuits.words.whose import forbidden, mismatch_note, validation_note, whose
 from scx_core.figures import file_name
 from scx_core.figures.captions import caption, title
 

@@ -11,7 +11,7 @@ from scx_core.circuits.consensus import Merged
 from scx_core.circuits.consensus import merged_node as merged
 from scx_core.circuits.difference import difference
 from scx_core.circuits.feature_names import ByPlace
-from scx_core.circuits.wording import statistics_sentences
+from scx_core.circuits.words.wording import statistics_sentences
 from scx_core.statistics.hypothesis_tests import Q, null_split, p_values, q_values, smallest_p
 from scx_core.statistics.resampling import held_intervals, one_group, two_groups
 

@@ -108,7 +108,7 @@ def _scope(
     if scope == ONE_CELL:
         number = kept(ask, f"Cell of {most:,}", "cell", 1, min_value=1, max_value=most, step=1)
         return int(rows[number - 1]), DEFAULT_CELLS, False
-    words = f"Of {count(most, 'cell')} of the type, drawn with a seed. More cells, steadier shares, longer waiting."
+    words = f"Of {count(most, 'cell')} of the type, drawn with a seed. More cells, steadier shares, longer."
     number = kept(
         ask,
         "How many",

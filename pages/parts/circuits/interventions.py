@@ -14,7 +14,7 @@ from pages.parts.common.results import Column, Memory, progress_in, table
 from pages.parts.common.session import Context
 from pages.parts.common.words import HELP, count, duration, percent, safe
 from scx_core.circuits import Circuit
-from scx_core.circuits.wording import answered_in
+from scx_core.circuits.words.wording import answered_in
 from scx_core.evidence import seconds_for, with_knockouts
 from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell

@@ -17,8 +17,8 @@ from scx_core.cells import types_with
 from scx_core.circuits import Circuit
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.supernodes import from_names, propose
-from scx_core.circuits.whose import accuracy_note, forbidden, mismatch_note, validation_note
-from scx_core.circuits.wording import (
+from scx_core.circuits.words.whose import accuracy_note, forbidden, mismatch_note, validation_note
+from scx_core.circuits.words.wording import (
     answer_frequency,
     competitor_sentences,
     faint_note,
@@ -45,15 +45,19 @@ PAIR = 0.5  # a competitor with this share of the others' probability is offered
 _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
 
 
-def competitors(circuit: Circuit, how_often_too: bool = False) -> None:
-    """A red banner where circuits of this model are not to be read or the model does not give the answer; a
-    warning where there is next to nothing to explain; who the competitors are and who is left out."""
+def banners(circuit: Circuit) -> None:
+    """In red that circuits of this model are not to be read, or that the model does not give the answer; in
+    orange that there is next to nothing to explain, or another text. They stand above the picture."""
     for text in (validation_note(circuit) if forbidden(circuit) else "", mismatch_note(circuit)):
         if text:
             st.error(safe(text), icon=":material/report:")
     for text in (faint_note(circuit), other_text_note(circuit)):
         if text:
             st.warning(safe(text))
+
+
+def competitors(circuit: Circuit, how_often_too: bool = False) -> None:
+    """Who the competitors are and who is left out."""
     lines = [answer_frequency(circuit) if how_often_too else "", *competitor_sentences(circuit.target)]
     if any(lines):
         st.caption(safe(" ".join(filter(None, lines))))

@@ -11,7 +11,7 @@ from pages.parts.common.words import safe
 from scx_core.atlas.feature_naming import atlases_stamp, name_book
 from scx_core.circuits import Circuit
 from scx_core.circuits.feature_names import FROM_CIRCUIT, NameBook, names_of, with_names
-from scx_core.circuits.whose import VALIDATION
+from scx_core.circuits.words.whose import VALIDATION
 from scx_core.validation.standing import Standing, standing_of, validations_stamp
 
 _BOOKS: Memory[tuple[NameBook | None]] = Memory(4)

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """What differs on which side, strongest first, beside what random halves of the first side give."""
     from scx_core.circuits import Circuit
-    from scx_core.circuits.wording import (
+    from scx_core.circuits.words.wording import (
         answer_frequency,
         competitor_sentences,
         faint_note,

@@ -103,7 +103,7 @@ def summary(result: dict[str, Any]) -> str:
     """What is explained, the strongest genes, how much is accounted for."""
     from scx_core.attribution.target import unit_of
     from scx_core.circuits.circuit import Circuit
-    from scx_core.circuits.wording import circuit_sentences, statistics_sentences
+    from scx_core.circuits.words.wording import circuit_sentences, statistics_sentences
 
     target, scores = result["target"], result["scores"]
     genes = sorted(result["genes"], key=lambda gene: (-abs(gene["effect"]), gene["gene"]))[:STRONGEST]

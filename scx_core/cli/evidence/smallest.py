@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """What remains without any feature, then the sizes side by side, and the first nodes."""
     from scx_core.circuits import Target
-    from scx_core.circuits.wording import answered_in, competitor_sentences
+    from scx_core.circuits.words.wording import answered_in, competitor_sentences
 
     keys = ("size", "search", "unseen", "low", "high", "closeness", "whole")
     faint = " (faint)" if result["faint"] else ""

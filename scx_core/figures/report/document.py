@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scx_core.circuits.wording import circuit_sentences, statistics_sentences
+from scx_core.circuits.words.wording import circuit_sentences, statistics_sentences
 from scx_core.evidence.by_type.record import TypeEvidence
 from scx_core.evidence.rankings.rankings import SHORT
 from scx_core.figures import captions

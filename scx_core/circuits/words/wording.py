@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scx_core.circuits.circuit import NOTHING, Circuit, Target
-from scx_core.circuits.whose import mismatch_note, validation_note
+from scx_core.circuits.words.whose import mismatch_note, validation_note
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.intervals import wilson

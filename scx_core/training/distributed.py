@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from scx_core.errors import ScxError
 
-PATIENCE = timedelta(minutes=5)  # for the others within a step; one that died is noticed at once
+PATIENCE = 300  # seconds for the others within a step, or $SCX_PATIENCE; one that died is noticed at once
 LONG_PATIENCE = timedelta(hours=12)  # while the leader measures or writes
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -119,15 +119,6 @@ class Team:
             with self._waiting():
                 dist.barrier(group=self.slow)
 
-    @contextmanager
-    def after_leader(self) -> Iterator[None]:
-        """Rank 0 does what is inside first, then the others do."""
-        if not self.leads:
-            self.meet()
-        yield
-        if self.leads:
-            self.meet()
-
     def collected(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """On rank 0 the tensors of all processes by name, on the CPU but for its own; elsewhere nothing."""
         if self.size == 1:
@@ -153,14 +144,33 @@ class Team:
         try:
             yield
         except RuntimeError as error:
+            words = str(error).splitlines()[0][:200]
+            this = f"(this is number {self.rank} of {self.size})"
+            if "timed out" in words.lower() or "timeout" in words.lower():
+                raise ScxError(
+                    f"Another process of this training has not answered for {patience():g} s {this}: it is "
+                    f"slower than that, or its computer cannot be reached: {words}",
+                    "The last checkpoint is kept: start the run again. SCX_PATIENCE=SECONDS waits longer.",
+                ) from error
             raise ScxError(
-                "Another process of this training has ended or does not answer (this is number "
-                f"{self.rank} of {self.size}): {str(error).splitlines()[0][:200]}",
+                f"Another process of this training has ended or does not answer {this}: {words}",
                 "The last checkpoint is kept. See what the other one said, then start the run again.",
             ) from error
 
 
 ALONE = Team()
+
+
+def patience() -> float:
+    """Seconds that a process waits for the others within a step. Raises ScxError for a wrong SCX_PATIENCE."""
+    given = os.environ.get("SCX_PATIENCE", "")
+    try:
+        seconds = float(given or PATIENCE)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e7:
+        raise ScxError(f"SCX_PATIENCE is '{given[:40]}'.", "Give seconds, such as 600, or leave it out.")
+    return seconds
 
 
 def launched() -> bool:
@@ -184,12 +194,14 @@ def team(device: str = "auto") -> Iterator[Team]:
         _check_cards(device)
         torch.cuda.set_device(local)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        limit = timedelta(seconds=patience())
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=limit)
         slow = dist.new_group(backend="gloo", timeout=LONG_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ScxError(
             f"The {size} processes could not be joined: {str(error).splitlines()[0][:200]}",
-            "Start all of them with one torchrun, on machines that reach each other.",
+            "Start all of them with one torchrun, on computers that reach each other; where one has several "
+            "networks, name the common one in GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME).",
         ) from error
     try:
         yield Team(rank, size, local, slow)

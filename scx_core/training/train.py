@@ -25,6 +25,7 @@ from scx_core.runs.ranks import RankFile, ReadOnlyRun
 from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.distributed import ALONE, Team
 from scx_core.training.evaluation import held_out_metrics, measuring
+from scx_core.training.hosts import share
 from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
 from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts
 from scx_core.training.trainer import (
@@ -137,8 +138,12 @@ def _train(
     tokens, shown = run.path / "tokens", _in_status(run, job.train, progress)
     skip = job.train.skip_prompt
     stop = stopping if team.size == 1 else None  # a team stops together, at a step
-    with team.after_leader():  # it writes the tokens that the others read
+    if team.leads:  # it writes the tokens that the others read
         texts = cached_texts(tokens, lm, table, split.train, job.sentences, shown, skip, stop)
+    team.meet()
+    share(team, tokens)
+    if not team.leads:
+        texts = cached_texts(tokens, lm, table, split.train, job.sentences, skip_prompt=skip)
     held_out = encode_texts(lm, table, measured_cells(split.held_out, split.seed), job.sentences)
     held_out = held_out.first(measured_at_end(lm, held_out, job))
     choosing, fits = held_out, None  # of a split of two parts
@@ -150,6 +155,8 @@ def _train(
     context = RunContext(run, rank, choosing, fits, held_out, spent, progress, stopping)
     if not train_layers(state, first, context):
         return None
+    if job.train.best_at_end:
+        share(team, run.path / "checkpoints")  # each looks at the scores there
     state = at_its_best(state, run)
     coders = calibrated(state, context.fits)
     before = state.tensors() if job.train.finetune_steps else {}
@@ -167,6 +174,8 @@ def _train(
             run.log({"step": job.train.steps, "note": note})
         if tuned is None:
             return None
+        if job.train.best_at_end:
+            share(state.plan.partners, run.path / "checkpoints")
         if step_to_end_with(job.train, run) > job.train.steps:
             coders = tuned
     return _finish(job, lm, coders, split, context, state.plan.partners, note)

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,32 +21,14 @@ from scx_core.runs.ranks import ranks_of
 from scx_core.training import train
 from scx_core.training.distributed import ALONE, Team
 from scx_core.transcoders import load_set
-from tests.training.builders import CODER, TRAIN, open_job, same, start, steady
-from tests.training.test_best import BEST, MEASURED, measured_as
+from tests.training.builders import open_job, same, steady
+from tests.training.shared_runs import CASES, begin, curve_near, stopped_at_6, weights_near
+from tests.training.test_best import MEASURED, measured_as
 
 if not torch.distributed.is_available():
     pytest.skip("this PyTorch is not distributed", allow_module_level=True)
 ROOT = Path(__file__).resolve().parents[2]
-NEAR = 2e-5
-SHORT = replace(TRAIN, steps=16, dead_after=300, log_every=2, evaluate_every=8, checkpoint_every=4)
-CASES = {
-    "batchtopk": (replace(CODER, skip=True), replace(SHORT, finetune_steps=4)),
-    "jumprelu": (replace(CODER, kind="jumprelu", target_l0=6.0), SHORT),
-    "topk": (replace(CODER, kind="topk"), replace(SHORT, cells_per_batch=5)),  # one cell more for one of them
-    "relu": (replace(CODER, kind="relu"), SHORT),
-    "layers": (CODER, replace(SHORT, parallel="layers", finetune_steps=4)),
-    "micro": (CODER, replace(SHORT, micro_batch_cells=2, finetune_steps=4)),
-}
-SHARED_BEST = (CODER, replace(BEST, parallel="layers", dead_after=300))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in each of the processes: on more threads a sum runs in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def launch(root: Path, timeout: float = 250) -> subprocess.CompletedProcess:
@@ -61,15 +42,6 @@ def launch(root: Path, timeout: float = 250) -> subprocess.CompletedProcess:
         timeout=timeout,
         check=False,
     )
-
-
-def begin(root: Path, model: Path, name: str, case: str, **files: int):
-    """A run called `name`, with what shall happen to it beside it."""
-    coder, config = {**CASES, "best": SHARED_BEST}[case]
-    run = start(root, model, coder, config, name=name)
-    for what, step in files.items():
-        (run.path / what).write_text(str(step))
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -95,32 +67,6 @@ def alone(tmp_path_factory, model, one_thread):
     root = tmp_path_factory.mktemp("alone")
     runs = {case: begin(root, model, case, case) for case in CASES}
     return {case: (run, train(run, *open_job(run))) for case, run in runs.items()}
-
-
-def stopped_at_6(run) -> None:
-    import signal
-
-    def tell(done, total, message):
-        if message == "training" and done == 6:
-            signal.raise_signal(signal.SIGTERM)
-
-    assert train(run, *open_job(run), tell) is None
-
-
-def curve_near(run, other) -> None:
-    found, wanted = steady(run.metrics()), steady(other.metrics())
-    assert [record["step"] for record in found] == [record["step"] for record in wanted]
-    for one, two in zip(found, wanted, strict=True):
-        assert one.keys() == two.keys()
-        for name, value in two.items():
-            assert one[name] == pytest.approx(value, rel=NEAR, abs=NEAR), (one["step"], name)
-
-
-def weights_near(made, other) -> None:
-    for one, two in zip(made.layers, other.layers, strict=True):
-        for name, tensor in two.tensors().items():
-            far = float((one.tensors()[name] - tensor).abs().max()) / float(tensor.abs().max())
-            assert far < 10 * NEAR, (name, far)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "layers"])
@@ -194,16 +140,24 @@ def test_nan_in_one_process_ends_all_with_the_message(together, model, alone):
     assert same(train(run, *open_job(run)), alone["layers"][1])
 
 
-def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, model):
+def test_a_process_that_dies_ends_the_others_with_a_message_and_the_run_goes_on_to_the_same_bits(
+    tmp_path, model, together
+):
     run = begin(tmp_path, model, "dies", "batchtopk", die=6)
     since = time.monotonic()
     done = launch(tmp_path)
     assert done.returncode != 0 and time.monotonic() - since < 120
     assert run.status().state == "failed"
     assert "Another process of this training has ended" in run.status().error
-    assert "rank 0: Another process of this training has ended" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rank 0: ")]
+    assert "Another process of this training has ended" in line and "start the run again" in line
     assert [rank.state for rank in ranks_of(run)] == ["failed", "dead"]
     assert run.latest_checkpoint().step == 4
+    (run.path / "die").unlink()
+    assert launch(tmp_path).returncode == 0
+    same_as = load_set(together["batchtopk"].path / "transcoders")
+    assert same(load_set(run.path / "transcoders"), same_as), "two processes again: not a bit differs"
+    assert steady(run.metrics()) == steady(together["batchtopk"].metrics())
 
 
 def test_shares_cover_everything_once():
@@ -249,7 +203,9 @@ class StoppedByAnother(Team):
         return True
 
 
-def test_a_signal_that_comes_when_all_stop_already_is_no_failure(tmp_path, model):
+def test_a_signal_that_comes_when_all_stop_already_is_no_failure(tmp_path, model, monkeypatch):
+    room = sys.modules["scx_core.training.train"]
+    monkeypatch.setattr(room, "share", lambda team, folder: None)  # the other is not there
     run = begin(tmp_path, model, "late", "batchtopk")
     try:
         assert train(run, *open_job(run), team=StoppedByAnother(rank=1, size=2)) is None

@@ -60,11 +60,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         check_installed()
     from scx_core.training.config import TrainingJob
     from scx_core.training.distributed import device_of, launched, team
+    from scx_core.training.hosts import share
 
     if launched():
-        device = RunFolder.open(args.run).config["device"] if args.run else args.device
+        here = args.run and (Path(args.run) / "run.json").exists()  # the others may have to get it first
+        device = RunFolder.open(args.run).config["device"] if here else args.device
         with team(str(device)) as members:
-            folder = RunFolder.open(members.text(_folder_of(args) if members.leads else ""))
+            path = Path(members.text(_folder_of(args) if members.leads else ""))
+            share(members, path)
+            folder = RunFolder.open(path)
             job = from_dict(TrainingJob, folder.config)
             job = replace(job, device=device_of(job.device, members))
             return _train(args, folder, job, members)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.circuits import interventions, paths_and_heads, saved_circuit, view
+from pages.parts.circuits import address, cells_view, interventions, paths_and_heads, saved_circuit, view
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
-from pages.parts.circuits.stage import stage
+from pages.parts.circuits.stage import picture_of, stage
 from pages.parts.circuits.tracing import Request, called, cell_progress, traced
 from pages.parts.common import loaders
 from pages.parts.common.in_use import settled
 from pages.parts.common.naming import current, says
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
-from pages.parts.common.words import safe
+from pages.parts.common.words import count, safe
 from pages.parts.features.atlas_source import atlas_under_way
 from scx_core.circuits import Circuit
 from scx_core.circuits.words.wording import answer_frequency
@@ -25,7 +25,7 @@ from scx_core.figures import View, markers_of
 def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
     st.html(_STYLE)
-    title, opener = st.columns([5, 1.3], vertical_alignment="center")
+    title, opener = st.columns([3, 2], vertical_alignment="center")
     title.markdown("# Circuits :gray[:small[Which genes and which steps does the model use for its answer?]]")
     ctx = context()
     found = saved_circuit.opened()
@@ -33,8 +33,12 @@ def page() -> None:
         found = found._replace(circuit=current(found.circuit))
         _saved(ctx, found)
         return
-    with opener:
+    with opener, st.container(horizontal=True, horizontal_alignment="right"):
         saved_circuit.opener()
+        if st.button("Cells in view", icon=":material/scatter_plot:", type="tertiary"):
+            cells_view.chooser(ctx)
+    address.read()
+    ctx = context()
     if not settled(ctx):
         return
     tracer = loaders.tracer(ctx)
@@ -51,6 +55,7 @@ def page() -> None:
     with picture:
         light_note(circuit)
     _show(picture, ctx, circuit, shown, request.consensus.min_share)
+    address.write(ctx, request.rows, next(iter(picture_of(circuit).chosen), ""))
     if tracer.names is None:
         st.caption(atlas_under_way(ctx))
     paths_and_heads.edge_heads(ctx, circuit)
@@ -93,6 +98,13 @@ def _what_is_shown(ctx: Context, request: Request, circuit: Circuit) -> str:
         )
     ours = circuit.target.kind in ("answer", "contrast")
     what = safe(request.answer if ours else circuit.target.label)
+    if request.rows is not None:
+        counts = circuit.provenance["chosen_by_hand"]
+        of = safe(", ".join(f"{n} {name}" for name, n in list(counts.items())[:4]))
+        return (
+            f"**{what}** over {count(circuit.n_cells, 'cell')} chosen by hand; the data call them {of}. "
+            f"{safe(answer_frequency(circuit))}"
+        )
     if request.row is None:
         called_so = (
             "" if request.answer == request.label else f", which the data call **{safe(request.label)}**"
@@ -131,6 +143,8 @@ _STYLE = """
 <style>
 [data-testid="stMainBlockContainer"] { padding-top: 0.7rem; max-width: none; }
 [data-testid="stHeader"] { background: transparent; height: 2.2rem; }
+[data-testid="stHeader"], [data-testid="stHeader"] div { pointer-events: none; }
+[data-testid="stHeader"] button { pointer-events: auto; }
 [data-testid="stMainBlockContainer"] > div > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
 .st-key-stage [data-testid="stColumn"] { min-width: 250px; }
 @media (max-width: 1100px) {

@@ -230,6 +230,37 @@ class Tracer:
         merged = self.merged(rows, plan, trace, cfg, progress, label)
         return self.combined(label, rows, plan, merged, trace, cfg)
 
+    def of_cells(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        answer: str,
+        *,
+        label: str | None = None,
+        against: Sequence[str] | None = None,
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
+        progress: Progress = silent,
+    ) -> Circuit:
+        """The circuit of cells that a person chose, whatever their types; `answer` is explained in all of
+        them.
+
+        `label`: the type that known markers are looked up for (default: the answer). The provenance says how
+        many cells of which type were chosen. Raises ScxError for fewer than two, or a row that is not there.
+        """
+        chosen = np.unique(np.asarray(rows, dtype=np.int64))
+        if len(chosen) < 2:
+            raise ScxError(
+                "A circuit of many cells takes two or more.", "Choose more cells, or trace one cell."
+            )
+        for row in chosen:
+            self.check_row(int(row))
+        plan = self.plan(answer, against, trace.target, trace.token)
+        merged = self.merged(chosen, plan, trace, cfg, progress, "chosen cells")
+        found = self.combined(label or answer, chosen, plan, merged, trace, cfg)
+        types = pd.Series(self.table.labels[chosen]).value_counts()
+        by_type = {str(name) or "unlabelled": int(n) for name, n in types.items()}
+        return found._replace(provenance=found.provenance | {"chosen_by_hand": by_type})
+
     def combined(
         self,
         label: str,

@@ -8,9 +8,10 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from pages.parts.circuits.address import CELLS
 from pages.parts.circuits.tracing import Request, likely_answer
 from pages.parts.common.forms import config_form
-from pages.parts.common.session import kept
+from pages.parts.common.session import kept, last
 from pages.parts.common.words import HELP, count, safe
 from scx_core.cells import CellTable, known_markers
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
@@ -18,10 +19,12 @@ from scx_core.figures import View
 from scx_core.runs import options_of
 
 ALL = "all other types"
-CONSENSUS, ONE_CELL, DIFFERENCE = "Consensus", "One cell", "Difference"
+CONSENSUS, ONE_CELL, DIFFERENCE, CHOSEN = "Consensus", "One cell", "Difference", "Chosen cells"
 WIDTHS = (250, 215, 145, 110, 100)  # pixels: one line beside the side bar, two in a narrow window
 DEFAULT_CELLS = 30  # drawn within two seconds on two cores
-DRAWN = ("max_genes", "max_features", "min_cell_share", "show_errors", "show_bias", "colour_by")
+DRAWN = ("min_cell_share", "show_errors", "show_bias", "colour_by")
+MOST = {"max_genes": "Most genes drawn", "max_features": "Most features drawn"}
+MOST_HELP = "0 is as many as the size shows legibly."
 # The kinds of scx_core.circuits.TraceConfig.target.
 TARGETS = {
     "auto": "The answer against its competitors",
@@ -62,11 +65,19 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
         others = [ALL, *(name for name in tracer.labels if name != answer)]
         against = kept(middle.selectbox, "Against", "against", ALL, others, help=HELP["against"])
         row, n_cells, less = _scope(*right, np.flatnonzero(table.labels == label), against in table.types)
+        rows = chosen_rows(table) if last("scope", "") == CHOSEN else None
         with more.popover("More", width="stretch"):
             view = _drawing()
             trace, consensus = _tracing(n_cells)
     competitor = None if against == ALL else against
-    return Request(label, answer, competitor, row, trace, consensus, competitor if less else None), view
+    asked = Request(label, answer, competitor, row, trace, consensus, competitor if less else None)
+    return asked._replace(rows=rows), view
+
+
+def chosen_rows(table: CellTable) -> tuple[int, ...] | None:
+    """The cells that were chosen by hand, of those that the table has."""
+    rows = tuple(row for row in st.session_state.get(CELLS, ()) if 0 <= row < table.n_cells)
+    return rows or None
 
 
 def first_type(table: CellTable) -> str:
@@ -103,11 +114,19 @@ def _scope(
     scopes = [CONSENSUS, ONE_CELL] if len(rows) > 1 else [ONE_CELL]
     if competitor and len(rows) > 1:
         scopes.append(DIFFERENCE)
+    by_hand = st.session_state.get(CELLS, ())
+    if by_hand:
+        scopes.append(CHOSEN)
     scope = kept(which.selectbox, "Cells", "scope", scopes[0], scopes, help=HELP["scope"])
     most, ask = len(rows), how_many.number_input
     if scope == ONE_CELL:
         number = kept(ask, f"Cell of {most:,}", "cell", 1, min_value=1, max_value=most, step=1)
         return int(rows[number - 1]), DEFAULT_CELLS, False
+    if scope == CHOSEN:
+        how_many.number_input(
+            "Chosen by hand", value=len(by_hand), disabled=True, key=f"chosen {len(by_hand)}"
+        )
+        return None, max(2, len(by_hand)), False
     words = f"Of {count(most, 'cell')} of the type, drawn with a seed. More cells, steadier shares, longer."
     number = kept(
         ask,
@@ -132,7 +151,12 @@ def _drawing() -> View:
     st.markdown("**Drawing**")
     words = "Of exported pictures: a double column or a single one. The picture on the page has its own size."
     size = kept(st.selectbox, "Size in print", "size", "wide", ["wide", "column"], help=words)
-    return config_form(View(size=size), f"view {size}", DRAWN, columns=2)
+    places = st.columns(2)
+    most = {
+        name: kept(place.number_input, label, name, 0, min_value=0, max_value=2000, step=1, help=MOST_HELP)
+        for place, (name, label) in zip(places, MOST.items(), strict=True)
+    }
+    return dataclasses.replace(config_form(View(size=size), f"view {size}", DRAWN, columns=2), **most)
 
 
 def _tracing(n_cells: int) -> tuple[TraceConfig, ConsensusConfig]:

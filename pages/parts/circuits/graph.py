@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyvis
+import streamlit as st
 import streamlit.components.v1 as components
 
 from scx_core.figures.drawing.drawing import Drawing
@@ -50,13 +51,13 @@ def picture(
     edits: bool = False,
     said: str = "",
     same: bool = False,
-) -> Gesture | None:
-    """Draw it, and the last gesture. `edits`: there is something to take back. `said`: a line below it.
-    `same`: of the circuit that was drawn before, so that zoom and place are kept."""
+) -> None:
+    """Draw it; its gestures are in `reported`. `edits`: there is something to take back. `said`: a line
+    below it. `same`: of the circuit that was drawn before, so that zoom and place are kept."""
     data = html.drawing_data(drawing) | {"pinned": list(pinned), "edits": edits, "said": said, "rowFont": 14}
     mark = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     held = {box.id for box in drawing.nodes}
-    value = _PICTURE(
+    _PICTURE(
         drawing=data,
         mark=mark,
         chosen=[box for box in chosen if box in held],
@@ -66,7 +67,11 @@ def picture(
         key=key,
         default=None,
     )
-    return gesture(value, held)
+
+
+def reported(key: str, drawing: Drawing) -> Gesture | None:
+    """The last gesture in the picture of this key, before it is drawn again; `drawing`: as it was drawn."""
+    return gesture(st.session_state.get(key), {box.id for box in drawing.nodes})
 
 
 def gesture(value: Any, held: set[str]) -> Gesture | None:

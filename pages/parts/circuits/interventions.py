@@ -97,7 +97,7 @@ def with_measured(ctx: Context, request: Request, circuit: Circuit) -> Circuit:
 
 def other_rankings(ctx: Context, request: Request) -> None:
     """Who else could have named these genes; for the circuit of a type only. Measures when a person asks."""
-    if request.row is not None or request.less is not None:
+    if request.row is not None or request.less is not None or request.rows is not None:
         return
     with st.expander("Who else could have said it? Other rankings of the genes, by knock-out"):
         st.caption(
@@ -161,7 +161,7 @@ def _ahead_words(found: TypeRankings) -> str:
 def smallest_circuit(ctx: Context, request: Request) -> None:
     """The fewest features that keep a wanted share of the answer; nothing for a difference. Searches when a
     person asks for it."""
-    if request.less is not None:
+    if request.less is not None or request.rows is not None:
         return
     with st.expander("Smallest circuit: how few features are enough?"):
         st.caption(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from pages.parts.circuits import graph, node_card, view
+from pages.parts.circuits import address, graph, node_card, view
 from pages.parts.circuits.entry import lit_boxes
 from pages.parts.circuits.graph import Gesture
 from pages.parts.common.messages import show_error
@@ -24,18 +24,16 @@ from scx_core.figures import View, markers_of
 from scx_core.figures.drawing.edits import Edits, drawn, joined
 from scx_core.figures.explain import explain
 
-KEY, DRAWN_LAST = "scx_pictures", "scx_picture_drawn"
+KEY, DRAWN_LAST, SEEN, PICTURE = "scx_pictures", "scx_picture_drawn", "scx_gesture", "picture"
 MOST_PICTURES, MOST_UNDONE = 24, 100
 PARTS = (69, 31)
 
 
 class Picture(NamedTuple):
-    """What a person made of a picture: every state of it, the newest last; what is chosen; the last
-    gesture."""
+    """What a person made of a picture: every state of it, the newest last; what is chosen."""
 
     states: tuple[Edits, ...] = (Edits(),)
     chosen: tuple[str, ...] = ()
-    seen: str = ""
 
     @property
     def edits(self) -> Edits:
@@ -67,15 +65,25 @@ def keep(circuit: Circuit, made: Picture) -> None:
 @st.fragment
 def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
     """The picture on the left, on the right the card of what is chosen, or the genes."""
+    _from_address(circuit)
     made = picture_of(circuit)
+    view_now = dataclasses.replace(shown, size="screen")
     markers = markers_of(circuit)[0] or frozenset()
+    drawing = drawn(circuit, made.edits, view_now, markers=markers)
+    found = graph.reported(PICTURE, drawing)
+    if found is not None and found.at != st.session_state.get(SEEN):
+        st.session_state[SEEN] = found.at
+        before, made = made, _take(circuit, made, found)
+        address.write_box(next(iter(made.chosen), ""))
+        if made.edits != before.edits:
+            drawing = drawn(circuit, made.edits, view_now, markers=markers)
     with st.container(key="stage"):
         left, right = st.columns(PARTS)
         with left:
             name = name_of(circuit)
-            found = graph.picture(
-                drawn(circuit, made.edits, dataclasses.replace(shown, size="screen"), markers=markers),
-                "picture",
+            graph.picture(
+                drawing,
+                PICTURE,
                 chosen=made.chosen,
                 lit=lit_boxes(circuit),
                 pinned=tuple(box for box, _ in made.edits.places),
@@ -83,9 +91,6 @@ def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
                 same=st.session_state.get(DRAWN_LAST) == name,
             )
             st.session_state[DRAWN_LAST] = name
-        if found is not None and found.at != made.seen:
-            _take(circuit, made, found)
-            st.rerun(scope="fragment")
             with st.expander("Explain this picture"):
                 st.markdown("\n".join(f"1. {safe(text)}" for text in explain(circuit)))
         with right:
@@ -95,14 +100,22 @@ def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
                 view.genes(circuit)
 
 
-def _take(circuit: Circuit, made: Picture, found: Gesture) -> None:
-    """Do what a gesture says, and keep it."""
-    made = made._replace(seen=found.at)
+def _from_address(circuit: Circuit) -> None:
+    """Choose the box that the address names, once; from then on the address follows what is chosen."""
+    box = st.session_state.pop(address.BOX, "")
+    if box:
+        keep(circuit, picture_of(circuit)._replace(chosen=(box,)))
+
+
+def _take(circuit: Circuit, made: Picture, found: Gesture) -> Picture:
+    """Do what a gesture says, and keep it; what cannot be done is said."""
     try:
-        keep(circuit, after(circuit, made, found))
+        changed = after(circuit, made, found)
     except ScxError as error:
         show_error(error)
-        keep(circuit, made)
+        return made
+    keep(circuit, changed)
+    return changed
 
 
 def after(circuit: Circuit, made: Picture, found: Gesture) -> Picture:

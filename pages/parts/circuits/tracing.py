@@ -20,7 +20,7 @@ _CALLED: Memory[str] = Memory(256)
 
 class Request(NamedTuple):
     """One circuit: `row` is None for a consensus; `against` None for all other types; `less`: the type whose
-    circuit is subtracted."""
+    circuit is subtracted; `rows`: cells chosen by hand, instead of cells drawn from the type."""
 
     label: str
     answer: str
@@ -29,6 +29,7 @@ class Request(NamedTuple):
     trace: TraceConfig
     consensus: ConsensusConfig
     less: str | None = None
+    rows: tuple[int, ...] | None = None
 
     @property
     def competitors(self) -> list[str] | None:
@@ -80,6 +81,16 @@ def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
             cfg, trace = request.consensus, request.trace
             both = compare_types(tracer, request.label, request.less, trace=trace, cfg=cfg, progress=progress)
             return both.difference
+        if request.rows is not None:
+            return tracer.of_cells(
+                request.rows,
+                request.answer,
+                label=request.label,
+                against=against,
+                trace=request.trace,
+                cfg=request.consensus,
+                progress=progress,
+            )
         return tracer.consensus(
             request.label,
             answer=request.answer,

@@ -1,0 +1,232 @@
+"""Cells in view: the map of the cells as a way to circuits. Click one or draw around some, and theirs is
+traced.
+
+A map is the file's own, or is computed from its expression when a person asks for it. Beside a colour
+stands what it means, with how many cells have it; what is not known is a grey that can be seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import streamlit as st
+import streamlit.components.v1 as components
+
+from pages.parts.circuits.address import CELLS, MOST_CELLS
+from pages.parts.circuits.controls import CHOSEN, ONE_CELL
+from pages.parts.common import loaders
+from pages.parts.common.messages import shown_errors
+from pages.parts.common.results import Memory, progress_in
+from pages.parts.common.session import Context, kept, put
+from pages.parts.common.words import count, safe
+from scx_core.cells import CellTable, cell_map
+from scx_core.cells.computed_map import computed_map
+from scx_core.circuits import Tracer
+from scx_core.figures.drawing.text import plain
+
+MOST_POINTS = 20_000
+HEIGHT = 470
+GREY = "#9AA3AC"  # of what is not known: seen on white and on black
+# Okabe and Ito's eight without black, then ones that differ from them in lightness.
+TYPES = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#5B3FA0", "#117733",
+    "#AA4466", "#44AA99", "#882255", "#6F8F2F", "#3A5F7A", "#B8860B", "#7A4A2B",
+)  # fmt: skip
+SCALE = ("#9AA3AC", "#C9B27A", "#E8A33D", "#DD7420", "#B8430A", "#7A2405")  # 0, then fifths
+RIGHT, WRONG = "#0072B2", "#D55E00"
+COLOURS = ("label", "the model's answer", "right or wrong", "a gene")
+_CELLS = components.declare_component("cells", path=str(Path(__file__).parent / "cells"))
+_ANSWERS: Memory[list[str]] = Memory(4)
+_MAPS: Memory[np.ndarray] = Memory(4)
+
+
+class Colouring(NamedTuple):
+    """A colour of the palette for each cell, and what the colours mean: name, colour, number of cells."""
+
+    palette: tuple[str, ...]
+    colour: np.ndarray
+    legend: tuple[tuple[str, int, int | None], ...]
+    groups: bool = True
+
+
+@st.dialog("Cells in view", width="large")
+def chooser(ctx: Context) -> None:
+    """The map, its colours, and what is done with cells that are chosen in it."""
+    with shown_errors():
+        tracer = loaders.tracer(ctx)
+        table = tracer.table
+        found = _map_of(table)
+        if found is None:
+            return
+        name, xy = found
+        shown = _drawn(table.n_cells)
+        by, more = st.columns([2, 3], vertical_alignment="bottom")
+        how = kept(by.selectbox, "Colour by", "map colour", COLOURS[0], COLOURS)
+        gene = kept(more.text_input, "Gene", "map gene", "CD79A") if how == COLOURS[3] else ""
+        painted = _colouring(tracer, shown, how, gene)
+        value = _CELLS(**_arguments(table, xy, shown, painted), key="cells map", default=None)
+        st.caption(
+            f"{safe(name)}, n = {len(shown):,} of {count(table.n_cells, table.unit)}. Of more than "
+            f"{MOST_CELLS} that are chosen, {MOST_CELLS} are taken, drawn with a seed."
+        )
+        _take(tracer, shown, value)
+
+
+def _map_of(table: CellTable) -> tuple[str, np.ndarray] | None:
+    found = cell_map(table)
+    if found is not None:
+        return f"{found[0]} of the file", found[1]
+    key = loaders.cells_key(table)
+    xy = _MAPS.asked_for(
+        key,
+        "Compute a map",
+        lambda: computed_map(table),
+        help="PCA of the variable genes, neighbours, UMAP, by scanpy; kept for this data.",
+    )
+    if xy is None:
+        st.info("The file holds no map of its cells (obsm has no UMAP). One takes about half a minute.")
+        return None
+    return "UMAP, computed here (scanpy, seed 0)", xy
+
+
+def _drawn(n_cells: int) -> np.ndarray:
+    rows = np.arange(n_cells)
+    if n_cells > MOST_POINTS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_POINTS, replace=False))
+    return rows
+
+
+def _colouring(tracer: Tracer, rows: np.ndarray, how: str, gene: str) -> Colouring:
+    table = tracer.table
+    if how == COLOURS[3]:
+        return by_value(_expression(table, rows, gene), plain(gene, 24))
+    labels = [str(name) for name in table.labels[rows]]
+    if how == COLOURS[0]:
+        return by_name(labels)
+    answers = _answers(tracer, rows)
+    if how == COLOURS[1]:
+        return by_name(answers)
+    right = [_right(table, label, answer) for label, answer in zip(labels, answers, strict=True)]
+    names = {True: "right", False: "wrong", None: "no answer in the mapping"}
+    found = by_name([names[one] for one in right])
+    order = {"right": RIGHT, "wrong": WRONG}
+    return found._replace(palette=tuple(order.get(name, GREY) for name, *_ in found.legend))
+
+
+def _right(table: CellTable, label: str, answer: str) -> bool | None:
+    wanted = (table.answer_of or {}).get(label, "") or label
+    return None if not label or not (table.answer_of or {}).get(label, label) else wanted == answer
+
+
+def _answers(tracer: Tracer, rows: np.ndarray) -> list[str]:
+    def ask() -> list[str]:
+        place, found = st.empty(), []
+        tell = progress_in(place, "asking the model", counted=True)
+        with tracer.lm.lock:
+            for start in range(0, len(rows), 32):
+                found += tracer.predict(rows[start : start + 32])
+                tell(len(found), len(rows))
+        place.empty()
+        return found
+
+    return _ANSWERS.get((*loaders.tracer_key(tracer, named=False), len(rows)), ask)
+
+
+def _expression(table: CellTable, rows: np.ndarray, gene: str) -> np.ndarray:
+    from scx_core.cells.differential import log_expression
+
+    known = {str(name).upper(): place for place, name in enumerate(table.symbols)}
+    place = known.get(gene.strip().upper())
+    if place is None:
+        st.caption(f"{safe(gene) or 'No gene'} is no gene of these cells.")
+        return np.full(len(rows), np.nan)
+    return log_expression(table, rows).tocsc()[:, place].toarray().ravel()
+
+
+def by_name(names: list[str]) -> Colouring:
+    """A colour a name, the most frequent first; cells without a name are grey."""
+    counts = Counter(name for name in names if name)
+    order = [name for name, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
+    place = {name: number for number, name in enumerate(order)}
+    palette = tuple(TYPES[number % len(TYPES)] for number in range(len(order)))
+    legend = [(plain(name, 60), place[name], counts[name]) for name in order]
+    bare = len(names) - sum(counts.values())
+    if bare:
+        palette, legend = (*palette, GREY), [*legend, ("unlabelled", len(order), bare)]
+    return Colouring(palette, np.array([place.get(name, len(order)) for name in names]), tuple(legend))
+
+
+def by_value(value_N: np.ndarray, what: str) -> Colouring:
+    """Grey for nothing, then fifths of the largest value."""
+    value_N = np.nan_to_num(value_N)
+    most = float(value_N.max()) if len(value_N) else 0.0
+    fifth_N = np.ceil(5 * value_N / most).clip(0, 5).astype(int) if most > 0 else np.zeros(len(value_N), int)
+    sizes = np.bincount(fifth_N, minlength=6)
+    words = ["none", *(f"up to {most * part / 5:.2g}" for part in range(1, 6))]
+    legend = tuple(
+        (f"{what}: {word}", place, int(sizes[place])) for place, word in enumerate(words) if sizes[place]
+    )
+    return Colouring(SCALE, fifth_N, legend)
+
+
+def _arguments(table: CellTable, xy: np.ndarray, rows: np.ndarray, painted: Colouring) -> dict[str, Any]:
+    """The map between 0 and 1, with four decimals: about a tenth of a pixel."""
+    at = xy[rows].astype(np.float64)
+    low, size = at.min(0), max(float(np.ptp(at, axis=0).max()), 1e-9)
+    unit = (at - low - (at.max(0) - low) / 2) / size + 0.5
+    held = {int(row): place for place, row in enumerate(rows)}
+    chosen = [held[row] for row in st.session_state.get(CELLS, ()) if row in held]
+    mark = hashlib.sha256(f"{table.fingerprint} {len(rows)}".encode()).hexdigest()[:16]
+    return {
+        "x": unit[:, 0].round(4).tolist(),
+        "y": unit[:, 1].round(4).tolist(),
+        "colour": painted.colour.tolist(),
+        "palette": list(painted.palette),
+        "legend": [list(row) for row in painted.legend],
+        "groups": painted.groups,
+        "ids": [plain(name, 40) for name in table.cell_ids[rows]],
+        "chosen": chosen,
+        "mark": mark,
+        "height": HEIGHT,
+    }
+
+
+def picked(value: Any, n: int) -> tuple[str, list[int]] | None:
+    """What the browser reported: its mark, and places of cells among the `n` drawn; None for anything
+    else."""
+    if not isinstance(value, dict) or not isinstance(value.get("cells"), list):
+        return None
+    places = [one for one in value["cells"] if isinstance(one, int) and 0 <= one < n]
+    return (str(value.get("at")), sorted(set(places))) if places else None
+
+
+def _take(tracer: Tracer, shown: np.ndarray, value: Any) -> None:
+    """One cell, or many: what the page traces next."""
+    found = picked(value, len(shown))
+    if found is None or found[0] == st.session_state.get("scx_cells_seen"):
+        return
+    at, places = found
+    st.session_state["scx_cells_seen"] = at
+    take(tracer, shown[places])
+    st.rerun()
+
+
+def take(tracer: Tracer, rows: np.ndarray) -> None:
+    """Ask for the circuit of these cells: under their most frequent type, against all others."""
+    table = tracer.table
+    labels = Counter(str(name) for name in table.labels[rows] if name)
+    if labels:
+        put("label", max(sorted(labels), key=lambda name: labels[name]))
+    if len(rows) == 1:
+        same = np.flatnonzero(table.labels == table.labels[rows[0]])
+        put("scope", ONE_CELL)
+        put("cell", int(np.flatnonzero(same == rows[0])[0]) + 1)
+        return
+    if len(rows) > MOST_CELLS:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_CELLS, replace=False))
+    st.session_state[CELLS] = tuple(int(row) for row in rows)
+    put("scope", CHOSEN)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 Z95 = 1.959963984540054  # of the standard normal distribution: 95% lie within ± this
 RESAMPLES, SEED = 1000, 0
@@ -50,17 +51,15 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Interval:
-    """The percentile interval of a figure that is made from sums over cells, such as a ratio of two.
+    """The interval of a figure that is made from sums over cells, such as a ratio of two: percentiles over
+    drawn cells, or, where `groups_C` names donors, `over_groups`, as few donors cannot be drawn from.
 
-    `sums_CS` are the cells' own sums [C, S]; `figure` makes [K] figures from K resampled totals [K, S]. Whole
-    groups (donors) are drawn where `groups_C` names them, else cells. nan with fewer than two of them.
+    `sums_CS` are the cells' own sums [C, S]; `figure` makes [K] figures from K resampled totals [K, S]. nan
+    with fewer than two units.
     """
     units_US = np.asarray(sums_CS, dtype=np.float64)
     if groups_C is not None:
-        _, place_C = np.unique(np.asarray(groups_C).astype(str), return_inverse=True)
-        grouped = np.zeros((place_C.max(initial=-1) + 1, units_US.shape[1]))
-        np.add.at(grouped, place_C, units_US)
-        units_US = grouped
+        return over_groups(units_US, figure, groups_C)
     n = len(units_US)
     if n < 2:
         return UNKNOWN
@@ -73,3 +72,28 @@ def bootstrap(
     values_K = np.concatenate(found)
     values_K = values_K[np.isfinite(values_K)]
     return Interval(*map(float, np.quantile(values_K, [0.025, 0.975]))) if len(values_K) else UNKNOWN
+
+
+def over_groups(
+    sums_CS: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], groups_C: np.ndarray
+) -> Interval:
+    """The interval of such a figure over whole groups (donors): Student's t on its delete-one-group jackknife
+    error, number of groups − 1 degrees of freedom (Efron & Tibshirani 1993, ch. 11). A bootstrap over three
+    to six donors is too narrow: of 95% intervals over four, eight in ten hold the truth.
+
+    nan with fewer than two groups, or where the figure is undefined without one of them.
+    """
+    _, place_C = np.unique(np.asarray(groups_C).astype(str), return_inverse=True)
+    units_US = np.zeros((place_C.max(initial=-1) + 1, np.asarray(sums_CS).shape[1]))
+    np.add.at(units_US, place_C, np.asarray(sums_CS, dtype=np.float64))
+    n, total_S = len(units_US), units_US.sum(0)
+    if n < 2:
+        return UNKNOWN
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = float(np.asarray(figure(total_S[None]))[0])
+        without_U = np.asarray(figure(total_S[None] - units_US), dtype=np.float64)
+    if not (math.isfinite(whole) and np.isfinite(without_U).all()):
+        return UNKNOWN
+    error = math.sqrt((n - 1) / n * float(((without_U - without_U.mean()) ** 2).sum()))
+    reach = float(stats.t.ppf(0.975, n - 1)) * error
+    return Interval(whole - reach, whole + reach)

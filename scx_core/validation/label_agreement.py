@@ -97,7 +97,7 @@ def balanced(
     truth_C: np.ndarray, right_C: np.ndarray, groups_C: np.ndarray | None = None
 ) -> tuple[float, Interval]:
     """Balanced accuracy: the mean over true labels of the share that is named rightly, so that each type
-    counts the same; with its bootstrap interval over cells (or whole groups)."""
+    counts the same; with its interval over cells (or whole groups, where it ends at 0 and 1)."""
     labels = np.unique(truth_C)
     mine_CK = truth_C[:, None] == labels[None]
     sums_CS = np.concatenate([mine_CK, mine_CK & right_C[:, None]], 1).astype(np.float64)
@@ -107,13 +107,14 @@ def balanced(
         shares_RK = np.divide(right_RK, n_RK, out=np.zeros_like(n_RK), where=n_RK > 0)
         return shares_RK.sum(1) / np.maximum(1, (n_RK > 0).sum(1))
 
-    return float(figure(sums_CS.sum(0)[None])[0]), bootstrap(sums_CS, figure, groups_C)
+    span = bootstrap(sums_CS, figure, groups_C)
+    return float(figure(sums_CS.sum(0)[None])[0]), Interval(*map(float, np.clip(span, 0.0, 1.0)))
 
 
 def difference(
     yes_C: np.ndarray, other_C: np.ndarray, groups_C: np.ndarray | None = None
 ) -> tuple[float, Interval]:
-    """Share of `yes` less the share of `other`, of the same cells, with a paired bootstrap interval."""
+    """Share of `yes` less the share of `other`, of the same cells, with a paired interval."""
     apart_C = yes_C.astype(np.float64) - other_C.astype(np.float64)
     sums_CS = np.stack([apart_C, np.ones(len(apart_C))], 1)
     return float(apart_C.mean()), bootstrap(sums_CS, lambda totals: totals[:, 0] / totals[:, 1], groups_C)

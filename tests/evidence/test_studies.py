@@ -50,6 +50,16 @@ def test_places_follow_the_mean_effect_and_their_intervals_the_cells():
     assert found.of("ABSENT") is None
 
 
+def test_places_over_few_donors_are_those_at_the_ends_of_the_effects_students_interval():
+    """Three donors with means 1, 2 and 3: the effect of A is 2 ± 2.48, whatever is drawn."""
+    donors = ["a", "b", "c"] * 4
+    cells = [{"A": (1.0 + "abc".index(one), 1), "B": (4.0, 2), "C": (0.0, 3)} for one in donors]
+    found = places_of(cells, one_group(len(cells), 0, donors))
+    assert found.units == "donors"
+    assert (found.of("A").place, found.of("A").place_low, found.of("A").place_high) == (2, 1, 3)
+    assert (found.of("B").place_low, found.of("B").place_high) == (1, 1)
+
+
 def test_places_are_those_of_the_traced_effects(tracer):
     rows = np.flatnonzero(tracer.table.labels == LABEL)[:4]
     found = gene_places(tracer, rows, LABEL)

@@ -1,8 +1,9 @@
 """Where single genes stand among all genes of a type's consensus, with the interval of their place.
 
 A gene's place is 1 + the number of genes with a larger mean effect over the cells (0 in a cell whose sentence
-does not hold it). Its interval is that of the places in 2,000 bootstraps over cells (donors, where there are
-two or more), as the effects' own intervals are drawn.
+does not hold it). Its interval is that of the places in 2,000 bootstraps over cells; over donors, too few to
+be drawn from, it ends where the gene stands with its effect at the ends of Student's interval, the others
+at their means.
 Legend: C cells, G genes, B bootstraps, U units that are drawn.
 """
 
@@ -72,9 +73,12 @@ def places_of(cells: Sequence[Mapping[str, tuple[float, int]]], sampling: Sampli
         for gene, (effect, rank) in cell.items():
             effect_CG[c, column[gene]], rank_CG[c, column[gene]] = effect, rank
     mean_G, found = effect_CG.mean(0), sampling.of(effect_CG)
-    low_G, high_G = _place_intervals(effect_CG, sampling)
     held_G = (~np.isnan(rank_CG)).mean(0)
-    place_G = 1 + (mean_G[None] > mean_G[:, None]).sum(1)
+    place_G = _places(mean_G, mean_G)
+    if sampling.kind == "donors":
+        low_G, high_G = _places(found.high, mean_G), _places(found.low, mean_G)
+    else:
+        low_G, high_G = _place_intervals(effect_CG, sampling)
     order = sorted(range(len(names)), key=lambda g: (-mean_G[g], names[g]))
     genes = tuple(
         GenePlace(
@@ -89,6 +93,12 @@ def places_of(cells: Sequence[Mapping[str, tuple[float, int]]], sampling: Sampli
         for g in order
     )
     return GenePlaces(genes, len(cells), sampling.kind)
+
+
+def _places(effect_G: np.ndarray, mean_G: np.ndarray) -> np.ndarray:
+    """Where each gene stands with this effect, all others at their means, [G]."""
+    others_GG = (mean_G[None] > effect_G[:, None]) & ~np.eye(len(mean_G), dtype=bool)
+    return 1 + others_GG.sum(1)
 
 
 def _place_intervals(effect_CG: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:

@@ -236,10 +236,12 @@ def holds_still(
     """Level 4, from the parts of `by_type.steadiness.parts_of`: what was varied, mean Jaccard index of the
     twenty strongest genes with its interval, and the index by chance; or why it was not asked."""
     asked = [one for one in parts if one["jaccard"] is not None]
-    failed = [one["what"] for one in asked if one["jaccard"]["mean"] < STABLE]
+    counted = [one for one in asked if one.get("counts", True)]
+    failed = [one["what"] for one in counted if one["jaccard"]["mean"] < STABLE]
     missing = [one for one in parts if one["jaccard"] is None and one["what"] in required]
     status: Status = "not reached" if failed else "not tested" if missing else "reached"
-    words = [f"{one['what']} {_span(one['jaccard'])} (by chance {one['chance']:.2f})" for one in asked]
+    words = [f"{one['what']} {_span(one['jaccard'])} (by chance {one['chance']:.2f})" for one in counted]
+    words += [f"{one['what']} {_span(one['jaccard'])} ({one['why']})" for one in asked if one not in counted]
     words += [f"{one['what']}: {one['why']}" for one in parts if one["jaccard"] is None]
     figures = tuple(
         _figure(

@@ -99,6 +99,20 @@ def test_what_was_varied_further_stands_beside_and_never_in_the_place_of_the_rec
     assert level.words.count("cells") == record.ladder.levels[3].words.count("cells")
 
 
+def test_prompts_that_the_model_never_read_are_said_and_do_not_count(tmp_path, tracer, varied):
+    axis = varied["axes"][0] | {"name": "prompts", "words": "c2s-1; another"}
+    bad = [row | {"value": 0.0, "low": 0.0, "high": 0.1} for row in axis["figures"]]
+    changed = varied | {"axes": [axis | {"figures": bad}]}
+    record = tiny_evidence().of(LABEL)
+    before = record.ladder.levels[3].status
+    held = answer_in(_written(tmp_path, changed), tracer, LABEL)
+    level = with_further(record, [held]).ladder.levels[3]
+    assert level.status == before and "prompts 0.00" in level.words and "not counted" in level.words
+    own = axis | {"figures": bad, "words": tracer.lm.sentence_config.prompt}
+    held = answer_in(_written(tmp_path, varied | {"axes": [own]}), tracer, LABEL)
+    assert with_further(record, [held]).ladder.levels[3].status == "not reached"
+
+
 def test_the_runs_folder_gives_what_belongs_and_hides_nothing_else(tmp_path, tracer, transfer, varied):
     other = transfer | {"provenance": transfer["provenance"] | {"model": {"fingerprint": "x"}}}
     for question, result in (("transfer", transfer), ("transfer", other), ("stability", varied)):

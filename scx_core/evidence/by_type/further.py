@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scx_core.circuits import Tracer
+from scx_core.circuits.stability import trained_on
 from scx_core.errors import ScxError
 from scx_core.evidence.biology.agreement import IN_SILICO, WORDS
 from scx_core.evidence.biology.network import CIRCUITS, COEXPRESSION, UNLIKE
@@ -130,7 +131,12 @@ def _belonging(
         if "label" in result and result["label"] != label:
             return None
         made = _READERS[question](result, label)
-        return None if made is None else Answer(question, made[0], source, made[1])
+        if made is None:
+            return None
+        says, found = made
+        if question == "stability":
+            found["parts"] = [_counted(part, result, tracer) for part in found["parts"]]
+        return Answer(question, says, source, found)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise _Refused(f"is damaged: it lacks {str(error)[:60]}") from error
 
@@ -236,6 +242,16 @@ def _stability(result: Mapping[str, Any], label: str) -> Read | None:
     """What was varied, as parts of level 4: Jaccard's index of the twenty strongest genes."""
     parts = parts_of(result)
     return f"{', '.join(part['what'] for part in parts)}; {result['n_cells']} cells", {"parts": parts}
+
+
+def _counted(part: dict[str, Any], result: Mapping[str, Any], tracer: Tracer) -> dict[str, Any]:
+    """Prompts that the model was not trained on are said and do not count: it cannot read them."""
+    if part["what"] != "prompts":
+        return part
+    words = next(axis["words"] for axis in result["axes"] if axis["name"] == "prompts")
+    if set(words.split("; ")) <= set(trained_on(tracer.lm)):
+        return part
+    return part | {"counts": False, "why": "wordings that the model was not trained on: not counted"}
 
 
 def _steer(result: Mapping[str, Any], label: str) -> Read | None:

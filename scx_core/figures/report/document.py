@@ -199,7 +199,7 @@ def _knockout_sections(found: TypeEvidence) -> list[Section]:
     table = Table("joint_knockouts", "Joint knock-outs beside rivals", note, columns, tuple(rows))
     said = (
         f"What the answer's log-odds lose without each ranking's {n_genes} genes, mean and 95% interval over "
-        f"{ranked['n']} unseen {ranked['units']}. Every line but the circuit's (bold) is a rival."
+        f"{ranked['units']}, n = {ranked['n']} unseen cells. Every line but the circuit's (bold) is a rival."
     )
     chart = Picture("joint_knockouts", said, lambda: charts.drops_chart(ranked["rankings"], SHORT))
     doses = tuple(
@@ -215,7 +215,7 @@ def _knockout_sections(found: TypeEvidence) -> list[Section]:
     words = (
         "Dose curve: circuit, gradient × input, differential expression (t-test), random genes of the "
         "circuit's "
-        f"ranks. Bands: 95% over {ranked['n']} unseen {ranked['units']}."
+        f"ranks. Bands: 95% over {ranked['units']}, n = {ranked['n']} unseen cells."
     )
     dose = Picture("doses", words, lambda: charts.dose_chart(found.doses, SHORT))
     return [
@@ -301,8 +301,9 @@ def _feature_sections(found: TypeEvidence) -> list[Section]:
         ("random", ("random", "random_least", "random_most")),
     )
     said = (
-        f"Share of the target over the size of the circuit (bands: 95% over {curves['n']} unseen "
-        f"{curves['units']}), beside random features of the same layers and activation (band: least to most "
+        f"Share of the target over the size of the circuit (bands: 95% over {curves['units']}, "
+        f"n = {curves['n']} unseen cells), beside random features of the same layers and activation "
+        f"(band: least to most "
         "of the draws)."
     )
     chart = Picture("curves", said, lambda: charts.curves_chart(curves["curves"]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from scx_core.figures.drawing.text import plain
 from scx_core.figures.report import charts
-from scx_core.figures.report.parts import Picture, Section, Table, prefixed, three
+from scx_core.figures.report.parts import Picture, Section, Table, cell, prefixed, three
 
 _DOSES = {
     "ablate": "1: the features are off",
@@ -28,7 +28,8 @@ def feature_edit_sections(answers: Sequence[Mapping[str, Any]]) -> list[Section]
         first = curves[0]
         said = (
             f"Change of the answer's log-odds in the real model over the dose, mean and 95% interval over "
-            f"{first['n']} {first['units']} that did not choose the features; grey: random features of the "
+            f"{first['units']}, n = {first['n']} cells that did not choose the features; grey: random "
+            f"features of the "
             f"same layers and activation mass, mean and the span of {first['draws']} draws."
         )
         parts.append(Picture("feature_doses", said, lambda: charts.edits_chart(curves)))
@@ -137,4 +138,4 @@ def redundancy_sections(answers: Sequence[Mapping[str, Any]]) -> list[Section]:
 
 
 def _span(found: Mapping[str, float]) -> str:
-    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]".replace("-", "−")
+    return cell(prefixed("x", found), three("x"))

@@ -24,7 +24,7 @@ Legend: B cells, N node sets, K sizes, D draws, X candidate nodes (layer × feat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -228,49 +228,53 @@ def curves_of(
         )
     made_from, measured = _rows(tracer, label, circuit, rows, cfg)
     node_M = _circuit_order(tracer, circuit, cfg.order)
-    order_X = full_order(tracer, plan, made_from, node_M)
-    others = split.reference
     parts = {
-        name: _set_up(tracer, plan, measured, others, kind, cfg, progress)
+        name: _set_up(tracer, plan, measured, split.reference, kind, cfg, progress)
         for name, kind in REFERENCES.items()
     }
-    mass_X = activation_mass(parts["mean"].problem)
-    layers = len(tracer.rep.transcoders.layers)
+    mean = parts["mean"]
+    mass_X, layers = activation_mass(mean.problem), len(tracer.rep.transcoders.layers)
     random_DM = matched_orders(node_M, mass_X, layers, cfg.draws, cfg.seed)
     curves = [_curve(part, name, way, node_M, random_DM, cfg) for name, part in parts.items() for way in WAYS]
-    fractions = _over_fractions(parts["mean"], order_X, mass_X, random_DM[: cfg.orders], cfg.seed)
-    q = q_values(np.array([one.p for one in curves])).tolist()
-    given = [called for _, called in tracer.plans_in_cells(tracer.encode(measured), plan)]
-    mean = parts["mean"]
-    return Curves(
-        label,
-        plan.answer,
-        plan.label,
-        len(measured),
-        mean.sampling.kind,
-        mean.sampling.units_G[0],
-        None if None in given else sum(map(bool, given)),
-        len(node_M),
-        len(order_X),
-        tuple((int(a), int(b)) for a, b in mean.problem.nodes(node_M)),
-        {name: _logits(part) for name, part in parts.items()},
-        {
-            name: feature_contribution(
-                part.problem.tried.full_B, part.problem.tried.empty_B, cfg.seed, tracer.donors(measured)
-            )
-            for name, part in parts.items()
-        },
-        tuple(one._replace(q=q_one) for one, q_one in zip(curves, q, strict=True)),
-        fractions,
-        {
+    order_X = full_order(tracer, plan, made_from, node_M)
+    settings = {"curves": to_dict(cfg), "trace": to_dict(trace)}
+    found = Curves(
+        label=label,
+        answer=plan.answer,
+        target=plan.label,
+        n=len(measured),
+        units=mean.sampling.kind,
+        n_units=mean.sampling.units_G[0],
+        called=_called(tracer, plan, measured),
+        n_circuit=len(node_M),
+        n_features=len(order_X),
+        nodes=tuple((int(a), int(b)) for a, b in mean.problem.nodes(node_M)),
+        logits={name: _logits(part) for name, part in parts.items()},
+        added=_contributions(parts, cfg.seed, tracer.donors(measured)),
+        curves=tuple(curves),
+        fractions=_over_fractions(mean, order_X, mass_X, random_DM[: cfg.orders], cfg.seed),
+        cells={
             "circuit": tuple(map(int, made_from)),
             "measured": tuple(map(int, measured)),
-            "reference": tuple(map(int, others)),
+            "reference": tuple(map(int, split.reference)),
         },
-        tracer.about(
-            {"curves": to_dict(cfg), "trace": to_dict(trace)}, seed=cfg.seed, intervals=mean.sampling.note
-        ),
+        provenance=tracer.about(settings, seed=cfg.seed, intervals=mean.sampling.note),
     )
+    return with_q([found])[0]
+
+
+def _called(tracer: Tracer, plan: TargetPlan, measured: np.ndarray) -> int | None:
+    """Of how many cells the target is the model's answer; None where that is not asked."""
+    given = [called for _, called in tracer.plans_in_cells(tracer.encode(measured), plan)]
+    return None if None in given else sum(map(bool, given))
+
+
+def _contributions(
+    parts: Mapping[str, _Measured], seed: int, donors: Sequence[str] | None
+) -> dict[str, FeatureContribution]:
+    """What all features together add to the target, by reference."""
+    ends = {name: part.problem.tried for name, part in parts.items()}
+    return {name: feature_contribution(one.full_B, one.empty_B, seed, donors) for name, one in ends.items()}
 
 
 def curves_of_types(

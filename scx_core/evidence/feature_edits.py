@@ -22,7 +22,7 @@ F features, U edited features of a layer, S places, K answers, A doses, D draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -377,54 +377,79 @@ def edit_features(
     nodes = chosen_nodes(tracer, label, plan, features, len(split.search), trace, cfg.top, cfg.seed, progress)
     measured = split.unseen if rows is None else np.asarray(rows)
     activity = activity_of(tracer, tracer.encode(np.concatenate([measured, split.reference])))
-    found_source = _source(tracer, plan, label, source, cfg) if mode == "patch" else None
+    taken_from = _source(tracer, plan, label, source, cfg) if mode == "patch" else None
     model = EditedModel(tracer, plan, measured, cfg.where)
     groups = random_groups(nodes, activity, cfg.draws, cfg.seed)
     sampling = one_group(len(measured), cfg.seed, tracer.donors(measured))
-    rows_of = []
     wanted = tuple(doses or DOSES[mode])
-    for done, dose in enumerate(wanted):
-        progress(done, len(wanted), f"{mode} × {dose:g}")
-        own, *random = (
-            model.edited(Edit(group, mode, dose, activity.maximum_LF[group[:, 0], group[:, 1]], found_source))
-            for group in (nodes, *groups)
-        )
-        rows_of.append(_dose(dose, model.before, own, random, sampling, cfg.seed))
-    q = q_values(np.array([one.p for one in rows_of])).tolist()
-    at = (nodes[:, 0], nodes[:, 1])
-    names = [name_in(tracer.names, layer, feature) for layer, feature in nodes.tolist()]
-    before = model.before
+
+    def edit_of(group: np.ndarray, dose: float) -> Edit:
+        return Edit(group, mode, dose, activity.maximum_LF[group[:, 0], group[:, 1]], taken_from)
+
+    curve = _dose_curve(model, (nodes, *groups), wanted, edit_of, sampling, cfg.seed, progress)
     config = {"edit": to_dict(cfg) | {"mode": mode, "doses": list(wanted)}, "trace": to_dict(trace)}
     return FeatureEdits(
-        label,
-        plan.answer or "",
-        plan.label,
-        unit_of(plan.kind),
-        mode,
-        cfg.where,
-        None if mode != "patch" else str(source if source is not None else f"all but {label}"),
-        tuple(
-            (layer, feature, name, float(most), float(often))
-            for (layer, feature), name, most, often in zip(
-                nodes.tolist(), names, activity.maximum_LF[at], activity.frequency_LF[at], strict=True
-            )
-        ),
-        len(measured),
-        sampling.kind,
-        sampling.units_G[0],
-        Effect(
-            mean_interval(before.target_B, sampling),
-            mean_interval(before.log_odds_B, sampling),
-            share_called(before.called_B, sampling),
-        ),
-        tuple(one._replace(q=q_one) for one, q_one in zip(rows_of, q, strict=True)),
-        len(groups),
-        {
+        label=label,
+        answer=plan.answer or "",
+        target=plan.label,
+        unit=unit_of(plan.kind),
+        mode=mode,
+        where=cfg.where,
+        source=None if mode != "patch" else str(source if source is not None else f"all but {label}"),
+        features=_described(tracer, nodes, activity),
+        n=len(measured),
+        units=sampling.kind,
+        n_units=sampling.units_G[0],
+        before=_untouched(model.before, sampling),
+        doses=curve,
+        draws=len(groups),
+        cells={
             "circuit": tuple(split.search.tolist()) if features is None else (),
-            "measured": tuple(np.asarray(measured).tolist()),
+            "measured": tuple(measured.tolist()),
             "reference": tuple(split.reference.tolist()),
         },
-        sourced(tracer.about(config, seed=cfg.seed, intervals=sampling.note), tracer.names),
+        provenance=sourced(tracer.about(config, seed=cfg.seed, intervals=sampling.note), tracer.names),
+    )
+
+
+def _dose_curve(
+    model: EditedModel,
+    groups: Sequence[np.ndarray],
+    doses: Sequence[float],
+    edit_of: Callable[[np.ndarray, float], Edit],
+    sampling: Sampling,
+    seed: int,
+    progress: Progress,
+) -> tuple[Dose, ...]:
+    """The edit at every dose, of the features (the first of the groups) beside random ones; q over doses."""
+    found = []
+    for done, dose in enumerate(doses):
+        own, *random = (model.edited(edit_of(group, dose)) for group in groups)
+        found.append(_dose(dose, model.before, own, random, sampling, seed))
+        progress(done + 1, len(doses), f"dose {dose:g}")
+    q = q_values(np.array([one.p for one in found])).tolist()
+    return tuple(one._replace(q=q_one) for one, q_one in zip(found, q, strict=True))
+
+
+def _described(
+    tracer: Tracer, nodes: np.ndarray, activity: Activity
+) -> tuple[tuple[int, int, str | None, float, float], ...]:
+    """Layer, feature, name, maximum and share of tokens where it is active, of each."""
+    at = (nodes[:, 0], nodes[:, 1])
+    return tuple(
+        (layer, feature, name_in(tracer.names, layer, feature), float(most), float(often))
+        for (layer, feature), most, often in zip(
+            nodes.tolist(), activity.maximum_LF[at], activity.frequency_LF[at], strict=True
+        )
+    )
+
+
+def _untouched(before: Edited, sampling: Sampling) -> Effect:
+    """The cells as they are: means, not changes."""
+    return Effect(
+        mean_interval(before.target_B, sampling),
+        mean_interval(before.log_odds_B, sampling),
+        share_called(before.called_B, sampling),
     )
 
 

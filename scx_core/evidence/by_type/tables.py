@@ -7,17 +7,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from scx_core.evidence.by_type.steadiness import STABILITY, varied
-from scx_core.evidence.rankings.rankings import SHORT, markdown, plain, span
+from scx_core.evidence.rankings.rankings import (
+    SHORT,
+    TableRows,
+    drop_rows,
+    markdown,
+    plain,
+    span,
+    verdict_line,
+)
 
-Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 RIVALS = tuple(name for name in SHORT if name != "circuit")
-_SIGNS = {"circuit": " −", "rival": " +", "same": ""}
 
 
 def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str:
     """Everything that `scx evidence types` says."""
     table = markdown if as_markdown else plain
     cfg = result["provenance"]["config"]["types"]
+    rankings = {"types": [one["rankings"] for one in result["types"]]}
     left = ", ".join(f"{name} ({n} cells)" for name, n in result["left_out"].items())
     parts = [
         "How far up the ladder of claims each circuit got; y: reached, no: not reached, –: not tested.",
@@ -28,10 +35,12 @@ def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
         "+: certainly less or more than the circuit (paired sign flips, Benjamini-Hochberg over all types "
         "and "
         "rivals, q < 0.05).",
-        table(*drop_rows(result)),
+        table(*drop_rows(rankings)),
         "q of the difference from the circuit:",
         table(*q_rows(result)),
-        "\n".join(("- " if as_markdown else "") + line for line in verdict_lines(result)),
+        "\n".join(
+            ("- " if as_markdown else "") + line for line in (verdict_line(rankings, name) for name in RIVALS)
+        ),
         "Does the circuit predict single knock-outs in unseen cells? Spearman within a cell, and the sign "
         "of the "
         "20 strongest, mean [95%]; beside gradient × input.",
@@ -54,11 +63,11 @@ def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
     return "\n\n".join([*parts, f"Left out, too few cells for two halves: {left}."] if left else parts)
 
 
-def _with_rows(table: Any, words: str, found: Rows) -> list[str]:
+def _with_rows(table: Any, words: str, found: TableRows) -> list[str]:
     return [words, table(*found)] if found[1] else []
 
 
-def ladder_rows(result: Mapping[str, Any]) -> Rows:
+def ladder_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: how far it got, and each level."""
     header = (
         "type",
@@ -82,18 +91,7 @@ def ladder_rows(result: Mapping[str, Any]) -> Rows:
     return header, rows
 
 
-def drop_rows(result: Mapping[str, Any]) -> Rows:
-    """One row a type: what each ranking's genes take away."""
-    rows = []
-    for one in result["types"]:
-        by = _by_name(one)
-        cells = [span(by[name]["drop"]) + _SIGNS[by[name]["verdict"]] for name in RIVALS]
-        n = str(one["rankings"]["n"])
-        rows.append((one["label"], n, span(one["rankings"]["before"]), span(by["circuit"]["drop"]), *cells))
-    return ("type", "n", "log-odds before", "circuit", *(SHORT[name] for name in RIVALS)), rows
-
-
-def q_rows(result: Mapping[str, Any]) -> Rows:
+def q_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: q of the circuit against each rival, over the whole table."""
     rows = [
         (one["label"], *(f"{_by_name(one)[name]['q']:.2g}" for name in RIVALS)) for one in result["types"]
@@ -101,24 +99,7 @@ def q_rows(result: Mapping[str, Any]) -> Rows:
     return ("type", *(SHORT[name] for name in RIVALS)), rows
 
 
-def verdict_lines(result: Mapping[str, Any]) -> list[str]:
-    """Against each rival: in how many types the circuit's genes take more away, and in which not."""
-    out = []
-    for name in RIVALS:
-        verdicts = {one["label"]: _by_name(one)[name]["verdict"] for one in result["types"]}
-        above = [label for label, word in verdicts.items() if word == "circuit"]
-        rest = {"less": "rival", "no certain difference": "same"}
-        words = [
-            f"{text}: {', '.join(found)}"
-            for text, key in rest.items()
-            if (found := [label for label, word in verdicts.items() if word == key])
-        ]
-        line = f"{SHORT[name]}: the circuit's genes take away more in {len(above)} of {len(verdicts)} types"
-        out.append("; ".join([line, *words]))
-    return out
-
-
-def prediction_rows(result: Mapping[str, Any]) -> Rows:
+def prediction_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: rank correlation and signs, of the circuit and of gradient × input."""
     header = (
         "type",
@@ -140,7 +121,7 @@ def prediction_rows(result: Mapping[str, Any]) -> Rows:
     return header, rows
 
 
-def curve_rows(result: Mapping[str, Any]) -> Rows:
+def curve_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type, way and reference: areas of the circuit and of random ones; none where not measured."""
     header = ("type", "n", "features", "way", "reference", "circuit", "random", "difference", "q")
     rows = []
@@ -154,7 +135,7 @@ def curve_rows(result: Mapping[str, Any]) -> Rows:
     return header, rows
 
 
-def steady_rows(result: Mapping[str, Any]) -> Rows:
+def steady_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: the index for each thing varied, or why it was not asked."""
     parts = []
     for one in result["types"]:
@@ -172,7 +153,7 @@ def steady_rows(result: Mapping[str, Any]) -> Rows:
     return ("type", *kinds, "by chance, at most"), rows
 
 
-def marker_rows(result: Mapping[str, Any]) -> Rows:
+def marker_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type with a list: markers among the strongest genes, by chance and by rankings."""
     header = (
         "type",
@@ -195,7 +176,7 @@ def marker_rows(result: Mapping[str, Any]) -> Rows:
     return header, rows
 
 
-def answer_rows(result: Mapping[str, Any]) -> Rows:
+def answer_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: how often the model gives the answer, and what it says else."""
     rows: list[tuple[str, ...]] = []
     for one in result["types"]:

@@ -411,15 +411,19 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def verdict_line(result: Mapping[str, Any], rival: str) -> str:
-    """ "differential expression (t-test): the circuit takes away more in 5 of 7 types, less in 1, …"."""
-    verdicts = [
-        one["verdict"] for held in result["types"] for one in held["rankings"] if one["name"] == rival
-    ]
-    ahead, behind, same = (verdicts.count(name) for name in ("circuit", "rival", "same"))
-    return (
-        f"{WORDS[rival]}: the circuit's genes take away more in {ahead} of {len(verdicts)} "
-        f"types, less in {behind}, no certain difference in {same}"
-    )
+    """ "attention: the circuit's genes take away more in 5 of 7 types; less: NK; …"."""
+    verdicts = {
+        held["label"]: one["verdict"]
+        for held in result["types"]
+        for one in held["rankings"]
+        if one["name"] == rival
+    }
+    ahead = sum(word == "circuit" for word in verdicts.values())
+    parts = [f"{SHORT[rival]}: the circuit's genes take away more in {ahead} of {len(verdicts)} types"]
+    for text, key in (("less", "rival"), ("no certain difference", "same")):
+        if found := [label for label, word in verdicts.items() if word == key]:
+            parts.append(f"{text}: {', '.join(found)}")
+    return "; ".join(parts)
 
 
 def explanation(result: Mapping[str, Any]) -> str:

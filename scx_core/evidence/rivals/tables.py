@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from scx_core.evidence.rankings.rankings import markdown, plain, span
+from scx_core.evidence.rankings.rankings import TableRows, markdown, plain, span
 from scx_core.evidence.rivals.rivals import GRADIENT, WORDS
 from scx_core.evidence.rivals.stand_ins import SAE, TRANSCODERS
-
-Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def rival_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str:
@@ -57,7 +55,7 @@ def _by_type(
     return rows
 
 
-def set_rows(result: Mapping[str, Any]) -> Rows:
+def set_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a set."""
     header = (
         "features",
@@ -89,7 +87,7 @@ def set_rows(result: Mapping[str, Any]) -> Rows:
     return header, rows
 
 
-def size_rows(result: Mapping[str, Any]) -> Rows:
+def size_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: sizes of every set at equal sufficiency."""
     names = [name for name in _names(result) if name != GRADIENT]
 
@@ -111,7 +109,7 @@ def _scale_words(held: Mapping[str, Any]) -> str:
     return f"{ends}, faint" if held["faint"] else ends
 
 
-def agreement_rows(result: Mapping[str, Any], way: str) -> Rows:
+def agreement_rows(result: Mapping[str, Any], way: str) -> TableRows:
     """One row a type: rank correlation with measured knock-outs."""
     signs = {TRANSCODERS: " −", "rival": " +", "same": ""} if way == "gap" else {}
     header = ("type", "n", *(WORDS[name] for name in _names(result)))
@@ -120,7 +118,7 @@ def agreement_rows(result: Mapping[str, Any], way: str) -> Rows:
     )
 
 
-def marker_rows(result: Mapping[str, Any]) -> Rows:
+def marker_rows(result: Mapping[str, Any]) -> TableRows:
     """One row a type: markers among the strongest genes."""
 
     def cell(one: Mapping[str, Any]) -> str:

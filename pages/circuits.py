@@ -9,7 +9,7 @@ from pages.parts.circuits import address, cells_view, interventions, paths_and_h
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
 from pages.parts.circuits.stage import picture_of, stage
-from pages.parts.circuits.tracing import Request, called, cell_progress, traced
+from pages.parts.circuits.tracing import Request, called, cell_progress, so_far, started, traced
 from pages.parts.common import loaders
 from pages.parts.common.in_use import settled
 from pages.parts.common.naming import current, says
@@ -43,9 +43,15 @@ def page() -> None:
         return
     tracer = loaders.tracer(ctx)
     request, shown = circuit_controls(tracer)
-    place = st.empty()
-    circuit = current(traced(ctx, request, cell_progress(place)), loaders.transcoders(ctx).folder)
-    place.empty()
+    buttons, place, known = st.empty(), st.empty(), st.empty()
+    with buttons.container():
+        if not started(ctx, request):
+            return
+    circuit = current(
+        traced(ctx, request, cell_progress(place), so_far(known)), loaders.transcoders(ctx).folder
+    )
+    for shown_meanwhile in (buttons, place, known):
+        shown_meanwhile.empty()
     st.markdown(_what_is_shown(ctx, request, circuit))
     view.banners(circuit)
     picture = st.container()

@@ -313,8 +313,10 @@ def trace_many(
     trace: Callable[[int, FrozenPrompt], Found],
     logits: int = 1,
 ) -> Iterator[Found]:
-    """`trace(number, frozen)` of every prompt, in order. On a GPU, one by one. `logits`: see freeze."""
-    if rep.lm.device.type != "cpu":
+    """`trace(number, frozen)` of every prompt, in order. On a GPU one by one, and so where one prompt fills
+    the memory that several may take. `logits`: see freeze."""
+    facts, longest = rep.lm.facts, max(map(len, prompts), default=0)
+    if rep.lm.device.type != "cpu" or facts.n_layers * facts.n_heads * longest**2 > PATTERN_NUMBERS:
         yield from (trace(i, frozen) for i, frozen in enumerate(freeze_many(rep, prompts, logits)))
         return
     model = threading.Lock()  # the model's insides are read by hooks, which would record every thread

@@ -105,6 +105,13 @@ class ConsensusConfig:
         choices=("effect", "influence"),
     )
     seed: int = option(0, "Seed that draws the cells and the bootstrap", minimum=0)
+    way: str = option(
+        "auto",
+        "Each cell's whole circuit (circuits); or gene and feature effects of all cells first, then edges "
+        "only between features that enough cells share, each cell kept on disk (two-steps); auto: two-steps "
+        "from about 100 million parameters on",
+        choices=("auto", "circuits", "two-steps"),
+    )
 
 
 _ORDER = {"feature": 0, "error": 1, "embedding": 2, "bias": 3, "target": 4}

@@ -13,7 +13,7 @@ Legend: T positions, L layers, C chosen features, R rows, S columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -113,6 +113,9 @@ class Graph(NamedTuple):
     called: bool | None
 
 
+Choice = Callable[[FrozenPrompt, TotalEffects], SelectedFeatures]
+
+
 def shares(table: EdgeTable) -> tuple[np.ndarray, np.ndarray]:
     """All signed edges but the bias, [R, S], and their shares of the rows' input."""
     columns = torch.cat([table.feature_RC, table.error_RLT.flatten(1), table.token_RT], 1)
@@ -136,15 +139,17 @@ def graph_of(
     frozen: FrozenPrompt,
     plan: TargetPlan,
     n_nodes: int,
-    choice: str = "influence",
+    choice: str | Choice = "influence",
     called: bool | None = None,
 ) -> Graph:
-    """Phases 2 to 5 for a frozen prompt. `choice` is `influence` or `effect`."""
+    """Phases 2 to 5 for a frozen prompt. `choice` is `influence`, `effect`, or gives the nodes itself."""
     form = answer_form(frozen, plan)
     target, target_bias, value = target_row(frozen, plan, form)
     effects = total_effects(frozen, target, target_bias)
     sources = Sources(frozen)
-    if choice == "influence":
+    if not isinstance(choice, str):
+        chosen = choice(frozen, effects)
+    elif choice == "influence":
         chosen = by_influence(sources, effects.features, target, n_nodes)
     else:
         chosen = largest(frozen, effects.features, n_nodes)

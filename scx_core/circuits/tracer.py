@@ -24,6 +24,8 @@ from scx_core.cells import CellTable
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.consensus import ConsensusConfig, Merged, combine
 from scx_core.circuits.feature_names import NameBook, with_names
+from scx_core.circuits.many_cells.kept_cells import KeptCells
+from scx_core.circuits.many_cells.two_steps import Partial, TwoSteps, is_large
 from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.trace import TraceConfig, finish, graph_of, merged_graph, span_effects, trace_graph
 from scx_core.circuits.words.whose import UNKNOWN, said
@@ -219,16 +221,37 @@ class Tracer:
         trace: TraceConfig = TRACE,
         cfg: ConsensusConfig = CONSENSUS,
         progress: Progress = silent,
+        partial: Partial | None = None,
     ) -> Circuit:
         """The circuit of a cell type over many of its cells.
 
-        `answer` is the model's label to explain (default: the type itself, or `answer_for` it).
-        Raises ScxError when the table has no such cells or the model no such answer.
+        `answer` is the model's label to explain (default: the type itself, or `answer_for` it). `partial` is
+        given what is known so far (of two steps), cell by cell. Raises ScxError when the table has no such
+        cells or the model no such answer.
         """
         rows = self.draw(label, cfg)
         plan = self.plan(answer or self.answer_for(label), against, trace.target, trace.token)
+        if self.in_two_steps(cfg):
+            return self._of_two_steps(label, rows, plan, trace, cfg, progress, partial)
         merged = self.merged(rows, plan, trace, cfg, progress, label)
         return self.combined(label, rows, plan, merged, trace, cfg)
+
+    def _of_two_steps(
+        self,
+        label: str,
+        rows: np.ndarray,
+        plan: TargetPlan,
+        trace: TraceConfig,
+        cfg: ConsensusConfig,
+        progress: Progress,
+        partial: Partial | None = None,
+    ) -> Circuit:
+        about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=rows.tolist())
+        kept = KeptCells(about | {"target": finished_target(self.lm, plan, None, 0.0)._asdict()})
+        merged = TwoSteps(self, rows, plan, trace, cfg, kept, progress, partial).run()
+        found = self.combined(label, rows, plan, merged, trace, cfg)
+        way = "two steps: edges between features that the cells share, alone"
+        return found._replace(provenance=found.provenance | {"consensus_way": way})
 
     def of_cells(
         self,
@@ -255,11 +278,19 @@ class Tracer:
         for row in chosen:
             self.check_row(int(row))
         plan = self.plan(answer, against, trace.target, trace.token)
-        merged = self.merged(chosen, plan, trace, cfg, progress, "chosen cells")
-        found = self.combined(label or answer, chosen, plan, merged, trace, cfg)
+        if self.in_two_steps(cfg):
+            found = self._of_two_steps(label or answer, chosen, plan, trace, cfg, progress)
+        else:
+            merged = self.merged(chosen, plan, trace, cfg, progress, "chosen cells")
+            found = self.combined(label or answer, chosen, plan, merged, trace, cfg)
         types = pd.Series(self.table.labels[chosen]).value_counts()
         by_type = {str(name) or "unlabelled": int(n) for name, n in types.items()}
         return found._replace(provenance=found.provenance | {"chosen_by_hand": by_type})
+
+    def in_two_steps(self, cfg: ConsensusConfig) -> bool:
+        """Whether a consensus with these settings is made in two steps."""
+        facts = self.lm.facts
+        return cfg.way == "two-steps" or (cfg.way == "auto" and is_large(facts.n_layers, facts.width))
 
     def combined(
         self,

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.circuits import tracing
 from scx_core.circuits import Tracer
 from tests.pages.pictures import words as picture_words
-from tests.pages.running import open_page, pick, said, well
+from tests.pages.running import button, open_page, pick, said, well
 
 FEW = 2
 
@@ -94,3 +95,22 @@ def test_transcoders_of_another_model_are_refused_in_words(runs: Path, tmp_path:
     app = page()
     assert app.error
     assert "layers" in said(app)
+
+
+def test_a_consensus_of_minutes_waits_for_a_button_and_shows_what_is_known(
+    runs: Path, traces: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tracer, "in_two_steps", lambda self, cfg: True)
+    asked: list[int] = []
+    table = tracing.table
+    monkeypatch.setattr(
+        tracing, "table", lambda rows, columns: asked.append(len(rows)) or table(rows, columns)
+    )
+    app = page()
+    app.number_input(key="kept cells").set_value(FEW).run()
+    assert "take minutes" in said(app) and not traces
+    button(app, f"Trace {FEW} cells").click().run()
+    words = said(well(app)).replace("**", "")
+    assert f"CD19+ B over {FEW} cells" in words and traces == ["consensus"]
+    assert len(asked) == 2 * FEW - 1 and asked[0] == tracing.SHOWN
+    assert len(list((runs / "consensus").glob("*/edges-*.json"))) == FEW

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple
 
+import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
-from pages.parts.common.results import Memory
+from pages.parts.common.results import Column, Memory, table
 from pages.parts.common.session import Context
+from pages.parts.common.words import safe
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.difference import compare_types
+from scx_core.circuits.many_cells.two_steps import STEPS, Partial, SoFar
 from scx_core.errors import ScxError
 from scx_core.runs import Progress
 
 _CIRCUITS: Memory[Circuit] = Memory(24)
 _CALLED: Memory[str] = Memory(256)
+_RUNNING = "consensus that is being traced"
+SHOWN = 12
+_SO_FAR: dict[str, Column] = {
+    "gene": ("Gene",),
+    "effect": ("Effect (mean)", "%.3f"),
+    "low": ("from", "%.3f"),
+    "high": ("to", "%.3f"),
+    "n": ("Cells with it", "%d"),
+}
 
 
 class Request(NamedTuple):
@@ -37,13 +50,42 @@ class Request(NamedTuple):
         return [self.against] if self.against else None
 
 
-def traced(ctx: Context, request: Request, progress: Progress) -> Circuit:
+def traced(ctx: Context, request: Request, progress: Progress, partial: Partial | None = None) -> Circuit:
     """The circuit. Raises ScxError when it cannot be traced."""
+    return _CIRCUITS.get(_key(ctx, request), lambda: _trace(ctx, request, progress, partial))
+
+
+def _key(ctx: Context, request: Request) -> Hashable:
     asked = request
     if request.row is not None:  # the type and the consensus settings play no part in one cell's circuit
         asked = request._replace(label="", consensus=ConsensusConfig())
-    key = (*loaders.tracer_key(loaders.tracer(ctx), named=False), asked)
-    return _CIRCUITS.get(key, lambda: _trace(ctx, request, progress))
+    return (*loaders.tracer_key(loaders.tracer(ctx), named=False), asked)
+
+
+def started(ctx: Context, request: Request) -> bool:
+    """Whether the circuit is there or may be traced now. One that takes minutes waits for a press on a
+    button, and another stops it; what is done by then is kept, and a later press goes on there."""
+    whole = request.row is None and request.less is None
+    if not whole or not loaders.tracer(ctx).in_two_steps(request.consensus):
+        return True
+    key = _key(ctx, request)
+    if _CIRCUITS.peek(key) is not None:
+        return True
+    if st.session_state.get(_RUNNING) != key:
+        n = request.consensus.cells
+        st.info(
+            f"With a model of this size {n} cells take minutes: first the gene effects of all of them, "
+            "then the edges between the features that they share. Each cell is kept, so that a stopped "
+            "consensus goes on where it was."
+        )
+        st.button(f"Trace {n} cells", type="primary", on_click=_run, args=(key,))
+        return False
+    st.button("Stop", icon=":material/stop:", on_click=_run, args=(None,))
+    return True
+
+
+def _run(key: Hashable | None) -> None:
+    st.session_state[_RUNNING] = key
 
 
 def called(ctx: Context, row: int) -> str:
@@ -70,7 +112,7 @@ def likely_answer(tracer: Tracer, label: str) -> str:
     return _CALLED.get((*loaders.tracer_key(tracer, named=False), label), ask)
 
 
-def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
+def _trace(ctx: Context, request: Request, progress: Progress, partial: Partial | None) -> Circuit:
     tracer = loaders.tracer(ctx)
     against = request.competitors
     with tracer.lm.lock:
@@ -98,13 +140,33 @@ def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit:
             trace=request.trace,
             cfg=request.consensus,
             progress=progress,
+            partial=partial,
         )
+
+
+def so_far(place: DeltaGenerator) -> Partial:
+    """Shows in `place` what is known of a consensus that is being traced: its strongest genes by now."""
+
+    def tell(known: SoFar) -> None:
+        rows = [
+            {"gene": gene.gene, "effect": gene.effect, "low": gene.low, "high": gene.high, "n": gene.n_cells}
+            for gene in known.genes[:SHOWN]
+        ]
+        with place.container():
+            done = f"{len(known.merged)} of {known.n_cells}"
+            st.caption(f"So far: the strongest genes; edges of {done} cells are done.")
+            table(rows, _SO_FAR)
+
+    return tell
 
 
 def cell_progress(place: DeltaGenerator) -> Progress:
     """A progress bar in `place` that counts cells."""
 
     def tell(done: int, total: int, message: str = "") -> None:
-        place.progress(done / max(1, total), text=f"Cell {done} of {total}" if total > 1 else "Tracing …")
+        words = f"Cell {done} of {total}" if total > 1 else "Tracing …"
+        if message.startswith(STEPS):  # of a consensus in two steps, which knows how long it will take
+            words = safe(message[:1].upper() + message[1:])
+        place.progress(done / max(1, total), text=words)
 
     return tell

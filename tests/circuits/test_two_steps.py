@@ -1,0 +1,115 @@
+"""A consensus in two steps: what equals one step does, and one that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from scx_core.circuits.consensus import ConsensusConfig
+from scx_core.circuits.many_cells import two_steps
+from scx_core.circuits.many_cells.kept_cells import merged_record, read_merged
+from scx_core.circuits.many_cells.two_steps import is_large
+from scx_core.runs.files import to_json_text
+from tests.tiny import LABELS
+
+ONE = ConsensusConfig(cells=4, nodes=40, min_share=0.5, way="circuits")
+TWO = dataclasses.replace(ONE, way="two-steps")
+
+
+@pytest.fixture(autouse=True)
+def _runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCX_RUNS", str(tmp_path))
+
+
+@pytest.fixture
+def label(tracer):
+    return next(name for name in LABELS if (tracer.table.labels == name).sum() >= 4)
+
+
+def _numbers(circuit) -> str:
+    """Everything but what names the way."""
+    record = circuit.to_json()
+    record.pop("provenance")
+    return to_json_text(record)
+
+
+def test_where_every_feature_counts_as_shared_both_ways_are_one(tracer, label):
+    one, two = (tracer.consensus(label, cfg=dataclasses.replace(cfg, min_share=0.0)) for cfg in (ONE, TWO))
+    assert [node.id for node in one.nodes] == [node.id for node in two.nodes]
+    assert [gene.gene for gene in one.genes] == [gene.gene for gene in two.genes]
+    np.testing.assert_allclose(
+        [e.weight for e in two.edges], [e.weight for e in one.edges], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose([n.influence for n in two.nodes], [n.influence for n in one.nodes], rtol=1e-4)
+
+
+def test_genes_and_edges_between_shared_features_are_those_of_one_step(tracer, label):
+    one, two = (tracer.consensus(label, cfg=cfg) for cfg in (ONE, TWO))
+    effects = {gene.gene: gene.effect for gene in one.genes}
+    assert {gene.gene for gene in two.genes} == set(effects)
+    for gene in two.genes:
+        assert gene.effect == pytest.approx(effects[gene.gene], rel=1e-4, abs=1e-6)
+    assert two.accounting["max_relative_error"] < 1e-4
+    rows, plan = tracer.draw(label, ONE), tracer.plan(label)
+    whole = tracer.merged(rows, plan, cfg=ONE)
+    kept = two_steps.KeptCells({"only": "here"})
+    some = two_steps.TwoSteps(tracer, rows, plan, two_steps.TraceConfig(), TWO, kept).run()
+    compared = 0
+    for ours, theirs in zip(some, whole, strict=True):
+        at = {name: i for i, name in enumerate(theirs.nodes)}
+        for s, source in enumerate(ours.nodes):
+            for t, target in enumerate(ours.nodes):
+                pairs = "f" == source[0] == target[0] and source in at and target in at
+                both = pairs and ours.edge_MM[t, s] and theirs.edge_MM[at[target], at[source]]
+                if both and _positions_agree(ours, theirs, source, target):
+                    weight = theirs.weight_MM[at[target], at[source]]
+                    assert ours.weight_MM[t, s] == pytest.approx(weight, rel=1e-3, abs=1e-6)
+                    compared += 1
+    assert compared > 3
+
+
+def _positions_agree(ours, theirs, *names) -> bool:
+    """Whether both hold the same of these features' positions, by their summed activations."""
+    for name in names:
+        values = [merged.value_M3[list(merged.nodes).index(name), 0] for merged in (ours, theirs)]
+        if values[0] != pytest.approx(values[1], rel=1e-5):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("stopped_after", [2, 6])
+def test_a_stopped_consensus_goes_on_and_gives_the_same(tracer, label, monkeypatch, tmp_path, stopped_after):
+    whole = _numbers(tracer.consensus(label, cfg=TWO))
+    monkeypatch.setenv("SCX_RUNS", str(tmp_path / "again"))
+
+    def stop(done, total, message=""):
+        if done == stopped_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tracer.consensus(label, cfg=TWO, progress=stop)
+    made = []
+    ask = two_steps.frozen_for
+    monkeypatch.setattr(two_steps, "frozen_for", lambda *parts: made.append(parts) or ask(*parts))
+    told, known = [], []
+    again = tracer.consensus(
+        label, cfg=TWO, progress=lambda done, total, text="": told.append(text), partial=known.append
+    )
+    assert _numbers(again) == whole
+    assert len(made) == 8 - stopped_after
+    assert "left" in told[-1]
+    assert known[0].genes and len(known[-1].merged) == 4
+
+
+def test_a_merged_circuit_reads_back_to_the_same_bits(tracer, label):
+    (cell,) = tracer.merged(tracer.draw(label, ONE)[:1], tracer.plan(label), cfg=ONE)
+    back = read_merged(merged_record(cell))
+    assert to_json_text(merged_record(back)) == to_json_text(merged_record(cell))
+    assert back.nodes == cell.nodes and (back.weight_MM == np.where(cell.edge_MM, cell.weight_MM, 0)).all()
+
+
+def test_two_steps_are_asked_for_or_the_model_is_large(tracer):
+    assert not tracer.in_two_steps(ConsensusConfig()) and tracer.in_two_steps(TWO)
+    assert is_large(24, 1024) and not is_large(4, 128)

@@ -39,7 +39,7 @@ LAP = ("wall_s", "cpu_s", "peak_gib")
 
 BENCHMARKS = (
     "circuits", "trace", "smallest", "410m", "sentences", "train", "memory", "kills", "atlas",
-    "atlas-input", "pareto", "recipes",
+    "atlas-input", "pareto", "recipes", "jobs",
 )  # fmt: skip
 
 
@@ -80,7 +80,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         "atlas-input: a made-up .h5ad of --cells cells × 32,000 genes (8 GB, in the folder for temporary "
         "files) opened, split by donor, written as tokens, trained on and resumed by two processes; "
         "pareto: every kind of set at several sparsities, trained and measured; recipes: small models by "
-        "how much of what their MLPs do linear maps do as well (--only NAME, --runs)",
+        "how much of what their MLPs do linear maps do as well (--only NAME, --runs); jobs: what training, "
+        "tuning, validation, sentences and activations take at 410m dimensions, and their memory (--only NAME)",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     parser.add_argument(
@@ -157,6 +158,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 device = "cuda" if args.device == "cuda" else "cpu"
                 sizes = {"nodes": cfg.nodes, "layers": cfg.layers, "genes": cfg.genes}
                 return bench.bench_410m(folder / "410m", table, tokenizer, device, **sizes)
+            case "jobs":
+                return bench.bench_jobs(folder, common.open_table(args), args.only, progress)
             case "memory":
                 return _benchmark("memory").bench_memory(progress)
             case "kills":
@@ -210,6 +213,7 @@ def summary(result: dict[str, Any]) -> str:
         "kills": _kills_text,
         "smallest": _smallest_text,
         "making": _atlas_text,
+        "jobs": _jobs_text,
     }
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     text = next((words[key] for key in words if key in result), _seconds_text)
@@ -317,6 +321,21 @@ def _training_text(result: dict[str, Any]) -> str:
             f"not have here, {result['tokens_per_second_alike']:,.0f}: {result['ratio_alike']:.2f} times"
         )
     return "\n".join(lines)
+
+
+def _jobs_text(result: dict[str, Any]) -> str:
+    """Each job's stages, its peak, and what it says of itself."""
+    rows, notes = [], []
+    for job in result["jobs"]:
+        name = job["job"]
+        rows += [
+            (f"{name}: {stage['what']}", f"{stage['wall_s']:.1f}", f"{stage['cpu_s']:.1f}")
+            for stage in job["stages"]
+        ]
+        rest = {key: value for key, value in job.items() if key not in ("job", "stages", "peak_gib")}
+        said = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in rest.items())
+        notes.append(f"{name}: peak {job['peak_gib']:.1f} GiB; {said}")
+    return "\n".join([common.columns(rows, ("job and stage", "wall s", "processor s")), *notes])
 
 
 def _atlas_text(result: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ Legend: B cells, T positions, N predicted tokens, d width, F features.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -17,7 +18,7 @@ from scx_core.language import Language, MlpIO, captured_mlps, mlp_io, positions,
 from scx_core.language.hooks import Stand_in
 from scx_core.language.operations import operations
 from scx_core.metrics import active, ce_recovered, dead, fvu, l0, squares_from_sums
-from scx_core.training.config import TranscoderConfig
+from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.distributed import ALONE, Team
 from scx_core.training.losses import token_losses
 from scx_core.training.plan import MicroBatch
@@ -25,6 +26,9 @@ from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.module import TranscoderSet
 
 CELLS_AT_ONCE = 8
+# Operations that the figures beside a finished set, and fitting thresholds, may take on a processor: half a
+# minute each.
+FINAL_WORK = CALIBRATION_WORK = 5e12
 
 
 def nothing() -> None:
@@ -51,6 +55,14 @@ class LayerSums(NamedTuple):
     fvu: float
     l0: float
     dead: float
+
+
+def affordable(lm: Language, train: TrainConfig, work: float, a_cell: float) -> int:
+    """Cells that take no more than `work` operations on a processor, at `a_cell` of them each, and no fewer
+    than are measured while training; on a card any number."""
+    if lm.device.type == "cuda":
+        return sys.maxsize
+    return max(train.evaluate_cells, int(work / max(1.0, a_cell)))
 
 
 def measuring(lm: Language, cfg: TranscoderConfig, tokens: float) -> float:

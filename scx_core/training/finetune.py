@@ -13,13 +13,18 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+import psutil
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from scx_core.errors import ScxError
-from scx_core.language import Language, forward, mlp_io, replaced_mlps
+from scx_core.language import Language, OnOutput, captured_mlps, mlp_io
+from scx_core.language.hooks import Stand_in
 from scx_core.metrics import fvu, kl_divergence, squares_about_mean, squares_from_sums
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.plan import MicroBatch
+from scx_core.training.evaluation import hidden_states
+from scx_core.training.losses import CHUNK_LOGITS, log_probs
+from scx_core.training.plan import USABLE, MicroBatch
 from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.cross_layer import CROSS
 from scx_core.transcoders.module import TranscoderSet
@@ -30,10 +35,49 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 PREFIX = "tune."
 FALL = 0.7  # share of the steps, at the end, over which the rate falls to 0
 LEAST_FVU = 1e-12
+# From so many bytes on, what layers would keep for the way back is not kept: they are run again there.
+KEPT = 4e9
+# Float32 values a token that are alive at the peak: for each feature of a layer (pre-activations, gates,
+# gradients, twice); for each unit of width of a layer (attention, norms, what its MLP reads and writes); for
+# each token of the vocabulary (logits of both models, their logarithms and gradients).
+FEATURE_VALUES, WIDTH_VALUES, LOGIT_VALUES = 8, 14, 5
+# Bytes a weight: tuned weight, gradient and two moments; what the layers were before, with theirs; the set.
+TUNING_BYTES = 16 + 12 + 4
+LARGE_WEIGHTS = 10**8  # from which on Adam goes through them one after another
 REMEDY = (
     "The last steps hold all layers at once. Start a run without them (finetune_steps 0), with shorter "
     "sentences, or with fewer features (expansion)."
 )
+
+
+def kept_bytes(lm: Language, n_features: int, tokens: float) -> float:
+    """What all layers would keep of so many tokens for the way back."""
+    n, d = lm.facts.n_layers, lm.facts.width
+    each = n * (FEATURE_VALUES * n_features + WIDTH_VALUES * d) + LOGIT_VALUES * lm.unembedding.shape[0]
+    return 4.0 * tokens * each
+
+
+def bytes_of_cells(lm: Language, n_features: int, tokens: float) -> float:
+    """What so many tokens at once take in the steps of all layers together."""
+    whole = kept_bytes(lm, n_features, tokens)
+    if whole <= KEPT:
+        return whole
+    values = FEATURE_VALUES * n_features + WIDTH_VALUES * lm.facts.width * lm.facts.n_layers
+    return 4.0 * (tokens * values + LOGIT_VALUES * CHUNK_LOGITS)
+
+
+def cells_of_tuning(lm: Language, coders: TranscoderSet, texts: TokenTexts, cells: int) -> int | None:
+    """How many cells of a step go through at once on a processor: as many as its memory has room for beside
+    weights and moments; None for all of them, and on a card, where the step before said it."""
+    if lm.device.type != "cpu":
+        return None
+    tokens = len(texts.ids) / texts.n_cells
+    weights = sum(t.numel() for layer in coders.tensors() for t in layer.values())
+    free = USABLE * psutil.virtual_memory().total - TUNING_BYTES * weights
+    size = min(cells, texts.n_cells)
+    while size > 1 and bytes_of_cells(lm, coders.n_features, size * tokens) > free:
+        size = -(-size // 2)
+    return None if size >= min(cells, texts.n_cells) else size
 
 
 def rate_of_step(step: int, steps: int) -> float:
@@ -103,7 +147,8 @@ class FineTune:
                 if name in tuned and t.numel():  # the last layer has no later ones
                     size = float(t.detach().square().mean().sqrt())
                     groups.append({"params": [t], "lr": rate * size, "peak": rate * size})
-        self.optimizer = torch.optim.Adam(groups, foreach=True)
+        count = sum(t.numel() for group in groups for t in group["params"])
+        self.optimizer = torch.optim.Adam(groups, foreach=count < LARGE_WEIGHTS)
 
     @classmethod
     def restored(
@@ -179,21 +224,44 @@ class FineTune:
         of a `whole` batch, where they are a part of it."""
         batch = texts.batch(self.lm, cells)
         real_BT, keep_BT = texts.counted(batch.mask_BT, cells), batch.mask_BT[:, :-1].bool()
-        io = mlp_io(self.lm, *batch, logits=True)
-        assert io.logits_BTV is not None  # asked for
-        target_NV = io.logits_BTV[:, :-1][keep_BT].float().log_softmax(-1)
+        with captured_mlps(self.lm) as io, torch.no_grad():
+            target_Nd = hidden_states(self.lm, *batch, keep_BT, {})
         weight_N = _weights_of_next(real_BT, weight_T)[keep_BT]
+        again = kept_bytes(self.lm, self.before.n_features, batch.mask_BT.numel()) > KEPT
+        again = again and self.before.form != "cross-layer"  # whose layers hand on to each other
         inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
         squares = [squares_about_mean(y_Td) for y_Td in outputs] if whole is None else whole.squares
         weight = weight_N.sum() if whole is None else whole.weight
         with torch.enable_grad():
             coders = self.coders()
-            with replaced_mlps(self.lm, coders.stand_ins()):
-                coded_NV = forward(self.lm, *batch)[:, :-1][keep_BT].float().log_softmax(-1)
-            kl = (weight_N * kl_divergence(target_NV, coded_NV)).sum() / weight
-            coded = zip(coders.coded(inputs, outputs), outputs, squares, strict=True)
-            each = [fvu((y_Td - guess_Td).square().sum(), of) for (_, guess_Td), y_Td, of in coded]
+            stand_ins = {k: _run_again(f) if again else f for k, f in coders.stand_ins().items()}
+            coded_Nd = hidden_states(self.lm, *batch, keep_BT, stand_ins)
+            kl = self._kl(target_Nd, coded_Nd, weight_N, again) / weight
+            if again:
+                reads = inputs if coders.reads == "input" else outputs
+                guesses = (_run_again(coder)(x_Td) for coder, x_Td in zip(coders.layers, reads, strict=True))
+            else:
+                guesses = (guess_Td for _, guess_Td in coders.coded(inputs, outputs))
+            each = [
+                fvu((y_Td - guess_Td).square().sum(), of)
+                for guess_Td, y_Td, of in zip(guesses, outputs, squares, strict=True)
+            ]
             return _Losses(kl, torch.stack(each).mean(), int(real_BT.sum()))
+
+    def _kl(
+        self, target_Nd: torch.Tensor, coded_Nd: torch.Tensor, weight_N: torch.Tensor, again: bool
+    ) -> torch.Tensor:
+        """Σ weight × KL of the predictions from hidden states; `again`: a chunk of tokens at a time, whose
+        logits are made once more on the way back."""
+
+        def some(target_Nd: torch.Tensor, coded_Nd: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
+            return (weight_N * kl_divergence(*(log_probs(self.lm, t) for t in (target_Nd, coded_Nd)))).sum()
+
+        if not again:
+            return some(target_Nd, coded_Nd, weight_N)
+        size = max(1, CHUNK_LOGITS // self.lm.unembedding.shape[0])
+        parts = zip(*(t.split(size) for t in (target_Nd, coded_Nd, weight_N)), strict=True)
+        return torch.stack([checkpoint(some, *part, use_reentrant=False) for part in parts]).sum()
 
     def _in_parts(self, texts: TokenTexts, cells: Cells, weight_T: torch.Tensor, size: int) -> TuneReport:
         """Gradients of the whole batch, `size` cells at a time."""
@@ -252,6 +320,13 @@ class FineTune:
 
     def _tuned(self) -> list[torch.Tensor]:
         return [t for layer in self.weights for t in layer.values() if t.requires_grad and t.numel()]
+
+
+def _run_again(stand_in: Stand_in) -> Stand_in:
+    """The same, which keeps its input alone for the way back and is run again there."""
+    if isinstance(stand_in, OnOutput):
+        return OnOutput(_run_again(stand_in.stand_in))
+    return partial(checkpoint, stand_in, use_reentrant=False)
 
 
 def _whole(sums: torch.Tensor, layers: int) -> _Whole:

@@ -17,7 +17,7 @@ from scx_core.metrics import cross_entropy, kl_divergence
 CHUNK_LOGITS = 8_000_000
 
 
-def _log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
+def log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
     """Log-probabilities [N, V], at least in float32."""
     logits_NV = capped(lm, lm.model.get_output_embeddings()(hidden_Nd))
     return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)).log_softmax(-1)
@@ -38,10 +38,10 @@ def token_losses(
     step = max(1, CHUNK_LOGITS // lm.unembedding.shape[0])
     for start in range(0, len(target_N), step):
         chunk = slice(start, start + step)
-        other_NV = _log_probs(lm, reference_Nd[chunk])
+        other_NV = log_probs(lm, reference_Nd[chunk])
         weight_NV = other_NV.exp()
         for k, hidden_Nd in enumerate(hidden_KNd):
-            own_NV = _log_probs(lm, hidden_Nd[chunk])
+            own_NV = log_probs(lm, hidden_Nd[chunk])
             ce_KN[k, chunk] = cross_entropy(own_NV, target_N[chunk]).double()
             kl_KN[k, chunk] = kl_divergence(other_NV, own_NV, weight_NV, out=own_NV).double()
     return zip(ce_KN, kl_KN, strict=True)

@@ -24,7 +24,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import RankFile, ReadOnlyRun
 from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.distributed import ALONE, Team
-from scx_core.training.evaluation import held_out_metrics, measuring
+from scx_core.training.evaluation import FINAL_WORK, affordable, held_out_metrics, measuring
 from scx_core.training.hosts import share
 from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
 from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts
@@ -43,7 +43,6 @@ from scx_core.transcoders.module import TranscoderSet
 
 OFF_TARGET = 0.1  # share of a wanted number of active features that a layer may be off it, unsaid
 UNTUNED = "finished without the steps of all layers together: not one cell at a time fitted with them"
-FINAL_WORK = 5e12  # operations of the figures beside the finished set, on a processor: half a minute
 FINAL_CELLS = 512  # cells that choose at most, and test cells of the figures beside the finished set
 
 
@@ -201,11 +200,9 @@ def measured_at_end(lm: Language, texts: TokenTexts, job: TrainingJob) -> int:
     """Of the test cells those that the finished set is measured on: all, but on a processor no more than
     `FINAL_WORK` operations allow, and no fewer than are measured while training. `scx validate` measures on
     as many as one wants."""
-    if lm.device.type == "cuda":
-        return texts.n_cells
     tokens = len(texts.ids) / max(1, texts.n_cells)
     a_cell = tokens * measuring(lm, job.transcoder, tokens)
-    return min(texts.n_cells, max(job.train.evaluate_cells, int(FINAL_WORK / a_cell)))
+    return min(texts.n_cells, affordable(lm, job.train, FINAL_WORK, a_cell))
 
 
 def _check_same(run: RunFolder, lm: Language, table: CellTable) -> None:

@@ -19,8 +19,8 @@ from scx_core.errors import ScxError
 from scx_core.runs import Progress, RunFolder
 from scx_core.runs.ranks import RankFile
 from scx_core.training.config import TrainConfig
-from scx_core.training.evaluation import calibrating, spliced
-from scx_core.training.finetune import FineTune, rate_of_step
+from scx_core.training.evaluation import CALIBRATION_WORK, affordable, calibrating, spliced
+from scx_core.training.finetune import FineTune, cells_of_tuning, rate_of_step
 from scx_core.training.layer_trainer import LayerTrainer
 from scx_core.training.plan import MicroBatch, memory_of, slices
 from scx_core.training.tokens import TokenTexts, cells_of_step
@@ -29,7 +29,6 @@ from scx_core.transcoders.module import TranscoderSet
 
 INFINITE = float("inf")
 NEAR = 0.005  # share of the active features that a calibrated threshold may be off, to lie in a gap
-CALIBRATION_WORK = 5e12  # operations that fitting thresholds may take on a processor: half a minute
 SCORE = "ce_transcoder"  # of what is measured, what the best checkpoint has lowest
 
 
@@ -118,6 +117,9 @@ def tune_together(
     when it was asked to stop: a whole team stops at the same step. Raises ScxError as `train_layers` does."""
     cfg, run, saved, micro = state.train, context.run, context.run.latest_checkpoint(), state.plan.micro
     team, first = state.plan.partners, 0
+    state.optimizer.zero_grad(set_to_none=True)
+    if micro.cells is None:
+        micro = MicroBatch(cells_of_tuning(state.lm, coders, state.texts, cfg.cells_per_batch))
     tune = FineTune(state.lm, coders, cfg.finetune_rate, micro, team)
     if saved is not None and saved.step > cfg.steps:
         first = saved.step - cfg.steps
@@ -230,12 +232,9 @@ def calibrated(state: TrainerState, choosing: TokenTexts | None = None) -> Trans
 def _calibrating(state: TrainerState, texts: TokenTexts) -> int:
     """Cells that thresholds are fitted on: as many as the settings say; on a processor no more than
     `CALIBRATION_WORK` operations allow, and no fewer than are measured."""
-    if state.lm.device.type == "cuda":
-        return state.train.calibration_cells
     tokens = len(texts.ids) / texts.n_cells
     a_cell = tokens * calibrating(state.lm, state.cfg, tokens)
-    most = max(state.train.evaluate_cells, int(CALIBRATION_WORK / a_cell))
-    return min(state.train.calibration_cells, most)
+    return min(state.train.calibration_cells, affordable(state.lm, state.train, CALIBRATION_WORK, a_cell))
 
 
 def _largest(

@@ -6,12 +6,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from scx_core.training import train
+from scx_core.language import load_language
+from scx_core.training import finetune, train
 from scx_core.training.finetune import rate_of_step
+from scx_core.training.tokens import encode_texts
+from scx_core.training.trainer_state import TrainerState
+from tests.tiny import tiny_table
 from tests.training.builders import CODER, KILLED, TRAIN, open_job, same, start, steady
 
 TUNED = replace(TRAIN, finetune_steps=20, finetune_rate=3e-3)
@@ -79,3 +85,37 @@ def test_the_rate_is_flat_then_falls_to_nothing():
     assert rates[:3] == [1.0, 1.0, 1.0]
     assert rates == sorted(rates, reverse=True)
     assert 0 < rates[-1] < 0.2
+
+
+@pytest.mark.parametrize("kind", ["batchtopk", "relu"])
+def test_what_is_run_again_on_the_way_back_gives_the_same_steps(model, kind, monkeypatch):
+    """Large layers keep their inputs alone, and are run again; so are the logits, a chunk at a time."""
+    lm = load_language(model, device="cpu", dtype="float32")
+    texts = encode_texts(lm, tiny_table(6), np.arange(6), lm.sentence_config)
+    coders = TrainerState.fresh(lm, texts, replace(CODER, kind=kind, skip=True), TRAIN).coders()
+    found = []
+    for kept in (4e9, 0.0):
+        monkeypatch.setattr(finetune, "KEPT", kept)
+        monkeypatch.setattr(finetune, "CHUNK_LOGITS", 4000)
+        tune = finetune.FineTune(lm, coders, 1e-3)
+        reports = [tune.step(texts, range(6), 1.0, 4.0) for _ in range(2)]
+        found.append((reports, tune.tensors()))
+    (reports, one), (others, other) = found
+    for report, again in zip(reports, others, strict=True):
+        assert again == pytest.approx(report, rel=1e-5)
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_the_memory_of_all_layers_together_is_counted_before(model, monkeypatch):
+    lm = load_language(model, device="cpu", dtype="float32")
+    texts = encode_texts(lm, tiny_table(6), np.arange(6), lm.sentence_config)
+    coders = TrainerState.fresh(lm, texts, CODER, TRAIN).coders()
+    assert finetune.cells_of_tuning(lm, coders, texts, 6) is None
+    a_cell = finetune.bytes_of_cells(lm, coders.n_features, len(texts.ids) / 6)
+    weights = sum(t.numel() for layer in coders.tensors() for t in layer.values())
+    room = finetune.TUNING_BYTES * weights + 2.5 * a_cell
+    monkeypatch.setattr(
+        finetune.psutil, "virtual_memory", lambda: SimpleNamespace(total=room / finetune.USABLE)
+    )
+    assert finetune.cells_of_tuning(lm, coders, texts, 6) == 2

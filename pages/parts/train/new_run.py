@@ -189,7 +189,8 @@ def show_estimate(
     found = _ESTIMATES.get(key, measure)
     slot.markdown(
         f"About **{duration(found.seconds)}** on {safe(device.upper())} and **{size(found.bytes)}** of "
-        f"memory. {note}",
-        help=f"Two steps on random tokens of the usual length ({count(found.tokens_per_step, 'token')} each, "
+        f"memory. {note or (found.words() if found.step else '')}",
+        help=f"{'Counted, with a timed pass,' if found.step else 'Two steps on random tokens'} of the "
+        f"usual length ({count(found.tokens_per_step, 'token')} a step, "
         f"{count(found.parameters, 'weight')}), extrapolated. Other jobs make it slower.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -100,12 +101,19 @@ def _train(
     """Train here; in a team, rank 0 alone shows progress and the result."""
     from scx_core.training import train
     from scx_core.training.distributed import ALONE
+    from scx_core.training.estimate import said_before
 
     members = members or ALONE
     if not members.leads:
         args.quiet, args.json, args.tensorboard = True, None, False
     lm, table = _open(args, job)
     shown = common.progress_of(args)
+    if (
+        not args.quiet
+        and not folder.status().done
+        and (words := said_before(lm, job.transcoder, job.train, table))
+    ):
+        print(words, file=sys.stderr, flush=True)
     with mirrored(folder, shown) if args.tensorboard else nullcontext(shown) as progress:
         done = train(folder, lm, table, progress, members)
     if members.size > 1 and done is None:

@@ -81,7 +81,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "files) opened, split by donor, written as tokens, trained on and resumed by two processes; "
         "pareto: every kind of set at several sparsities, trained and measured; recipes: small models by "
         "how much of what their MLPs do linear maps do as well (--only NAME, --runs); jobs: what training, "
-        "tuning, validation, sentences and activations take at 410m dimensions, and their memory (--only NAME)",
+        "tuning, validation, sentences and activations take at 410m dimensions (--only NAME)",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     parser.add_argument(

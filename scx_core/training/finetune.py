@@ -147,7 +147,7 @@ class FineTune:
                 if name in tuned and t.numel():  # the last layer has no later ones
                     size = float(t.detach().square().mean().sqrt())
                     groups.append({"params": [t], "lr": rate * size, "peak": rate * size})
-        count = sum(t.numel() for group in groups for t in group["params"])
+        count = sum(t.numel() for layer in self.weights for t in layer.values() if t.requires_grad)
         self.optimizer = torch.optim.Adam(groups, foreach=count < LARGE_WEIGHTS)
 
     @classmethod

@@ -13,6 +13,7 @@ from scx_core.evidence.by_type import job
 from scx_core.evidence.by_type.measure import TypesConfig, evidence_file, siblings
 from scx_core.runs import RunFolder, cached
 from scx_core.runs.files import to_json_text
+from scx_core.transcoders import EMBEDDED_SETS
 from tests.builders.evidence import OTHER, tiny_evidence
 from tests.pages.running import button, open_page, pick, said, well
 
@@ -110,3 +111,9 @@ def test_no_data_is_one_message(runs: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SCX_DATA", str(tmp_path / "nowhere.h5ad"))
     app = well(open_page("evidence"))
     assert app.error and "nowhere.h5ad" in said(app)
+
+
+def test_a_set_of_another_model_is_one_message(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCX_TRANSCODERS", str(EMBEDDED_SETS["planted"]))
+    app = well(open_page("evidence"))
+    assert app.error and not [one for one in app.button if one.label == "Measure"]

@@ -38,9 +38,7 @@ def evidence_tables(result: Mapping[str, Any], as_markdown: bool = False) -> str
         table(*drop_rows(rankings)),
         "q of the difference from the circuit:",
         table(*q_rows(result)),
-        "\n".join(
-            ("- " if as_markdown else "") + line for line in (verdict_line(rankings, name) for name in RIVALS)
-        ),
+        "\n".join(("- " if as_markdown else "") + verdict_line(rankings, name) for name in RIVALS),
         "Does the circuit predict single knock-outs in unseen cells? Spearman within a cell, and the sign "
         "of the "
         "20 strongest, mean [95%]; beside gradient × input.",

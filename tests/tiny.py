@@ -35,7 +35,7 @@ from scx_core.cells.cell_table import answers_to
 from scx_core.language import Language, load_language
 from scx_core.runs import write_json
 from scx_core.sentences import EncodedCell, encode, gene_sentences
-from scx_core.transcoders import Transcoder, TranscoderSet
+from scx_core.transcoders import CrossLayerSet, Transcoder, TranscoderSet
 
 LABELS = ("CD19+ B", "CD14+ Monocyte", "CD4+/CD25 T Reg", "CD4+/CD45RO+ Memory", "Dendritic")
 GENES = (
@@ -269,3 +269,13 @@ def random_set(lm, kind: str, skip: bool, seed: int = 1) -> TranscoderSet:
         )
 
     return TranscoderSet(tuple(layer() for _ in range(lm.facts.n_layers)))
+
+
+def random_cross_set(lm, kind: str, skip: bool, seed: int = 1) -> CrossLayerSet:
+    """The same, whose features write to all later layers too."""
+    own, generator = random_set(lm, kind, skip, seed), torch.Generator().manual_seed(seed + 1)
+    n, d, F = lm.facts.n_layers, lm.facts.width, own.n_features
+    cross = tuple(
+        torch.randn(n - 1 - m, F, d, generator=generator, dtype=torch.float64) * d**-0.5 for m in range(n)
+    )
+    return CrossLayerSet(own.layers, cross=cross)

@@ -4,11 +4,12 @@ The features' frozen gates are open, so that the effect of a source is the sum o
 direct or through features. Embeddings, errors and biases are the only sources at the end of every path, so
 theirs add up to the target. Direct edges, which pass no other feature, are in direct_edges.py.
 Legend: R rows, P positions that they can see, T positions, d residual width, F features of a layer, N active
-features.
+features, S blocks that a layer's features write to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,12 +59,16 @@ class TotalEffects(NamedTuple):
 
 
 def _through_features(
-    maps: LayerMaps, frozen: FrozenLayer, G_Td: torch.Tensor
+    maps: LayerMaps, frozen: FrozenLayer, read_STd: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients below the frozen gates [T, d], effect of every active feature [N], and of their biases."""
-    out_Td = mlp_read(frozen, G_Td)
-    write_N = (maps.dec_Fd[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
-    counts_T = torch.bincount(frozen.position_N, minlength=len(G_Td))
+    """Gradients below the frozen gates [T, d], effect of every active feature [N], and of their biases.
+
+    `read_STd`: gradients on the MLPs' outputs that the features write to, their own block's first.
+    """
+    write_N = torch.zeros_like(frozen.value_N)
+    for later, out_Td in enumerate(read_STd):
+        write_N += (maps.decoder(later)[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
+    counts_T = torch.bincount(frozen.position_N, minlength=len(read_STd[0]))
     below_Td = torch.nn.functional.embedding_bag(
         frozen.feature_N, maps.enc_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=write_N, mode="sum"
     )
@@ -85,9 +90,11 @@ def total_effects(frozen: FrozenPrompt, target: GradientRows, target_bias: float
         G_Td = G_Td + attention_back(maps, layer, G_Td[None])[0]
     features = [layer.value_N.new_zeros(layer.value_N.shape) for layer in frozen.layers]
     error_LT = G_Td.new_zeros(len(frozen.layers), len(G_Td))
+    read_STd: list[torch.Tensor] = []
     for k in range(target.layer - 1, -1, -1):
         maps, layer = rep.layers[k], frozen.layers[k]
-        through_Td, features[k], feature_bias = _through_features(maps, layer, G_Td)
+        read_STd = [mlp_read(layer, G_Td), *(read_STd if rep.crosses else [])]
+        through_Td, features[k], feature_bias = _through_features(maps, layer, read_STd)
         error_LT[k] = (layer.error_Td * G_Td).sum(-1)
         bias = bias + feature_bias + mlp_read(layer, G_Td).sum(0) @ maps.dec_bias_d
         (reads_attention_Td,), (G_Td,) = block_back(frozen, k, G_Td[None], through_Td[None])

@@ -254,6 +254,7 @@ def direct_edges(
     few: list[_Part] = []
     G_RPd, n_wide = new(0, P, frozen.embedding_Td.shape[1]), 0
     waiting, first = list(batches), 0
+    crossed = _Crossed(sources, n_rows, P) if frozen.replacement.crosses else None
     for k in range(batches[0].layer - 1, -1, -1):
         while waiting and waiting[0].layer == k + 1:
             few.append(_joined(frozen, waiting[0], first, P, out))
@@ -265,12 +266,15 @@ def direct_edges(
             n_wide = part.last
             G_RPd[part.first : n_wide] = part.state.dense()
         for part in few:
-            if part.own:
+            if part.own and crossed is None:
                 take(_own_edges(sources, part, k, out))
             else:
-                take(_wide_edges(sources, part.state.dense(), part.first, k, out))
+                some_RPd = part.state.dense()
+                found = _wide_edges(sources, some_RPd, part.first, k, out)
+                take(found if crossed is None else crossed.with_later(found, some_RPd))
         if n_wide:
-            take(_wide_edges(sources, G_RPd[:n_wide], 0, k, out))
+            found = _wide_edges(sources, G_RPd[:n_wide], 0, k, out)
+            take(found if crossed is None else crossed.with_later(found, G_RPd[:n_wide]))
         if k:
             few = [part._replace(state=_down(frozen, k, part.state), own=False) for part in few]
             if n_wide:
@@ -280,6 +284,29 @@ def direct_edges(
         _first_block_edges(sources, rows, first, out)
         first += len(rows.position_R)
     return out
+
+
+class _Crossed:
+    """Edges of a cross-layer set from features of lower blocks, by what they write to the blocks that a wave
+    has passed: one [Q, R, K] a layer, complete when the wave reaches the features' own block."""
+
+    def __init__(self, sources: Sources, n_rows: int, n_positions: int) -> None:
+        self._sources = sources
+        new = sources.frozen.embedding_Td.new_zeros
+        ends = [sources.rows_up_to(k, n_positions) for k in range(len(sources.padded))]
+        self._edge = [new(end, n_rows, at.width) for end, at in zip(ends, sources.padded, strict=True)]
+
+    def with_later(self, found: LayerEdges, G_RPd: torch.Tensor) -> LayerEdges:
+        """The edges from a block's own features with those through later blocks; `G_RPd`, the gradients
+        behind this block, are kept for what lower features write to it."""
+        rows = slice(found.first, found.last)
+        for m in range(found.layer):
+            edge_QRK = self._edge[m]
+            for some in self._sources.blocks(m, len(edge_QRK)):
+                write_QKd = self._sources.crossing(m, found.layer, some)
+                G_RQd = G_RPd[:, self._sources.padded[m].position_Q[some]]
+                edge_QRK[some, rows] += torch.bmm(G_RQd.transpose(0, 1), write_QKd.transpose(1, 2))
+        return found._replace(edge=found.edge + self._edge[found.layer][:, rows])
 
 
 def _is_wide(frozen: FrozenPrompt, k: int, state: LowRankGradients) -> bool:

@@ -129,6 +129,7 @@ def targets_of(frozen: FrozenPrompt, refs: Sequence[Ref], target: GradientRows) 
 
 def sources_of(frozen: FrozenPrompt, refs: Sequence[Ref]) -> EdgeSources:
     """Source vectors of active features, errors and token embeddings."""
+    frozen.replacement.transcoders.need_own_decoders("Edges by head")
     rows = []
     for ref in refs:
         if ref.kind == "embedding":

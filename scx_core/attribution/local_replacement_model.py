@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from scx_core.attribution.replacement_model import LayerMaps, Replacement
+from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.through_mlp import ThroughMlp
 
 MOST_PROMPTS = 8  # run together; more do not pay on a CPU
@@ -132,9 +133,16 @@ def _recording(rep: Replacement) -> Iterator[_Recorded]:
 
 
 def _freeze_layer(
-    maps: LayerMaps, tape: _Recorded, layer: int, b: int, pattern_HTT: torch.Tensor
+    rep: Replacement,
+    tape: _Recorded,
+    layer: int,
+    b: int,
+    pattern_HTT: torch.Tensor,
+    below: Sequence[FrozenLayer],
 ) -> FrozenLayer:
-    """One block at prompt `b` of the batch, whose length is that of its patterns."""
+    """One block at prompt `b` of the batch, whose length is that of its patterns; `below`: the blocks that
+    are frozen already."""
+    maps = rep.layers[layer]
     T = pattern_HTT.shape[-1]
     coder, x_Td, y_Td = maps.transcoder, tape.x[layer][b, :T], tape.y[layer][b, :T]
     active = coder.active(x_Td)
@@ -145,7 +153,7 @@ def _freeze_layer(
         maps.attn_norm.scale(tape.attn_in[layer][b, :T]),
         maps.mlp_norm.scale(tape.mlp_in[layer][b, :T]),
         *active,
-        y_Td - coder.rebuild(x_Td, active),
+        y_Td - coder.rebuild(x_Td, active) - _crossed(rep, layer, below),
         attn_post.scale(tape.attn_out[layer][b, :T]) if attn_post else None,
         mlp_post.scale(y_Td) if mlp_post else None,
         coder.mlp.gates(x_Td) if isinstance(coder, ThroughMlp) and coder.mlp else None,
@@ -155,6 +163,20 @@ def _freeze_layer(
     return frozen._replace(
         attn_bias_Td=attn_read(frozen, frozen.attn_bias_Td), error_Td=mlp_read(frozen, error_Td)
     )
+
+
+def _crossed(rep: Replacement, layer: int, below: Sequence[FrozenLayer]) -> torch.Tensor | float:
+    """What features of earlier blocks write to this MLP's output, in front of a norm behind it, [T, d]."""
+    if not isinstance(rep.transcoders, CrossLayerSet):
+        return 0.0
+    crossed: torch.Tensor | float = 0.0
+    for m, f in enumerate(below):
+        W_Fd = rep.transcoders.cross[m][layer - m - 1]
+        counts_T = torch.bincount(f.position_N, minlength=f.pattern_HTT.shape[-1])
+        crossed = crossed + torch.nn.functional.embedding_bag(
+            f.feature_N, W_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=f.value_N, mode="sum"
+        )
+    return crossed
 
 
 def _cap_factor(logits: torch.Tensor, uncapped: torch.Tensor) -> torch.Tensor:
@@ -196,10 +218,10 @@ def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: in
         out = lm.model(input_ids=ids_BT, use_cache=False, output_attentions=True, logits_to_keep=keep)
     found = []
     for b, (ids, T) in enumerate(zip(prompts, lengths, strict=True)):
-        layers = tuple(
-            _freeze_layer(maps, tape, layer, b, out.attentions[layer][b, :, :T, :T].to(lm.dtype))
-            for layer, maps in enumerate(rep.layers)
-        )
+        layers: tuple[FrozenLayer, ...] = ()
+        for layer in range(len(rep.layers)):
+            pattern_HTT = out.attentions[layer][b, :, :T, :T].to(lm.dtype)
+            layers = (*layers, _freeze_layer(rep, tape, layer, b, pattern_HTT, layers))
         at_J = [ends.index(end) for end in range(max(0, T - logits), T)]
         logits_JV, uncapped_JV = out.logits[b, at_J], tape.uncapped_BEV[b, at_J]
         factor_JV = None if lm.facts.logit_cap is None else _cap_factor(logits_JV, uncapped_JV)

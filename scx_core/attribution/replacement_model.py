@@ -3,7 +3,8 @@
 Every linear map that an edge can pass through, with the norms' gains folded in and the biases gathered, so
 that the frozen model of a prompt (local_replacement_model.py) only adds attention patterns, 1/σ and the
 active features.
-Legend: L layers, H heads, k head width, d residual width, F features of a layer, V vocabulary.
+Legend: L layers, H heads, k head width, d residual width, F features of a layer, S layers after one,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from scx_core.language import Language
 from scx_core.language.weights import MlpWeights, NormWeights, head_weights, norm_weights
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.check import check_set
+from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.through_mlp import ThroughMlp
-
-FORMS = {"sae": "a set of SAEs", "cross-layer": "a cross-layer set"}
 
 
 class LayerMaps(NamedTuple):
@@ -31,6 +31,7 @@ class LayerMaps(NamedTuple):
     and the norm's shift carried through W_O, times what a row of the pattern adds up to.
     `through`: the MLP's own maps behind the norm, where features read its output (SAEs); `enc_Fd` and
     `enc_bias_F` then act on that output.
+    `cross_SFd`: of a cross-layer set, what the features write to the MLPs' outputs of the S later blocks.
     """
 
     V_Hkd: torch.Tensor
@@ -48,6 +49,15 @@ class LayerMaps(NamedTuple):
     mlp_post_norm: NormWeights | None
     transcoder: Transcoder
     through: MlpWeights | None = None
+    cross_SFd: torch.Tensor | None = None
+
+    def decoder(self, later: int) -> torch.Tensor:
+        """What the features write to the MLP's output of their own block (0), or of so many blocks later, in
+        a cross-layer set."""
+        if later == 0:
+            return self.dec_Fd
+        assert self.cross_SFd is not None  # only such sets are asked
+        return self.cross_SFd[later - 1]
 
 
 class Replacement(NamedTuple):
@@ -57,6 +67,11 @@ class Replacement(NamedTuple):
     transcoders: TranscoderSet
     layers: tuple[LayerMaps, ...]
     final_norm: NormWeights
+
+    @property
+    def crosses(self) -> bool:
+        """Whether features write to later blocks as well."""
+        return self.transcoders.form == "cross-layer"
 
     @property
     def parallel(self) -> bool:
@@ -115,18 +130,29 @@ def _through(coder: Transcoder, norm: NormWeights) -> MlpWeights | None:
 
 @torch.no_grad()
 def replacement(lm: Language, transcoders: TranscoderSet) -> Replacement:
-    """Combine a model and its transcoders. Raises ScxError when their layers or widths do not match,
-    or the set is none of transcoders that each stand in for one MLP."""
-    if transcoders.form != "transcoder":
+    """Combine a model and its transcoders, cross-layer ones too. Raises ScxError when their layers or widths
+    do not match, or the features read the MLPs' outputs (SAEs; `through_mlp` makes such a set readable)."""
+    if transcoders.form == "sae":
         raise ScxError(
-            f"{transcoders.name} is {FORMS[transcoders.form]}: circuits are traced through transcoders.",
-            "Choose a set of transcoders that read their own layer's MLP input.",
+            f"{transcoders.name} is a set of SAEs: circuits are traced through transcoders.",
+            "Choose a set of transcoders that read the MLPs' inputs.",
         )
     check_set(lm, transcoders)
     facts = lm.facts
     moved = transcoders.to(lm.device, lm.dtype)
     layers = tuple(_layer(lm, layer, coder) for layer, coder in enumerate(moved.layers))
+    if isinstance(moved, CrossLayerSet):
+        pairs = zip(layers, moved.cross, strict=True)
+        layers = tuple(maps._replace(cross_SFd=_crossing(layers, m, W)) for m, (maps, W) in enumerate(pairs))
     return Replacement(lm, moved, layers, norm_weights(facts.family.norm, lm.final_norm))
+
+
+def _crossing(layers: tuple[LayerMaps, ...], layer: int, W_SFd: torch.Tensor) -> torch.Tensor:
+    """Cross terms of a layer's features behind the gains of the later blocks' norms, if there are any."""
+    norms = [maps.mlp_post_norm for maps in layers[layer + 1 :]]
+    if not any(norms):
+        return W_SFd
+    return torch.stack([_behind(norm, W_Fd) for norm, W_Fd in zip(norms, W_SFd, strict=True)])
 
 
 def check_feature(rep: Replacement, layer: int, feature: int) -> None:

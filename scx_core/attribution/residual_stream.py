@@ -66,7 +66,8 @@ class PaddedRows(NamedTuple):
 
     Tokens have few active features or many, so a position takes as many rows of K places as it needs:
     `position_Q` of every row, in order, and `first_T`, the first row of every position. `feature_QS` and
-    `value_QS`: number and activation at every place, 0 where a place is empty and at the last two.
+    `value_QS`: number and activation at every place, 0 where a place is empty and at the last two; times the
+    1/σ of a norm behind the MLP, if there is one, but in `plain_QS`.
     """
 
     row_N: torch.Tensor
@@ -76,6 +77,7 @@ class PaddedRows(NamedTuple):
     width: int
     feature_QS: torch.Tensor
     value_QS: torch.Tensor
+    plain_QS: torch.Tensor
 
 
 class Sources:
@@ -101,6 +103,14 @@ class Sources:
             whole = slice(0, len(self.padded[layer].position_Q))
             self._kept[layer] = self._make(layer, whole, Workspace(self.frozen.embedding_Td))
         return self._kept[layer][at]
+
+    def crossing(self, layer: int, to: int, at: slice) -> torch.Tensor:
+        """What a layer's features write to a later block, by padded row, [Q, K, d]. Valid until the next."""
+        rep, padded = self.frozen.replacement, self.padded[layer]
+        W_Fd, f = rep.layers[layer].decoder(to - layer), self.frozen.layers[to]
+        write_QKd = W_Fd[padded.feature_QS[at, :-2]] * padded.plain_QS[at, :-2, None]
+        scale_T = f.mlp_out_scale_T
+        return write_QKd if scale_T is None else write_QKd * scale_T[padded.position_Q[at], None, None]
 
     def blocks(self, layer: int, end: int) -> list[slice]:
         """The first rows in pieces: one where they are kept, else such that each is used while it is in a
@@ -145,9 +155,13 @@ def _padded_rows(f: FrozenLayer, n_positions: int) -> PaddedRows:
     feature_QS = f.feature_N.new_zeros(len(position_Q), width + 2)
     feature_QS[row_N, slot_N] = f.feature_N
     value_QS = f.value_N.new_zeros(feature_QS.shape)
+    plain_QS = value_QS
+    if f.mlp_out_scale_T is not None:
+        plain_QS = f.value_N.new_zeros(feature_QS.shape)
+        plain_QS[row_N, slot_N] = f.value_N
     # what stands behind the MLP, if anything, scales what is written (`mlp_read`)
     value_QS[row_N, slot_N] = mlp_read(f, f.value_N[:, None], f.position_N)[:, 0]
-    return PaddedRows(row_N, slot_N, position_Q, first_T, width, feature_QS, value_QS)
+    return PaddedRows(row_N, slot_N, position_Q, first_T, width, feature_QS, value_QS, plain_QS)
 
 
 def last_rows(frozen: FrozenPrompt, gradient_d: torch.Tensor) -> GradientRows:
@@ -180,6 +194,7 @@ class BlockStream(NamedTuple):
 @torch.no_grad()
 def streams(frozen: FrozenPrompt) -> tuple[BlockStream, ...]:
     """The stream at every block of the frozen model. Memory: layers × positions × (2 d + H k)."""
+    frozen.replacement.transcoders.need_own_decoders("Paths")
     rep, out = frozen.replacement, []
     into_Td = frozen.embedding_Td
     for maps, layer in zip(rep.layers, frozen.layers, strict=True):

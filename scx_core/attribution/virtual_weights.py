@@ -50,6 +50,7 @@ class Inputs(NamedTuple):
 
 def check_readable(rep: Replacement, layer: int, feature: int) -> None:
     """Raise ScxError when there is no such feature, or what features read depends on the prompt (SAEs)."""
+    rep.transcoders.need_own_decoders("Connections")
     check_feature(rep, layer, feature)
     if any(maps.through is not None for maps in rep.layers):
         raise ScxError(

@@ -141,6 +141,7 @@ class EditedModel:
         where: str = "all",
         batch: int = 16,
     ) -> None:
+        tracer.transcoders.need_own_decoders("Edits of features")
         if plan.answer not in tracer.labels or plan.kind == "feature":
             raise ScxError(
                 "An edit is measured on an answer of the model.", "Choose an answer as the target."

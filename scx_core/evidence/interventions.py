@@ -120,6 +120,7 @@ class Intervention:
         reference: Reference,
         cfg: InterventionConfig,
     ) -> None:
+        coders.need_own_decoders("Interventions")
         self.lm, self.coders, self.plan, self.cfg, self.reference = lm, coders, plan, cfg, reference
         self.prompts = prompts_of(lm, plan, cells, reference.places)
         self._base_LSd = [c.decode(m) for c, m in zip(coders.layers, reference.mean_LSF, strict=True)]

@@ -30,7 +30,7 @@ class TranscoderConfig:
     writes: Writes = option(
         "own",
         "Where features write: own (the output of their layer's MLP), later (those of all later MLPs too: "
-        "cross-layer transcoders, one encoder a layer; they cannot be traced)",
+        "cross-layer transcoders, one encoder a layer)",
     )
     expansion: int = option(
         8, "Features per layer, as a multiple of the residual width", minimum=1, maximum=256

@@ -255,6 +255,14 @@ class TranscoderSet:
         """What the set is, whatever its gate."""
         return "sae" if self.reads == "output" else "transcoder"
 
+    def need_own_decoders(self, what: str) -> None:
+        """Raise ScxError where features write to other layers' outputs too, which `what` does not follow."""
+        if self.form == "cross-layer":
+            raise ScxError(
+                f"{self.name} is a cross-layer set: {what} follow what a feature writes to its own layer.",
+                "Choose a set of transcoders that write to their own layer; circuits are traced of both.",
+            )
+
     def stand_ins(self) -> dict[int, Stand_in]:
         """Layer → callable, for `language.replaced_mlps`."""
         if self.reads == "output":

@@ -9,7 +9,7 @@ from scx_core.attribution import direct_edges, edges, node_selection, residual_s
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.target import plan_target
 from scx_core.circuits.trace import trace_graph
-from tests.tiny import LABELS, random_set, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_cross_set, random_set, tiny_cells, tiny_language
 
 # what each limit is when models are large: nothing is kept, everything is cut into pieces
 LARGE = {
@@ -22,26 +22,35 @@ LARGE = {
 }
 
 
-def _graph(folder, family, skip, nodes=70):
+def _graph(folder, family, skip, nodes=70, cross=False):
     lm = tiny_language(folder, layers=4, dtype="float64", **family)
     cell = tiny_cells(lm)[0]
     plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="answer")
-    return trace_graph(replacement(lm, random_set(lm, "relu", skip)), cell, plan, nodes)
+    made = random_cross_set if cross else random_set
+    return trace_graph(replacement(lm, made(lm, "relu", skip)), cell, plan, nodes)
 
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(
-    ("family", "skip"),
-    [({"parallel": True}, True), ({"parallel": False}, True), ({"family": "gemma2"}, False)],
-    ids=["parallel", "sequential", "gemma2"],
+    ("family", "skip", "cross"),
+    [
+        ({"parallel": True}, True, False),
+        ({"parallel": False}, True, False),
+        ({"family": "gemma2"}, False, False),
+        ({"parallel": True}, False, True),
+        ({"family": "gemma2"}, True, True),
+    ],
+    ids=["parallel", "sequential", "gemma2", "cross-layer", "gemma2, cross-layer"],
 )
-def test_waves_of_all_layers_give_the_rows_of_one_layer_at_a_time(tmp_path, monkeypatch, family, skip, known):
-    plain = _graph(tmp_path, family, skip)
+def test_waves_of_all_layers_give_the_rows_of_one_layer_at_a_time(
+    tmp_path, monkeypatch, family, skip, cross, known
+):
+    plain = _graph(tmp_path, family, skip, cross=cross)
     for (module, name), value in LARGE.items():
         monkeypatch.setattr(module, name, value)
     if not known:
         monkeypatch.setattr(node_selection, "KEPT_EDGES", 0)
-    made = _graph(tmp_path, family, skip)
+    made = _graph(tmp_path, family, skip, cross=cross)
     assert made.table.max_relative_error() < 1e-9
     assert made.chosen.layer_C.tolist() == plain.chosen.layer_C.tolist()
     assert made.chosen.index_C.tolist() == plain.chosen.index_C.tolist()

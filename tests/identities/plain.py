@@ -15,6 +15,7 @@ class Plain:
 
     def __init__(self, lm, coders, ids) -> None:
         self.lm, self.coders = lm, coders.to(lm.device, lm.dtype).layers
+        self.cross = coders.to(lm.device, lm.dtype).cross if coders.form == "cross-layer" else None
         self.model = lm.model.gpt_neox
         self.ids = torch.tensor([list(ids)])
         seen: dict = {}
@@ -46,11 +47,19 @@ class Plain:
             seen[k, "mlp"][1] - (self.z[k] @ coder.W_dec_Fd + coder.b_dec_d + self._skip(coder, x[k]))
             for k, coder in enumerate(self.coders)
         ]
+        for k in range(len(self.error)):
+            self.error[k] = self.error[k] - self._crossed(self.z, k)
         self.embedding_Td = self.model.embed_in(self.ids)[0]
 
     @staticmethod
     def _skip(coder, x_Td):
         return 0.0 if coder.W_skip_dd is None else x_Td @ coder.W_skip_dd.T
+
+    def _crossed(self, z, k):
+        """What the features of earlier layers write to this one's output."""
+        if self.cross is None:
+            return 0.0
+        return sum(z[m] @ self.cross[m][k - m - 1] for m in range(k))
 
     def _norm(self, module, key, h_Td):
         centred = h_Td - h_Td.mean(-1, keepdim=True)
@@ -72,7 +81,7 @@ class Plain:
         z = z or self.z
         error = error or self.error
         h_Td = self.embedding_Td if embedding_Td is None else embedding_Td
-        pres = []
+        pres, written = [], []
         for k, (block, coder) in enumerate(zip(self.model.layers, self.coders, strict=True)):
             attn_Td = self._attention(k, h_Td)
             read_Td = h_Td if block.use_parallel_residual else h_Td + attn_Td
@@ -80,7 +89,14 @@ class Plain:
             pre_TF = x_Td @ coder.W_enc_Fd.T + coder.b_enc_F
             pres.append(pre_TF)
             z_TF = pre_TF * (self.z[k] != 0) if respond else z[k]
-            mlp_Td = z_TF @ coder.W_dec_Fd + coder.b_dec_d + self._skip(coder, x_Td) + error[k]
+            written.append(z_TF)
+            mlp_Td = (
+                self._crossed(written, k)
+                + z_TF @ coder.W_dec_Fd
+                + coder.b_dec_d
+                + self._skip(coder, x_Td)
+                + error[k]
+            )
             h_Td = h_Td + attn_Td + mlp_Td
         final_Td = self._norm(self.model.final_layer_norm, "final", h_Td)
         return pres, self.lm.model.get_output_embeddings()(final_Td)

@@ -13,13 +13,16 @@ from scx_core.attribution.target import plan_target, target_row
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.trace import TraceConfig, finish, trace_graph
 from tests.identities.plain import Plain
-from tests.tiny import LABELS, random_set, tiny_cells, tiny_language
+from tests.tiny import LABELS, random_cross_set, random_set, tiny_cells, tiny_language
 
 KINDS = ("relu", "topk", "jumprelu")
 LIMIT = {"float32": 1e-4, "float64": 1e-9}
 
 
-@pytest.fixture(params=[(p, k, s) for p in (True, False) for k in KINDS for s in (False, True)], ids=str)
+SETS = [(p, k, s) for p in (True, False) for k in (*KINDS, "cross-layer relu") for s in (False, True)]
+
+
+@pytest.fixture(params=SETS, ids=str)
 def traced(request, tmp_path):
     parallel, kind, skip = request.param
     return make(tmp_path, parallel=parallel, kind=kind, skip=skip, dtype="float64")
@@ -27,7 +30,8 @@ def traced(request, tmp_path):
 
 def make(folder, *, parallel, kind, skip, dtype, layers=3):
     lm = tiny_language(folder, parallel=parallel, layers=layers, dtype=dtype)
-    coders = random_set(lm, kind, skip)
+    make_set = random_cross_set if kind.startswith("cross-layer") else random_set
+    coders = make_set(lm, kind.split()[-1], skip)
     cell = tiny_cells(lm)[0]
     plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="contrast")
     return lm, coders, cell, plan, trace_graph(replacement(lm, coders), cell, plan, 40)

@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as nnf
 
+from scx_core.attribution.local_replacement_model import freeze
+from scx_core.attribution.residual_stream import streams
+from scx_core.attribution.virtual_weights import feature_inputs
 from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.language import mlp_io, replaced_mlps
@@ -161,8 +164,11 @@ def test_files_come_back_bit_for_bit_and_broken_ones_are_named(tmp_path):
 
 def test_what_it_cannot_do_is_refused(tmp_path, lm):
     coders = cross_set(exact_set(lm), 0.0)
-    with pytest.raises(ScxError, match="a cross-layer set"):
-        make_tracer(lm, coders, tiny_table(7))
+    tracer = make_tracer(lm, coders, tiny_table(7))
+    frozen = freeze(tracer.rep, tracer.encode([0])[0].ids)
+    for asked in (lambda: streams(frozen), lambda: feature_inputs(tracer.rep, 1, 0, 5)):
+        with pytest.raises(ScxError, match="a cross-layer set"):
+            asked()
     with pytest.raises(ScxError, match="one decoder a layer"):
         export_set(coders, tmp_path / "set", "saelens")
     with pytest.raises(ScxError, match="cannot write to later"):

@@ -19,7 +19,8 @@ HELP = {
     "transcoders": "Sparse stand-ins for the model's MLPs, one a layer: few features are active at a token, "
     "so that one can follow what each of them does.",
     "form": "Transcoders read an MLP's input and stand in for it. SAEs read its output: for comparison, they "
-    "cannot be traced. Cross-layer transcoders write to the outputs of all later MLPs too.",
+    "cannot be traced. Cross-layer transcoders write to the outputs of all later MLPs too; circuits are "
+    "traced through them, paths and tests in the real model are not made with them.",
     "circuit": "The genes and features that add to the answer's score in the frozen model, and how they feed "
     "each other.",
     "consensus": "What the circuits of many cells of one type have in common.",

@@ -8,6 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.circuits import address, cells_view, interventions, paths_and_heads, saved_circuit, view
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
+from pages.parts.circuits.side_by_side import side_by_side
 from pages.parts.circuits.stage import picture_of, stage
 from pages.parts.circuits.tracing import Request, called, cell_progress, so_far, started, traced
 from pages.parts.common import loaders
@@ -64,6 +65,8 @@ def page() -> None:
     address.write(ctx, request.rows, next(iter(picture_of(circuit).chosen), ""))
     if tracer.names is None:
         st.caption(atlas_under_way(ctx))
+    if request.less is not None:
+        side_by_side(ctx, request)
     paths_and_heads.edge_heads(ctx, circuit)
     paths_and_heads.paths(ctx, request)
     interventions.smallest_circuit(ctx, request)

@@ -30,7 +30,7 @@ def circuit_figure(drawing: Drawing) -> Figure:
     )
     pen.text(_EDGE, 20.0, fitted(drawing.title, room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(drawing.subtitle, room, 12.0), 12.0, colour=colours.MUTED)
-    _network(pen, drawing, _HEAD)
+    draw_network(pen, drawing, _HEAD)
     y = _HEAD + drawing.height + 16.0
     for row in legend_rows:
         legend.draw_row(pen, row, _EDGE, y)
@@ -54,11 +54,11 @@ def circuit_picture(drawing: Drawing, file_format: str) -> bytes:
     )
 
 
-def _network(pen: Pen, drawing: Drawing, top: float) -> None:
-    """Row names, arrows from weak to strong, boxes over them."""
-    boxes = {box.id: box._replace(y=box.y + top) for box in drawing.nodes}
+def draw_network(pen: Pen, drawing: Drawing, top: float, left: float = 0.0) -> None:
+    """Row names, arrows from weak to strong, boxes over them; `top` and `left`: where the drawing begins."""
+    boxes = {box.id: box._replace(x=box.x + left, y=box.y + top) for box in drawing.nodes}
     for row in drawing.rows:
-        pen.text(_EDGE, row.y + top, row.label, 11.0, colour=colours.MUTED)
+        pen.text(left + _EDGE, row.y + top, row.label, 11.0, colour=colours.MUTED)
     for index, link in enumerate(drawing.links):
         source, target = boxes[link.source], boxes[link.target]
         middle = (source.y + target.y) / 2  # the curve leaves upwards and arrives from below

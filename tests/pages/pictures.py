@@ -11,8 +11,9 @@ from streamlit.testing.v1 import AppTest
 def told(app: AppTest, name: str = "picture") -> dict[str, Any]:
     """What the page tells a component: its arguments."""
     found = [one.proto for one in app.get("component_instance")]
-    (proto,) = [one for one in found if one.component_name.endswith(f".{name}")]
-    return json.loads(proto.json_args)
+    args = [json.loads(one.json_args) for one in found if one.component_name.endswith(f".{name}")]
+    (only,) = [one for one in args if not one.get("fixed")]
+    return only
 
 
 def words(app: AppTest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,29 @@ def test_cells_chosen_by_hand_have_a_circuit_of_their_own_and_a_link(app: AppTes
     fresh = well(fresh.switch_page("pages/circuits.py").run())
     assert "over 3 cells chosen by hand; the data call them" in said(fresh).replace("**", "")
     assert "3.5.8" in fresh.query_params["rows"]
+
+
+def test_two_types_stand_beside_each_other_and_are_one_figure(app: AppTest) -> None:
+    pick(app, "Against").set_value("Dendritic").run()
+    pick(well(app), "Cells").set_value("Difference").run()
+    words = said(well(app)).replace("**", "")
+    assert "CD19+ B beside Dendritic" in words and "Dendritic cells" in words
+    labels = [element.proto.label for element in app.get("download_button")]
+    assert {"Both as PNG", "Both as SVG", "Both as PDF"} <= set(labels)
+    before = pair_boxes(app)
+    assert before[0] == before[1]
+    app.slider(key="pair least").set_value(60).run()
+    after = pair_boxes(well(app))
+    assert after[0] == after[1] and len(after[0]) < len(before[0])
+
+
+def pair_boxes(app: AppTest) -> list[set[str]]:
+    """The boxes of both panels."""
+    found = [
+        one.proto for one in app.get("component_instance") if one.proto.component_name.endswith(".picture")
+    ]
+    args = [json.loads(proto.json_args) for proto in found]
+    return [{node["id"] for node in one["drawing"]["nodes"]} for one in args if one["fixed"]]
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,11 @@ def picture(
     edits: bool = False,
     said: str = "",
     same: bool = False,
+    fixed: bool = False,
 ) -> None:
     """Draw it; its gestures are in `reported`. `edits`: there is something to take back. `said`: a line
-    below it. `same`: of the circuit that was drawn before, so that zoom and place are kept."""
+    below it. `same`: of the circuit that was drawn before, so that zoom and place are kept. `fixed`: its
+    boxes are looked at, not edited."""
     data = html.drawing_data(drawing) | {"pinned": list(pinned), "edits": edits, "said": said, "rowFont": 14}
     mark = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     held = {box.id for box in drawing.nodes}
@@ -63,6 +65,7 @@ def picture(
         chosen=[box for box in chosen if box in held],
         lit=sorted(lit & held),
         same=same,
+        fixed=fixed,
         height=LEAST_HEIGHT,
         key=key,
         default=None,

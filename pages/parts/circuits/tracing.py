@@ -13,7 +13,7 @@ from pages.parts.common.results import Column, Memory, table
 from pages.parts.common.session import Context
 from pages.parts.common.words import safe
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
-from scx_core.circuits.difference import compare_types
+from scx_core.circuits.difference import Difference, compare_types
 from scx_core.circuits.many_cells.two_steps import STEPS, Partial, SoFar
 from scx_core.errors import ScxError
 from scx_core.runs import Progress
@@ -29,6 +29,7 @@ _SO_FAR: dict[str, Column] = {
     "high": ("to", "%.3f"),
     "n": ("Cells with it", "%d"),
 }
+_SIDES: Memory[Difference] = Memory(24)
 
 
 class Request(NamedTuple):
@@ -88,6 +89,11 @@ def _run(key: Hashable | None) -> None:
     st.session_state[_RUNNING] = key
 
 
+def sides(ctx: Context, request: Request) -> Difference | None:
+    """Both sides of a difference that was traced here."""
+    return _SIDES.peek((*loaders.tracer_key(loaders.tracer(ctx), named=False), request))
+
+
 def called(ctx: Context, row: int) -> str:
     """The label that the model gives a cell."""
     tracer = loaders.tracer(ctx)
@@ -122,6 +128,7 @@ def _trace(ctx: Context, request: Request, progress: Progress, partial: Partial 
         if request.less is not None:
             cfg, trace = request.consensus, request.trace
             both = compare_types(tracer, request.label, request.less, trace=trace, cfg=cfg, progress=progress)
+            _SIDES.get((*loaders.tracer_key(tracer, named=False), request), lambda: both)
             return both.difference
         if request.rows is not None:
             return tracer.of_cells(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from scx_core.cli import common
 from scx_core.cli.circuits import circuit, trace
 from scx_core.errors import ScxError
 from scx_core.runs import from_namespace
+
+if TYPE_CHECKING:
+    from scx_core.circuits.difference import Difference
 
 HELP = "compare the circuits of two cell types, or of one under two models or transcoder sets"
 
@@ -22,6 +26,13 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--other-transcoders", metavar="FOLDER", help="compare with another set on the same cells"
     )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="also draw both sides beside each other (.png, .svg or .pdf)"
+    )
+    parser.add_argument(
+        "--least", type=float, default=0.0, metavar="SHARE",
+        help="leave out of the figure what differs by less than this share of the largest difference",
+    )  # fmt: skip
     circuit.add_settings(parser)
 
 
@@ -55,7 +66,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         found = compare_models(tracer, other, label, trace=tracing, cfg=config, progress=progress)
     else:
         found = compare_types(tracer, label, args.other, trace=tracing, cfg=config, progress=progress)
+    if args.figure:
+        _draw(found, Path(args.figure), args.least)
     return found.to_json()
+
+
+def _draw(found: Difference, path: Path, least: float) -> None:
+    from scx_core.figures import markers_of
+    from scx_core.figures.pair import pair_picture
+    from scx_core.runs.files import write_atomic
+
+    markers = markers_of(found.first)[0] or frozenset()
+    write_atomic(path, pair_picture(found, path.suffix.lower()[1:], least=least, markers=markers))
 
 
 def summary(result: dict[str, Any]) -> str:

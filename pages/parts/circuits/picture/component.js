@@ -4,7 +4,7 @@
 (function () {
   const byId = (id) => document.getElementById(id);
   const container = byId("network");
-  let circuit = null, drawing = null, mark = null, chosen = [], count = 0, layers = null, naming = null, moved = false;
+  let circuit = null, drawing = null, mark = null, chosen = [], count = 0, layers = null, naming = null, moved = false, fixed = false;
 
   // Streamlit's protocol for components, as far as it is needed.
   function tell(type, more) {
@@ -51,7 +51,7 @@
     byId("rename").disabled = chosen.length !== 1 || !features;
     byId("undo").disabled = !drawing.edits;
     byId("reset").disabled = !drawing.edits;
-    byId("edits").hidden = !chosen.length && !drawing.edits;
+    byId("edits").hidden = fixed || (!chosen.length && !drawing.edits);
     byId("said").textContent = chosen.length > 1 ? `${chosen.length} boxes chosen.` : drawing.said;
   }
 
@@ -104,6 +104,7 @@
 
   function redraw(args, theme) {
     mark = args.mark;
+    fixed = args.fixed;
     drawing = args.drawing;
     const dark = theme?.base === "dark";
     const root = document.documentElement.style;
@@ -129,7 +130,7 @@
     });
     circuit.network.on("dragEnd", (event) => {
       if (!event.nodes.length) { moved = true; return; }
-      report("pin", { places: circuit.network.getPositions(event.nodes) });
+      if (!fixed) report("pin", { places: circuit.network.getPositions(event.nodes) });
     });
     byId("names").replaceChildren(...drawing.nodes.map((node) => new Option(node.box.label)));
     keys();
@@ -138,7 +139,7 @@
   }
 
   function told(args, theme) {
-    tell("streamlit:setFrameHeight", { height: height(args.height) });
+    tell("streamlit:setFrameHeight", { height: args.fixed ? args.height : height(args.height) });
     if (args.mark !== mark) {
       redraw(args, theme);
       choose(args.chosen, false);
@@ -201,7 +202,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select") || !circuit) return;
     if (event.key === "Escape") choose([]);
-    if (event.key === "Delete" && !byId("hide").disabled) report("hide");
+    if (event.key === "Delete" && !fixed && !byId("hide").disabled) report("hide");
     if (event.key === "z" && (event.ctrlKey || event.metaKey) && drawing.edits) report("undo");
   });
   container.addEventListener("wheel", (event) => {
@@ -226,6 +227,6 @@
     last = event.data;
     told(last.args, last.theme);
   });
-  window.parent.addEventListener?.("resize", () => { if (last) tell("streamlit:setFrameHeight", { height: height(last.args.height) }); });
+  window.parent.addEventListener?.("resize", () => { if (last && !fixed) tell("streamlit:setFrameHeight", { height: height(last.args.height) }); });
   tell("streamlit:componentReady", { apiVersion: 1 });
 })();

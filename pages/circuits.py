@@ -66,7 +66,8 @@ def page() -> None:
     if tracer.names is None:
         st.caption(atlas_under_way(ctx))
     if request.less is not None:
-        side_by_side(ctx, request)
+        with picture:
+            side_by_side(ctx, request)
     paths_and_heads.edge_heads(ctx, circuit)
     paths_and_heads.paths(ctx, request)
     interventions.smallest_circuit(ctx, request)

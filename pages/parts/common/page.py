@@ -29,10 +29,11 @@ def run_page(path: str, body: Callable[[], None]) -> None:
     """Run the page `path` ("pages/start.py").
 
     When the first address that a fresh server is asked for is a page's own, Streamlit runs that file without
-    `app.py`, because it lies in a folder called pages. Then `app.py` is run, and goes to the page.
+    `app.py`, because it lies in a folder called pages. Then `app.py` is run, and goes to the page, with
+    what the address asked for behind the "?".
     """
     if _APP not in st.session_state:
-        st.session_state[_WANTED] = path
+        st.session_state[_WANTED] = path, st.query_params.to_dict()
         st.switch_page("app.py")
     with shown_errors():
         body()
@@ -41,9 +42,9 @@ def run_page(path: str, body: Callable[[], None]) -> None:
 def go_to_wanted() -> None:
     """For `app.py`: to the page that was asked for without it."""
     st.session_state[_APP] = True
-    wanted = st.session_state.pop(_WANTED, None)
-    if wanted is not None:
-        st.switch_page(wanted)
+    path, query = st.session_state.pop(_WANTED, (None, {}))
+    if path is not None:
+        st.switch_page(path, query_params=query)
 
 
 def style() -> None:

@@ -146,7 +146,7 @@ def evidence(half: HalfSums, words: Lexicon) -> pd.DataFrame:
         "first_piece": slots_SF[words.first_S].sum(0) / np.maximum(slots_SF.sum(0), 1e-30),
     }
     for name in ("type", "donor", "rank"):
-        number_F, rate_F = _rates(half.bins[name][:-1], half.counts[name][:-1])
+        number_F, rate_F = share_of_rates(half.bins[name][:-1], half.counts[name][:-1])
         found |= {f"{name}_number": number_F, f"{name}_share": rate_F}
     return pd.DataFrame(found)
 
@@ -217,7 +217,7 @@ def shared_pieces(count_S: np.ndarray, words: Lexicon) -> np.ndarray:
     return ((all_P > 0) & (largest_P < PRIVATE * all_P)).astype(float)
 
 
-def _rates(mass_KF: np.ndarray, count_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def share_of_rates(mass_KF: np.ndarray, count_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The bin with the largest mass per token, and its share of the sum of these rates (bins of unequal
     size compare that way)."""
     if not len(mass_KF):

@@ -123,13 +123,8 @@ def told_by(
     rng = np.random.default_rng(seed)
     live = np.flatnonzero((value_CF != 0).mean(0) > 0.05)
     value_CX = value_CF[:, live].astype(np.float64)
-    found_X = between(value_CX, group_C, type_C)
-    reached_X, null_top = np.zeros(len(live)), float("nan")
-    for draw in range(permutations):
-        null_X = between(value_CX, _permuted(group_C, type_C, rng), type_C)
-        reached_X += null_X >= found_X
-        null_top = float(np.quantile(null_X, 0.95)) if draw == 0 else null_top
-    q_X = q_values((1 + reached_X) / (1 + permutations))
+    found_X, p_X, null_top = p_of_grouping(value_CX, group_C, type_C, permutations, rng)
+    q_X = q_values(p_X)
     of_type_X = between(value_CX, type_C, np.zeros(len(type_C)))
     called_X = q_X < CERTAIN
     order = [x for x in np.argsort(-found_X, kind="stable").tolist() if called_X[x]][:most]
@@ -159,7 +154,21 @@ def told_by(
     )
 
 
-def _permuted(group_C: np.ndarray, type_C: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def p_of_grouping(
+    value_CX: np.ndarray, group_C: np.ndarray, type_C: np.ndarray, permutations: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """η² of the grouping within types, its p by permutation of the groups within types, [X] each; and the
+    95% quantile of η² after the first permutation."""
+    found_X = between(value_CX, group_C, type_C)
+    reached_X, null_top = np.zeros(value_CX.shape[1]), float("nan")
+    for draw in range(permutations):
+        null_X = between(value_CX, permuted_within_types(group_C, type_C, rng), type_C)
+        reached_X += null_X >= found_X
+        null_top = float(np.quantile(null_X, 0.95)) if draw == 0 else null_top
+    return found_X, (1 + reached_X) / (1 + permutations), null_top
+
+
+def permuted_within_types(group_C: np.ndarray, type_C: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Groups permuted within types."""
     out_C = group_C.copy()
     for one in np.unique(type_C):

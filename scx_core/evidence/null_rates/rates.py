@@ -14,6 +14,10 @@ which anything is called.
 | knock-out gene tables | the sign of each cell's effects, a gene only where a cell holds it |
 | paired rankings | which of two random gene sets of the same ranks counts as the circuit's |
 | gene sets of features | the names of the genes in the sets |
+| conditions within a type | which cells of the type are of which condition (`of_features`) |
+| features of a batch | which cells of each type are of which batch |
+| the verdict "cell type" | which cells are of which type |
+| features matched between sets | coordinates, tokens or gene names of the second set |
 
 Legend: C cells, X genes or features, R runs.
 """
@@ -68,11 +72,12 @@ class Rate(NamedTuple):
     any_found: int | None
     any_low: float | None
     any_high: float | None
+    nominal: float = NOMINAL
 
     @property
     def within(self) -> bool:
         """Whether the rate, and that of families, may be the nominal one or less."""
-        return self.low <= NOMINAL and (self.any_low is None or self.any_low <= NOMINAL)
+        return self.low <= self.nominal and (self.any_low is None or self.any_low <= NOMINAL)
 
 
 class NullRates(NamedTuple):
@@ -111,8 +116,8 @@ def null_rates(
     calls: dict[str, Calls] = {}
     for kind, reading in found.items():
         value_CX = reading.effect_CX
-        calls[f"difference, {kind}"] = _difference(value_CX, kind, None)
-        calls[f"difference over donors, {kind}"] = _difference(value_CX, kind, donor_C)
+        calls[f"difference, {kind}"] = difference_call(value_CX, kind, None)
+        calls[f"difference over donors, {kind}"] = difference_call(value_CX, kind, donor_C)
         calls[f"consensus, {kind}"] = _consensus(value_CX[: len(rows[0])], None)
         calls[f"consensus over donors, {kind}"] = _consensus(value_CX, donor_C)
     drop_SC = _random_drops(tracer, rows[0], answer, cfg)
@@ -120,9 +125,9 @@ def null_rates(
     rates = []
     for done, (name, call) in enumerate(calls.items()):
         progress(done, len(calls) + 1, name)
-        rates.append(_rate(name, call, cfg))
+        rates.append(rate_of(name, call, cfg))
     genes_CX = np.where(found["genes"].effect_CX == 0, np.nan, found["genes"].effect_CX)[: len(rows[0])]
-    rates.append(_rate("knock-out gene tables (intervals)", _held(genes_CX), cfg, family=False))
+    rates.append(rate_of("knock-out gene tables (intervals)", _held(genes_CX), cfg, family=False))
     about = tracer.about({"nulls": to_dict(cfg)}, seed=cfg.seed, cells=every.tolist(), types=[first, second])
     return NullRates(tuple(rates), about)
 
@@ -134,7 +139,7 @@ def _donors(known: Sequence[str] | None, n: int, cfg: NullConfig) -> np.ndarray:
     return np.random.default_rng([cfg.seed, 3]).permutation(np.arange(n) % cfg.donors)
 
 
-def _difference(value_CX: np.ndarray, kind: str, donor_C: np.ndarray | None) -> Calls:
+def difference_call(value_CX: np.ndarray, kind: str, donor_C: np.ndarray | None) -> Calls:
     """The sides dealt anew: cells, or sides within each donor that has cells of both."""
 
     def run(rng: np.random.Generator) -> np.ndarray:
@@ -227,13 +232,14 @@ def gene_set_rate(atlas: Any, collection: Any, cfg: NullConfig = NULLS) -> Rate:
     return _counted("gene sets of features (features called)", called_R, tested, called_R > 0)
 
 
-def _rate(name: str, call: Calls, cfg: NullConfig, family: bool = True) -> Rate:
+def rate_of(name: str, call: Calls, cfg: NullConfig, family: bool = True, nominal: float = NOMINAL) -> Rate:
+    """The rate of a call: `call` gives the p of each test of one run, or 0 where it calls and 1 where not."""
     rng = np.random.default_rng([cfg.seed, *name.encode()])
     p_RX = [call(rng) for _ in range(cfg.repeats)]
     below_R = np.array([(p_X < NOMINAL).sum() for p_X in p_RX])
     tests = round(float(np.mean([len(p_X) for p_X in p_RX])))
     any_R = np.array([(q_values(p_X) < Q).any() for p_X in p_RX]) if family else None
-    return _counted(name, below_R, tests, any_R)
+    return _counted(name, below_R, tests, any_R)._replace(nominal=nominal)
 
 
 def _counted(name: str, below_R: np.ndarray, tests: int, any_R: np.ndarray | None) -> Rate:
@@ -255,5 +261,7 @@ def null_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[st
             any_words = f"{one['any_found']} of {one['runs']} [{one['any_low']:.3f}, {one['any_high']:.3f}]"
         rate = f"{one['rate']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
         within = "yes" if one["within"] else "no"
+        if one["nominal"] != NOMINAL:
+            within += f" (of {one['nominal']:g})"
         rows.append((one["call"], str(one["runs"]), str(one["tests"]), rate, any_words, within))
-    return ("call", "runs", "tests a run", "rate at 0.05", "families with a call", "within"), rows
+    return ("call", "runs", "tests a run", "rate at the level", "families with a call", "within"), rows

@@ -11,6 +11,7 @@ from scx_core.errors import ScxError
 from scx_core.evidence.null_rates import NullConfig, feature_rates, match_rates, null_rates, null_rows
 from scx_core.evidence.null_rates.of_features import type_call
 from scx_core.evidence.null_rates.rates import _consensus, _counted, _held, difference_call
+from scx_core.evidence.studies.told_features import _between_draws, between, permuted_within_types
 from scx_core.runs import to_dict
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation.sets import random_set
@@ -85,3 +86,12 @@ def test_a_feature_of_one_type_is_none_with_the_labels_dealt_anew():
         "Same", (), {"permutation": staticmethod(lambda numbers: numbers)}
     )  # the labels as they are
     assert (call(unchanged) == 0).all()
+
+
+def test_groupings_at_once_are_those_one_by_one():
+    rng = np.random.default_rng(0)
+    value_CX, type_C = rng.normal(size=(60, 20)), rng.integers(0, 4, 60).astype(str)
+    value_CX[:, 3], group_C = 1.0, rng.integers(0, 3, 60)
+    drawn_PC = np.stack([permuted_within_types(group_C, type_C, rng) for _ in range(5)])
+    wanted_PX = [between(value_CX, one_C, type_C) for one_C in drawn_PC]
+    np.testing.assert_allclose(_between_draws(value_CX, drawn_PC, type_C), wanted_PX, atol=1e-12)

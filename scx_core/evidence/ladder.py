@@ -176,9 +176,10 @@ def predicts(found: Mapping[str, Any]) -> Level:
     beside = (
         "certainly behind" if behind else "ahead of" if ahead["low"] > 0 else "no certain difference from"
     )
+    beside_it = f"{rival['spearman']['mean']:.2f}".replace("-", "−")
     words = (
         f"rank correlation with measured knock-outs {_span(rank)}, the sign of the {found['strongest']} "
-        f"strongest right in {_span(sign)}; {beside} gradient × input ({rival['spearman']['mean']:.2f})"
+        f"strongest right in {_span(sign)}; {beside} gradient × input ({beside_it})"
     )
     figures = (
         _figure("rank correlation with knock-outs", rank, n, units, "gradient × input", rival["spearman"]),

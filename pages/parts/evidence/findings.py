@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.common import loaders
-from pages.parts.common.results import Column, download, table
+from pages.parts.common.results import Column, Memory, download, table
 from pages.parts.common.session import Context
 from pages.parts.common.words import safe
 from pages.parts.evidence.measuring import known
@@ -28,6 +28,7 @@ _MARKS = {
     "not reached": ":red-badge[:material/close: not reached]",
     "not tested": ":gray-badge[not tested]",
 }
+_PICTURES: Memory[bytes] = Memory(32)
 _SHORT = {"reached": "yes", "not reached": "no", "not tested": "–"}
 _TABS = {
     "Joint knock-outs": ("Joint knock-outs", "Dose"),
@@ -84,20 +85,23 @@ def _validation(ctx: Context) -> Validation | None:
 
 def details(found: TypeEvidence) -> None:
     """Every test: its curves with controls, its tables; as the report has them."""
+    mark = to_json_text([found.provenance, found.seconds, [one["source"] for one in found.further]])
     sections = {section.title: section for section in document_of(found).sections}
     for tab, titles in zip(st.tabs(list(_TABS)), _TABS.values(), strict=True):
         with tab:
             for title in titles:
                 st.markdown(f"### {title}")
                 for part in sections[title].parts:
-                    _part(part)
+                    _part(part, mark)
 
 
-def _part(part: str | Table | Picture) -> None:
+def _part(part: str | Table | Picture, mark: str) -> None:
+    """A paragraph, a picture (drawn once as long as the record, `mark`, is the same) or a table."""
     if isinstance(part, str):
         st.markdown(safe(part))
     elif isinstance(part, Picture):
-        st.image(picture_bytes(part.draw(), "png"), caption=safe(part.caption), width=900)
+        image = _PICTURES.get((mark, part.name), lambda: picture_bytes(part.draw(), "png"))
+        st.image(image, caption=safe(part.caption), width=900)
     else:
         st.markdown(f"**{safe(part.title)}**")
         if part.note:

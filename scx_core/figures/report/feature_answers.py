@@ -64,7 +64,7 @@ def _edit_table(one: Mapping[str, Any], k: int) -> Table:
         f"{_DOSES.get(one['mode'], '')}. Untouched: log-odds {before['log_odds']['mean']:.2f}, called "
         f"{plain(one['answer'], 40)} in {before['called']['mean']:.0%}. Random: mean [least, most of the "
         f"draws]."
-    ).replace("-", "−")
+    )
     columns = (
         ("dose", ("dose",)),
         ("change of log-odds, nats", three("change")),

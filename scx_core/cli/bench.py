@@ -318,7 +318,8 @@ def _training_text(result: dict[str, Any]) -> str:
         lines.append(
             f"{peer['peer']} {peer['version']}: {peer['tokens_per_second']:,.0f} tokens a second; "
             f"{result['ratio']:.2f} times as fast as it; without the revival of dead features, which it does "
-            f"not have here, {result['tokens_per_second_alike']:,.0f}: {result['ratio_alike']:.2f} times"
+            f"not have here, {result['tokens_per_second_alike']:,.0f}: {result['ratio_alike']:.2f} times; "
+            f"by processor seconds {result['ratio_processor']:.2f} and {result['ratio_alike_processor']:.2f}"
         )
     return "\n".join(lines)
 

@@ -6,9 +6,9 @@ Legend: B cells, T positions, d residual width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.hooks import RemovableHandle
@@ -100,29 +100,56 @@ def mlp_io(
     logits: bool = False,
     layers: Iterable[int] | None = None,
 ) -> MlpIO:
-    """One forward pass; inputs and outputs of all MLPs (or those of `layers`), and the logits if wanted."""
-    with captured_mlps(lm, layers) as io:
+    """One forward pass; inputs and outputs of all MLPs (or those of `layers`), and the logits if wanted:
+    without these it ends at the last MLP that is asked for."""
+    wanted = range(lm.facts.n_layers) if layers is None else list(layers)
+    with captured_mlps(lm, wanted) as io, nullcontext() if logits else _ends_at(lm, max(wanted, default=0)):
         body = lm.model if logits else lm.model.base_model
         out = body(input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions(mask_BT), use_cache=False)
     return io._replace(logits_BTV=out.logits if logits else None)
 
 
 @contextmanager
-def idle_mlps(lm: Language, layers: Iterable[int]) -> Iterator[None]:
-    """While active, the MLPs of these layers hand on what they receive: nobody wants the output of an MLP
-    that a hook replaces, and it is two thirds of a pass."""
-    mlps = [lm.part(layer, "mlp") for layer in layers]
-    before = [mlp.__dict__.get("forward") for mlp in mlps]  # another such, or a compiled one
-    for mlp in mlps:
-        mlp.forward = _handed_on  # type: ignore[method-assign]
+def _ends_at(lm: Language, last: int) -> Iterator[None]:
+    """While active, a pass does nothing behind the MLP of block `last`; in a parallel block the MLP does not
+    read its attention, which is left out too. What the pass puts out is nobody's then."""
+
+    def mlp_alone(hidden_states: torch.Tensor, *_args: Any, **_options: Any) -> torch.Tensor:
+        lm.part(last, "mlp")(lm.part(last, "mlp_norm")(hidden_states))
+        return hidden_states
+
+    def nothing(hidden_states: torch.Tensor, *_args: Any, **_options: Any) -> torch.Tensor:
+        return hidden_states
+
+    instead = {lm.block(layer): nothing for layer in range(last + 1, lm.facts.n_layers)}
+    if lm.facts.residual == "parallel":
+        instead[lm.block(last)] = mlp_alone
+    with _in_place(instead):
+        yield
+
+
+@contextmanager
+def _in_place(instead: Mapping[torch.nn.Module, Callable[..., torch.Tensor]]) -> Iterator[None]:
+    """While active, these modules compute something else; hooks on them stay."""
+    before = {module: module.__dict__.get("forward") for module in instead}  # another such, or a compiled one
+    for module, function in instead.items():
+        module.forward = function  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for mlp, own in zip(mlps, before, strict=True):
+        for module, own in before.items():
             if own is None:
-                del mlp.forward
+                del module.forward
             else:
-                mlp.forward = own
+                module.forward = own  # type: ignore[method-assign]
+
+
+@contextmanager
+def idle_mlps(lm: Language, layers: Iterable[int]) -> Iterator[None]:
+    """While active, the MLPs of these layers hand on what they receive: nobody wants the output of an MLP
+    that a hook replaces, and it is two thirds of a pass."""
+    with _in_place({lm.part(layer, "mlp"): _handed_on for layer in layers}):
+        yield
 
 
 def _handed_on(x_BTd: torch.Tensor) -> torch.Tensor:

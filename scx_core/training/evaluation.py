@@ -28,7 +28,7 @@ from scx_core.transcoders.module import TranscoderSet
 CELLS_AT_ONCE = 8
 # Operations that the figures beside a finished set, and fitting thresholds, may take on a processor: half a
 # minute each.
-FINAL_WORK = CALIBRATION_WORK = 5e12
+FINAL_WORK = CALIBRATION_WORK = 4e12
 
 
 def nothing() -> None:

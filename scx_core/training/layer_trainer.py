@@ -28,7 +28,7 @@ from scx_core.training.ops.sparse import (
 from scx_core.training.profiler import phase
 from scx_core.transcoders.module import Kind, Transcoder
 
-SCALE_WORK = 4e10  # operations of a layer's encoder that finding its scale may take
+SCALE_WORK = 2e10  # operations of a layer's encoder that finding its scale may take
 GUESS = 0.8  # share of the last thresholds that the next one is expected to be above
 FIRST_PENALTY = 0.1  # of relu that is held at a target, in units of the outputs' size
 THRESHOLD_DECAY = 0.98  # decay a step of the running mean of the selection's threshold

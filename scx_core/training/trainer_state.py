@@ -34,7 +34,7 @@ from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.module import Reads, TranscoderSet, from_tensors
 
 START_CELLS = 64  # cells that scales and first weights are taken from, at most
-START_WORK = 5e12  # operations of the model that they may take on a processor: half a minute
+START_WORK = 3e12  # operations of the model that they may take on a processor: half a minute
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, OnTokens, answer_form, mlp_io, with_answers
+from scx_core.language import Language, OnTokens, answer_form, captured_mlps, with_answers
+from scx_core.language.answer_tree import read_tree
 from scx_core.language.hooks import Stand_in
 from scx_core.runs import Progress, silent
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.held_out import Texts, batches, candidates_of, check_rows
+from scx_core.validation.held_out import Texts, batches, check_rows
 
 RIDGE = 1e-6  # of the mean variance of the inputs: a norm's output has one direction without any
 
@@ -193,7 +194,7 @@ def fit_baselines(
         inputs, outputs = mlp_sides(lm, texts)
         for layer, x_Nd, y_Nd in zip(sums, inputs, outputs, strict=True):
             layer.add(x_Nd, y_Nd)
-        tokens.add(texts.ids_BT[texts.real_BT.bool()], outputs[0])
+        tokens.add(texts.ids_BT[texts.real_BT], outputs[0])
         if transcoders is not None:
             for k, (_, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
                 guesses[k] = guesses[k].to(guess_Nd.device) + guess_Nd.double().sum(0)
@@ -232,9 +233,8 @@ def read_texts(
     """Batches of whole texts of the rows, with progress."""
     rows, done, table = np.asarray(rows, dtype=np.int64), 0, with_answers(lm, table)
     check_rows(table, rows)
-    candidates = candidates_of(lm, table, rows)
     lead = answer_form(lm, table).lead
-    for texts in batches(lm, table, rows, candidates, lead, batch):
+    for texts in batches(lm, table, rows, [], lead, batch):
         yield texts
         done += len(texts.cells)
         progress(done, len(rows), "Baselines: training cells")
@@ -242,5 +242,7 @@ def read_texts(
 
 def mlp_sides(lm: Language, texts: Texts) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """What every MLP reads and writes at the counted positions, [N, d] a layer."""
-    io, real_BT = mlp_io(lm, texts.ids_BT, texts.real_BT), texts.real_BT.bool()
+    real_BT = texts.real_BT
+    with captured_mlps(lm) as io:
+        read_tree(lm, texts.read)
     return [x_BTd[real_BT] for x_BTd in io.inputs], [y_BTd[real_BT] for y_BTd in io.outputs]

@@ -15,8 +15,10 @@ import torch
 from scx_core.cells import CellTable, Split
 from scx_core.errors import ScxError
 from scx_core.language import Language, answers_of, encode_cells, with_answers
+from scx_core.language.answer_tree import AnswerTree, TreeBatch, answer_tree, tree_batch
+from scx_core.language.answers import NODES
 from scx_core.runs import from_dict
-from scx_core.sentences import ANSWER, EncodedCell, pad_left
+from scx_core.sentences import ANSWER, EncodedCell
 from scx_core.training.config import TrainConfig
 from scx_core.training.train import training_split
 from scx_core.transcoders import TranscoderSet
@@ -88,20 +90,29 @@ class Texts(NamedTuple):
     """One batch. A position counts when the token after it is known, so the end-of-text is predicted and
     never read: every measure is over the same N positions.
 
-    `real_BT` marks them (it is the attention mask as well). `target_N` is the token that each predicts and
+    Behind each prompt stands a tree of answers (language/answer_tree.py): the true one of each cell, and all
+    candidates where `tree` is not None, so that one pass gives the losses and every answer's likelihood.
+    Columns T are the prompts' and the tree's. `read` is what the model is given, `real_BT` marks the N
+    positions: the prompt and the true answer. `target_N` is the token that each predicts and
     `target_class_N` that token's class; `read_class_N` is the class of the token that stands there.
     `first_N` marks position 0 of each text, `cell_N` is the text's number in the batch.
     """
 
     cells: tuple[EncodedCell, ...]
     labels: tuple[str, ...]
-    ids_BT: torch.Tensor
+    read: TreeBatch
+    tree: AnswerTree | None
     real_BT: torch.Tensor
     target_N: torch.Tensor
     target_class_N: torch.Tensor
     read_class_N: torch.Tensor
     first_N: torch.Tensor
     cell_N: torch.Tensor
+
+    @property
+    def ids_BT(self) -> torch.Tensor:
+        """Token ids."""
+        return self.read.ids_RQ
 
 
 def check_rows(table: CellTable, rows: np.ndarray) -> None:
@@ -133,24 +144,40 @@ def candidates_of(lm: Language, table: CellTable, rows: np.ndarray) -> list[str]
 def batches(
     lm: Language, table: CellTable, rows: np.ndarray, candidates: Sequence[str], lead: str, batch: int
 ) -> Iterator[Texts]:
-    """Texts of `batch` cells at a time; only these rows are read, so memory does not grow with the cells."""
+    """Texts of `batch` cells at a time; only these rows are read, so memory does not grow with the cells.
+    Candidates of more than `NODES` tokens stand behind no prompt."""
     answers = answers_of(lm, sorted({*candidates, *table.answers[rows].tolist()}), lead)
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
         labels = [str(label) for label in table.answers[part]]
         cells = encode_cells(lm, table, part)
-        yield _pad(lm, cells, labels, [answers[label] for label in labels])
+        own = [answers[label] for label in labels]
+        tree = answer_tree({label: answers[label] for label in candidates}, own) if candidates else None
+        if tree is not None and len(tree.token_M) > NODES:
+            tree = None
+        yield _texts(lm, cells, labels, own, tree)
 
 
-def _pad(
-    lm: Language, cells: Sequence[EncodedCell], labels: Sequence[str], answers: Sequence[tuple[int, ...]]
+def _texts(
+    lm: Language,
+    cells: Sequence[EncodedCell],
+    labels: Sequence[str],
+    answers: Sequence[tuple[int, ...]],
+    tree: AnswerTree | None,
 ) -> Texts:
+    stands = tree or answer_tree(dict(zip(labels, answers, strict=True)), answers)
+    read = tree_batch(lm, [cell.ids for cell in cells], stands)
+    n_prompt = read.real_RT.shape[1]
+    real_BT = torch.zeros(read.ids_RQ.shape, dtype=torch.bool)
+    real_BT[:, :n_prompt] = read.real_RT.cpu()
+    for b, answer in enumerate(answers):
+        for end in range(1, len(answer) + 1):
+            real_BT[b, n_prompt - 1 + stands.place[tuple(answer[:end])]] = True
     whole = [[*cell.ids, *answer, lm.eos_id] for cell, answer in zip(cells, answers, strict=True)]
     classes = [
         np.concatenate([cell.class_T, np.full(len(answer) + 1, ANSWER)])
         for cell, answer in zip(cells, answers, strict=True)
     ]
-    padded = pad_left([ids[:-1] for ids in whole], lm.pad_id)
 
     def flat(pieces: list) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([np.asarray(piece, dtype=np.int64) for piece in pieces])).to(
@@ -160,8 +187,9 @@ def _pad(
     return Texts(
         cells=tuple(cells),
         labels=tuple(labels),
-        ids_BT=torch.from_numpy(padded.ids_BT).to(lm.device),
-        real_BT=torch.from_numpy(padded.mask_BT).to(lm.device),
+        read=read,
+        tree=tree,
+        real_BT=real_BT.to(lm.device),
         target_N=flat([ids[1:] for ids in whole]),
         target_class_N=flat([kinds[1:] for kinds in classes]),
         read_class_N=flat([kinds[:-1] for kinds in classes]),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy import sparse
 
 from scx_core.cells import CellTable
@@ -25,6 +26,7 @@ from scx_core.language import (
     score_labels,
     with_answers,
 )
+from scx_core.language.answer_tree import token_scores
 from scx_core.language.hooks import Stand_in
 from scx_core.metrics import agreement
 from scx_core.statistics.intervals import Interval, bootstrap, wilson
@@ -42,15 +44,28 @@ class Answers:
         self._truth: list[np.ndarray] = []
         self._labels: dict[str, list[np.ndarray]] = {}
 
-    def add(self, lm: Language, texts: Texts, stand_ins: Mapping[str, Mapping[int, Stand_in]]) -> None:
-        """Score the whole answer of every candidate for the cells of one batch: with the model as it is, and
-        with each of the `stand_ins`."""
+    def expect(self, texts: Texts) -> None:
+        """Take in the true labels of one batch."""
         self._truth.append(np.array([self.candidates.index(label) for label in texts.labels]))
-        for name, mlps in {ORIGINAL: {}, **stand_ins}.items():
-            with replaced_mlps(lm, mlps):
+
+    def add(
+        self,
+        lm: Language,
+        texts: Texts,
+        name: str,
+        hidden_BTd: torch.Tensor,
+        stand_ins: Mapping[int, Stand_in],
+    ) -> None:
+        """Score the whole answer of every candidate for the cells of one batch from the hidden states of the
+        pass that `stand_ins` made; where the answers are too many to stand behind the prompts, from passes of
+        their own."""
+        if texts.tree is None:
+            with replaced_mlps(lm, stand_ins):
                 scores_BK = score_labels(lm, texts.cells, self.candidates, self.lead, batch=len(texts.cells))
-            labels_given = [self.candidates.index(label) for label in predicted(scores_BK, self.candidates)]
-            self._labels.setdefault(name, []).append(np.array(labels_given))
+        else:
+            hidden_BMd = hidden_BTd[:, -len(texts.tree.token_M) :]
+            scores_BK = token_scores(lm, hidden_BMd, texts.tree).sum(-1)
+        self._labels.setdefault(name, []).append(scores_BK.argmax(1))
 
     @property
     def truth_C(self) -> np.ndarray:

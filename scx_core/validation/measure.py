@@ -18,9 +18,9 @@ from scx_core.language import (
     captured_blocks,
     captured_mlps,
     hidden_from,
-    positions,
     replaced_mlps,
 )
+from scx_core.language.answer_tree import read_tree
 from scx_core.language.hooks import Stand_in
 from scx_core.metrics import RunningVariance, active, dead, fvu, live
 from scx_core.sentences import GENE, PROMPT, TOKEN_CLASSES
@@ -28,6 +28,7 @@ from scx_core.training.losses import token_losses
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import Baseline
 from scx_core.validation.held_out import Texts
+from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
 
 
 class ClassMeans:
@@ -120,14 +121,14 @@ def hidden_states(
     lm: Language, texts: Texts, stand_ins: Mapping[int, Stand_in] | None = None
 ) -> torch.Tensor:
     """Hidden states after the last norm at the counted positions, [N, d], with MLPs replaced if wanted."""
+    return all_hidden(lm, texts, stand_ins)[texts.real_BT]
+
+
+@torch.no_grad()
+def all_hidden(lm: Language, texts: Texts, stand_ins: Mapping[int, Stand_in] | None = None) -> torch.Tensor:
+    """The same at every position of the prompts and of the answers' tree, [B, T, d]."""
     with replaced_mlps(lm, stand_ins or {}):
-        out_BTd = lm.model.base_model(
-            input_ids=texts.ids_BT,
-            attention_mask=texts.real_BT,
-            position_ids=positions(texts.real_BT),
-            use_cache=False,
-        ).last_hidden_state
-    return out_BTd[texts.real_BT.bool()]
+        return read_tree(lm, texts.read)
 
 
 AT_ONCE = 8  # conditions whose hidden states wait for their losses together
@@ -196,27 +197,38 @@ def add_batch(
     texts: Texts,
     losses: Losses,
     layers: list[LayerStream],
+    answers: Answers,
     baselines: Sequence[Baseline] = (),
 ) -> None:
     """Every measure of one batch that needs no mean over the set.
 
-    One forward pass of the original model serves its loss, the reference of every KL, and all that is asked
-    of single transcoders on its activations; each baseline adds a pass.
+    One forward pass of the original model serves its loss, its answers, the reference of every KL, and all
+    that is asked of single transcoders on its activations; each stand-in has one pass for loss and answers.
     """
+
+    def passed(name: str | None, stand_ins: Mapping[int, Stand_in]) -> torch.Tensor:
+        hidden_BTd = all_hidden(lm, texts, stand_ins)
+        if name is not None:
+            answers.add(lm, texts, name, hidden_BTd, stand_ins)
+        return hidden_BTd[texts.real_BT]
+
+    answers.expect(texts)
     with captured_mlps(lm) as io:
-        reference_Nd = hidden_states(lm, texts)
+        hidden_BTd = all_hidden(lm, texts)
+    reference_Nd = hidden_BTd[texts.real_BT]
     inputs_BTd, outputs_BTd = list(io.inputs), list(io.outputs)
+    answers.add(lm, texts, ORIGINAL, hidden_BTd, {})
     batch = _BatchLosses(lm, texts, reference_Nd, losses)
     losses.note("tokens", torch.ones(len(texts.target_N), dtype=torch.float64), texts)
     batch.add(reference_Nd, losses.ce["orig"], name="orig")
-    replaced_Nd = hidden_states(lm, texts, transcoders.stand_ins())
+    replaced_Nd = passed(TRANSCODER, transcoders.stand_ins())
     batch.add(replaced_Nd, losses.ce["transcoder"], losses.kl["transcoder"], "transcoder")
-    zero_Nd = hidden_states(lm, texts, dict.fromkeys(range(len(layers)), torch.zeros_like))
+    zero_Nd = passed(None, dict.fromkeys(range(len(layers)), torch.zeros_like))
     batch.add(zero_Nd, losses.ce["zero"], name="zero")
     for baseline in baselines:
-        hidden_Nd = hidden_states(lm, texts, baseline.stand_ins)
+        hidden_Nd = passed(baseline.key, baseline.stand_ins)
         batch.add(hidden_Nd, losses.ce[baseline.key], losses.kl[baseline.key], baseline.key)
-    real_BT = texts.real_BT.bool()
+    real_BT = texts.real_BT
     inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
     for k, (z_NF, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
         layers[k].add(outputs[k], guess_Nd, z_NF, texts.read_class_N, texts.first_N)
@@ -234,7 +246,7 @@ def add_layers_batch(lm: Language, transcoders: TranscoderSet, texts: Texts, los
     inputs_BTd, outputs_BTd = list(io.inputs), list(io.outputs)
     batch = _BatchLosses(lm, texts, reference_Nd, losses)
     batch.add(reference_Nd, losses.layers_orig)
-    real_BT = texts.real_BT.bool()
+    real_BT = texts.real_BT
     inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
     for k, (_, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
         guess_BTd = torch.zeros_like(outputs_BTd[k])

@@ -79,13 +79,11 @@ def validate(
     lead = answer_form(lm, table).lead
     answers = Answers(candidates, lead)
     losses = Losses(lm.facts.n_layers, [rival.key for rival in beside])
-    swaps = {TRANSCODER: transcoders.stand_ins()} | {rival.key: rival.stand_ins for rival in beside}
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
     done = 0
     with fast_attention(lm):
         for texts in batches(lm, table, rows, candidates, lead, batch):
-            add_batch(lm, transcoders, texts, losses, layers, beside)
-            answers.add(lm, texts, swaps)
+            add_batch(lm, transcoders, texts, losses, layers, answers, beside)
             done += len(texts.cells)
             progress(done, len(rows), "Test cells")
         means, done = [torch.as_tensor(stream.spread.mean_d) for stream in layers], 0

@@ -113,9 +113,8 @@ def validation_work(
         n_alone = cells_alone(lm, table, rows) if layer_cells is None else layer_cells or len(rows)
     n_fit = fit_cells(lm, table, fit)
     counts = {
-        "baselines": n_fit * tokens * _fitting(one, n_layers) + measured * rivals * (2 * without + head),
-        "all layers at once": measured
-        * (2 * whole + 2 * coded + n_layers * one.coder + 2 * attention + 4 * head),
+        "baselines": n_fit * tokens * _fitting(one, n_layers) + measured * rivals * (without + head),
+        "all layers at once": measured * (whole + coded + n_layers * one.coder + 2 * attention + 4 * head),
         "each layer alone": min(n_alone, len(rows)) * tokens * _layers_alone(one, n_layers),
     }
     rate = speed(lm, [cell.ids for cell in encode_cells(lm, table, rows[:SAMPLE_CELLS])])

@@ -157,3 +157,29 @@ def test_fused_attention_says_the_same_with_padding_in_float64(lm, batch):
         eager_BTV = forward(lm, *batch)
         with fast_attention(lm):
             torch.testing.assert_close(forward(lm, *batch)[real], eager_BTV[real], atol=1e-6, rtol=1e-6)
+
+
+def test_a_pass_for_mlps_alone_ends_at_the_last_one_asked_for(lm, batch):
+    whole = mlp_io(lm, *batch, logits=True)
+    for layers in (None, [0], range(lm.facts.n_layers)):
+        asked = range(lm.facts.n_layers) if layers is None else layers
+        some = mlp_io(lm, *batch, layers=layers)
+        for layer in asked:
+            assert torch.equal(some.inputs[layer], whole.inputs[layer])
+            assert torch.equal(some.outputs[layer], whole.outputs[layer])
+
+    def fail(*_):
+        raise Ran
+
+    handle = lm.part(1, "attn").register_forward_pre_hook(fail)
+    try:
+        mlp_io(lm, *batch, layers=[0])
+        if lm.facts.residual == "parallel":
+            mlp_io(lm, *batch, layers=[1])
+        else:
+            with pytest.raises(Ran):
+                mlp_io(lm, *batch, layers=[1])
+        with pytest.raises(Ran):
+            forward(lm, *batch)
+    finally:
+        handle.remove()

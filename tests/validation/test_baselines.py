@@ -93,7 +93,8 @@ def test_the_table_of_mlp_0_is_the_mean_by_token_and_in_a_parallel_block_the_mlp
     got_Nd = own.stand_in(token_N, x_Nd)
     for token in token_N.unique():
         mine_N = token_N == token
-        torch.testing.assert_close(got_Nd[mine_N][0], y_Nd[mine_N].mean(0))
+        # attention's softmax is float32 in any model, and its rounding depends on what is read at once
+        torch.testing.assert_close(got_Nd[mine_N][0], y_Nd[mine_N].mean(0), rtol=1e-6, atol=1e-6)
     if lm.facts.residual == "parallel":
         torch.testing.assert_close(got_Nd, y_Nd, rtol=0, atol=1e-9)
     unseen = torch.tensor([max(set(range(len(lm.tokenizer))) - set(token_N.tolist()))])

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from scx_core.circuits import make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.studies.heart import TYPE, HeartConfig, HeartStudy, heart_study
 from scx_core.language import load_language
-from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write_json
+from scx_core.runs import Progress, RunFolder, option, read_json, silent, to_dict, write_json
 from scx_core.sentences import SentenceConfig
 from scx_core.transcoders import load_set
 
@@ -37,7 +37,19 @@ FRESH_CELLS = 80  # of each type
 NAME = "simulated heart"
 
 
-def heart_build(data: Path) -> BuildConfig:
+@dataclass(frozen=True)
+class HeartModelConfig:
+    """How the heart model is made."""
+
+    vocabulary: int = option(
+        6000,
+        "Tokens of the model; with 1,000 many genes are read in pieces, some of which stand in other genes too",
+        minimum=400,
+    )
+    readings: int = option(10_000, "Cells read in training, every repeat counted", minimum=1)
+
+
+def heart_build(data: Path, cfg: HeartModelConfig) -> BuildConfig:
     """How the heart model is made: the embedded model's recipe with 200 genes a sentence."""
     return BuildConfig(
         data=str(data),
@@ -48,7 +60,7 @@ def heart_build(data: Path) -> BuildConfig:
         atlas=False,
         cells=CellChoices(label="cell_type"),
         sentences=SentenceConfig(n_genes=200),
-        recipe=replace(EMBEDDED_RECIPE, vocabulary=1000, readings=10_000),
+        recipe=replace(EMBEDDED_RECIPE, vocabulary=cfg.vocabulary, readings=cfg.readings),
     )
 
 
@@ -68,7 +80,11 @@ def heart_profiles(path: Path | str) -> tuple[CellTable, np.ndarray]:
 
 
 def prepare_heart(
-    folder: Path, profiles: Path | str, pools: Path | str | None, cfg: SimulationConfig
+    folder: Path,
+    profiles: Path | str,
+    pools: Path | str | None,
+    cfg: SimulationConfig,
+    model: HeartModelConfig,
 ) -> None:
     """Write the simulated cells and the real pools over the genes that both have; nothing is written twice.
 
@@ -76,7 +92,8 @@ def prepare_heart(
     """
     import anndata as ad
 
-    asked = {"profiles": Path(profiles).name, "pools": pools and Path(pools).name, "simulation": to_dict(cfg)}
+    asked = {"profiles": Path(profiles).name, "pools": pools and Path(pools).name}
+    asked |= {"simulation": to_dict(cfg), "model": to_dict(model)}
     if (folder / ASKED).exists():
         if read_json(folder / ASKED) != asked:
             raise ScxError(f"{folder} holds a study of other settings.", "Give another --name.")
@@ -110,11 +127,13 @@ def run_heart(
     pools: Path | str | None,
     simulation: SimulationConfig,
     cfg: HeartConfig,
+    model: HeartModelConfig | None = None,
     progress: Progress = silent,
 ) -> HeartStudy | None:
     """The whole study in one folder; what is there already is not made again. None when asked to stop."""
-    prepare_heart(folder, profiles, pools, simulation)
-    config = heart_build(folder / CELLS)
+    model = model or HeartModelConfig()
+    prepare_heart(folder, profiles, pools, simulation, model)
+    config = heart_build(folder / CELLS, model)
     run = RunFolder.open(folder / MODEL) if (folder / MODEL).exists() else new_build(config, MODEL, folder)
     if build(run, progress) is None:
         return None

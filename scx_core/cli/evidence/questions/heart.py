@@ -20,6 +20,7 @@ DESCRIPTION = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    from scx_core.build.heart import HeartModelConfig
     from scx_core.cells.simulated import SimulationConfig
     from scx_core.evidence.studies.heart import HeartConfig
 
@@ -28,13 +29,14 @@ def options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--pools", metavar="FILE", help="real rows (pools of nuclei) that are held out")
     common.add_run(parser)
     add_arguments(parser.add_argument_group("simulated cells"), SimulationConfig, skip=("seed",))
+    add_arguments(parser.add_argument_group("model"), HeartModelConfig)
     add_arguments(parser.add_argument_group("study"), HeartConfig, skip=("seed",))
     parser.add_argument("--markdown", action="store_true", help="print tables as docs/evidence.md has them")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The study, as JSON."""
-    from scx_core.build.heart import run_heart
+    from scx_core.build.heart import HeartModelConfig, run_heart
     from scx_core.cells.simulated import SimulationConfig
     from scx_core.evidence.studies.heart import HeartConfig
 
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.pools,
         from_namespace(SimulationConfig, args),
         from_namespace(HeartConfig, args),
+        from_namespace(HeartModelConfig, args),
         common.progress_of(args),
     )
     if found is None:

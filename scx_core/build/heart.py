@@ -43,7 +43,7 @@ class HeartModelConfig:
 
     vocabulary: int = option(
         6000,
-        "Tokens of the model; with 1,000 many genes are read in pieces, some of which stand in other genes too",
+        "Tokens of the model; with 1,000 many genes are read in pieces that stand in other genes too",
         minimum=400,
     )
     readings: int = option(10_000, "Cells read in training, every repeat counted", minimum=1)

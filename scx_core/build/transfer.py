@@ -45,6 +45,11 @@ class TransferBuild:
         2000, "Most variable genes of the training study that the model reads (0: all shared ones)", minimum=0
     )
     readings: int = option(12_000, "Cells read in training, every repeat counted", minimum=1)
+    vocabulary: int = option(
+        400,
+        "Tokens of the model; with few, genes are read in pieces that stand in other genes too",
+        minimum=300,
+    )
     thinning: float = option(
         0.0, "Largest share of a cell's counts left out at a reading", minimum=0.0, maximum=0.95
     )
@@ -64,6 +69,7 @@ def transfer_build(data: Path, cfg: TransferBuild) -> BuildConfig:
         sentences=SentenceConfig(n_genes=100),
         recipe=replace(
             EMBEDDED_RECIPE,
+            vocabulary=cfg.vocabulary,
             readings=cfg.readings,
             gene_dropout=0.2 if cfg.thinning else 0.35,
             thinning=cfg.thinning,

@@ -8,8 +8,9 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.circuits import address, cells_view, interventions, paths_and_heads, saved_circuit, view
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
+from pages.parts.circuits.pictures import picture_of
 from pages.parts.circuits.side_by_side import side_by_side
-from pages.parts.circuits.stage import picture_of, stage
+from pages.parts.circuits.stage import stage
 from pages.parts.circuits.tracing import Request, called, cell_progress, so_far, started, traced
 from pages.parts.common import loaders
 from pages.parts.common.in_use import settled
@@ -20,7 +21,9 @@ from pages.parts.common.words import count, safe
 from pages.parts.features.atlas_source import atlas_under_way
 from scx_core.circuits import Circuit
 from scx_core.circuits.words.wording import answer_frequency
+from scx_core.evidence.smallest.smallest_circuit import Smallest
 from scx_core.figures import View, markers_of
+from scx_core.figures.drawing.edits import only
 
 
 def page() -> None:
@@ -61,7 +64,15 @@ def page() -> None:
     circuit = interventions.with_measured(ctx, request, circuit)
     with picture:
         light_note(circuit)
-    _show(picture, ctx, circuit, shown, request.consensus.min_share)
+    small = interventions.smallest_to_draw(ctx, request)
+    if small is not None:
+        with picture:
+            n = count(len(small.nodes), "feature")
+            st.info(
+                f"{interventions.what_remains(small)} Drawn: the {n} of the smallest circuit that the search "
+                "found, as far as this circuit holds them."
+            )
+    _show(picture, ctx, circuit, shown, request.consensus.min_share, small)
     address.write(ctx, request.rows, next(iter(picture_of(circuit).chosen), ""))
     if tracer.names is None:
         st.caption(atlas_under_way(ctx))
@@ -84,12 +95,20 @@ def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
     place.markdown(saved_circuit.note(ctx, found))
 
 
-def _show(picture: DeltaGenerator, ctx: Context, circuit: Circuit, shown: View, min_share: float) -> None:
+def _show(
+    picture: DeltaGenerator,
+    ctx: Context,
+    circuit: Circuit,
+    shown: View,
+    min_share: float,
+    small: Smallest | None = None,
+) -> None:
     remember(circuit, shown, markers_of(circuit)[0])
     join = view.joined()
     circuit = view.with_steps(circuit, st.container())
     with picture:
-        stage(ctx, circuit if join else circuit._replace(supernodes=()), shown)
+        drawn = circuit if join else circuit._replace(supernodes=())
+        stage(ctx, drawn if small is None else only(drawn, small.nodes), shown)
         st.caption(says(circuit))
     view.tested(circuit)
     view.exports(circuit, shown)

@@ -10,7 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.circuits import cells_view, graph
-from pages.parts.circuits.stage import PICTURE, Picture, after
+from pages.parts.circuits.pictures import Picture
+from pages.parts.circuits.stage import PICTURE, after
 from scx_core.figures.drawing.edits import Edits
 from tests.figures.fakes import HOSTILE_TEXTS, consensus_circuit
 from tests.pages.pictures import box, told

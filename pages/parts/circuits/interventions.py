@@ -11,7 +11,7 @@ from pages.parts.common import loaders
 from pages.parts.common.forms import config_form
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Column, Memory, progress_in, table
-from pages.parts.common.session import Context
+from pages.parts.common.session import Context, kept, last
 from pages.parts.common.words import HELP, count, duration, percent, safe
 from scx_core.circuits import Circuit
 from scx_core.circuits.words.wording import answered_in
@@ -24,6 +24,7 @@ AT_ONCE = 5.0  # seconds that nobody is asked for
 _KNOCKOUTS: Memory[Circuit] = Memory(24)
 _RANKINGS: Memory[TypeRankings] = Memory(16)
 _SMALLEST: Memory[Smallest] = Memory(16)
+_FOUND, DRAW = "scx_smallest", "draw smallest"
 
 RANKING_VERDICTS = {
     "circuit": "less than the circuit",
@@ -177,6 +178,27 @@ def smallest_circuit(ctx: Context, request: Request) -> None:
             found = _SMALLEST.asked_for(key, "Search", lambda: _search(ctx, request, cfg), help=words)
             if found is not None:
                 _show_smallest(found)
+                st.session_state[_FOUND] = key
+                kept(st.toggle, "Draw it in the picture above", DRAW, False)
+
+
+def smallest_to_draw(ctx: Context, request: Request) -> Smallest | None:
+    """The smallest circuit of what is shown, where one was found and a person wants it drawn."""
+    key = st.session_state.get(_FOUND)
+    if not last(DRAW, False) or request.less is not None or request.rows is not None or key is None:
+        return None
+    same = key[:-1] == (*loaders.tracer_key(loaders.tracer(ctx)), *request[:5])
+    return _SMALLEST.peek(key) if same else None
+
+
+def what_remains(found: Smallest) -> str:
+    """What is left of the target without any feature, and what the features add: said before any of them."""
+    remain = "" if found.added.remains is None else f" ({percent(found.added.remains)})"
+    return (
+        f"Without any feature **{found.logits['empty']:.2f} of {found.logits['full']:.2f} "
+        f"{found.whose['unit']}** of {safe(found.target)} remain{remain}; the features add "
+        f"{found.added.mean:.2f}{_interval(found.added.low, found.added.high)}."
+    )
 
 
 def _search(ctx: Context, request: Request, cfg: SmallestConfig) -> Smallest:
@@ -197,13 +219,7 @@ def _show_smallest(found: Smallest) -> None:
     ours, added = found.sets["ours"], found.added
     kept = ours.search if ours.unseen is None else ours.unseen
     where = "in this cell" if ours.unseen is None else f"in {len(found.cells['unseen'])} new cells"
-    remain = "" if added.remains is None else f" ({percent(added.remains)})"
-    unit = found.whose["unit"]
-    st.markdown(
-        f"Without any feature **{found.logits['empty']:.2f} of {found.logits['full']:.2f} {unit}** of "
-        f"{safe(found.target)} remain{remain}; the features add {added.mean:.2f}"
-        f"{_interval(added.low, added.high)}."
-    )
+    st.markdown(what_remains(found))
     st.caption(answered_in(found.whose["called"], found.whose["of"]))
     whole = "" if ours.whole is None else f", {ours.whole:.2f} of the whole score"
     st.markdown(

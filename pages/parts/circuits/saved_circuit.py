@@ -8,13 +8,16 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from pages.parts.circuits.pictures import Picture, keep
 from pages.parts.common import loaders
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.session import Context
 from pages.parts.common.words import count, safe
-from scx_core.circuits import Circuit, Origin, origins, parse_circuit
+from scx_core.circuits import Circuit, Origin, origins
 from scx_core.errors import ScxError
+from scx_core.figures.drawing.edits import Edits
 from scx_core.figures.drawing.text import plain
+from scx_core.figures.saved_view import parse_view
 
 KEY, NUMBER = "scx_opened_circuit", "scx_opened_number"
 MOST_MB = 50
@@ -49,7 +52,7 @@ def opener() -> None:
     number = st.session_state.setdefault(NUMBER, 0)
     with st.popover("Open a saved circuit", icon=":material/folder_open:", type="tertiary"):
         file = st.file_uploader(
-            "A circuit (JSON)",
+            "A circuit or a view (JSON)",
             type="json",
             max_upload_size=MOST_MB,
             key=f"saved circuit {number}",
@@ -59,8 +62,10 @@ def opener() -> None:
     if file is None:
         return
     with shown_errors():
-        circuit = parse_circuit(file.getvalue(), plain(file.name), MOST_MB * 1_000_000)
-        st.session_state[KEY] = Opened(plain(file.name, 60), circuit)
+        saved = parse_view(file.getvalue(), plain(file.name), MOST_MB * 1_000_000)
+        st.session_state[KEY] = Opened(plain(file.name, 60), saved.circuit)
+        if saved.edits != Edits() or saved.chosen:
+            keep(saved.circuit, Picture((Edits(), saved.edits), saved.chosen))
         st.session_state[NUMBER] = number + 1  # an empty uploader, for the next file
         st.rerun()
 

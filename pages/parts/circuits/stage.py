@@ -7,59 +7,27 @@ the session, by what the picture shows.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from typing import NamedTuple
+import json
 
 import streamlit as st
 
 from pages.parts.circuits import address, graph, node_card, view
 from pages.parts.circuits.entry import lit_boxes
 from pages.parts.circuits.graph import Gesture
+from pages.parts.circuits.pictures import Picture, keep, name_of, picture_of
 from pages.parts.common.messages import show_error
 from pages.parts.common.session import Context
 from pages.parts.common.words import safe
 from scx_core.circuits import Circuit
 from scx_core.errors import ScxError
-from scx_core.figures import View, markers_of
+from scx_core.figures import View, file_name, markers_of
 from scx_core.figures.drawing.edits import Edits, drawn, joined
 from scx_core.figures.explain import explain
+from scx_core.figures.saved_view import SavedView
 
-KEY, DRAWN_LAST, SEEN, PICTURE = "scx_pictures", "scx_picture_drawn", "scx_gesture", "picture"
-MOST_PICTURES, MOST_UNDONE = 24, 100
+DRAWN_LAST, SEEN, PICTURE = "scx_picture_drawn", "scx_gesture", "picture"
+MOST_UNDONE = 100
 PARTS = (69, 31)
-
-
-class Picture(NamedTuple):
-    """What a person made of a picture: every state of it, the newest last; what is chosen."""
-
-    states: tuple[Edits, ...] = (Edits(),)
-    chosen: tuple[str, ...] = ()
-
-    @property
-    def edits(self) -> Edits:
-        """The state now."""
-        return self.states[-1]
-
-
-def name_of(circuit: Circuit) -> str:
-    """What a picture is kept under: the nodes and the target, whatever was measured of them since."""
-    parts = [circuit.scope, circuit.target.label, str(circuit.n_cells), *(node.id for node in circuit.nodes)]
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
-
-
-def picture_of(circuit: Circuit) -> Picture:
-    """What a person made of this circuit's picture in this session."""
-    return st.session_state.setdefault(KEY, {}).get(name_of(circuit), Picture())
-
-
-def keep(circuit: Circuit, made: Picture) -> None:
-    """Keep it; the pictures that were touched longest ago are dropped."""
-    pictures = st.session_state.setdefault(KEY, {})
-    name = name_of(circuit)
-    pictures.pop(name, None)
-    pictures[name] = made
-    while len(pictures) > MOST_PICTURES:
-        pictures.pop(next(iter(pictures)))
 
 
 @st.fragment
@@ -93,6 +61,14 @@ def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
             st.session_state[DRAWN_LAST] = name
             with st.expander("Explain this picture"):
                 st.markdown("\n".join(f"1. {safe(text)}" for text in explain(circuit)))
+            asked = dict(st.session_state.get(address.WRITTEN, {}))
+            saved = SavedView(circuit, made.edits, shown, made.chosen, asked)
+            name = file_name(circuit, "json").replace(".json", "_view.json")
+            words = "One file: the circuit and what was done to its picture. “Open a saved circuit” opens it."
+            st.download_button(
+                "Save this view", lambda: json.dumps(saved.to_json(), indent=1), name, "application/json",
+                icon=":material/bookmark:", type="tertiary", on_click="ignore", help=words,
+            )  # fmt: skip
         with right:
             if made.chosen:
                 node_card.card(ctx, circuit, joined(circuit, made.edits), made.chosen)

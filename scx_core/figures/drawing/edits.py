@@ -6,10 +6,10 @@ Joining is of the circuit (its edges are summed, see circuits/supernodes.py); th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scx_core.circuits.circuit import Circuit, Supernode
+from scx_core.circuits.circuit import Circuit, Node, Supernode
 from scx_core.circuits.supernodes import collapse, from_names
 from scx_core.errors import ScxError
 
@@ -130,6 +130,25 @@ def all_steps(circuit: Circuit, edits: Edits) -> tuple[Supernode, ...]:
 def joined(circuit: Circuit, edits: Edits) -> Circuit:
     """The circuit as it is drawn: each of its steps, and of the person's, as one node."""
     return collapse(circuit._replace(supernodes=all_steps(circuit, edits)))
+
+
+def only(circuit: Circuit, features: Iterable[Sequence[int]]) -> Circuit:
+    """The circuit with these features alone, each (layer, feature), or (layer, position, feature) of one
+    cell: what a search for the smallest circuit found. All else that is no feature stays."""
+    wanted = {tuple(one) for one in features}
+
+    def stays(node: Node) -> bool:
+        whole, placed = (node.layer, node.feature), (node.layer, node.position, node.feature)
+        return node.kind != "feature" or whole in wanted or placed in wanted
+
+    nodes = tuple(node for node in circuit.nodes if stays(node))
+    held = {node.id for node in nodes}
+    edges = tuple(edge for edge in circuit.edges if edge.source in held and edge.target in held)
+    steps = (
+        step._replace(members=tuple(m for m in step.members if m in held)) for step in circuit.supernodes
+    )
+    left = tuple(step for step in steps if len(step.members) > 1)
+    return circuit._replace(nodes=nodes, edges=edges, supernodes=left)
 
 
 def drawn(

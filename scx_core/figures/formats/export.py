@@ -20,6 +20,7 @@ from scx_core.errors import ScxError
 from scx_core.figures import captions
 from scx_core.figures.bars import genes_picture
 from scx_core.figures.drawing.drawing import Drawing, View
+from scx_core.figures.drawing.edits import Edits, drawn
 from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.picture import circuit_picture
 from scx_core.figures.table import gene_table, table_csv
@@ -42,8 +43,11 @@ class _Job(NamedTuple):
     markers: frozenset[str] | None
     shared: frozenset[str]
     labels: Mapping[str, str]
+    edits: Edits = Edits()
 
     def drawing(self) -> Drawing:
+        if self.edits != Edits():
+            return drawn(self.circuit, self.edits, self.view, markers=self.markers or frozenset())
         return simplify(self.circuit, self.view, markers=self.markers or frozenset(), labels=self.labels)
 
 
@@ -100,13 +104,15 @@ def export_bytes(
     markers: frozenset[str] | None = None,
     shared: frozenset[str] = frozenset(),
     labels: Mapping[str, str] | None = None,
+    edits: Edits | None = None,
 ) -> bytes:
-    """The circuit in one of `FORMATS`. `markers` is None when no list is known for the cell type.
+    """The circuit in one of `FORMATS`. `markers` is None when no list is known for the cell type;
+    `edits`: what a person did to the picture, for PNG, SVG, PDF and HTML.
 
     Raises ScxError for an unknown format.
     """
     check_format(file_format)
-    job = _Job(circuit, view or View(), markers, shared, labels or {})
+    job = _Job(circuit, view or View(), markers, shared, labels or {}, edits or Edits())
     return _FORMATS[file_format].make(job)
 
 
@@ -119,6 +125,7 @@ def export(
     markers: frozenset[str] | None = None,
     shared: frozenset[str] = frozenset(),
     labels: Mapping[str, str] | None = None,
+    edits: Edits | None = None,
 ) -> list[Path]:
     """Write the circuit; returns the files in the order written.
 
@@ -132,7 +139,9 @@ def export(
     wanted = {single: where} if single else {name: where / file_name(circuit, name) for name in formats}
     contents: dict[Path, bytes] = {}
     for name, path in wanted.items():
-        contents[path] = export_bytes(circuit, name, view=view, markers=markers, shared=shared, labels=labels)
+        contents[path] = export_bytes(
+            circuit, name, view=view, markers=markers, shared=shared, labels=labels, edits=edits
+        )
         if name == "csv":
             contents[path.with_suffix(".provenance.json")] = _json(circuit.provenance)
     for path, content in contents.items():

@@ -191,6 +191,18 @@
   byId("in").addEventListener("click", () => { moved = true; circuit.zoom(1.25); });
   byId("out").addEventListener("click", () => { moved = true; circuit.zoom(0.8); });
   byId("fit").addEventListener("click", () => { moved = false; circuit.fit(); });
+  // The address of the page is the view. Where a browser does not let a frame write to the clipboard, the old way.
+  byId("link").addEventListener("click", async () => {
+    const link = window.parent.location.href;
+    try { await navigator.clipboard.writeText(link); } catch {
+      const field = document.body.appendChild(document.createElement("textarea"));
+      field.value = link;
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+    }
+    byId("said").textContent = "The link is copied.";
+  });
   byId("full").addEventListener("click", () => {
     if (document.fullscreenElement) document.exitFullscreen();
     else document.documentElement.requestFullscreen().catch(() => { byId("said").textContent = "This browser allows no full screen here."; });

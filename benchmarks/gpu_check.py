@@ -312,9 +312,9 @@ def speed():
         with fast_attention(lm):
             plan = make_plan(lm, texts, cfg, train, ALONE)
             session = TrainerState.fresh(lm, texts, cfg, train, plan)
-            seconds = _steps(session, n)
+            seconds = float(_steps(session, n)[0])
             with stopwatch() as parts:
-                watched = _steps(session, max(2, n // 3), warm=0)
+                watched = float(_steps(session, max(2, n // 3), warm=0)[0])
         speed = n * CELLS * LENGTH / seconds
         out[name] = {
             "tokens_s": round(speed),

@@ -30,7 +30,7 @@ from scx_core.atlas.tables.atlas import Atlas
 from scx_core.cells import CellTable
 from scx_core.cells.detection.gene_symbols import named_genes
 from scx_core.errors import ScxError
-from scx_core.language import encode_cells
+from scx_core.language import encode_cells, rounded_products
 from scx_core.runs import Progress, provenance, silent
 from scx_core.runs.files import to_json_text, write_atomic
 
@@ -64,7 +64,8 @@ def annotate(
         if not (0 <= layer < n_layers and 0 <= feature < n_units):
             known = f"Layers run from 0 to {n_layers - 1}, features from 0 to {n_units - 1}."
             raise ScxError(f"The set has no feature {feature} in layer {layer}.", known)
-    mean_CF, max_CF, mass_GF = _read(side, table, batch, progress)
+    with rounded_products(side.lm.device):
+        mean_CF, max_CF, mass_GF = _read(side.together(), table, batch, progress)
     numbers = [layer * n_units + feature for layer, feature in wanted or []]
     if wanted is None:
         also = [layer * n_units + feature for layer, feature in obs]

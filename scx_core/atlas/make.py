@@ -27,7 +27,7 @@ from scx_core.atlas.judge.unit_figures import baseline_rows, figures_of, judge, 
 from scx_core.atlas.tables.atlas import FORMAT, Atlas, as_arrow, narrowed
 from scx_core.atlas.tables.build import make_tables
 from scx_core.cells import CellTable
-from scx_core.language import Language
+from scx_core.language import Language, rounded_products
 from scx_core.runs import Progress, provenance, silent
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation import draw_rows
@@ -63,19 +63,22 @@ def make_atlas(
     full |= {name: CoderUnits(lm, other) for name, other in (beside or {}).items()}
     if cfg.baseline:
         full[NEURONS] = NeuronUnits(lm)
-    light = baseline_sources(lm, full[MAIN], table, plan, cfg) if cfg.random else {}
+    with rounded_products(lm.device):
+        light = baseline_sources(lm, full[MAIN], table, plan, cfg) if cfg.random else {}
     watch.lap("baselines' thresholds")
     curve = Curve([MAIN, *(name for name in light if name.startswith(RANDOM))], len(rows))
     sources = full | light
-    passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
+    with rounded_products(lm.device):
+        passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
     watch.restart()
     contexts: dict[str, pd.DataFrame] = {}
     if cfg.context:  # the token's one-hot reads nothing else by its making
         read = {name: units for name, units in sources.items() if name != ONE_HOT}
         named = (MAIN, f"{RANDOM}1")
-        contexts = measure_context(
-            lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress
-        )
+        with rounded_products(lm.device):
+            contexts = measure_context(
+                lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress
+            )
     watch.lap("exchanging genes")
     made = _atlas(lm, full, light, passed, table, cfg, curve, contexts)
     watch.lap("verdicts and tables")

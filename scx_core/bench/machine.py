@@ -34,8 +34,8 @@ def wait(device: torch.device) -> None:
 
 
 class Lap(NamedTuple):
-    """One step of a job: seconds that passed, those of the processor (all threads), and the largest resident
-    memory until its end, GiB."""
+    """One step of a job: seconds that passed, those of the processor (all threads), and the largest memory
+    until its end, GiB (resident, or a card's)."""
 
     what: str
     wall_s: float
@@ -54,7 +54,7 @@ class Stopwatch:
         """End the step that runs since the last lap."""
         wait(self.device)
         now, (wall, cpu) = (time.perf_counter(), time.process_time()), self._start
-        self.laps.append(Lap(what, now[0] - wall, now[1] - cpu, peak_gib()))
+        self.laps.append(Lap(what, now[0] - wall, now[1] - cpu, peak_gib(self.device)))
         self._start = time.perf_counter(), time.process_time()
 
 
@@ -93,8 +93,10 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     return where
 
 
-def peak_gib() -> float:
-    """The largest resident memory of this process so far, GiB."""
+def peak_gib(device: torch.device | None = None) -> float:
+    """The largest resident memory of this process so far, GiB; of a card what its tensors took there."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     try:
         # What getrusage says may be the peak of the process that started this one.
         with open("/proc/self/status", encoding="utf-8") as file:

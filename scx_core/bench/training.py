@@ -70,9 +70,9 @@ def bench_training(
         plan = make_plan(lm, texts, transcoder, train, ALONE)
         state = TrainerState.fresh(lm, texts, transcoder, train, plan)
         seconds = _steps(state, steps)
-        with stopwatch() as parts:
+        with stopwatch(lm.device) as parts:
             watched, _ = _steps(state, max(5, steps // 3), warm=0)
-        peak_gib = _peak(lm.device)
+        peak = peak_gib(lm.device)
         peer = None
         if peer_python:  # once more behind the peer: all meet what else the machine does
             alike = TrainerState.fresh(lm, texts, transcoder, replace(train, revive=0.0), plan)
@@ -83,7 +83,7 @@ def bench_training(
     tokens = steps * cells_per_batch * length
     speed, speed_cpu = (float(tokens / s) for s in seconds)
     flops = flops_per_token(lm, transcoder, length)
-    peak = peak_flops(lm.device)
+    reached = peak_flops(lm.device)
     result: dict[str, Any] = {
         "machine": machine(lm.device),
         "model": lm.name,
@@ -96,10 +96,10 @@ def bench_training(
         "tokens_per_second": speed,
         "tokens_per_processor_second": speed_cpu,
         "split": {name: parts.get(name, 0.0) / watched for name in PHASES},
-        "peak_memory_gib": peak_gib,
+        "peak_memory_gib": peak,
         "flops_per_token": flops,
-        "share_of_peak_flops": flops * speed / peak,
-        "peak_flops": peak,
+        "share_of_peak_flops": flops * speed / reached,
+        "peak_flops": reached,
         "atlas": atlas_pass(lm, table, rows, speed),
     }
     result["split"]["other"] = 1 - sum(result["split"].values())
@@ -129,10 +129,6 @@ def _steps(state: TrainerState, steps: int, warm: int = WARM) -> np.ndarray:
 
 def _now() -> np.ndarray:
     return np.array([time.perf_counter(), time.process_time()])
-
-
-def _peak(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else peak_gib()
 
 
 def flops_per_token(lm: Language, transcoder: TranscoderConfig, length: int) -> float:

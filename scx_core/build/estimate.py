@@ -76,4 +76,4 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Weigh
     loss.backward()
     optimizer.step()
     if batch.ids_BT.is_cuda:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(batch.ids_BT.device)

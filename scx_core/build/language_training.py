@@ -62,8 +62,8 @@ def _checkpoint(run: RunFolder, step: int, model, optimizer) -> None:
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     tensors["rng"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["cuda_rng"] = torch.cuda.get_rng_state()
+    if model.device.type == "cuda":  # dropout draws on the model's own card
+        tensors["cuda_rng"] = torch.cuda.get_rng_state(model.device)
     run.save_checkpoint(step, tensors, {}, keep=2)
 
 
@@ -83,8 +83,8 @@ def _restore(run: RunFolder, model, optimizer) -> int:
             full["state"].setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(full)
     torch.set_rng_state(saved.tensors["rng"])
-    if "cuda_rng" in saved.tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved.tensors["cuda_rng"])
+    if "cuda_rng" in saved.tensors and model.device.type == "cuda":
+        torch.cuda.set_rng_state(saved.tensors["cuda_rng"], model.device)
     return saved.step
 
 

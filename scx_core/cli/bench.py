@@ -154,8 +154,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 )
                 return bench_atlas_input(folder, args.model, shape, progress=progress)
             case "410m":
+                from scx_core.language import pick_device
+
                 table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
-                device = "cuda" if args.device == "cuda" else "cpu"
+                device = str(pick_device(args.device))
                 sizes = {"nodes": cfg.nodes, "layers": cfg.layers, "genes": cfg.genes}
                 return bench.bench_410m(folder / "410m", table, tokenizer, device, **sizes)
             case "jobs":

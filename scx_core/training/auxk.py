@@ -24,7 +24,7 @@ def auxk_loss(
     b_enc_D: torch.Tensor,
     W_dec_Dd: torch.Tensor,
     *,
-    whole: tuple[float, int] | None = None,
+    whole: tuple[float | torch.Tensor, int] | None = None,
 ) -> torch.Tensor:
     """How badly the dead features alone explain the remaining error, relative to that error.
 
@@ -37,14 +37,15 @@ def auxk_loss(
     squares = error_Td.square()
     total, mean = squares.sum(), squares.sum(1).mean()
     if whole is not None:
-        total, mean = torch.full_like(total, whole[0]), torch.full_like(mean, whole[0] / whole[1])
+        sums = (whole[0], whole[0] / whole[1])
+        total, mean = (torch.as_tensor(of, dtype=total.dtype, device=total.device) for of in sums)
     scale = mean.sqrt().clamp(min=1e-8) / n_aux**0.5
     missing_Td = error_Td - decode_soft(x_Td, n_aux, scale, W_enc_Dd, b_enc_D, W_dec_Dd)
     return missing_Td.square().sum() / total.clamp(min=1e-12)
 
 
 @torch.no_grad()
-def raise_bias(b_enc_F: torch.Tensor, dead_F: torch.Tensor, threshold: float) -> None:
+def raise_bias(b_enc_F: torch.Tensor, dead_F: torch.Tensor, threshold: float | torch.Tensor) -> None:
     """Raise the bias of dead features by a small share of the selection's threshold.
 
     After some steps such a feature is selected on the tokens that its encoder row fits best, and from then on

@@ -193,9 +193,12 @@ def team(device: str = "auto") -> Iterator[Team]:
     if on_gpu:
         _check_cards(device)
         torch.cuda.set_device(local)
+        # A rank that is gone ends the wait of the others with an error, and not with the end of the process.
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     try:
         limit = timedelta(seconds=patience())
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=limit)
+        card: dict[str, Any] = {"device_id": torch.device("cuda", local)} if on_gpu else {}
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=limit, **card)
         slow = dist.new_group(backend="gloo", timeout=LONG_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ScxError(

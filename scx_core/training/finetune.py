@@ -24,6 +24,7 @@ from scx_core.metrics import fvu, kl_divergence, squares_about_mean, squares_fro
 from scx_core.training.distributed import ALONE, Team
 from scx_core.training.evaluation import hidden_states
 from scx_core.training.losses import CHUNK_LOGITS, log_probs
+from scx_core.training.optimiser import MOMENTS, adam, moments_from
 from scx_core.training.plan import USABLE, MicroBatch
 from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.cross_layer import CROSS
@@ -31,7 +32,6 @@ from scx_core.transcoders.module import TranscoderSet
 
 ENCODER = ("W_enc", "b_enc")
 TUNED = (*ENCODER, "W_dec", "b_dec", "W_skip", CROSS)
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 PREFIX = "tune."
 FALL = 0.7  # share of the steps, at the end, over which the rate falls to 0
 LEAST_FVU = 1e-12
@@ -148,7 +148,7 @@ class FineTune:
                     size = float(t.detach().square().mean().sqrt())
                     groups.append({"params": [t], "lr": rate * size, "peak": rate * size})
         count = sum(t.numel() for layer in self.weights for t in layer.values() if t.requires_grad)
-        self.optimizer = torch.optim.Adam(groups, foreach=count < LARGE_WEIGHTS)
+        self.optimizer = adam(groups, lm.device, foreach=count < LARGE_WEIGHTS)
 
     @classmethod
     def restored(
@@ -166,11 +166,9 @@ class FineTune:
             for layer, weights in enumerate(tune.weights):
                 for name, tensor in weights.items():
                     tensor.copy_(saved[f"{PREFIX}{layer}.{name}"])
-                    moments = {
-                        moment: saved[key].to(tensor.device if moment != "step" else "cpu")
-                        for moment in MOMENTS
-                        if (key := f"{PREFIX}{layer}.adam.{name}.{moment}") in saved
-                    }
+                    key = f"{PREFIX}{layer}.adam.{name}."
+                    own = {moment: saved[key + moment] for moment in MOMENTS if key + moment in saved}
+                    moments = moments_from(own, tensor.device)
                     if moments:
                         tune.optimizer.state[tensor] = moments
         return tune
@@ -229,7 +227,10 @@ class FineTune:
         weight_N = _weights_of_next(real_BT, weight_T)[keep_BT]
         again = kept_bytes(self.lm, self.before.n_features, batch.mask_BT.numel()) > KEPT
         again = again and self.before.form != "cross-layer"  # whose layers hand on to each other
-        inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
+        at_N = real_BT.flatten().nonzero()[:, 0]  # once for all layers
+        inputs, outputs = (
+            [side.flatten(0, 1)[at_N].float() for side in sides] for sides in (io.inputs, io.outputs)
+        )
         squares = [squares_about_mean(y_Td) for y_Td in outputs] if whole is None else whole.squares
         weight = weight_N.sum() if whole is None else whole.weight
         with torch.enable_grad():

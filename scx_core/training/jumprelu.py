@@ -60,7 +60,10 @@ class ActiveCount(torch.autograd.Function):
 
 @torch.no_grad()
 def control_penalty(
-    memory: dict[str, torch.Tensor], l0: float, target: float, log_threshold_F: torch.Tensor | None = None
+    memory: dict[str, torch.Tensor],
+    l0: float | torch.Tensor,
+    target: float,
+    log_threshold_F: torch.Tensor | None = None,
 ) -> None:
     """After a step with `l0` active features a token: remember it, and move the penalty towards `target`.
 
@@ -70,7 +73,7 @@ def control_penalty(
     later and the target would be passed by far. Thresholds are moved along, all together: the penalty alone
     cannot bring back features whose pre-activations have left the rectangle, as it has no slope there.
     """
-    before, now = memory["l0"], max(l0, LEAST)
+    before, now = memory["l0"], l0.clamp(min=LEAST) if isinstance(l0, torch.Tensor) else max(l0, LEAST)
     memory["l0"] = torch.where(before > 0, MEMORY * before + (1 - MEMORY) * l0, before + l0)
     heading = now / memory["l0"].clamp(min=LEAST)
     error = (heading * now / target).log().clamp(-1, 1)

@@ -9,6 +9,7 @@ Legend: T tokens, d width, F features, D dead features.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,9 +22,11 @@ from scx_core.training.jumprelu import ActiveCount, JumpReLU, control_penalty
 from scx_core.training.ops.sparse import (
     FeatureSelection,
     decode_selected,
+    number,
     select_above,
     select_batch,
     select_tokens,
+    times_of,
 )
 from scx_core.training.profiler import phase
 from scx_core.transcoders.module import Kind, Transcoder
@@ -42,7 +45,7 @@ class Code(NamedTuple):
     write_TD: torch.Tensor
     penalty: torch.Tensor | float
     fires_F: torch.Tensor
-    threshold: float | None
+    threshold: float | torch.Tensor | None
 
 
 class LayerTrainer:
@@ -53,6 +56,7 @@ class LayerTrainer:
         self.cfg, self.train = cfg, train
         self.weights: dict[str, torch.Tensor] = {name: t.requires_grad_(True) for name, t in weights.items()}
         self.memory: dict[str, torch.Tensor] = memory
+        self.n_dead: int | None = None  # known before the step, where a card would be waited for
 
     @classmethod
     def from_data(
@@ -92,9 +96,9 @@ class LayerTrainer:
         """The active features of a batch."""
         if self.cfg.kind == "topk":
             return select_tokens(pre_TF, min(k, pre_TF.shape[1]))
-        return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), GUESS * float(self.memory["cut"]))
+        return select_batch(pre_TF, min(k * len(pre_TF), pre_TF.numel()), GUESS * number(self.memory["cut"]))
 
-    def code(self, x_Td: torch.Tensor, k: int, threshold: float | None = None) -> Code:
+    def code(self, x_Td: torch.Tensor, k: int, threshold: float | torch.Tensor | None = None) -> Code:
         """Features of normalised activations [T, d], about `k` active a token. `threshold` is that of
         BatchTopK where it is known already: these tokens are then a part of the batch."""
         w = self.weights
@@ -115,7 +119,7 @@ class LayerTrainer:
             with phase("decode"):
                 weights = w["W_enc"], w["b_enc"], w["W_dec"]
                 code_Td = decode_selected(x_Td, pre_TF, chosen.pattern, *weights, chosen.value_N)
-            fires_F = torch.bincount(chosen.pattern.feature_N, minlength=len(w["b_enc"]))
+            fires_F = times_of(chosen.pattern.feature_N, len(w["b_enc"]))
             threshold = chosen.threshold
         return Code(code_Td, penalty, fires_F, threshold)
 
@@ -127,7 +131,9 @@ class LayerTrainer:
         return output_Td
 
     @torch.no_grad()
-    def remember(self, fires_F: torch.Tensor, n_tokens: int, threshold: float | None, k: int) -> None:
+    def remember(
+        self, fires_F: torch.Tensor, n_tokens: int, threshold: float | torch.Tensor | None, k: int
+    ) -> None:
         """Update the running values by a whole batch, and let the controller move penalty and thresholds."""
         self.memory["unseen"] = torch.where(fires_F > 0, 0, self.memory["unseen"] + n_tokens)
         if threshold is not None:
@@ -138,16 +144,19 @@ class LayerTrainer:
                 before + threshold,
             )
         if self.cfg.controlled:
-            control_penalty(self.memory, l0(fires_F, n_tokens), k, self.weights.get("log_threshold"))
+            n_active = fires_F.sum() / n_tokens if fires_F.is_cuda else l0(fires_F, n_tokens)
+            control_penalty(self.memory, n_active, k, self.weights.get("log_threshold"))
 
-    def _penalised(self, pre_TF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float | None]:
+    def _penalised(
+        self, pre_TF: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, float | torch.Tensor | None]:
         """Activations; what is penalised of them: their sum a token (relu) or their number (jumprelu); the
         mean threshold of jumprelu."""
         if self.cfg.kind == "relu":
             z_TF = pre_TF.relu()
             return z_TF, z_TF.sum(1).mean(), None
         threshold_F = self.weights["log_threshold"].exp()
-        mean = float(threshold_F.detach().mean())
+        mean = number(threshold_F.detach().mean())
         return JumpReLU.apply(pre_TF, threshold_F), ActiveCount.apply(pre_TF, threshold_F), mean
 
     def error_term(self, error_Td: torch.Tensor, y_Td: torch.Tensor, weight_T: torch.Tensor) -> torch.Tensor:
@@ -172,7 +181,7 @@ class LayerTrainer:
             W_dec = self.weights["W_dec"]
             W_dec /= W_dec.norm(dim=1, keepdim=True).clamp(min=1e-12)
         if self.train.revive:
-            raise_bias(self.weights["b_enc"], self.dead_F, float(self.memory["cut"]))
+            raise_bias(self.weights["b_enc"], self.dead_F, number(self.memory["cut"]))
 
     @torch.no_grad()
     def largest(self, x_Td: torch.Tensor, y_Td: torch.Tensor, most: int) -> torch.Tensor:
@@ -183,7 +192,7 @@ class LayerTrainer:
         most = min(most, pre_TF.numel())
         if "log_threshold" in w:
             return (pre_TF / w["log_threshold"].exp()).flatten().topk(most).values
-        return select_batch(pre_TF, most, GUESS * float(self.memory["cut"])).value_N
+        return select_batch(pre_TF, most, GUESS * number(self.memory["cut"])).value_N
 
     @torch.no_grad()
     def folded(self, threshold: float | None = None) -> Transcoder:
@@ -212,6 +221,13 @@ class LayerTrainer:
             k=self.cfg.k if kind == "topk" else None,
             threshold_F=threshold_F if kind == "jumprelu" else None,
         )
+
+
+def count_dead(layers: Sequence[LayerTrainer]) -> None:
+    """Note how many dead features each layer has: of a card all numbers at once."""
+    if layers and layers[0].memory["unseen"].is_cuda:
+        for layer, n in zip(layers, torch.stack([t.dead_F.sum() for t in layers]).tolist(), strict=True):
+            layer.n_dead = n
 
 
 def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
@@ -263,7 +279,7 @@ def first_weights(
 def _reached_by(x_Td: torch.Tensor, weights: dict[str, torch.Tensor], wanted: float) -> float:
     """The level that as many pre-activations a token reach as are wanted."""
     pre_TF = x_Td @ weights["W_enc"].T
-    return select_batch(pre_TF, min(round(wanted * len(pre_TF)), pre_TF.numel()), 0.0).threshold
+    return float(select_batch(pre_TF, min(round(wanted * len(pre_TF)), pre_TF.numel()), 0.0).threshold)
 
 
 def _even_rows(read_Fd: torch.Tensor, level: float) -> torch.Tensor:

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from scx_core.errors import ScxError
-from scx_core.language import Language, forward
+from scx_core.language import Language, forward, rounded_products
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
@@ -183,15 +183,8 @@ class StepPlan:
         """Inside, the transcoders' own matrix products take their factors as TensorFloat-32 (10 bits of
         mantissa), where the model's are bfloat16 on a graphics card: in full float32 they would be several
         times slower than all the rest. Weights, sums and gradients stay float32."""
-        if not self.bfloat16 or device.type != "cuda":
+        with rounded_products(device) if self.bfloat16 else nullcontext():
             yield
-            return
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
 
     def report(self, rows: torch.Tensor) -> torch.Tensor:
         """The rows of all layers, from those of one's own [layers, …]."""

@@ -11,11 +11,12 @@ import torch
 
 PHASES = ("model", "encode", "select", "decode", "backward", "optimiser")
 _seconds: ContextVar[dict[str, float] | None] = ContextVar("seconds", default=None)
+_card: ContextVar[torch.device | None] = ContextVar("card", default=None)
 
 
 def _now() -> float:
     if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(_card.get())
     return time.perf_counter()
 
 
@@ -35,11 +36,13 @@ def phase(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def stopwatch() -> Iterator[dict[str, float]]:
-    """Seconds of each phase inside."""
+def stopwatch(device: torch.device | None = None) -> Iterator[dict[str, float]]:
+    """Seconds of each phase inside; `device` is the card that is waited for (default: the current one)."""
     seconds: dict[str, float] = {}
     token = _seconds.set(seconds)
+    card = _card.set(device if device is not None and device.type == "cuda" else None)
     try:
         yield seconds
     finally:
         _seconds.reset(token)
+        _card.reset(card)

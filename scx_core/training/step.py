@@ -20,11 +20,14 @@ from scx_core.language import linear
 from scx_core.metrics import fvu, l0, squares_about_mean, squares_from_sums
 from scx_core.training.auxk import auxk_loss
 from scx_core.training.layer_trainer import GUESS, Code, LayerTrainer, normalised, sum_of_squares
-from scx_core.training.ops.sparse import GUESSES, above, nth_largest
+from scx_core.training.ops.sparse import GUESSES, above, first_true, nth_largest, number
 from scx_core.training.plan import StepPlan, slices
 from scx_core.training.profiler import phase
 
 Pair = tuple[torch.Tensor, torch.Tensor]  # a layer's inputs and outputs, [T, d] each
+
+
+Number = float | torch.Tensor
 
 
 class LayerReport(NamedTuple):
@@ -37,15 +40,25 @@ class LayerReport(NamedTuple):
     dead: float
 
 
+# The numbers of a LayerReport; on a card scalars that nobody waits for yet.
+LayerNumbers = tuple[Number, Number, Number, Number, Number]
+
+
+def read_once(reports: Sequence[LayerNumbers], device: torch.device) -> torch.Tensor:
+    """All numbers of some layers on the device, float64 [layers, 5]: a card is asked for them once."""
+    rows = [torch.as_tensor(n, dtype=torch.float64, device=device) for report in reports for n in report]
+    return torch.stack(rows).view(len(reports), -1)
+
+
 class TrainingStep:
     """A step of `layers` on this process' tokens of `cells` cells; `n_tokens` is the number of everyone's."""
 
     def __init__(self, layers: Sequence[LayerTrainer], plan: StepPlan, cells: int, n_tokens: int) -> None:
         self.layers, self.micro, self.team = layers, plan.micro, plan.partners
         self.cells, self.n = cells, n_tokens
-        self.thresholds: list[float | None] | None = None  # of BatchTopK, where tokens lie in several parts
+        self.thresholds: list[Number | None] | None = None  # of BatchTopK, where tokens lie in several parts
 
-    def run(self, raw: Iterable[Pair], k: int, weight_T: torch.Tensor) -> list[LayerReport]:
+    def run(self, raw: Iterable[Pair], k: int, weight_T: torch.Tensor) -> list[LayerNumbers]:
         """Gradients (everyone's sum) into the weights, and each layer's memory updated, from its raw inputs
         and outputs. `weight_T` weighs the tokens' errors, 1 on average over everyone's.
 
@@ -88,20 +101,20 @@ class TrainingStep:
 
     def _finish(
         self, i: int, pair: Pair, total: _Total, errors: Sequence[torch.Tensor], k: int
-    ) -> LayerReport:
+    ) -> LayerNumbers:
         """A layer's AuxK, memory and report, once the `errors` [T, d] of its own output and of the later ones
         that it writes to are known: dead features learn all of them."""
         layer, dead_F, (x_Td, y_Td), error_Td = self.layers[i], self.layers[i].dead_F, pair, errors[0]
         missing_TD = error_Td if len(errors) == 1 else torch.cat([*errors], 1)
-        loss, cut, fires_F, square = float(total.loss), total.threshold, total.fires_F, None
+        loss, cut, fires_F, square = number(total.loss), total.threshold, total.fires_F, None
         one_part = len(total.errors) == 1
         if self.team.size == 1 and (one_part or len(self.layers) > 1):
             error = sum_of_squares(error_Td) if one_part else error_Td.square().sum()
             unexplained = fvu(error, squares_about_mean(y_Td))
         else:
             squares = [t.square().sum().double() for t in (missing_TD, error_Td, y_Td)]
-            numbers = fires_F.new_tensor([loss, cut], dtype=torch.float64)
-            sums = torch.cat([numbers, torch.stack(squares), y_Td.double().sum(0), fires_F.double()])
+            numbers = [torch.as_tensor(n, dtype=torch.float64, device=y_Td.device) for n in (loss, cut)]
+            sums = torch.cat([torch.stack([*numbers, *squares]), y_Td.double().sum(0), fires_F.double()])
             loss, cut, square, error, y_square = self.team.total(sums)[:5].tolist()
             y_sum_d, fires_F = sums[5:].split([y_Td.shape[1], len(fires_F)])
             unexplained = fvu(error, squares_from_sums(self.n, y_sum_d, y_square))
@@ -109,8 +122,10 @@ class TrainingStep:
         self.team.sum_gradients(list(layer.weights.values()))
         threshold = cut if self.thresholds is None else self.thresholds[i]
         layer.remember(fires_F, self.n, None if layer.cfg.kind == "relu" else threshold, k)
+        if fires_F.is_cuda:
+            return loss + auxk, loss, unexplained, fires_F.sum() / self.n, dead_F.float().mean()
         n_active, dead = l0(fires_F, self.n), float(dead_F.float().mean())
-        return LayerReport(loss + auxk, loss, float(unexplained), n_active, dead)
+        return loss + auxk, loss, float(unexplained), n_active, dead
 
     def _auxk(
         self,
@@ -119,26 +134,28 @@ class TrainingStep:
         missing_TD: torch.Tensor,
         dead_F: torch.Tensor,
         square: float | None,
-    ) -> float:
+    ) -> Number:
         """Add the gradients of the auxiliary loss of dead features; its value on this process' tokens.
         `square`: everyone's ‖missing‖², where these are a part of everyone's tokens."""
-        if not layer.train.revive or not bool(dead_F.any()):
+        n_dead = int(dead_F.sum()) if layer.n_dead is None else layer.n_dead
+        if not layer.train.revive or not n_dead:
             return 0.0
-        index_D = dead_F.nonzero()[:, 0]
+        index_D = first_true(dead_F, n_dead)
         weights = [layer.weights[name] for name in ("W_enc", "b_enc", "W_dec")]
 
-        def gradients(cells: int) -> tuple[float, list[torch.Tensor]]:
+        def gradients(cells: int) -> tuple[Number, list[torch.Tensor]]:
             """Of the dead features' rows alone."""
             rows = [weight.detach()[index_D].requires_grad_() for weight in weights]
-            whole, value, grads = None, 0.0, [torch.zeros_like(row) for row in rows]
+            value: Number = 0.0
+            whole, grads = None, [torch.zeros_like(row) for row in rows]
             if square is not None or cells < self.cells:
-                whole = float(missing_TD.square().sum()) if square is None else square, self.n
+                whole = number(missing_TD.square().sum()) if square is None else square, self.n
             for part in self.parts(len(x_Td), cells):
                 loss = layer.train.revive * auxk_loss(x_Td[part], missing_TD[part], *rows, whole=whole)
                 with phase("backward"):
                     found = torch.autograd.grad(loss, rows)
                 grads = [old + new for old, new in zip(grads, found, strict=True)]
-                value += loss.item()
+                value += number(loss)
             return value, grads
 
         value, grads = self.micro.run(gradients, self.cells)
@@ -147,13 +164,13 @@ class TrainingStep:
             weight.grad.index_add_(0, index_D, grad)
         return value
 
-    def _thresholds(self, pairs: Sequence[Pair], k: int) -> list[float | None] | None:
+    def _thresholds(self, pairs: Sequence[Pair], k: int) -> list[Number | None] | None:
         """Each layer's threshold of BatchTopK over everyone's tokens; None for the other kinds."""
         if self.layers[0].cfg.kind != "batchtopk":
             return None
         return [self._threshold(t, x_Td, k) for t, (x_Td, _) in zip(self.layers, pairs, strict=True)]
 
-    def _threshold(self, layer: LayerTrainer, x_Td: torch.Tensor, k: int) -> float:
+    def _threshold(self, layer: LayerTrainer, x_Td: torch.Tensor, k: int) -> Number:
         n_keep = min(k, len(layer.weights["b_enc"])) * self.n
         guess = max(0.0, GUESS * float(layer.memory["cut"]))
         for floor in [share * guess for share in GUESSES] if guess else [0.0]:
@@ -188,14 +205,16 @@ class _Total:
     the tokens), how often each feature fires, and the errors [T, d]."""
 
     def __init__(self) -> None:
-        self.loss, self.threshold, self.fires_F = torch.zeros(()), 0.0, torch.zeros(())
+        self.loss, self.fires_F = torch.zeros(()), torch.zeros(())
+        self.threshold: Number = 0.0
         self.errors: list[torch.Tensor] = []
 
     def add(self, loss: torch.Tensor, error_Td: torch.Tensor, code: Code, share: float) -> None:
         """One more part."""
-        self.loss = self.loss.to(loss.device, torch.float64) + loss
-        self.threshold += share * (code.threshold or 0.0)
-        self.fires_F = self.fires_F.to(code.fires_F) + code.fires_F
+        first = not self.errors
+        self.loss = loss.double() if first else self.loss + loss
+        self.threshold += 0.0 if code.threshold is None else share * code.threshold
+        self.fires_F = code.fires_F if first else self.fires_F + code.fires_F
         self.errors.append(error_Td)
 
 

@@ -152,6 +152,15 @@ def _train(
     state, first, spent = _open_state(run, lm, texts, job, team, shown)
     run.write_status("running", run.status().done, job.train.all_steps, "training")
     context = RunContext(run, rank, choosing, fits, held_out, spent, progress, stopping)
+    with state.plan.products(lm.device):
+        return _from_step(job, lm, split, state, first, context)
+
+
+def _from_step(
+    job: TrainingJob, lm: Language, split: Split, state: TrainerState, first: int, context: RunContext
+) -> TranscoderSet | None:
+    """The loops and the figures beside the set."""
+    run = context.run
     if not train_layers(state, first, context):
         return None
     if job.train.best_at_end:

@@ -24,18 +24,18 @@ from scx_core.language import Language, MlpIO, mlp_io
 from scx_core.language.operations import operations
 from scx_core.runs.progress import Progress, silent
 from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step, learning_rate
-from scx_core.training.layer_trainer import LayerTrainer
+from scx_core.training.layer_trainer import LayerTrainer, count_dead
 from scx_core.training.ops.sparse import row_kernels
+from scx_core.training.optimiser import MOMENTS, adam, moments_from
 from scx_core.training.plan import MicroBatch, StepPlan
 from scx_core.training.profiler import phase
-from scx_core.training.step import LayerReport, TrainingStep
+from scx_core.training.step import LayerReport, TrainingStep, read_once
 from scx_core.training.tokens import Cells, TokenTexts, cells_of_step
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.module import Reads, TranscoderSet, from_tensors
 
 START_CELLS = 64  # cells that scales and first weights are taken from, at most
 START_WORK = 3e12  # operations of the model that they may take on a processor: half a minute
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class StepReport(NamedTuple):
@@ -64,7 +64,7 @@ class TrainerState:
         self.plan = plan or StepPlan()
         self.own = self.plan.own(lm.facts.n_layers)
         weights = [tensor for trainer in layers for tensor in trainer.weights.values()]
-        self.optimizer = torch.optim.Adam(weights, lr=train.learning_rate, foreach=True)
+        self.optimizer = adam(weights, lm.device, lr=train.learning_rate)
 
     @classmethod
     def fresh(
@@ -128,8 +128,7 @@ class TrainerState:
         plan = plan or StepPlan()
         own = plan.own(lm.facts.n_layers)
         saved = {name: t for name, t in saved.items() if name.split(".")[0] in set(map(str, own))}
-        # Adam keeps its step count on the CPU, wherever the weights are.
-        saved = {name: t if name.endswith(".step") else t.to(lm.device) for name, t in saved.items()}
+        saved = {name: t if ".adam." in name else t.to(lm.device) for name, t in saved.items()}
         layers = []
         for layer in own:
             part = {kind: _under(saved, f"{layer}.{kind}.") for kind in ("weights", "memory")}
@@ -137,8 +136,7 @@ class TrainerState:
         state = cls(lm, texts, cfg, train, layers, plan)
         for layer, trainer in zip(own, layers, strict=True):
             for name, tensor in trainer.weights.items():
-                moments = _under(saved, f"{layer}.adam.{name}.")
-                if moments:
+                if moments := moments_from(_under(saved, f"{layer}.adam.{name}."), lm.device):
                     state.optimizer.state[tensor] = moments
         return state
 
@@ -220,13 +218,14 @@ class TrainerState:
         part = self.plan.partners.part(len(cells))
         mine, tokens = cells[part], self.texts.tokens_of(cells, part)
         activations, rows = self.read(mine), []
+        count_dead(self.layers)
         # Step by step, so that the graphs of one step's layers alone are alive.
         together = len(self.layers) if self.cfg.form == "cross-layer" else 1
         for first in range(0, len(self.layers), together):
             some = self.layers[first : first + together]
             step = TrainingStep(some, self.plan, len(mine), len(weight_T))
             rows += step.run(islice(activations, together), k, weight_T[tokens])
-        all_rows = self.plan.report(torch.tensor(rows, dtype=torch.float64, device=self.lm.device)).tolist()
+        all_rows = self.plan.report(read_once(rows, self.lm.device)).tolist()
         return [LayerReport(*row) for row in all_rows]
 
     def coders(self, thresholds: Sequence[float | None] | None = None) -> TranscoderSet | None:

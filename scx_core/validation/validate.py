@@ -10,7 +10,7 @@ import torch
 
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
-from scx_core.language import Language, answer_form, fast_attention, with_answers
+from scx_core.language import Language, answer_form, fast_attention, rounded_products, with_answers
 from scx_core.metrics import ce_recovered
 from scx_core.runs import Progress, provenance, silent
 from scx_core.sentences import TOKEN_CLASSES
@@ -71,7 +71,7 @@ def validate(
     if len(np.intersect1d(fit, rows)):
         raise ScxError("The baselines would be fitted on cells that test.", "Give training cells only.")
     some = draw_rows(np.sort(fit), fit_cells(lm, table, fit), FIT_SEED)
-    with fast_attention(lm):
+    with fast_attention(lm), rounded_products(lm.device):
         beside = (
             fit_baselines(lm, transcoders, table, some, batch=batch, progress=progress) if len(fit) else []
         )
@@ -81,7 +81,7 @@ def validate(
     losses = Losses(lm.facts.n_layers, [rival.key for rival in beside])
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
     done = 0
-    with fast_attention(lm):
+    with fast_attention(lm), rounded_products(lm.device):
         for texts in batches(lm, table, rows, candidates, lead, batch):
             add_batch(lm, transcoders, texts, losses, layers, answers, beside)
             done += len(texts.cells)

@@ -1,5 +1,7 @@
 """Sums of active pairs, of matrices, and of pairs that are held sparsely are the same as a plain loop's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -133,7 +135,7 @@ def test_examples_are_the_strongest_with_their_context(one_a_cell):
     for _ in range(3):
         z_NF = (torch.randint(0, 9, (9, N_UNITS), generator=generator) - 4).relu().float()
         batch, pairs = in_cells([4, 5]), pairs_above(z_NF, 0.0)
-        tokens = batch.tokens._replace(row_N=batch.tokens.row_N + 10 * len(seen))
+        tokens = replace(batch.tokens, row_N=batch.tokens.row_N + 10 * len(seen))
         heap.add(pairs.value_E, pairs, pairs, tokens, one_a_cell)
         seen.append((z_NF, tokens))
     for unit in range(N_UNITS):

@@ -14,7 +14,8 @@ ROOT, raised as CUDA would when `strict`, else mended silently so that one run l
   rng      a generator of the other device
   missing  no CUDA kernel (by torch's native_functions.yaml; mkl and mkldnn; integer or bool matrix products)
 COUNTED by file:line, no faults: launches (operations with a kernel), syncs (item, nonzero, masks, copies to the host),
-uploads, unsure (floats summed by atomics: last bits vary from run to run), doubles (float64 products).
+uploads, unsure (floats summed by atomics: last bits vary from run to run), doubles (float64 products), downloaded
+(bytes copied to the host), rounded and exact (float32 products in TensorFloat-32 and in full).
 Not seen: kernels' rounding and limits, workspaces, streams, torch.compile, NCCL, several GPUs.
 """
 

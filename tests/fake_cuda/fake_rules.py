@@ -4,7 +4,7 @@ import collections, functools, os, pathlib, re, sys
 
 import torch
 
-COUNTED = ("launches", "syncs", "uploads", "unsure", "doubles")
+COUNTED = ("launches", "syncs", "uploads", "unsure", "doubles", "downloaded", "rounded", "exact")
 words = lambda pattern: re.compile(rf"aten::_?({pattern})_?$").match
 COPIES = words("copy|to_copy|copy_from|copy_from_and_resize|foreach_copy|lift_fresh|lift")
 SCALARS = words(
@@ -132,3 +132,8 @@ def count(report, name, args, kwargs, tensors, is_fake, to_cuda):
     }
     for what in (what for what, true in seen.items() if true):
         getattr(report, what)[report.place()] += 1
+    if down:  # bytes that the processor waits for
+        report.downloaded[report.place()] += tensors[-1].nbytes
+    if PRODUCTS(name) and tensors[0].dtype == torch.float32:  # TensorFloat-32, or in full
+        kind = "exact" if torch.get_float32_matmul_precision() == "highest" else "rounded"
+        getattr(report, kind)[report.place()] += 1

@@ -64,7 +64,7 @@ def layer_step(
 ) -> LayerReport:
     """A step of one layer: its gradients are in its weights then."""
     step = TrainingStep([layer], plan or StepPlan(), cells, len(x_Td))
-    return step.run([(x_Td, y_Td)], k, weight_T)[0]
+    return LayerReport(*map(float, step.run([(x_Td, y_Td)], k, weight_T)[0]))
 
 
 def open_job(run: RunFolder):

@@ -35,10 +35,24 @@ class Pairs:
 
     def around(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
         """Activations of some units at the tokens near_CW (−1: none, and 0), float32 [C, W]."""
+        if self.value_E.is_cuda:
+            return self._around_on_card(near_CW, unit_C)
         value_CW = np.empty(near_CW.shape, dtype=np.float32)
         held = (part.cpu().numpy() for part in (self.start_N1, self.unit_E, self.value_E))
         values_of_pairs(near_CW, unit_C, *held, value_CW)
         return value_CW
+
+    def _around_on_card(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
+        """The same, of which only the result crosses over: pairs are sorted by token and unit."""
+        device, key_E = self.value_E.device, self.token_E * self.n_units + self.unit_E
+        near, unit = torch.from_numpy(near_CW).to(device), torch.from_numpy(unit_C).to(device)
+        key_CW = near.clamp(min=0) * self.n_units + unit[:, None]
+        if not len(key_E):
+            return np.zeros(near_CW.shape, dtype=np.float32)
+        at_CW = torch.searchsorted(key_E, key_CW).clamp(max=len(key_E) - 1)
+        there_CW = (key_E[at_CW] == key_CW) & (near >= 0)
+        found: np.ndarray = torch.where(there_CW, self.value_E[at_CW].float(), 0.0).cpu().numpy()
+        return found
 
 
 class Matrix(NamedTuple):
@@ -54,6 +68,11 @@ class Matrix(NamedTuple):
 
     def around(self, near_CW: np.ndarray, unit_C: np.ndarray) -> np.ndarray:
         """Activations of some units at the tokens near_CW (−1: none, and 0), float32 [C, W]."""
+        if self.z_RF.is_cuda:  # of neurons, the matrix is most of what a layer has
+            near, unit = (torch.from_numpy(part).to(self.z_RF.device) for part in (near_CW, unit_C))
+            value = self.z_RF[self.row_N[near.clamp(min=0)], unit[:, None]].float().relu()
+            found: np.ndarray = torch.where(near >= 0, value, 0.0).cpu().numpy()
+            return found
         value_CW = np.empty(near_CW.shape, dtype=np.float32)
         values_of_rows(near_CW, unit_C, self.z_RF.cpu().numpy(), self.row_N.cpu().numpy(), value_CW)
         return value_CW

@@ -109,13 +109,13 @@ class Stopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
-        self._cuda = device.type == "cuda"
+        self._device = device
         self._last = self._now()
 
     def _now(self) -> float:
-        if not self._cuda:
+        if self._device.type != "cuda":
             return time.process_time()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
     def restart(self) -> None:

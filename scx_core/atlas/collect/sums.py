@@ -14,6 +14,7 @@ import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
 from scx_core.training.ops.kernels import compiled, in_parts
+from scx_core.training.ops.sparse import times_of
 
 LOWEST, PER_OCTAVE, OCTAVES = -14, 4, 28  # histogram: from 2^-14 to 2^14 in quarters of an octave
 N_HISTOGRAM = OCTAVES * PER_OCTAVE
@@ -109,7 +110,7 @@ def counted(
 ) -> torch.Tensor:
     """How many pairs there are of each row and unit, int64 of that shape; or the sums of their weights."""
     flat_E = row_E * shape[1] + unit_E
-    return torch.bincount(flat_E, weight_E, minlength=shape[0] * shape[1]).view(shape)
+    return times_of(flat_E, shape[0] * shape[1], weight_E).view(shape)
 
 
 def histogram_bin(value_E: torch.Tensor) -> torch.Tensor:

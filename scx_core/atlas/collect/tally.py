@@ -6,6 +6,8 @@ Legend: N counted tokens of a batch, R padded rows, B cells, F units, J bins of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -170,7 +172,8 @@ def cells_of_rows(
                 value_F[f] = z_F[f] if larger else value_F[f]
 
 
-class Tokens(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Tokens:
     """The counted tokens of a batch, cell after cell: row of the cell in the table, position in the text,
     token id and slot, [N] each."""
 
@@ -178,6 +181,11 @@ class Tokens(NamedTuple):
     position_N: torch.Tensor
     id_N: torch.Tensor
     slot_N: torch.Tensor
+
+    @cached_property
+    def here(self) -> tuple[np.ndarray, ...]:
+        """The four in main memory, copied once for all layers."""
+        return tuple(part.cpu().numpy() for part in (self.row_N, self.position_N, self.id_N, self.slot_N))
 
 
 class Examples:
@@ -220,10 +228,11 @@ class Examples:
         if key_E.device.type != "cpu":  # only those that may stay cross over
             least_F = torch.from_numpy(self._key_Fk[:, -1]).to(key_E.device)
             chosen_E = key_E > least_F[pairs.unit_E]
-            parts = [part[chosen_E] for part in parts]
+            at_E = chosen_E.nonzero()[:, 0]
+            parts = [part[at_E] for part in parts]
         heaps = self._key_Fk, self._index_Fk, self._held["row"], self._token_Fk
-        arrays = (part.cpu().numpy() for part in (*parts, tokens.row_N))
-        keep_best(*arrays, one_a_cell, *heaps)
+        arrays = (part.cpu().numpy() for part in parts)
+        keep_best(*arrays, tokens.here[0], one_a_cell, *heaps)
         self._fill(active, tokens)
 
     def _fill(self, active: Active, tokens: Tokens) -> None:
@@ -231,7 +240,7 @@ class Examples:
         where = np.nonzero(self._token_Fk >= 0)
         if not len(where[0]):
             return
-        row_N, position_N, id_N, slot_N = (part.cpu().numpy() for part in tokens)
+        row_N, position_N, id_N, slot_N = tokens.here
         token_C = self._token_Fk[where]
         near_CW, id_CW = np.empty((2, len(token_C), self.before + 1 + self.after), dtype=np.int64)
         contexts(token_C, self.before, row_N, id_N, near_CW, id_CW)

@@ -31,6 +31,10 @@ class Side(NamedTuple):
     lm: Language
     transcoders: TranscoderSet
 
+    def together(self) -> Side:
+        """The set where the model is."""
+        return self._replace(transcoders=self.transcoders.to(self.lm.device))
+
 
 class PairMoments(NamedTuple):
     """Sums over common tokens: Σ z_a z_b [A, B] and Σ z, Σ z² of each side, over `n` of them."""
@@ -148,8 +152,9 @@ def mlp_streams(lm: Language, cells: Sequence[EncodedCell]) -> MlpIO:
     [tokens, d] a layer."""
     padded = pad_left([list(cell.ids) for cell in cells], lm.pad_id)
     ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
-    io, real_BT = mlp_io(lm, ids_BT, mask_BT), mask_BT.bool()
-    return MlpIO([x[real_BT] for x in io.inputs], [y[real_BT] for y in io.outputs], None)
+    io, at_N = mlp_io(lm, ids_BT, mask_BT), mask_BT.flatten().nonzero()[:, 0]
+    inputs, outputs = ([x.flatten(0, 1)[at_N] for x in side] for side in (io.inputs, io.outputs))
+    return MlpIO(inputs, outputs, None)
 
 
 def activations(

@@ -19,6 +19,7 @@ import torch
 from scx_core.atlas.match.common_cells import Common, PairMoments, Side, read_common
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
+from scx_core.language import rounded_products
 from scx_core.runs import Progress, option, provenance, silent
 from scx_core.runs.options import check
 from scx_core.transcoders import Transcoder
@@ -75,6 +76,7 @@ def match_sets(
     cfg = cfg or MatchConfig()
     for lm, coders in (first, second):
         check_set(lm, coders)
+    first, second = first.together(), second.together()
     layers = [len(side.transcoders.layers) for side in (first, second)]
     if layers[0] != layers[1]:
         problem = f"The first set has {layers[0]} layers, the second {layers[1]}."
@@ -129,9 +131,10 @@ def _by_layer(
     layers = range(len(first.transcoders.layers))
     for start in range(0, len(layers), at_once):
         some = layers[start : start + at_once]
-        read = read_common(
-            first, second, table, rows, some, batch=cfg.batch, seed=cfg.seed, progress=progress
-        )
+        with rounded_products(first.lm.device):
+            read = read_common(
+                first, second, table, rows, some, batch=cfg.batch, seed=cfg.seed, progress=progress
+            )
         yield from zip(some, read, strict=True)
 
 

@@ -37,10 +37,11 @@ class Pattern(NamedTuple):
 
 class FeatureSelection(NamedTuple):
     """`value_N` are the pre-activations that were kept; `threshold` is the smallest of them (of
-    TopK the mean over tokens of each one's smallest: another has to be as large to be kept)."""
+    TopK the mean over tokens of each one's smallest: another has to be as large to be kept). On a card it is
+    a scalar tensor: a number would be waited for."""
 
     pattern: Pattern
-    threshold: float
+    threshold: float | torch.Tensor
     value_N: torch.Tensor
 
 
@@ -66,31 +67,58 @@ def row_kernels(weight: torch.Tensor) -> ModuleType | None:
     return _compiled() if fits and weight.numel() >= WORTH_COMPILING else None
 
 
+def number(value: torch.Tensor) -> float | torch.Tensor:
+    """A scalar as a number; on a card as it is, as reading it would wait for all that was asked before."""
+    return value.detach() if value.is_cuda else float(value.detach())
+
+
+def first_true(mask_N: torch.Tensor, n: int) -> torch.Tensor:
+    """Where the `n` true values of a mask are, ascending: `nonzero` of a known number, which a card would
+    otherwise be waited for."""
+    if not mask_N.is_cuda:
+        return mask_N.nonzero()[:, 0]
+    return mask_N.byte().argsort(descending=True, stable=True)[:n]
+
+
+def times_of(index_N: torch.Tensor, n: int, weight_N: torch.Tensor | None = None) -> torch.Tensor:
+    """How often each of 0 … n − 1 occurs, int64 [n], or the sums of weights: `bincount`, which a card would
+    wait for."""
+    if not index_N.is_cuda:
+        return torch.bincount(index_N, weight_N, minlength=n)
+    weight_N = torch.ones_like(index_N) if weight_N is None else weight_N
+    return weight_N.new_zeros(n).index_add_(0, index_N, weight_N)
+
+
 def pattern_of(flat_N: torch.Tensor, n_tokens: int, n_features: int) -> Pattern:
     """The pattern of ascending positions in a flattened [T, F] matrix."""
     token_N = flat_N // n_features
+    if flat_N.is_cuda:
+        edge_T1 = torch.arange(n_tokens + 1, device=flat_N.device)
+        start_T1 = torch.searchsorted(token_N, edge_T1)
+        return Pattern(start_T1, flat_N - token_N * n_features, token_N)
     counts_T = torch.bincount(token_N, minlength=n_tokens)
     start_T1 = torch.cat([counts_T.new_zeros(1), counts_T.cumsum(0)])
     return Pattern(start_T1, flat_N - token_N * n_features, token_N)
 
 
-def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float = 0.0) -> FeatureSelection:
+def select_batch(pre_TF: torch.Tensor, n_keep: int, floor: float | torch.Tensor = 0.0) -> FeatureSelection:
     """BatchTopK: the `n_keep` largest positive pre-activations of the batch (fewer if fewer are positive).
 
     Ties at the threshold are all kept. `floor` is a guess below it that spares sorting the rest; a guess
     that is too high is noticed and dropped, so that the result never depends on it.
     """
-    for share in GUESSES if floor > 0 else (0.0,):
+    guessed = isinstance(floor, torch.Tensor) or floor > 0
+    for share in GUESSES if guessed else (0.0,):
         candidates, values = above(pre_TF, share * floor)
         if len(candidates) >= n_keep:
             break
-    threshold = 0.0
+    threshold: float | torch.Tensor = 0.0
     if len(candidates) > n_keep:
         threshold = nth_largest(values, n_keep)
-        kept = values >= threshold
-        candidates, values = candidates[kept], values[kept]
+        kept_N = (values >= threshold).nonzero()[:, 0]
+        candidates, values = candidates[kept_N], values[kept_N]
     elif len(candidates):
-        threshold = float(values.min())
+        threshold = number(values.min())
     return FeatureSelection(pattern_of(candidates, *pre_TF.shape), threshold, values)
 
 
@@ -103,18 +131,22 @@ def above(pre_TF: torch.Tensor, level: float | torch.Tensor) -> tuple[torch.Tens
     return places, pre_TF.flatten()[places]
 
 
-def nth_largest(values_N: torch.Tensor, n: int) -> float:
+def nth_largest(values_N: torch.Tensor, n: int) -> float | torch.Tensor:
     """The n-th largest of some values."""
     place = len(values_N) - n
-    if values_N.device.type != "cpu":
-        return float(torch.kthvalue(values_N, place + 1).values)
+    if values_N.is_cuda:  # `kthvalue` would search with one of a card's many processors
+        return values_N.topk(n, sorted=False).values.amin()
     return float(np.partition(values_N.detach().numpy(), place)[place])  # many times faster on a CPU
 
 
-def select_above(pre_TF: torch.Tensor, level: float) -> FeatureSelection:
+def select_above(pre_TF: torch.Tensor, level: float | torch.Tensor) -> FeatureSelection:
     """The positive pre-activations that reach `level`: a part of a selection made over more tokens."""
     # What is above the next smaller number is at the level or above it.
-    places, values = above(pre_TF, max(0.0, float(np.nextafter(np.float32(level), np.float32(0.0)))))
+    if isinstance(level, torch.Tensor):
+        below: float | torch.Tensor = torch.nextafter(level, torch.zeros_like(level)).clamp(min=0)
+    else:
+        below = max(0.0, float(np.nextafter(np.float32(level), np.float32(0.0))))
+    places, values = above(pre_TF, below)
     return FeatureSelection(pattern_of(places, *pre_TF.shape), level, values)
 
 
@@ -130,6 +162,8 @@ def select_tokens(pre_TF: torch.Tensor, k: int) -> FeatureSelection:
     mask_TF = torch.zeros_like(pre_TF, dtype=torch.bool).scatter(1, top.indices, top.values > 0)
     pattern = pattern_of(mask_TF.flatten().nonzero()[:, 0], *pre_TF.shape)
     value_N = pre_TF[pattern.token_N, pattern.feature_N]
+    if pre_TF.is_cuda:  # 0 for a token that has room for more
+        return FeatureSelection(pattern, top.values[:, -1].relu().mean(), value_N)
     return FeatureSelection(pattern, _mean_smallest(pattern.start_T1, value_N, k), value_N)
 
 

@@ -26,6 +26,7 @@ from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.distributed import ALONE, Team
 from scx_core.training.evaluation import FINAL_WORK, affordable, held_out_metrics, measuring
 from scx_core.training.hosts import share
+from scx_core.training.keeping import CheckpointWriter
 from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
 from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts
 from scx_core.training.trainer import (
@@ -151,8 +152,8 @@ def _train(
         choosing = fits = encode_texts(lm, table, some, job.sentences, skip_prompt=skip)
     state, first, spent = _open_state(run, lm, texts, job, team, shown)
     run.write_status("running", run.status().done, job.train.all_steps, "training")
-    context = RunContext(run, rank, choosing, fits, held_out, spent, progress, stopping)
-    with state.plan.products(lm.device):
+    with state.plan.products(lm.device), CheckpointWriter(run, lm.device) as keep:
+        context = RunContext(run, rank, choosing, fits, held_out, spent, progress, stopping, keep)
         return _from_step(job, lm, split, state, first, context)
 
 
@@ -164,7 +165,7 @@ def _from_step(
     if not train_layers(state, first, context):
         return None
     if job.train.best_at_end:
-        share(team, run.path / "checkpoints")  # each looks at the scores there
+        share(state.plan.team, run.path / "checkpoints")  # each looks at the scores there
     state = at_its_best(state, run)
     coders = calibrated(state, context.fits)
     before = state.tensors() if job.train.finetune_steps else {}

@@ -21,6 +21,7 @@ from scx_core.runs.ranks import RankFile
 from scx_core.training.config import TrainConfig
 from scx_core.training.evaluation import CALIBRATION_WORK, affordable, calibrating, spliced
 from scx_core.training.finetune import FineTune, cells_of_tuning, rate_of_step
+from scx_core.training.keeping import CheckpointWriter
 from scx_core.training.layer_trainer import LayerTrainer
 from scx_core.training.plan import MicroBatch, memory_of, slices
 from scx_core.training.tokens import TokenTexts, cells_of_step
@@ -60,7 +61,8 @@ class RunCost:
 class RunContext(NamedTuple):
     """What a loop reads and writes besides the layers: where it keeps things, the cells that it chooses on
     and those that only the finished set is measured on, what it has cost, who is told, and whether it is
-    asked to stop. `fits` are the cells that thresholds are fitted on (None: those to train on)."""
+    asked to stop. `fits` are the cells that thresholds are fitted on (None: those to train on); `keep` writes
+    the checkpoints."""
 
     run: RunFolder
     rank: RankFile
@@ -70,6 +72,7 @@ class RunContext(NamedTuple):
     spent: RunCost
     progress: Progress
     stopping: Callable[[], bool]
+    keep: CheckpointWriter
 
 
 def train_layers(state: TrainerState, first: int, context: RunContext) -> bool:
@@ -99,8 +102,12 @@ def train_layers(state: TrainerState, first: int, context: RunContext) -> bool:
         better = evaluated and team.any(score < lowest)
         lowest = min(lowest, score)
         stop = team.any(done < cfg.steps and context.stopping())
-        if done % cfg.checkpoint_every == 0 or done == cfg.steps or stop or better:
+        due = done % cfg.checkpoint_every == 0 and team.any(team.leads and context.keep.due())
+        last = done == cfg.steps or stop
+        if due or last or better:
             _checkpoint(context, done, state.tensors(), state, measured.get(SCORE))
+            if last:
+                context.keep.wait()  # it is gone on from
             team.meet()  # rank 0 writes alone
         context.rank.write(step=done, tokens_per_second=round(speed), memory=memory_of(state.lm.device))
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "training")
@@ -137,8 +144,11 @@ def tune_together(
             record = {"step": done, "tune_kl": report.kl, "tune_fvu": report.fvu}
             run.log(record | context.spent.state | measured)
         stop = team.any(not last and context.stopping())
-        if (step + 1) % cfg.checkpoint_every == 0 or last or stop:
+        due = (step + 1) % cfg.checkpoint_every == 0 and team.any(team.leads and context.keep.due())
+        if due or last or stop:
             _checkpoint(context, done, before | tune.tensors(), state, measured.get(SCORE))
+            if last or stop:
+                context.keep.wait()
             team.meet()  # rank 0 writes alone
         context.rank.write(step=done, memory=memory_of(state.lm.device))
         run.write_status("stopped" if stop else "running", done, cfg.all_steps, "tuning all layers together")
@@ -175,13 +185,16 @@ def _checkpoint(
     context: RunContext, step: int, tensors: dict[str, torch.Tensor], state: TrainerState, score: float | None
 ) -> None:
     """Keep the state, unless it is spoilt: it would take the place of a good one."""
-    spoilt = [name for name, t in tensors.items() if t.is_floating_point() and not bool((t < INFINITE).all())]
+    floats = {name: t for name, t in tensors.items() if t.is_floating_point()}
+    sound = [(t < INFINITE).all().to(state.lm.device) for t in floats.values()]
+    of_all = torch.stack(sound).tolist() if sound else []  # a card is asked once
+    spoilt = [name for name, good in zip(floats, of_all, strict=True) if not good]
     if spoilt:
         raise ScxError(
             f"After step {step} {spoilt[0]} is not finite; this state was not kept.",
             "The last checkpoint is. Start a run with a lower learning rate, or check the model.",
         )
-    context.run.save_checkpoint(step, tensors, state.plan.state | context.spent.state, score=score)
+    context.keep.write(step, tensors, state.plan.state | context.spent.state, score)
 
 
 def _record(step: int, report: StepReport, speed: float) -> dict[str, Any]:

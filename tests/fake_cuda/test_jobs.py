@@ -2,13 +2,15 @@
 
 import importlib
 import json
+import shutil
 from unittest import mock
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils._pytree import tree_map_only
 
-from tests.fake_cuda import jobs
+from scx_core.cli import main
 from tests.fake_cuda.jobs import JOBS, Desk, card, make_desk, run_job
 
 DTYPES = ("float32", "bfloat16")
@@ -126,3 +128,21 @@ def fresh(desk: Desk, folder) -> Desk:
     for name in ("cells.h5ad", "model"):
         (folder / name).symlink_to(desk.root / name)
     return desk._replace(root=folder, sets=desk.root / "runs")
+
+
+def test_a_run_that_is_gone_on_with_gives_the_same_bits(desks, tmp_path):
+    """Fused Adam counts on the card; checkpoints are written beside the steps."""
+    desk = fresh(desks["float32"], tmp_path)
+    with card():
+        run_job(desk, "train")
+        run = tmp_path / "runs" / "first"
+        shutil.copytree(run, tmp_path / "runs" / "again")
+        again = tmp_path / "runs" / "again"
+        shutil.rmtree(again / "transcoders")
+        newest = sorted((again / "checkpoints").glob("*.json"))[-1]
+        newest.unlink()
+        newest.with_suffix(".safetensors").unlink()
+        assert main(["train", "--run", str(again), "--quiet"]) == 0
+    for layer in (0, 1):
+        one, other = (load_file(path / f"transcoders/layer_{layer}.safetensors") for path in (run, again))
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -139,7 +139,7 @@ def test_a_set_whose_last_steps_do_not_fit_is_finished_without_them_and_says_so(
     def full(*_args, **_options):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(finetune, "forward", full)
+    monkeypatch.setattr(finetune, "hidden_states", full)
     run = start(tmp_path, model, config=replace(SHORT, finetune_steps=3))
     other = start(tmp_path, model, config=SHORT)
     made, plain = train(run, *open_job(run)), train(other, *open_job(other))

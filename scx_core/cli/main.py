@@ -68,10 +68,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(printable(f"scx: error: {problem}"), file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if (said := _memory_in_words(error)) is None:
+            raise
+        print(printable(f"scx: error: {said}"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         print(f"scx: {stopped or 'stopped'}", file=sys.stderr)
         return 130
     return 0
+
+
+def _memory_in_words(error: RuntimeError) -> str | None:
+    """One line where the memory of the device did not suffice; None for another error, which is a bug."""
+    from scx_core.training.plan import out_of_memory
+
+    if not out_of_memory(error):
+        return None
+    return (
+        f"The device's memory does not suffice: {str(error).splitlines()[0][:200]} What was done is kept. "
+        "Free the device, ask for fewer cells, nodes or genes, or take --device cpu."
+    )
 
 
 def printable(text: str) -> str:

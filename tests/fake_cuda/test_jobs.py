@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.utils._pytree import tree_map_only
 
 from scx_core.cli import main
-from tests.fake_cuda.jobs import JOBS, Desk, card, make_desk, run_job
+from tests.fake_cuda.jobs import JOBS, Desk, JobFailed, card, make_desk, run_job
 
 DTYPES = ("float32", "bfloat16")
 # Held in bfloat16 these would only do again what others do.
@@ -127,7 +127,7 @@ def fresh(desk: Desk, folder) -> Desk:
     """The same cells, model and sets, with an own folder of runs: nothing that was measured is found again."""
     for name in ("cells.h5ad", "model"):
         (folder / name).symlink_to(desk.root / name)
-    return desk._replace(root=folder, sets=desk.root / "runs")
+    return desk._replace(root=folder, sets=desk.sets or desk.root / "runs")
 
 
 def test_a_run_that_is_gone_on_with_gives_the_same_bits(desks, tmp_path):
@@ -146,3 +146,35 @@ def test_a_run_that_is_gone_on_with_gives_the_same_bits(desks, tmp_path):
     for layer in (0, 1):
         one, other = (load_file(path / f"transcoders/layer_{layer}.safetensors") for path in (run, again))
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("job", ["trace", "consensus", "validate", "atlas"])
+def test_memory_that_does_not_suffice_is_one_line(desks, job, tmp_path):
+    desk = fresh(desks["float32"], tmp_path)
+    with card() as report:
+        run_job(desk, job)
+    with card(memory=report.peak // 2), pytest.raises(JobFailed) as failed:
+        run_job(fresh(desk, tmp_path_of(tmp_path)), job)
+    said = str(failed.value).splitlines()[1:]
+    assert len(said) == 1 and "memory does not suffice" in said[0]
+
+
+def tmp_path_of(folder):
+    """An empty folder beside."""
+    (folder / "once more").mkdir()
+    return folder / "once more"
+
+
+def test_a_training_that_does_not_fit_halves_its_step_or_can_be_gone_on_with(desks, tmp_path):
+    desk = fresh(desks["float32"], tmp_path)
+    with card() as report:
+        run_job(desk, "train micro")
+    again = fresh(desk, tmp_path_of(tmp_path))
+    with card(memory=int(0.8 * report.peak)):
+        try:
+            run_job(again, "train micro")
+        except JobFailed as failed:
+            said = str(failed).splitlines()[1:]
+            assert len(said) == 1 and "memory" in said[0]
+    with card():
+        run_job(again, "train resumed")

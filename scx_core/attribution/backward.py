@@ -72,7 +72,7 @@ def _through_features(
     below_Td = torch.nn.functional.embedding_bag(
         frozen.feature_N, maps.enc_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=write_N, mode="sum"
     )
-    below_Td, inner_T = mlp_back(maps, frozen, below_Td)
+    below_Td, inner_T = mlp_back(maps, frozen, maps.brought(below_Td))
     bias = write_N @ maps.enc_bias_F[frozen.feature_N] + inner_T.sum()
     return below_Td, write_N * frozen.value_N, bias
 

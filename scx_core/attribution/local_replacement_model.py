@@ -276,7 +276,7 @@ def feature_reads(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What features at positions read: gradients of their pre-activations on the stream in front of the norm,
     [R, d], and their biases [R]."""
-    gradient_Rd, bias_R = mlp_back(maps, frozen, maps.enc_Fd[feature_R], position_R)
+    gradient_Rd, bias_R = mlp_back(maps, frozen, maps.reads(feature_R), position_R)
     return gradient_Rd, maps.enc_bias_F[feature_R] + bias_R
 
 

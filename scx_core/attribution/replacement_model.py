@@ -29,6 +29,8 @@ class LayerMaps(NamedTuple):
     is behind that norm's gain already, and is still to be multiplied by that prompt's 1/σ of it.
     Attention adds, regardless of the tokens, `out_bias_d` (b_O) and `value_bias_Hd` a head: the value biases
     and the norm's shift carried through W_O, times what a row of the pattern adds up to.
+    `enc_Fd` are the encoders as they are, behind the norm: `reads` brings those asked for in front of it, as
+    a second copy of all would be as large as the model.
     `through`: the MLP's own maps behind the norm, where features read its output (SAEs); `enc_Fd` and
     `enc_bias_F` then act on that output.
     `cross_SFd`: of a cross-layer set, what the features write to the MLPs' outputs of the S later blocks.
@@ -50,6 +52,14 @@ class LayerMaps(NamedTuple):
     transcoder: Transcoder
     through: MlpWeights | None = None
     cross_SFd: torch.Tensor | None = None
+
+    def reads(self, at: int | slice | torch.Tensor) -> torch.Tensor:
+        """What features read of the stream in front of the norm, up to its scale, or of the MLP's output."""
+        return self.brought(self.enc_Fd[at])
+
+    def brought(self, read_Nd: torch.Tensor) -> torch.Tensor:
+        """Rows of encoders, or sums of them, in front of the norm."""
+        return read_Nd if self.through else self.mlp_norm.fold(read_Nd)
 
     def decoder(self, later: int) -> torch.Tensor:
         """What the features write to the MLP's output of their own block (0), or of so many blocks later, in
@@ -105,7 +115,7 @@ def _layer(lm: Language, layer: int, coder: Transcoder) -> LayerMaps:
         O_Hkd=O_Hkd,
         value_bias_Hd=torch.einsum("hk,hkd->hd", value_bias_Hk, O_Hkd),
         out_bias_d=_behind(attn_post, heads.b_O_d),
-        enc_Fd=coder.W_enc_Fd if through else mlp_norm.fold(coder.W_enc_Fd),
+        enc_Fd=coder.W_enc_Fd,
         enc_bias_F=enc_bias_F,
         dec_Fd=_behind(mlp_post, coder.W_dec_Fd),
         dec_bias_d=_behind(mlp_post, dec_bias_d),

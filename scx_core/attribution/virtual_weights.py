@@ -61,7 +61,7 @@ def check_readable(rep: Replacement, layer: int, feature: int) -> None:
 
 def heads_into(rep: Replacement, layer: int, feature: int) -> Heads:
     """What the feature reads through every head that the block form lets feed it (method §1)."""
-    encoder_d = rep.layers[layer].enc_Fd[feature]
+    encoder_d = rep.layers[layer].reads(feature)
     reads = [encoder_d.new_zeros(0, len(encoder_d))]
     for maps in rep.layers[: attention_top(rep, layer)]:
         asked_Hk = torch.einsum("d,hkd->hk", encoder_d, maps.O_Hkd)
@@ -96,7 +96,7 @@ def feature_inputs(rep: Replacement, layer: int, feature: int, n: int) -> Inputs
     Raises ScxError when the set has no such feature.
     """
     check_readable(rep, layer, feature)
-    heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
+    heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].reads(feature)
     direct = (
         (first, (dec_Md @ encoder_d)[:, None]) for first, _, dec_Md in _blocks(rep, "dec_Fd", range(layer))
     )
@@ -147,7 +147,9 @@ def _blocks(rep: Replacement, name: str, layers: range) -> Iterator[tuple[int, i
     n_features = rep.transcoders.n_features
     for k in layers:
         for start in range(0, n_features, BLOCK):
-            yield k * n_features + start, k, getattr(rep.layers[k], name)[start : start + BLOCK]
+            some = slice(start, start + BLOCK)
+            maps = rep.layers[k]
+            yield k * n_features + start, k, maps.reads(some) if name == "enc_Fd" else maps.dec_Fd[some]
 
 
 @torch.no_grad()
@@ -158,7 +160,7 @@ def token_inputs(rep: Replacement, layer: int, feature: int, tokens: Sequence[in
     the set has no such feature.
     """
     check_readable(rep, layer, feature)
-    heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].enc_Fd[feature]
+    heads, encoder_d = heads_into(rep, layer, feature), rep.layers[layer].reads(feature)
 
     def through(direction_Jd: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         for start in range(0, len(tokens), BLOCK):

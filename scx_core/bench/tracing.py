@@ -30,10 +30,11 @@ from scx_core.attribution.pruning import influence, prune
 from scx_core.attribution.replacement_model import Replacement, replacement
 from scx_core.attribution.residual_stream import GradientRows, Sources, last_rows
 from scx_core.attribution.target import target_row
+from scx_core.bench.edge_checks import edge_checks
 from scx_core.bench.machine import Stopwatch, machine, peak_gib, timed, wait
 from scx_core.cells import CellTable
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer, make_tracer
-from scx_core.circuits.trace import shares
+from scx_core.circuits.trace import shares, trace_graph
 from scx_core.language import Language, load_language
 from scx_core.language.architectures import architecture
 from scx_core.runs import write_json
@@ -139,9 +140,13 @@ def bench_410m(
     nodes: int = 384,
     layers: int = PYTHIA_410M["num_hidden_layers"],
     genes: int = 114,
+    edges: int = 0,
+    consensus: int = 0,
 ) -> dict[str, Any]:
     """Write, load, gene effects and the circuit of one cell; seconds with those of the processor, tokens,
-    peak memory and the accounting."""
+    peak memory and the accounting. `edges`: so many of the circuit's, held against autograd in float64.
+    `consensus`: also a consensus in two steps of so many cells."""
+    checks: dict[str, Any] = {}
     watch = Stopwatch(torch.device(device))
     with random_410m(folder, table, tokenizer, device, layers, genes) as tracer:
         watch.lap("write and load")
@@ -152,6 +157,21 @@ def bench_410m(
         watch.lap("gene effects of one cell")
         circuit = tracer.cell(0, label=label, cfg=TraceConfig(nodes=nodes))
         watch.lap("circuit of one cell")
+        if edges:
+            graph = trace_graph(tracer.rep, tracer.encode([0])[0], tracer.plan(label), nodes)
+            checks["edges"] = edge_checks(graph, edges)._asdict()
+            del graph
+            watch.lap(f"the same and {edges} edges by autograd")
+        if consensus:
+            cfg = ConsensusConfig(cells=consensus, way="two-steps")
+            steps = partial(_lap_of_steps, watch, consensus)
+            found = tracer.consensus(label, cfg=cfg, progress=steps)
+            watch.lap("edges between what is shared")
+            checks["consensus"] = {
+                "cells": found.n_cells,
+                "features": sum(node.kind == "feature" for node in found.nodes),
+                "max_relative_error": found.accounting["max_relative_error"],
+            }
     return {
         "machine": machine(tracer.lm.device),
         "layers": layers,
@@ -160,7 +180,14 @@ def bench_410m(
         "nodes": len(circuit.nodes),
         "max_relative_error": circuit.accounting["max_relative_error"],
         "peak_memory_gib": peak_gib(),
+        **checks,
     }
+
+
+def _lap_of_steps(watch: Stopwatch, cells: int, done: int, total: int, message: str = "") -> None:
+    """Ends a lap where the first of two steps is done."""
+    if done == cells and total == 2 * cells:
+        watch.lap(f"effects of {cells} cells")
 
 
 MANY = 64

@@ -61,6 +61,8 @@ class BenchConfig:
     layers: int = option(24, "410m: layers of the random model", minimum=2)
     genes: int = option(114, "410m: genes of the sentence, about four tokens each", minimum=1)
     nodes: int = option(384, "410m: features that may become nodes", minimum=1)
+    edges: int = option(0, "410m: edges that are held against plain autograd in float64", minimum=0)
+    consensus: int = option(0, "410m: cells of a consensus in two steps, none if 0", minimum=0)
 
 
 GRAPHS = ("case", "nodes", "freeze", "choose", "edges", "cut", "all (s)", "peak GiB", "error")
@@ -158,7 +160,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
                 table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
                 device = str(pick_device(args.device))
-                sizes = {"nodes": cfg.nodes, "layers": cfg.layers, "genes": cfg.genes}
+                asked = ("nodes", "layers", "genes", "edges", "consensus")
+                sizes = {name: getattr(cfg, name) for name in asked}
                 return bench.bench_410m(folder / "410m", table, tokenizer, device, **sizes)
             case "jobs":
                 return bench.bench_jobs(folder, common.open_table(args), args.only, progress)
@@ -235,6 +238,18 @@ def _seconds_text(result: dict[str, Any]) -> str:
         f"{result['tokens']} tokens; accounting error {result['max_relative_error']:.1e}; "
         f"peak memory {result['peak_memory_gib']:.1f} GiB"
     )
+    if "edges" in result:
+        found = result["edges"]
+        last += (
+            f"; {found['edges']} edges into {found['rows']} rows within {found['max_error']:.1e} of the "
+            f"row's largest of autograd in float64, within {found['max_own_error']:.1e} of themselves"
+        )
+    if "consensus" in result:
+        found = result["consensus"]
+        last += (
+            f"; a consensus of {found['cells']} cells with {found['features']} features, accounting error "
+            f"{found['max_relative_error']:.1e}"
+        )
     if "together_faster" in result:
         last += f"; many cells together {result['together_faster']:.1f} times faster than one by one"
     return f"{common.columns(rows, header)}\n{last}"

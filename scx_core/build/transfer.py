@@ -44,14 +44,14 @@ class TransferBuild:
     variable: int = option(
         2000, "Most variable genes of the training study that the model reads (0: all shared ones)", minimum=0
     )
-    readings: int = option(12_000, "Cells read in training, every repeat counted", minimum=1)
+    readings: int = option(16_000, "Cells read in training, every repeat counted", minimum=1)
     vocabulary: int = option(
         400,
         "Tokens of the model; with few, genes are read in pieces that stand in other genes too",
         minimum=300,
     )
     thinning: float = option(
-        0.0, "Largest share of a cell's counts left out at a reading", minimum=0.0, maximum=0.95
+        0.5, "Largest share of a cell's counts left out at a reading", minimum=0.0, maximum=0.95
     )
     transcoder_steps: int = option(120, "Steps of each set of transcoders", minimum=1)
 

@@ -45,9 +45,9 @@ def counts(layers: int, width: int, only: str = "", top: int = 0) -> dict:
     from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
     from scx_core.language import load_language
     from scx_core.training.config import TrainConfig, TranscoderConfig
-    from scx_core.training.distributed import ALONE
     from scx_core.training.finetune import FineTune
     from scx_core.training.plan import make_plan
+    from scx_core.training.processes.distributed import ALONE
     from scx_core.training.tokens import encode_texts
     from scx_core.training.trainer_state import TrainerState
 

@@ -295,7 +295,7 @@ def speed():
     from scx_core.training.config import TrainConfig, TranscoderConfig
     from scx_core.training.profiler import stopwatch
     from scx_core.training.plan import make_plan
-    from scx_core.training.distributed import ALONE
+    from scx_core.training.processes.distributed import ALONE
     from scx_core.language import fast_attention
     from scx_core.training.trainer_state import TrainerState
 

@@ -23,7 +23,7 @@ VARIABLES = {
     # has a number of tokens of its own. Read at the first product; compiling one anew takes 0.7 ms.
     "LRU_CACHE_CAPACITY": "64",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
-    # 1: float32 products on a processor by oneDNN where it is at hand (language/onednn_linear.py); 0: never.
+    # 1: float32 products on a processor by oneDNN where it is at hand (language/numerics); 0: never.
     "SCX_ONEDNN": "1",
     # 1: freed memory stays with the process up to a limit (`keep_memory`); 0: glibc's own way.
     "SCX_KEEP_MEMORY": "1",

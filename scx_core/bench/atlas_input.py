@@ -30,7 +30,7 @@ from scx_core.runs.jobs import child_environment
 from scx_core.sentences import ties_of
 from scx_core.training import train
 from scx_core.training.config import PRESETS, TrainConfig, TrainingJob
-from scx_core.training.distributed import team
+from scx_core.training.processes.distributed import team
 from scx_core.training.tokens import cached_texts
 from scx_core.training.train import new_run
 

@@ -163,7 +163,7 @@ def bench_410m(
             del graph
             watch.lap(f"the same and {edges} edges by autograd")
         if consensus:
-            cfg = ConsensusConfig(cells=consensus, way="two-steps")
+            cfg = ConsensusConfig(cells=consensus, method="two-steps")
             steps = partial(_lap_of_steps, watch, consensus)
             found = tracer.consensus(label, cfg=cfg, progress=steps)
             watch.lap("edges between what is shared")

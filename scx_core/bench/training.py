@@ -25,11 +25,11 @@ from scx_core.cells import CellTable
 from scx_core.environment import VARIABLES
 from scx_core.errors import ScxError
 from scx_core.language import Language, fast_attention
-from scx_core.language.denormals import flushed_subnormals
+from scx_core.language.numerics.denormals import flushed_subnormals
 from scx_core.sentences import SentenceConfig
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.distributed import ALONE
 from scx_core.training.plan import make_plan
+from scx_core.training.processes.distributed import ALONE
 from scx_core.training.profiler import PHASES, stopwatch
 from scx_core.training.tokens import TokenTexts, encode_texts
 from scx_core.training.trainer_state import TrainerState

@@ -17,7 +17,7 @@ from scx_core.build.recipe import (
     weighted_loss,
 )
 from scx_core.language import Language, architecture, pick_device
-from scx_core.language.denormals import flushed_subnormals
+from scx_core.language.numerics.denormals import flushed_subnormals
 from scx_core.runs import to_dict
 from scx_core.training import estimate
 from scx_core.training.config import PRESETS

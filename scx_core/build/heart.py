@@ -92,8 +92,12 @@ def prepare_heart(
     """
     import anndata as ad
 
-    asked = {"profiles": Path(profiles).name, "pools": pools and Path(pools).name}
-    asked |= {"simulation": to_dict(cfg), "model": to_dict(model)}
+    asked = {
+        "profiles": Path(profiles).name,
+        "pools": pools and Path(pools).name,
+        "simulation": to_dict(cfg),
+        "model": to_dict(model),
+    }
     if (folder / ASKED).exists():
         if read_json(folder / ASKED) != asked:
             raise ScxError(f"{folder} holds a study of other settings.", "Give another --name.")

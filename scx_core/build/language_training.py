@@ -21,8 +21,8 @@ from scx_core.build.recipe import (
     weighted_loss,
 )
 from scx_core.errors import ScxError
-from scx_core.language.denormals import flushed_subnormals
 from scx_core.language.loading import SETTINGS_FILE, Language, load_language
+from scx_core.language.numerics.denormals import flushed_subnormals
 from scx_core.runs.files import write_json
 from scx_core.runs.options import to_dict
 from scx_core.runs.progress import Progress, silent

@@ -44,7 +44,7 @@ from scx_core.evidence.random_plantings import (
     score_plantings,
 )
 from scx_core.language import Language, load_language
-from scx_core.language.denormals import flushed_subnormals
+from scx_core.language.numerics.denormals import flushed_subnormals
 from scx_core.runs import Progress, read_json, silent, to_dict, write_json
 from scx_core.runs.options import option
 from scx_core.runs.provenance import provenance

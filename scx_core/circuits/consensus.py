@@ -105,7 +105,7 @@ class ConsensusConfig:
         choices=("effect", "influence"),
     )
     seed: int = option(0, "Seed that draws the cells and the bootstrap", minimum=0)
-    way: str = option(
+    method: str = option(
         "auto",
         "Each cell's whole circuit (circuits); or gene and feature effects of all cells first, then edges "
         "only between features that enough cells share, each cell kept on disk (two-steps); auto: two-steps "

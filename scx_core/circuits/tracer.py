@@ -290,7 +290,7 @@ class Tracer:
     def in_two_steps(self, cfg: ConsensusConfig) -> bool:
         """Whether a consensus with these settings is made in two steps."""
         facts = self.lm.facts
-        return cfg.way == "two-steps" or (cfg.way == "auto" and is_large(facts.n_layers, facts.width))
+        return cfg.method == "two-steps" or (cfg.method == "auto" and is_large(facts.n_layers, facts.width))
 
     def combined(
         self,

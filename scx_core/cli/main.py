@@ -86,8 +86,8 @@ def _memory_in_words(error: RuntimeError) -> str | None:
     if not out_of_memory(error):
         return None
     return (
-        f"The device's memory does not suffice: {str(error).splitlines()[0][:200]} What was done is kept. "
-        "Free the device, ask for fewer cells, nodes or genes, or take --device cpu."
+        f"The device's memory does not suffice: {str(error).splitlines()[0][:200]} What was saved before "
+        "is kept. Free the device, ask for fewer cells, nodes or genes, or take --device cpu."
     )
 
 

@@ -21,9 +21,9 @@ from transformers import (
 from scx_core.errors import ScxError
 from scx_core.language.architectures import Architecture, architecture
 from scx_core.language.contracts import Contract, contract_of
-from scx_core.language.float64 import compute_in_float64
-from scx_core.language.held_in_bfloat16 import compute_in_float32, wide
-from scx_core.language.onednn_linear import asked_for, speed_up
+from scx_core.language.numerics.float64 import compute_in_float64
+from scx_core.language.numerics.held_in_bfloat16 import compute_in_float32, wide
+from scx_core.language.numerics.onednn_linear import asked_for, speed_up
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.runs.options import from_dict
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from scx_core.language.architectures import Norm, Packing
-from scx_core.language.held_in_bfloat16 import wide
+from scx_core.language.numerics.held_in_bfloat16 import wide
 
 if TYPE_CHECKING:
     from scx_core.language.loading import Language

@@ -14,9 +14,8 @@ import numpy as np
 
 from scx_core.cells import CellTable
 from scx_core.language import Language, encode_cells, fast_attention
-from scx_core.language.operations import duration, operations, speed
+from scx_core.language.numerics.operations import duration, operations, speed
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.distributed import ALONE
 from scx_core.training.evaluation import (
     CALIBRATION_WORK,
     FINAL_WORK,
@@ -27,6 +26,7 @@ from scx_core.training.evaluation import (
 from scx_core.training.finetune import TUNING_BYTES, FineTune, bytes_of_cells
 from scx_core.training.layer_trainer import SCALE_WORK
 from scx_core.training.plan import STATE_BYTES, make_plan, memory_in_words, weights_of
+from scx_core.training.processes.distributed import ALONE
 from scx_core.training.tokens import TokenTexts
 from scx_core.training.trainer_state import TrainerState, start_cells
 

@@ -16,12 +16,12 @@ import torch
 
 from scx_core.language import Language, MlpIO, captured_mlps, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
-from scx_core.language.operations import operations
+from scx_core.language.numerics.operations import operations
 from scx_core.metrics import active, ce_recovered, dead, fvu, l0, squares_from_sums
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.distributed import ALONE, Team
-from scx_core.training.losses import token_losses
+from scx_core.training.objective.losses import token_losses
 from scx_core.training.plan import MicroBatch
+from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.module import TranscoderSet
 

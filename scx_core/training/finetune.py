@@ -21,11 +21,11 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, OnOutput, captured_mlps, mlp_io
 from scx_core.language.hooks import Stand_in
 from scx_core.metrics import fvu, kl_divergence, squares_about_mean, squares_from_sums
-from scx_core.training.distributed import ALONE, Team
 from scx_core.training.evaluation import hidden_states
-from scx_core.training.losses import CHUNK_LOGITS, log_probs
+from scx_core.training.objective.losses import CHUNK_LOGITS, log_probs
 from scx_core.training.optimiser import MOMENTS, adam, moments_from
 from scx_core.training.plan import USABLE, MicroBatch
+from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.cross_layer import CROSS
 from scx_core.transcoders.module import TranscoderSet

@@ -16,9 +16,9 @@ import torch
 
 from scx_core.language import linear
 from scx_core.metrics import active, l0
-from scx_core.training.auxk import raise_bias
 from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step
-from scx_core.training.jumprelu import ActiveCount, JumpReLU, control_penalty
+from scx_core.training.objective.auxk import raise_bias
+from scx_core.training.objective.jumprelu import ActiveCount, JumpReLU, control_penalty
 from scx_core.training.ops.sparse import (
     FeatureSelection,
     decode_selected,

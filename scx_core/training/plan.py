@@ -22,7 +22,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, rounded_products
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.distributed import ALONE, Team
+from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
 
 TRIAL_CELLS, TRIAL_TOKENS, TRIALS = 4, 16, 3

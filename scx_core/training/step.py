@@ -18,8 +18,8 @@ import torch
 
 from scx_core.language import linear
 from scx_core.metrics import fvu, l0, squares_about_mean, squares_from_sums
-from scx_core.training.auxk import auxk_loss
 from scx_core.training.layer_trainer import GUESS, Code, LayerTrainer, normalised, sum_of_squares
+from scx_core.training.objective.auxk import auxk_loss
 from scx_core.training.ops.sparse import GUESSES, above, first_true, nth_largest, number
 from scx_core.training.plan import StepPlan, slices
 from scx_core.training.profiler import phase

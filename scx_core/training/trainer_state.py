@@ -21,7 +21,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language, MlpIO, mlp_io
-from scx_core.language.operations import operations
+from scx_core.language.numerics.operations import operations
 from scx_core.runs.progress import Progress, silent
 from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_step, learning_rate
 from scx_core.training.layer_trainer import LayerTrainer, count_dead

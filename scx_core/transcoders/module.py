@@ -14,7 +14,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language.hooks import OnOutput, Stand_in
-from scx_core.language.onednn_linear import linear
+from scx_core.language.numerics.onednn_linear import linear
 from scx_core.metrics import active
 
 Kind = Literal["relu", "topk", "jumprelu"]

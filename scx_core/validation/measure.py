@@ -24,7 +24,7 @@ from scx_core.language.answer_tree import read_tree
 from scx_core.language.hooks import Stand_in
 from scx_core.metrics import RunningVariance, active, dead, fvu, live
 from scx_core.sentences import GENE, PROMPT, TOKEN_CLASSES
-from scx_core.training.losses import token_losses
+from scx_core.training.objective.losses import token_losses
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import Baseline
 from scx_core.validation.held_out import Texts

@@ -15,7 +15,7 @@ import torch
 
 from scx_core.cells import CellTable
 from scx_core.language import Language, encode_cells, with_answers
-from scx_core.language.operations import Operations, duration, operations, speed
+from scx_core.language.numerics.operations import Operations, duration, operations, speed
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import BASELINES
 from scx_core.validation.held_out import FIT_CELLS

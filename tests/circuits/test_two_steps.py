@@ -14,8 +14,8 @@ from scx_core.circuits.many_cells.two_steps import is_large
 from scx_core.runs.files import to_json_text
 from tests.tiny import LABELS
 
-ONE = ConsensusConfig(cells=4, nodes=40, min_share=0.5, way="circuits")
-TWO = dataclasses.replace(ONE, way="two-steps")
+ONE = ConsensusConfig(cells=4, nodes=40, min_share=0.5, method="circuits")
+TWO = dataclasses.replace(ONE, method="two-steps")
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from scx_core.errors import ScxError
-from scx_core.training.distributed import team
-from scx_core.training.hosts import share
+from scx_core.training.processes.distributed import team
+from scx_core.training.processes.hosts import share
 
 
 def main(root: Path) -> None:

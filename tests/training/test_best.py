@@ -10,7 +10,7 @@ import pytest
 
 from scx_core.cells import Split
 from scx_core.language import fast_attention
-from scx_core.language.denormals import flushed_subnormals
+from scx_core.language.numerics.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, read_json
 from scx_core.training import train
 from scx_core.training import trainer as loops

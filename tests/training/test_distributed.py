@@ -19,7 +19,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.runs.ranks import ranks_of
 from scx_core.training import train
-from scx_core.training.distributed import ALONE, Team
+from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.transcoders import load_set
 from tests.training.builders import open_job, same, steady
 from tests.training.shared_runs import CASES, begin, curve_near, stopped_at_6, weights_near

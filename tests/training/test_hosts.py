@@ -12,8 +12,8 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.runs import write_json
-from scx_core.training import hosts
-from scx_core.training.distributed import patience
+from scx_core.training.processes import hosts
+from scx_core.training.processes.distributed import patience
 
 if not torch.distributed.is_available():
     pytest.skip("this PyTorch is not distributed", allow_module_level=True)

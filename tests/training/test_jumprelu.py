@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from scx_core.training.config import TrainConfig, TranscoderConfig
-from scx_core.training.jumprelu import WIDTH, ActiveCount, JumpReLU, control_penalty
 from scx_core.training.layer_trainer import LayerTrainer
+from scx_core.training.objective.jumprelu import WIDTH, ActiveCount, JumpReLU, control_penalty
 from tests.training.builders import EVEN, D, T, data, layer_step
 
 CFG = TranscoderConfig(expansion=8, kind="jumprelu", target_l0=4.0)

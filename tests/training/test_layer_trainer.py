@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scx_core.training.auxk import auxk_loss
 from scx_core.training.layer_trainer import LayerTrainer, normalised
+from scx_core.training.objective.auxk import auxk_loss
 from scx_core.training.trainer import _threshold_at
 from tests.training.builders import CFG, EVEN, LAYER_TRAIN, D, T, data, layer_step, layer_trainer
 

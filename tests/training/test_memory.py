@@ -12,10 +12,10 @@ from scx_core.errors import ScxError
 from scx_core.training import evaluation as quality
 from scx_core.training import finetune, train
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.distributed import Team
 from scx_core.training.finetune import FineTune
 from scx_core.training.layer_trainer import LayerTrainer
 from scx_core.training.plan import MicroBatch, StepPlan, choose_cells
+from scx_core.training.processes.distributed import Team
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer import calibrated
 from scx_core.training.trainer_state import TrainerState

@@ -188,7 +188,7 @@ def test_slices_cover_everything_once():
 
 def test_precision_is_float32_on_a_processor_unless_asked_for(tmp_path, model):
     lm, table = open_job(start(tmp_path, model))
-    from scx_core.training.distributed import ALONE
+    from scx_core.training.processes.distributed import ALONE
     from scx_core.training.tokens import encode_texts
 
     texts = encode_texts(lm, table, range(4), lm.sentence_config)

@@ -9,8 +9,8 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.training import train
 from scx_core.training.config import TranscoderConfig
-from scx_core.training.jumprelu import control_penalty
 from scx_core.training.layer_trainer import LayerTrainer
+from scx_core.training.objective.jumprelu import control_penalty
 from tests.training.builders import CODER, EVEN, TRAIN, data, layer_step, open_job, start
 
 WANTED = 6.0

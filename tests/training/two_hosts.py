@@ -14,8 +14,8 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.training import train
-from scx_core.training.distributed import team
-from scx_core.training.hosts import share
+from scx_core.training.processes.distributed import team
+from scx_core.training.processes.hosts import share
 from tests.training.builders import open_job
 
 

@@ -16,7 +16,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.runs.ranks import ranks_of
 from scx_core.training import train
-from scx_core.training.distributed import team
+from scx_core.training.processes.distributed import team
 from tests.training.builders import open_job
 from tests.training.test_best import MEASURED, measured_as
 

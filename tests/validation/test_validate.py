@@ -251,7 +251,7 @@ def test_progress_goes_twice_over_the_cells(lm):
 
 
 def test_chunks_of_the_vocabulary_change_nothing(lm, found, monkeypatch):
-    monkeypatch.setattr("scx_core.training.losses.CHUNK_LOGITS", 1000)
+    monkeypatch.setattr("scx_core.training.objective.losses.CHUNK_LOGITS", 1000)
     again = validate(lm, random_set(lm), TABLE, ROWS, batch=4)
     np.testing.assert_allclose(numbers(again), numbers(found), rtol=0, atol=NEAR)
 

@@ -17,7 +17,7 @@ from scx_core.runs.tensorboard import check_installed, mirrored
 
 if TYPE_CHECKING:
     from scx_core.training.config import TrainingJob
-    from scx_core.training.distributed import Team
+    from scx_core.training.processes.distributed import Team
 
 HELP = "train transcoders for every MLP layer of a model"
 DESCRIPTION = "Train transcoders for every MLP layer of a model."
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.tensorboard:
         check_installed()
     from scx_core.training.config import TrainingJob
-    from scx_core.training.distributed import device_of, launched, team
-    from scx_core.training.hosts import share
+    from scx_core.training.processes.distributed import device_of, launched, team
+    from scx_core.training.processes.hosts import share
 
     if launched():
         here = args.run and (Path(args.run) / "run.json").exists()  # the others may have to get it first
@@ -100,8 +100,8 @@ def _train(
 ) -> dict[str, Any]:
     """Train here; in a team, rank 0 alone shows progress and the result."""
     from scx_core.training import train
-    from scx_core.training.distributed import ALONE
     from scx_core.training.estimate import said_before
+    from scx_core.training.processes.distributed import ALONE
 
     members = members or ALONE
     if not members.leads:

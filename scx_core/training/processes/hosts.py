@@ -19,7 +19,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.runs.files import read_json, replace_atomic, to_json_text
-from scx_core.training.distributed import Team
+from scx_core.training.processes.distributed import Team
 
 PIECE = 2**25  # bytes of one message
 OF_ONE = ("ranks", "tensorboard")  # folders of a run that belong to a computer

@@ -1,0 +1,1 @@
+"""What a training step asks for: losses, sparsity, dead features."""

@@ -1,0 +1,1 @@
+"""Several processes, on one computer or more, train one set together."""

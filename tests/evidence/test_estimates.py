@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from scx_core.cells import open_cells
 from scx_core.circuits import make_tracer
+from scx_core.errors import ScxError
 from scx_core.evidence import Editor, Measurer
 from scx_core.evidence.knockouts.estimates import FAST, Attributor, estimated
 from scx_core.evidence.knockouts.prediction import MEASURED, PredictConfig, judge, scores_of_type, to_json
@@ -94,3 +95,9 @@ def test_all_attributions_are_judged(tmp_path):
     names = set(result["types"][0]["second"])
     assert names == {*FAST, *MEASURED, "t_test"}
     assert result["chosen"] in names - set(MEASURED)
+
+
+@pytest.mark.parametrize("labels", [[], ["nobody"]], ids=["no type", "a type of no cells"])
+def test_types_that_cannot_be_judged_are_said(embedded, labels):
+    with pytest.raises(ScxError, match="cell type with enough cells" if not labels else "nobody has fewer"):
+        judge(embedded, labels)

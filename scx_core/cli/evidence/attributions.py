@@ -8,6 +8,7 @@ from typing import Any
 from scx_core.cli import common
 from scx_core.runs import add_arguments, from_namespace
 
+ENOUGH = 20  # cells of a type that is asked by itself
 HELP = "judge fast attributions of genes by measured knock-outs"
 
 
@@ -26,12 +27,17 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The scores of every attribution in every type, in both halves, as JSON."""
+    from scx_core.circuits.tracer import own_answer
     from scx_core.evidence.knockouts.prediction import PredictConfig, judge, to_json
 
     cfg = from_namespace(PredictConfig, args)
     tracer = common.open_tracer(args)
     counts = tracer.table.cells_per_type()
-    types = args.type or [str(name) for name, n in counts.items() if n >= 20 and str(name) in tracer.labels]
+    types = args.type or [
+        str(name)
+        for name, n in counts.items()
+        if n >= ENOUGH and own_answer(tracer.table, tracer.labels, name)
+    ]
     return to_json(judge(tracer, types, cfg, common.progress_of(args)), cfg)
 
 

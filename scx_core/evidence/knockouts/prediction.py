@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 
 from scx_core.cells.differential import moments, t_scores
 from scx_core.circuits import ConsensusConfig, Tracer
+from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.edits import Editor
 from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
 from scx_core.evidence.knockouts.measured_effects import Measurer
@@ -120,8 +121,18 @@ def judge(
     cfg: PredictConfig | None = None,
     progress: Progress = silent,
 ) -> list[TypeScores]:
-    """Judge all attributions in these types. Raises ScxError for a type without cells."""
+    """Judge all attributions in these types. Raises ScxError for no type at all, or one of fewer than two
+    cells: one half of them chooses, the other reports."""
     cfg = cfg or PredictConfig()
+    sizes = tracer.table.cells_per_type()
+    few = [label for label in labels if sizes.get(label, 0) < 2]
+    if few or not labels:
+        raise ScxError(
+            f"{tracer.table.name}: {few[0]} has fewer than two cells."
+            if few
+            else f"{tracer.table.name} has no cell type with enough cells.",
+            "Name types with more cells (--type), or open more cells.",
+        )
     editors = (Editor(tracer), Editor(tracer, nearest=1))
     out = []
     for done, label in enumerate(labels):

@@ -67,8 +67,8 @@ def test_no_fault_in_any_job(desks, dtype, name):
 # A function of each room whose result is left on the processor, and a job that needs it.
 ROOMS = {
     "sentences": ("scx_core.training.tokens.TokenTexts.batch", "train relu"),
-    "language": ("scx_core.training.evaluation.mlp_io", "train relu"),
-    "metrics": ("scx_core.training.evaluation.kl_divergence", "train relu"),
+    "language": ("scx_core.training.trainer_state.mlp_io", "train relu"),
+    "metrics": ("scx_core.training.layer_trainer.active", "train relu"),
     "transcoders": ("scx_core.transcoders.module.Transcoder.pre", "validate"),
     "training: first weights": ("scx_core.training.layer_trainer.first_weights", "train relu"),
     "training: selection": ("scx_core.training.layer_trainer.select_tokens", "train topk skip"),

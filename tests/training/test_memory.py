@@ -143,7 +143,7 @@ def test_the_last_steps_halve_what_goes_through_at_once_and_say_so(tmp_path, mod
     config = replace(SHORT, finetune_steps=4)
     unbroken, run = (start(tmp_path, model, config=config) for _ in range(2))
     whole = train(unbroken, *open_job(unbroken))
-    scarce(monkeypatch, finetune, "forward", 3)
+    scarce(monkeypatch, finetune, "hidden_states", 3)
     made = train(run, *open_job(run))
     assert [(r["step"], r["micro_batch_cells"]) for r in run.metrics() if "note" in r] == [(13, 3)]
     for one, other in zip(weights(made), weights(whole), strict=True):

@@ -114,7 +114,7 @@ def _cell_sums(tracer: Tracer, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
             (np.ones(sum(length)), (np.repeat(np.arange(len(cells)), length), np.arange(sum(length))))
         )
         sums.append((of_CN @ z_NF).toarray())
-        fired.append((of_CN @ (z_NF != 0)).toarray())
+        fired.append((of_CN @ z_NF.astype(bool)).toarray())
         tokens += length
     return np.concatenate(sums), np.concatenate(fired), np.array(tokens)
 

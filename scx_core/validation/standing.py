@@ -41,11 +41,15 @@ class Standing(NamedTuple):
         return plain(self)
 
 
-def keep_validation(found: Validation, root: Path | None = None) -> Path:
-    """Save a validation where `standing_of` and the app look for it; a newer one takes its place."""
+def keep_validation(found: Validation, root: Path | None = None) -> Path | None:
+    """Save a validation where `standing_of` and the app look for it; a newer one takes its place. None where
+    nothing can be written: what was measured is shown all the same."""
     path = (root or runs_root()) / FOLDER / f"{_mark(found.provenance)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found.to_json())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found.to_json())
+    except (OSError, ScxError):
+        return None
     return path
 
 

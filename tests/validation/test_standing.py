@@ -41,6 +41,7 @@ def test_a_model_that_needs_no_mlps_is_not_to_be_read_on_any_cells(tmp_path: Pat
 
 def test_a_measured_table_is_found_again_and_a_damaged_one_passed_over(tmp_path: Path):
     path = keep_validation(GOOD._replace(provenance=made_from("a")), tmp_path)
+    assert path is not None
     found = kept_validation(made_from("a"), tmp_path)
     assert found is not None
     assert found.n_cells == GOOD.n_cells
@@ -49,3 +50,9 @@ def test_a_measured_table_is_found_again_and_a_damaged_one_passed_over(tmp_path:
     assert kept_validation(made_from("a"), tmp_path) is None
     assert standing_of(made_from("a"), root=tmp_path) is None
     assert list((tmp_path / FOLDER).iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_loses_no_result(tmp_path: Path):
+    (tmp_path / FOLDER).write_text("a file where the folder should be")
+    assert keep_validation(GOOD._replace(provenance=made_from("a")), tmp_path) is None
+    assert standing_of(made_from("a"), root=tmp_path) is None

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from scx_core.build.recipe import train_tokenizer
-from scx_core.cells.cell_table import answers_to
+from scx_core.cells.cell_table import CellTable, answers_to
 from scx_core.language import Language, load_language
 from scx_core.runs import write_json
 from scx_core.sentences import EncodedCell, encode, gene_sentences
@@ -80,6 +80,8 @@ class TinyTable:
     @property
     def types(self) -> list[str]:
         return sorted(set(self.labels.tolist()) - {""})
+
+    cells_per_type = CellTable.cells_per_type
 
     def rows(self, indices) -> sparse.csr_matrix:
         return self.values[np.asarray(indices, dtype=np.int64)]

@@ -21,6 +21,8 @@ OLDEST = (3, 11)
 TESTS = "requirements-test.txt"
 # For tests, without what it depends on; the tests that need it are skipped where it cannot be had.
 ALONE = "requirements-test-alone.txt"
+# A file's tests stay together: they share what its fixtures made.
+AT_ONCE = ("--numprocesses=auto", "--dist=loadfile")
 # Settings of the surroundings that would send installs or imports elsewhere.
 UNWANTED = ("PYTHONHOME", "PYTHONPATH", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV")
 
@@ -34,7 +36,8 @@ def main(argv: list[str]) -> int:
         return 2
     if argv[:1] == ["test"]:
         python = set_up(TESTS)
-        return run([python, "-m", "pytest", *argv[1:]]) if python else 1
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many test files at once as there are cores
+        return run([python, "-m", "pytest", *AT_ONCE, *argv[1:]]) if python else 1
     options = parse(argv)
     python = set_up("requirements.txt")
     return run(app_command(python, options)) if python else 1

@@ -41,7 +41,7 @@ def test_sets_up_once_and_repairs_what_is_broken(project):
     assert (
         "Making a Python environment" in first.stdout and "Installing requirements-test.txt" in first.stdout
     )
-    assert "RAN ['-k', 'lock'] True" in first.stdout
+    assert "RAN ['--numprocesses=auto', '--dist=loadfile', '-k', 'lock'] True" in first.stdout
     app = call(project, "--port", "8600")
     assert app.stdout.strip() == "RAN ['run', 'app.py', '--server.port', '8600'] True", "nothing left to do"
 

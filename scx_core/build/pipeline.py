@@ -17,6 +17,7 @@ from scx_core.build.language_training import train_model
 from scx_core.cells import CellTable, Split, open_cells, split_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language, load_language, pick_device
+from scx_core.places import models_folder
 from scx_core.runs import (
     Progress,
     RunFolder,
@@ -42,7 +43,7 @@ from scx_core.validation.held_out import draw_rows
 from scx_core.validation.result import FILE as VALIDATION_FILE
 
 ATLAS = "atlas"  # folder of a build
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = models_folder()
 EMBEDDED_NAME = "scX embedded PBMC"
 # Held-out cells, and seeds, that the dependence on tie order is measured with.
 SOME, TIE_SEEDS = 200, (0, 1, 2, 3, 4)

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from scx_core import __version__
-from scx_core.cli import bench, common
+from scx_core.cli import app, bench, common
 from scx_core.cli.atlas import atlas, feature, features, gene, match, rate, sets
 from scx_core.cli.cells import annotate, prepare
 from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
@@ -35,7 +35,7 @@ from scx_core.runs.files import full_or_refused, to_json_text
 COMMANDS: tuple[ModuleType, ...] = (
     prepare, train, validate, compare, transcoders, trace, circuit, difference, heads, knockouts,
     attributions, paths, connections, smallest, rankings, evidence, report, reproduce, atlas, claims,
-    features, feature, gene, rate, sets, match, annotate, export, demo, bench,
+    features, feature, gene, rate, sets, match, annotate, export, demo, bench, app,
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"scx: error: {said}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"scx: {stopped or 'stopped'}", file=sys.stderr)
+        print(f"scx: {str(stopped) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 
@@ -111,7 +111,9 @@ class CommandParser(argparse.ArgumentParser):
         """Parse with the command's options, and those of the output, added."""
         if self._command is not None:
             self._command.options(self)
-            if self._subparsers is None:  # one of several questions has an output of its own
+            if not getattr(self._command, "OUTPUT", True):
+                self.set_defaults(json=None, quiet=True)
+            elif self._subparsers is None:  # one of several questions has an output of its own
                 common.add_output(self)
             self._command = None
         return super().parse_known_args(args, namespace)

@@ -24,11 +24,12 @@ from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.numerics.float64 import compute_in_float64
 from scx_core.language.numerics.held_in_bfloat16 import compute_in_float32, wide
 from scx_core.language.numerics.onednn_linear import asked_for, speed_up
+from scx_core.places import models_folder
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.runs.options import from_dict
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
 
-EMBEDDED = Path(__file__).resolve().parents[2] / "models" / "embedded"
+EMBEDDED = models_folder() / "embedded"
 # Models that ship with the software, by the word that stands for them.
 SHIPPED = {"embedded": EMBEDDED, "planted": EMBEDDED.parent / "planted"}
 SETTINGS_FILE = "scx.json"

@@ -21,4 +21,4 @@ from scx_core.runs.options import (
 )
 from scx_core.runs.progress import ConsoleProgress, Progress, silent
 from scx_core.runs.provenance import provenance
-from scx_core.runs.run_folder import RunFolder, RunStatus, runs_root
+from scx_core.runs.run_folder import LAST_USED, RunFolder, RunStatus, runs_root

@@ -48,6 +48,9 @@ _WINDOW = 30  # status records that the speed is measured over
 _PAUSE = 0.2  # seconds between two "running" records on disk
 
 
+LAST_USED = "last-used.json"  # what the dashboard begins with, in the folder of the runs
+
+
 def runs_root() -> Path:
     """Where runs live: the environment's SCX_RUNS, else `runs` in the current folder."""
     return Path(os.environ.get("SCX_RUNS") or "runs").absolute()

@@ -81,6 +81,14 @@ def test_ctrl_c_ends_with_130_and_a_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "scx: stopped; more later\n"
 
 
+def test_ctrl_c_without_a_word_still_says_stopped(monkeypatch, capsys):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(COMMANDS[0], "run", interrupted)
+    assert main(["prepare"]) == 130 and capsys.readouterr().err == "scx: stopped\n"
+
+
 def test_a_bug_is_not_hidden(monkeypatch):
     def broken(args):
         raise RuntimeError("a bug")

@@ -13,10 +13,9 @@ import streamlit as st
 
 from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
-from scx_core.runs import from_dict, option, read_json, runs_root, to_dict, write_json
+from scx_core.runs import LAST_USED, from_dict, option, read_json, runs_root, to_dict, write_json
 
 KEY, _WIDGETS = "scx_context", "scx_kept"
-LAST_USED = "last-used.json"
 
 
 @dataclass(frozen=True)

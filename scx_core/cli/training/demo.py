@@ -8,8 +8,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scx_core import places
 from scx_core.cli import common
 from scx_core.cli.circuits import trace
+from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, add_arguments, from_dict, from_namespace, start
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FOLDER",
-        help="copy what was built there, as the embedded model lies in `models` (the default of FOLDER)",
+        help="copy what was built there, as the embedded model lies in `models` (the default of FOLDER in a "
+        "checkout; an installed package is not written to)",
     )
     add_arguments(build, BuildConfig, skip=("data", "name", "device"))
     add_arguments(parser.add_argument_group("build: sentences"), SentenceConfig)
@@ -114,6 +117,8 @@ def _build(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.build.pipeline import MODELS
     from scx_core.cells import PLANTED
 
+    if args.install == "" and places.installed():
+        raise ScxError("An installed package is not written to.", "Name a folder: --install FOLDER.")
     folder = RunFolder.open(args.run) if args.run else new_build(_config(args), args.name, args.runs)
     if args.detach:
         start(folder)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from scx_core.errors import ScxError
+from scx_core.places import models_folder
 from scx_core.runs import sha256_of, write_json
 from scx_core.runs.files import TEMPORARY
 from scx_core.transcoders.cross_layer import CrossLayerSet
@@ -31,7 +32,7 @@ from scx_core.transcoders.layouts.parts import (
 )
 from scx_core.transcoders.module import Kind, Transcoder, TranscoderSet
 
-MODELS = Path(__file__).resolve().parents[3] / "models"
+MODELS = models_folder()
 EMBEDDED_SETS = {
     "embedded": MODELS / "embedded-transcoders",
     "embedded-paper": MODELS / "embedded-transcoders-paper",

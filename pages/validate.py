@@ -9,12 +9,13 @@ from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading, next_step, shown_errors
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
+from pages.parts.common.tasks import at_work, begin, waits
 from pages.parts.common.words import count
 from pages.parts.validate.compare_runs import compare_view
 from pages.parts.validate.validation_view import (
     known,
-    measure,
     rows_to_measure,
+    task,
     validation_view,
     work_words,
 )
@@ -43,12 +44,7 @@ def _in_use() -> None:
     found, here = known(ctx)
     place = st.container()
     left, middle, _, right = st.columns([1.3, 1.4, 2.6, 1.4], vertical_alignment="bottom")
-    chosen = _ask(ctx, rows, found is not None, left, middle)
-    if chosen is not None:
-        place = st.empty()
-        measure(ctx, chosen, place)
-        place.empty()
-        st.rerun()
+    _ask(ctx, rows, found is not None, left, middle)
     if found is None:
         place.info("Nothing is measured yet for these cells, this model and these transcoders.")
         return
@@ -62,8 +58,9 @@ def _in_use() -> None:
 
 def _ask(
     ctx: Context, rows: ValidationRows, again: bool, left: DeltaGenerator, right: DeltaGenerator
-) -> ValidationRows | None:
-    """The cells to measure on, once the button is pressed; what it will take is said beside it."""
+) -> None:
+    """The cells to measure on, a button that starts the job, and what it will take; or the job as far as it
+    is. What was known before stays until it is done."""
     most = len(rows.test)
     n = int(
         left.number_input(
@@ -74,10 +71,11 @@ def _ask(
     )  # fmt: skip
     label, kind = ("Measure again", "secondary") if again else ("Measure", "primary")
     chosen = rows._replace(test=draw_rows(rows.test, n))
-    pressed = right.button(label, type=kind, width="stretch")
-    if n:
+    asked = task(ctx, len(chosen.test))
+    if right.button(label, type=kind, width="stretch", disabled=at_work(asked)):
+        begin(asked)
+    if not waits(asked) and n:
         st.caption(work_words(ctx, chosen))
-    return chosen if pressed else None
 
 
 run_page("pages/validate.py", page)

@@ -16,10 +16,22 @@ from scx_core.atlas.tables.atlas import FILE, Atlas
 from scx_core.cells import CellChoices, CellTable, open_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language, load_language
-from scx_core.runs import Progress, RunFolder, from_dict, option, runs_root, silent, start, to_dict
+from scx_core.runs import (
+    Progress,
+    RunFolder,
+    find_job,
+    from_dict,
+    launch_job,
+    option,
+    runs_root,
+    silent,
+    to_dict,
+    work_on,
+)
 from scx_core.runs.files import to_json_text
 from scx_core.runs.jobs import RUN
 from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet, load_set
+from scx_core.transcoders.check import opened_as_is
 
 FOLDER = "atlases"  # inside the runs folder
 
@@ -81,7 +93,6 @@ def atlas_of(
     return made.save(atlas_folder(lm, transcoders, table, cfg, root)) if transcoders.fingerprint else made
 
 
-JOBS = "jobs"  # inside the folder of atlases
 ARGV = ("atlas", "--run", RUN)
 
 
@@ -93,6 +104,7 @@ class AtlasJob:
     model: str = option("embedded", "Folder or hub id of the model, or embedded")
     transcoders: str = option("embedded", "Folder of the set, or embedded")
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    as_is: bool = option(False, "Use the set also on another text than it was trained on")
     cells: CellChoices = field(default_factory=CellChoices)
     atlas: AtlasConfig = field(default_factory=AtlasConfig)
 
@@ -105,8 +117,7 @@ def job_of(
     root: Path | None = None,
 ) -> RunFolder | None:
     """The job that makes or made this atlas, None where there never was one."""
-    folder = _folder(lm, transcoders, table, cfg, root)
-    return RunFolder.open(folder) if (folder / "run.json").exists() else None
+    return find_job(FOLDER, atlas_folder(lm, transcoders, table, cfg, root).name, root)
 
 
 def launch_atlas(
@@ -118,43 +129,24 @@ def launch_atlas(
     """
     if not transcoders.fingerprint:
         raise ScxError("This set was never saved, so its atlas could not be found again.", "Save it first.")
-    folder = _folder(lm, transcoders, table, job.atlas, root)
-    run = job_of(lm, transcoders, table, job.atlas, root)
-    run = run or RunFolder.create(folder.parent, "atlas", job, folder.name, argv=ARGV)
-    if run.status().state != "running":
-        start(run)
-    return run
+    name = atlas_folder(lm, transcoders, table, job.atlas, root).name
+    return launch_job(FOLDER, name, job, ARGV, "atlas", root)
 
 
 def run_job(run: RunFolder, progress: Progress = silent) -> Atlas:
     """Make the atlas of a job and keep it where `atlas_of` finds it. Raises ScxError where its parts cannot
-    be opened or do not fit; the job's status says so then."""
+    be opened or do not fit, and KeyboardInterrupt when it was asked to stop; the job's status says so
+    then."""
     job = from_dict(AtlasJob, run.config)
+    root = run.path.parent.parent.parent  # RUNS/atlases/jobs/NAME
 
-    def tell(done: int, total: int, message: str = "") -> None:
-        run.write_status("running", done, total, message)
-        progress(done, total, message)
+    def make(tell: Progress) -> Atlas:
+        table, lm = open_cells(job.data, job.cells), load_language(job.model, job.device)
+        coders = load_set(job.transcoders, lm.device, lm.dtype)
+        coders = opened_as_is(lm, coders) if job.as_is else coders
+        return atlas_of(lm, coders, table, job.atlas, root=root, progress=tell)
 
-    with run.lock():
-        try:
-            tell(0, 1, "opening cells, model and transcoders")
-            table, lm = open_cells(job.data, job.cells), load_language(job.model, job.device)
-            coders = load_set(job.transcoders, lm.device, lm.dtype)
-            root = run.path.parent.parent.parent  # RUNS/atlases/jobs/NAME
-            made = atlas_of(lm, coders, table, job.atlas, root=root, progress=tell)
-        except ScxError as error:
-            status = run.status()
-            run.write_status("failed", status.done, status.total, error.problem, error=str(error))
-            raise
-        run.write_status("done", 1, 1, "finished")
-        return made
-
-
-def _folder(
-    lm: Language, transcoders: TranscoderSet, table: CellTable, cfg: AtlasConfig | None, root: Path | None
-) -> Path:
-    name = atlas_folder(lm, transcoders, table, cfg, root).name
-    return (root or runs_root()) / FOLDER / JOBS / name[:80]
+    return work_on(run, make, progress)
 
 
 # Rows of a feature that stay, the largest first; other tables stay whole.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from scx_core.runs.files import write_atomic
 MOST_CELLS, VARIABLE_GENES, COMPONENTS, NEIGHBOURS = 50_000, 2000, 30, 15
 
 
-def computed_map(table: CellTable, seed: int = 0) -> np.ndarray:
+def computed_map(table: CellTable, seed: int = 0, root: Path | None = None) -> np.ndarray:
     """The map, float32 [n_cells, 2], kept under the runs for these cells and this seed.
 
     Log-normalised expression of the most variable genes, PCA, 15 nearest neighbours, UMAP. Raises ScxError
@@ -26,19 +27,28 @@ def computed_map(table: CellTable, seed: int = 0) -> np.ndarray:
             f"A map is computed of 3 to {MOST_CELLS:,} cells; {table.name} has {table.n_cells:,}.",
             "Compute a UMAP with scanpy, and save it in obsm of the file.",
         )
-    kept = runs_root() / "maps" / f"{table.fingerprint[:32]}-{seed}.npy"
-    if kept.exists():
-        try:
-            found = np.load(kept, allow_pickle=False)
-            if found.shape == (table.n_cells, 2) and np.isfinite(found).all():
-                return found
-        except (ValueError, OSError):
-            pass  # made again
+    kept = _file(table, seed, root)
+    found = kept_map(table, seed, root)
+    if found is not None:
+        return found
     found = _umap(table, seed)
     buffer = io.BytesIO()
     np.save(buffer, found, allow_pickle=False)
     write_atomic(kept, buffer.getvalue())
     return found
+
+
+def kept_map(table: CellTable, seed: int = 0, root: Path | None = None) -> np.ndarray | None:
+    """The map if it was computed before; a file that is damaged counts as none."""
+    try:
+        found = np.load(_file(table, seed, root), allow_pickle=False)
+    except (ValueError, OSError):
+        return None
+    return found if found.shape == (table.n_cells, 2) and np.isfinite(found).all() else None
+
+
+def _file(table: CellTable, seed: int, root: Path | None) -> Path:
+    return (root or runs_root()) / "maps" / f"{table.fingerprint[:32]}-{seed}.npy"
 
 
 def _umap(table: CellTable, seed: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from scx_core import __version__
-from scx_core.cli import app, bench, common
+from scx_core.cli import app, bench, common, runs
 from scx_core.cli.atlas import atlas, feature, features, gene, match, rate, sets
 from scx_core.cli.cells import annotate, prepare
 from scx_core.cli.circuits import circuit, connections, difference, export, heads, paths, trace
@@ -35,7 +35,7 @@ from scx_core.runs.files import full_or_refused, to_json_text
 COMMANDS: tuple[ModuleType, ...] = (
     prepare, train, validate, compare, transcoders, trace, circuit, difference, heads, knockouts,
     attributions, paths, connections, smallest, rankings, evidence, report, reproduce, atlas, claims,
-    features, feature, gene, rate, sets, match, annotate, export, demo, bench, app,
+    features, feature, gene, rate, sets, match, annotate, export, runs, demo, bench, app,
 )  # fmt: skip
 
 

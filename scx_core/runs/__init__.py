@@ -5,6 +5,7 @@ metrics, status and checkpoints that survives a kill at any instant, and the rec
 This room knows nothing of biology or of models.
 """
 
+from scx_core.runs.background import all_jobs, find_job, launch_job, work_on
 from scx_core.runs.cached_results import CachedResult, cached, find_cached, list_cached
 from scx_core.runs.checkpoints import Checkpoint
 from scx_core.runs.files import append_jsonl, read_json, read_jsonl, sha256_of, write_atomic, write_json

@@ -12,6 +12,8 @@ from pages.parts.features import atlas_source
 from scx_core.atlas import AtlasConfig, atlas_of
 from scx_core.cells import open_cells
 from scx_core.language import load_language
+from scx_core.runs import RunFolder
+from scx_core.tasks import run_task
 from scx_core.transcoders import load_set
 
 ENVIRONMENT = ("SCX_DATA", "SCX_MODEL", "SCX_TRANSCODERS")
@@ -43,3 +45,16 @@ def kept_atlas(runs: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(made, runs)
     monkeypatch.setattr(atlas_source, "MANY", FEW)
     return next((runs / "atlases").iterdir())
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Tasks are done in this process when they are started; the names of their jobs."""
+    started: list[str] = []
+
+    def start(run: RunFolder) -> None:
+        started.append(run.name)
+        run_task(run)
+
+    monkeypatch.setattr("scx_core.runs.background.start", start)
+    return started

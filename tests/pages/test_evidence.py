@@ -8,8 +8,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import scx_core as scx
-from pages.parts.common.jobs import MEASUREMENTS
-from scx_core.evidence.by_type import job
 from scx_core.evidence.by_type.measure import TypesConfig, evidence_file, siblings
 from scx_core.runs import RunFolder, cached
 from scx_core.runs.files import to_json_text
@@ -75,7 +73,9 @@ def test_answers_that_belong_are_offered_and_count_only_while_they_are_chosen(
 def test_a_measurement_is_a_job_that_every_visit_finds(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Started, seen running by another session, stopped, gone on; the form starts no second one."""
     started: list[str] = []
-    monkeypatch.setattr(job, "start", lambda run: started.append(run.name) or _running(run))
+    monkeypatch.setattr(
+        "scx_core.runs.background.start", lambda run: started.append(run.name) or _running(run)
+    )
     app = well(open_page("evidence"))
     well(button(app, "Measure").click().run())
     assert len(started) == 1
@@ -93,10 +93,6 @@ def test_a_measurement_is_a_job_that_every_visit_finds(runs: Path, monkeypatch: 
 
 def _running(run: RunFolder, state: str = "running", error: str = "") -> None:
     run.write_status(state, 3, 10, "Dendritic: circuit", error=error)
-
-
-def test_the_side_bar_knows_where_measurements_lie() -> None:
-    assert (job.FOLDER, job.JOBS) == MEASUREMENTS
 
 
 def test_a_damaged_record_is_said_and_can_be_measured_again(record: Path) -> None:

@@ -15,7 +15,7 @@ def test_the_embedded_table_is_shown_at_once(runs: Path) -> None:
     assert len(app.dataframe) >= 2
 
 
-def test_measuring_takes_its_place_and_is_kept(runs: Path) -> None:
+def test_measuring_takes_its_place_and_is_kept(runs: Path, at_once: list[str]) -> None:
     app = open_page("validate")
     app.number_input[0].set_value(3).run()
     button(app, "Measure again").click().run()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.words import duration, safe
-from scx_core.runs import RunFolder, RunStatus, list_runs, resume, runs_root, stop
+from pages.parts.common.words import duration, safe, short
+from scx_core.runs import RunFolder, RunStatus, all_jobs, list_runs, resume, runs_root, stop
 
 KINDS = {"train": "transcoders", "build": "model and transcoders"}
 STATES = {
@@ -18,19 +20,13 @@ STATES = {
     "done": ":green-badge[done]",
 }
 REFRESH_S = 2.0
-# As `scx_core.evidence.by_type.job` has it, which brings torch: the first page must not wait for that.
-MEASUREMENTS = ("evidence", "jobs")
+# What goes on where it was, if it is started again; all else begins anew.
+GOES_ON = ("train", "build", "evidence")
 
 
 def jobs() -> list[RunFolder]:
     """All trainings and builds, the newest first."""
     found = [run for run in list_runs(runs_root()) if run.kind in KINDS]
-    return sorted(found, key=lambda run: run.path.stat().st_mtime, reverse=True)
-
-
-def measurements() -> list[RunFolder]:
-    """All measurements of evidence, the newest first."""
-    found = list_runs(runs_root().joinpath(*MEASUREMENTS))
     return sorted(found, key=lambda run: run.path.stat().st_mtime, reverse=True)
 
 
@@ -51,45 +47,95 @@ def progress_bar(status: RunStatus, name: str = "", counted: bool = True) -> Non
     st.progress(share, text=f"{whose}{where}{safe(status.message or 'starting')}{steps}{left}")
 
 
+def title_of(run: RunFolder) -> str:
+    """What a job is called: a training by its name, all else by what it makes."""
+    if run.kind in KINDS:
+        return run.name
+    if run.kind == "evidence":
+        config = run.config
+        return f"Evidence, {config['label'] or 'the largest types'}"
+    if run.kind == "atlas":
+        return f"Atlas of {short(str(run.config['transcoders']))}"
+    return str(run.config.get("title", run.name))
+
+
 def job_buttons(run: RunFolder, status: RunStatus) -> None:
     """Stop what runs; resume what does not and is not done."""
+    goes_on = run.kind in GOES_ON
     if status.state == "running":
-        if st.button("Stop", key=f"stop {run.name}", icon=":material/stop:", help="With a checkpoint."):
+        words = "With a checkpoint." if goes_on else "Nothing is kept of what is done by now."
+        if st.button("Stop", key=f"stop {run.name}", icon=":material/stop:", help=words):
             with shown_errors():
                 stop(run)
-                st.toast(f"{safe(run.name)} ends at its next step, with a checkpoint.")
+                kept = ", with a checkpoint" if goes_on else ""
+                st.toast(f"{safe(title_of(run))} ends at its next step{kept}.")
     elif status.state != "done":
-        words = "Goes on from the latest checkpoint."
-        if st.button("Resume", key=f"resume {run.name}", icon=":material/play_arrow:", help=words):
+        words = "Goes on from the latest checkpoint." if goes_on else "From the beginning."
+        label = "Resume" if goes_on else "Start again"
+        if st.button(label, key=f"resume {run.name}", icon=":material/play_arrow:", help=words):
             with shown_errors():
                 resume(run)
                 st.rerun()
 
 
-def job_message(status: RunStatus) -> None:
+def job_message(run: RunFolder, status: RunStatus) -> None:
     """What happened, what is kept, what to try; nothing when all is well."""
+    goes_on = run.kind in GOES_ON
     if status.state == "dead":
-        st.warning(
-            "The process is gone (the computer was switched off, or it was killed). Its last checkpoint is "
-            f"kept: Resume goes on from there. {safe(status.error)}"
+        kept = (
+            "Its last checkpoint is kept: Resume goes on from there."
+            if goes_on
+            else "Start again begins anew; what was known before is kept."
         )
+        st.warning(f"The process is gone (the computer was switched off, or it was killed). {kept}")
     elif status.state == "failed":
-        st.error(f"{safe(status.error or status.message)} Checkpoints and curves are kept.")
+        kept = " Checkpoints and curves are kept." if run.kind in KINDS else ""
+        st.error(f"{safe(status.error or status.message)}{kept}")
     elif status.state == "stopped":
-        st.info("Stopped. The checkpoint is kept: Resume goes on from there.")
+        kept = "The checkpoint is kept: Resume goes on from there." if goes_on else "Start again begins anew."
+        st.info(f"Stopped. {kept}")
+
+
+def job_box(run: RunFolder | None, title: str = "", more: Callable[[RunFolder], None] | None = None) -> bool:
+    """A job as far as it is, with its buttons, in a box; whether there was anything to show. What is done is
+    not: its result stands on the page. `more` draws what is known of it by now."""
+    state = run.status().state if run is not None else "done"
+    if run is None or state == "done":
+        return False
+    live = state == "running"
+    with st.container(border=True):
+        st.fragment(_box, run_every=REFRESH_S if live else None)(run, title or title_of(run), live, more)
+    return True
+
+
+def _box(run: RunFolder, title: str, was_running: bool, more: Callable[[RunFolder], None] | None) -> None:
+    """How far, and what can be done; the whole page is drawn again once it has ended."""
+    with shown_errors():
+        status = run.status()
+        if was_running and status.state != "running":
+            st.rerun()
+        left, right = st.columns([4, 1], vertical_alignment="center")
+        left.markdown(f"**{safe(title)}** {STATES[status.state]}")
+        with right.container(horizontal=True, horizontal_alignment="right"):
+            job_buttons(run, status)
+        job_message(run, status)
+        if status.state == "running":
+            progress_bar(status._replace(done=0, total=1) if not status.total else status, counted=False)
+            st.caption("It goes on when this page is left or closed, and is the same in every tab.")
+            if more is not None:
+                more(run)
 
 
 def running_panel() -> None:
     """The running jobs in the side bar, refreshed while there are any."""
-    every = REFRESH_S if running([*jobs(), *measurements()]) else None
+    every = REFRESH_S if running([*jobs(), *all_jobs()]) else None
     st.fragment(_running_now, run_every=every)()
 
 
 def _running_now() -> None:
     with shown_errors():
-        now = running([*jobs(), *measurements()])
+        now = running([*jobs(), *all_jobs()])
         for run in now:
-            told = run.kind == "evidence"  # its messages name the type
-            progress_bar(run.status(), "" if told else run.name, counted=not told)
+            progress_bar(run.status(), title_of(run), counted=run.kind in KINDS)
         if not now:
             st.caption("No job is running.")

@@ -8,8 +8,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common.jobs import REFRESH_S, STATES, job_buttons, job_message, progress_bar
-from pages.parts.common.messages import shown_errors
+from pages.parts.common.jobs import job_box
 from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, kept
 from pages.parts.common.words import safe
@@ -23,7 +22,8 @@ from scx_core.evidence.by_type.measure import (
     siblings,
 )
 from scx_core.evidence.by_type.record import TypeEvidence
-from scx_core.runs import RunFolder, options_of, read_json
+from scx_core.runs import options_of, read_json
+from scx_core.tasks.sources import absolute
 
 _RECORDS: Memory[TypeEvidence] = Memory(24)
 _ASKED = {
@@ -101,12 +101,8 @@ def _launch(ctx: Context, tracer: Tracer, label: str, cfg: TypesConfig) -> None:
 
 
 def _job(ctx: Context, label: str, cfg: TypesConfig) -> EvidenceJob:
-    sources = (_absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
+    sources = (absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
     return EvidenceJob(*sources, ctx.device, ctx.as_is, label, ctx.cells, cfg)
-
-
-def _absolute(source: str) -> str:
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def jobs_under_way(tracer: Tracer, label: str, cfg: TypesConfig, done: bool) -> bool:
@@ -115,27 +111,7 @@ def jobs_under_way(tracer: Tracer, label: str, cfg: TypesConfig, done: bool) -> 
     shown = False
     for whose in (label, ""):
         run = job_of(tracer, whose, cfg)
-        state = run.status().state if run is not None else "done"
-        if run is None or state == "done" or (done and whose and state != "running"):
+        if run is not None and done and whose and run.status().state != "running":
             continue
-        live = state == "running"
-        title = safe(whose) or f"The {cfg.types} largest types"
-        with st.container(border=True):
-            st.fragment(_state, run_every=REFRESH_S if live else None)(run, title, live)
-        shown = True
+        shown |= job_box(run, whose or f"The {cfg.types} largest types")
     return shown
-
-
-def _state(run: RunFolder, title: str, was_running: bool) -> None:
-    """How far, and what can be done; the whole page is drawn again once it has ended."""
-    with shown_errors():
-        status = run.status()
-        if was_running and status.state != "running":
-            st.rerun()
-        left, right = st.columns([4, 1], vertical_alignment="center")
-        left.markdown(f"**{title}** {STATES[status.state]}")
-        with right.container(horizontal=True, horizontal_alignment="right"):
-            job_buttons(run, status)
-        job_message(status)
-        if status.state == "running":
-            progress_bar(status._replace(done=0, total=1) if not status.total else status, counted=False)

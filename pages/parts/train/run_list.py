@@ -100,7 +100,7 @@ def _state(run: RunFolder, was_running: bool) -> None:
                 st.rerun()
             if status.state == "done":
                 _use(run)
-        job_message(status)
+        job_message(run, status)
         if status.state == "running":
             progress_bar(status)
         if status.state != "done":

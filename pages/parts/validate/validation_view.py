@@ -7,28 +7,29 @@ from collections.abc import Hashable, Sequence
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
 from pages.parts.common.charts import confusion_chart, loss_chart, stand_in_chart
-from pages.parts.common.results import Column, Memory, download, progress_in, table
+from pages.parts.common.results import Column, Memory, download, table
 from pages.parts.common.session import Context
+from pages.parts.common.tasks import sources
 from pages.parts.common.words import FORMS, HELP, number, percent, safe
 from scx_core.figures import table_csv
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.intervals import Interval
+from scx_core.tasks import Task
+from scx_core.tasks.task import table_task
 from scx_core.validation import (
     PAPER,
     Validation,
     ValidationRows,
     ValidationWork,
-    validate,
     validation_beside,
     validation_rows,
     validation_work,
     verdict,
 )
-from scx_core.validation.standing import keep_validation, kept_validation
+from scx_core.validation.standing import kept_validation, validations_stamp
 
 _LOSSES = (
     ("original", "ce_orig"),
@@ -38,7 +39,7 @@ _LOSSES = (
 )
 _SPANS = {"ce_recovered": "ce_recovered", "kl": "kl", "agreement": "label_agreement"}
 _FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
-_MEASURED: Memory[Validation] = Memory(12)
+_MEASURED: Memory[tuple[Validation | None]] = Memory(12)
 _WORK: Memory[ValidationWork] = Memory(12)
 _COLUMNS: dict[str, Column] = {
     "layer": ("Layer", "%d"),
@@ -71,12 +72,10 @@ def rows_to_measure(ctx: Context) -> ValidationRows:
 
 def known(ctx: Context) -> tuple[Validation | None, bool]:
     """What is known without measuring, and whether it was measured in this app."""
-    measured = _MEASURED.peek(_key(ctx))
-    if measured is not None:
-        return measured, True
     lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
     marks = {"data": table.fingerprint, "model": lm.fingerprint, "transcoders": coders.fingerprint}
-    kept = kept_validation({"data": table, "model": lm, "transcoders": coders})
+    parts = {"data": table, "model": lm, "transcoders": coders}
+    kept = _MEASURED.get((*_key(ctx), validations_stamp()), lambda: (kept_validation(parts),))[0]
     if kept is not None:
         return kept, True
     return validation_beside(coders.folder, marks), False
@@ -93,22 +92,13 @@ def work_words(ctx: Context, rows: ValidationRows) -> str:
     return _WORK.get((*_key(ctx), len(rows.test), len(rows.train)), make).words()
 
 
-def measure(ctx: Context, rows: ValidationRows, place: DeltaGenerator) -> Validation:
-    """Measure now, with a progress bar in `place`. Raises ScxError."""
-    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
-
-    tell = progress_in(place, counted=True)
-
-    def make() -> Validation:
-        with lm.lock:
-            found = validate(
-                lm, coders, table, rows.test, train_rows=rows.train, split=rows.words, progress=tell
-            )
-        keep_validation(found)  # circuits say what it says, and it is there after a restart
-        return found
-
-    _MEASURED.forget(_key(ctx))
-    return _MEASURED.get(_key(ctx), make)
+def task(ctx: Context, n_cells: int) -> Task:
+    """The question that a job answers. Raises ScxError."""
+    parts = {"model": loaders.language(ctx), "transcoders": loaders.transcoders(ctx)}
+    return table_task(
+        "validation", f"Validation on {n_cells:,} cells", sources(ctx), loaders.cells(ctx),
+        {"cells": n_cells}, **parts,
+    )  # fmt: skip
 
 
 def _key(ctx: Context) -> tuple[Hashable, ...]:

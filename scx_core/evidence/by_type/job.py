@@ -23,22 +23,22 @@ from scx_core.language import load_language
 from scx_core.runs import (
     Progress,
     RunFolder,
+    find_job,
     from_dict,
+    launch_job,
     list_runs,
     option,
     runs_root,
     silent,
-    start,
-    stop_requested,
     to_dict,
+    work_on,
 )
+from scx_core.runs.background import JOBS
 from scx_core.runs.jobs import RUN
 from scx_core.runs.progress import nested
 from scx_core.transcoders import load_set
 from scx_core.transcoders.check import opened_as_is
 
-JOBS = "jobs"  # inside the folder of evidence
-KIND = "evidence"
 ARGV = ("evidence", "types", "--run", RUN)
 STEPS = 10  # parts of one type: seven of its record, three answers on features
 
@@ -59,8 +59,7 @@ class EvidenceJob:
 
 def job_of(tracer: Tracer, label: str, cfg: TypesConfig, root: Path | None = None) -> RunFolder | None:
     """The job that measures or measured this type (empty: the largest), None where there never was one."""
-    folder = _folder(tracer, label, cfg, root)
-    return RunFolder.open(folder) if (folder / "run.json").exists() else None
+    return find_job(FOLDER, _name(tracer, label, cfg, root), root)
 
 
 def settings_of_last(job: EvidenceJob, root: Path | None = None) -> TypesConfig | None:
@@ -83,15 +82,7 @@ def launch_evidence(job: EvidenceJob, tracer: Tracer, root: Path | None = None) 
     """
     if not tracer.transcoders.fingerprint:
         raise ScxError("This set was never saved, so what is measured could not be found again.", "Save it.")
-    folder = _folder(tracer, job.label, job.types, root)
-    run = job_of(tracer, job.label, job.types, root)
-    if run is None:
-        run = RunFolder.create(folder.parent, KIND, job, folder.name, argv=ARGV)
-    elif run.status().state != "running":
-        run.update(config=to_dict(job))
-    if run.status().state != "running":
-        start(run)
-    return run
+    return launch_job(FOLDER, _name(tracer, job.label, job.types, root), job, ARGV, root=root)
 
 
 def run_job(run: RunFolder, progress: Progress = silent) -> list[str]:
@@ -99,37 +90,19 @@ def run_job(run: RunFolder, progress: Progress = silent) -> list[str]:
     not fit, and KeyboardInterrupt when it was asked to stop; the job's status says so then."""
     job = from_dict(EvidenceJob, run.config)
     root = run.path.parent.parent.parent  # RUNS/evidence/jobs/NAME
-    with run.lock(), stop_requested() as asked_to_stop:
-        furthest = 0.0  # a part may count several times from 0
 
-        def tell(done: int, total: int, message: str = "") -> None:
-            nonlocal furthest
-            furthest = max(furthest, done / max(1, total))
-            run.write_status("running", int(furthest * total), total, message)
-            progress(done, total, message)
-            if asked_to_stop():
-                raise KeyboardInterrupt("stopped; Resume goes on")
-
-        try:
-            tell(0, 1, "opening cells, model and transcoders")
-            tracer = _opened(job, root)
-            labels = [job.label] if job.label else largest(tracer, job.types)
-            for done, label in enumerate(labels):
-                of_type = nested(tell, done, len(labels), steps=1000)
-                evidence_of_types(
-                    tracer, [label], job.types, root=root, kept=False, progress=_share(of_type, 0, 7)
-                )
-                feature_answers(tracer, label, root, _share(of_type, 7, 10))
-        except KeyboardInterrupt:
-            status = run.status()
-            run.write_status("stopped", status.done, status.total, "stopped")
-            raise
-        except ScxError as error:
-            status = run.status()
-            run.write_status("failed", status.done, status.total, error.problem, error=str(error))
-            raise
-        run.write_status("done", 1, 1, "finished")
+    def measure(tell: Progress) -> list[str]:
+        tracer = _opened(job, root)
+        labels = [job.label] if job.label else largest(tracer, job.types)
+        for done, label in enumerate(labels):
+            of_type = nested(tell, done, len(labels), steps=1000)
+            evidence_of_types(
+                tracer, [label], job.types, root=root, kept=False, progress=_share(of_type, 0, 7)
+            )
+            feature_answers(tracer, label, root, _share(of_type, 7, 10))
         return labels
+
+    return work_on(run, measure, progress)
 
 
 def _share(progress: Progress, first: int, last: int) -> Progress:
@@ -153,8 +126,7 @@ def _opened(job: EvidenceJob, root: Path) -> Tracer:
     return make_tracer(lm, coders, table, name_book(made_from, root))
 
 
-def _folder(tracer: Tracer, label: str, cfg: TypesConfig, root: Path | None) -> Path:
+def _name(tracer: Tracer, label: str, cfg: TypesConfig, root: Path | None) -> str:
     """By the identity of the record that it makes; with all types that of none, and their number."""
     name = evidence_file(tracer, label, cfg, siblings(tracer), root).stem
-    name = name if label else f"largest-{cfg.types}-{name.rpartition('-')[2]}"
-    return (root or runs_root()) / FOLDER / JOBS / name[:80]
+    return name if label else f"largest-{cfg.types}-{name.rpartition('-')[2]}"

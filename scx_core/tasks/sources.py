@@ -1,0 +1,63 @@
+"""Cells, model and set by where they are, and opened once when they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.circuits import Tracer, make_tracer
+from scx_core.language import Language, load_language
+from scx_core.runs import option
+from scx_core.transcoders import TranscoderSet, load_set
+from scx_core.transcoders.check import opened_as_is
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What to open, as `open_cells`, `load_language` and `load_set` take it; paths should be absolute."""
+
+    data: str = option("embedded", "Path of the cells, or embedded")
+    model: str = option("embedded", "Folder or hub id of the model, or embedded")
+    transcoders: str = option("embedded", "Folder of the set, or embedded")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    as_is: bool = option(False, "Use the set also on another text than it was trained on")
+    cells: CellChoices = field(default_factory=CellChoices)
+
+
+def absolute(source: str) -> str:
+    """A source that is a path, from the root: a job may start in another folder."""
+    return str(Path(source).resolve()) if Path(source).exists() else source
+
+
+class Opened:
+    """The sources of a job, each opened when it is first asked for; `root` is the runs folder."""
+
+    def __init__(self, sources: Sources, root: Path) -> None:
+        self.sources, self.root = sources, root
+
+    @cached_property
+    def table(self) -> CellTable:
+        """The cells. Raises ScxError when they cannot be opened."""
+        return open_cells(self.sources.data, self.sources.cells)
+
+    @cached_property
+    def lm(self) -> Language:
+        """The model. Raises ScxError."""
+        return load_language(self.sources.model, self.sources.device)
+
+    @cached_property
+    def coders(self) -> TranscoderSet:
+        """The set, where the model is and in its precision. Raises ScxError."""
+        found = load_set(self.sources.transcoders, self.lm.device, self.lm.dtype)
+        return opened_as_is(self.lm, found) if self.sources.as_is else found
+
+    @cached_property
+    def tracer(self) -> Tracer:
+        """All three put together, with an atlas' names of the features where there is one. Raises ScxError
+        when they do not fit."""
+        from scx_core.atlas.feature_naming import name_book
+
+        made_from = {"model": self.lm, "transcoders": self.coders, "data": self.table}
+        return make_tracer(self.lm, self.coders, self.table, name_book(made_from, self.root))

@@ -15,8 +15,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from scx_core.display import draw_with
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "pl", "pp", "tl"]
+
+draw_with("scx_core.figures.notebook", "html_of")  # what a notebook shows of a result
 
 
 def __getattr__(name: str) -> Any:

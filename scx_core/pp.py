@@ -232,10 +232,13 @@ def load_model(
     >>> len(scx.pp.load_model("embedded").labels)
     10
     """
+    from transformers.utils import logging
+
     from scx_core.language import Language, load_language
 
     if isinstance(source, Language):
         return source
+    logging.disable_progress_bar()  # of the weights of a small model
     return load_language(source, device, prompt=prompt, n_genes=n_genes)
 
 

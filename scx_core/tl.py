@@ -192,7 +192,8 @@ def tracer(
     Returns
     -------
     Tracer
-        Goes in the place of `cells` into the functions below; it remembers which answers it asked for.
+        Goes in the place of `cells` into the functions below; it remembers which answers it asked for, and
+        calls features as an atlas of them does, where there is one.
 
     Raises
     ------
@@ -211,10 +212,12 @@ def tracer(
     """
     if isinstance(cells, Tracer):
         return cells
+    from scx_core.atlas.feature_naming import name_book
+
     lm, table = load_model(model), read_cells(cells)
     coders = load_transcoders(transcoders, model=lm)
-    standing = standing_of({"data": table, "model": lm, "transcoders": coders}, coders.folder)
-    return make_tracer(lm, coders, table, standing=standing)
+    parts = {"data": table, "model": lm, "transcoders": coders}
+    return make_tracer(lm, coders, table, name_book(parts), standing_of(parts, coders.folder))
 
 
 def predict(

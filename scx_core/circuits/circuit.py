@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from scx_core.attribution.target import Target
 from scx_core.circuits.schema import Misfit, read_row
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.runs.files import to_json_text
 
@@ -145,6 +146,7 @@ class Supernode(NamedTuple):
     members: tuple[str, ...]
 
 
+@shown
 class Circuit(NamedTuple):
     """A traced circuit with everything that a figure, a table or a stranger's check needs.
 
@@ -166,6 +168,14 @@ class Circuit(NamedTuple):
     tokens: tuple[str, ...] = ()
     sentence: tuple[str, ...] = ()
     supernodes: tuple[Supernode, ...] = ()
+
+    def __repr__(self) -> str:
+        whose = "Difference" if self.scope == "difference" else "Circuit"
+        return (
+            f"<{whose} {self.target.label!r}: {self.scope}, {counted(self.n_cells, 'cell')}, "
+            f"{counted(len(self.genes), 'gene')}, {counted(len(self.nodes), 'node')}, "
+            f"{counted(len(self.edges), 'edge')}; score {self.target.value:.2f} {self.target.unit}>"
+        )
 
     @property
     def faint(self) -> bool:

@@ -19,6 +19,7 @@ from scx_core.circuits.consensus import ConsensusConfig, Merged, combine, statis
 from scx_core.circuits.feature_names import NameBook, with_names
 from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
+from scx_core.display import shown
 from scx_core.errors import ScxError
 from scx_core.runs.options import to_dict
 from scx_core.runs.progress import Progress, silent
@@ -27,6 +28,7 @@ from scx_core.statistics.resampling import two_groups
 SIDES = ("A", "B")
 
 
+@shown
 class Difference(NamedTuple):
     """Both sides as consensus circuits, and `difference`, whose effects and weights are first less second."""
 
@@ -34,6 +36,10 @@ class Difference(NamedTuple):
     first: Circuit
     second: Circuit
     difference: Circuit
+
+    def __repr__(self) -> str:
+        n = self.first.n_cells, self.second.n_cells
+        return f"<Difference {self.names[0]!r} less {self.names[1]!r}: {n[0]:,} and {n[1]:,} cells>"
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`."""

@@ -34,6 +34,7 @@ from scx_core.attribution.backward import total_effects
 from scx_core.attribution.local_replacement_model import freeze_many
 from scx_core.attribution.target import TargetPlan, plans_in, target_row
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
 from scx_core.evidence.interventions import Intervention
@@ -133,6 +134,7 @@ class OverFractions(NamedTuple):
     cmd: MeanInterval
 
 
+@shown
 class Curves(NamedTuple):
     """The curves of a type. `n_circuit` of `n_features` features are in the circuit, `nodes` (layer, feature)
     by influence; `logits`: full and empty target (mean of the n cells) by reference; `added`: what the
@@ -155,6 +157,12 @@ class Curves(NamedTuple):
     fractions: tuple[OverFractions, ...]
     cells: dict[str, tuple[int, ...]]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Curves of {self.label!r}: {self.n_circuit} of {counted(self.n_features, 'feature')}, "
+            f"{counted(self.n, 'unseen cell')}>"
+        )
 
     def of(self, way: str, reference: str = "mean") -> Curve:
         """The curve of this way and reference. Raises KeyError."""

@@ -33,6 +33,7 @@ import torch
 from scx_core.attribution.target import TargetPlan, unit_of
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.feature_names import name_in, sourced
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, Reference, reference_of
 from scx_core.evidence.interventions import encoder_of
@@ -310,6 +311,7 @@ class Dose(NamedTuple):
     q: float | None = None
 
 
+@shown
 class FeatureEdits(NamedTuple):
     """A dose curve. `features`: (layer, feature, name, maximum, share of tokens where active), edited
     together; `before`: the untouched cells (target, log-odds, share called)."""
@@ -330,6 +332,12 @@ class FeatureEdits(NamedTuple):
     draws: int
     cells: dict[str, tuple[int, ...]]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"<FeatureEdits of {self.label!r}: {self.mode} {counted(len(self.features), 'feature')}, "
+            f"{counted(len(self.doses), 'dose')}, {counted(self.n, 'cell')}>"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""

@@ -25,6 +25,7 @@ import numpy as np
 from scx_core.attribution.target import TargetPlan
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.feature_names import name_in, sourced
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.feature_edits import Edit, EditedModel, activity_of, random_groups
 from scx_core.evidence.knockouts.measured_effects import joint_drops
@@ -78,6 +79,7 @@ class Risen(NamedTuple):
     share: float
 
 
+@shown
 class Redundancy(NamedTuple):
     """The tables by name (features, random features, genes, random genes), the risen features, and
     `takeover` of the circuit, of random groups (mean, least, most of their means) and the difference."""
@@ -99,6 +101,9 @@ class Redundancy(NamedTuple):
     draws: int
     cells: dict[str, tuple[int, ...]]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Redundancy of {self.label!r}: {counted(self.n, 'cell')}, p {self.p:.2g}>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""

@@ -37,6 +37,7 @@ from scx_core.circuits import Tracer
 from scx_core.circuits.consensus import ConsensusConfig, Merged
 from scx_core.circuits.stability import TOPS, Alike, alike, with_prompt, with_ties
 from scx_core.circuits.trace import TraceConfig
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.studies.gene_ranks import effects_in_cells
 from scx_core.runs.options import option, to_dict
@@ -124,6 +125,7 @@ class Axis(NamedTuple):
         return {(one.kind, one.figure): one for one in self.figures}[kind, figure]
 
 
+@shown
 class Stability(NamedTuple):
     """All that was changed for one type, and why the rest was not."""
 
@@ -133,6 +135,10 @@ class Stability(NamedTuple):
     axes: tuple[Axis, ...]
     left_out: dict[str, str]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        changed = ", ".join(axis.name for axis in self.axes)
+        return f"<Stability of {self.label!r}: {changed} changed; {counted(self.n_cells, 'cell')}>"
 
     @property
     def above_chance(self) -> bool:
@@ -404,7 +410,9 @@ def _with_q(axes: Sequence[Axis]) -> tuple[Axis, ...]:
 def stability_rows(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and rows of the table, from the JSON of one type: figure [interval], and chance behind it."""
     head = ("type", "changed", "pairs", "cells")
+    there = {(one["kind"], one["figure"]) for axis in result["axes"] for one in axis["figures"]}
     names = [(kind, name) for kind in KINDS for name in (*(f"top {top}" for top in TOPS), "spearman")]
+    names = [name for name in names if name in there]  # features may not have been compared
     rows = []
     for axis in result["axes"]:
         by = {(one["kind"], one["figure"]): one for one in axis["figures"]}

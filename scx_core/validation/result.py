@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.runs import read_json
 from scx_core.statistics.intervals import Interval
@@ -142,6 +143,7 @@ class Caution(NamedTuple):
     remedy: str
 
 
+@shown
 class Validation(NamedTuple):
     """How well a transcoder set stands in for the MLPs of a model on held-out cells (method §3).
 
@@ -195,6 +197,12 @@ class Validation(NamedTuple):
     layer_cells: int = 0
     layer_tokens: int = 0
     fit_cells: int = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Validation of {counted(self.n_cells, 'held-out cell')}: CE recovered {self.ce_recovered:.3f}, "
+            f"KL {self.kl:.3f} nats, labels kept {self.label_agreement:.3f}, L0 {self.l0:.1f}>"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, dicts and numbers; nan becomes None, because JSON has no nan."""

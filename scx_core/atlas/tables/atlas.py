@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.runs import append_jsonl, read_json, read_jsonl, write_json
 from scx_core.runs.files import replace_atomic
@@ -51,9 +52,11 @@ class Given(NamedTuple):
     time: str
 
 
+@shown
 class Feature(NamedTuple):
     """All that an atlas knows of one feature. `row` is its row of `Atlas.features`; the tables are those of
-    the folder, the largest first. `examples` have `texts` beside `tokens`."""
+    the folder, the largest first. `examples` have `texts` beside `tokens`. `thresholds`: those of the atlas,
+    by which the verdict was given."""
 
     row: pd.Series
     genes: pd.DataFrame
@@ -67,8 +70,14 @@ class Feature(NamedTuple):
     writes: pd.DataFrame
     sets: pd.DataFrame
     labels: tuple[Given, ...]
+    thresholds: dict[str, Any] = {}  # noqa: RUF012 (never written to)
+
+    def __repr__(self) -> str:
+        row = self.row
+        return f"<Feature L{row['layer']}·{row['feature']} {str(row['label'])[:80]!r}: {row['verdict']}>"
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Atlas:
     """One unit source's tables (see the room's opening words). `beside` are the atlases of the units that
@@ -78,6 +87,11 @@ class Atlas:
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     beside: Mapping[str, Atlas] = field(default_factory=dict)
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        layers, units = self.meta["n_layers"], self.meta["n_units"]
+        where = "in memory" if self.folder is None else str(self.folder)
+        return f"<Atlas of {layers} × {counted(units, 'feature')}, {where}>"
 
     @staticmethod
     def open(folder: Path | str) -> Atlas:
@@ -167,7 +181,12 @@ class Atlas:
             [self._texts.get(int(token), "") for token in tokens] for tokens in rest["examples"]["tokens"]
         ]
         given = tuple(one for one in self.given() if (one.layer, one.feature) == (layer, number))
-        return Feature(row=self.features.iloc[self._index(layer, number)], labels=given, **rest)
+        return Feature(
+            row=self.features.iloc[self._index(layer, number)],
+            labels=given,
+            thresholds=self.meta.get("thresholds", {}),
+            **rest,
+        )
 
     def gene(self, symbol: str) -> pd.DataFrame:
         """The features that read a gene or write it, the strongest readers first.

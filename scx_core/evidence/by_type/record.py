@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.circuits import Circuit
+from scx_core.display import shown
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.steadiness import STABILITY, varied
 from scx_core.evidence.ladder import (
@@ -25,6 +26,7 @@ from scx_core.statistics.hypothesis_tests import q_values
 FORMAT = 3
 
 
+@shown
 class TypeEvidence(NamedTuple):
     """All that was measured for one type; the parts are plain JSON, so that tables, report and page read a
     new record and a saved one alike.
@@ -53,6 +55,9 @@ class TypeEvidence(NamedTuple):
     unmeasured: dict[str, str]
     seconds: dict[str, float]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<TypeEvidence of {self.label!r}: the claim {self.ladder.words}>"
 
     @property
     def ladder(self) -> Ladder:

@@ -19,6 +19,7 @@ import numpy as np
 
 from scx_core.atlas.gene_sets.gmt import read_gmt, text_of
 from scx_core.circuits import ConsensusConfig, Tracer
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.measured_effects import joint_drops
 from scx_core.evidence.rankings.rankers import rank_matched
@@ -142,6 +143,7 @@ class ListEdit(NamedTuple):
     q: float | None = None
 
 
+@shown
 class GeneLists(NamedTuple):
     """What editing lists of genes does in n cells of a type. `absent`: what is said of genes that are not
     edited, or that no sentence holds; `before`: the label's log-odds."""
@@ -156,6 +158,10 @@ class GeneLists(NamedTuple):
     rows: tuple[int, ...]
     draws: int
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        names = ", ".join(dict.fromkeys(one.name for one in self.edits))
+        return f"<GeneLists of {self.label!r}: {names[:80]}; {counted(self.n, 'cell')}>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""

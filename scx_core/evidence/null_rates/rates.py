@@ -32,6 +32,7 @@ import numpy as np
 
 from scx_core.circuits import Tracer
 from scx_core.circuits.consensus import ConsensusConfig
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.measured_effects import joint_drops
 from scx_core.evidence.rankings.rankers import mean_places, rank_matched
@@ -80,11 +81,16 @@ class Rate(NamedTuple):
         return self.low <= self.nominal and (self.any_low is None or self.any_low <= NOMINAL)
 
 
+@shown
 class NullRates(NamedTuple):
     """All calls."""
 
     rates: tuple[Rate, ...]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        within = sum(rate.within for rate in self.rates)
+        return f"<NullRates: {within} of {counted(len(self.rates), 'call')} within the nominal rate>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""

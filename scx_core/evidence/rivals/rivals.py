@@ -25,6 +25,7 @@ from scx_core.atlas import AtlasConfig, make_atlas
 from scx_core.atlas.judge.protocol import CONTEXT, DEAD, FAMILY, GENE, SET, TYPE
 from scx_core.cells.markers import known_markers
 from scx_core.circuits import Tracer
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.measured_effects import knock_out_all
 from scx_core.evidence.knockouts.prediction import spearman
@@ -149,12 +150,16 @@ class TypeFigures(NamedTuple):
         return {one.name: one for one in self.sets}[name]
 
 
+@shown
 class Rivals(NamedTuple):
     """The table: every set as a whole, and in every type."""
 
     sets: tuple[SetFigures, ...]
     types: tuple[TypeFigures, ...]
     provenance: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Rivals: {counted(len(self.sets), 'set')}, {counted(len(self.types), 'type')}>"
 
     def to_json(self) -> dict[str, Any]:
         """Plain types for `json.dump`."""

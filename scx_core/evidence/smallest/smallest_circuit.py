@@ -25,6 +25,7 @@ from scx_core.circuits.consensus import ConsensusConfig
 from scx_core.circuits.feature_names import name_in, sourced
 from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import Tracer
+from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
 from scx_core.evidence.interventions import Intervention
@@ -143,6 +144,7 @@ TRACE, SMALLEST = TraceConfig(), SmallestConfig()
 INTERVENTION, SEARCH = InterventionConfig(), SearchConfig()
 
 
+@shown
 class Smallest(NamedTuple):
     """The smallest set found, `nodes`, and what it was compared with.
 
@@ -179,6 +181,13 @@ class Smallest(NamedTuple):
     whose: dict[str, Any]
     provenance: dict[str, Any]
     names: tuple[str | None, ...] = ()
+
+    def __repr__(self) -> str:
+        unseen = "" if self.reached_unseen is None else f", {self.reached_unseen:.2f} in unseen cells"
+        return (
+            f"<Smallest circuit of {self.label!r}: {counted(len(self.nodes), 'feature')}, "
+            f"{self.measure} {self.reached_search:.2f} of {self.wanted:g} wanted{unseen}>"
+        )
 
     @property
     def faint(self) -> bool:

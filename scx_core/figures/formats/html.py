@@ -7,7 +7,9 @@ names as text only, and forbids every outside request by a content security poli
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 import html
 import json
 from pathlib import Path
@@ -44,11 +46,18 @@ _OPTIONS = {
 }
 
 
-def circuit_page(drawing: Drawing, height: int | None = None, lit: frozenset[str] = frozenset()) -> str:
+def circuit_page(
+    drawing: Drawing,
+    height: int | None = None,
+    lit: frozenset[str] = frozenset(),
+    *,
+    packed: bool = False,
+) -> str:
     """A whole HTML document. `height` in pixels; without it the page fills its window or frame.
 
     `lit` are ids of boxes that it opens on, with all that they are joined to. A circuit of many layers makes
-    the page scroll rather than shrink out of sight.
+    the page scroll rather than shrink out of sight. `packed`: the library lies in it compressed, which makes
+    a fifth of a megabyte of half of one, where many circuits stand in one file.
     """
     data = drawing_data(drawing) | {"lit": [box.id for box in drawing.nodes if box.id in lit]}
     words = {
@@ -64,11 +73,28 @@ def circuit_page(drawing: Drawing, height: int | None = None, lit: frozenset[str
         height=f"{int(height)}px" if height else "100vh",
         least=f"{max(240.0, 0.62 * drawing.height) if drawing.height > 900 else 240.0:.0f}px",
         style=_asset("page.css"),
-        script=_asset("interactive/circuit.js") + _asset("page.js"),
-        library=vis_network(),
+        scripts=_scripts(packed),
         legend=_legend(drawing),
         data=script_json(data),
     )
+
+
+def _scripts(packed: bool) -> str:
+    """The library, and what draws with it."""
+    drawing, own = _asset("interactive/circuit.js"), _asset("page.js")
+    if not packed:
+        return f"<script>{vis_network()}</script>\n<script>{drawing}{own}</script>"
+    return (
+        f'<script type="text/plain" id="library">{packed_text(vis_network())}</script>\n'
+        f"<script>{_asset('interactive/unpack.js')}{drawing}"
+        f'window.scxUnpack("library").then(window.scxRun).then(() => {{{own}}});</script>'
+    )
+
+
+@functools.cache
+def packed_text(text: str) -> str:
+    """A text compressed, in letters that mean nothing in HTML, for unpack.js. Same text, same letters."""
+    return base64.b64encode(gzip.compress(text.encode("utf-8"), 9, mtime=0)).decode("ascii")
 
 
 def to_pyvis(drawing: Drawing) -> Network:
@@ -132,6 +158,7 @@ def drawing_data(drawing: Drawing) -> dict[str, Any]:
 
 @functools.cache
 def _asset(name: str) -> str:
+    """A file that lies beside this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 

@@ -19,7 +19,7 @@
     event.preventDefault();
     zoom(event.deltaY < 0 ? 1.1 : 1 / 1.1);
   }, { passive: false });
-  window.addEventListener("resize", fit);
+  new ResizeObserver(fit).observe(container); // also when a frame that was hidden is opened
   if (drawing.lit.length) attend(neighbourhood(new Set(drawing.lit)));
   window.circuit = circuit;
 })();

@@ -18,12 +18,11 @@ from scx_core.figures.picture import circuit_figure
 from scx_core.figures.report import charts
 from scx_core.figures.report.biology import biology_sections
 from scx_core.figures.report.feature_answers import feature_edit_sections, redundancy_sections
+from scx_core.figures.report.genes import GENES, genes_part
 from scx_core.figures.report.parts import Document, Picture, Section, Table, cell, prefixed, three
 from scx_core.figures.report.wording import LIMITS, METHODS, REFERENCES
-from scx_core.figures.table import gene_table, markers_of
+from scx_core.figures.table import markers_of
 from scx_core.validation import Validation, verdict
-
-GENES = 20  # rows of the gene table that are printed; the file has all
 
 
 def document_of(found: TypeEvidence, validation: Validation | None = None) -> Document:
@@ -128,20 +127,8 @@ def _warnings(found: TypeEvidence, validation: Validation | None) -> tuple[str, 
 
 def _circuit_section(found: TypeEvidence) -> list[Section]:
     circuit = found.drawn
-    markers, shared = markers_of(circuit)
-    drawing = simplify(circuit, markers=markers or frozenset())
+    drawing = simplify(circuit, markers=markers_of(circuit)[0] or frozenset())
     picture = Picture("circuit", drawing.caption, lambda: circuit_figure(drawing._replace(caption="")))
-    genes = gene_table(circuit, markers, shared)
-    genes = genes.astype(object).where(genes.notna(), None)
-    columns = [("gene", ("gene",)), ("frozen attribution", ("frozen_attribution", "low", "high"))]
-    for title, key in (
-        ("lost without it (neutral gene)", "knockout_gap"),
-        ("lost without it (taken out)", "knockout_text"),
-    ):
-        if key in genes:
-            columns.append((title, (key, f"{key}_low", f"{key}_high")))
-    columns += [("n", ("knockout_gap_n",))] if "knockout_gap_n" in genes else []
-    columns += [("q", ("q",)), ("in cells", ("share_of_cells",)), ("marker", ("known_marker",))]
     note = (
         f"In {plain(circuit.target.unit, 20)}. Frozen attribution: mean over the {circuit.n_cells} cells of "
         f"the "
@@ -150,15 +137,10 @@ def _circuit_section(found: TypeEvidence) -> list[Section]:
         f"over n unseen cells that hold the gene [95%]. The {GENES} with the largest frozen attribution; "
         f"the file has all."
     )
-    strongest = sorted(genes.to_dict("records"), key=lambda row: -abs(row["frozen_attribution"]))
-    rows = tuple({str(key): value for key, value in row.items()} for row in strongest)
-    table = Table(
-        "genes", "Genes with what the real model loses without them", note, tuple(columns), rows, GENES
-    )
     told = [*circuit_sentences(circuit), *statistics_sentences(circuit)]
     return [
         Section("The circuit", 2, (*told, picture)),
-        Section("Genes", 2, (table,)),
+        Section("Genes", 2, (genes_part(circuit, note),)),
     ]
 
 

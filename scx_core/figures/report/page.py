@@ -25,15 +25,16 @@ def report_page(document: Document) -> str:
     return Template((here / "report.html").read_text(encoding="utf-8")).substitute(
         {key: html.escape(text) for key, text in words.items()},
         style=(here / "report.css").read_text(encoding="utf-8"),
-        sections="\n".join(_section(section) for section in document.sections),
+        sections="\n".join(section_html(section) for section in document.sections),
         files=extra,
     )
 
 
-def _section(section: Section) -> str:
+def section_html(section: Section) -> str:
+    """A heading with what stands below it."""
     tag = f"h{section.level + 1}"
     many = len([part for part in section.parts if isinstance(part, str)]) > 2
-    parts = "".join(_part(part, many) for part in section.parts)
+    parts = "".join(part_html(part, many) for part in section.parts)
     return f"<section><{tag}>{html.escape(section.title)}</{tag}>{parts}</section>"
 
 
@@ -41,7 +42,8 @@ _SHORT = ' class="short"'
 _ITEM = ' class="item"'
 
 
-def _part(part: str | Table | Picture, many: bool) -> str:
+def part_html(part: str | Table | Picture, many: bool = False) -> str:
+    """A paragraph (one of `many` is set apart), a table or a picture."""
     if isinstance(part, str):
         return f"<p{_ITEM if many else ''}>{html.escape(part)}</p>"
     if isinstance(part, Picture):

@@ -124,6 +124,7 @@ window.scxCircuit = (function () {
 
     // The frame is the drawing's own, so that it stands where the printed figure has it.
     function fit() {
+      if (!container.clientWidth || !container.clientHeight) return; // hidden: nothing to fit into
       const most = more.mostScale ?? 1.5;
       const scale = Math.min(container.clientWidth / drawing.width, container.clientHeight / drawing.height, most);
       network.moveTo({ position: { x: drawing.width / 2, y: drawing.height / 2 }, scale, animation: false });

@@ -103,7 +103,8 @@ def test_files_that_comments_and_documents_point_to_exist():
     """`x.py` or `room/x.py` in a comment, docstring or document is a file of the repository."""
     code = [path for top in ("scx_core", "pages", "benchmarks") for path in (ROOT / top).rglob("*.py")]
     known = [
-        f"/{path.relative_to(ROOT)}" for path in [*code, *ROOT.glob("*.py"), *ROOT.glob("tests/**/*.py")]
+        f"/{path.relative_to(ROOT)}"
+        for path in [*code, *ROOT.glob("*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("docs/**/*.py")]
     ]
     missing = {}
     for path in [*code, *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:

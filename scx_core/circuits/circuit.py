@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from scx_core.attribution.target import Target
-from scx_core.circuits.schema import Misfit, read_row
+from scx_core.circuits.schema import Misfit, json_schema, read_row
 from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.runs.files import to_json_text
@@ -221,6 +221,15 @@ class Circuit(NamedTuple):
         except Misfit as found:
             raise ScxError(f"{name} holds no circuit that can be read: {found}.", REMEDY) from found
         return circuit
+
+
+def circuit_schema() -> dict[str, Any]:
+    """JSON Schema of what `Circuit.to_json` writes, in this version's format."""
+    schema = json_schema(Circuit)
+    whole = schema["$defs"]["Circuit"]
+    whole["properties"] = {"schema_version": {"const": SCHEMA_VERSION}} | whole["properties"]
+    whole["required"] = ["schema_version", *whole["required"]]
+    return schema | {"title": f"scX circuit, format {SCHEMA_VERSION}"}
 
 
 def _by_text(row: dict[str, Any]) -> dict[str, Any]:

@@ -157,3 +157,51 @@ def _any(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return _text(value)
     return value if value is None or isinstance(value, bool) else _number(value)
+
+
+def json_schema(cls: type) -> dict[str, Any]:
+    """The same checks as JSON Schema (draft 2020-12), one definition a NamedTuple, for others' readers.
+
+    What no schema can say stays with `read_row`'s callers: ids that must exist, edges that are there once.
+    """
+    found: dict[str, Any] = {}
+    top = _schema_of(cls, found)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": found}
+
+
+def _schema_of(hint: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Of one type; what has fields goes into `found` by its name. Raises KeyError as `_reader` does."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, UnionType):
+        (plain,) = (part for part in inner if part is not NoneType)
+        return {"anyOf": [_schema_of(plain, found), {"type": "null"}]}
+    if origin is Literal:
+        return {"enum": list(inner)}
+    if origin is tuple:
+        return {"type": "array", "items": _schema_of(inner[0], found)}
+    if origin is dict:
+        keys = {"pattern": "^[0-9]{1,15}$"} if inner[0] is int else {"maxLength": LONGEST_TEXT}
+        return {
+            "type": "object",
+            "propertyNames": keys,
+            "additionalProperties": _schema_of(inner[1], found),
+        }
+    if hasattr(hint, "_fields"):
+        if hint.__name__ not in found:
+            found[hint.__name__] = {}  # it may hold itself
+            hints = typing.get_type_hints(hint)
+            found[hint.__name__] = {
+                "type": "object",
+                "properties": {name: _schema_of(hints[name], found) for name in hint._fields},
+                "required": [name for name in hint._fields if name not in hint._field_defaults],
+                "additionalProperties": False,
+            }
+        return {"$ref": f"#/$defs/{hint.__name__}"}
+    number = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+    plain_types: dict[Any, dict[str, Any]] = {
+        str: {"type": "string", "maxLength": LONGEST_TEXT},
+        int: {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+        float: number,
+        Any: {},
+    }
+    return plain_types[hint]

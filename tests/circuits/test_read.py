@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from scx_core.circuits import SCHEMA_VERSION, Circuit, TraceConfig, origins, parse_circuit, read_circuit
+from scx_core.circuits.circuit import circuit_schema
 from scx_core.circuits.schema import LONGEST_TEXT
 from scx_core.errors import ScxError
 from scx_core.runs.files import to_json_text
@@ -27,6 +29,15 @@ def test_a_circuit_comes_back_from_its_file(make, tmp_path):
     path.write_text(to_json_text(make().to_json()), encoding="utf-8")
     assert read_circuit(path) == make()
     assert to_json_text(read_circuit(path).to_json()) == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("make", [cell_circuit, consensus_circuit, hostile_circuit])
+def test_what_is_written_fits_the_published_schema(make):
+    check = jsonschema.Draft202012Validator(circuit_schema())
+    record = json.loads(to_json_text(make().to_json()))
+    assert not list(check.iter_errors(record))
+    for spoil in (_without("edges"), _set("nodes", 0, "kind", value="soul"), _set("colour", value=1)):
+        assert list(check.iter_errors(spoil(json.loads(json.dumps(record)))))
 
 
 def _set(*path, value):

@@ -11,7 +11,7 @@ from pages.parts.circuits.entry import light_note, remember
 from pages.parts.circuits.pictures import picture_of
 from pages.parts.circuits.side_by_side import side_by_side
 from pages.parts.circuits.stage import stage
-from pages.parts.circuits.tracing import Request, called, cell_progress, so_far, started, traced
+from pages.parts.circuits.tracing import Request, called, traced
 from pages.parts.common import loaders
 from pages.parts.common.in_use import settled
 from pages.parts.common.naming import current, says
@@ -47,15 +47,11 @@ def page() -> None:
         return
     tracer = loaders.tracer(ctx)
     request, shown = circuit_controls(tracer)
-    buttons, place, known = st.empty(), st.empty(), st.empty()
-    with buttons.container():
-        if not started(ctx, request):
-            return
-    circuit = current(
-        traced(ctx, request, cell_progress(place), so_far(known)), loaders.transcoders(ctx).folder
-    )
-    for shown_meanwhile in (buttons, place, known):
-        shown_meanwhile.empty()
+    found = traced(ctx, request, st.empty())
+    if found is None:
+        address.write(ctx, request.rows)
+        return
+    circuit = current(found, loaders.transcoders(ctx).folder)
     st.markdown(_what_is_shown(ctx, request, circuit))
     view.banners(circuit)
     picture = st.container()

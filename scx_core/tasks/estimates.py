@@ -11,44 +11,61 @@ import threading
 
 import numpy as np
 
+from scx_core.cells import CellTable
 from scx_core.circuits import Tracer
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
-from scx_core.language import Language
+from scx_core.language import Language, encode_cells, with_answers
 from scx_core.language.numerics.operations import operations, speed
+from scx_core.sentences import EncodedCell
+from scx_core.transcoders import TranscoderSet
 
-IN_PAGE = (
-    2.0e11  # operations of passes that a page does itself: 30 cells of the embedded default and a few more
-)
+IN_PAGE = 1.7e10  # operations of passes over cells that a page traces: 40 cells of the embedded default
 START = 6.0  # seconds until a job has imported torch and opened the embedded default
 SAMPLE_CELLS = 4
 # Passes of the model over one cell that a cell comes to.
-TRACED, KNOCKED, SEARCHED, RANKED = 12.0, 130.0, 60.0, 60.0
-_SPEEDS: dict[str, tuple[float, float]] = {}
+TRACED, KNOCKED, SEARCHED, RANKED, ANSWERED = 12.0, 130.0, 60.0, 60.0, 1.2
+MAP_START, MAP_CELL = 15.0, 0.004  # seconds
+ATLAS_START, ATLAS_CELL, ATLAS_FEATURE = 5.0, 6.0, 0.003  # seconds, passes a cell, seconds
+_SPEEDS: dict[str, float] = {}
 _LOCK = threading.Lock()
 
 
 def cell_operations(tracer: Tracer) -> float:
     """Operations of one pass over a cell of usual length."""
-    tokens = _tokens(tracer)
-    return tokens * operations(tracer.lm, tokens).blocks(tracer.lm.facts.n_layers)
+    return _operations(tracer.lm, tracer.table)
 
 
 def pass_seconds(tracer: Tracer) -> float:
     """Seconds of one pass over one cell here, timed once for a model."""
-    lm: Language = tracer.lm
+    return _pass(tracer.lm, tracer.table)
+
+
+def _pass(lm: Language, table: CellTable) -> float:
     with _LOCK:
         if lm.fingerprint not in _SPEEDS:
-            some = tracer.encode(np.arange(min(SAMPLE_CELLS, tracer.table.n_cells)))
             with lm.lock:
-                _SPEEDS[lm.fingerprint] = speed(lm, [cell.ids for cell in some]), cell_operations(tracer)
-        rate, one = _SPEEDS[lm.fingerprint]
-    return one / rate
+                _SPEEDS[lm.fingerprint] = speed(lm, [cell.ids for cell in _some(lm, table)])
+    return _operations(lm, table) / _SPEEDS[lm.fingerprint]
 
 
-def in_page(tracer: Tracer, n_cells: int) -> bool:
+def _operations(lm: Language, table: CellTable) -> float:
+    tokens = float(np.mean([len(cell.ids) for cell in _some(lm, table)]))
+    return tokens * operations(lm, tokens).blocks(lm.facts.n_layers)
+
+
+def _some(lm: Language, table: CellTable) -> list[EncodedCell]:
+    return encode_cells(lm, with_answers(lm, table), np.arange(min(SAMPLE_CELLS, table.n_cells)))
+
+
+def in_page(tracer: Tracer, n_cells: float) -> bool:
     """Whether a page traces so many cells while a person waits: two seconds or so."""
     return n_cells * cell_operations(tracer) <= IN_PAGE
+
+
+def knocked_in_page(tracer: Tracer, n_cells: int) -> bool:
+    """Whether a page takes the genes of so many cells out while a person waits."""
+    return in_page(tracer, n_cells * (1 + KNOCKED / TRACED))
 
 
 def circuit_seconds(tracer: Tracer, n_cells: int) -> float:
@@ -73,6 +90,17 @@ def ranking_seconds(tracer: Tracer, cfg: RankingConfig) -> float:
     return START + (cfg.cells + cfg.measured) * RANKED * pass_seconds(tracer)
 
 
-def _tokens(tracer: Tracer) -> float:
-    rows = np.arange(min(SAMPLE_CELLS, tracer.table.n_cells))
-    return float(np.mean([len(cell.ids) for cell in tracer.encode(rows)]))
+def atlas_seconds(lm: Language, coders: TranscoderSet, table: CellTable, n_cells: int) -> float:
+    """Of a job that makes the atlas of a set over so many cells."""
+    features = coders.n_features * len(coders.layers)
+    return START + ATLAS_START + n_cells * ATLAS_CELL * _pass(lm, table) + features * ATLAS_FEATURE
+
+
+def answer_seconds(tracer: Tracer, n_cells: int) -> float:
+    """Of a job that asks the model for its answer in so many cells."""
+    return START + n_cells * ANSWERED * pass_seconds(tracer)
+
+
+def map_seconds(n_cells: int) -> float:
+    """Of a job that computes a UMAP: compiling what scanpy uses, then the cells."""
+    return START + MAP_START + n_cells * MAP_CELL

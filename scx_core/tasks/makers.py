@@ -1,22 +1,27 @@
 """What each kind of task does: opened sources and what was asked in, plain JSON out.
 
-circuit: a consensus, the circuit of chosen cells, or a difference; knockouts: the same circuit with measured
+circuit: of one cell, a consensus, of chosen cells, or a difference; knockouts: the same circuit with measured
 knock-outs; smallest, rankings: as `scx smallest` and `scx rankings`; validation and map are kept where these
 have always lain, so their answer says only where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scx_core.cells.computed_map import computed_map
-from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig
+from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.difference import Difference, compare_types
+from scx_core.circuits.many_cells.two_steps import Partial, SoFar
+from scx_core.errors import ScxError
 from scx_core.evidence import with_knockouts
 from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
-from scx_core.runs import Progress, from_dict
+from scx_core.runs import Progress, RunFolder, from_dict, read_json, write_json
 from scx_core.runs.progress import nested
 from scx_core.tasks.records import read_record
 from scx_core.tasks.sources import Opened
@@ -25,29 +30,59 @@ from scx_core.validation import draw_rows, validate, validation_rows
 from scx_core.validation.result import plain
 from scx_core.validation.standing import keep_validation
 
-Asked = Mapping[str, Any]
+Asked = dict[str, Any]
+AT_A_TIME = 32  # cells
+STRONGEST, SO_FAR = 12, "so-far.json"
 
 
 def circuit(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
-    """`asked`: label, answer, against (a type, or None for all others), less (a type whose circuit is
-    subtracted, or None), rows (chosen by hand, or None), trace, consensus. Raises ScxError."""
-    made = made_circuit(opened, asked, progress)
+    """`asked`: label, answer, against (a type, or None for all others), row (of one cell, or None), less (a
+    type whose circuit is subtracted, or None), rows (chosen by hand, or None), trace, consensus. What is
+    known before a long consensus is done is in its folder (`so_far`). Raises ScxError."""
+    made = circuit_of(opened.tracer, asked, progress, _write_so_far(opened.folder))
     return made.to_json() if isinstance(made, Difference) else {"circuit": made.to_json()}
 
 
-def made_circuit(opened: Opened, asked: Asked, progress: Progress) -> Circuit | Difference:
-    """The same as a record."""
-    tracer = opened.tracer
+def circuit_of(
+    tracer: Tracer, asked: Asked, progress: Progress, known: Partial | None = None
+) -> Circuit | Difference:
+    """The same as a record; `known` is given what is known so far of a consensus in two steps."""
     trace, cfg = from_dict(TraceConfig, asked["trace"]), from_dict(ConsensusConfig, asked["consensus"])
+    against = [asked["against"]] if asked["against"] else None
+    if asked["row"] is not None:
+        return tracer.cell(asked["row"], label=asked["answer"], against=against, cfg=trace)
     common: dict[str, Any] = {"trace": trace, "cfg": cfg, "progress": progress}
     if asked["less"] is not None:
         return compare_types(tracer, asked["label"], asked["less"], **common)
-    against = [asked["against"]] if asked["against"] else None
+    common["against"] = against
     if asked["rows"] is not None:
-        return tracer.of_cells(
-            asked["rows"], asked["answer"], label=asked["label"], against=against, **common
-        )
-    return tracer.consensus(asked["label"], answer=asked["answer"], against=against, **common)
+        return tracer.of_cells(asked["rows"], asked["answer"], label=asked["label"], **common)
+    return tracer.consensus(asked["label"], answer=asked["answer"], partial=known, **common)
+
+
+def _write_so_far(folder: Path | None) -> Partial | None:
+    """What writes the strongest genes of a consensus that is being made into its job's folder."""
+    if folder is None:
+        return None
+
+    def write(known: SoFar) -> None:
+        rows = [
+            {"gene": gene.gene, "effect": gene.effect, "low": gene.low, "high": gene.high, "n": gene.n_cells}
+            for gene in known.genes[:STRONGEST]
+        ]
+        record = {"cells": known.n_cells, "edges": len(known.merged), "genes": rows}
+        write_json(folder / SO_FAR, record, durable=False)
+
+    return write
+
+
+def so_far(run: RunFolder) -> dict[str, Any] | None:
+    """What is known of a consensus of two steps before it is done: cells, how many have their edges, and the
+    strongest genes, each with effect, low, high, n. None before anything is."""
+    with suppress(ScxError, OSError):
+        path = run.path / SO_FAR
+        return read_json(path) if path.exists() else None
+    return None
 
 
 def read_circuit(record: Asked) -> Circuit | Difference:
@@ -60,15 +95,9 @@ def read_circuit(record: Asked) -> Circuit | Difference:
 
 
 def knockouts(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
-    """`asked`: that of `circuit`, or row and answer of one cell. Raises ScxError."""
-    if asked.get("row") is not None:
-        against = [asked["against"]] if asked["against"] else None
-        trace = from_dict(TraceConfig, asked["trace"])
-        made = opened.tracer.cell(asked["row"], label=asked["answer"], against=against, cfg=trace)
-    else:
-        found = made_circuit(opened, asked, nested(progress, 0, 2))
-        assert isinstance(found, Circuit)
-        made = found
+    """`asked`: that of `circuit`, without `less`. Raises ScxError."""
+    made = circuit_of(opened.tracer, asked | {"less": None}, nested(progress, 0, 2))
+    assert isinstance(made, Circuit)
     return {"circuit": with_knockouts(opened.tracer, made, progress=nested(progress, 1, 2)).to_json()}
 
 
@@ -114,6 +143,24 @@ def validation(opened: Opened, asked: Asked, progress: Progress) -> dict[str, An
     return {"kept": path.name if path else None}
 
 
+def answers(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
+    """`asked`: most; the model's answer for each of the cells that are drawn (`rows_drawn`). Raises
+    ScxError."""
+    tracer, found = opened.tracer, list[str]()
+    rows = rows_drawn(tracer.table.n_cells, asked["most"])
+    for start in range(0, len(rows), AT_A_TIME):
+        found += tracer.predict(rows[start : start + AT_A_TIME])
+        progress(len(found), len(rows), "asking the model")
+    return {"answers": found}
+
+
+def rows_drawn(n_cells: int, most: int) -> np.ndarray:
+    """All rows, or so many of them, drawn with a seed, ascending."""
+    if n_cells <= most:
+        return np.arange(n_cells)
+    return np.sort(np.random.default_rng(0).choice(n_cells, most, replace=False))
+
+
 def cell_map(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
     """`asked`: seed. Raises ScxError."""
     progress(0, 1, "principal components, neighbours, UMAP")
@@ -128,4 +175,5 @@ MAKERS: dict[str, Maker] = {
     "rankings": rankings,
     "validation": validation,
     "map": cell_map,
+    "answers": answers,
 }

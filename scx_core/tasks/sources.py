@@ -32,10 +32,11 @@ def absolute(source: str) -> str:
 
 
 class Opened:
-    """The sources of a job, each opened when it is first asked for; `root` is the runs folder."""
+    """The sources of a job, each opened when it is first asked for; `root` is the runs folder, `folder` that
+    of the job, for what is known before it is done."""
 
-    def __init__(self, sources: Sources, root: Path) -> None:
-        self.sources, self.root = sources, root
+    def __init__(self, sources: Sources, root: Path, folder: Path | None = None) -> None:
+        self.sources, self.root, self.folder = sources, root, folder
 
     @cached_property
     def table(self) -> CellTable:

@@ -34,18 +34,20 @@ from scx_core.tasks.sources import Opened, Sources
 
 PLACE = "tasks"
 ARGV = ("runs", "work", RUN)
-Maker = Callable[[Opened, Mapping[str, Any], Progress], Mapping[str, Any]]
+Maker = Callable[[Opened, dict[str, Any], Progress], dict[str, Any]]
 
 
 class Task(NamedTuple):
     """What is asked. `kind`: a name of `MAKERS`; `title`: for people; `asked`: plain JSON, all its maker
-    needs; `about`: the provenance that the answer is found by; `seconds`: about how long it takes."""
+    needs; `about`: the provenance that the answer is found by; `goes_on`: whether a stopped one goes on where
+    it was."""
 
     kind: str
     title: str
     sources: Sources
     asked: dict[str, Any]
     about: dict[str, Any]
+    goes_on: bool = False
 
     @property
     def name(self) -> str:
@@ -84,7 +86,8 @@ def answer_of(task: Task, root: Path | None = None) -> CachedResult | None:
 def launch_task(task: Task, root: Path | None = None) -> RunFolder:
     """Start it in the background; one that runs already goes on as it is. Raises ScxError when no folder can
     be made."""
-    config = to_dict(task.sources) | {"title": task.title, "asked": task.asked, "about": task.about}
+    told = {"title": task.title, "asked": task.asked, "about": task.about, "goes_on": task.goes_on}
+    config = to_dict(task.sources) | told
     return launch_job(PLACE, task.name, config, ARGV, task.kind, root)
 
 
@@ -94,14 +97,14 @@ def run_task(run: RunFolder, progress: Progress = silent) -> None:
     from scx_core.tasks.makers import MAKERS
 
     config = dict(run.config)
-    told = {name: config.pop(name) for name in ("title", "asked", "about")}
+    told = {name: config.pop(name) for name in ("title", "asked", "about", "goes_on")}
     maker = MAKERS.get(run.kind)
     if maker is None:
         raise ScxError(f"{run.name} asks for {run.kind!r}, which is not known.", "Delete it.")
     root = run.path.parent.parent.parent  # RUNS/tasks/jobs/NAME
 
     def make(tell: Progress) -> None:
-        opened = Opened(from_dict(Sources, config), root)
+        opened = Opened(from_dict(Sources, config), root, run.path)
         _same(opened, told["about"])
         answer = maker(opened, told["asked"], tell)
         cached(run.kind, told["about"], lambda: answer, runs=root, again=True)

@@ -10,6 +10,7 @@ import pytest
 
 from pages.parts.features import atlas_source
 from scx_core.atlas import AtlasConfig, atlas_of
+from scx_core.atlas.atlas_folder import run_job
 from scx_core.cells import open_cells
 from scx_core.language import load_language
 from scx_core.runs import RunFolder
@@ -54,7 +55,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def start(run: RunFolder) -> None:
         started.append(run.name)
-        run_task(run)
+        run_job(run) if run.kind == "atlas" else run_task(run)
 
     monkeypatch.setattr("scx_core.runs.background.start", start)
     return started

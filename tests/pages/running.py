@@ -38,6 +38,11 @@ def button(app: AppTest, label: str):
     return next(found for found in app.button if found.label == label)
 
 
+def starting(app: AppTest, words: str):
+    """The button whose label begins so, as that of a job, which says how long it will take."""
+    return next(found for found in app.button if found.label.startswith(words))
+
+
 def pick(app: AppTest, label: str):
     """The selectbox with this label."""
     return next(found for found in app.selectbox if found.label == label)

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.circuits import tracing
 from scx_core.circuits import Tracer
+from scx_core.runs import RunFolder
+from scx_core.tasks.makers import so_far
+from scx_core.tasks.task import PLACE
 from tests.pages.pictures import words as picture_words
-from tests.pages.running import button, open_page, pick, said, well
+from tests.pages.running import open_page, pick, said, starting, well
 
 FEW = 2
 
@@ -97,21 +99,18 @@ def test_transcoders_of_another_model_are_refused_in_words(runs: Path, tmp_path:
     assert "layers" in said(app)
 
 
-def test_a_consensus_of_minutes_waits_for_a_button_and_shows_what_is_known(
-    runs: Path, traces: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_consensus_of_minutes_waits_for_a_button_and_what_is_known_is_told(
+    runs: Path, traces: list[str], at_once: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Tracer, "in_two_steps", lambda self, cfg: True)
-    asked: list[int] = []
-    table = tracing.table
-    monkeypatch.setattr(
-        tracing, "table", lambda rows, columns: asked.append(len(rows)) or table(rows, columns)
-    )
-    few = 3  # traced by no other test, so nothing is remembered
+    few = 7  # traced by no other test, so nothing is remembered
     app = page()
     app.number_input(key="kept cells").set_value(few).run()
     assert "take minutes" in said(app) and not traces
-    button(app, f"Trace {few} cells").click().run()
+    starting(app, f"Trace {few} cells").click().run()
     words = said(well(app)).replace("**", "")
     assert f"CD19+ B over {few} cells" in words and traces == ["consensus"]
-    assert len(asked) == 2 * few - 1 and asked[0] == tracing.SHOWN
+    (job,) = at_once
+    known = so_far(RunFolder.open(runs / PLACE / "jobs" / job))
+    assert known is not None and known["edges"] == known["cells"] == few and known["genes"]
     assert len(list((runs / "consensus").glob("*/edges-*.json"))) == few

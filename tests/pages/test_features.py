@@ -27,7 +27,9 @@ def test_the_atlas_that_ships_is_opened_as_a_copy(runs: Path) -> None:
         assert not well(app).error
 
 
-def test_an_atlas_is_made_when_it_is_asked_for(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_atlas_is_made_when_it_is_asked_for(
+    runs: Path, at_once: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(atlas_source, "MANY", 4)
     app = page()
     assert "The atlas is not made yet" in said(app)

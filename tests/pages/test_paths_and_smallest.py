@@ -11,7 +11,7 @@ import pages.parts.circuits.interventions as part
 from scx_core.evidence.rankings.rankers import WORDS
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
-from tests.pages.running import button, open_page, pick, said, well
+from tests.pages.running import open_page, pick, said, starting, well
 
 
 def test_the_paths_of_one_cell_add_up(runs: Path) -> None:
@@ -28,12 +28,14 @@ def test_the_paths_of_one_cell_add_up(runs: Path) -> None:
     assert table["path"].str.startswith("target ← ").all()
 
 
-def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smallest_circuit_of_a_type(
+    runs: Path, at_once: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = SmallestConfig(search_cells=2, unseen_cells=2, reference_cells=4, gradient_cells=1, compare=False)
     monkeypatch.setattr(part, "SmallestConfig", lambda: few)
     app = well(open_page("circuits"))
     assert "new cells" not in said(app)
-    button(app, "Search").click().run(timeout=240)
+    starting(app, "Search").click().run(timeout=240)
     line = next(line for line in said(well(app)).replace("**", "").splitlines() if "in 2 new cells" in line)
     size, kept = re.match(r"([0-9,]+) features? keep ([0-9.]+) [^]]+] of", line).groups()
     assert int(size) > 0 and float(kept) > 0.3
@@ -47,14 +49,18 @@ def test_the_smallest_circuit_of_a_type(runs: Path, monkeypatch: pytest.MonkeyPa
     assert any("random sets of the same size, layers and activation keep" in one for one in lines)
     app.run()
     assert "in 2 new cells" in said(app), "what was found stays"
+    again = well(open_page("circuits"))
+    assert "in 2 new cells" in said(again) and len(at_once) == 1, "in every session, and after a restart"
 
 
-def test_who_else_could_have_named_the_genes(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_else_could_have_named_the_genes(
+    runs: Path, at_once: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = RankingConfig(genes=5, cells=2, measured=3, draws=1)
     monkeypatch.setattr(part, "RankingConfig", lambda: few)
     app = well(open_page("circuits"))
     assert not [one for one in app.dataframe if "ranking" in one.value.columns]
-    button(app, "Measure").click().run(timeout=240)
+    starting(app, "Measure:").click().run(timeout=240)
     (table,) = [one.value for one in well(app).dataframe if "ranking" in one.value.columns]
     assert table["ranking"].tolist()[0].startswith("circuit") and len(table) == len(WORDS)
     assert (table["low"] <= table["drop"]).all() and (table["drop"] <= table["high"]).all()

@@ -30,7 +30,7 @@ def here(monkeypatch):
 
 
 def circuit_asked(**changes):
-    found = {"label": LABEL, "answer": LABEL, "against": None, "less": None, "rows": None}
+    found = {"label": LABEL, "answer": LABEL, "against": None, "row": None, "less": None, "rows": None}
     trace, consensus = to_dict(TraceConfig()), to_dict(ConsensusConfig(cells=CELLS))
     return found | {"trace": trace, "consensus": consensus} | changes
 
@@ -83,6 +83,6 @@ def test_what_was_changed_meanwhile_is_not_answered(opened, tmp_path):
 
 
 def test_an_unknown_kind_is_said(tmp_path):
-    config = {"title": "", "asked": {}, "about": {}}
+    config = {"title": "", "asked": {}, "about": {}, "goes_on": False}
     with pytest.raises(ScxError, match="not known"):
         run_task(RunFolder.create(tmp_path, "witchcraft", config))

@@ -20,13 +20,16 @@ from pages.parts.circuits.address import CELLS, MOST_CELLS
 from pages.parts.circuits.controls import CHOSEN, ONE_CELL
 from pages.parts.common import loaders
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.results import Memory, progress_in
 from pages.parts.common.session import Context, kept, put
+from pages.parts.common.tasks import answer, asked, sources
 from pages.parts.common.words import count, safe
 from scx_core.cells import CellTable, cell_map
-from scx_core.cells.computed_map import computed_map
+from scx_core.cells.computed_map import kept_map
 from scx_core.circuits import Tracer
 from scx_core.figures.drawing.text import plain
+from scx_core.tasks.estimates import answer_seconds, map_seconds
+from scx_core.tasks.makers import rows_drawn
+from scx_core.tasks.task import table_task, tracer_task
 
 MOST_POINTS = 20_000
 HEIGHT = 470
@@ -40,8 +43,6 @@ SCALE = ("#9AA3AC", "#C9B27A", "#E8A33D", "#DD7420", "#B8430A", "#7A2405")  # 0,
 RIGHT, WRONG = "#0072B2", "#D55E00"
 COLOURS = ("label", "the model's answer", "right or wrong", "a gene")
 _CELLS = components.declare_component("cells", path=str(Path(__file__).parent / "cells"))
-_ANSWERS: Memory[list[str]] = Memory(4)
-_MAPS: Memory[np.ndarray] = Memory(4)
 
 
 class Colouring(NamedTuple):
@@ -59,15 +60,15 @@ def chooser(ctx: Context) -> None:
     with shown_errors():
         tracer = loaders.tracer(ctx)
         table = tracer.table
-        found = _map_of(table)
+        found = _map_of(ctx, table)
         if found is None:
             return
         name, xy = found
-        shown = _drawn(table.n_cells)
+        shown = rows_drawn(table.n_cells, MOST_POINTS)
         by, more = st.columns([2, 3], vertical_alignment="bottom")
         how = kept(by.selectbox, "Colour by", "map colour", COLOURS[0], COLOURS)
         gene = kept(more.text_input, "Gene", "map gene", "CD79A") if how == COLOURS[3] else ""
-        painted = _colouring(tracer, shown, how, gene)
+        painted = _colouring(ctx, tracer, shown, how, gene)
         value = _CELLS(**_arguments(table, xy, shown, painted), key="cells map", default=None)
         st.caption(
             f"{safe(name)}, n = {len(shown):,} of {count(table.n_cells, table.unit)}. Of more than "
@@ -76,38 +77,30 @@ def chooser(ctx: Context) -> None:
         _take(tracer, shown, value)
 
 
-def _map_of(table: CellTable) -> tuple[str, np.ndarray] | None:
+def _map_of(ctx: Context, table: CellTable) -> tuple[str, np.ndarray] | None:
     found = cell_map(table)
     if found is not None:
         return f"{found[0]} of the file", found[1]
-    key = loaders.cells_key(table)
-    xy = _MAPS.asked_for(
-        key,
-        "Compute a map",
-        lambda: computed_map(table),
-        help="PCA of the variable genes, neighbours, UMAP, by scanpy; kept for this data.",
-    )
+    xy = kept_map(table)
     if xy is None:
-        st.info("The file holds no map of its cells (obsm has no UMAP). One takes about half a minute.")
+        task = table_task("map", f"Map of {table.name}", sources(ctx), table, {"seed": 0})
+        words = "PCA of the variable genes, neighbours, UMAP, by scanpy; kept for this data."
+        st.info("The file holds no map of its cells (obsm has no UMAP).")
+        asked(task, "Compute a map", map_seconds(table.n_cells), help=words)
         return None
     return "UMAP, computed here (scanpy, seed 0)", xy
 
 
-def _drawn(n_cells: int) -> np.ndarray:
-    rows = np.arange(n_cells)
-    if n_cells > MOST_POINTS:
-        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_POINTS, replace=False))
-    return rows
-
-
-def _colouring(tracer: Tracer, rows: np.ndarray, how: str, gene: str) -> Colouring:
+def _colouring(ctx: Context, tracer: Tracer, rows: np.ndarray, how: str, gene: str) -> Colouring:
     table = tracer.table
     if how == COLOURS[3]:
         return by_value(_expression(table, rows, gene), plain(gene, 24))
     labels = [str(name) for name in table.labels[rows]]
     if how == COLOURS[0]:
         return by_name(labels)
-    answers = _answers(tracer, rows)
+    answers = _answers(ctx, tracer)
+    if answers is None:
+        return by_name(labels)
     if how == COLOURS[1]:
         return by_name(answers)
     right = [_right(table, label, answer) for label, answer in zip(labels, answers, strict=True)]
@@ -122,18 +115,14 @@ def _right(table: CellTable, label: str, answer: str) -> bool | None:
     return None if not label or not (table.answer_of or {}).get(label, label) else wanted == answer
 
 
-def _answers(tracer: Tracer, rows: np.ndarray) -> list[str]:
-    def ask() -> list[str]:
-        place, found = st.empty(), []
-        tell = progress_in(place, "asking the model", counted=True)
-        with tracer.lm.lock:
-            for start in range(0, len(rows), 32):
-                found += tracer.predict(rows[start : start + 32])
-                tell(len(found), len(rows))
-        place.empty()
-        return found
-
-    return _ANSWERS.get((*loaders.tracer_key(tracer, named=False), len(rows)), ask)
+def _answers(ctx: Context, tracer: Tracer) -> list[str] | None:
+    """The model's answer for every cell drawn; None after drawing the job that asks for them."""
+    what, n = {"most": MOST_POINTS}, min(MOST_POINTS, tracer.table.n_cells)
+    task = tracer_task("answers", f"Answers for {n:,} cells", sources(ctx), tracer, what)
+    found = answer(task, lambda record: list(record["answers"]))
+    if found is None:
+        asked(task, f"Ask the model about {n:,} cells", answer_seconds(tracer, n))
+    return found
 
 
 def _expression(table: CellTable, rows: np.ndarray, gene: str) -> np.ndarray:

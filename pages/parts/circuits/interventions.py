@@ -6,24 +6,27 @@ import json
 
 import streamlit as st
 
-from pages.parts.circuits.tracing import Request, cell_progress
+from pages.parts.circuits.tracing import Request, asked_of, cell_progress
 from pages.parts.common import loaders
 from pages.parts.common.forms import config_form
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.results import Column, Memory, progress_in, table
+from pages.parts.common.results import Column, Memory, table
 from pages.parts.common.session import Context, kept, last
-from pages.parts.common.words import HELP, count, duration, percent, safe
+from pages.parts.common.tasks import answer, asked, sources
+from pages.parts.common.words import HELP, count, percent, safe
 from scx_core.circuits import Circuit
 from scx_core.circuits.words.wording import answered_in
-from scx_core.evidence import seconds_for, with_knockouts
-from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
-from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
+from scx_core.evidence import with_knockouts
+from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings
+from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig
 from scx_core.figures.drawing.text import plain
+from scx_core.runs import to_dict
+from scx_core.tasks import Task
+from scx_core.tasks.estimates import knocked_in_page, knockout_seconds, ranking_seconds, smallest_seconds
+from scx_core.tasks.makers import read_circuit, read_rankings, read_smallest
+from scx_core.tasks.task import tracer_task
 
-AT_ONCE = 5.0  # seconds that nobody is asked for
 _KNOCKOUTS: Memory[Circuit] = Memory(24)
-_RANKINGS: Memory[TypeRankings] = Memory(16)
-_SMALLEST: Memory[Smallest] = Memory(16)
 _FOUND, DRAW = "scx_smallest", "draw smallest"
 
 RANKING_VERDICTS = {
@@ -72,32 +75,44 @@ _SET_COLUMNS: dict[str, Column] = {
 
 
 def with_measured(ctx: Context, request: Request, circuit: Circuit) -> Circuit:
-    """The circuit whose genes carry measured knock-outs: at once where they take seconds, else when a person
-    asks."""
+    """The circuit whose genes carry measured knock-outs: at once where they take a moment, else when a person
+    asks, by a job."""
     if request.less is not None or circuit.target.kind in ("feature", "token"):
         return circuit
     tracer = loaders.tracer(ctx)
-    key = (*loaders.tracer_key(tracer, named=False), request)
-    seconds = seconds_for(tracer, circuit.n_cells)
-    if seconds > AT_ONCE and _KNOCKOUTS.peek(key) is None:
-        words = f"Measure knock-outs in {count(circuit.n_cells, 'cell')}, about {duration(seconds)}"
-        if not st.button(words, help=HELP["knockout"], key="measure knock-outs"):
-            return circuit
-    place = st.empty()
+    with shown_errors():
+        if knocked_in_page(tracer, circuit.n_cells) or not tracer.transcoders.fingerprint:
+            found = _measured_now(ctx, request, circuit)
+        else:
+            n = count(circuit.n_cells, "cell")
+            title = f"Knock-outs of {request.label}, {n}"
+            task = tracer_task("knockouts", title, sources(ctx), tracer, asked_of(request))
+            made = answer(task, read_circuit)
+            if made is None:
+                seconds = knockout_seconds(tracer, circuit.n_cells)
+                asked(task, f"Measure knock-outs in {n}", seconds, help=HELP["knockout"])
+                return circuit
+            found = made if isinstance(made, Circuit) else circuit
+        # names and standing are those of now, whenever it was measured
+        return circuit._replace(genes=found.genes, provenance=found.provenance | circuit.provenance)
+    return circuit
+
+
+def _measured_now(ctx: Context, request: Request, circuit: Circuit) -> Circuit:
+    tracer, place = loaders.tracer(ctx), st.empty()
 
     def measure() -> Circuit:
         with tracer.lm.lock:
             return with_knockouts(tracer, circuit, progress=cell_progress(place))
 
-    with shown_errors():
-        found = _KNOCKOUTS.get(key, measure)
-        place.empty()
-        return circuit._replace(genes=found.genes, provenance=circuit.provenance | found.provenance)
-    return circuit
+    found = _KNOCKOUTS.get((*loaders.tracer_key(tracer, named=False), request), measure)
+    place.empty()
+    return found
 
 
 def other_rankings(ctx: Context, request: Request) -> None:
-    """Who else could have named these genes; for the circuit of a type only. Measures when a person asks."""
+    """Who else could have named these genes; for the circuit of a type only. A job measures it when a person
+    asks."""
     if request.row is not None or request.less is not None or request.rows is not None:
         return
     with st.expander("Who else could have said it? Other rankings of the genes, by knock-out"):
@@ -108,20 +123,14 @@ def other_rankings(ctx: Context, request: Request) -> None:
         )
         with shown_errors():
             cfg, tracer = RankingConfig(), loaders.tracer(ctx)
-
-            def measure() -> TypeRankings:
-                place = st.empty()
-                with tracer.lm.lock:
-                    tell = progress_in(place, "measuring")
-                    found = rank_genes_of(tracer, [request.label], cfg, tell).types[0]
-                place.empty()
-                return found
-
-            key = (*loaders.tracer_key(tracer, named=False), request.label, cfg)
-            words = "Takes about half a minute with 4 layers on two cores."
-            found = _RANKINGS.asked_for(key, "Measure", measure, help=words)
+            what = {"label": request.label, "cfg": to_dict(cfg)}
+            title = f"Rankings of the genes of {request.label}"
+            task = tracer_task("rankings", title, sources(ctx), tracer, what)
+            found = answer(task, read_rankings)
             if found is not None:
                 _show_rankings(found)
+            else:
+                asked(task, "Measure", ranking_seconds(tracer, cfg))
 
 
 def _show_rankings(found: TypeRankings) -> None:
@@ -160,8 +169,8 @@ def _ahead_words(found: TypeRankings) -> str:
 
 
 def smallest_circuit(ctx: Context, request: Request) -> None:
-    """The fewest features that keep a wanted share of the answer; nothing for a difference. Searches when a
-    person asks for it."""
+    """The fewest features that keep a wanted share of the answer; nothing for a difference. A job searches
+    when a person asks for it."""
     if request.less is not None or request.rows is not None:
         return
     with st.expander("Smallest circuit: how few features are enough?"):
@@ -173,22 +182,30 @@ def smallest_circuit(ctx: Context, request: Request) -> None:
         names = ("wanted",) if request.row is not None else ("wanted", "search_cells", "unseen_cells")
         with shown_errors():
             cfg = config_form(SmallestConfig(), "smallest", names)
-            key = (*loaders.tracer_key(loaders.tracer(ctx)), *request[:5], cfg)
-            words = "Takes about a minute with 4 layers on two cores."
-            found = _SMALLEST.asked_for(key, "Search", lambda: _search(ctx, request, cfg), help=words)
-            if found is not None:
-                _show_smallest(found)
-                st.session_state[_FOUND] = key
-                kept(st.toggle, "Draw it in the picture above", DRAW, False)
+            task = _smallest_task(ctx, request, cfg)
+            found = answer(task, read_smallest)
+            if found is None:
+                asked(task, "Search", smallest_seconds(loaders.tracer(ctx), cfg, request.row is not None))
+                return
+            _show_smallest(found)
+            st.session_state[_FOUND] = cfg
+            kept(st.toggle, "Draw it in the picture above", DRAW, False)
+
+
+def _smallest_task(ctx: Context, request: Request, cfg: SmallestConfig) -> Task:
+    wanted = ("label", "answer", "against", "row", "trace")
+    what = {name: value for name, value in asked_of(request).items() if name in wanted}
+    where = "one cell" if request.row is not None else request.label
+    title = f"Smallest circuit of {where}"
+    return tracer_task("smallest", title, sources(ctx), loaders.tracer(ctx), what | {"cfg": to_dict(cfg)})
 
 
 def smallest_to_draw(ctx: Context, request: Request) -> Smallest | None:
     """The smallest circuit of what is shown, where one was found and a person wants it drawn."""
-    key = st.session_state.get(_FOUND)
-    if not last(DRAW, False) or request.less is not None or request.rows is not None or key is None:
+    cfg = st.session_state.get(_FOUND)
+    if not last(DRAW, False) or request.less is not None or request.rows is not None or cfg is None:
         return None
-    same = key[:-1] == (*loaders.tracer_key(loaders.tracer(ctx)), *request[:5])
-    return _SMALLEST.peek(key) if same else None
+    return answer(_smallest_task(ctx, request, cfg), read_smallest)
 
 
 def what_remains(found: Smallest) -> str:
@@ -199,20 +216,6 @@ def what_remains(found: Smallest) -> str:
         f"{found.whose['unit']}** of {safe(found.target)} remain{remain}; the features add "
         f"{found.added.mean:.2f}{_interval(found.added.low, found.added.high)}."
     )
-
-
-def _search(ctx: Context, request: Request, cfg: SmallestConfig) -> Smallest:
-    tracer, place = loaders.tracer(ctx), st.empty()
-    tell = progress_in(place, "searching")
-    asked = {"against": request.competitors, "trace": request.trace, "cfg": cfg}
-    with tracer.lm.lock:
-        tell(0, 1, "measuring the model with and without its features")
-        if request.row is not None:
-            found = smallest_in_cell(tracer, request.row, label=request.answer, **asked)  # type: ignore[arg-type]
-        else:
-            found = smallest(tracer, request.label, answer=request.answer, progress=tell, **asked)  # type: ignore[arg-type]
-    place.empty()
-    return found
 
 
 def _show_smallest(found: Smallest) -> None:

@@ -1,27 +1,30 @@
-"""A circuit that was asked for: traced once, then kept for all sessions."""
+"""A circuit that was asked for: traced once, here or by a job, then kept for all sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
+from pages.parts.common.jobs import running
 from pages.parts.common.results import Column, Memory, table
 from pages.parts.common.session import Context
-from pages.parts.common.words import safe
+from pages.parts.common.tasks import answer, ask_button, begin, sources, waits
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
-from scx_core.circuits.difference import Difference, compare_types
-from scx_core.circuits.many_cells.two_steps import STEPS, Partial, SoFar
+from scx_core.circuits.difference import Difference
 from scx_core.errors import ScxError
-from scx_core.runs import Progress
+from scx_core.runs import Progress, RunFolder, all_jobs, to_dict
+from scx_core.tasks import Task
+from scx_core.tasks.estimates import circuit_seconds, in_page
+from scx_core.tasks.makers import circuit_of, read_circuit, so_far
+from scx_core.tasks.task import tracer_task
 
-_CIRCUITS: Memory[Circuit] = Memory(24)
+SOON = 30.0  # seconds of a job that nobody has to ask for
+_CIRCUITS: Memory[Circuit | Difference] = Memory(24)
 _CALLED: Memory[str] = Memory(256)
-_RUNNING = "consensus that is being traced"
-SHOWN = 12
 _SO_FAR: dict[str, Column] = {
     "gene": ("Gene",),
     "effect": ("Effect (mean)", "%.3f"),
@@ -29,7 +32,6 @@ _SO_FAR: dict[str, Column] = {
     "high": ("to", "%.3f"),
     "n": ("Cells with it", "%d"),
 }
-_SIDES: Memory[Difference] = Memory(24)
 
 
 class Request(NamedTuple):
@@ -51,9 +53,41 @@ class Request(NamedTuple):
         return [self.against] if self.against else None
 
 
-def traced(ctx: Context, request: Request, progress: Progress, partial: Partial | None = None) -> Circuit:
-    """The circuit. Raises ScxError when it cannot be traced."""
-    return _CIRCUITS.get(_key(ctx, request), lambda: _trace(ctx, request, progress, partial))
+def traced(ctx: Context, request: Request, place: DeltaGenerator) -> Circuit | None:
+    """The circuit: remembered, kept by a job, or traced now where that takes a moment. Else None, and its job
+    or what starts it is drawn in `place`. Raises ScxError when it cannot be traced."""
+    found = _known(ctx, request)
+    if found is None and _at_once(ctx, request):
+        found = _CIRCUITS.get(_key(ctx, request), lambda: _trace(ctx, request, cell_progress(place)))
+        place.empty()
+    if found is None:
+        with place.container():
+            _in_background(ctx, request)
+        return None
+    return found.difference if isinstance(found, Difference) else found
+
+
+def sides(ctx: Context, request: Request) -> Difference | None:
+    """Both sides of a difference that is there."""
+    found = _known(ctx, request)
+    return found if isinstance(found, Difference) else None
+
+
+def asked_of(request: Request) -> dict[str, Any]:
+    """The request as a task takes it."""
+    kept = ("label", "answer", "against", "row", "less")
+    rows = None if request.rows is None else list(request.rows)
+    settings = {"trace": to_dict(request.trace), "consensus": to_dict(request.consensus)}
+    return {name: getattr(request, name) for name in kept} | {"rows": rows} | settings
+
+
+def n_cells(request: Request) -> int:
+    """How many cells are traced."""
+    if request.row is not None:
+        return 1
+    if request.rows is not None:
+        return len(request.rows)
+    return request.consensus.cells * (1 if request.less is None else 2)
 
 
 def _key(ctx: Context, request: Request) -> Hashable:
@@ -63,35 +97,45 @@ def _key(ctx: Context, request: Request) -> Hashable:
     return (*loaders.tracer_key(loaders.tracer(ctx), named=False), asked)
 
 
-def started(ctx: Context, request: Request) -> bool:
-    """Whether the circuit is there or may be traced now. One that takes minutes waits for a press on a
-    button, and another stops it; what is done by then is kept, and a later press goes on there."""
-    whole = request.row is None and request.less is None
-    if not whole or not loaders.tracer(ctx).in_two_steps(request.consensus):
-        return True
-    key = _key(ctx, request)
-    if _CIRCUITS.peek(key) is not None:
-        return True
-    if st.session_state.get(_RUNNING) != key:
-        n = request.consensus.cells
+def _known(ctx: Context, request: Request) -> Circuit | Difference | None:
+    found = _CIRCUITS.peek(_key(ctx, request))
+    if found is None and not _at_once(ctx, request):
+        found = answer(_task(ctx, request), read_circuit)
+    return found
+
+
+def _at_once(ctx: Context, request: Request) -> bool:
+    tracer = loaders.tracer(ctx)
+    long = request.row is None and tracer.in_two_steps(request.consensus)
+    return not tracer.transcoders.fingerprint or (not long and in_page(tracer, n_cells(request)))
+
+
+def _task(ctx: Context, request: Request) -> Task:
+    tracer = loaders.tracer(ctx)
+    what = f"{request.label} less {request.less}" if request.less else request.label
+    cells = "one cell" if request.row is not None else f"{n_cells(request):,} cells"
+    found = tracer_task("circuit", f"Circuit of {what}, {cells}", sources(ctx), tracer, asked_of(request))
+    return found._replace(goes_on=request.row is None and tracer.in_two_steps(request.consensus))
+
+
+def _in_background(ctx: Context, request: Request) -> None:
+    """The job, or what starts it. One of less than half a minute starts by itself where no other circuit is
+    being traced: nobody has to ask for what they chose."""
+    task, tracer = _task(ctx, request), loaders.tracer(ctx)
+    if waits(task, _so_far):
+        return
+    seconds = circuit_seconds(tracer, n_cells(request))
+    busy = any(run.kind == "circuit" for run in running(all_jobs()))
+    if seconds <= SOON and not busy and not task.goes_on:
+        begin(task)
+    if task.goes_on:
         st.info(
-            f"With a model of this size {n} cells take minutes: first the gene effects of all of them, "
-            "then the edges between the features that they share. Each cell is kept, so that a stopped "
-            "consensus goes on where it was."
+            f"With a model of this size {request.consensus.cells} cells take minutes: first the gene effects "
+            "of all of them, then the edges between the features that they share. Each cell is kept, so that "
+            "a stopped consensus goes on where it was."
         )
-        st.button(f"Trace {n} cells", type="primary", on_click=_run, args=(key,))
-        return False
-    st.button("Stop", icon=":material/stop:", on_click=_run, args=(None,))
-    return True
-
-
-def _run(key: Hashable | None) -> None:
-    st.session_state[_RUNNING] = key
-
-
-def sides(ctx: Context, request: Request) -> Difference | None:
-    """Both sides of a difference that was traced here."""
-    return _SIDES.peek((*loaders.tracer_key(loaders.tracer(ctx), named=False), request))
+    words = "this cell" if request.row is not None else f"{n_cells(request):,} cells"
+    ask_button(task, f"Trace {words}", seconds)
 
 
 def called(ctx: Context, row: int) -> str:
@@ -118,53 +162,22 @@ def likely_answer(tracer: Tracer, label: str) -> str:
     return _CALLED.get((*loaders.tracer_key(tracer, named=False), label), ask)
 
 
-def _trace(ctx: Context, request: Request, progress: Progress, partial: Partial | None) -> Circuit:
+def _trace(ctx: Context, request: Request, progress: Progress) -> Circuit | Difference:
     tracer = loaders.tracer(ctx)
-    against = request.competitors
     with tracer.lm.lock:
         if request.row is not None:
             progress(0, 1, "tracing the cell")
-            return tracer.cell(request.row, label=request.answer, against=against, cfg=request.trace)
-        if request.less is not None:
-            cfg, trace = request.consensus, request.trace
-            both = compare_types(tracer, request.label, request.less, trace=trace, cfg=cfg, progress=progress)
-            _SIDES.get((*loaders.tracer_key(tracer, named=False), request), lambda: both)
-            return both.difference
-        if request.rows is not None:
-            return tracer.of_cells(
-                request.rows,
-                request.answer,
-                label=request.label,
-                against=against,
-                trace=request.trace,
-                cfg=request.consensus,
-                progress=progress,
-            )
-        return tracer.consensus(
-            request.label,
-            answer=request.answer,
-            against=against,
-            trace=request.trace,
-            cfg=request.consensus,
-            progress=progress,
-            partial=partial,
+        return circuit_of(tracer, asked_of(request), progress)
+
+
+def _so_far(run: RunFolder) -> None:
+    """What is known of a consensus that is being traced: its strongest genes by now."""
+    known = so_far(run)
+    if known is not None:
+        st.caption(
+            f"So far: the strongest genes; edges of {known['edges']} of {known['cells']} cells are done."
         )
-
-
-def so_far(place: DeltaGenerator) -> Partial:
-    """Shows in `place` what is known of a consensus that is being traced: its strongest genes by now."""
-
-    def tell(known: SoFar) -> None:
-        rows = [
-            {"gene": gene.gene, "effect": gene.effect, "low": gene.low, "high": gene.high, "n": gene.n_cells}
-            for gene in known.genes[:SHOWN]
-        ]
-        with place.container():
-            done = f"{len(known.merged)} of {known.n_cells}"
-            st.caption(f"So far: the strongest genes; edges of {done} cells are done.")
-            table(rows, _SO_FAR)
-
-    return tell
+        table(known["genes"], _SO_FAR)
 
 
 def cell_progress(place: DeltaGenerator) -> Progress:
@@ -172,8 +185,6 @@ def cell_progress(place: DeltaGenerator) -> Progress:
 
     def tell(done: int, total: int, message: str = "") -> None:
         words = f"Cell {done} of {total}" if total > 1 else "Tracing …"
-        if message.startswith(STEPS):  # of a consensus in two steps, which knows how long it will take
-            words = safe(message[:1].upper() + message[1:])
         place.progress(done / max(1, total), text=words)
 
     return tell

@@ -20,8 +20,7 @@ STATES = {
     "done": ":green-badge[done]",
 }
 REFRESH_S = 2.0
-# What goes on where it was, if it is started again; all else begins anew.
-GOES_ON = ("train", "build", "evidence")
+_CHECKPOINTS = ("train", "build", "evidence")  # what goes on where it was
 
 
 def jobs() -> list[RunFolder]:
@@ -59,19 +58,24 @@ def title_of(run: RunFolder) -> str:
     return str(run.config.get("title", run.name))
 
 
+def goes_on(run: RunFolder) -> bool:
+    """Whether it goes on where it was, if it is started again; all else begins anew."""
+    return run.kind in _CHECKPOINTS or bool(run.config.get("goes_on"))
+
+
 def job_buttons(run: RunFolder, status: RunStatus) -> None:
     """Stop what runs; resume what does not and is not done."""
-    goes_on = run.kind in GOES_ON
+    kept_part = goes_on(run)
     if status.state == "running":
-        words = "With a checkpoint." if goes_on else "Nothing is kept of what is done by now."
+        words = "With a checkpoint." if kept_part else "Nothing is kept of what is done by now."
         if st.button("Stop", key=f"stop {run.name}", icon=":material/stop:", help=words):
             with shown_errors():
                 stop(run)
-                kept = ", with a checkpoint" if goes_on else ""
+                kept = ", with a checkpoint" if kept_part else ""
                 st.toast(f"{safe(title_of(run))} ends at its next step{kept}.")
     elif status.state != "done":
-        words = "Goes on from the latest checkpoint." if goes_on else "From the beginning."
-        label = "Resume" if goes_on else "Start again"
+        words = "Goes on from the latest checkpoint." if kept_part else "From the beginning."
+        label = "Resume" if kept_part else "Start again"
         if st.button(label, key=f"resume {run.name}", icon=":material/play_arrow:", help=words):
             with shown_errors():
                 resume(run)
@@ -80,11 +84,11 @@ def job_buttons(run: RunFolder, status: RunStatus) -> None:
 
 def job_message(run: RunFolder, status: RunStatus) -> None:
     """What happened, what is kept, what to try; nothing when all is well."""
-    goes_on = run.kind in GOES_ON
+    kept_part = goes_on(run)
     if status.state == "dead":
         kept = (
             "Its last checkpoint is kept: Resume goes on from there."
-            if goes_on
+            if kept_part
             else "Start again begins anew; what was known before is kept."
         )
         st.warning(f"The process is gone (the computer was switched off, or it was killed). {kept}")
@@ -92,7 +96,9 @@ def job_message(run: RunFolder, status: RunStatus) -> None:
         kept = " Checkpoints and curves are kept." if run.kind in KINDS else ""
         st.error(f"{safe(status.error or status.message)}{kept}")
     elif status.state == "stopped":
-        kept = "The checkpoint is kept: Resume goes on from there." if goes_on else "Start again begins anew."
+        kept = (
+            "The checkpoint is kept: Resume goes on from there." if kept_part else "Start again begins anew."
+        )
         st.info(f"Stopped. {kept}")
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common.jobs import job_box
 from pages.parts.common.messages import shown_errors
@@ -45,20 +44,17 @@ def answer(task: Task, read: Callable[[Mapping[str, Any]], T]) -> T | None:
         return None
 
 
-def asked(
-    task: Task,
-    button: str,
-    seconds: float,
-    place: DeltaGenerator | None = None,
-    more: Callable[[RunFolder], None] | None = None,
-    **options: Any,
-) -> None:
+def asked(task: Task, button: str, seconds: float, **options: Any) -> None:
     """The job of a task while it is under way, else a button that starts it and says how long it takes."""
-    with place.container() if place is not None else st.container(), shown_errors():
-        if not waits(task, more):
-            words = f"{button}: about {duration(seconds)}, in the background"
-            if st.button(words, key=f"ask {task.kind}", **options):
-                begin(task)
+    if not waits(task):
+        ask_button(task, button, seconds, **options)
+
+
+def ask_button(task: Task, button: str, seconds: float, **options: Any) -> None:
+    """A button that starts the job of a task, with the `options` of st.button."""
+    words = f"{button}: about {duration(seconds)}, in the background"
+    if st.button(words, key=f"ask {task.kind}", **options):
+        begin(task)
 
 
 def waits(task: Task, more: Callable[[RunFolder], None] | None = None) -> bool:

@@ -4,23 +4,21 @@ background while its circuits are looked at, and tested with gene sets of one's 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
 from pages.parts.common.in_use import set_name
+from pages.parts.common.jobs import job_box
 from pages.parts.common.messages import show_error
-from pages.parts.common.results import Memory, progress_in
+from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, kept, last
 from pages.parts.common.words import count, duration, percent, safe
 from scx_core.atlas import (
     Atlas,
     AtlasConfig,
     atlas_folder,
-    atlas_of,
     open_gene_sets,
     saved_atlas,
     with_gene_sets,
@@ -32,7 +30,9 @@ from scx_core.atlas.judge.excess import points
 from scx_core.atlas.tables.atlas import FILE
 from scx_core.cells import keep_upload
 from scx_core.errors import ScxError
-from scx_core.runs import runs_root
+from scx_core.runs import RunFolder, runs_root
+from scx_core.tasks.estimates import atlas_seconds
+from scx_core.tasks.sources import absolute
 
 MOST_FEATURES = 50_000  # of a set whose atlas is begun without being asked for
 ELSEWHERE = "The page Features makes an atlas of them, and names from it."
@@ -107,21 +107,26 @@ def _maker(ctx: Context) -> None:
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:
         _cells(table.n_cells, table.unit)
-    st.caption("One to two minutes for 700 cells of the embedded default. Keep this page open meanwhile.")
-    if not go.button("Make the atlas", type="primary", width="stretch"):
-        return
-    _make(ctx, st.empty())
-    st.rerun()
+    run = _job(ctx)
+    busy = run is not None and run.status().state == "running"
+    if not busy:
+        seconds = atlas_seconds(loaders.language(ctx), coders, table, config(ctx).cells or table.n_cells)
+        st.caption(f"About {duration(seconds)}, in the background: this page may be left.")
+    if go.button("Make the atlas", type="primary", width="stretch", disabled=busy):
+        run = _launch(ctx)
+        st.rerun()
+    job_box(run)
 
 
-def _make(ctx: Context, place: DeltaGenerator) -> None:
-    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
-    place.progress(0.0, text="Writing the cells as sentences …")  # seconds before the first is read
-    try:
-        with lm.lock:
-            atlas_of(lm, coders, table, config(ctx), progress=progress_in(place, "Cells", counted=True))
-    finally:
-        place.empty()
+def _job(ctx: Context) -> RunFolder | None:
+    return job_of(loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx), config(ctx))
+
+
+def _launch(ctx: Context) -> RunFolder:
+    """Raises ScxError for a set that was never saved."""
+    parts = (absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
+    job = AtlasJob(*parts, ctx.device, ctx.as_is, ctx.cells, config(ctx))
+    return launch_atlas(job, loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx))
 
 
 def _key(ctx: Context, cfg: AtlasConfig) -> Hashable:
@@ -133,15 +138,13 @@ def _key(ctx: Context, cfg: AtlasConfig) -> Hashable:
 
 def atlas_under_way(ctx: Context) -> str:
     """Begin the atlas of the set in use if it has none; how far it is, in a sentence."""
-    lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    coders = loaders.transcoders(ctx)
     if not coders.fingerprint or coders.n_features * len(coders.layers) > MOST_FEATURES:
         return ELSEWHERE
-    cfg = config(ctx)
-    run = job_of(lm, coders, table, cfg)
+    run = _job(ctx)
     if run is None:
-        parts = (_absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
         try:
-            run = launch_atlas(AtlasJob(*parts, ctx.device, ctx.cells, cfg), lm, coders, table)
+            run = _launch(ctx)
         except ScxError:
             return ELSEWHERE
     status = run.status()
@@ -152,10 +155,6 @@ def atlas_under_way(ctx: Context) -> str:
     if status.state == "done":
         return "Their atlas is ready: reload the page for its names."
     return f"Their atlas could not be made: {safe(status.error or status.message)} {ELSEWHERE}"
-
-
-def _absolute(source: str) -> str:
-    return str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def gene_sets_form(atlas: Atlas) -> None:

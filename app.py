@@ -15,7 +15,7 @@ from pages.parts.common.sidebar import context_panel
 PARTS = Path(__file__).parent / "pages" / "parts"
 ICON, LOGO = PARTS / "icon.svg", PARTS / "logo.svg"
 
-st.set_page_config(page_title="scX", page_icon=ICON, layout="wide")
+st.set_page_config(page_title="scX", page_icon=ICON, layout="wide", initial_sidebar_state=250)
 st.logo(LOGO, size="large", icon_image=ICON)
 style()
 page = st.navigation(

@@ -29,15 +29,15 @@ from scx_core.figures.drawing.edits import only
 def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
     st.html(_STYLE)
-    title, opener = st.columns([3, 2], vertical_alignment="center")
-    title.markdown("# Circuits :gray[:small[Which genes and which steps does the model use for its answer?]]")
+    head = st.container(horizontal=True, vertical_alignment="center", key="head")
+    head.markdown("# Circuits :gray[:small[Which genes and which steps does the model use for its answer?]]")
     ctx = context()
     found = saved_circuit.opened()
     if found is not None:
         found = found._replace(circuit=current(found.circuit))
         _saved(ctx, found)
         return
-    with opener, st.container(horizontal=True, horizontal_alignment="right"):
+    with head:
         saved_circuit.opener()
         if st.button("Cells in view", icon=":material/scatter_plot:", type="tertiary"):
             cells_view.chooser(ctx)
@@ -171,7 +171,18 @@ _STYLE = """
 [data-testid="stHeader"], [data-testid="stHeader"] div { pointer-events: none; }
 [data-testid="stHeader"] button { pointer-events: auto; }
 [data-testid="stMainBlockContainer"] > div > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
+.st-key-head { flex-wrap: nowrap; padding-right: 1.6rem; }
+.st-key-head > div { flex: 0 0 auto; width: auto; }
+.st-key-head > div:first-child { flex: 1 1 0; min-width: 0; }
+.st-key-head h1 { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .st-key-stage [data-testid="stColumn"] { min-width: 250px; }
+@media (max-width: 1200px) {
+  .st-key-head h1 span span { display: none; }
+  .st-key-line { flex-wrap: nowrap; gap: 0.6rem; }
+  .st-key-line > div { flex: 1 1 0; min-width: 0; width: auto; }
+  .st-key-line > div:first-child { flex-grow: 1.7; }
+  .st-key-line > div:nth-child(2) { flex-grow: 1.4; }
+}
 @media (max-width: 1100px) {
   .st-key-stage [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   .st-key-stage [data-testid="stColumn"] { min-width: 100%; }

@@ -38,6 +38,7 @@ def page() -> None:
     )
     ctx = context()
     own = ctx.model != "embedded"
+    last_circuit()
     with st.container(border=True):
         left, right = st.columns([3, 1], vertical_alignment="center")
         left.markdown(
@@ -56,7 +57,6 @@ def page() -> None:
 
     st.markdown("### What is loaded")
     _cards(ctx)
-    last_circuit()
 
 
 def _cards(ctx: Context) -> None:

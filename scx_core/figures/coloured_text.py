@@ -15,7 +15,8 @@ from . import captions
 from .drawing import colours
 
 _FRAME = 'style="line-height:2.05;font-family:inherit;font-size:14px;overflow-wrap:anywhere"'
-_KEY = 'style="display:flex;align-items:center;gap:8px;margin-bottom:10px;font-size:12px;color:{}"'
+_QUIET = "opacity:0.75"  # of the page's own ink, so that it is read on light and on dark
+_KEY = 'style="display:flex;align-items:center;gap:8px;margin-bottom:10px;font-size:12px;{}"'
 
 
 def sentence_html(
@@ -34,7 +35,7 @@ def sentence_html(
     limit = max((abs(row.effect) for row in circuit.genes), default=0.0)
     spans = [_gene(gene, effects.get(gene), limit, gene in markers, circuit) for gene in shown]
     if len(shown) < len(genes):
-        spans.append(f'<span style="color:{colours.MUTED}">and {len(genes) - len(shown):,} more</span>')
+        spans.append(f'<span style="{_QUIET}">and {len(genes) - len(shown):,} more</span>')
     counts = counts_of(circuit)
     star = f"known marker; {count_words(counts)}" if counts else "known marker"
     key = _colour_key(limit, star if markers else "", circuit.target.unit)
@@ -79,11 +80,13 @@ def _colour_key(limit: float, star: str, unit: str) -> str:
     bar = f'<span style="width:120px;height:10px;border-radius:3px;{ground}"></span>'
     ends = f"<span>−{number(limit, 2)}</span>{bar}<span>+{number(limit, 2)} {html.escape(unit)}</span>"
     note = f'<span style="margin-left:12px">★ {html.escape(star)}</span>' if star else ""
-    return f"<div {_KEY.format(colours.MUTED)}><span>Effect on the answer's score:</span>{ends}{note}</div>"
+    return f"<div {_KEY.format(_QUIET)}><span>Effect on the answer's score:</span>{ends}{note}</div>"
 
 
-_ROW = "display:flex;gap:14px;padding:5px 0;border-bottom:1px solid {};align-items:baseline"
-_ABOUT = "flex:0 0 9.5rem;font-size:12px;color:{};overflow:hidden;text-overflow:ellipsis"
+_ROW = (
+    "display:flex;gap:14px;padding:5px 0;border-bottom:1px solid rgba(128,138,148,.35);align-items:baseline"
+)
+_ABOUT = "flex:0 0 9.5rem;font-size:12px;{};overflow:hidden;text-overflow:ellipsis"
 _TEXT = "font-size:14px;line-height:1.9;white-space:pre-wrap;overflow-wrap:anywhere"
 _PEAK = f";font-weight:600;outline:1.5px solid {colours.WARM};outline-offset:-1px"
 
@@ -110,8 +113,8 @@ def _row(row: Shown, limit: float) -> str:
         for place, (text, value) in enumerate(zip(row.texts, row.values, strict=True))
     )
     first, second = (html.escape(plain(line, 60)) for line in row.about)
-    about = f'<div style="{_ABOUT.format(colours.MUTED)}"><b>{first}</b><br>{second}</div>'
-    return f'<div style="{_ROW.format(colours.FAINT)}">{about}<div style="{_TEXT}">{tokens}</div></div>'
+    about = f'<div style="{_ABOUT.format(_QUIET)}"><b>{first}</b><br>{second}</div>'
+    return f'<div style="{_ROW}">{about}<div style="{_TEXT}">{tokens}</div></div>'
 
 
 def _token(text: str, value: float, limit: float, peak: bool) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tests.browser import walk
 
@@ -52,8 +52,11 @@ def app(runs: Path) -> Iterator[str]:
 
 
 @contextmanager
-def browser(width: int = 1400, height: int = 900) -> Iterator[tuple[BrowserContext, list[str]]]:
-    """A browser's context, and the list of what it asked for outside this computer."""
+def browser(
+    width: int = 1400, height: int = 900, scheme: Literal["light", "dark"] = "light"
+) -> Iterator[tuple[BrowserContext, list[str]]]:
+    """A browser's context, and the list of what it asked for outside this computer. `scheme`: the colours
+    that its system asks for."""
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=walk.STEP_MS)
@@ -62,7 +65,9 @@ def browser(width: int = 1400, height: int = 900) -> Iterator[tuple[BrowserConte
         chromium = playwright.chromium.launch(
             executable_path=walk.find_chromium(), headless=True, args=walk.FLAGS
         )
-        context = chromium.new_context(accept_downloads=True, viewport={"width": width, "height": height})
+        context = chromium.new_context(
+            accept_downloads=True, viewport={"width": width, "height": height}, color_scheme=scheme
+        )
         context.set_default_timeout(walk.STEP_MS)
         context.route("**/*", lambda route: walk.keep_local(route, outside))
         context.on("page", lambda page: page.on("websocket", partial(walk.note_socket, outside)))

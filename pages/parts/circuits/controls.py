@@ -54,7 +54,7 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
     table = tracer.table
     sizes = table.cells_per_type()
     with st.container():
-        line = st.container(horizontal=True, vertical_alignment="bottom")
+        line = st.container(horizontal=True, vertical_alignment="bottom", key="line")
         left, middle, *right, more = (line.container(width=width) for width in WIDTHS)
         label = kept(
             left.selectbox, "Cell type", "label", first_type(table), table.types,

@@ -36,9 +36,11 @@ def remember(circuit: Circuit, view: View, markers: frozenset[str] | None) -> No
 def last_circuit() -> None:
     """The circuit that was looked at last, as a picture, if there is one."""
     if LAST in st.session_state:
-        st.markdown("### The last circuit")
-        st.image(picture_of(*st.session_state[LAST]), width=900)
-        st.page_link("pages/circuits.py", label="Back to it", icon=":material/arrow_forward:")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("### The last circuit", width="content")
+            st.page_link("pages/circuits.py", label="Back to it", icon=":material/arrow_forward:")
+        with st.container(key="last"):
+            st.image(picture_of(*st.session_state[LAST]), width="stretch")
 
 
 def picture_of(circuit: Circuit, view: View, markers: frozenset[str] | None) -> bytes:

@@ -10,11 +10,32 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from scx_core.figures.drawing.colours import COOL, MUTED, WARM
+from scx_core.figures.drawing.colours import COOL, INK, MUTED, ON_DARK, WARM
 from scx_core.figures.table import LEADING
 
 BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
+
+
+def is_dark() -> bool:
+    """Whether the page is shown dark now."""
+    return st.context.theme.type == "dark"
+
+
+def ink() -> str:
+    """The colour of lines and words on the page."""
+    return ON_DARK[INK] if is_dark() else INK
+
+
+def blue() -> str:
+    """The colour of bars that mean no sign."""
+    return "#4f9bc0" if is_dark() else BLUE
+
+
+def rows_of(height: float) -> alt.Step:
+    """The height of a chart whose rows are `height` pixels each, axes and legend not counted: two rows are
+    two whole rows."""
+    return alt.Step(height)
 
 
 def gene_chart(table: pd.DataFrame) -> None:
@@ -53,9 +74,9 @@ def gene_chart(table: pd.DataFrame) -> None:
             ],
         )
     )
-    spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color="#1B1F24", strokeWidth=1.2)
+    spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color=ink(), strokeWidth=1.2)
     layers = alt.layer(bars, spans.encode(x="low:Q", x2="high:Q", y=y))
-    st.altair_chart(layers.properties(height=_ROW * len(rows) + 60), alt="Genes")
+    st.altair_chart(layers.properties(height=rows_of(_ROW)), alt="Genes")
 
 
 def _colours_of(table: pd.DataFrame) -> dict[str, str]:
@@ -73,17 +94,15 @@ def counts_chart(counts: pd.Series, unit: str) -> None:
     rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
     y = alt.Y("type:N", sort=None, title=None, axis=names_axis(240))
     x = alt.X("cells:Q", title=unit, axis=alt.Axis(tickCount=6, tickMinStep=1))
-    bars = alt.Chart(rows).mark_bar(color=BLUE, height=14).encode(x=x, y=y)
-    st.altair_chart(
-        numbered(bars, "cells", ",").properties(height=24 * len(rows) + 40), alt=f"{unit} per type"
-    )
+    bars = alt.Chart(rows).mark_bar(color=blue(), height=14).encode(x=x, y=y)
+    st.altair_chart(numbered(bars, "cells", ",").properties(height=rows_of(24)), alt=f"{unit} per type")
 
 
 def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
     """How often each value occurs, in bins."""
     chart = (
         alt.Chart(pd.DataFrame({"value": values}))
-        .mark_bar(color=BLUE)
+        .mark_bar(color=blue())
         .encode(
             x=alt.X("value:Q", bin=alt.Bin(maxbins=40), title=title),
             y=alt.Y("count()", title=unit, axis=alt.Axis(tickMinStep=1)),
@@ -121,7 +140,7 @@ def curve_chart(rows: pd.DataFrame, title: str, log: bool = False) -> None:
             ),
             color=alt.Color("series:N", title=None, scale=alt.Scale(scheme="viridis"))
             if several
-            else alt.value(BLUE),
+            else alt.value(blue()),
             tooltip=["series", "step", alt.Tooltip("value", format=".4g")],
         )
     )
@@ -138,27 +157,27 @@ def loss_chart(rows: pd.DataFrame) -> None:
             y=alt.Y("what:N", sort=order, title=None, axis=names_axis(150)),
             yOffset=alt.YOffset("whose:N", sort=["here", "seed paper"]),
             x=alt.X("value:Q", title="cross-entropy, nats a token", axis=alt.Axis(tickCount=6)),
-            color=by_colour("whose", ("here", "seed paper"), (BLUE, GREY), orient="top"),
+            color=by_colour("whose", ("here", "seed paper"), (blue(), GREY), orient="top"),
             tooltip=["what", "whose", alt.Tooltip("value", format=".3f")],
         )
     )
-    st.altair_chart(chart.properties(height=44 * len(order) + 80), alt="Losses")
+    st.altair_chart(chart.properties(height=alt.Step(18, **{"for": "position"})), alt="Losses")
 
 
 def stand_in_chart(rows: pd.DataFrame) -> None:
     """What may stand in for the MLPs, side by side with 95% intervals (columns name, figure, value, low,
     high; the first name is the transcoders)."""
     names = list(dict.fromkeys(rows["name"]))
-    y = alt.Y("name:N", sort=names, title=None, axis=names_axis(300))
+    y = alt.Y("name:N", sort=names, title=None, axis=names_axis(215))
     colour = alt.condition(
-        alt.FieldEqualPredicate(field="name", equal=names[0]), alt.value(BLUE), alt.value(GREY)
+        alt.FieldEqualPredicate(field="name", equal=names[0]), alt.value(blue()), alt.value(GREY)
     )
     x = alt.X("value:Q", title=None, axis=alt.Axis(tickCount=4, format=".2f"))
     tips = ["name", "figure", *(alt.Tooltip(key, format=".4f") for key in ("value", "low", "high"))]
     base = alt.Chart()
     bars = base.mark_bar(height=12).encode(x=x, y=y, color=colour, tooltip=tips)
-    spans = base.mark_rule(color="#1B1F24", strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y)
-    panel = alt.layer(bars, spans, data=rows).properties(height=_ROW * len(names), width=210)
+    spans = base.mark_rule(color=ink(), strokeWidth=1.2).encode(x="low:Q", x2="high:Q", y=y)
+    panel = alt.layer(bars, spans, data=rows).properties(height=_ROW * len(names), width=150)
     figures = list(dict.fromkeys(rows["figure"]))
     column = alt.Column("figure:N", sort=figures, title=None, header=alt.Header(labelFontWeight="bold"))
     chart = panel.facet(column=column).resolve_scale(x="independent")
@@ -167,11 +186,16 @@ def stand_in_chart(rows: pd.DataFrame) -> None:
 
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
     """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
+    shades, full = (("#222b32", "#5fb0d8"), "#14191d") if is_dark() else (("#f4f6f6", BLUE), "white")
     x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted())
     y = alt.Y("true:N", sort=labels, title="label in the data", axis=names_axis(170))
     base = alt.Chart(rows, title=title).encode(x=x, y=y, tooltip=["true", "predicted", "cells"])
     squares = base.mark_rect().encode(
-        color=alt.Color("cells:Q", scale=alt.Scale(range=["#f4f6f6", BLUE]), legend=None)
+        color=alt.Color(
+            "cells:Q",
+            scale=alt.Scale(range=shades),
+            legend=None,
+        )
     )
     top = max(1, int(rows["cells"].max()))
     words = (
@@ -179,10 +203,10 @@ def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
         .mark_text()
         .encode(
             text="cells:Q",
-            color=alt.condition(f"datum.cells > {0.6 * top}", alt.value("white"), alt.value("#22303a")),
+            color=alt.condition(f"datum.cells > {0.6 * top}", alt.value(full), alt.value(ink())),
         )
     )
-    st.altair_chart((squares + words).properties(height=30 * len(labels) + 130), alt=title)
+    st.altair_chart((squares + words).properties(height=rows_of(30)), alt=title)
 
 
 def by_colour(field: str, names: Iterable[str], colours: Iterable[str], **legend: Any) -> alt.Color:
@@ -193,7 +217,7 @@ def by_colour(field: str, names: Iterable[str], colours: Iterable[str], **legend
 
 def numbered(bars: alt.Chart, value: str, form: str, **mark: Any) -> alt.LayerChart:
     """Bars with their numbers behind them."""
-    words = bars.mark_text(align="left", dx=4, color=MUTED, **mark)
+    words = bars.mark_text(align="left", dx=4, color=ON_DARK[MUTED] if is_dark() else MUTED, **mark)
     return bars + words.encode(text=alt.Text(f"{value}:Q", format=form))
 
 

@@ -6,12 +6,12 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common.charts import BLUE, GREY, by_colour, names_axis, numbered
+from pages.parts.common.charts import BLUE, GREY, blue, by_colour, names_axis, numbered, rows_of
 from scx_core.atlas import VERDICTS
 from scx_core.atlas.judge.excess import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
 from scx_core.figures.drawing.colours import COOL, MUTED, WARM
 
-_ROW, _AXIS = 21, 75  # pixels of a bar, and of the axis with its title below all bars
+_ROW = 21  # pixels of a bar
 _COLOURS = (
     *("#B23A6F", "#56B4E9", "#0072B2", "#009E73", "#E69F00", "#CC79A7"),
     *("#5B6B7A", "#8C6BB1", "#8D96A0", "#D55E00", "#D5DAE0", "#F1F3F5"),
@@ -47,7 +47,7 @@ def shares_chart(rows: pd.DataFrame) -> None:
             ],
         )
     )
-    st.altair_chart(chart.properties(height=40 * len(order) + 120), alt="Verdict shares")
+    st.altair_chart(chart.properties(height=rows_of(40)), alt="Verdict shares")
 
 
 def layers_chart(rows: pd.DataFrame) -> None:
@@ -71,21 +71,19 @@ def layers_chart(rows: pd.DataFrame) -> None:
     st.altair_chart(chart.properties(height=320), alt="Verdicts by layer")
 
 
-def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = BLUE) -> None:
+def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = "") -> None:
     """One bar a row in the order of the table (columns `name`, share)."""
     y = alt.Y(f"{name}:N", sort=None, title=None, axis=names_axis(130))
     bars = (
         alt.Chart(rows)
-        .mark_bar(color=colour, height=12)
+        .mark_bar(color=colour or blue(), height=12)
         .encode(
             y=y,
             x=alt.X("share:Q", title=title, axis=alt.Axis(format="~p", tickCount=4)),
             tooltip=[name, alt.Tooltip("share", format=".1%")],
         )
     )
-    st.altair_chart(
-        numbered(bars, "share", ".0%", size=10).properties(height=_ROW * len(rows) + _AXIS), alt=title
-    )
+    st.altair_chart(numbered(bars, "share", ".0%", size=10).properties(height=rows_of(_ROW)), alt=title)
 
 
 def weight_bars(rows: pd.DataFrame, title: str) -> None:
@@ -100,14 +98,14 @@ def weight_bars(rows: pd.DataFrame, title: str) -> None:
             tooltip=["text", alt.Tooltip("weight", format=".3f")],
         )
     )
-    st.altair_chart(chart.properties(height=_ROW * len(rows) + _AXIS), alt=title)
+    st.altair_chart(chart.properties(height=rows_of(_ROW)), alt=title)
 
 
 def activation_chart(rows: pd.DataFrame) -> None:
     """How often it fires how strongly (columns low, high, tokens; the bins double in width)."""
     chart = (
         alt.Chart(rows)
-        .mark_bar(color=BLUE, stroke="white", strokeWidth=0.5)
+        .mark_bar(color=blue(), strokeWidth=0)
         .encode(
             x=alt.X(
                 "low:Q",

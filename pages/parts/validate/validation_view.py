@@ -261,7 +261,9 @@ def labels(found: Validation) -> None:
     )
     confusion = found.confusion
     parts = (("Original model", confusion.original), ("Every MLP replaced", confusion.transcoder))
-    for column, (title, counts) in zip(st.columns(2), parts, strict=True):
+    with st.container(key="stacked"):  # below each other where the window is narrow
+        columns = st.columns(2)
+    for column, (title, counts) in zip(columns, parts, strict=True):
         rows = [
             (true, predicted, counts[i][j])
             for i, true in enumerate(confusion.labels)

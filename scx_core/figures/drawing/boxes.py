@@ -14,7 +14,7 @@ from .text import plain, text_width
 
 TARGET_HEIGHT = 36.0
 FONTS = {"feature": 10.5, "gene": 13.0, "prompt": 11.5, "target": 17.0, "against": 12.0, "other": 13.0}
-ON_SCREEN = FONTS | {"feature": 15.8, "gene": 15.0, "prompt": 13.0, "target": 18.0, "against": 13.5}
+ON_SCREEN = FONTS | {"feature": 16.7, "gene": 15.0, "prompt": 13.4, "target": 18.0, "against": 13.5}
 _TAKEN_OFF = ("the competitors' mean score is taken off", "the log-odds against their joint probability")
 _PADDING = {"gene": 8.0, "feature": 8.0, "target": 18.0, "against": 12.0}
 

@@ -9,6 +9,11 @@ from __future__ import annotations
 WARM, COOL = "#C2500A", "#2166AC"
 INK, MUTED, FAINT, PAPER = "#1B1F24", "#5F6872", "#D5DAE0", "#FFFFFF"
 ERROR_GREY, BIAS_GREY, PROMPT_FILL = "#B9C0C8", "#8D96A0", "#F1F3F5"
+# On a dark page: what is drawn on the paper itself. Boxes keep their light fills and dark words.
+ON_DARK = {
+    WARM: "#EC8A45", COOL: "#6FB2E6", INK: "#E4E8EA", MUTED: "#A9B2BC", FAINT: "#4A545E",
+    BIAS_GREY: "#8D96A0", ERROR_GREY: "#8D96A0",
+}  # fmt: skip
 LINES = {"warm": WARM, "cool": COOL, "grey": BIAS_GREY}
 MARKER_FILL, MARKER_LINE = "#F2B705", "#7A5C00"
 

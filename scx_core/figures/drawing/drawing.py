@@ -1,8 +1,8 @@
 """What a renderer gets: placed boxes, coloured links, and every word around them.
 
 Units: 1 is 0.18 mm in print (a double column of 180 mm is 1000 wide, a single one of 85 mm is 472) and
-about a pixel on screen. A drawing of the size "screen" has no text below 12.6 units, so that a picture that
-is 1110 pixels wide (beside a card, at 1920) has none below 14 pixels. x grows to the right, y grows
+about a pixel on screen. A drawing of the size "screen" has no text below 13.3 units, so that a picture that
+is 1055 pixels wide (beside a card, at 1920) has none below 14 pixels. x grows to the right, y grows
 downwards, (x, y) is the centre of a box.
 """
 

@@ -21,7 +21,7 @@ from .select import Group, Selection, select
 from .text import percent
 
 GAP, MARGIN = 10.0, 14.0
-PITCHES = {"wide": (31.0, 46.0), "column": (31.0, 46.0), "screen": (38.0, 62.0)}  # of genes, of features
+PITCHES = {"wide": (31.0, 46.0), "column": (31.0, 46.0), "screen": (34.0, 59.0)}  # of genes, of features
 LEAST_WIDTH, MOST_WIDTH = 0.6, 6.5
 
 

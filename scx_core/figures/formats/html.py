@@ -153,6 +153,7 @@ def drawing_data(drawing: Drawing) -> dict[str, Any]:
         "muted": colours.MUTED,
         "markerFill": colours.MARKER_FILL,
         "markerLine": colours.MARKER_LINE,
+        "onDark": colours.ON_DARK,
     }
 
 

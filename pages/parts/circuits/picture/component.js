@@ -103,11 +103,12 @@
   }
 
   function redraw(args, theme) {
-    mark = args.mark;
     fixed = args.fixed;
+    document.body.classList.toggle("fixed", fixed);
     drawing = args.drawing;
     const dark = theme?.base === "dark";
     const root = document.documentElement.style;
+    document.documentElement.classList.toggle("dark", dark);
     root.setProperty("--paper", theme?.backgroundColor ?? "#FFFFFF");
     root.setProperty("--ink", theme?.textColor ?? "#1B1F24");
     root.setProperty("--muted", dark ? "#A9B2BC" : "#5F6872");
@@ -116,7 +117,7 @@
     const kept = circuit && args.same && moved ? { scale: circuit.network.getScale(), position: circuit.network.getViewPosition() } : null;
     circuit?.network.destroy();
     circuit = window.scxCircuit(container, drawing, {
-      paper: theme?.backgroundColor, muted: dark ? "#A9B2BC" : undefined, accent: theme?.primaryColor, mostScale: 3,
+      dark, paper: theme?.backgroundColor, muted: dark ? "#A9B2BC" : undefined, accent: theme?.primaryColor, mostScale: 3,
       options: { interaction: { ...drawing.options.interaction, multiselect: true } },
     });
     if (kept) circuit.network.moveTo({ ...kept, animation: false });
@@ -140,7 +141,9 @@
 
   function told(args, theme) {
     tell("streamlit:setFrameHeight", { height: args.fixed ? args.height : height(args.height) });
-    if (args.mark !== mark) {
+    const ground = `${args.mark} ${theme?.base} ${theme?.backgroundColor}`;
+    if (ground !== mark) {
+      mark = ground;
       redraw(args, theme);
       choose(args.chosen, false);
     } else if (JSON.stringify(args.chosen) !== JSON.stringify(chosen)) choose(args.chosen, false);

@@ -62,6 +62,7 @@ window.scxCircuit = (function () {
     const FONT = getComputedStyle(document.body).fontFamily;
     const boxes = new Map(drawing.nodes.map((node) => [node.id, node.box]));
     const paper = more.paper ?? "#FFFFFF";
+    const tone = (colour) => (more.dark ? drawing.onDark[colour] ?? colour : colour); // of what stands on the paper
     let lit = null; // { ids, edges: Map(edge → 0..1) } under attention, or null when all are
     let focused = null;
     let shown = () => true; // the layer filter
@@ -72,11 +73,11 @@ window.scxCircuit = (function () {
       outline(ctx, box, x, y);
       ctx.fillStyle = paper; // arrows never show through a faded box
       if (faded) { if (box.kind !== "more") ctx.fill(); ctx.globalAlpha = 0.28; }
-      ctx.fillStyle = box.kind === "more" ? paper : box.fill;
+      ctx.fillStyle = ["more", "against"].includes(box.kind) ? paper : box.kind === "target" ? tone(box.fill) : box.fill;
       ctx.fill();
       ctx.setLineDash(box.kind === "against" ? [4, 3] : []);
       ctx.lineWidth = hovered ? 2.6 : box.kind === "gene" ? 1.6 : 1.2;
-      ctx.strokeStyle = box.line;
+      ctx.strokeStyle = tone(box.line);
       if (box.kind !== "more") ctx.stroke();
       ctx.setLineDash([]);
       if (id === focused || (lit !== null && lit.centres.has(id))) {
@@ -89,9 +90,11 @@ window.scxCircuit = (function () {
       if (box.kind === "error" || box.kind === "bias") return;
       const shift = box.marker ? drawing.badge : 0;
       const bold = ["gene", "feature", "target"].includes(box.kind);
-      const ink = box.kind === "more" ? (more.muted ?? drawing.muted) : box.ink;
+      const onPaper = ["more", "against"].includes(box.kind);
+      const ink = box.kind === "target" && more.dark ? paper : onPaper || (faded && more.dark) ? tone(box.ink) : box.ink;
+      const small = faded && more.dark ? tone(drawing.muted) : drawing.muted;
       write(ctx, box.label, x + shift, y - (box.below ? 0.36 * box.font : 0), box.font, ink, bold, FONT);
-      if (box.below) write(ctx, box.below, x, y + 0.72 * box.font, 0.8 * box.font, drawing.muted, false, FONT);
+      if (box.below) write(ctx, box.below, x, y + 0.72 * box.font, 0.8 * box.font, small, false, FONT);
       if (box.marker) {
         star(ctx, x - box.width / 2 + drawing.badge + 4.5, y, drawing.badge);
         ctx.fillStyle = drawing.markerFill;
@@ -109,8 +112,12 @@ window.scxCircuit = (function () {
         nodeDimensions: { width: boxes.get(id).width, height: boxes.get(id).height },
       }),
     })));
+    const toned = (colour) => Object.fromEntries(
+      Object.entries(colour).map(([part, value]) => [part, typeof value === "string" ? tone(value) : value]),
+    );
     const edges = new vis.DataSet(drawing.edges.map((edge, index) => ({
-      id: index, from: edge.from, to: edge.to, width: edge.width, color: edge.color, title: words(edge.hover),
+      id: index, from: edge.from, to: edge.to, width: edge.width, title: words(edge.hover),
+      color: toned(edge.color),
     })));
     const network = new vis.Network(container, { nodes, edges }, { ...drawing.options, ...(more.options ?? {}) });
 
@@ -135,7 +142,7 @@ window.scxCircuit = (function () {
         const hidden = !shown(boxes.get(edge.from)) || !shown(boxes.get(edge.to));
         const part = lit === null ? null : lit.edges.get(edge) ?? 0;
         const opacity = hidden ? 0.03 : part === null ? edge.color.opacity : part > 0 ? 0.35 + 0.6 * part : 0.04;
-        return { id: index, color: { ...edge.color, opacity } };
+        return { id: index, color: { ...toned(edge.color), opacity } };
       }));
     }
 

@@ -23,7 +23,8 @@ SIZES = """() => {
   return { least: least * scale, lowest, room: document.getElementById("network").clientHeight };
 }"""
 HEAD = """() => {
-  const places = (name) => [...document.querySelector(name).children].map((one) => one.getBoundingClientRect());
+  const box = (one) => one.getBoundingClientRect();
+  const places = (name) => [...document.querySelector(name).children].map(box);
   const middles = places(".st-key-head").map((place) => (place.top + place.bottom) / 2);
   const title = document.querySelector(".st-key-head h1").getBoundingClientRect();
   const wide = document.querySelector('[data-testid="stMain"]');

@@ -6,18 +6,14 @@ import streamlit as st
 
 from scx_core.environment import prepare_process
 
-prepare_process()  # before a page imports torch
-
-from pages.parts.common.page import go_to_wanted, style
-from pages.parts.common.sidebar import context_panel
-
 # Files of ours: Streamlit fetches its own icons and emojis from the internet.
 PARTS = Path(__file__).parent / "pages" / "parts"
 ICON, LOGO = PARTS / "icon.svg", PARTS / "logo.svg"
 
+prepare_process()  # before a page imports torch
+# The menu first: until it is known, Streamlit shows the names of the files in pages.
 st.set_page_config(page_title="scX", page_icon=ICON, layout="wide", initial_sidebar_state=250)
 st.logo(LOGO, size="large", icon_image=ICON)
-style()
 page = st.navigation(
     [
         st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -30,6 +26,11 @@ page = st.navigation(
         st.Page("pages/rate.py", title="Rate", icon=":material/rate_review:"),
     ]
 )
+
+from pages.parts.common.page import go_to_wanted, style
+from pages.parts.common.sidebar import context_panel
+
+style()
 go_to_wanted()
 with st.sidebar:
     write_names = context_panel()

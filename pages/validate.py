@@ -17,8 +17,9 @@ from pages.parts.validate.validation_view import (
     rows_to_measure,
     task,
     validation_view,
-    work_words,
+    work,
 )
+from scx_core.tasks.estimates import START, here
 from scx_core.validation import ValidationRows, draw_rows
 from scx_core.validation.warnings import NOT, judged
 
@@ -71,11 +72,19 @@ def _ask(
     )  # fmt: skip
     label, kind = ("Measure again", "secondary") if again else ("Measure", "primary")
     chosen = rows._replace(test=draw_rows(rows.test, n))
-    asked = task(ctx, len(chosen.test))
+    asked = task(ctx, chosen)
     if right.button(label, type=kind, width="stretch", disabled=at_work(asked)):
         begin(asked)
     if not waits(asked) and n:
-        st.caption(work_words(ctx, chosen))
+        st.caption(_work_words(ctx, chosen))
+
+
+def _work_words(ctx: Context, rows: ValidationRows) -> str:
+    """What measuring takes, opening everything included, as the last measurements took here."""
+    found = work(ctx, rows)
+    longer = here("validation", START + found.seconds) / found.seconds
+    parts = {name: seconds * longer for name, seconds in found.parts.items()}
+    return found._replace(seconds=found.seconds * longer, parts=parts).words()
 
 
 run_page("pages/validate.py", page)

@@ -1,13 +1,15 @@
 """About how long a task takes, and whether a page may do it while a person waits.
 
-One timed pass of the model says how fast it is here; how many passes each kind of task comes to was measured
-on the embedded default (docs/benchmarks.md, "Promised and taken"). What decides whether a page does a thing
-itself depends on sizes alone, so that a busy machine shows the same page as an idle one.
+Sizes say how much work there is (passes of the model over cells, in operations); what a kind of task takes an
+operation was measured on the embedded default, on two idle cores (docs/benchmarks.md, "Promised and taken").
+What the last jobs took here, beside what was promised, corrects it for this machine. What decides whether a
+page does a thing itself depends on sizes alone, so that a busy machine shows the same page as an idle one.
 """
 
 from __future__ import annotations
 
-import threading
+from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -16,51 +18,32 @@ from scx_core.circuits import Tracer
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from scx_core.language import Language, encode_cells, with_answers
-from scx_core.language.numerics.operations import operations, speed
-from scx_core.sentences import EncodedCell
+from scx_core.language.numerics.operations import operations
+from scx_core.runs import RunFolder, all_jobs
 from scx_core.transcoders import TranscoderSet
 
 IN_PAGE = 1.7e10  # operations of passes over cells that a page traces: 40 cells of the embedded default
 START = 6.0  # seconds until a job has imported torch and opened the embedded default
-SAMPLE_CELLS = 4
-# Passes of the model over one cell that a cell comes to.
-TRACED, KNOCKED, SEARCHED, RANKED, ANSWERED = 12.0, 130.0, 60.0, 60.0, 1.2
-MAP_START, MAP_CELL = 15.0, 0.004  # seconds
-ATLAS_START, ATLAS_CELL, ATLAS_FEATURE = 5.0, 6.0, 0.003  # seconds, passes a cell, seconds
-_SPEEDS: dict[str, float] = {}
-_LOCK = threading.Lock()
+# Seconds for every 1e9 operations of one pass over each cell.
+TRACED, DIFFERENCE, KNOCKED, SEARCHED, RANKED, ANSWERED = 0.14, 0.46, 1.8, 1.34, 0.75, 0.027
+COLLECTED = 0.11  # of an atlas
+ATLAS_FEATURE, MAP_START, MAP_CELL = 0.003, 4.0, 0.003  # seconds
+SAMPLE_CELLS = 4  # whose length is taken for that of all
+LEARNED_FROM = 5  # newest jobs of a kind
+MOST_APART = 20.0  # a job that took more times longer or shorter says nothing: the computer slept
 
 
-def cell_operations(tracer: Tracer) -> float:
+def cell_operations(lm: Language, table: CellTable) -> float:
     """Operations of one pass over a cell of usual length."""
-    return _operations(tracer.lm, tracer.table)
-
-
-def pass_seconds(tracer: Tracer) -> float:
-    """Seconds of one pass over one cell here, timed once for a model."""
-    return _pass(tracer.lm, tracer.table)
-
-
-def _pass(lm: Language, table: CellTable) -> float:
-    with _LOCK:
-        if lm.fingerprint not in _SPEEDS:
-            with lm.lock:
-                _SPEEDS[lm.fingerprint] = speed(lm, [cell.ids for cell in _some(lm, table)])
-    return _operations(lm, table) / _SPEEDS[lm.fingerprint]
-
-
-def _operations(lm: Language, table: CellTable) -> float:
-    tokens = float(np.mean([len(cell.ids) for cell in _some(lm, table)]))
+    rows = np.arange(min(SAMPLE_CELLS, table.n_cells))
+    some = encode_cells(lm, with_answers(lm, table), rows)
+    tokens = float(np.mean([len(cell.ids) for cell in some]))
     return tokens * operations(lm, tokens).blocks(lm.facts.n_layers)
-
-
-def _some(lm: Language, table: CellTable) -> list[EncodedCell]:
-    return encode_cells(lm, with_answers(lm, table), np.arange(min(SAMPLE_CELLS, table.n_cells)))
 
 
 def in_page(tracer: Tracer, n_cells: float) -> bool:
     """Whether a page traces so many cells while a person waits: two seconds or so."""
-    return n_cells * cell_operations(tracer) <= IN_PAGE
+    return n_cells * _of(tracer) <= IN_PAGE
 
 
 def knocked_in_page(tracer: Tracer, n_cells: int) -> bool:
@@ -68,39 +51,63 @@ def knocked_in_page(tracer: Tracer, n_cells: int) -> bool:
     return in_page(tracer, n_cells * (1 + KNOCKED / TRACED))
 
 
-def circuit_seconds(tracer: Tracer, n_cells: int) -> float:
-    """Of a job that traces so many cells."""
-    return START + n_cells * TRACED * pass_seconds(tracer)
+def circuit_seconds(tracer: Tracer, n_cells: int, difference: bool = False) -> float:
+    """Of a job that traces so many cells, of both sides of a difference together."""
+    return START + n_cells * (DIFFERENCE if difference else TRACED) * _of(tracer) / 1e9
 
 
 def knockout_seconds(tracer: Tracer, n_cells: int) -> float:
     """Of a job that takes every gene of so many cells out, both ways, and traces them first."""
     genes = tracer.lm.sentence_config.n_genes / 150
-    return circuit_seconds(tracer, n_cells) + n_cells * genes * KNOCKED * pass_seconds(tracer)
+    return circuit_seconds(tracer, n_cells) + n_cells * genes * KNOCKED * _of(tracer) / 1e9
 
 
 def smallest_seconds(tracer: Tracer, cfg: SmallestConfig, one_cell: bool) -> float:
     """Of a job that searches the smallest circuit."""
     cells = 1 if one_cell else cfg.search_cells + cfg.unseen_cells
-    return START + cells * SEARCHED * pass_seconds(tracer)
+    return START + cells * SEARCHED * _of(tracer) / 1e9
 
 
 def ranking_seconds(tracer: Tracer, cfg: RankingConfig) -> float:
     """Of a job that ranks the genes of one type in every way."""
-    return START + (cfg.cells + cfg.measured) * RANKED * pass_seconds(tracer)
+    return START + (cfg.cells + cfg.measured) * RANKED * _of(tracer) / 1e9
+
+
+def answer_seconds(tracer: Tracer, n_cells: int) -> float:
+    """Of a job that asks the model for its answer in so many cells."""
+    return START + n_cells * ANSWERED * _of(tracer) / 1e9
 
 
 def atlas_seconds(lm: Language, coders: TranscoderSet, table: CellTable, n_cells: int) -> float:
     """Of a job that makes the atlas of a set over so many cells."""
     features = coders.n_features * len(coders.layers)
-    return START + ATLAS_START + n_cells * ATLAS_CELL * _pass(lm, table) + features * ATLAS_FEATURE
-
-
-def answer_seconds(tracer: Tracer, n_cells: int) -> float:
-    """Of a job that asks the model for its answer in so many cells."""
-    return START + n_cells * ANSWERED * pass_seconds(tracer)
+    return START + n_cells * COLLECTED * cell_operations(lm, table) / 1e9 + features * ATLAS_FEATURE
 
 
 def map_seconds(n_cells: int) -> float:
     """Of a job that computes a UMAP: compiling what scanpy uses, then the cells."""
     return START + MAP_START + n_cells * MAP_CELL
+
+
+def here(kind: str, seconds: float, root: Path | None = None) -> float:
+    """The seconds of a task of a kind on this machine: as much longer or shorter as its last jobs were than
+    was thought, or those of any kind where there were none."""
+    by_kind: dict[str, list[float]] = {}
+    for run in all_jobs(root):
+        if (ratio := _taken(run)) is not None:
+            by_kind.setdefault(run.kind, []).append(ratio)
+    known = by_kind.get(kind) or [ratio for found in by_kind.values() for ratio in found]
+    return seconds * median(known[:LEARNED_FROM]) if known else seconds
+
+
+def _taken(run: RunFolder) -> float | None:
+    """What a finished job took over what was thought at first; None where either is not known."""
+    thought = run.config.get("seconds")
+    taken = run.status().more.get("seconds") if thought else None
+    if not taken or not thought or not 1 / MOST_APART < taken / thought < MOST_APART:
+        return None
+    return float(taken) / float(thought)
+
+
+def _of(tracer: Tracer) -> float:
+    return cell_operations(tracer.lm, tracer.table)

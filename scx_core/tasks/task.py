@@ -34,13 +34,14 @@ from scx_core.tasks.sources import Opened, Sources
 
 PLACE = "tasks"
 ARGV = ("runs", "work", RUN)
+_TOLD = ("title", "asked", "about", "goes_on", "seconds")  # beside the sources
 Maker = Callable[[Opened, dict[str, Any], Progress], dict[str, Any]]
 
 
 class Task(NamedTuple):
     """What is asked. `kind`: a name of `MAKERS`; `title`: for people; `asked`: plain JSON, all its maker
     needs; `about`: the provenance that the answer is found by; `goes_on`: whether a stopped one goes on where
-    it was."""
+    it was; `seconds` that it is thought to take (`scx_core.tasks.estimates`), 0 where nobody knows."""
 
     kind: str
     title: str
@@ -48,6 +49,7 @@ class Task(NamedTuple):
     asked: dict[str, Any]
     about: dict[str, Any]
     goes_on: bool = False
+    seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -86,7 +88,7 @@ def answer_of(task: Task, root: Path | None = None) -> CachedResult | None:
 def launch_task(task: Task, root: Path | None = None) -> RunFolder:
     """Start it in the background; one that runs already goes on as it is. Raises ScxError when no folder can
     be made."""
-    told = {"title": task.title, "asked": task.asked, "about": task.about, "goes_on": task.goes_on}
+    told = {name: getattr(task, name) for name in _TOLD}
     config = to_dict(task.sources) | told
     return launch_job(PLACE, task.name, config, ARGV, task.kind, root)
 
@@ -97,7 +99,7 @@ def run_task(run: RunFolder, progress: Progress = silent) -> None:
     from scx_core.tasks.makers import MAKERS
 
     config = dict(run.config)
-    told = {name: config.pop(name) for name in ("title", "asked", "about", "goes_on")}
+    told = {name: config.pop(name) for name in _TOLD if name in config}
     maker = MAKERS.get(run.kind)
     if maker is None:
         raise ScxError(f"{run.name} asks for {run.kind!r}, which is not known.", "Delete it.")

@@ -86,7 +86,7 @@ def _map_of(ctx: Context, table: CellTable) -> tuple[str, np.ndarray] | None:
         task = table_task("map", f"Map of {table.name}", sources(ctx), table, {"seed": 0})
         words = "PCA of the variable genes, neighbours, UMAP, by scanpy; kept for this data."
         st.info("The file holds no map of its cells (obsm has no UMAP).")
-        asked(task, "Compute a map", map_seconds(table.n_cells), help=words)
+        asked(task._replace(seconds=map_seconds(table.n_cells)), "Compute a map", help=words)
         return None
     return "UMAP, computed here (scanpy, seed 0)", xy
 
@@ -121,7 +121,7 @@ def _answers(ctx: Context, tracer: Tracer) -> list[str] | None:
     task = tracer_task("answers", f"Answers for {n:,} cells", sources(ctx), tracer, what)
     found = answer(task, lambda record: list(record["answers"]))
     if found is None:
-        asked(task, f"Ask the model about {n:,} cells", answer_seconds(tracer, n))
+        asked(task._replace(seconds=answer_seconds(tracer, n)), f"Ask the model about {n:,} cells")
     return found
 
 

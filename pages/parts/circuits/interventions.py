@@ -89,8 +89,8 @@ def with_measured(ctx: Context, request: Request, circuit: Circuit) -> Circuit:
             task = tracer_task("knockouts", title, sources(ctx), tracer, asked_of(request))
             made = answer(task, read_circuit)
             if made is None:
-                seconds = knockout_seconds(tracer, circuit.n_cells)
-                asked(task, f"Measure knock-outs in {n}", seconds, help=HELP["knockout"])
+                task = task._replace(seconds=knockout_seconds(tracer, circuit.n_cells))
+                asked(task, f"Measure knock-outs in {n}", help=HELP["knockout"])
                 return circuit
             found = made if isinstance(made, Circuit) else circuit
         # names and standing are those of now, whenever it was measured
@@ -130,7 +130,7 @@ def other_rankings(ctx: Context, request: Request) -> None:
             if found is not None:
                 _show_rankings(found)
             else:
-                asked(task, "Measure", ranking_seconds(tracer, cfg))
+                asked(task._replace(seconds=ranking_seconds(tracer, cfg)), "Measure")
 
 
 def _show_rankings(found: TypeRankings) -> None:
@@ -185,7 +185,8 @@ def smallest_circuit(ctx: Context, request: Request) -> None:
             task = _smallest_task(ctx, request, cfg)
             found = answer(task, read_smallest)
             if found is None:
-                asked(task, "Search", smallest_seconds(loaders.tracer(ctx), cfg, request.row is not None))
+                seconds = smallest_seconds(loaders.tracer(ctx), cfg, request.row is not None)
+                asked(task._replace(seconds=seconds), "Search")
                 return
             _show_smallest(found)
             st.session_state[_FOUND] = cfg

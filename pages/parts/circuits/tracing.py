@@ -115,18 +115,20 @@ def _task(ctx: Context, request: Request) -> Task:
     what = f"{request.label} less {request.less}" if request.less else request.label
     cells = "one cell" if request.row is not None else f"{n_cells(request):,} cells"
     found = tracer_task("circuit", f"Circuit of {what}, {cells}", sources(ctx), tracer, asked_of(request))
-    return found._replace(goes_on=request.row is None and tracer.in_two_steps(request.consensus))
+    return found._replace(
+        goes_on=request.row is None and tracer.in_two_steps(request.consensus),
+        seconds=circuit_seconds(tracer, n_cells(request), request.less is not None),
+    )
 
 
 def _in_background(ctx: Context, request: Request) -> None:
     """The job, or what starts it. One of less than half a minute starts by itself where no other circuit is
     being traced: nobody has to ask for what they chose."""
-    task, tracer = _task(ctx, request), loaders.tracer(ctx)
+    task = _task(ctx, request)
     if waits(task, _so_far):
         return
-    seconds = circuit_seconds(tracer, n_cells(request))
     busy = any(run.kind == "circuit" for run in running(all_jobs()))
-    if seconds <= SOON and not busy and not task.goes_on:
+    if task.seconds <= SOON and not busy and not task.goes_on:
         begin(task)
     if task.goes_on:
         st.info(
@@ -135,7 +137,7 @@ def _in_background(ctx: Context, request: Request) -> None:
             "a stopped consensus goes on where it was."
         )
     words = "this cell" if request.row is not None else f"{n_cells(request):,} cells"
-    ask_button(task, f"Trace {words}", seconds)
+    ask_button(task, f"Trace {words}")
 
 
 def called(ctx: Context, row: int) -> str:

@@ -19,6 +19,7 @@ from pages.parts.common.words import duration, safe
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.tasks import Sources, Task, answer_of, job_of_task, launch_task
+from scx_core.tasks.estimates import here
 from scx_core.tasks.sources import absolute
 
 T = TypeVar("T")
@@ -44,15 +45,15 @@ def answer(task: Task, read: Callable[[Mapping[str, Any]], T]) -> T | None:
         return None
 
 
-def asked(task: Task, button: str, seconds: float, **options: Any) -> None:
+def asked(task: Task, button: str, **options: Any) -> None:
     """The job of a task while it is under way, else a button that starts it and says how long it takes."""
     if not waits(task):
-        ask_button(task, button, seconds, **options)
+        ask_button(task, button, **options)
 
 
-def ask_button(task: Task, button: str, seconds: float, **options: Any) -> None:
+def ask_button(task: Task, button: str, **options: Any) -> None:
     """A button that starts the job of a task, with the `options` of st.button."""
-    words = f"{button}: about {duration(seconds)}, in the background"
+    words = f"{button}: about {duration(here(task.kind, task.seconds))}, in the background"
     if st.button(words, key=f"ask {task.kind}", **options):
         begin(task)
 

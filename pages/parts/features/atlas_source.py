@@ -31,7 +31,7 @@ from scx_core.atlas.tables.atlas import FILE
 from scx_core.cells import keep_upload
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, runs_root
-from scx_core.tasks.estimates import atlas_seconds
+from scx_core.tasks.estimates import atlas_seconds, here
 from scx_core.tasks.sources import absolute
 
 MOST_FEATURES = 50_000  # of a set whose atlas is begun without being asked for
@@ -111,7 +111,7 @@ def _maker(ctx: Context) -> None:
     busy = run is not None and run.status().state == "running"
     if not busy:
         seconds = atlas_seconds(loaders.language(ctx), coders, table, config(ctx).cells or table.n_cells)
-        st.caption(f"About {duration(seconds)}, in the background: this page may be left.")
+        st.caption(f"About {duration(here('atlas', seconds))}, in the background: this page may be left.")
     if go.button("Make the atlas", type="primary", width="stretch", disabled=busy):
         run = _launch(ctx)
         st.rerun()

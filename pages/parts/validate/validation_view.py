@@ -18,6 +18,7 @@ from scx_core.figures import table_csv
 from scx_core.runs.files import to_json_text
 from scx_core.statistics.intervals import Interval
 from scx_core.tasks import Task
+from scx_core.tasks.estimates import START
 from scx_core.tasks.task import table_task
 from scx_core.validation import (
     PAPER,
@@ -81,24 +82,25 @@ def known(ctx: Context) -> tuple[Validation | None, bool]:
     return validation_beside(coders.folder, marks), False
 
 
-def work_words(ctx: Context, rows: ValidationRows) -> str:
-    """What measuring on these cells will take, in a sentence; from a timed pass of the model."""
+def work(ctx: Context, rows: ValidationRows) -> ValidationWork:
+    """What measuring on these cells will take; from a timed pass of the model."""
     lm, coders, table = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
 
     def make() -> ValidationWork:
         with lm.lock:
             return validation_work(lm, coders, table, rows.test, fit=rows.train)
 
-    return _WORK.get((*_key(ctx), len(rows.test), len(rows.train)), make).words()
+    return _WORK.get((*_key(ctx), len(rows.test), len(rows.train)), make)
 
 
-def task(ctx: Context, n_cells: int) -> Task:
+def task(ctx: Context, rows: ValidationRows) -> Task:
     """The question that a job answers. Raises ScxError."""
+    n_cells = len(rows.test)
     parts = {"model": loaders.language(ctx), "transcoders": loaders.transcoders(ctx)}
     return table_task(
         "validation", f"Validation on {n_cells:,} cells", sources(ctx), loaders.cells(ctx),
         {"cells": n_cells}, **parts,
-    )  # fmt: skip
+    )._replace(seconds=START + work(ctx, rows).seconds)  # fmt: skip
 
 
 def _key(ctx: Context) -> tuple[Hashable, ...]:

@@ -163,7 +163,8 @@ def open_language(args: argparse.Namespace) -> Language:
     from scx_core.sentences import SentenceConfig
 
     logging.disable_progress_bar()  # the environment's setting comes too late where it is imported already
-    lm = load_language(_of_data(args, args.model), args.device, prompt=getattr(args, "prompt", None))
+    source, prompt = _of_data(args, args.model), getattr(args, "prompt", None)
+    lm = load_language(source, args.device, prompt=prompt, progress=progress_of(args))
     wanted = from_namespace(SentenceConfig, args, lm.sentence_config)
     return lm if wanted == lm.sentence_config else replace(lm, wanted=wanted)
 

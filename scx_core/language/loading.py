@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from scx_core.errors import ScxError
+from scx_core.language import hub
 from scx_core.language.architectures import Architecture, architecture
 from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.numerics.float64 import compute_in_float64
@@ -27,6 +28,7 @@ from scx_core.language.numerics.onednn_linear import asked_for, speed_up
 from scx_core.places import models_folder
 from scx_core.runs.files import read_json, sha256_of
 from scx_core.runs.options import from_dict
+from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
 
 EMBEDDED = models_folder() / "embedded"
@@ -226,10 +228,10 @@ def _pick_dtype(wish: str, config: Any, device: torch.device) -> torch.dtype:
 
 
 def _read_model(
-    name: str, device: torch.device, dtype: str, local: bool
-) -> tuple[Any, Architecture, PreTrainedTokenizerBase, Any]:
-    """Config, facts, tokenizer and model from a folder or the hub; nothing in it is drawn at random."""
-    options = {"trust_remote_code": False, "local_files_only": local}
+    name: str, device: torch.device, dtype: str
+) -> tuple[Architecture, PreTrainedTokenizerBase, Any]:
+    """Facts, tokenizer and model from a folder or the hub's cache; nothing is drawn at random."""
+    options = {"trust_remote_code": False, "local_files_only": True}
     try:
         config = AutoConfig.from_pretrained(name, **options)
         facts = architecture(config)
@@ -261,7 +263,7 @@ def _read_model(
             "Copy the folder again, or save the model with save_pretrained().",
         )
     _check_tokenizer(name, tokenizer, model.get_input_embeddings().weight.shape[0])
-    return config, facts, tokenizer, model
+    return facts, tokenizer, model
 
 
 def _contract(name: str, settings: Path, local: bool) -> Contract | None:
@@ -269,7 +271,7 @@ def _contract(name: str, settings: Path, local: bool) -> Contract | None:
     if local and settings.is_file():
         return None
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=local)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError):
         return None  # told when the model is read
     return contract_of(name, config)
@@ -295,6 +297,12 @@ def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, rows: int) -
         )
 
 
+def _hub_fingerprint(hub_id: str) -> str:
+    """The commit of a checkpoint in the hub's cache: its folder is named after it."""
+    folder = hub.checkpoint_folder(hub_id)
+    return f"hub:{folder.name if folder else None}"
+
+
 def is_small(source: str | Path) -> bool:
     """Whether a model's weights are on this machine and below `SMALL` bytes: read and asked in seconds."""
     where = SHIPPED.get(str(source), Path(source))
@@ -309,16 +317,19 @@ def load_language(
     prompt: str | None = None,
     n_genes: int | None = None,
     onednn: bool | None = None,
+    progress: Progress = silent,
 ) -> Language:
     """Load a model by folder, hub id, or "embedded" / "planted" (of simulated cells, with known rules).
 
-    `prompt` (a template's name or text) and `n_genes` take the place of what the model or its contract says.
-    On a card a model of more than 1.5e9 parameters is held in bfloat16 where its float32 weights would
-    take more than a quarter of the memory; it computes in float32 all the same. Attention is eager, because
-    the tracer reads the attention patterns. `onednn`: float32 products on a processor by oneDNN where it has
-    them (default: as SCX_ONEDNN says). Raises ScxError when the folder lacks a file or a weight, the family
-    is unknown, the tokenizer is another model's, the prompt of a Cell2Sentence checkpoint is not installed,
-    or the hub cannot be reached.
+    `prompt` (a template's name or text) and `n_genes` take the place of what the model or its contract
+    says. On a card a model of more than 1.5e9 parameters is held in bfloat16 where its float32 weights
+    would take more than a quarter of the memory; it computes in float32 all the same. Attention is eager,
+    because the tracer reads the attention patterns. `onednn`: float32 products on a processor by oneDNN
+    where it has them (default: as SCX_ONEDNN says). A checkpoint of the hub that is not on this computer
+    is fetched, which `progress` is told (megabytes done, in all); one that is here is used as it is.
+    Raises ScxError when the folder lacks a file or a weight, the family is unknown, the tokenizer is
+    another model's, the prompt of a Cell2Sentence checkpoint is not installed, the checkpoint is gated or
+    not on the hub, or the hub cannot be reached.
     """
     where = SHIPPED.get(str(source), Path(source))
     local = where.is_dir()
@@ -328,17 +339,22 @@ def load_language(
         raise ScxError(f"There is no model folder {where}.", "Check the path, or give a Hugging Face hub id.")
     name = str(where) if local else str(source)
     place = pick_device(device)
+    here = local or hub.checkpoint_folder(name) is not None
+    if not here:
+        hub.fetch(name, files=("config.json",))  # all that the contract is found by
     contract = _contract(name, where / SETTINGS_FILE, local)
     if contract is not None and prompt is None:
         make_prompt(contract.prompt)  # before gigabytes are read
-    config, facts, tokenizer, model = _read_model(name, place, dtype, local)
+    if not here:
+        hub.fetch(name, progress)
+    facts, tokenizer, model = _read_model(name, place, dtype)
     settings = where / SETTINGS_FILE
     lm = Language(
         model.to(place).eval().requires_grad_(False),
         tokenizer,
         facts,
         name,
-        model_fingerprint(where) if local else f"hub:{getattr(config, '_commit_hash', None)}",
+        model_fingerprint(where) if local else _hub_fingerprint(name),
         read_json(settings) if local and settings.is_file() else {},
         contract,
     )

@@ -21,11 +21,12 @@ from scx_core.errors import ScxError
 from scx_core.evidence import with_knockouts
 from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
+from scx_core.language.hub import fetch
 from scx_core.runs import Progress, RunFolder, from_dict, read_json, write_json
 from scx_core.runs.progress import nested
 from scx_core.tasks.records import read_record
-from scx_core.tasks.sources import Opened
-from scx_core.tasks.task import Maker
+from scx_core.tasks.sources import Opened, Sources
+from scx_core.tasks.task import Maker, Task
 from scx_core.validation import draw_rows, validate, validation_rows
 from scx_core.validation.result import plain
 from scx_core.validation.standing import keep_validation
@@ -168,7 +169,20 @@ def cell_map(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]
     return {"kept": True}
 
 
+def download(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
+    """`asked`: hub_id, a checkpoint that is fetched from the hub. Raises ScxError."""
+    return {"commit": fetch(asked["hub_id"], progress).name}
+
+
+def download_task(hub_id: str) -> Task:
+    """The download of a checkpoint as a job. What it needs is known to the hub's own cache, so a job that is
+    done says nothing about what is there now (`scx_core.language.hub.checkpoint_folder` does)."""
+    asked = {"hub_id": hub_id}
+    return Task("download", f"Download of {hub_id}", Sources(model=hub_id), asked, {"hub_id": hub_id}, True)
+
+
 MAKERS: dict[str, Maker] = {
+    "download": download,
     "circuit": circuit,
     "knockouts": knockouts,
     "smallest": smallest_circuit,

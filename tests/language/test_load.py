@@ -121,7 +121,7 @@ def test_missing_weights_are_named_and_not_drawn_at_random(folder):
 
 def test_a_hub_model_that_cannot_be_reached_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    failing("nobody/no-such-model", "'nobody/no-such-model' could not be loaded")
+    failing("nobody/no-such-model", "nobody/no-such-model is not on this computer")
 
 
 def test_precision_and_device_are_checked(folder):

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import pytest
+
 NAME, COMMIT = "lab/tiny-cells", "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -77,3 +79,13 @@ def fake_hub(folder: Path, gated: bool = False) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def use_hub(patch: pytest.MonkeyPatch, address: str, cache: Path, offline: bool = False) -> None:
+    """Let the client of this process ask there, with a cache of its own."""
+    constants = "huggingface_hub.constants"
+    patch.setattr(f"{constants}.HF_HUB_CACHE", str(cache))
+    patch.setattr(f"{constants}.HF_HUB_OFFLINE", offline)
+    patch.setattr(f"{constants}.ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)

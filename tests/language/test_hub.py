@@ -8,23 +8,14 @@ import pytest
 
 from scx_core.errors import ScxError
 from scx_core.language import hub, load_language
-from tests.builders.hub import COMMIT, NAME, fake_hub
+from tests.builders.hub import COMMIT, NAME, fake_hub, use_hub
 from tests.tiny import save_tiny
 
 
 @pytest.fixture
 def client(tmp_path, monkeypatch):
     """The hub's client with an empty cache; call it with an address to ask there."""
-    constants = "huggingface_hub.constants"
-    monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "cache"))
-
-    def ask(address: str, offline: bool = False) -> None:
-        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", offline)
-        monkeypatch.setattr(f"{constants}.ENDPOINT", address)
-        template = address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-    return ask
+    return lambda address, offline=False: use_hub(monkeypatch, address, tmp_path / "cache", offline)
 
 
 def refused(words: str, name: str = NAME) -> str:

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from pages.parts.common.session import KEY
-from scx_core.language import load_language
+from scx_core.errors import ScxError
+from scx_core.language import EMBEDDED, load_language
 from scx_core.runs import read_json, to_dict, write_json
 from scx_core.sentences import SentenceConfig
+from scx_core.tasks import job_of_task, run_task
+from scx_core.tasks.makers import download_task
 from scx_core.transcoders import load_set
+from tests.builders.hub import NAME, fake_hub, use_hub
 from tests.language.checkpoints import PYTHIA, pythia_folder
 from tests.pages.running import button, open_page, said, well
 
@@ -94,3 +98,38 @@ def test_a_set_of_another_text_is_refused_or_used_and_marked(
     assert app.session_state[KEY].as_is and read_json(runs / "last-used.json")["as_is"]
     app = well(button(app, "Do not use them so").click().run())
     assert not app.get("component_instance") and len(app.error) == 1
+
+
+def test_a_checkpoint_of_the_hub_is_fetched_when_a_person_says_so(
+    runs: Path, tmp_path: Path, monkeypatch
+) -> None:
+    folder = shutil.copytree(EMBEDDED, tmp_path / "model")
+    (folder / "scx.json").unlink()
+    monkeypatch.setattr("scx_core.runs.background.start", lambda run: run)  # done below, in this process
+    monkeypatch.setenv("SCX_MODEL", NAME)
+    with fake_hub(folder) as there:
+        use_hub(monkeypatch, there.address, tmp_path / "cache")
+        app = open_page("data")
+        words = said(well(app))
+        assert "not on this computer yet" in words and "hf auth login" in words
+        assert "The page Data has a button" in said(open_page("circuits")) and not there.asked
+        button(app, "Download it").click().run()
+        run = job_of_task(download_task(NAME))
+        assert run is not None and run.config["asked"] == {"hub_id": NAME}
+        run_task(run)
+        assert run.status().state == "done"
+        there.asked.clear()
+        app = well(open_page("data"))
+        assert "not on this computer" not in said(app) and button(app, "Load the model and ask it")
+        assert not there.asked
+
+
+def test_a_gated_checkpoint_says_so_in_its_job(runs: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("scx_core.runs.background.start", lambda run: run)
+    monkeypatch.setenv("SCX_MODEL", NAME)
+    with fake_hub(EMBEDDED, gated=True) as there:
+        use_hub(monkeypatch, there.address, tmp_path / "cache")
+        button(open_page("data"), "Download it").click().run()
+        with pytest.raises(ScxError, match="is gated"):
+            run_task(job_of_task(download_task(NAME)))
+        assert "is gated" in said(open_page("data"))

@@ -13,6 +13,7 @@ import streamlit as st
 
 from pages.parts.common.session import Context
 from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.errors import ScxError
 from scx_core.runs import sha256_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def opened(source: str, choices: CellChoices, require_labels: bool = True) -> Ce
 
 
 def language(ctx: Context) -> Language:
-    """The model in use. Raises ScxError."""
+    """The model in use. Raises ScxError, also for a checkpoint of the hub that would have to be fetched
+    first: gigabytes come when a person asks for them, not when a page is opened."""
     return _language(ctx.model, ctx.device, _stamp(ctx.model))
 
 
@@ -68,7 +70,10 @@ def _language(source: str, device: str, stamp: object) -> Language:
     from transformers.utils import logging
 
     from scx_core.language import load_language
+    from scx_core.language.hub import checkpoint_folder, is_hub_id
 
+    if is_hub_id(source) and checkpoint_folder(source) is None:
+        raise ScxError(f"{source} is not on this computer yet.", "The page Data has a button.")
     logging.disable_progress_bar()
     return load_language(source, device)
 

@@ -15,6 +15,7 @@ from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, context, use
 from pages.parts.common.words import safe
 from pages.parts.data.cell_source import correct, draft
+from pages.parts.data.checkpoint import checkpoint_here
 from scx_core.cells import CellChoices, CellTable
 from scx_core.cells.formats.label_files import write_mapping
 from scx_core.runs import runs_root
@@ -83,6 +84,8 @@ def _ready(ctx: Context) -> bool:
     """A small model is asked at once, another when a person wants it: reading it can take minutes."""
     from scx_core.language import is_small
 
+    if not checkpoint_here(ctx.model):
+        return False
     key = f"ask {ctx.model}"
     if is_small(ctx.model) or st.session_state.get(key):
         return True

@@ -145,7 +145,7 @@ def check_out(
 
 def progress_of(args: argparse.Namespace) -> Progress:
     """A bar on stderr, or silence."""
-    return silent if args.quiet else ConsoleProgress()
+    return silent if getattr(args, "quiet", False) else ConsoleProgress()
 
 
 def open_table(args: argparse.Namespace) -> CellTable:

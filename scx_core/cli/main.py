@@ -129,8 +129,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="scx",
         description="Which genes, and which internal steps, made a single-cell language model call a cell "
         "what it did. Without paths, every command works on the embedded cells, model and transcoders.",
-        epilog="Begin with `scx app`, the dashboard, or `scx demo`. `scx COMMAND --help` lists the options of "
-        "a command.",
+        epilog="Begin with `scx app`, the dashboard, or `scx demo`. `scx COMMAND --help` lists the options "
+        "of a command.",
     )
     parser.add_argument("--version", action="version", version=f"scX {__version__} ({memory_words()})")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

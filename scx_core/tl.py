@@ -45,7 +45,7 @@ IN_MEMORY = "These cells have no file: a copy of cells that were trained on coun
 __all__ = [
     "annotate", "atlas", "compare_rivals", "consensus", "difference", "edit_features", "edit_genes",
     "evidence", "gene_effects", "knock_out", "load_transcoders", "null_rates", "predict", "redundancy",
-    "smallest_circuit", "stability", "sufficiency_necessity", "trace_cell", "tracer", "train_transcoders",
+    "share", "smallest_circuit", "stability", "sufficiency_necessity", "trace_cell", "tracer", "train_transcoders",
     "validate",
 ]  # fmt: skip
 
@@ -1183,6 +1183,59 @@ def atlas(
     asked = tracer(cells, model=model, transcoders=transcoders)
     made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=AtlasConfig(cells=n_cells, **settings))
     return made if out is None else made.save(out)
+
+
+def share(
+    cells: CellsOrTracer = "embedded",
+    out: str | Path = "share.html",
+    *,
+    cell_types: Sequence[str] | None = None,
+    atlas: Atlas | None = None,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+    **settings: Any,
+) -> Path:
+    """Write atlas, circuits, evidence and validation of a model as one HTML file that is searched offline.
+
+    Parameters
+    ----------
+    cells, model, transcoders
+        As for `tracer`.
+    out
+        The file.
+    cell_types
+        Types whose circuits are in it (default: all that the model has an answer for).
+    atlas
+        Of this set (default: the fittest that was made or ships).
+    **settings
+        Fields of `ShareConfig`: cells (of a type whose circuit is traced; 0: none is), features (of the atlas,
+        at most), seed.
+
+    Returns
+    -------
+    pathlib.Path
+        The file; it holds all that it shows and asks nothing of any other place.
+
+    Raises
+    ------
+    ScxError
+        There is no such type, or the file cannot be written.
+
+    References
+    ----------
+    scx_core.share; evidence and validation are those in the runs folder.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> scx.tl.share("embedded", "mine.html", cell_types=[], features=20).name
+    'mine.html'
+    """
+    from scx_core.share import ShareConfig, gather, write_share
+
+    cfg = ShareConfig(**_known(settings, ShareConfig, "What is shared"))
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return write_share(gather(asked, cell_types, cfg, atlas=atlas), out, cfg)
 
 
 def annotate(

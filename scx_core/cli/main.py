@@ -24,6 +24,7 @@ from scx_core.cli.evidence import (
     rankings,
     report,
     reproduce,
+    share,
     smallest,
 )
 from scx_core.cli.training import compare, demo, train, transcoders, validate
@@ -34,7 +35,7 @@ from scx_core.runs.files import full_or_refused, to_json_text
 
 COMMANDS: tuple[ModuleType, ...] = (
     prepare, train, validate, compare, transcoders, trace, circuit, difference, heads, knockouts,
-    attributions, paths, connections, smallest, rankings, evidence, report, reproduce, atlas, claims,
+    attributions, paths, connections, smallest, rankings, evidence, report, share, reproduce, atlas, claims,
     features, feature, gene, rate, sets, match, annotate, export, runs, demo, bench, app,
 )  # fmt: skip
 

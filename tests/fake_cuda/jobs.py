@@ -151,6 +151,7 @@ JOBS: dict[str, Callable[[Desk], list[str]]] = {
         "rankings", more=("--cells", "2", "--measured", "2", "--least", "4", "--genes", "2", "--draws", "2")
     ),
     "claims": _traced("claims", more=()),
+    "share": lambda d: ["share", *d.all, *d.runs, "--cells", "2", "--type", TYPE, "-o", d.path("share.html")],
     "curves": _asked("curves", "--type", TYPE),
     "genes": _asked("genes", "--genes", "CD79A", "LYZ"),
     "nulls": _asked("nulls", cached=False),

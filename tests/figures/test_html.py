@@ -2,9 +2,7 @@
 
 import html
 import json
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,12 +11,6 @@ import pytest
 from scx_core.figures import View, circuit_page, sentence_html, simplify, to_pyvis
 from scx_core.figures.formats.html import script_json, vis_network
 from tests.figures.fakes import B_CELL, HOSTILE_TEXTS, cell_circuit, consensus_circuit, hostile_circuit
-
-CHROMIUM = os.environ.get("SCX_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 class _Page(HTMLParser):
@@ -114,17 +106,6 @@ def test_sentence_has_the_order_of_the_cell_and_says_what_it_leaves_out():
     titles = [found["title"] for _, found in _Page(sentence_html(circuit)).elements if "title" in found]
     assert len(titles) == 100
     assert all("logits" in title for title in titles)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium found; set SCX_CHROMIUM to its path")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("kind", ["plain", "hostile", "frame"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from html.parser import HTMLParser
 
 import pytest
 
@@ -22,21 +21,10 @@ from scx_core.runs import read_json
 from scx_core.transcoders import EMBEDDED_SETS
 from scx_core.validation.result import from_json
 from tests.builders.evidence import LABEL, OTHER, tiny_evidence, tiny_tracer
+from tests.builders.pages import Elements
 from tests.figures.fakes import HOSTILE_GENE, HOSTILE_LABEL, cell_circuit, consensus_circuit, hostile_circuit
 
 FEW = {"measured": 2, "circuit_cells": 2, "reference_cells": 2, "draws": 2}
-
-
-class Elements(HTMLParser):
-    """Every element with its attributes."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
 
 
 def results() -> dict[type, object]:

@@ -267,25 +267,35 @@ class Measure(NamedTuple):
 
 def measures(row: pd.Series, thresholds: dict[str, Any]) -> list[Measure]:
     """All figures that verdicts rest on, in the order in which they are asked."""
-    limits = VerdictThresholds(**thresholds)
-    table = figures(row.to_frame().T)
-    found = []
+    return measures_by_row(row.to_frame().T, thresholds)[0]
+
+
+def measures_by_row(rows: pd.DataFrame, thresholds: dict[str, Any]) -> list[list[Measure]]:
+    """`measures` of every row, of many at once."""
+    limits, table = VerdictThresholds(**thresholds), figures(rows)
+    columns = []
     for verdict, figure in FIGURES.items():
-        name = row.get(_NAMES.get(verdict, ""), "")
-        name = "" if name is None or pd.isna(name) else str(name)
-        value = float(table[figure].iloc[0])
-        found.append(Measure(verdict, value, limits.of(verdict), name, _MEASURES[verdict]))
-    return found
+        column = _NAMES.get(verdict, "")
+        named = table[column].astype(object) if column in table else [""] * len(table)
+        names = ["" if name is None or pd.isna(name) else str(name) for name in named]
+        values = table[figure].astype(float)
+        columns.append(
+            [
+                Measure(verdict, value, limits.of(verdict), name, _MEASURES[verdict])
+                for value, name in zip(values.tolist(), names, strict=True)
+            ]
+        )
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def reason(row: pd.Series, thresholds: dict[str, Any]) -> str:
-    """One sentence on why the feature has its verdict."""
+def reason(row: pd.Series, thresholds: dict[str, Any], found: list[Measure] | None = None) -> str:
+    """One sentence on why the feature has its verdict. `found`: its `measures`, where they are known."""
     verdict, limits = str(row["verdict"]), VerdictThresholds(**thresholds)
     if verdict == DEAD:
         return f"It fires at {row['frequency']:.3%} of the tokens; live ones at more than {limits.live:.3%}."
     if verdict == RARE:
         return f"It fires at fewer than {limits.tokens} tokens of the half that verdicts are given on."
-    found = measures(row, thresholds)
+    found = measures(row, thresholds) if found is None else found
     if verdict == POLYSEMANTIC:
         best = max(found, key=lambda one: one.value / one.threshold)
         return f"No figure reaches its threshold. The nearest: {_sentence(best)}"

@@ -68,25 +68,25 @@ def circuit_page(
         "caption": drawing.caption,
         "provenance": drawing.provenance,
     }
-    return Template(_asset("page.html")).substitute(
+    return Template(asset("page.html")).substitute(
         {key: html.escape(text) for key, text in words.items()},
         height=f"{int(height)}px" if height else "100vh",
         least=f"{max(240.0, 0.62 * drawing.height) if drawing.height > 900 else 240.0:.0f}px",
-        style=_asset("page.css"),
+        style=asset("page.css"),
         scripts=_scripts(packed),
-        legend=_legend(drawing),
+        legend=legend_html(drawing),
         data=script_json(data),
     )
 
 
 def _scripts(packed: bool) -> str:
     """The library, and what draws with it."""
-    drawing, own = _asset("interactive/circuit.js"), _asset("page.js")
+    drawing, own = asset("interactive/circuit.js"), asset("page.js")
     if not packed:
         return f"<script>{vis_network()}</script>\n<script>{drawing}{own}</script>"
     return (
         f'<script type="text/plain" id="library">{packed_text(vis_network())}</script>\n'
-        f"<script>{_asset('interactive/unpack.js')}{drawing}"
+        f"<script>{asset('interactive/unpack.js')}{drawing}"
         f'window.scxUnpack("library").then(window.scxRun).then(() => {{{own}}});</script>'
     )
 
@@ -158,12 +158,12 @@ def drawing_data(drawing: Drawing) -> dict[str, Any]:
 
 
 @functools.cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
     """A file that lies beside this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
-def _legend(drawing: Drawing) -> str:
+def legend_html(drawing: Drawing) -> str:
     """The legend as HTML; the samples are small inline SVGs."""
     shapes, lines = entries(drawing)
     return "".join(f"<span>{_sample(entry)}{html.escape(entry.words)}</span>" for entry in (*shapes, *lines))

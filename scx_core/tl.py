@@ -45,8 +45,8 @@ IN_MEMORY = "These cells have no file: a copy of cells that were trained on coun
 __all__ = [
     "annotate", "atlas", "compare_rivals", "consensus", "difference", "edit_features", "edit_genes",
     "evidence", "gene_effects", "knock_out", "load_transcoders", "null_rates", "predict", "redundancy",
-    "share", "smallest_circuit", "stability", "sufficiency_necessity", "trace_cell", "tracer", "train_transcoders",
-    "validate",
+    "share", "smallest_circuit", "stability", "sufficiency_necessity", "trace_cell", "tracer",
+    "train_transcoders", "validate",
 ]  # fmt: skip
 
 
@@ -1208,8 +1208,8 @@ def share(
     atlas
         Of this set (default: the fittest that was made or ships).
     **settings
-        Fields of `ShareConfig`: cells (of a type whose circuit is traced; 0: none is), features (of the atlas,
-        at most), seed.
+        Fields of `ShareConfig`: cells (of a type whose circuit is traced; 0: none is), features (of the
+        atlas, at most), seed.
 
     Returns
     -------

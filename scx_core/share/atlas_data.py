@@ -33,10 +33,10 @@ COLUMNS = {
 
 
 class AtlasData(NamedTuple):
-    """`index`: columns of all features that are shared, and the lists; `blocks`: lists of cards; `left_out`:
+    """`columns`: those of all features that are shared, and the lists; `blocks`: lists of cards; `left_out`:
     features that the page does not hold."""
 
-    index: dict[str, Any]
+    columns: dict[str, Any]
     blocks: list[list[dict[str, Any]]]
     left_out: int
 
@@ -66,7 +66,7 @@ def atlas_data(atlas: Atlas, most: int) -> AtlasData:
     kept = features.nlargest(most, "mass", keep="first").sort_index() if len(features) > most else features
     names = {name: Numbered(name == "text") for name in ("gene", "type", "family", "set", "text", "donor")}
     cards = _cards(atlas, kept, names)
-    index = _columns(atlas, kept, names) | {"readers": _readers(atlas, kept, names["gene"])}
+    index: dict[str, Any] = _columns(atlas, kept, names) | {"readers": _readers(atlas, kept, names["gene"])}
     index |= {f"{name}s": held.texts for name, held in names.items()}
     index |= {"verdicts": list(VERDICTS), "meanings": {str(key): text for key, text in MEANINGS.items()}}
     index |= {"shares": _shares(atlas), "block": BLOCK, "layers": int(atlas.meta["n_layers"])}

@@ -135,7 +135,10 @@ def gather_folder(folder: Path | str) -> Shared:
     folder = Path(folder)
     if not folder.is_dir():
         raise ScxError(f"{folder} is no folder.", "Give a folder of results, or a model.")
-    atlas, circuits, evidence, validation = None, {}, [], None
+    atlas: Atlas | None = None
+    validation: Validation | None = None
+    circuits: dict[str, Circuit] = {}
+    evidence: list[TypeEvidence] = []
     seen: dict[str, tuple[str, str]] = {}
     for path in sorted(folder.rglob(f"*{ATLAS_FILE}")):
         if path.name == ATLAS_FILE and atlas is None:
@@ -218,7 +221,7 @@ def _about(
     validation: Validation | None,
 ) -> Mapping[str, Any]:
     """The provenance of the first part that has one."""
-    stated = [one.provenance for one in (*evidence, *circuits.values())]
+    stated = [one.provenance for one in evidence] + [one.provenance for one in circuits.values()]
     stated += [validation.provenance] if validation is not None else []
     stated += [atlas.meta.get("provenance", {})] if atlas is not None else []
     return next((one for one in stated if one), {})

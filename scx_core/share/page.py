@@ -49,10 +49,10 @@ def share_page(shared: Shared, cfg: ShareConfig = SHARE) -> str:
     about = _about(shared)
     if shared.atlas is not None:
         held = atlas_data(shared.atlas, cfg.features)
-        data.add("atlas", held.index)
+        data.add("atlas", held.columns)
         for k, block in enumerate(held.blocks):
             data.add(f"cards-{k}", block)
-        about |= {"features": len(held.index["layer"]), "left_out": held.left_out}
+        about |= {"features": len(held.columns["layer"]), "left_out": held.left_out}
     for k, circuit in enumerate(shared.circuits.values()):
         data.add(f"circuit-{k}", circuit_data(circuit))
     for k, record in enumerate(shared.evidence):

@@ -94,7 +94,7 @@ def test_the_same_inputs_give_the_same_bytes():
 def test_the_index_finds_what_the_atlas_holds():
     atlas = Atlas.open(ATLAS)
     data = atlas_data(atlas, 100_000)
-    index = data.index
+    index = data.columns
     assert data.left_out == 0 and len(index["layer"]) == len(atlas.features)
     assert sum(map(len, data.blocks)) == len(atlas.features)
     gene = str(atlas.table("readers")["gene"].astype(str).iloc[0])
@@ -104,7 +104,7 @@ def test_the_index_finds_what_the_atlas_holds():
     assert shares == pytest.approx(sorted(want, reverse=True), abs=1e-4)
     few = atlas_data(atlas, 50)
     assert few.left_out == len(atlas.features) - 50
-    assert min(few.index["mass"]) >= round(float(atlas.features["mass"].nlargest(50).iloc[-1]), 2)
+    assert min(few.columns["mass"]) >= round(float(atlas.features["mass"].nlargest(50).iloc[-1]), 2)
 
 
 def test_a_model_is_gathered_with_what_was_measured(tmp_path, monkeypatch):

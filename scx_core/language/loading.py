@@ -190,9 +190,9 @@ def pick_device(wish: str = "auto") -> torch.device:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise ScxError(
-            f"The model folder {folder} has no config.json.", "Point to a Hugging Face model folder."
-        )
+        of_run = f"It is the folder of a run: its model is {folder / 'model'}."
+        remedy = of_run if (folder / "model").is_dir() else "Point to a Hugging Face model folder."
+        raise ScxError(f"The model folder {folder} has no config.json.", remedy)
     if not any(folder.glob("*.safetensors")):
         raise ScxError(
             f"The model folder {folder} holds no .safetensors weights.",

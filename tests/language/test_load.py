@@ -68,6 +68,11 @@ def test_no_such_folder(tmp_path):
     failing(tmp_path / "file", "no model folder")
 
 
+def test_the_folder_of_a_run_names_the_model_in_it(tmp_path):
+    save_tiny(tmp_path / "runs" / "build-001" / "model")
+    failing(tmp_path / "runs" / "build-001", "its model is .*build-001/model")
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()

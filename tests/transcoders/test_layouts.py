@@ -286,3 +286,9 @@ def test_names_of_other_tools_are_understood(tmp_path):
     save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
     read = import_set(tmp_path / "lens").layers[3].W_dec_Fd
     assert read.dtype == torch.float32 and torch.equal(read, two.layers[3].W_dec_Fd.bfloat16().float())
+
+
+def test_the_folder_of_a_run_names_the_set_in_it(tmp_path):
+    save_set(tmp_path / "first" / "transcoders", random_set("relu", False))
+    with pytest.raises(ScxError, match=r"its set is .*first/transcoders"):
+        load_set(tmp_path / "first")

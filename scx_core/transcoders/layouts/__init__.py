@@ -80,6 +80,8 @@ def detect(folder: Path | str) -> str:
     expected = "; ".join(f"{name} ({layout.files})" for name, layout in LAYOUTS.items())
     others = sorted(path.name for path in folder.iterdir() if path.suffix in {".pt", ".pth", ".bin", ".npz"})
     hint = f"Weights are read from safetensors only: {others[0]} is not opened." if others else ""
+    if (folder / "transcoders").is_dir():
+        hint = f"It is the folder of a run: its set is {folder / 'transcoders'}."
     raise ScxError(f"{folder} holds no transcoder set. Expected: {expected}.", hint or "Check the path.")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from scx_core.build.recipe import (
     learning_rate,
     make_optimizer,
     new_model,
+    padded,
     train_tokenizer,
     training_batch,
     weighted_loss,
@@ -27,13 +28,14 @@ from scx_core.runs.files import write_json
 from scx_core.runs.options import to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.run_folder import RunFolder
-from scx_core.sentences import SentenceConfig, encode, gene_sentences, make_prompt
+from scx_core.sentences import SentenceConfig, answer_ids, encode, gene_sentences, make_prompt
 
 # Answers and their longest prefixes: room behind the prompt in the model's context.
 ANSWER_ROOM = 48
 # Cells that the tokenizer and the context's length are fitted on.
 SOME = 2000
 CHECKPOINT_EVERY = 50
+WATCH_BATCH, WATCH_TIMES = 16, 20  # cells at a time; how often they are asked, about
 
 
 def training_texts(table, rows: np.ndarray, sentences: SentenceConfig, seed: int) -> Iterator[str]:
@@ -117,10 +119,53 @@ def take_step(
     optimizer.step()
 
 
+def watch_batches(
+    table,
+    rows: np.ndarray,
+    tokenizer: PreTrainedTokenizerFast,
+    sentences: SentenceConfig,
+    device: torch.device,
+) -> list[WeightedBatch]:
+    """Cells that do not train, whole and unthinned, with their answers; a weight above 1 marks those."""
+    prompt, out = make_prompt(sentences.prompt), []
+    for first in range(0, len(rows), WATCH_BATCH):
+        some = rows[first : first + WATCH_BATCH]
+        texts = []
+        for row, genes in zip(
+            some, gene_sentences(table, some, sentences.n_genes, sentences.tie_seed), strict=True
+        ):
+            cell = encode(tokenizer, prompt, genes, organism=table.organism, num_genes=sentences.n_genes)
+            texts.append(
+                (
+                    [*cell.ids, *answer_ids(tokenizer, table.labels[row], prompt.lead or "")],
+                    len(cell.ids),
+                )
+            )
+        batch = padded(texts, 2.0)
+        out.append(WeightedBatch(batch.ids_BT.to(device), batch.weight_BT.to(device)))
+    return out
+
+
+@torch.no_grad()
+def answer_accuracy(model: GPTNeoXForCausalLM, batches: Sequence[WeightedBatch]) -> float:
+    """Share of the cells whose answer is the likeliest next token at each of its tokens: the answer that is
+    written greedily. Draws nothing, so that training goes on as if nobody had asked."""
+    was = model.training
+    model.eval()
+    right = n = 0
+    for ids_BT, weight_BT in batches:
+        hit_BT = model(ids_BT).logits[:, :-1].argmax(-1) == ids_BT[:, 1:]
+        right += int((hit_BT | (weight_BT[:, 1:] <= 1)).all(1).sum())
+        n += len(ids_BT)
+    model.train(was)
+    return right / n
+
+
 def _loop(
     run: RunFolder,
     model: GPTNeoXForCausalLM,
     batch_of: Callable[[int], WeightedBatch],
+    watched: Sequence[WeightedBatch],
     recipe: RecipeConfig,
     progress: Progress,
     stopped: Callable[[], bool],
@@ -128,6 +173,7 @@ def _loop(
     """The steps from the latest checkpoint on. False when it was asked to stop before the last."""
     optimizer = make_optimizer(model, recipe)
     half = torch.autocast(model.device.type, torch.bfloat16)
+    every = max(1, recipe.steps // WATCH_TIMES)
     for step in range(_restore(run, model, optimizer), recipe.steps):
         batch = batch_of(step)
         with half:
@@ -135,7 +181,10 @@ def _loop(
         loss, answer_loss = weighted_loss(logits_BTV, batch)
         take_step(model, optimizer, loss, recipe, step)
         done = step + 1
-        run.log({"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()})
+        record = {"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()}
+        if watched and (done % every == 0 or done == recipe.steps):
+            record["accuracy"] = answer_accuracy(model, watched)
+        run.log(record)
         progress(done, recipe.steps, "training the model")
         stop = stopped()
         if stop or done % CHECKPOINT_EVERY == 0 or done == recipe.steps:
@@ -156,12 +205,15 @@ def train_model(
     name: str,
     settings: dict[str, Any] | None = None,
     device: str = "cpu",
+    watched: np.ndarray | Sequence[int] = (),
     progress: Progress = silent,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Language | None:
     """Train a model on `rows` of the table, write it to `folder` in Hugging Face format, and load it.
 
-    `settings` is added to what `scx.json` says (labels, sentences, recipe). Metrics per step go to the
+    Of the rows `watched`, which should not be among `rows`, the share that is answered rightly is logged as
+    it goes (`accuracy`); they decide about nothing. `settings` is added to what `scx.json` says (labels,
+    sentences, recipe). Metrics per step go to the
     run. Returns None when `stopped` turned true; the run then goes on later from that step.
     Raises ScxError when the loss is not finite.
     """
@@ -178,7 +230,9 @@ def train_model(
         return WeightedBatch(*(part.to(device) for part in batch))
 
     with flushed_subnormals():
-        if not _loop(run, model, batch_of, recipe, progress, stopped):
+        of = np.asarray(watched, dtype=np.int64)
+        some_cells = watch_batches(table, of, tokenizer, sentences, model.device)
+        if not _loop(run, model, batch_of, some_cells, recipe, progress, stopped):
             return None
     about = {
         "name": name,

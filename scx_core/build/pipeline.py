@@ -43,6 +43,7 @@ from scx_core.validation.held_out import draw_rows
 from scx_core.validation.result import FILE as VALIDATION_FILE
 
 ATLAS = "atlas"  # folder of a build
+WATCHED = 64  # cells that do not train whose answers are counted while a model is trained
 MODELS = models_folder()
 EMBEDDED_NAME = "scX embedded PBMC"
 # Held-out cells, and seeds, that the dependence on tie order is measured with.
@@ -147,6 +148,7 @@ def _model(
             name=cfg.name or (EMBEDDED_NAME if cfg.data == "embedded" else Path(table.name).stem),
             settings=settings,
             device=str(pick_device(cfg.device)),
+            watched=split.choose[:WATCHED],
             progress=progress,
             stopped=stopping,
         )
@@ -272,14 +274,16 @@ def launch_training(
     name: str | None = None,
     root: Path | None = None,
     tensorboard: bool = False,
+    after: RunFolder | None = None,
 ) -> RunFolder:
-    """Start training transcoders in the background, with TensorBoard's event files where asked for. Raises
-    ScxError when the cells cannot be split, or TensorBoard is asked for and not installed."""
+    """Start training transcoders in the background, with TensorBoard's event files where asked for; `after`
+    another run where there is one to wait for. Raises ScxError when the cells cannot be split, or TensorBoard
+    is asked for and not installed."""
     if tensorboard:
         check_installed()
     argv = [*TRAIN_ARGV, *(["--tensorboard"] if tensorboard else [])]
     run = new_run(root or runs_root(), job, lm, table, name, argv=argv)
-    start(run)
+    start(run, after=after)
     return run
 
 
@@ -288,8 +292,15 @@ def new_build(cfg: BuildConfig, name: str | None = None, root: Path | None = Non
     return RunFolder.create(root or runs_root(), "build", cfg, name, argv=BUILD_ARGV)
 
 
-def launch_build(cfg: BuildConfig, name: str | None = None, root: Path | None = None) -> RunFolder:
-    """Start a build (model, transcoders, validation) in the background."""
+def launch_build(
+    cfg: BuildConfig,
+    name: str | None = None,
+    root: Path | None = None,
+    *,
+    after: RunFolder | None = None,
+) -> RunFolder:
+    """Start a build (model, transcoders, validation) in the background, `after` another run where there is
+    one to wait for."""
     run = new_build(cfg, name, root)
-    start(run)
+    start(run, after=after)
     return run

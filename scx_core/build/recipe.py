@@ -210,7 +210,8 @@ class Thinned:
         return thin
 
 
-def _batch(rows: list[tuple[list[int], int]], answer_weight: float) -> WeightedBatch:
+def padded(rows: Sequence[tuple[list[int], int]], answer_weight: float) -> WeightedBatch:
+    """Token ids and where each answer begins, as one batch."""
     width = max(len(ids) for ids, _ in rows)
     ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
     weight_BT = torch.zeros(len(rows), width)
@@ -257,7 +258,7 @@ def training_batch(
         cell = encode(tokenizer, prompt, kept, organism=table.organism, num_genes=sentences.n_genes)
         answer = answer_ids(tokenizer, table.labels[row], prompt.lead or "")
         out.append(([*cell.ids, *answer, tokenizer.eos_token_id], len(cell.ids)))
-    return _batch(out, cfg.answer_weight)
+    return padded(out, cfg.answer_weight)
 
 
 def weighted_loss(logits_BTV: torch.Tensor, batch: WeightedBatch) -> tuple[torch.Tensor, torch.Tensor]:

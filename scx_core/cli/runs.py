@@ -11,6 +11,7 @@ from typing import Any
 from scx_core.cli import common
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, resume, runs_root, stop
+from scx_core.runs.jobs import wait_for
 from scx_core.runs.kept import delete_kept, kept
 
 HELP = "list, stop, resume and delete runs, jobs and what they made"
@@ -18,7 +19,7 @@ DESCRIPTION = (
     "Without a verb: all that lies in the runs folder, the newest first. A name is a path inside that "
     "folder, as the list has it."
 )
-VERBS = ("list", "stop", "resume", "delete", "work")
+VERBS = ("list", "stop", "resume", "delete", "work", "wait")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="list",
         choices=VERBS,
-        help="list (default), stop, resume, delete; work: do a job here, as the app starts it",
+        help="list (default), stop, resume, delete; work FOLDER: do a job here, as the app starts it; wait "
+        "FOLDER NAME: begin the run in FOLDER once the run NAME beside it has ended",
     )
     parser.add_argument("name", nargs="*", help="names of the list; of work a job's folder")
     parser.add_argument("--yes", action="store_true", help="delete without asking")
@@ -43,6 +45,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ScxError(f"`scx runs {args.verb}` needs a name.", "`scx runs` lists what there is.")
     if args.verb == "work":
         return {"done": [_work(args, name) for name in args.name]}
+    if args.verb == "wait":
+        if len(args.name) != 2:
+            raise ScxError("`scx runs wait` needs a folder and a name.", "Give FOLDER NAME.")
+        wait_for(RunFolder.open(args.name[0]), args.name[1])
     if args.verb == "delete":
         return {"deleted": _delete(args)}
     act: Callable[[RunFolder], Any] = stop if args.verb == "stop" else resume

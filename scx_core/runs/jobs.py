@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,11 +26,12 @@ SHUTDOWN, PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 600  # seconds
 RUN = "{run}"  # stands for the run's own folder in argv, so that a folder can be moved
 
 
-def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
+def start(run: RunFolder, argv: Sequence[str] | None = None, after: RunFolder | None = None) -> int:
     """Run `python -m scx_core *argv` detached, with its output in job.log, and return its pid.
 
     `argv` is kept in run.json for `resume` (default: what is there); "{run}" in it stands for the folder.
-    Paths in it should be absolute. Raises ScxError when the job runs already or there is nothing to run.
+    Paths in it should be absolute. `after`: another run beside this one, which is waited for (`wait_for`);
+    resumed, it waits no more. Raises ScxError when the job runs already or there is nothing to run.
     """
     words = list(argv) if argv is not None else run.argv
     if not words:
@@ -41,11 +43,12 @@ def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
     before = run.status()
     for file in ("process.json", STOP):
         (run.path / file).unlink(missing_ok=True)
-    status = {"state": "running", "done": before.done, "total": before.total, "message": "starting"}
+    message = "starting" if after is None else f"waiting for {after.name}"
+    status = {"state": "running", "done": before.done, "total": before.total, "message": message}
     write_json(run.path / "status.json", status)
     with open(run.path / "job.log", "ab") as log:
         job = subprocess.Popen(
-            _command(run, words),
+            _command(run, words if after is None else ["runs", "wait", RUN, after.name]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -58,6 +61,34 @@ def start(run: RunFolder, argv: Sequence[str] | None = None) -> int:
     # Someone must ask for the exit code, else a dead job stays in the process table as long as we live.
     threading.Thread(target=job.wait, daemon=True).start()
     return job.pid
+
+
+def wait_for(run: RunFolder, name: str, pause: float = 1.0) -> NoReturn:
+    """Wait in this process until the run `name` beside `run` is no longer at work, however it ended, then
+    become the job of `run`: a queue needs nobody to look after it, and is stopped as any job."""
+    before = run.path.parent / name
+    while True:
+        try:
+            if RunFolder.open(before).status().state != "running":
+                break
+        except ScxError:  # deleted meanwhile
+            break
+        run.write_status("running", 0, 0, f"waiting for {name}", waits_for=name)
+        time.sleep(pause)
+    command = _command(run, run.argv)
+    if sys.platform == "win32":  # there a program cannot be replaced: it is waited for
+        sys.exit(subprocess.call(command, env=child_environment()))
+    os.execve(sys.executable, command, child_environment())
+
+
+def queue_end(runs: Sequence[RunFolder]) -> RunFolder | None:
+    """Which of some runs a new one would wait for: the one at work that no other waits for, the newest of
+    several; None where nothing is at work."""
+    states = {run.name: (run, run.status()) for run in runs}
+    busy = {name: run for name, (run, status) in states.items() if status.state == "running"}
+    waited = {str(states[name][1].more.get("waits_for", "")) for name in busy}
+    ends = [run for name, run in busy.items() if name not in waited]
+    return max(ends, key=lambda run: (run.path / "run.json").stat().st_mtime_ns, default=None)
 
 
 def torchrun(run: RunFolder, words: Sequence[str], processes: int) -> NoReturn:

@@ -67,7 +67,7 @@ def test_thinning_leaves_out_counts_anew_and_never_all_of_them():
         Thinned(replace(table, values_kind="log-normalised"), 0.8, np.random.default_rng(0)).rows(rows)
 
 
-def _train(folder, stop_after=None):
+def _train(folder, stop_after=None, watched=()):
     run = (
         RunFolder.open(folder / "run")
         if (folder / "run").exists()
@@ -82,6 +82,7 @@ def _train(folder, stop_after=None):
         TINY,
         SENTENCES,
         name="tiny",
+        watched=watched,
         stopped=lambda: stop_after is not None and next(calls) + 1 == stop_after,
     )
     return lm, run
@@ -141,3 +142,14 @@ def test_attention_can_have_a_weight_decay_of_its_own():
         p.numel() for name, p in model.named_parameters() if ".attention." in name and p.ndim >= 2
     )
     assert sum(sizes.values()) == sum(p.numel() for p in model.parameters())
+
+
+def test_cells_that_are_watched_change_nothing_and_their_accuracy_is_logged(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    _train(tmp_path / "a")
+    _, run = _train(tmp_path / "b", watched=np.arange(5))
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    shares = [record["accuracy"] for record in run.metrics() if "accuracy" in record]
+    assert shares and all(0 <= share <= 1 and (5 * share) % 1 == 0 for share in shares)

@@ -107,7 +107,7 @@ def test_tensorboard_is_asked_for_in_the_form(
     runs: Path, guessed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list = []
-    monkeypatch.setattr("scx_core.build.pipeline.start", lambda run: begun.append(run.argv))
+    monkeypatch.setattr("scx_core.build.pipeline.start", lambda run, after: begun.append(run.argv))
     monkeypatch.setattr("scx_core.build.pipeline.check_installed", lambda: None)
     app = open_page("train")
     button(app, "Start training").click().run()
@@ -251,3 +251,34 @@ def test_the_axis_of_steps_has_no_half_steps(runs: Path, guessed: None) -> None:
     run_in("done", runs)
     charts = [chart.proto for chart in well(open_page("train")).main.get("vega_lite_chart")]
     assert charts and all('"tickMinStep": 1' in chart.spec for chart in charts)
+
+
+def test_the_form_survives_a_reload(runs: Path, started: list) -> None:
+    app = well(open_page("train"))
+    steps = next(one for one in app.number_input if one.label == "Steps")
+    first = steps.value
+    steps.set_value(first + 17).run()
+    again = well(open_page("train"))
+    assert next(one for one in again.number_input if one.label == "Steps").value == first + 17
+    well(button(again, "Back to its settings").click().run())
+    assert next(one for one in again.number_input if one.label == "Steps").value == first
+    third = well(open_page("train"))
+    assert next(one for one in third.number_input if one.label == "Steps").value == first
+
+
+def test_a_run_is_deleted_when_that_is_confirmed_and_not_while_it_is_used(runs: Path, started: list) -> None:
+    run = run_in("stopped", runs)
+    app = well(open_page("train"))
+    assert run.path.exists() and "cannot be brought back" in said(app)
+    well(button(app, "Delete for good").click().run())
+    assert not run.path.exists()
+    used = run_in("done", runs)
+    write_json(runs / "last-used.json", {"transcoders": str(used.path / "transcoders")})
+    labels = [one.label for one in well(open_page("train")).button]
+    assert "Duplicate" in labels and "Delete for good" not in labels
+
+
+def test_a_second_training_waits_for_the_one_at_work(runs: Path, started: list) -> None:
+    run_in("running", runs)
+    app = well(open_page("train"))
+    assert any(one.label == "Wait until running one has ended" and one.value for one in app.toggle)

@@ -10,6 +10,7 @@ import pytest
 
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, jobs, list_runs, resume, start, stop, stop_requested
+from scx_core.runs.jobs import queue_end
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="jobs are asked to end with POSIX signals here")
 
@@ -158,3 +159,23 @@ def test_a_signal_that_nobody_looked_for_is_not_lost():
     with pytest.raises(ScxError, match="the first"), stop_requested():
         signal.raise_signal(signal.SIGTERM)
         raise ScxError("the first")
+
+
+def test_a_run_that_waits_begins_when_the_other_has_ended(tmp_path):
+    """Two real processes: the second becomes its job, with the same pid, once the first is over."""
+    first = RunFolder.create(tmp_path, "train", {}, "first")
+    second = RunFolder.create(tmp_path, "train", {}, "second")
+    with first.lock():
+        first.write_status("running", 1, 2)
+        pid = start(second, ["runs", "list", "--runs", str(tmp_path)], after=first)
+        until = time.monotonic() + 60
+        while not second.status().more and time.monotonic() < until:
+            time.sleep(0.1)
+        waiting = second.status()
+        assert waiting.message == "waiting for first" and waiting.pid == pid
+        assert queue_end([first, second]).name == "second"
+        first.write_status("done", 2, 2)
+    while second.status().state == "running" and time.monotonic() < until:
+        time.sleep(0.1)
+    assert "second" in (second.path / "job.log").read_text(), "it ran what it was asked to"
+    assert queue_end([first, second]) is None

@@ -41,6 +41,8 @@ HELP = {
     "against": "The score that is explained is how much more likely the answer is than these competitors: "
     "the log-odds of whole answers, or the difference of two tokens' scores where one token parts them.",
     "ce": "Cross-entropy: how surprised the model is by the next token, in nats. Lower is better.",
+    "watched": "Share of up to 64 of the choosing cells whose whole answer is written rightly, token by "
+    "token, asked twenty times or so while the model is trained. It decides about nothing.",
     "ce_recovered": "Share of the loss that the stand-ins win back, between no MLPs (0) and the model (1).",
     "kl": "How far the predictions with stand-ins are from the model's own, in nats a token. 0 is equal.",
     "fvu": "Fraction of variance unexplained: what the stand-in misses of the MLP's output. 0 is perfect.",

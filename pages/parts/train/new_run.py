@@ -10,7 +10,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import in_use, loaders
-from pages.parts.common.forms import config_form
+from pages.parts.common.forms import changed_in, config_form, forget_forms, form_value, remember_form
+from pages.parts.common.jobs import jobs
 from pages.parts.common.results import Memory
 from pages.parts.common.session import Context
 from pages.parts.common.words import KINDS, count, duration, safe, size
@@ -18,6 +19,7 @@ from scx_core.build import BuildConfig, estimate_build, launch_build, launch_tra
 from scx_core.build.recipe import RecipeConfig
 from scx_core.language import pick_device
 from scx_core.runs import RunFolder, from_dict
+from scx_core.runs.jobs import queue_end
 from scx_core.sentences import SentenceConfig
 from scx_core.training import estimate
 from scx_core.training.config import PRESETS, TrainConfig, TrainingJob, TranscoderConfig
@@ -34,7 +36,8 @@ MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
 
 def preset_cards() -> str:
     """One card a preset; the one that is chosen."""
-    chosen = st.session_state.setdefault(PRESET, "recommended")
+    last = form_value(PRESET, "recommended")
+    chosen = st.session_state.setdefault(PRESET, last if last in PRESETS else "recommended")
     for column, (name, preset) in zip(st.columns(len(PRESETS)), PRESETS.items(), strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f"### {TITLES.get(name, name)}")
@@ -55,6 +58,7 @@ def preset_cards() -> str:
 
 def _choose(name: str) -> None:
     st.session_state[PRESET] = name
+    remember_form(PRESET, name, "recommended")
 
 
 def duplicate(run: RunFolder) -> None:
@@ -78,13 +82,18 @@ def _base(chosen: str) -> tuple[TranscoderConfig, TrainConfig]:
 def settings(preset: str) -> tuple[TranscoderConfig, TrainConfig]:
     """The few settings that matter at hand, the others folded away. Raises ScxError for what does not fit."""
     transcoder, train = _base(preset)
-    transcoder = config_form(transcoder, f"{preset} tc", MATTER, columns=4)
-    train = config_form(train, f"{preset} tr", MATTER_TRAIN, columns=4)
+    if changed_in(preset):
+        words = "Changed from the preset." if preset in PRESETS else "Changed."
+        line = st.container(horizontal=True, vertical_alignment="center")
+        line.markdown(f":gray[{words}]", width="content")
+        line.button("Back to its settings", on_click=forget_forms, args=(preset,), type="tertiary")
+    transcoder = config_form(transcoder, f"{preset} tc", MATTER, columns=4, keep=True)
+    train = config_form(train, f"{preset} tr", MATTER_TRAIN, columns=4, keep=True)
     with st.expander("All settings"):
         rest = [name for name in TranscoderConfig.__dataclass_fields__ if name not in MATTER]
-        transcoder = config_form(transcoder, f"{preset} all", rest)
+        transcoder = config_form(transcoder, f"{preset} all", rest, keep=True)
         rest = [name for name in TrainConfig.__dataclass_fields__ if name not in MATTER_TRAIN]
-        train = config_form(train, f"{preset} all", rest)
+        train = config_form(train, f"{preset} all", rest, keep=True)
         st.toggle(
             "TensorBoard files",
             key=MIRROR,
@@ -98,16 +107,15 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
     lm, table = loaders.language(ctx), loaders.cells(ctx)
     words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
     called = name.text_input("Name of the run", placeholder="the next free number", key="train name")
+    after = _queue()
     if go.button("Start training", type="primary", width="stretch"):
         job = TrainingJob(
             sentences=lm.sentence_config, model=ctx.model, data=ctx.data, device=ctx.device,
             cells=ctx.cells, transcoder=transcoder, train=train,
         )  # fmt: skip
         mirror = bool(st.session_state.get(MIRROR))
-        run = launch_training(job, lm, table, called.strip() or None, tensorboard=mirror)
-        st.session_state["scx_run"] = run.name
-        st.toast(f"{safe(run.name)} is training in the background.")
-        st.rerun()
+        run = launch_training(job, lm, table, called.strip() or None, tensorboard=mirror, after=after)
+        _started(run, after)
     key = (*loaders.model_key(lm), transcoder, train, table.n_cells)
 
     def trial() -> TrainingEstimate:
@@ -116,6 +124,23 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
 
     weights = sum(p.numel() for p in lm.model.parameters())
     return partial(show_estimate, words, key, trial, str(lm.device), parameters=weights)
+
+
+def _queue() -> RunFolder | None:
+    """The run that a new one waits for: the last at work, unless a person wants both at once."""
+    last = queue_end(jobs())
+    if last is None:
+        return None
+    words = "Two trainings at once take twice as long each, and the memory of both."
+    wait = st.toggle(f"Wait until {safe(last.name)} has ended", value=True, key="queue", help=words)
+    return last if wait else None
+
+
+def _started(run: RunFolder, after: RunFolder | None) -> None:
+    st.session_state["scx_run"] = run.name
+    when = f" begins when {safe(after.name)} has ended" if after is not None else " has begun"
+    st.toast(f"{safe(run.name)}{when}, in the background.")
+    st.rerun()
 
 
 def build_form(ctx: Context) -> Callable[[], None]:
@@ -133,9 +158,9 @@ def build_form(ctx: Context) -> Callable[[], None]:
     )
     left, right = st.columns([3, 1])
     with left:
-        recipe = config_form(RecipeConfig(), "recipe", RECIPE_MATTERS)
+        recipe = config_form(RecipeConfig(), "recipe", RECIPE_MATTERS, keep=True)
     with right:
-        sentences = config_form(SentenceConfig(), "recipe", ("n_genes",), columns=1)
+        sentences = config_form(SentenceConfig(), "recipe", ("n_genes",), columns=1, keep=True)
     presets = st.multiselect(
         "Transcoders", list(PRESETS), default=["recommended"], key="build presets",
         format_func=lambda name: TITLES.get(name, name),
@@ -143,19 +168,18 @@ def build_form(ctx: Context) -> Callable[[], None]:
     )  # fmt: skip
     cfg = BuildConfig(data=ctx.data, device=ctx.device, cells=ctx.cells, presets=",".join(presets))
     with st.expander("All settings"):
-        cfg = config_form(cfg, "build", ("held_out", "choose", "split_by", "split_seed"))
+        cfg = config_form(cfg, "build", ("held_out", "choose", "split_by", "split_seed"), keep=True)
         rest = [name for name in RecipeConfig.__dataclass_fields__ if name not in RECIPE_MATTERS]
-        recipe = config_form(recipe, "recipe all", rest)
-        sentences = config_form(sentences, "recipe all", ("tie_seed", "prompt"))
+        recipe = config_form(recipe, "recipe all", rest, keep=True)
+        sentences = config_form(sentences, "recipe all", ("tie_seed", "prompt"), keep=True)
     cfg = dataclasses.replace(cfg, recipe=recipe, sentences=sentences)
     words, name, go = st.columns([4, 2, 1.4], vertical_alignment="bottom")
     proposed = in_use.new_name(ctx.data)
     called = name.text_input("Name of the model", placeholder=proposed, key="build name").strip()
+    after = _queue()
     if go.button("Train the model", type="primary", width="stretch", disabled=not presets):
-        run = launch_build(dataclasses.replace(cfg, name=called), called or proposed)
-        st.session_state["scx_run"] = run.name
-        st.toast(f"{safe(run.name)} is being built in the background.")
-        st.rerun()
+        run = launch_build(dataclasses.replace(cfg, name=called), called or proposed, after=after)
+        _started(run, after)
     if not presets:
         words.caption("Choose the transcoders to train with it.")
         return lambda: None

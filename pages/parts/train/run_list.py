@@ -16,6 +16,7 @@ from pages.parts.common.results import Column, table
 from pages.parts.common.session import context, use
 from pages.parts.common.words import FORMS, HELP, count, number, percent, safe
 from pages.parts.common.words import KINDS as CODERS
+from pages.parts.train.kept_view import delete_button, kept_view
 from pages.parts.train.new_run import TITLES, duplicate
 from scx_core.runs import RunFolder, from_dict, list_runs, read_json
 from scx_core.runs.ranks import ranks_of
@@ -36,6 +37,7 @@ _TRAIN = (
 _MODEL = (
     ("loss", "Loss, nats a token", "ce", False),
     ("answer_loss", "Loss of the answer, nats a token", "ce", False),
+    ("accuracy", "Right about cells it does not learn from, share", "watched", False),
 )
 _RANK_STATES = {"running": "running", "ended": "ended", "failed": "failed", "dead": "gone"}
 _RANK_COLUMNS: dict[str, Column] = {
@@ -49,8 +51,14 @@ _RANK_COLUMNS: dict[str, Column] = {
 
 
 def run_list() -> None:
-    """All runs, the newest first; one of them in full."""
+    """All runs, the newest first; one of them in full; then all else that is kept."""
     st.markdown("### Runs")
+    _one_of_them()
+    with shown_errors():
+        kept_view()
+
+
+def _one_of_them() -> None:
     runs = {run.name: run for run in jobs()}
     if not runs:
         st.info("There are no runs yet. Start one above: it goes on when this page is closed.")
@@ -98,6 +106,8 @@ def _state(run: RunFolder, was_running: bool) -> None:
             if run.kind == "train" and st.button("Duplicate", help=words, key=f"copy {run.name}"):
                 duplicate(run)
                 st.rerun()
+            if status.state != "running":
+                delete_button(run)
             if status.state == "done":
                 _use(run)
         job_message(run, status)

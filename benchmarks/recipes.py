@@ -38,7 +38,7 @@ from scx_core.runs import Progress, RunFolder, read_json, silent, to_dict, write
 from scx_core.sentences import SentenceConfig
 from scx_core.statistics.intervals import wilson
 from scx_core.validation.baselines import Affine, LinearSums
-from scx_core.validation.held_out import Texts, batches
+from scx_core.validation.held_out import Texts, TextsOfRows
 from scx_core.validation.measure import hidden_states, token_losses
 
 # Of the training cells, the share that recipes are chosen on; seed of that split.
@@ -88,7 +88,8 @@ def fit_linear(lm: Language, table: CellTable, rows: np.ndarray) -> list[LinearS
 
 def _texts(lm: Language, table: CellTable, rows: np.ndarray):
     lead = answer_form(lm, table).lead
-    return batches(lm, table, rows, lm.labels, lead, BATCH)
+    read = TextsOfRows(lm, table, rows, lm.labels, lead)
+    return (read.of(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH))
 
 
 @torch.no_grad()

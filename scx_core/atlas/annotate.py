@@ -33,6 +33,7 @@ from scx_core.errors import ScxError
 from scx_core.language import encode_cells, rounded_products
 from scx_core.runs import Progress, provenance, silent
 from scx_core.runs.files import to_json_text, write_atomic
+from scx_core.runs.micro_batch import MicroBatch
 
 MEAN, MAXIMUM, MASS, RECORD = "scx_features", "scx_features_max", "scx_feature_mass", "scx"
 FeatureId = tuple[int, int]  # layer and number
@@ -105,25 +106,29 @@ def _read(
     largest: list[sp.csr_matrix] = []
     n_all = len(layers) * side.transcoders.n_features
     mass_GF = sp.csr_matrix((table.n_genes, n_all), dtype=np.float64)
-    for start in range(0, table.n_cells, batch):
-        rows = np.arange(start, min(start + batch, table.n_cells))
+
+    def attempt(part: slice) -> tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix | None]:
+        rows = np.arange(part.start, part.stop)
         there = np.flatnonzero(table.rows(rows).getnnz(axis=1) > 0)
-        mean, most = (sp.csr_matrix((len(rows), n_all), dtype=np.float32) for _ in range(2))
-        if len(there):
-            cells = encode_cells(side.lm, table, rows[there])
-            io, (_, gene_GN) = mlp_streams(side.lm, cells), classes_and_genes(cells, number, True)
-            z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
-            ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])
-            parts = [z_NF[a:b] for a, b in pairwise(ends)]
-            pick = sp.csr_matrix(
-                (np.ones(len(there)), (there, np.arange(len(there)))), (len(rows), len(there))
-            )
-            mean = pick @ sp.vstack([sp.csr_matrix(one.mean(axis=0)) for one in parts])
-            most = pick @ sp.vstack([one.max(axis=0).tocsr() for one in parts])
-            mass_GF = mass_GF + gene_GN @ z_NF
-        means.append(mean.astype(np.float32))
-        largest.append(most.astype(np.float32))
-        progress(int(rows[-1]) + 1, table.n_cells, "Cells")
+        if not len(there):
+            return (*(sp.csr_matrix((len(rows), n_all), dtype=np.float32) for _ in range(2)), None)
+        cells = encode_cells(side.lm, table, rows[there])
+        io, (_, gene_GN) = mlp_streams(side.lm, cells), classes_and_genes(cells, number, True)
+        z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
+        ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])
+        parts = [z_NF[a:b] for a, b in pairwise(ends)]
+        pick = sp.csr_matrix((np.ones(len(there)), (there, np.arange(len(there)))), (len(rows), len(there)))
+        mean = pick @ sp.vstack([sp.csr_matrix(one.mean(axis=0)) for one in parts])
+        most = pick @ sp.vstack([one.max(axis=0).tocsr() for one in parts])
+        return mean.astype(np.float32), most.astype(np.float32), gene_GN @ z_NF
+
+    done = 0
+    for mean, most, mass in MicroBatch().pieces(attempt, table.n_cells, batch):
+        means.append(mean)
+        largest.append(most)
+        mass_GF = mass_GF if mass is None else mass_GF + mass
+        done += mean.shape[0]
+        progress(done, table.n_cells, "Cells")
     stacked = (sp.vstack(means, format="csc"), sp.vstack(largest, format="csc"))
     return (*stacked, mass_GF.astype(np.float32).tocsc())
 

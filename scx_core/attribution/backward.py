@@ -4,12 +4,13 @@ The features' frozen gates are open, so that the effect of a source is the sum o
 direct or through features. Embeddings, errors and biases are the only sources at the end of every path, so
 theirs add up to the target. Direct edges, which pass no other feature, are in direct_edges.py.
 Legend: R rows, P positions that they can see, T positions, d residual width, F features of a layer, N active
-features, S blocks that a layer's features write to.
+features, S blocks that a layer's features write to; small t and n: some of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,8 @@ from scx_core.attribution.local_replacement_model import (
 )
 from scx_core.attribution.replacement_model import LayerMaps
 from scx_core.attribution.residual_stream import GradientRows
+
+FEATURES = 32_768  # whose decoder rows are copied at a time, about
 
 
 def block_back(
@@ -58,6 +61,16 @@ class TotalEffects(NamedTuple):
     bias: float
 
 
+def _blocks(position_N: torch.Tensor, n_positions: int) -> list[tuple[slice, slice]]:
+    """Blocks of positions, and their active features: all, where those are few."""
+    if len(position_N) <= FEATURES:
+        return [(slice(0, n_positions), slice(0, len(position_N)))]
+    step = max(1, n_positions * FEATURES // len(position_N))
+    starts = [*range(0, n_positions, step), n_positions]
+    edges = torch.searchsorted(position_N, torch.tensor(starts, device=position_N.device)).tolist()
+    return [(slice(*t), slice(*n)) for t, n in zip(pairwise(starts), pairwise(edges), strict=True)]
+
+
 def _through_features(
     maps: LayerMaps, frozen: FrozenLayer, read_STd: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -65,14 +78,21 @@ def _through_features(
 
     `read_STd`: gradients on the MLPs' outputs that the features write to, their own block's first.
     """
-    write_N = torch.zeros_like(frozen.value_N)
-    for later, out_Td in enumerate(read_STd):
-        write_N += (maps.decoder(later)[frozen.feature_N] * out_Td[frozen.position_N]).sum(-1)
-    counts_T = torch.bincount(frozen.position_N, minlength=len(read_STd[0]))
-    below_Td = torch.nn.functional.embedding_bag(
-        frozen.feature_N, maps.enc_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=write_N, mode="sum"
-    )
-    below_Td, inner_T = mlp_back(maps, frozen, maps.brought(below_Td))
+    write_N, parts = torch.zeros_like(frozen.value_N), []
+    for at_t, at_n in _blocks(frozen.position_N, len(read_STd[0])):
+        position_n, feature_n = frozen.position_N[at_n], frozen.feature_N[at_n]
+        for later, out_Td in enumerate(read_STd):
+            write_N[at_n] += (maps.decoder(later)[feature_n] * out_Td[position_n]).sum(-1)
+        counts_t = torch.bincount(position_n - at_t.start, minlength=at_t.stop - at_t.start)
+        below_td = torch.nn.functional.embedding_bag(
+            feature_n,
+            maps.enc_Fd,
+            counts_t.cumsum(0) - counts_t,
+            per_sample_weights=write_N[at_n],
+            mode="sum",
+        )
+        parts.append(below_td)
+    below_Td, inner_T = mlp_back(maps, frozen, maps.brought(torch.cat(parts)))
     bias = write_N @ maps.enc_bias_F[frozen.feature_N] + inner_T.sum()
     return below_Td, write_N * frozen.value_N, bias
 

@@ -90,7 +90,7 @@ def _through_patterns(f: FrozenLayer, weight_UJP: torch.Tensor) -> torch.Tensor:
     """Weights one block further down: through each head's pattern, [U, J·H, P]."""
     U, J, P = weight_UJP.shape
     out_UJP = _scaled(weight_UJP, f.attn_out_scale_T)
-    looked_HNP = out_UJP.reshape(1, U * J, P) @ f.pattern_HTT[:, :P, :P]
+    looked_HNP = out_UJP.reshape(1, U * J, P) @ f.pattern.up_to(P)
     weight_UJHP = looked_HNP.view(-1, U, J, P).permute(1, 2, 0, 3)
     return _scaled(weight_UJHP.reshape(U, -1, P), f.attn_scale_T)
 
@@ -123,11 +123,12 @@ def _values_back(maps: LayerMaps, f: FrozenLayer, reads_RPd: torch.Tensor, space
     value_HPRk.copy_(value_NX.view(R, P, heads, width).permute(2, 1, 0, 3))
     back_HPX = space.of("v", heads, P, R * width)
     # Nothing attends to a later position: of the patterns, blocks of columns from the diagonal on.
+    pattern_HPP = f.pattern.up_to(P)
     step = -(-P // min(MOST_BLOCKS, max(1, P // LEAST_BLOCK)))
     for first in range(0, P, step):
         last = min(first + step, P)
         torch.bmm(
-            f.pattern_HTT[:, first:P, first:last].transpose(1, 2),
+            pattern_HPP[:, first:, first:last].transpose(1, 2),
             value_HPRk[:, first:].flatten(2),
             out=back_HPX[:, first:last],
         )

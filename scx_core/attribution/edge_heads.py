@@ -298,7 +298,7 @@ def last_heads(frozen: FrozenPrompt, pairs: Sequence[Pair], target: GradientRows
     check_pairs(pairs, target)
     parts = parts_of(pairs, target)
     ends = ends_of(frozen, parts.pairs, target)
-    n_heads = len(frozen.layers[0].pattern_HTT)
+    n_heads = frozen.replacement.lm.facts.n_heads
     out_ELH = target.gradient_Rd.new_zeros(len(parts.pairs), len(frozen.layers), n_heads)
     for columns in torch.arange(len(ends.writes.level_S), device=out_ELH.device).split(SOURCES):
         here = torch.isin(ends.column_E, columns).nonzero()[:, 0]

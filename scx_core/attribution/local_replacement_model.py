@@ -11,15 +11,26 @@ its neurons.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from scx_core.attribution.replacement_model import LayerMaps, Replacement
+from scx_core.language.patterns import (
+    BY_LAYER,
+    KEPT,
+    KeptPattern,
+    Pattern,
+    RecomputedPattern,
+    attention_in_blocks,
+    patterns_plan,
+)
+from scx_core.runs.micro_batch import MicroBatch, out_of_memory
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.through_mlp import ThroughMlp
 
@@ -37,9 +48,10 @@ class FrozenLayer(NamedTuple):
     what the branch writes at a position is multiplied by it (the gains are folded into the maps).
     `gate_TH`: the gates of the MLP's neurons, where features read the MLP's output.
     `attn_bias_Td` and `error_Td` are what reaches the residual stream: gain and 1/σ are in them.
+    `pattern`: the attention pattern, kept or made again when it is read (language/patterns.py).
     """
 
-    pattern_HTT: torch.Tensor
+    pattern: Pattern
     attn_bias_Td: torch.Tensor
     attn_scale_T: torch.Tensor
     mlp_scale_T: torch.Tensor
@@ -50,6 +62,11 @@ class FrozenLayer(NamedTuple):
     attn_out_scale_T: torch.Tensor | None = None
     mlp_out_scale_T: torch.Tensor | None = None
     gate_TH: torch.Tensor | None = None
+
+    @property
+    def pattern_HTT(self) -> torch.Tensor:
+        """The whole attention pattern; of a long prompt valid until another layer's is read."""
+        return self.pattern.pattern_HTT
 
 
 class FrozenPrompt(NamedTuple):
@@ -78,6 +95,17 @@ class FrozenPrompt(NamedTuple):
         return None if self.logit_factor_JV is None else self.logit_factor_JV[-1]
 
     @property
+    def patterns(self) -> str:
+        """How the attention patterns are held: `KEPT` or `BY_LAYER` of language/patterns.py."""
+        return BY_LAYER if isinstance(self.layers[0].pattern, RecomputedPattern) else KEPT
+
+    def release_patterns(self) -> None:
+        """Give back the memory of a pattern that is made again when it is read; kept ones stay."""
+        for layer in self.layers:
+            if isinstance(layer.pattern, RecomputedPattern):
+                layer.pattern.buffer.release()
+
+    @property
     def n_positions(self) -> int:
         """T, the tokens of the prompt."""
         return len(self.ids)
@@ -94,6 +122,11 @@ class _Recorded:
         self.y: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.final_in = torch.empty(0)
         self.uncapped_BEV = torch.empty(0)
+
+    def forget(self, layer: int) -> None:
+        """Of a block that is frozen in every prompt; what nobody else holds is given back."""
+        for store in (self.attn_in, self.mlp_in, self.attn_out, self.x, self.y):
+            store[layer] = torch.empty(0)
 
 
 @contextmanager
@@ -137,19 +170,19 @@ def _freeze_layer(
     tape: _Recorded,
     layer: int,
     b: int,
-    pattern_HTT: torch.Tensor,
+    T: int,
+    pattern: Pattern,
     below: Sequence[FrozenLayer],
 ) -> FrozenLayer:
-    """One block at prompt `b` of the batch, whose length is that of its patterns; `below`: the blocks that
-    are frozen already."""
+    """One block at prompt `b` of the batch, which has T positions; `below`: the blocks that are frozen
+    already."""
     maps = rep.layers[layer]
-    T = pattern_HTT.shape[-1]
     coder, x_Td, y_Td = maps.transcoder, tape.x[layer][b, :T], tape.y[layer][b, :T]
     active = coder.active(x_Td)
     attn_post, mlp_post = maps.attn_post_norm, maps.mlp_post_norm
     frozen = FrozenLayer(
-        pattern_HTT,
-        pattern_HTT.sum(-1).T @ maps.value_bias_Hd + maps.out_bias_d,
+        pattern,
+        pattern.row_sums().T @ maps.value_bias_Hd + maps.out_bias_d,
         maps.attn_norm.scale(tape.attn_in[layer][b, :T]),
         maps.mlp_norm.scale(tape.mlp_in[layer][b, :T]),
         *active,
@@ -172,7 +205,7 @@ def _crossed(rep: Replacement, layer: int, below: Sequence[FrozenLayer]) -> torc
     crossed: torch.Tensor | float = 0.0
     for m, f in enumerate(below):
         W_Fd = rep.transcoders.cross[m][layer - m - 1]
-        counts_T = torch.bincount(f.position_N, minlength=f.pattern_HTT.shape[-1])
+        counts_T = torch.bincount(f.position_N, minlength=len(f.attn_scale_T))
         crossed = crossed + torch.nn.functional.embedding_bag(
             f.feature_N, W_Fd, counts_T.cumsum(0) - counts_T, per_sample_weights=f.value_N, mode="sum"
         )
@@ -196,18 +229,37 @@ def freeze_many(
     rep: Replacement, prompts: Sequence[Sequence[int]], logits: int = 1
 ) -> Iterator[FrozenPrompt]:
     """`freeze` of each prompt, run in batches that the patterns' memory bounds; in the order given."""
-    facts = rep.lm.facts
+    facts, micro = rep.lm.facts, MicroBatch(units="prompts")
     first = 0
+
+    def attempt(size: int) -> list[FrozenPrompt]:
+        return _freeze_batch(rep, prompts[first : first + size], logits)
+
     while first < len(prompts):
         length = max(len(ids) for ids in prompts[first : first + MOST_PROMPTS])
         patterns = facts.n_layers * facts.n_heads * length**2
-        size = max(1, min(MOST_PROMPTS, PATTERN_NUMBERS // patterns))
-        yield from _freeze_batch(rep, prompts[first : first + size], logits)
-        first += size
+        size = max(1, min(MOST_PROMPTS, PATTERN_NUMBERS // patterns, len(prompts) - first))
+        found = micro.run(attempt, size)
+        first += len(found)
+        yield from found
+
+
+def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: int) -> list[FrozenPrompt]:
+    """With the patterns as planned; of one prompt that does not fit, made again when they are read."""
+    plan = patterns_plan(rep.lm, max(map(len, prompts)))
+    try:
+        return _freeze_as(plan, rep, prompts, logits)
+    except RuntimeError as error:
+        if len(prompts) > 1 or plan == BY_LAYER or not out_of_memory(error):
+            raise
+    print(f"out of memory: attention patterns are {BY_LAYER}", file=sys.stderr, flush=True)
+    return _freeze_as(BY_LAYER, rep, prompts, logits)
 
 
 @torch.no_grad()
-def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: int) -> list[FrozenPrompt]:
+def _freeze_as(
+    plan: str, rep: Replacement, prompts: Sequence[Sequence[int]], logits: int
+) -> list[FrozenPrompt]:
     """Shorter prompts are padded at the end, with any token: a causal model never attends to it."""
     lm, lengths = rep.lm, [len(ids) for ids in prompts]
     rows = [[*ids, *[0] * (max(lengths) - len(ids))] for ids in prompts]
@@ -215,20 +267,35 @@ def _freeze_batch(rep: Replacement, prompts: Sequence[Sequence[int]], logits: in
     ends = sorted({end for length in lengths for end in range(max(0, length - logits), length)})
     keep = torch.tensor(ends, device=lm.device)
     with _recording(rep) as tape:
-        out = lm.model(input_ids=ids_BT, use_cache=False, output_attentions=True, logits_to_keep=keep)
-    found = []
+        out, patterns_of = _run(plan, rep, ids_BT, keep)
+    found, embedding_BTd = [], tape.attn_in[0]
     for b, (ids, T) in enumerate(zip(prompts, lengths, strict=True)):
         layers: tuple[FrozenLayer, ...] = ()
-        for layer in range(len(rep.layers)):
-            pattern_HTT = out.attentions[layer][b, :, :T, :T].to(lm.dtype)
-            layers = (*layers, _freeze_layer(rep, tape, layer, b, pattern_HTT, layers))
+        for layer, pattern in enumerate(patterns_of(b, T)):
+            layers = (*layers, _freeze_layer(rep, tape, layer, b, T, pattern, layers))
+            if b == len(prompts) - 1:
+                tape.forget(layer)
         at_J = [ends.index(end) for end in range(max(0, T - logits), T)]
         logits_JV, uncapped_JV = out.logits[b, at_J], tape.uncapped_BEV[b, at_J]
         factor_JV = None if lm.facts.logit_cap is None else _cap_factor(logits_JV, uncapped_JV)
         scale_T = rep.final_norm.scale(tape.final_in[b, :T])
-        embedding_Td = tape.attn_in[0][b, :T]
+        embedding_Td = embedding_BTd[b, :T]
         found.append(FrozenPrompt(rep, tuple(ids), embedding_Td, layers, scale_T, logits_JV, factor_JV))
     return found
+
+
+def _run(
+    plan: str, rep: Replacement, ids_BT: torch.Tensor, keep: torch.Tensor
+) -> tuple[Any, Callable[[int, int], Sequence[Pattern]]]:
+    """The forward pass, and what gives the patterns of a prompt of the batch, by its number and length."""
+    lm = rep.lm
+    options: dict[str, Any] = {"input_ids": ids_BT, "use_cache": False, "logits_to_keep": keep}
+    if plan == BY_LAYER:
+        with attention_in_blocks(lm) as recorded:
+            out = lm.model(**options)
+        return out, lambda b, T: recorded.of_prompt(b, T, lm.dtype)
+    out = lm.model(**options, output_attentions=True)
+    return out, lambda b, T: [KeptPattern(one[b, :, :T, :T].to(lm.dtype)) for one in out.attentions]
 
 
 def _times(scale_T: torch.Tensor | None, G_Pd: torch.Tensor, position_R: torch.Tensor | None) -> torch.Tensor:
@@ -291,13 +358,15 @@ def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) ->
 
     `G_RTd` may stop at a position P ≤ T; positions after P cannot be reached (causal mask).
     """
-    n_positions = G_RTd.shape[1]
-    pattern_HTT = frozen.pattern_HTT[:, :n_positions, :n_positions]
+    R, n_positions, _ = G_RTd.shape
     heads, width, d = maps.O_Hkd.shape
     flat_d_Hk = maps.O_Hkd.reshape(heads * width, d).T
     value_RTHk = (attn_read(frozen, G_RTd) @ flat_d_Hk).unflatten(-1, (heads, width))
-    value_RHTk = pattern_HTT.transpose(1, 2) @ value_RTHk.transpose(1, 2)
-    back_RTd = value_RHTk.transpose(1, 2).flatten(2) @ maps.V_Hkd.reshape(heads * width, d)
+    # One product a head over all rows: broadcast over rows, the patterns would be copied for each of them.
+    value_HTX = value_RTHk.permute(2, 1, 0, 3).reshape(heads, n_positions, R * width)
+    back_HTX = torch.bmm(frozen.pattern.up_to(n_positions).transpose(1, 2), value_HTX)
+    back_RTHk = back_HTX.view(heads, n_positions, R, width).permute(2, 1, 0, 3)
+    back_RTd = back_RTHk.flatten(2) @ maps.V_Hkd.reshape(heads * width, d)
     return back_RTd * frozen.attn_scale_T[:n_positions, None]
 
 

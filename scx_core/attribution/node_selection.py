@@ -20,10 +20,12 @@ import torch
 from scx_core.attribution.direct_edges import LayerEdges, OtherEdges, direct_edges, target_edges
 from scx_core.attribution.local_replacement_model import FrozenPrompt, feature_reads
 from scx_core.attribution.residual_stream import GradientRows, Sources
+from scx_core.language.patterns import KEPT
 
 ROWS = 64  # rows of one layer carried together, at most
 ROWS_OF_ALL = 256  # rows of all layers carried together, at most
 WAVE_NUMBERS = 48_000_000  # gradients of a wave: rows × positions × width
+LONG_WAVE_NUMBERS = 96_000_000  # of a long prompt, whose patterns are made again for each wave
 KEPT_EDGES = 75_000_000  # edges of the first rows that are kept
 PILOT = 4  # one in so many nodes of the budget gives rows before the choice
 LEAST_PILOT = 64
@@ -100,11 +102,13 @@ def waves(sources: Sources, chosen: SelectedFeatures, by_layer: bool = False) ->
         most = ROWS
     else:  # rows of block 0 see tokens only
         groups, most = [number_C[layer_C > 0], number_C[layer_C == 0]], ROWS_OF_ALL
+    most = min(most, sources.rows or most)
+    numbers = WAVE_NUMBERS if frozen.patterns == KEPT else LONG_WAVE_NUMBERS
     for number_G in groups:
         order_G = number_G[chosen.position_C[number_G].argsort(stable=True)]
         while len(order_G):
             one = (int(chosen.position_C[order_G[-1]]) + 1) * frozen.embedding_Td.shape[1]
-            size = min(max(1, min(most, WAVE_NUMBERS // one)), len(order_G))
+            size = min(max(1, min(most, numbers // one)), len(order_G))
             yield _wave(frozen, chosen, order_G[-size:].sort().values)
             order_G = order_G[:-size]
 
@@ -169,7 +173,7 @@ def all_influences(
     of_target = _with_inputs(Wave(number_1, (target,)), parts, other)
     _pass_on(of_target, 1.0 / of_target.input_R, 0, 1, flow)
     active = sum(len(layer.position_N) for layer in frozen.layers)
-    if active * len(pilot.layer_C) <= KEPT_EDGES:
+    if active * len(pilot.layer_C) <= KEPT_EDGES and sources.rows is None:
         known = [_all_edges(sources, wave) for wave in waves(sources, pilot)]
         for layer in range(min(target.layer, n_layers) - 1, 0, -1):
             for found in known:

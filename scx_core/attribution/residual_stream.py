@@ -82,14 +82,15 @@ class PaddedRows(NamedTuple):
 
 class Sources:
     """The writes of every block of one prompt, made when asked for. `padded`: one a layer. `kept`: they stay,
-    else they are made again. `space`: buffers of the thread that traces this prompt."""
+    else they are made again. `space`: buffers of the thread that traces this prompt. `rows`: so many are
+    carried together at most, and little is kept, where memory is short; None for as many as pay."""
 
-    def __init__(self, frozen: FrozenPrompt) -> None:
-        self.frozen, self.space = frozen, Workspace(frozen.embedding_Td)
+    def __init__(self, frozen: FrozenPrompt, rows: int | None = None) -> None:
+        self.frozen, self.space, self.rows = frozen, Workspace(frozen.embedding_Td), rows
         self.padded = [_padded_rows(f, frozen.n_positions) for f in frozen.layers]
         size = frozen.embedding_Td.element_size() * frozen.embedding_Td.shape[1]
         whole = sum(len(padded.position_Q) * (padded.width + 2) * size for padded in self.padded)
-        self.kept = whole < KEPT_BYTES
+        self.kept = whole < KEPT_BYTES and rows is None
         self._kept: dict[int, torch.Tensor] = {}
         self.known: KnownRows | None = None  # rows that the choice of nodes has made already
 
@@ -218,8 +219,16 @@ def attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Frozen attention of x [..., T, d] on the stream, without biases: values mixed by the patterns,
     [..., H, T, k], and what is written to the stream, [..., T, d]."""
-    mixed_HTk = layer.pattern_HTT @ head_values(maps, layer, x_Td)
+    mixed_HTk = _mixed(layer.pattern_HTT, head_values(maps, layer, x_Td))
     return mixed_HTk, attn_read(layer, mixed_HTk.transpose(-3, -2).flatten(-2) @ maps.O_Hkd.flatten(0, 1))
+
+
+def _mixed(pattern_HTT: torch.Tensor, value_HTk: torch.Tensor) -> torch.Tensor:
+    """Values [..., H, T, k] mixed by the patterns, which are not copied for each of the leading ones."""
+    value_SHTk = value_HTk.reshape(-1, *value_HTk.shape[-3:])
+    S, H, T, k = value_SHTk.shape
+    mixed_HTX = torch.bmm(pattern_HTT, value_SHTk.permute(1, 2, 0, 3).reshape(H, T, S * k))
+    return mixed_HTX.view(H, T, S, k).permute(2, 0, 1, 3).reshape(value_HTk.shape)
 
 
 def skip_forward(maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor) -> torch.Tensor:

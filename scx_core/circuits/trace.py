@@ -24,7 +24,7 @@ from scx_core.attribution.answer_target import AnswerForm
 from scx_core.attribution.backward import TotalEffects, total_effects
 from scx_core.attribution.edges import EdgeTable, edge_table
 from scx_core.attribution.local_replacement_model import FrozenPrompt
-from scx_core.attribution.node_selection import SelectedFeatures, by_influence, largest
+from scx_core.attribution.node_selection import ROWS_OF_ALL, SelectedFeatures, by_influence, largest
 from scx_core.attribution.pruning import (
     Influence,
     Pruned,
@@ -61,8 +61,12 @@ from scx_core.circuits.feature_names import (
     where_in_cell,
     with_where,
 )
+from scx_core.language.patterns import KEPT
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.options import option
 from scx_core.sentences import EncodedCell, GeneSpan
+
+LESS = "Ask for fewer nodes (--nodes), take fewer genes a sentence (--n-genes), or trace on the processor."
 
 
 @dataclass(frozen=True)
@@ -146,14 +150,20 @@ def graph_of(
     form = answer_form(frozen, plan)
     target, target_bias, value = target_row(frozen, plan, form)
     effects = total_effects(frozen, target, target_bias)
-    sources = Sources(frozen)
-    if not isinstance(choice, str):
-        chosen = choice(frozen, effects)
-    elif choice == "influence":
-        chosen = by_influence(sources, effects.features, target, n_nodes)
-    else:
-        chosen = largest(frozen, effects.features, n_nodes)
-    table = edge_table(sources, chosen, target, target_bias, value)
+    micro = MicroBatch(remedy=LESS, units="rows of edges")
+
+    def attempt(rows: int) -> tuple[SelectedFeatures, EdgeTable]:
+        sources = Sources(frozen, None if rows == ROWS_OF_ALL else rows)
+        if not isinstance(choice, str):
+            chosen = choice(frozen, effects)
+        elif choice == "influence":
+            chosen = by_influence(sources, effects.features, target, n_nodes)
+        else:
+            chosen = largest(frozen, effects.features, n_nodes)
+        return chosen, edge_table(sources, chosen, target, target_bias, value)
+
+    chosen, table = micro.run(attempt, ROWS_OF_ALL)
+    frozen.release_patterns()
     weight_RS, share_RS = shares(table)
     scores = influence(share_RS)
     parts = (frozen, plan, target, effects, chosen, table, weight_RS, share_RS, scores, value)
@@ -419,6 +429,11 @@ def span_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[GeneE
     return [GeneEffect(span.gene, math.fsum(tokens[span.start : span.end]), span.rank) for span in spans]
 
 
+def _plan_said(frozen: FrozenPrompt) -> dict[str, str]:
+    """How a long prompt's patterns were held; nothing of one whose patterns were kept, as nearly all are."""
+    return {} if frozen.patterns == KEPT else {"attention_patterns": frozen.patterns}
+
+
 def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[str, Any]) -> Circuit:
     """Phase 6: prune the graph and gather what is left as a circuit of scope `cell`."""
     lm, ids = graph.frozen.replacement.lm, graph.frozen.ids
@@ -436,7 +451,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
         edges=tuple(Edge(nodes[s].id, nodes[t].id, weight) for t, s, weight in edges),
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         accounting={"max_relative_error": graph.table.max_relative_error(), "rows": float(len(names.row_R))},
-        provenance=provenance | {"names": FROM_CIRCUIT},
+        provenance=provenance | {"names": FROM_CIRCUIT} | _plan_said(graph.frozen),
         token_ids=tuple(ids),
         tokens=tuple(tokens),
         sentence=tuple(cell.genes),

@@ -62,6 +62,12 @@ class BenchConfig:
     genes: int = option(114, "410m: genes of the sentence, about four tokens each", minimum=1)
     nodes: int = option(384, "410m: features that may become nodes", minimum=1)
     edges: int = option(0, "410m: edges that are held against plain autograd in float64", minimum=0)
+    tokens: int = option(
+        0, "410m: of a prompt of random tokens, whose graph alone is timed (0: a cell's sentence)", minimum=0
+    )
+    waves: int = option(
+        0, "410m --tokens: waves of rows of edges that are filled, evenly taken (0: all)", minimum=0
+    )
     consensus: int = option(0, "410m: cells of a consensus in two steps, none if 0", minimum=0)
 
 
@@ -158,6 +164,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             case "410m":
                 from scx_core.language import pick_device
 
+                if cfg.tokens:
+                    sizes = {name: getattr(cfg, name) for name in ("tokens", "nodes", "layers", "waves")}
+                    return bench.bench_long(pick_device(args.device), **sizes)
                 table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
                 device = str(pick_device(args.device))
                 asked = ("nodes", "layers", "genes", "edges", "consensus")
@@ -249,6 +258,11 @@ def _seconds_text(result: dict[str, Any]) -> str:
         last += (
             f"; a consensus of {found['cells']} cells with {found['features']} features, accounting error "
             f"{found['max_relative_error']:.1e}"
+        )
+    if "patterns" in result:
+        last += (
+            f"; attention patterns {result['patterns']}; {result['active']:,} active features, edges into "
+            f"{result['rows_share']:.1%} of {result['nodes']:,} nodes"
         )
     if "together_faster" in result:
         last += f"; many cells together {result['together_faster']:.1f} times faster than one by one"

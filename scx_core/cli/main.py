@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _memory_in_words(error: RuntimeError) -> str | None:
     """One line where the memory of the device did not suffice; None for another error, which is a bug."""
-    from scx_core.training.plan import out_of_memory
+    from scx_core.runs.micro_batch import out_of_memory
 
     if not out_of_memory(error):
         return None

@@ -14,6 +14,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language.loading import Language
+from scx_core.language.patterns import sparing_attention
 from scx_core.sentences import pad_left
 
 VOCABULARY_NUMBERS = 32_000_000  # logits that are held at once
@@ -128,9 +129,10 @@ def tree_batch(lm: Language, prompts: Sequence[Sequence[int]], tree: AnswerTree)
 @torch.no_grad()
 def read_tree(lm: Language, batch: TreeBatch) -> torch.Tensor:
     """One forward pass: hidden states behind the last norm, [R, Q, d]."""
-    return lm.model.base_model(
-        input_ids=batch.ids_RQ, position_ids=batch.at_RQ, attention_mask=batch.mask, use_cache=False
-    ).last_hidden_state
+    with sparing_attention(lm, *batch.ids_RQ.shape):
+        return lm.model.base_model(
+            input_ids=batch.ids_RQ, position_ids=batch.at_RQ, attention_mask=batch.mask, use_cache=False
+        ).last_hidden_state
 
 
 @torch.no_grad()

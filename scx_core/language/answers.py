@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from scx_core.errors import ScxError
-from scx_core.language.answer_tree import answer_tree, read_tree, token_scores, tree_batch
+from scx_core.language.answer_tree import AnswerTree, answer_tree, read_tree, token_scores, tree_batch
 from scx_core.language.loading import Language
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell, answer_ids
 
 NODES = 512  # tokens of all answers that stand behind a prompt at once
@@ -125,16 +126,20 @@ def score_answers(
     answer's end.
 
     Every prompt is read once with the tree of all answers behind it (answer_tree.py). Many answers are cut
-    into trees of about `NODES` tokens, and each of them reads the prompts anew.
+    into trees of about `NODES` tokens, and each of them reads the prompts anew. Fewer than `batch` are read
+    together where the memory does not suffice.
     """
-    out = np.zeros((len(prompts), len(answers), max(map(len, answers))))
+    out, micro = np.zeros((len(prompts), len(answers), max(map(len, answers)))), MicroBatch(units="prompts")
     for ks in _trees(answers):
         tree = answer_tree({str(k): answers[k] for k in ks})
-        for start in range(0, len(prompts), batch):
-            read = tree_batch(lm, prompts[start : start + batch], tree)
+
+        def attempt(part: slice, tree: AnswerTree = tree) -> tuple[slice, np.ndarray]:
+            read = tree_batch(lm, prompts[part], tree)
             hidden_RMd = read_tree(lm, read)[:, -len(tree.token_M) :]
-            found_RKW = token_scores(lm, hidden_RMd, tree)
-            out[start : start + batch, ks, : found_RKW.shape[2]] = found_RKW
+            return part, token_scores(lm, hidden_RMd, tree)
+
+        for part, found_RKW in micro.pieces(attempt, len(prompts), batch):
+            out[part, ks, : found_RKW.shape[2]] = found_RKW
     return out
 
 

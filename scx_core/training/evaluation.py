@@ -20,7 +20,7 @@ from scx_core.language.numerics.operations import operations
 from scx_core.metrics import active, ce_recovered, dead, fvu, l0, squares_from_sums
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.objective.losses import token_losses
-from scx_core.training.plan import MicroBatch
+from scx_core.training.plan import training_batch
 from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.module import TranscoderSet
@@ -135,7 +135,7 @@ def spliced(
     `between` is called after each batch; it may raise to end this. A `team` shares out the cells. `layers`
     takes in what each layer does on the activations of the model as it is, from the same pass.
     """
-    total, micro = torch.zeros(5, dtype=torch.float64), MicroBatch()
+    total, micro = torch.zeros(5, dtype=torch.float64), training_batch()
     stand_ins = coders.stand_ins()
     zeros = dict.fromkeys(stand_ins, torch.zeros_like)
 
@@ -190,7 +190,7 @@ def layer_sums(
 ) -> list[LayerSums]:
     """FVU, L0 and dead share of every layer, on the original model's own MLP inputs and outputs. `between`
     and `team` as in `spliced`."""
-    totals, micro = LayerTotals(coders), MicroBatch()
+    totals, micro = LayerTotals(coders), training_batch()
 
     def measured(mine: Cells, part: slice) -> tuple[list[list[torch.Tensor]], int]:
         ids_BT, mask_BT = texts.batch(lm, mine[part])

@@ -21,10 +21,11 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, OnOutput, captured_mlps, mlp_io
 from scx_core.language.hooks import Stand_in
 from scx_core.metrics import fvu, kl_divergence, squares_about_mean, squares_from_sums
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.training.evaluation import hidden_states
 from scx_core.training.objective.losses import CHUNK_LOGITS, log_probs
 from scx_core.training.optimiser import MOMENTS, adam, moments_from
-from scx_core.training.plan import USABLE, MicroBatch
+from scx_core.training.plan import USABLE, training_batch
 from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
 from scx_core.transcoders.cross_layer import CROSS
@@ -45,8 +46,8 @@ FEATURE_VALUES, WIDTH_VALUES, LOGIT_VALUES = 8, 14, 5
 TUNING_BYTES = 16 + 12 + 4
 LARGE_WEIGHTS = 10**8  # from which on Adam goes through them one after another
 REMEDY = (
-    "The last steps hold all layers at once. Start a run without them (finetune_steps 0), with shorter "
-    "sentences, or with fewer features (expansion)."
+    "The last checkpoint is kept. The last steps hold all layers at once. Start a run without them "
+    "(finetune_steps 0), with shorter sentences, or with fewer features (expansion)."
 )
 
 
@@ -133,7 +134,7 @@ class FineTune:
         micro: MicroBatch | None = None,
         team: Team = ALONE,
     ) -> None:
-        self.lm, self.before, self.micro, self.team = lm, coders, micro or MicroBatch(), team
+        self.lm, self.before, self.micro, self.team = lm, coders, micro or training_batch(), team
         tuned = [name for name in TUNED if coders.kind != "relu" or name not in ENCODER]
         self.weights = [
             {name: t.detach().clone().requires_grad_(name in tuned) for name, t in layer.items()}

@@ -8,31 +8,24 @@ itself, and halved when the memory does not suffice.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import torch
 
 from scx_core.errors import ScxError
 from scx_core.language import Language, forward, rounded_products
+from scx_core.runs.micro_batch import MicroBatch, out_of_memory
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
 
 TRIAL_CELLS, TRIAL_TOKENS, TRIALS = 4, 16, 3
-T = TypeVar("T")
-
-
-class TooLarge(ScxError):
-    """Not even one cell at a time fits into the memory."""
-
-
 USABLE = 0.7  # of the free memory
 # Float32 values a token and unit of width that are alive at the peak: in a block of the model (attention,
 # an MLP four times as wide), and for each feature a width (pre-activations, gates, gradients).
@@ -43,13 +36,6 @@ REMEDY = (
     "Use fewer features (expansion), shorter sentences, or more devices that share out the layers (parallel: "
     "layers)."
 )
-# How libraries say it that do not raise PyTorch's own error: the driver, cuBLAS, the processor's allocator.
-SAID = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device's memory did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in SAID)
 
 
 @contextmanager
@@ -67,55 +53,9 @@ def memory_in_words() -> Iterator[None]:
         ) from error
 
 
-class MicroBatch:
-    """The size of a micro-batch (None: all at once). It only ever falls; `note` says why, once."""
-
-    def __init__(self, cells: int | None = None) -> None:
-        self.cells = cells
-        self.note = ""
-
-    def run(self, job: Callable[[int], T], most: int, remedy: str = REMEDY) -> T:
-        """`job(cells)` with at most `most`, again with half as many when the memory does not suffice. A job
-        leaves nothing behind that a second try would count twice.
-
-        Raises ScxError with the `remedy` when not even one cell fits.
-        """
-        while True:
-            cells = min(self.cells or most, most)
-            try:
-                return job(cells)
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if cells == 1:
-                    raise TooLarge(
-                        "The device's memory does not suffice for a single cell at a time.",
-                        f"The last checkpoint is kept. {remedy}",
-                    ) from error
-            # Outside of the handler: until here the error held the tensors of the try that failed.
-            self.cells = max(1, cells // 2)
-            self.note = f"out of memory: {self.cells} cells at a time from here on"
-            print(self.note, file=sys.stderr, flush=True)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-    def pieces(self, job: Callable[[slice], T], n: int, most: int) -> Iterator[T]:
-        """`job` on `n` cells, at most `most` one time after another, smaller pieces where the memory does not
-        suffice. Raises ScxError as `run` does."""
-        start = 0
-
-        def attempt(cells: int) -> tuple[T, int]:
-            return job(slice(start, start + cells)), cells
-
-        while start < n:
-            found, cells = self.run(attempt, min(most, n - start))
-            yield found
-            start += cells
-
-    def pop_note(self) -> str:
-        """What is to be said about a change since the last call; "" for none."""
-        note, self.note = self.note, ""
-        return note
+def training_batch(cells: int | None = None) -> MicroBatch:
+    """A micro-batch of a training, which says what helps there."""
+    return MicroBatch(cells, f"The last checkpoint is kept. {REMEDY}")
 
 
 def weights_of(cfg: TranscoderConfig, d: int, layers: int) -> int:
@@ -226,7 +166,7 @@ def make_plan(
     tokens = round(here * len(texts.ids) / texts.n_cells)
     before = before or {}
     wish = train.micro_batch_cells or before.get("micro_batch_cells", 0)
-    plan.micro = MicroBatch(choose_cells(lm, cfg, wish, here, tokens, layers_here))
+    plan.micro = training_batch(choose_cells(lm, cfg, wish, here, tokens, layers_here))
     precision = before.get("precision") or choose_precision(lm, texts, train.precision, team)
     plan.bfloat16 = precision == "bfloat16"
     return plan

@@ -20,12 +20,13 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, fast_attention
 from scx_core.language.numerics.denormals import flushed_subnormals
 from scx_core.runs import RunFolder, from_dict, provenance, read_json, stop_requested, to_dict, write_json
+from scx_core.runs.micro_batch import TooLarge
 from scx_core.runs.progress import Progress, silent
 from scx_core.runs.ranks import RankFile, ReadOnlyRun
 from scx_core.training.config import TrainConfig, TrainingJob
 from scx_core.training.evaluation import FINAL_WORK, affordable, held_out_metrics, measuring
 from scx_core.training.keeping import CheckpointWriter
-from scx_core.training.plan import TooLarge, check_team, compiled, make_plan, memory_in_words
+from scx_core.training.plan import check_team, compiled, make_plan, memory_in_words
 from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.processes.hosts import share
 from scx_core.training.tokens import Stopped, TokenTexts, cached_texts, encode_texts

@@ -17,13 +17,14 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.runs import Progress, RunFolder
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.ranks import RankFile
 from scx_core.training.config import TrainConfig
 from scx_core.training.evaluation import CALIBRATION_WORK, affordable, calibrating, spliced
 from scx_core.training.finetune import FineTune, cells_of_tuning, rate_of_step
 from scx_core.training.keeping import CheckpointWriter
 from scx_core.training.layer_trainer import LayerTrainer
-from scx_core.training.plan import MicroBatch, memory_of, slices
+from scx_core.training.plan import memory_of, slices, training_batch
 from scx_core.training.tokens import TokenTexts, cells_of_step
 from scx_core.training.trainer_state import StepReport, TrainerState
 from scx_core.transcoders.module import TranscoderSet
@@ -126,7 +127,7 @@ def tune_together(
     team, first = state.plan.partners, 0
     state.optimizer.zero_grad(set_to_none=True)
     if micro.cells is None:
-        micro = MicroBatch(cells_of_tuning(state.lm, coders, state.texts, cfg.cells_per_batch))
+        micro = training_batch(cells_of_tuning(state.lm, coders, state.texts, cfg.cells_per_batch))
     tune = FineTune(state.lm, coders, cfg.finetune_rate, micro, team)
     if saved is not None and saved.step > cfg.steps:
         first = saved.step - cfg.steps

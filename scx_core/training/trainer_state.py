@@ -27,7 +27,7 @@ from scx_core.training.config import TrainConfig, TranscoderConfig, features_of_
 from scx_core.training.layer_trainer import LayerTrainer, count_dead
 from scx_core.training.ops.sparse import row_kernels
 from scx_core.training.optimiser import MOMENTS, adam, moments_from
-from scx_core.training.plan import MicroBatch, StepPlan
+from scx_core.training.plan import StepPlan, training_batch
 from scx_core.training.profiler import phase
 from scx_core.training.step import LayerReport, TrainingStep, read_once
 from scx_core.training.tokens import Cells, TokenTexts, cells_of_step
@@ -104,7 +104,7 @@ class TrainerState:
         for layer, parts in zip(own, zip(*samples, strict=True), strict=True):
             progress(len(layers), len(own), "first weights: layers")
             fresh = partial(_fresh, cfg, train, parts, layer, lm.device, len(cells))
-            layers.append(MicroBatch().run(fresh, len(cells)))
+            layers.append(training_batch().run(fresh, len(cells)))
             # Other cards may round otherwise.
             plan.partners.led([*layers[-1].weights.values(), *layers[-1].memory.values()])
         if cfg.form == "cross-layer":

@@ -20,8 +20,9 @@ from scx_core.language import Language, OnTokens, answer_form, captured_mlps, wi
 from scx_core.language.answer_tree import read_tree
 from scx_core.language.hooks import Stand_in
 from scx_core.runs import Progress, silent
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.transcoders import TranscoderSet
-from scx_core.validation.held_out import Texts, batches, check_rows
+from scx_core.validation.held_out import Texts, TextsOfRows, check_rows
 
 RIDGE = 1e-6  # of the mean variance of the inputs: a norm's output has one direction without any
 
@@ -168,8 +169,7 @@ def linear_maps(
     `replaced_mlps(lm, dict(enumerate(maps)))`. Raises ScxError without cells, or for one without a label.
     """
     sums = [LinearSums() for _ in range(lm.facts.n_layers)]
-    for texts in read_texts(lm, table, rows, batch, progress):
-        inputs, outputs = mlp_sides(lm, texts)
+    for _, inputs, outputs in read_sides(lm, table, rows, batch, progress):
         for layer, x_Nd, y_Nd in zip(sums, inputs, outputs, strict=True):
             layer.add(x_Nd, y_Nd)
     return [layer.solved(ridge) for layer in sums]
@@ -190,8 +190,7 @@ def fit_baselines(
     n = lm.facts.n_layers
     sums, tokens = [LinearSums() for _ in range(n)], TokenSums(lm.unembedding.shape[0])
     guesses = [torch.zeros((), dtype=torch.float64) for _ in range(n)]
-    for texts in read_texts(lm, table, rows, batch, progress):
-        inputs, outputs = mlp_sides(lm, texts)
+    for texts, inputs, outputs in read_sides(lm, table, rows, batch, progress):
         for layer, x_Nd, y_Nd in zip(sums, inputs, outputs, strict=True):
             layer.add(x_Nd, y_Nd)
         tokens.add(texts.ids_BT[texts.real_BT], outputs[0])
@@ -227,16 +226,29 @@ def _without_features(
     return found
 
 
-def read_texts(
+class Read(NamedTuple):
+    """Texts, and what every MLP reads and writes at their counted positions, [N, d] a layer."""
+
+    texts: Texts
+    inputs: list[torch.Tensor]
+    outputs: list[torch.Tensor]
+
+
+def read_sides(
     lm: Language, table: CellTable, rows: Sequence[int] | np.ndarray, batch: int, progress: Progress
-) -> Iterator[Texts]:
-    """Batches of whole texts of the rows, with progress."""
+) -> Iterator[Read]:
+    """Batches of whole texts of the rows, with progress; smaller ones where the memory does not suffice."""
     rows, done, table = np.asarray(rows, dtype=np.int64), 0, with_answers(lm, table)
     check_rows(table, rows)
-    lead = answer_form(lm, table).lead
-    for texts in batches(lm, table, rows, [], lead, batch):
-        yield texts
-        done += len(texts.cells)
+    texts_of = TextsOfRows(lm, table, rows, [], answer_form(lm, table).lead)
+
+    def attempt(part: slice) -> Read:
+        texts = texts_of.of(rows[part])
+        return Read(texts, *mlp_sides(lm, texts))
+
+    for read in MicroBatch().pieces(attempt, len(rows), batch):
+        yield read
+        done += len(read.texts.cells)
         progress(done, len(rows), "Baselines: training cells")
 
 

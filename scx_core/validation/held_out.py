@@ -6,7 +6,7 @@ Legend: B cells of a batch, T positions, N predicted tokens (the real ones, in r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -141,21 +141,27 @@ def candidates_of(lm: Language, table: CellTable, rows: np.ndarray) -> list[str]
     return lm.labels if truth <= set(lm.labels) else sorted(truth | set(table.answers.tolist()) - {""})
 
 
-def batches(
-    lm: Language, table: CellTable, rows: np.ndarray, candidates: Sequence[str], lead: str, batch: int
-) -> Iterator[Texts]:
-    """Texts of `batch` cells at a time; only these rows are read, so memory does not grow with the cells.
-    Candidates of more than `NODES` tokens stand behind no prompt."""
-    answers = answers_of(lm, sorted({*candidates, *table.answers[rows].tolist()}), lead)
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        labels = [str(label) for label in table.answers[part]]
-        cells = encode_cells(lm, table, part)
-        own = [answers[label] for label in labels]
-        tree = answer_tree({label: answers[label] for label in candidates}, own) if candidates else None
+class TextsOfRows:
+    """Texts of some rows of a table, with the candidates' answers behind the prompts; candidates of more than
+    `NODES` tokens stand behind none. Only the rows asked for are read, so memory does not grow with the
+    cells."""
+
+    def __init__(
+        self, lm: Language, table: CellTable, rows: np.ndarray, candidates: Sequence[str], lead: str
+    ) -> None:
+        self._lm, self._table, self._candidates = lm, table, candidates
+        self._answers = answers_of(lm, sorted({*candidates, *table.answers[rows].tolist()}), lead)
+
+    def of(self, rows: np.ndarray) -> Texts:
+        """One batch."""
+        labels = [str(label) for label in self._table.answers[rows]]
+        cells = encode_cells(self._lm, self._table, rows)
+        own = [self._answers[label] for label in labels]
+        known = {label: self._answers[label] for label in self._candidates}
+        tree = answer_tree(known, own) if known else None
         if tree is not None and len(tree.token_M) > NODES:
             tree = None
-        yield _texts(lm, cells, labels, own, tree)
+        return _texts(self._lm, cells, labels, own, tree)
 
 
 def _texts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,19 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, answer_form, fast_attention, rounded_products, with_answers
 from scx_core.metrics import ce_recovered
 from scx_core.runs import Progress, provenance, silent
+from scx_core.runs.micro_batch import MicroBatch, unchanged_if_it_fails
 from scx_core.sentences import TOKEN_CLASSES
 from scx_core.transcoders import TranscoderSet
 from scx_core.transcoders.check import check_set
 from scx_core.validation.baselines import Baseline, fit_baselines
-from scx_core.validation.held_out import FIT_SEED, batches, candidates_of, check_rows, draw_rows
+from scx_core.validation.held_out import (
+    FIT_SEED,
+    Texts,
+    TextsOfRows,
+    candidates_of,
+    check_rows,
+    draw_rows,
+)
 from scx_core.validation.label_agreement import (
     ORIGINAL,
     TRANSCODER,
@@ -60,7 +68,8 @@ def validate(
     sentence on which cells trained, chose and test (`validation_rows` makes all three).
 
     Goes over the cells twice (the second time for the mean baseline) and keeps only sums and a few numbers a
-    cell, so memory hardly grows with the cells. `per_layer` costs two more forward passes a layer. Raises
+    cell, so memory hardly grows with the cells. Where the device's memory does not suffice for `batch` cells,
+    fewer are taken at a time. `per_layer` costs two more forward passes a layer. Raises
     ScxError when there is no cell, a cell has no label, or the transcoders do not fit the model.
     """
     rows, table = np.sort(np.asarray(rows, dtype=np.int64)), with_answers(lm, table)
@@ -80,22 +89,41 @@ def validate(
     answers = Answers(candidates, lead)
     losses = Losses(lm.facts.n_layers, [rival.key for rival in beside])
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
-    done = 0
+    read, micro = TextsOfRows(lm, table, rows, candidates, lead), MicroBatch()
     with fast_attention(lm), rounded_products(lm.device):
-        for texts in batches(lm, table, rows, candidates, lead, batch):
-            add_batch(lm, transcoders, texts, losses, layers, answers, beside)
-            done += len(texts.cells)
-            progress(done, len(rows), "Test cells")
-        means, done = [torch.as_tensor(stream.spread.mean_d) for stream in layers], 0
-        for texts in batches(lm, table, rows, candidates, lead, batch):
-            add_mean_batch(lm, texts, losses, means)
-            done += len(texts.cells)
-            progress(done, len(rows), "Mean baseline")
-        alone, done = _layer_rows(lm, table, rows, layer_cells) if per_layer else rows[:0], 0
-        for texts in batches(lm, table, alone, candidates, lead, min(batch, LAYER_BATCH)):
-            add_layers_batch(lm, transcoders, texts, losses)
-            done += len(texts.cells)
-            progress(done, len(alone), "Each layer alone")
+
+        def over(
+            some: np.ndarray, add: Callable[[Texts], None], sums: Sequence[Any], words: str, most: int = batch
+        ) -> None:
+            """Every one of these cells, in batches that the memory has room for."""
+
+            def attempt(part: slice) -> int:
+                with unchanged_if_it_fails(*sums):
+                    add(read.of(some[part]))
+                return len(some[part])
+
+            done = 0
+            for n in micro.pieces(attempt, len(some), most):
+                done += n
+                progress(done, len(some), words)
+
+        all_sums = (losses, answers, *layers)
+        over(
+            rows,
+            lambda texts: add_batch(lm, transcoders, texts, losses, layers, answers, beside),
+            all_sums,
+            "Test cells",
+        )
+        means = [torch.as_tensor(stream.spread.mean_d) for stream in layers]
+        over(rows, lambda texts: add_mean_batch(lm, texts, losses, means), (losses,), "Mean baseline")
+        alone = _layer_rows(lm, table, rows, layer_cells) if per_layer else rows[:0]
+        over(
+            alone,
+            lambda texts: add_layers_batch(lm, transcoders, texts, losses),
+            (losses,),
+            "Each layer alone",
+            min(batch, LAYER_BATCH),
+        )
     found = _table(len(rows), len(alone), losses, layers, answers)
     found = _with_baselines(found, table, rows, losses, answers, beside, fit)
     record = provenance(

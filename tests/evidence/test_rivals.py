@@ -26,7 +26,7 @@ from scx_core.evidence.rivals.tables import rival_tables, sentences
 from scx_core.evidence.smallest.circuit_search import SearchConfig
 from scx_core.evidence.smallest.smallest_circuit import split_cells
 from scx_core.language import mlp_io
-from scx_core.validation.baselines import mlp_sides, read_texts
+from scx_core.validation.baselines import read_sides
 from tests.tiny import random_set as random_transcoders
 from tests.tiny import tiny_language, tiny_table
 
@@ -105,8 +105,8 @@ def test_random_directions_fire_like_the_features_and_their_decoders_cannot_be_b
     lm, rows = tracer.lm, np.arange(12)
     drawn = random_set(lm, tracer.transcoders, tracer.table, rows, seed=0)
     parts = [[], []]
-    for texts in read_texts(lm, tracer.table, rows, 4, lambda *_: None):
-        for part, side in zip(parts, mlp_sides(lm, texts), strict=True):
+    for read in read_sides(lm, tracer.table, rows, 4, lambda *_: None):
+        for part, side in zip(parts, (read.inputs, read.outputs), strict=True):
             part.append(side)
     for k, (coder, own) in enumerate(zip(drawn.layers, tracer.transcoders.layers, strict=True)):
         x_Nd, y_Nd = (torch.cat([batch[k] for batch in part]) for part in parts)

@@ -128,7 +128,7 @@ def test_when_not_one_cell_fits_it_says_what_to_do(tmp_path, model, monkeypatch)
         if message == "training" and done == 7:
             scarce(monkeypatch, cells=0, tokens=0)
 
-    with pytest.raises(ScxError, match=r"single cell at a time.*expansion"):
+    with pytest.raises(ScxError, match=r"cells, one at a time.*expansion"):
         train(run, *open_job(run), scarce_from_7)
     assert run.status().state == "failed" and run.latest_checkpoint().step == 6
 

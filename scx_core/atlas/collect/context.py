@@ -29,7 +29,9 @@ from scx_core.atlas.collect.one_pass import CellPlan, written
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.language import Language, captured_neurons, mlp_io
+from scx_core.language.hooks import MlpIO
 from scx_core.runs import Progress, silent
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell
 
 GROUPS, OWN_COPIES, COIN_COPIES = 5, 2, 6
@@ -64,6 +66,26 @@ class Fired(NamedTuple):
     copies_VE: np.ndarray
 
 
+def _read(
+    lm: Language, ids_VT: torch.Tensor, neurons: bool, micro: MicroBatch
+) -> tuple[MlpIO, list[torch.Tensor]]:
+    """What the MLPs read and write in the copies of a cell, and their neurons where wanted."""
+
+    def attempt(part: slice) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        with ExitStack() as stack:
+            found = stack.enter_context(captured_neurons(lm)) if neurons else []
+            io = mlp_io(lm, ids_VT[part], torch.ones_like(ids_VT[part]))
+        return io.inputs, io.outputs, list(found)
+
+    parts = list(micro.pieces(attempt, len(ids_VT), len(ids_VT)))
+    inputs, outputs, found = parts[0]
+    if len(parts) > 1:
+        inputs, outputs, found = (
+            [torch.cat(of_layer) for of_layer in zip(*side, strict=True)] for side in zip(*parts, strict=True)
+        )
+    return MlpIO(inputs, outputs, None), found
+
+
 @torch.no_grad()
 def measure_context(
     lm: Language,
@@ -84,8 +106,8 @@ def measure_context(
     panel = plan._replace(cells=tuple(held))
     cells = [
         (cell, answer)
-        for part, answers, _ in written(lm, table, panel, 8)
-        for cell, answer in zip(part, answers, strict=True)
+        for some in written(lm, table, panel, 8)
+        for cell, answer in zip(some.cells, some.answers, strict=True)
     ]
     pool = gene_pool([cell for cell, _ in cells])
     genes = sorted({gene for cell, _ in cells for gene in cell.genes})
@@ -96,7 +118,10 @@ def measure_context(
         name: [_ContextSums(units.n_units, len(cells), len(genes), name in named) for _ in range(n_layers)]
         for name, units in sources.items()
     }
-    wanted = any(units.wants_neurons for units in sources.values())
+    wanted, micro = (
+        any(units.wants_neurons for units in sources.values()),
+        MicroBatch(units="copies of a cell"),
+    )
     for c, (cell, answer) in enumerate(cells):
         if c == (len(cells) + 1) // 2:
             for layers in sums.values():
@@ -104,9 +129,7 @@ def measure_context(
                     one.choose()
         copies = make_copies(cell, answer, pool, rng)
         ids_VT = torch.from_numpy(copies.ids_VT).to(lm.device)
-        with ExitStack() as stack:
-            neurons = stack.enter_context(captured_neurons(lm)) if wanted else []
-            io = mlp_io(lm, ids_VT, torch.ones_like(ids_VT))
+        io, neurons = _read(lm, ids_VT, wanted, micro)
         where = np.array([number[gene] for gene in copies.genes], dtype=np.int64)
         for name, units in sources.items():
             many = len(ids_VT) if name in named else 1 + GROUPS

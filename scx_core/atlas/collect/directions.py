@@ -14,11 +14,10 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Pairs, pairs_above
-from scx_core.atlas.collect.one_pass import CellPlan, counted_rows, written
+from scx_core.atlas.collect.one_pass import CellPlan, written
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
-from scx_core.language import Language, mlp_io
-from scx_core.sentences import pad_left
+from scx_core.language import Language
 
 RANDOM, EMBEDDING, ONE_HOT = "random", "embedding", "onehot"
 SAMPLE_CELLS = 128
@@ -79,18 +78,16 @@ def take_sample(
     ids: list[torch.Tensor] = []
     fired_LF = torch.zeros(lm.facts.n_layers, units.n_units, dtype=torch.int64, device=lm.device)
     a_token = lm.facts.n_layers * lm.facts.width * 4
-    for sentences, answers, _ in written(lm, table, plan._replace(cells=plan.cells[:cells]), batch):
-        texts = [[*cell.ids, *answer] for cell, answer in zip(sentences, answers, strict=True)]
-        ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in pad_left(texts, lm.pad_id))
-        io = mlp_io(lm, ids_BT, mask_BT)
-        row_N = counted_rows(mask_BT)
-        id_N = ids_BT.flatten()[row_N]
-        for layer, (x_BTd, y_BTd) in enumerate(zip(io.inputs, io.outputs, strict=True)):
-            found = units.read(layer, MlpAt(x_BTd, y_BTd, None, row_N, id_N))
+    few = plan._replace(cells=plan.cells[:cells])
+    for some in written(lm, table, few, batch, [units]):
+        passed = some.forward
+        assert passed is not None  # asked for
+        for layer, x_BTd in enumerate(passed.io.inputs):
+            found = units.read(layer, passed.at(layer, units))
             assert isinstance(found, Pairs)  # features, not neurons
             fired_LF[layer] += torch.bincount(found.unit_E, minlength=units.n_units)
-            parts[layer].append(x_BTd.flatten(0, 1)[row_N].float())
-        ids.append(id_N)
+            parts[layer].append(x_BTd.flatten(0, 1)[passed.row_N].float())
+        ids.append(passed.id_N)
         if sum(map(len, ids)) * a_token > SAMPLE_BYTES:
             break
     return Sample([torch.cat(one) for one in parts], torch.cat(ids), fired_LF)

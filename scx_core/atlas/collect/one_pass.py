@@ -29,7 +29,9 @@ from scx_core.atlas.config import AtlasConfig
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
 from scx_core.language import Language, captured_neurons, encode_cells, mlp_io, whole_answers, with_answers
+from scx_core.language.hooks import MlpIO
 from scx_core.runs import Progress
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell, pad_left
 
 
@@ -154,32 +156,23 @@ def pass_over(
     }
     bins = np.zeros(2 * plan.layout.n_bins, dtype=np.int64)
     in_slots = np.zeros(0, dtype=np.int64)
-    wanted = any(units.wants_neurons for units in sources.values())
     done = 0
-    for cells, answers, assigned in written(lm, table, plan, cfg.batch):
+    for cells, answers, ids, assigned, found in written(lm, table, plan, cfg.batch, sources.values()):
+        assert found is not None  # asked for
+        watch.lap("forward")
         placed = [
             place_tokens(cell, answer, one, slots, plan.layout, cfg.seed)
             for cell, answer, one in zip(cells, answers, assigned, strict=True)
         ]
-        ids = [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
         batch = _batch(lm, placed, ids, assigned)
         bins += _bin_counts(batch, len(bins))
         seen = np.bincount(batch.slots.bin_NJ.flatten().cpu().numpy(), minlength=2 * N_DATA * len(slots))
         seen[: len(in_slots)] += in_slots
         in_slots = seen
         watch.lap("sentences")
-        padded = pad_left(ids, lm.pad_id)
-        ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in padded)
-        with ExitStack() as stack:
-            neurons = stack.enter_context(captured_neurons(lm)) if wanted else []
-            io = mlp_io(lm, ids_BT, mask_BT)
-        watch.lap("forward")
-        row_N = counted_rows(mask_BT)
         for name, units in sources.items():
             for layer, tally in enumerate(tallies[name]):
-                hidden = neurons[layer] if units.wants_neurons else None
-                at = MlpAt(io.inputs[layer], io.outputs[layer], hidden, row_N, batch.tokens.id_N)
-                active = units.read(layer, at)
+                active = units.read(layer, found.at(layer, units))
                 watch.lap("reading")
                 tally.add(active, batch, len(slots))
                 watch.lap("summing")
@@ -199,21 +192,85 @@ def counted_rows(mask_BT: torch.Tensor) -> torch.Tensor:
     return (mask_BT.bool() & (mask_BT.cumsum(1) > 1)).flatten().nonzero()[:, 0]
 
 
+class Written(NamedTuple):
+    """Some cells of a plan: sentences, token ids of the true answers (none for a cell without one), and of
+    both together, assignments; their forward pass, where one was asked for."""
+
+    cells: list[EncodedCell]
+    answers: list[tuple[int, ...]]
+    ids: list[list[int]]
+    assigned: tuple[CellAssignment, ...]
+    forward: Forward | None
+
+
 def written(
-    lm: Language, table: CellTable, plan: CellPlan, size: int
-) -> Iterator[tuple[list[EncodedCell], list[tuple[int, ...]], tuple[CellAssignment, ...]]]:
-    """The cells of a plan in its order, `size` at a time: sentences, token ids of the true answers (none for
-    a cell without one), assignments."""
-    table = with_answers(lm, table)
+    lm: Language, table: CellTable, plan: CellPlan, size: int, sources: Collection[UnitReader] = ()
+) -> Iterator[Written]:
+    """The cells of a plan in its order, `size` at a time, with their forward pass where `sources` will read
+    it; fewer from where on the memory does not suffice for that."""
+    passes = Passes(lm, sources)
+    table, micro, start = with_answers(lm, table), MicroBatch(), 0
     labelled = np.array([one.row for one in plan.cells if one.type < len(plan.types)], dtype=np.int64)
-    answers = {}
+    answer_of = {}
     if len(labelled):
-        answers = whole_answers(lm, table, sorted(set(table.answers[labelled].tolist()) - {""}))
-    for start in range(0, len(plan.cells), size):
-        assigned = plan.cells[start : start + size]
+        answer_of = whole_answers(lm, table, sorted(set(table.answers[labelled].tolist()) - {""}))
+
+    def attempt(n: int) -> Written:
+        assigned = plan.cells[start : start + n]
         rows = np.array([one.row for one in assigned], dtype=np.int64)
         cells = encode_cells(lm, table, rows)
-        yield cells, [answers.get(str(table.answers[row]), ()) for row in rows], assigned
+        answers = [answer_of.get(str(table.answers[row]), ()) for row in rows]
+        ids = [[*cell.ids, *answer] for cell, answer in zip(cells, answers, strict=True)]
+        return Written(cells, answers, ids, assigned, passes.of(ids) if sources else None)
+
+    while start < len(plan.cells):
+        found = micro.run(attempt, min(size, len(plan.cells) - start))
+        yield found
+        start += len(found.assigned)
+
+
+class Forward(NamedTuple):
+    """What a batch's MLPs read and write, their neurons where a source wants them, the counted rows."""
+
+    io: MlpIO
+    neurons: Sequence[torch.Tensor]
+    row_N: torch.Tensor
+    id_N: torch.Tensor
+
+    def at(self, layer: int, units: UnitReader) -> MlpAt:
+        """What a source reads of a layer."""
+        hidden = self.neurons[layer] if units.wants_neurons else None
+        return MlpAt(self.io.inputs[layer], self.io.outputs[layer], hidden, self.row_N, self.id_N)
+
+
+def forward_of(lm: Language, ids: Sequence[Sequence[int]], neurons: bool) -> Forward:
+    """One forward pass over some texts (token ids)."""
+    ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in pad_left(ids, lm.pad_id))
+    with ExitStack() as stack:
+        found = stack.enter_context(captured_neurons(lm)) if neurons else []
+        io = mlp_io(lm, ids_BT, mask_BT)
+    row_N = counted_rows(mask_BT)
+    return Forward(io, found, row_N, ids_BT.flatten()[row_N])
+
+
+class Passes:
+    """Forward passes of batches. On a graphics card one that is larger than any before is also read by every
+    source and layer, and nothing of it kept, so that memory that ends there leaves no batch counted by
+    half."""
+
+    def __init__(self, lm: Language, sources: Collection[UnitReader]) -> None:
+        self.lm, self.sources, self.largest = lm, sources, 0
+
+    def of(self, ids: Sequence[Sequence[int]]) -> Forward:
+        """The pass over these token ids; memory that ends is the caller's."""
+        found = forward_of(self.lm, ids, any(units.wants_neurons for units in self.sources))
+        size = len(ids) * max(map(len, ids))
+        if self.lm.device.type != "cpu" and size > self.largest:
+            for layer in range(self.lm.facts.n_layers):
+                for units in self.sources:
+                    units.read(layer, found.at(layer, units))
+            self.largest = size
+        return found
 
 
 def _bin_counts(batch: TokenBatch, n_bins: int) -> np.ndarray:

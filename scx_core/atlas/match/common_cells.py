@@ -21,6 +21,7 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, encode_cells, mlp_io
 from scx_core.language.hooks import MlpIO
 from scx_core.runs import Progress
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell, pad_left
 from scx_core.transcoders import TranscoderSet
 
@@ -97,6 +98,15 @@ class _CommonSums:
         )
 
 
+class _Batch(NamedTuple):
+    """One batch read: both sides' activations of each layer, the class of every place, genes by place."""
+
+    sides: list[tuple[sp.csr_matrix, sp.csr_matrix]]
+    kind_N: np.ndarray
+    gene_GN: sp.csr_matrix
+    n_cells: int
+
+
 @torch.no_grad()
 def read_common(
     first: Side,
@@ -115,20 +125,29 @@ def read_common(
     by_token = first.lm.fingerprint == second.lm.fingerprint
     sums = [_CommonSums(n_a, n_b, table.n_genes) for _ in layers]
     number = {str(gene): place for place, gene in enumerate(table.symbols)}
-    for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        written = [encode_cells(side.lm, table, some) for side in (first, second)]
+    done = 0
+
+    def attempt(part: slice) -> _Batch:
+        written = [encode_cells(side.lm, table, rows[part]) for side in (first, second)]
         if not by_token:
             written = _same_genes(*written)
-        kinds, gene_GN = classes_and_genes(written[0], number, by_token)
-        orders = [permuted_within(kinds, rng) for _ in range(2)]
         io_a = mlp_streams(first.lm, written[0])
         io_b = io_a if by_token else mlp_streams(second.lm, written[1])
-        for place, layer in enumerate(layers):
-            z_a = activations(first, io_a, layer, written[0], by_token)
-            z_b = activations(second, io_b, layer, written[1], by_token)
-            sums[place].add((z_a, z_b), orders, gene_GN)
-        progress(min(start + batch, len(rows)), len(rows), "Cells")
+        sides = [
+            (
+                activations(first, io_a, layer, written[0], by_token),
+                activations(second, io_b, layer, written[1], by_token),
+            )
+            for layer in layers
+        ]
+        return _Batch(sides, *classes_and_genes(written[0], number, by_token), len(written[0]))
+
+    for sides, kinds, gene_GN, n_cells in MicroBatch().pieces(attempt, len(rows), batch):
+        orders = [permuted_within(kinds, rng) for _ in range(2)]
+        for one, z_of_sides in zip(sums, sides, strict=True):
+            one.add(z_of_sides, orders, gene_GN)
+        done += n_cells
+        progress(done, len(rows), "Cells")
     return [one.result() for one in sums]
 
 

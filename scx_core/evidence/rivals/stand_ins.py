@@ -32,7 +32,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders import Transcoder, TranscoderSet
 from scx_core.transcoders.through_mlp import through_mlp
 from scx_core.validation import draw_rows, validation_rows
-from scx_core.validation.baselines import LinearSums, mlp_sides, read_texts
+from scx_core.validation.baselines import LinearSums, read_sides
 
 TRANSCODERS, NEURONS, SAE, RANDOM, LINEAR = "transcoders", "neurons", "sae", "random", "linear"
 NAMES = {
@@ -130,8 +130,8 @@ def least_squares(
     """The same features with the decoders (and affine paths) that give back MLP outputs best, over all tokens
     of whole texts."""
     sums = [LinearSums() for _ in coders]
-    for texts in read_texts(lm, table, rows, BATCH, silent):
-        for total, coder, x_Nd, y_Nd in zip(sums, coders, *mlp_sides(lm, texts), strict=True):
+    for _, inputs, outputs in read_sides(lm, table, rows, BATCH, silent):
+        for total, coder, x_Nd, y_Nd in zip(sums, coders, inputs, outputs, strict=True):
             z_NF = coder.encode(x_Nd)
             total.add(torch.cat([z_NF, x_Nd], 1) if skip else z_NF, y_Nd)
     made = []

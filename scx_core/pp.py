@@ -8,6 +8,7 @@ of the package. Cells may be given as an AnnData object in memory, a path, "embe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -205,8 +206,8 @@ def load_model(
     Parameters
     ----------
     source
-        Model folder, Hugging Face hub id, "embedded" (a small one of 0.7 M parameters) or "planted". A loaded
-        model comes back as it is.
+        Model folder, Hugging Face hub id (fetched, with a bar, when it is not on this computer), "embedded"
+        (a small one of 0.7 M parameters) or "planted". A loaded model comes back as it is.
     device
         "auto", "cpu", "cuda" or "cuda:N".
     prompt, n_genes
@@ -220,7 +221,8 @@ def load_model(
     Raises
     ------
     ScxError
-        The folder lacks a file, the family is not known, or the hub cannot be reached.
+        The folder lacks a file, the family is not known, the checkpoint is gated or not on the hub, or the
+        hub cannot be reached.
 
     References
     ----------
@@ -235,11 +237,13 @@ def load_model(
     from transformers.utils import logging
 
     from scx_core.language import Language, load_language
+    from scx_core.runs import ConsoleProgress
 
     if isinstance(source, Language):
         return source
     logging.disable_progress_bar()  # of the weights of a small model
-    return load_language(source, device, prompt=prompt, n_genes=n_genes)
+    with closing(ConsoleProgress()) as bar:
+        return load_language(source, device, prompt=prompt, n_genes=n_genes, progress=bar)
 
 
 def encode(

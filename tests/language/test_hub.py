@@ -6,6 +6,7 @@ from collections import namedtuple
 
 import pytest
 
+import scx_core as scx
 from scx_core.errors import ScxError
 from scx_core.language import hub, load_language
 from tests.builders.hub import COMMIT, NAME, fake_hub, use_hub
@@ -55,8 +56,15 @@ def test_a_checkpoint_is_fetched_once_with_its_progress_and_then_used_without_a_
         assert sum("GET" in one and "model.safetensors" in one for one in there.asked) == 1
         assert hub.checkpoint_folder(NAME).name == COMMIT
         there.asked.clear()
-        load_language(NAME, device="cpu")
+        assert scx.pp.load_model(NAME, device="cpu").fingerprint == lm.fingerprint
         assert there.asked == []
+
+
+def test_a_notebook_shows_how_far_the_download_is(client, tmp_path, capsys):
+    with fake_hub(save_tiny(tmp_path / "model")) as there:
+        client(there.address)
+        scx.pp.load_model(NAME, device="cpu")
+    assert "1 MB from the hub" in capsys.readouterr().err
 
 
 def test_what_arrived_is_counted_in_bytes(client, tmp_path):

@@ -9,4 +9,4 @@ goes into its target.
 import scx_core as scx
 
 circuit = scx.tl.consensus("embedded", "CD19+ B", n_cells=12)
-scx.pl.circuit(circuit)
+_ = scx.pl.circuit(circuit)

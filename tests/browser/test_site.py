@@ -1,5 +1,5 @@
-"""The documentation site as it lies on a disk: nothing is asked of elsewhere, the search finds, every function
-has its page. `python docs/build.py` builds it; without it these tests are skipped."""
+"""The documentation site as it lies on a disk: nothing is asked of elsewhere, the search finds, and every
+function has its page. `python docs/build.py` builds it; without it these tests are skipped."""
 
 from __future__ import annotations
 

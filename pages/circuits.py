@@ -104,10 +104,11 @@ def _show(
     circuit = view.with_steps(circuit, st.container())
     with picture:
         drawn = circuit if join else circuit._replace(supernodes=())
-        stage(ctx, drawn if small is None else only(drawn, small.nodes), shown)
+        drawn = drawn if small is None else only(drawn, small.nodes)
+        stage(ctx, drawn, shown)
         st.caption(says(circuit))
     view.tested(circuit)
-    view.exports(circuit, shown)
+    view.exports(circuit, shown, drawn)
     view.sentence(circuit, min_share)
     view.scores(circuit)
     with st.expander("How to read this"):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from scx_core.atlas import Atlas
+    from scx_core.circuits.difference import Difference
 
-__all__ = ["Html", "atlas", "cell_sentence", "circuit", "circuit_page", "genes", "runs", "save"]
+__all__ = ["Html", "atlas", "cell_sentence", "circuit", "circuit_page", "genes", "pair", "runs", "save"]
 
 
 class Html(str):
@@ -248,6 +249,42 @@ def runs(folder: str | Path | None = None) -> Figure:
 
     found = trainings(list_runs(Path(folder) if folder is not None else runs_root()))
     return figures.pareto_figure(compare_runs(found), comparison_provenance(found))
+
+
+def pair(difference: Difference, *, least: float = 0.0) -> Figure:
+    """Draw the circuits of two types beside each other, each box at one place in both, on one scale.
+
+    Parameters
+    ----------
+    difference
+        Of two types, as `scx.tl.difference` gives it.
+    least
+        Leave out what differs by less than this share of the largest difference of two effects.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Two panels over a double column, with their caption.
+
+    Raises
+    ------
+    AttributeError
+        It is no difference.
+
+    References
+    ----------
+    docs/method.md §8.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> found = scx.tl.difference("embedded", "CD19+ B", "Dendritic", n_cells=2)
+    >>> type(scx.pl.pair(found)).__name__
+    'Figure'
+    """
+    from scx_core.figures.pair import pair_figure
+
+    return pair_figure(difference, least=least, markers=markers_of(difference.first)[0] or frozenset())
 
 
 def save(circuit: Circuit, where: str | Path, formats: Iterable[str] = figures.DEFAULT_FORMATS) -> list[Path]:

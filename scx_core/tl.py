@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scx_core.evidence.curves import Curves
     from scx_core.evidence.feature_edits import FeatureEdits
     from scx_core.evidence.knockouts.gene_lists import GeneLists
+    from scx_core.evidence.knockouts.switch_off import SwitchedOff
     from scx_core.evidence.null_rates import NullRates
     from scx_core.evidence.redundancy import Redundancy
     from scx_core.evidence.rivals.rivals import Rivals
@@ -45,7 +46,7 @@ IN_MEMORY = "These cells have no file: a copy of cells that were trained on coun
 __all__ = [
     "annotate", "atlas", "compare_rivals", "consensus", "difference", "edit_features", "edit_genes",
     "evidence", "gene_effects", "knock_out", "load_transcoders", "null_rates", "predict", "redundancy",
-    "share", "smallest_circuit", "stability", "sufficiency_necessity", "trace_cell", "tracer",
+    "share", "smallest_circuit", "stability", "sufficiency_necessity", "switch_off", "trace_cell", "tracer",
     "train_transcoders", "validate",
 ]  # fmt: skip
 
@@ -550,6 +551,60 @@ def knock_out(
                 record |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
         records.append(record)
     return pd.DataFrame(records).set_index("gene")
+
+
+def switch_off(
+    circuit: Circuit,
+    gene: str,
+    cells: CellsOrTracer = "embedded",
+    *,
+    way: str = "text",
+    seed: int = 0,
+    model: Model = "embedded",
+    transcoders: Transcoders = "embedded",
+) -> SwitchedOff:
+    """Switch one gene off in the cells of a circuit: what the real model answers before and after.
+
+    Parameters
+    ----------
+    circuit
+        Of a cell or of a type, traced in these cells by this model.
+    gene
+        Gene, as the cells call it.
+    cells, model, transcoders
+        As for `tracer`: what the circuit was traced with.
+    way
+        "text": taken out, the next genes move up. "gap": a neutral gene in its place.
+    seed
+        Seed that draws another gene of each sentence, the control.
+
+    Returns
+    -------
+    SwitchedOff
+        Mean probability of each answer before and after over the cells that hold the gene, n, what is lost of
+        the target with its 95% interval, beside it the loss without another gene of each sentence (what any
+        gene would do) and what the frozen attribution predicts; `words()` says it in a line.
+
+    Raises
+    ------
+    ScxError
+        No sentence of the circuit's cells holds the gene, or the circuit is a difference.
+
+    References
+    ----------
+    docs/method.md §9 and docs/knockouts.md.
+
+    Examples
+    --------
+    >>> import scx_core as scx
+    >>> circuit = scx.tl.consensus("embedded", "CD19+ B", n_cells=2)
+    >>> scx.tl.switch_off(circuit, "CD74").n
+    2
+    """
+    from scx_core.evidence.knockouts.switch_off import switch_off as switched
+
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return switched(asked, circuit, gene, way=way, seed=seed)
 
 
 def smallest_circuit(

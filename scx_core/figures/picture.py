@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from scx_core.figures.drawing.drawing import Drawing, Placed
 from scx_core.figures.drawing.pen import Pen, Point, picture_bytes, star
-from scx_core.figures.drawing.text import fitted, one_row, wrapped
+from scx_core.figures.drawing.text import fitted, wrapped
 
 from .drawing import colours, legend
 
@@ -23,10 +23,16 @@ def circuit_figure(drawing: Drawing) -> Figure:
     """The figure at its final size; save it with `picture_bytes`."""
     room = drawing.width - 2 * _EDGE
     legend_rows = legend.in_rows(drawing, room)
-    lines = [*wrapped(drawing.caption, room, _SMALL), *wrapped("; ".join(drawing.notes), room, _SMALL)]
+    told = (drawing.caption, " ".join(drawing.explained), "; ".join(_notes(drawing)))
+    lines = [line for words in told for line in wrapped(words, room, _SMALL)]
+    provenance = wrapped(drawing.provenance, room, _SMALL)
     pen = Pen(
         drawing.width,
-        _HEAD + drawing.height + legend.ROW_HEIGHT * len(legend_rows) + _LINE * len(lines) + 56.0,
+        _HEAD
+        + drawing.height
+        + legend.ROW_HEIGHT * len(legend_rows)
+        + _LINE * (len(lines) + len(provenance))
+        + 41.0,
     )
     pen.text(_EDGE, 20.0, fitted(drawing.title, room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(drawing.subtitle, room, 12.0), 12.0, colour=colours.MUTED)
@@ -39,9 +45,16 @@ def circuit_figure(drawing: Drawing) -> Figure:
     for line in lines:
         pen.text(_EDGE, y, line, _SMALL)
         y += _LINE
-    row_words, size = one_row(drawing.provenance, room)
-    pen.text(_EDGE, y + 9.0, row_words, size, colour=colours.MUTED)
+    for line in provenance:
+        pen.text(_EDGE, y + 9.0, line, _SMALL, colour=colours.MUTED)
+        y += _LINE
     return pen.figure
+
+
+def _notes(drawing: Drawing) -> list[str]:
+    """The notes that the five sentences do not say already."""
+    said = " ".join(drawing.explained).lower()
+    return [note for note in drawing.notes if note.lower().rstrip(".") not in said]
 
 
 def circuit_picture(drawing: Drawing, file_format: str) -> bytes:
@@ -50,7 +63,7 @@ def circuit_picture(drawing: Drawing, file_format: str) -> bytes:
         circuit_figure(drawing),
         file_format,
         title=f"{drawing.title}: {drawing.subtitle}",
-        description=f"{drawing.caption} {drawing.provenance}",
+        description=f"{drawing.caption} {' '.join(drawing.explained)} {drawing.provenance}",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import streamlit as st
@@ -34,6 +35,14 @@ def name_of(circuit: Circuit) -> str:
 def picture_of(circuit: Circuit) -> Picture:
     """What a person made of this circuit's picture in this session."""
     return st.session_state.setdefault(KEY, {}).get(name_of(circuit), Picture())
+
+
+def edits_of(circuit: Circuit) -> Callable[[], Edits]:
+    """What gives the edits of this picture at the time when it is called, which may be after the page was
+    drawn: a gesture draws the picture alone again."""
+    pictures: dict[str, Picture] = st.session_state.setdefault(KEY, {})
+    name = name_of(circuit)
+    return lambda: pictures.get(name, Picture()).edits
 
 
 def keep(circuit: Circuit, made: Picture) -> None:

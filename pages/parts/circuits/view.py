@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
+from pages.parts.circuits.pictures import edits_of
 from pages.parts.common.charts import gene_chart
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Column, columns_of, download
@@ -16,7 +17,7 @@ from pages.parts.common.words import HELP, count, number, percent, safe
 from scx_core.cells import types_with
 from scx_core.circuits import Circuit
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.supernodes import from_names, propose
+from scx_core.circuits.supernodes import collapse, from_names, propose
 from scx_core.circuits.words.whose import accuracy_note, forbidden, mismatch_note, validation_note
 from scx_core.circuits.words.wording import (
     answer_frequency,
@@ -38,11 +39,12 @@ from scx_core.figures import (
     table_csv,
 )
 from scx_core.figures.captions import feature_title
+from scx_core.figures.drawing.edits import Edits
 from scx_core.figures.drawing.text import plain
 
 CHART_GENES = 18
 PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
-_BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia"}
+_BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia", "caption": "Caption"}
 
 
 def banners(circuit: Circuit) -> None:
@@ -189,26 +191,39 @@ def scores(circuit: Circuit) -> None:
     )
 
 
-def exports(circuit: Circuit, view: View) -> None:
-    """One button a format. A file is made when it is asked for, and nothing is traced again."""
+def exports(circuit: Circuit, view: View, pictured: Circuit) -> None:
+    """One button a format. A file is made when it is asked for, and nothing is traced again. `pictured`: as
+    it is drawn; what was done to its picture until the button is pressed is in every file."""
     st.markdown("### Export")
     with st.container(horizontal=True):
-        for name in DEFAULT_FORMATS:
+        for name in (*DEFAULT_FORMATS, "caption"):
             download(
-                _BUTTONS.get(name) or name.upper(), maker(circuit, name, view), file_name(circuit, name),
-                mime_type(name), key=f"export {name}", kind="secondary",
+                _BUTTONS.get(name) or name.upper(), maker(circuit, name, view, pictured),
+                file_name(circuit, name), mime_type(name), key=f"export {name}", kind="secondary",
             )  # fmt: skip
     st.caption(
         "PNG, SVG and PDF have the size of a column with legend, caption and provenance; HTML opens offline; "
         "GraphML is for Cytoscape or Gephi; JSON holds everything, also for a check by others, and can be "
-        "opened above; Neuronpedia is for that site's graph viewer; CSV is the gene table."
+        "opened above; Neuronpedia is for that site's graph viewer; CSV is the gene table; Caption is the "
+        "text below the figure. What was hidden, renamed or grouped in the picture is so in the files too."
     )
 
 
-def maker(circuit: Circuit, name: str, view: View) -> Callable[[], bytes]:
-    """What makes the file of a format."""
+PICTURES = ("png", "svg", "pdf", "html", "caption")
+
+
+def maker(circuit: Circuit, name: str, view: View, pictured: Circuit | None = None) -> Callable[[], bytes]:
+    """What makes the file of a format, with what was done to the picture of `pictured`."""
     markers, shared = markers_of(circuit)
-    return lambda: export_bytes(circuit, name, view=view, markers=markers, shared=shared)
+    edits_now = edits_of(pictured or circuit)
+    drawn = pictured if pictured is not None and name in PICTURES else circuit
+
+    def make() -> bytes:
+        edits = edits_now()
+        shown = collapse(drawn) if name in PICTURES and edits == Edits() else drawn
+        return export_bytes(shown, name, view=view, markers=markers, shared=shared, edits=edits)
+
+    return make
 
 
 _WORDS = (

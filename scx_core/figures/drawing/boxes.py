@@ -15,6 +15,7 @@ from .text import plain, text_width
 TARGET_HEIGHT = 36.0
 FONTS = {"feature": 10.5, "gene": 13.0, "prompt": 11.5, "target": 17.0, "against": 12.0, "other": 13.0}
 ON_SCREEN = FONTS | {"feature": 16.7, "gene": 15.0, "prompt": 13.4, "target": 18.0, "against": 13.5}
+LEAST_BELOW = 9.8  # units: 5 points in print
 _TAKEN_OFF = ("the competitors' mean score is taken off", "the log-odds against their joint probability")
 _PADDING = {"gene": 8.0, "feature": 8.0, "target": 18.0, "against": 12.0}
 
@@ -185,7 +186,7 @@ def _box(
     marker: bool = False,
 ) -> Placed:
     bold = kind in ("gene", "target", "feature")
-    inner = max(text_width(label, font, bold), text_width(below, 0.78 * font))
+    inner = max(text_width(label, font, bold), text_width(below, max(0.78 * font, LEAST_BELOW)))
     width = inner + 2 * _PADDING.get(kind, 8.0) + (12.0 if marker else 0.0)
     height = height or (2.75 * font if below else 1.85 * font)
     return Placed(

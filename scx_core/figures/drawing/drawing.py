@@ -109,7 +109,7 @@ class Drawing(NamedTuple):
     """A circuit ready to be drawn; all renderers draw exactly this.
 
     `notes` say what is not shown; `effect_limit` is the effect at full colour, in `unit`.
-    `signs` say what warm, cool and grey lines mean.
+    `signs` say what warm, cool and grey lines mean; `explained`: the circuit in five plain sentences.
     """
 
     width: float
@@ -127,4 +127,5 @@ class Drawing(NamedTuple):
     effect_limit: float
     unit: str
     colour_by: str
+    explained: tuple[str, ...] = ()
     signs: tuple[str, str, str] = ("raises what it points to", "lowers it", "")

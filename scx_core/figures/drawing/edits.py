@@ -132,6 +132,53 @@ def joined(circuit: Circuit, edits: Edits) -> Circuit:
     return collapse(circuit._replace(supernodes=all_steps(circuit, edits)))
 
 
+def edited(circuit: Circuit, edits: Edits) -> Circuit:
+    """The whole record with a person's names and steps. Nothing is taken out, so that its sums still
+    hold; what was hidden stands in the provenance ("picture")."""
+    shown = joined(circuit, edits)
+    groups, _ = merge_nodes(shown.nodes)
+    named = {node.id: name for box, name in edits.names if box in groups for node in groups[box].members}
+    own = {node.id for node in circuit.nodes}
+    steps = {node.name: named[node.id] for node in shown.nodes if node.id in named and node.id not in own}
+    return circuit._replace(
+        nodes=tuple(
+            node._replace(name=named[node.id], name_source="label") if node.id in named else node
+            for node in circuit.nodes
+        ),
+        supernodes=tuple(
+            step._replace(name=steps.get(step.name, step.name)) for step in all_steps(circuit, edits)
+        ),
+        provenance=circuit.provenance | {"picture": edits.to_json()},
+    )
+
+
+def hidden_nodes(circuit: Circuit, edits: Edits) -> frozenset[str]:
+    """Ids of the circuit's nodes whose boxes were hidden; of a step all that it joins."""
+    if not edits.hidden:
+        return frozenset()
+    shown = joined(circuit, edits)
+    groups, _ = merge_nodes(shown.nodes)
+    found = {node.id for box in edits.hidden if box in groups for node in groups[box].members}
+    names = {node.name for node in shown.nodes if node.id in found}
+    own = {node.id for node in circuit.nodes}
+    steps = [step for step in all_steps(circuit, edits) if step.name in names and found - own]
+    return frozenset((found & own) | {member for step in steps for member in step.members})
+
+
+def without(circuit: Circuit, nodes: frozenset[str]) -> Circuit:
+    """The circuit less these nodes, their edges, and their genes' rows."""
+    genes = {node.gene for node in circuit.nodes if node.id in nodes and node.kind == "gene"}
+    steps = (
+        step._replace(members=tuple(m for m in step.members if m not in nodes)) for step in circuit.supernodes
+    )
+    return circuit._replace(
+        nodes=tuple(node for node in circuit.nodes if node.id not in nodes),
+        edges=tuple(edge for edge in circuit.edges if not {edge.source, edge.target} & nodes),
+        genes=tuple(row for row in circuit.genes if row.gene not in genes),
+        supernodes=tuple(step for step in steps if len(step.members) > 1),
+    )
+
+
 def only(circuit: Circuit, features: Iterable[Sequence[int]]) -> Circuit:
     """The circuit with these features alone, each (layer, feature), or (layer, position, feature) of one
     cell: what a search for the smallest circuit found. All else that is no feature stays."""

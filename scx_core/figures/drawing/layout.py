@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.figures import captions
+from scx_core.figures.explain import explain
 
 from . import colours
 from .boxes import TARGET_HEIGHT, Boxes
@@ -69,6 +70,7 @@ def simplify(
         effect_limit=maker.limit,
         unit=circuit.target.unit,
         colour_by=view.colour_by,
+        explained=explain(circuit),
         signs=captions.signs(circuit),
     )
 

@@ -32,6 +32,7 @@ from .drawing import MM_PER_UNIT
 
 POINTS_PER_UNIT = MM_PER_UNIT / 25.4 * 72
 PICTURE_FORMATS = ("png", "svg", "pdf")
+LEAST_UNITS = 5.0 / POINTS_PER_UNIT  # no text of a printed figure is smaller than 5 points
 DPI = 300
 SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -68,12 +69,12 @@ class Pen:
         align: str = "left",
         order: float = 5,
     ) -> None:
-        """One line, centred on `y`; `words` is never read as markup or mathematics."""
-        self.axes.text(
+        """One line, centred on `y`, of 5 points or more; `words` is never read as markup or mathematics."""
+        drawn = self.axes.text(
             x,
             y,
             words,
-            fontsize=size * POINTS_PER_UNIT,
+            fontsize=max(size, LEAST_UNITS) * POINTS_PER_UNIT,
             color=colour,
             ha=align,
             va="center_baseline",
@@ -82,6 +83,8 @@ class Pen:
             parse_math=False,
             family="DejaVu Sans",
         )
+        if hasattr(drawn, "set_fontfeatures"):  # a ligature is one sign in a PDF, and is copied as such
+            drawn.set_fontfeatures(("-liga", "-clig"))
 
     def box(
         self,

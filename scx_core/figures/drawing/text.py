@@ -93,7 +93,7 @@ def wrapped(words: str, room: float, size: float) -> list[str]:
     return lines
 
 
-def one_row(words: str, room: float, size: float = 9.0, smallest: float = 7.0) -> tuple[str, float]:
+def one_row(words: str, room: float, size: float = 10.0, smallest: float = 9.8) -> tuple[str, float]:
     """The words and the font size, at most `size`, at which they fit one row; cut below `smallest`."""
     size = max(smallest, min(size, size * room / max(1.0, text_width(words, size, bold=True))))
     return fitted(words, room, size), size

@@ -1,8 +1,8 @@
 """A circuit as files or as bytes for a download button, each whole or not there at all.
 
 Files of `export`: NAME.png .svg .pdf .html .graphml .json, NAME_neuronpedia.json, NAME_genes.csv with
-NAME_genes.provenance.json beside it, NAME_genes.png .svg .pdf for the bar chart. The same circuit gives the
-same bytes.
+NAME_genes.provenance.json beside it, NAME_genes.png .svg .pdf for the bar chart, NAME_caption.txt for the
+words. The same circuit gives the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scx_core.errors import ScxError
 from scx_core.figures import captions
 from scx_core.figures.bars import genes_picture
 from scx_core.figures.drawing.drawing import Drawing, View
-from scx_core.figures.drawing.edits import Edits, drawn
+from scx_core.figures.drawing.edits import Edits, drawn, edited, hidden_nodes, without
 from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.picture import circuit_picture
 from scx_core.figures.table import gene_table, table_csv
@@ -50,6 +50,15 @@ class _Job(NamedTuple):
             return drawn(self.circuit, self.edits, self.view, markers=self.markers or frozenset())
         return simplify(self.circuit, self.view, markers=self.markers or frozenset(), labels=self.labels)
 
+    def record(self) -> Circuit:
+        """The whole circuit with a person's names and steps; what was hidden is named in its provenance."""
+        return self.circuit if self.edits == Edits() else edited(self.circuit, self.edits)
+
+    def graph(self) -> Circuit:
+        """The same, without what was hidden."""
+        hidden = hidden_nodes(self.circuit, self.edits)
+        return without(self.record(), hidden) if hidden else self.record()
+
 
 class _Format(NamedTuple):
     ending: str
@@ -63,11 +72,28 @@ def _picture(ending: str) -> Callable[[_Job], bytes]:
 
 def _bars(ending: str) -> Callable[[_Job], bytes]:
     return lambda job: genes_picture(
-        job.circuit,
+        job.graph(),
         ending,
         markers=job.markers or frozenset(),
         size="column" if job.view.size == "column" else "wide",
     )
+
+
+def _genes(job: _Job) -> bytes:
+    """The gene table; where genes were hidden by hand it says which."""
+    table = gene_table(job.circuit, job.markers, job.shared)
+    hidden = hidden_nodes(job.circuit, job.edits)
+    genes = {node.gene for node in job.circuit.nodes if node.id in hidden and node.kind == "gene"}
+    if genes:
+        table["hidden_by_hand"] = ["yes" if gene in genes else "no" for gene in table["gene"]]
+    return table_csv(table)
+
+
+def _caption(drawing: Drawing) -> str:
+    """The words around the figure as text: title, caption, five plain sentences, notes, provenance."""
+    title = f"{drawing.title}: {drawing.subtitle}"
+    parts = (title, drawing.caption, "\n".join(drawing.explained), "; ".join(drawing.notes))
+    return "\n\n".join(part for part in (*parts, drawing.provenance) if part) + "\n"
 
 
 def _json(data: object) -> bytes:
@@ -79,16 +105,17 @@ _FORMATS = {
     "svg": _Format(".svg", "image/svg+xml", _picture("svg")),
     "pdf": _Format(".pdf", "application/pdf", _picture("pdf")),
     "html": _Format(".html", "text/html", lambda job: circuit_page(job.drawing()).encode("utf-8")),
-    "graphml": _Format(".graphml", "application/xml", lambda job: to_graphml(job.circuit)),
-    "json": _Format(".json", "application/json", lambda job: _json(job.circuit.to_json())),
+    "graphml": _Format(".graphml", "application/xml", lambda job: to_graphml(job.graph(), job.drawing())),
+    "json": _Format(".json", "application/json", lambda job: _json(job.record().to_json())),
     "neuronpedia": _Format(
-        "_neuronpedia.json", "application/json", lambda job: to_neuronpedia(job.circuit, job.labels)
+        "_neuronpedia.json", "application/json", lambda job: to_neuronpedia(job.graph(), job.labels)
     ),
     "csv": _Format(
         "_genes.csv",
         "text/csv",
-        lambda job: table_csv(gene_table(job.circuit, job.markers, job.shared)),
+        _genes,
     ),
+    "caption": _Format("_caption.txt", "text/plain", lambda job: _caption(job.drawing()).encode("utf-8")),
     "genes.png": _Format("_genes.png", "image/png", _bars("png")),
     "genes.svg": _Format("_genes.svg", "image/svg+xml", _bars("svg")),
     "genes.pdf": _Format("_genes.pdf", "application/pdf", _bars("pdf")),
@@ -107,7 +134,8 @@ def export_bytes(
     edits: Edits | None = None,
 ) -> bytes:
     """The circuit in one of `FORMATS`. `markers` is None when no list is known for the cell type;
-    `edits`: what a person did to the picture, for PNG, SVG, PDF and HTML.
+    `edits`: what a person did to the picture. Names and steps reach every format; what was hidden is left out
+    of pictures and graphs, marked in the gene table, and listed in the provenance of the JSON.
 
     Raises ScxError for an unknown format.
     """

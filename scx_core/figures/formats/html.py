@@ -75,6 +75,7 @@ def circuit_page(
         style=asset("page.css"),
         scripts=_scripts(packed),
         legend=legend_html(drawing),
+        explained="".join(f"<li>{html.escape(text)}</li>" for text in drawing.explained),
         data=script_json(data),
     )
 

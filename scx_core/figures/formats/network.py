@@ -12,6 +12,8 @@ import networkx as nx
 from scx_core.circuits.circuit import Circuit, Edge, Node
 from scx_core.errors import ScxError
 from scx_core.figures import captions
+from scx_core.figures.drawing.drawing import Drawing
+from scx_core.figures.drawing.select import merge_nodes
 
 
 def to_networkx(circuit: Circuit) -> nx.DiGraph:
@@ -48,21 +50,39 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
     return graph
 
 
-def to_graphml(circuit: Circuit) -> bytes:
+def to_graphml(circuit: Circuit, drawing: Drawing | None = None) -> bytes:
     """GraphML with typed attributes; `name` is the node's id, `feature_name` what a feature is called.
+    `drawing`: then each node that it shows carries the id and the name of its box (`box`, `drawn_name`), and
+    `step` is the step that it is part of.
 
     Characters that XML cannot hold are written as "?".
     """
     graph = to_networkx(circuit)
     clean = nx.DiGraph(**_clean(graph.graph))
+    boxes = _drawn_names(circuit, drawing) if drawing is not None else {}
+    steps = {member: step.name for step in circuit.supernodes for member in step.members}
     ids = {node: f"n{index}" for index, node in enumerate(graph)}
     for node, data in graph.nodes(data=True):
         called = {"feature_name": data["name"]} if "name" in data else {}
-        clean.add_node(ids[node], **_clean(data | called | {"name": str(node)}))
+        clean.add_node(ids[node], **_clean(data | called | {"name": str(node)} | boxes.get(node, {})))
+        if node in steps:
+            clean.nodes[ids[node]]["step"] = _xml(steps[node])
     clean.add_edges_from((ids[a], ids[b], _clean(data)) for a, b, data in graph.edges(data=True))
     buffer = io.BytesIO()
     nx.write_graphml_xml(clean, buffer, prettyprint=True)
     return buffer.getvalue()
+
+
+def _drawn_names(circuit: Circuit, drawing: Drawing) -> dict[str, dict[str, str]]:
+    """By node: the id and the words of the box that stands for it in the drawing."""
+    labels = {box.id: box.label for box in drawing.nodes if box.label}
+    _, owner = merge_nodes(circuit.nodes)
+    members = {step.members[0]: step for step in circuit.supernodes}
+    found = {node: box for node, box in owner.items() if box in labels}
+    for step in members.values():
+        same = [box.id for box in drawing.nodes if box.label == step.name]
+        found |= dict.fromkeys(step.members, same[0]) if same else {}
+    return {node: {"box": box, "drawn_name": labels[box]} for node, box in found.items()}
 
 
 def _label(node: Node, circuit: Circuit) -> str:

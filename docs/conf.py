@@ -55,6 +55,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "attrs_inline"]
 myst_heading_anchors = 4
 nb_execution_mode = os.environ.get("SCX_DOCS_EXECUTE", "force")  # "cache" while writing
 nb_execution_timeout = 240
+nb_execution_in_temp = True  # what a notebook writes is not left among the documents
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True

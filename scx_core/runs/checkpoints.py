@@ -101,7 +101,9 @@ def _load(folder: Path, step: int, with_tensors: bool = True) -> Checkpoint | No
             if (file.metadata() or {}).get("state_sha256") != _sha256(text):
                 return None
             names = file.keys() if with_tensors else ()
-            tensors = {name: file.get_tensor(name) for name in names}
+            # In memory of their own: in the file they begin anywhere, and where a matrix begins decides in
+            # which order some processors' products sum, so in the last bits of a run that goes on.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
         record = json.loads(text)
         return Checkpoint(step, tensors, record["state"], record.get("score"))
     except (FileNotFoundError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError, KeyError):

@@ -84,6 +84,13 @@ def test_checkpoints_keep_the_newest_two_and_give_tensors_back(run):
     assert torch.equal(last.tensors["rng"], torch.get_rng_state())
 
 
+def test_tensors_of_a_checkpoint_begin_where_new_ones_do(run):
+    """Where a matrix begins decides in which order some products sum, so in the last bits of what goes on."""
+    run.save_checkpoint(1, {f"{n}": torch.randn(33, 7 + n) for n in range(6)}, {})
+    tensors = run.latest_checkpoint().tensors.values()
+    assert {tensor.data_ptr() % 64 for tensor in tensors} == {0}
+
+
 def test_the_best_checkpoint_stays_beside_the_newest(run):
     assert run.best_checkpoint() is None and run.scores() == {}
     scores = {1: None, 2: 3.0, 3: 2.0, 4: 2.0, 5: float("nan"), 6: None, 7: 2.5}

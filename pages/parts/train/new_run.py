@@ -31,6 +31,7 @@ MATTER = ("kind", "k", "target_l0", "expansion")
 RECIPE_MATTERS = ("layers", "width", "readings")
 SMALL = 50_000_000  # parameters up to which the trial takes no more than seconds
 _ESTIMATES: Memory[TrainingEstimate] = Memory(64)
+FREE = ("learning_rate", "warmup", "decay", "answer_weight", "finetune_rate", "seed", "log_every")
 MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
 
 
@@ -116,7 +117,9 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
         mirror = bool(st.session_state.get(MIRROR))
         run = launch_training(job, lm, table, called.strip() or None, tensorboard=mirror, after=after)
         _started(run, after)
-    key = (*loaders.model_key(lm), transcoder, train, table.n_cells)
+    # neither seed nor rates nor what is written when cost anything: no new trial for them
+    same = {name: getattr(TrainConfig(), name) for name in FREE}
+    key = (*loaders.model_key(lm), transcoder, dataclasses.replace(train, **same), table.n_cells)
 
     def trial() -> TrainingEstimate:
         with lm.lock:
@@ -195,6 +198,11 @@ def _all_parts(cfg: BuildConfig, n_genes: int, n_cells: int) -> TrainingEstimate
     return parts["model"]._replace(seconds=sum(part.seconds for part in parts.values()), bytes=most.bytes)
 
 
+def _asked() -> set[int]:
+    """Sizes of the models whose estimates a person wants to see, whatever is changed in the form."""
+    return st.session_state.setdefault("scx_estimates", set())
+
+
 def show_estimate(
     place: DeltaGenerator,
     key: Hashable,
@@ -204,9 +212,12 @@ def show_estimate(
     parameters: int = 0,
     note: str = "",
 ) -> None:
-    """One sentence in `place`; for a model of many `parameters` only when asked for. Raises ScxError."""
-    if parameters > SMALL and _ESTIMATES.peek(key) is None and not place.button("Estimate time and memory"):
-        return
+    """One sentence in `place`; for a model of many `parameters` only when asked for, once for all settings.
+    Raises ScxError."""
+    if parameters > SMALL and _ESTIMATES.peek(key) is None and parameters not in _asked():
+        if not place.button("Estimate time and memory"):
+            return
+        _asked().add(parameters)
     slot = place.empty()
     if _ESTIMATES.peek(key) is None:
         slot.caption("Trying a few steps, to say how long it will take …")

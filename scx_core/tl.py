@@ -66,7 +66,7 @@ def load_transcoders(source: Transcoders = "embedded", *, model: Model | None = 
     Returns
     -------
     TranscoderSet
-        `layers[l]` is the transcoder of MLP l: W_enc, W_dec [F, d], b_enc [F], b_dec [d].
+        `layers[l]` is the transcoder of MLP l: W_enc_Fd, W_dec_Fd [F, d], b_enc_F [F], b_dec_d [d].
 
     Raises
     ------

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scx_core.attribution.target import finished_target
+from scx_core.attribution.target import TargetPlan, finished_target
 from scx_core.circuits.circuit import Circuit, Node, Target
 from scx_core.circuits.consensus import ConsensusConfig, Merged, combine, statistics_circuit
 from scx_core.circuits.feature_names import NameBook, with_names
+from scx_core.circuits.many_cells.two_steps import together
 from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
 from scx_core.display import shown
@@ -114,6 +115,30 @@ def difference(
     return Difference(names, sides[0], sides[1], found)
 
 
+def _merged(
+    tracers: Sequence[Tracer],
+    rows: Sequence[np.ndarray],
+    plans: Sequence[TargetPlan],
+    names: Sequence[str],
+    trace: TraceConfig,
+    cfg: ConsensusConfig,
+    progress: Progress,
+    same_set: bool,
+) -> list[list[Merged]]:
+    """The cells' circuits of both sides; in two steps where one of the models is large, and then what one
+    side shares is traced in the other as well."""
+    if not any(one.in_two_steps(cfg) for one in tracers):
+        sides = zip(tracers, rows, plans, names, strict=True)
+        return [one.merged(at, plan, trace, cfg, progress, name) for one, at, plan, name in sides]
+    both = [
+        {"model": one.lm.fingerprint, "cells": at.tolist()} for one, at in zip(tracers, rows, strict=True)
+    ]
+    sides = zip(tracers, rows, plans, strict=True)
+    return together(
+        [one.two_steps(at, plan, trace, cfg, progress, beside=both) for one, at, plan in sides], same_set
+    )
+
+
 def compare_types(
     tracer: Tracer,
     first: str,
@@ -132,8 +157,9 @@ def compare_types(
         )
     plan = tracer.plan(answers[0], [answers[1]], trace.target, trace.token)
     rows = [tracer.draw(label, cfg) for label in (first, second)]
-    left = tracer.merged(rows[0], plan, trace, cfg, progress, first)
-    right = tracer.merged(rows[1], plan, trace, cfg, progress, second)
+    left, right = _merged(
+        (tracer, tracer), (rows[0], rows[1]), (plan, plan), (first, second), trace, cfg, progress, True
+    )
     target = finished_target(tracer.lm, plan, None, 0.0)
     found = difference(
         (first, second),
@@ -176,12 +202,10 @@ def compare_models(
     rows, tracers = first.draw(label, cfg), (first, second)
     names = tuple(f"{one.lm.name} / {one.transcoders.name}" for one in tracers)
     plans = [one.plan(one.answer_for(label), None, trace.target, trace.token) for one in tracers]
-    left, right = (
-        one.merged(rows, plan, trace, cfg, progress, name)
-        for one, plan, name in zip(tracers, plans, names, strict=True)
-    )
+    same = _same_features(first, second)
+    left, right = _merged(tracers, (rows, rows), plans, names, trace, cfg, progress, same)
     targets = [finished_target(one.lm, plan, None, 0.0) for one, plan in zip(tracers, plans, strict=True)]
-    about, same = second.about({}), _same_features(first, second)
+    about = second.about({})
     found = difference(
         (names[0], names[1]),
         left,

@@ -246,12 +246,28 @@ class Tracer:
         progress: Progress,
         partial: Partial | None = None,
     ) -> Circuit:
-        about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=rows.tolist())
-        kept = KeptCells(about | {"target": finished_target(self.lm, plan, None, 0.0)._asdict()})
-        merged = TwoSteps(self, rows, plan, trace, cfg, kept, progress, partial).run()
+        merged = self.two_steps(rows, plan, trace, cfg, progress, partial).run()
         found = self.combined(label, rows, plan, merged, trace, cfg)
         way = "two steps: edges between features that the cells share, alone"
         return found._replace(provenance=found.provenance | {"consensus_way": way})
+
+    def two_steps(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        plan: TargetPlan,
+        trace: TraceConfig = TRACE,
+        cfg: ConsensusConfig = CONSENSUS,
+        progress: Progress = silent,
+        partial: Partial | None = None,
+        beside: Any = None,
+    ) -> TwoSteps:
+        """Many cells' circuits in two steps, each cell kept on disk; `beside` says what they are compared
+        with, which decides on what is traced in them."""
+        at = np.asarray(rows, dtype=np.int64)
+        about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=at.tolist())
+        about |= {"target": finished_target(self.lm, plan, None, 0.0)._asdict()}
+        kept = KeptCells(about if beside is None else about | {"beside": beside})
+        return TwoSteps(self, at, plan, trace, cfg, kept, progress, partial)
 
     def of_cells(
         self,
@@ -337,7 +353,10 @@ class Tracer:
         progress: Progress = silent,
         label: str = "cells",
     ) -> list[Merged]:
-        """The circuits of many cells with their positions merged, the prompts run in batches."""
+        """The circuits of many cells with their positions merged: each cell's whole circuit, the prompts run
+        in batches; of a large model, or where `cfg` says so, in two steps."""
+        if self.in_two_steps(cfg):
+            return self.two_steps(rows, plan, trace, cfg, progress).run()
         cells = self.encode(rows)
         plans, found = self.plans_in_cells(cells, plan), list[Merged]()
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scx_core.circuits.consensus import ConsensusConfig
+from scx_core.circuits.difference import compare_types
 from scx_core.circuits.many_cells import two_steps
 from scx_core.circuits.many_cells.kept_cells import merged_record, read_merged
 from scx_core.circuits.many_cells.two_steps import is_large
@@ -113,3 +114,37 @@ def test_a_merged_circuit_reads_back_to_the_same_bits(tracer, label):
 def test_two_steps_are_asked_for_or_the_model_is_large(tracer):
     assert not tracer.in_two_steps(ConsensusConfig()) and tracer.in_two_steps(TWO)
     assert is_large(24, 1024) and not is_large(4, 128)
+
+
+def test_two_types_are_compared_in_two_steps(tracer, label):
+    """Where every feature counts as shared, the difference is that of whole circuits; and what one side
+    shares is traced in the other."""
+    other = next(name for name in LABELS if name != label and (tracer.table.labels == name).sum() >= 4)
+    of = {"min_share": 0.0, "choice": "effect"}
+    one, two = (
+        compare_types(tracer, label, other, cfg=dataclasses.replace(cfg, **of)).difference
+        for cfg in (ONE, TWO)
+    )
+    assert [node.id for node in one.nodes] == [node.id for node in two.nodes]
+    np.testing.assert_allclose(
+        [e.weight for e in two.edges], [e.weight for e in one.edges], rtol=1e-3, atol=1e-5
+    )
+    traced = []
+    jobs = [
+        tracer.two_steps(tracer.draw(name, TWO), tracer.plan(label, [other]), cfg=TWO, beside=name)
+        for name in (label, other)
+    ]
+    shared = [job.shared(job.effects()) for job in jobs]
+    for job in jobs:
+        job.edges = lambda effects, features: traced.append(features)
+    two_steps.together(jobs, same_features=True)
+    assert traced == [shared[0] | shared[1]] * 2 and shared[0] != shared[1]
+    two_steps.together(jobs, same_features=False)
+    assert traced[2:] == shared
+
+
+def test_what_asks_for_many_circuits_takes_two_steps_too(tracer, label):
+    said = []
+    rows, plan = tracer.draw(label, TWO), tracer.plan(label)
+    found = tracer.merged(rows, plan, cfg=TWO, progress=lambda *parts: said.append(parts[-1]))
+    assert len(found) == len(rows) and said[0].startswith("effects") and said[-1].startswith("edges")

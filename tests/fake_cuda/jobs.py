@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,6 +131,10 @@ JOBS: dict[str, Callable[[Desk], list[str]]] = {
     "trace knock-outs": _traced("trace", more=(*NODES, "--knockouts")),
     "trace estimates": _traced("trace", more=(*NODES, "--knockouts", "--estimate")),
     "consensus": _traced("circuit", more=(*NODES, "--cells", "3", "--steps")),
+    "two steps": _traced("circuit", more=(*NODES, "--cells", "3", "--method", "two-steps")),
+    "difference in two steps": _traced(
+        "difference", more=(*NODES, "--cells", "2", *TWO_TYPES, "--method", "two-steps")
+    ),
     "prompts": _traced(
         "circuit", more=(*NODES, "--cells", "2", "--prompts", "scx", "--prompts", OTHER_PROMPT)
     ),
@@ -237,7 +242,8 @@ def run_job(desk: Desk, name: str) -> None:
     """One command in this process. What it raises is not caught, so a fault of the device ends it."""
     words = [*JOBS[name](desk), "--quiet", "--json", desk.path("result.json")]
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    kept = mock.patch.dict(os.environ, {"SCX_RUNS": desk.path("runs")})
+    with kept, contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         code = main(words)
     if code:
         raise JobFailed(f"{' '.join(words)}: {code}\n{said.getvalue()}")

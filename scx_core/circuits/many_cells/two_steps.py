@@ -86,16 +86,21 @@ class TwoSteps:
 
     def run(self) -> list[Merged]:
         """The merged circuits in the order of the rows; what was kept is not made again."""
-        effects = self._effects()
-        shared = shared_features(effects, self.cfg, self.tracer.donors(self.rows))
-        if not shared:
+        effects = self.effects()
+        return self.edges(effects, self.shared(effects))
+
+    def shared(self, effects: list[CellEffects]) -> set[tuple[int, int]]:
+        """Features that enough of the cells share. Raises ScxError where there is none."""
+        found = shared_features(effects, self.cfg, self.tracer.donors(self.rows))
+        if not found:
             raise ScxError(
                 f"No feature is shared by {self.cfg.min_share:.0%} of the cells.",
                 "Ask for a lower min_share.",
             )
-        return self._edges(effects, shared)
+        return found
 
-    def _effects(self) -> list[CellEffects]:
+    def effects(self) -> list[CellEffects]:
+        """Step 1."""
         found: list[CellEffects] = []
         watch = _Watch(len(self.rows), STEP_2 * len(self.rows), 1.0)
         for row, cell in zip(self.rows, self.cells, strict=True):
@@ -119,7 +124,8 @@ class TwoSteps:
         genes = {gene.gene: (gene.effect, gene.rank) for gene in span_effects(effects.token_T, cell.spans)}
         return CellEffects(genes, torch.stack(tuple(chosen), 1).tolist())
 
-    def _edges(self, effects: list[CellEffects], shared: set[tuple[int, int]]) -> list[Merged]:
+    def edges(self, effects: list[CellEffects], shared: set[tuple[int, int]]) -> list[Merged]:
+        """Step 2."""
         found: list[Merged] = []
         watch = _Watch(0, len(self.rows), None)
         for row, cell, of_cell in zip(self.rows, self.cells, effects, strict=True):
@@ -165,6 +171,16 @@ class TwoSteps:
                 one_group(len(effects), self.cfg.seed, self.tracer.donors(self.rows[: len(effects)])),
             )
             self.partial(SoFar(genes, merged, len(self.rows)))
+
+
+def together(groups: Sequence[TwoSteps], same_features: bool) -> list[list[Merged]]:
+    """Groups of cells that are compared: what one of them shares is traced in all, where they have the same
+    features, so that a feature of one group is not missing in the other for want of tracing."""
+    effects = [group.effects() for group in groups]
+    shared = [group.shared(of) for group, of in zip(groups, effects, strict=True)]
+    if same_features:
+        shared = [set().union(*shared)] * len(shared)
+    return [group.edges(of, own) for group, of, own in zip(groups, effects, shared, strict=True)]
 
 
 class _Watch:

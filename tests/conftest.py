@@ -16,7 +16,7 @@ settings.load_profile("scx")
 
 @pytest.fixture(scope="session", autouse=True)
 def runs_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a command keeps where nobody names a place goes into a folder of the tests, not of the checkout."""
+    """What is kept where nobody names a place goes into a folder of the tests, not of the checkout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCX_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield

@@ -22,6 +22,7 @@ import torch
 from scx_core.attribution.local_replacement_model import FrozenLayer, FrozenPrompt, skip_back
 from scx_core.attribution.replacement_model import LayerMaps
 from scx_core.attribution.residual_stream import GradientRows, Sources, Workspace, skip_forward
+from scx_core.language.patterns import KEPT
 
 # Paths a row may have before its gradients are carried as they are, as a share of the width.
 PATHS = 0.34
@@ -311,10 +312,12 @@ class _Crossed:
 
 
 def _is_wide(frozen: FrozenPrompt, k: int, state: LowRankGradients) -> bool:
-    """Whether below block k there would be more paths than pay."""
+    """Whether below block k there would be more paths than pay; of a long prompt more than one block makes,
+    as what each of them needs while it passes the patterns grows with the heads."""
     maps = frozen.replacement.layers[k]
     heads, _, d = maps.V_Hkd.shape
-    return _after(maps, state.unit_RJd.shape[1], frozen.replacement.parallel) > max(1 + heads, PATHS * d)
+    most = max(1 + heads, PATHS * d) if frozen.patterns == KEPT else 1 + heads
+    return _after(maps, state.unit_RJd.shape[1], frozen.replacement.parallel) > most
 
 
 def _joined(frozen: FrozenPrompt, rows: GradientRows, first: int, P: int, out: OtherEdges) -> _Part:

@@ -133,10 +133,11 @@ def _merged(
     both = [
         {"model": one.lm.fingerprint, "cells": at.tolist()} for one, at in zip(tracers, rows, strict=True)
     ]
-    sides = zip(tracers, rows, plans, strict=True)
-    return together(
-        [one.two_steps(at, plan, trace, cfg, progress, beside=both) for one, at, plan in sides], same_set
-    )
+    groups = [
+        one.two_steps(at, plan, trace, cfg, progress, beside=both)
+        for one, at, plan in zip(tracers, rows, plans, strict=True)
+    ]
+    return together(groups, same_set)
 
 
 def compare_types(

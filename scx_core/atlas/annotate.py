@@ -81,6 +81,35 @@ def annotate(
     return made
 
 
+@torch.no_grad()
+def feature_in_cells(
+    side: Side,
+    table: CellTable,
+    rows: np.ndarray,
+    feature: FeatureId,
+    *,
+    batch: int = 8,
+    progress: Progress = silent,
+) -> np.ndarray:
+    """Mean activation of one feature over the tokens of each of these cells [C], position 0 left out; 0 for
+    a cell without genes. The column that `annotate` gives. Raises ScxError when there is no such feature."""
+    layer, number = feature
+    n_layers, n_units = len(side.transcoders.layers), side.transcoders.n_features
+    if not (0 <= layer < n_layers and 0 <= number < n_units):
+        known = f"Layers run from 0 to {n_layers - 1}, features from 0 to {n_units - 1}."
+        raise ScxError(f"The set has no feature {number} in layer {layer}.", known)
+    side, mean_C = side.together(), np.zeros(len(rows))
+    there = np.flatnonzero(table.rows(rows).getnnz(axis=1) > 0)
+    for start in range(0, len(there), batch):
+        part = there[start : start + batch]
+        cells = encode_cells(side.lm, table, rows[part])
+        z_N = activations(side, mlp_streams(side.lm, cells), layer, cells)[:, [number]].toarray().ravel()
+        ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])
+        mean_C[part] = [z_N[a:b].mean() for a, b in pairwise(ends)]
+        progress(min(start + batch, len(there)), len(there), "cells")
+    return mean_C
+
+
 def write_annotated(adata: ad.AnnData, path: Path | str) -> None:
     """Write an .h5ad, whole or not at all. Raises ScxError when the disk is full or the place is refused.
 

@@ -20,6 +20,7 @@ from pages.parts.circuits.address import CELLS, MOST_CELLS
 from pages.parts.circuits.controls import CHOSEN, ONE_CELL
 from pages.parts.common import loaders
 from pages.parts.common.messages import shown_errors
+from pages.parts.common.results import Memory, progress_in
 from pages.parts.common.session import Context, kept, put
 from pages.parts.common.tasks import answer, asked, sources
 from pages.parts.common.words import count, safe
@@ -41,7 +42,8 @@ TYPES = (
 )  # fmt: skip
 SCALE = ("#9AA3AC", "#C9B27A", "#E8A33D", "#DD7420", "#B8430A", "#7A2405")  # 0, then fifths
 RIGHT, WRONG = "#0072B2", "#D55E00"
-COLOURS = ("label", "the model's answer", "right or wrong", "a gene")
+COLOURS = ("label", "the model's answer", "right or wrong", "a gene", "a feature")
+_ACTIVATIONS: Memory[np.ndarray] = Memory(16)
 _CELLS = components.declare_component("cells", path=str(Path(__file__).parent / "cells"))
 
 
@@ -68,7 +70,19 @@ def chooser(ctx: Context) -> None:
         by, more = st.columns([2, 3], vertical_alignment="bottom")
         how = kept(by.selectbox, "Colour by", "map colour", COLOURS[0], COLOURS)
         gene = kept(more.text_input, "Gene", "map gene", "CD79A") if how == COLOURS[3] else ""
-        painted = _colouring(ctx, tracer, shown, how, gene)
+        asked_feature = (
+            kept(
+                more.text_input,
+                "Feature",
+                "map feature",
+                "",
+                placeholder="L2-513",
+                help="Its mean activation over a cell's tokens.",
+            )
+            if how == COLOURS[4]
+            else ""
+        )
+        painted = _colouring(ctx, tracer, shown, how, gene or asked_feature)
         value = _CELLS(**_arguments(table, xy, shown, painted), key="cells map", default=None)
         st.caption(
             f"{safe(name)}, n = {len(shown):,} of {count(table.n_cells, table.unit)}. Of more than "
@@ -96,6 +110,9 @@ def _colouring(ctx: Context, tracer: Tracer, rows: np.ndarray, how: str, gene: s
     if how == COLOURS[3]:
         return by_value(_expression(table, rows, gene), plain(gene, 24))
     labels = [str(name) for name in table.labels[rows]]
+    if how == COLOURS[4]:
+        values = _activation(tracer, rows, gene)
+        return by_name(labels) if values is None else by_value(values, plain(gene, 24))
     if how == COLOURS[0]:
         return by_name(labels)
     answers = _answers(ctx, tracer)
@@ -147,6 +164,34 @@ def by_name(names: list[str]) -> Colouring:
     if bare:
         palette, legend = (*palette, GREY), [*legend, ("unlabelled", len(order), bare)]
     return Colouring(palette, np.array([place.get(name, len(order)) for name in names]), tuple(legend))
+
+
+def _activation(tracer: Tracer, rows: np.ndarray, text: str) -> np.ndarray | None:
+    """The feature's mean activation in each cell, once a person has asked the model for it."""
+    from scx_core.atlas.annotate import feature_in_cells
+    from scx_core.atlas.match.common_cells import Side
+    from scx_core.atlas.tables.find import named
+
+    meant = named(text) if text.strip() else None
+    if meant is None or meant[0] is None:
+        st.caption(
+            "Name a feature by its layer and number, such as L2-513; until then the colours are the labels."
+        )
+        return None
+    feature = int(meant[0]), meant[1]
+    place = st.empty()
+
+    def read() -> np.ndarray:
+        with tracer.lm.lock:
+            side = Side(tracer.lm, tracer.transcoders)
+            return feature_in_cells(
+                side, tracer.table, rows, feature, progress=progress_in(place, "reading cells")
+            )
+
+    key = (*loaders.tracer_key(tracer, named=False), len(rows), feature)
+    found = _ACTIVATIONS.asked_for(key, "Colour by this feature", read)
+    place.empty()
+    return found
 
 
 def by_value(value_N: np.ndarray, what: str) -> Colouring:

@@ -120,7 +120,10 @@ def _scope(
     scope = kept(which.selectbox, "Cells", "scope", scopes[0], scopes, help=HELP["scope"])
     most, ask = len(rows), how_many.number_input
     if scope == ONE_CELL:
-        number = kept(ask, f"Cell of {most:,}", "cell", 1, min_value=1, max_value=most, step=1)
+        number = kept(
+            ask, "Which cell", "cell", 1, min_value=1, max_value=most, step=1,
+            help=f"1 to {most:,}: the cells of the type, in the order of the file.",
+        )  # fmt: skip
         return int(rows[number - 1]), DEFAULT_CELLS, False
     if scope == CHOSEN:
         how_many.number_input(
@@ -182,4 +185,8 @@ def _target() -> tuple[str, str]:
     )  # fmt: skip
     if kind != "token":
         return kind, ""
-    return kind, kept(st.text_input, "Token", "token", "", placeholder="CD79A or 417", help=_TOKEN_HELP)
+    token = kept(st.text_input, "Token", "token", "", placeholder="CD79A or 417", help=_TOKEN_HELP).strip()
+    if not token:
+        st.caption("Type a token. Until then the answer against its competitors is explained.")
+        return kinds[0], ""
+    return kind, token

@@ -15,6 +15,7 @@ from pages.parts.common.words import count, safe
 from scx_core.atlas import VERDICTS, Atlas, FindConfig
 from scx_core.atlas.judge.protocol import MEANINGS
 from scx_core.atlas.tables.find import find_part
+from scx_core.cells.gene_aliases import genes_meant
 from scx_core.figures import table_csv
 from scx_core.figures.drawing.text import plain
 
@@ -74,7 +75,7 @@ def feature_list(atlas: Atlas) -> None:
     seconds = time.perf_counter() - began
     pages = max(1, math.ceil(found.total / ROWS))
     if pages > 1:
-        number.number_input(f"Page of {pages:,}", 1, pages, key=key)
+        number.number_input("Page", 1, pages, key=key, help=f"1 to {pages:,}.")
     words.markdown(
         f"**{count(found.total, 'feature')}** of {len(atlas.feature_table):,}. Choose a row to open it.",
         help=f"Found in {1000 * seconds:.0f} ms.",
@@ -90,8 +91,10 @@ def _filters(atlas: Atlas) -> FindConfig:
     # A row of fixed widths that wraps: shares of a narrow window would cut the words.
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         text = kept(
-            st.text_input, "Search", "find text", "", placeholder="CD79A, ribosom, NK …", width=235,
-            help="In labels, strongest genes, families, cell types, gene sets and tokens; or a number.",
+            st.text_input, "Search", "find text", "", placeholder="CD20, B cell, L2-513 …", width=235,
+            help="A gene, also by its CD number: the features that read or write it. Else in labels, "
+            "strongest genes, families, cell types (also by their usual name), gene sets and tokens; or "
+            "L2-513, or a number.",
         )  # fmt: skip
         verdict = _choice("Verdict", "find verdict", (ANY, *VERDICTS), 130)
         layer = _choice("Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"])))), 95)
@@ -173,12 +176,19 @@ def gene_view(atlas: Atlas) -> None:
         st.info("Type a gene's symbol.")
         return
     with shown_errors():
-        found = atlas.gene(symbol.strip())
+        meant = genes_meant(symbol, atlas.genes) or (symbol.strip(),)
+        if len(meant) > 1:
+            with place:
+                symbol = kept(st.selectbox, "Which of its genes", f"gene of {meant}", meant[0], meant)
+        else:
+            symbol = meant[0]
+        found = atlas.gene(symbol)
         reads, pushes = int(found["reads"].notna().sum()), int(found["pushes"].notna().sum())
         more = f" The strongest {GENE_ROWS} are shown." if len(found) > GENE_ROWS else ""
         st.markdown(
-            f"**{safe(symbol.strip().upper())}** is among the strongest genes of {count(reads, 'feature')}; "
-            f"{count(pushes, 'feature')} push its first token.{more}"
+            f"**{safe(symbol.strip().upper())}** has {count(len(found), 'feature')}, as in the search: it is "
+            f"among the strongest genes of {count(reads, 'feature')}; {count(pushes, 'feature')} push its first "
+            f"token.{more}"
         )
         if found.empty:
             return

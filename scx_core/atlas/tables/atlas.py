@@ -188,6 +188,11 @@ class Atlas:
             **rest,
         )
 
+    @cached_property
+    def genes(self) -> frozenset[str]:
+        """The genes that stand in the sentences of this atlas."""
+        return frozenset(self._slots["gene"].cast(pa.string()).unique().to_pylist()) - {"", None}
+
     def gene(self, symbol: str) -> pd.DataFrame:
         """The features that read a gene or write it, the strongest readers first.
 

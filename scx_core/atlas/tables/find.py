@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scx_core.atlas.tables.atlas import Atlas
+from scx_core.cells import known_markers
+from scx_core.cells.gene_aliases import genes_meant
 from scx_core.runs import option
 from scx_core.runs.options import check
 
@@ -26,7 +28,7 @@ class FindConfig:
     """Which features, and in what order."""
 
     text: str = option(
-        "", "Text in the label, the strongest genes, family, cell type, gene set or tokens; or L2·513, or 513"
+        "", "Text in the label, the strongest genes, family, cell type, gene set or tokens; or L2-513, or 513"
     )
     verdict: Literal[
         "all", "context", "family", "gene", "gene set", "cell type", "position", "token", "spelling",
@@ -54,7 +56,7 @@ class FoundFeatures(NamedTuple):
     total: int
 
 
-_NAME = re.compile(r"(?:L?(\d+)\s*[·:.,/ ]\s*)?(\d+)", re.IGNORECASE)
+_NAME = re.compile(r"(?:(?:L|layer)?\s*(\d+)\s*[·:.,/_\- ]\s*(?:F|feature)?\s*)?(\d+)", re.IGNORECASE)
 
 
 def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
@@ -70,7 +72,10 @@ def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> FoundFea
     row_M = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
     ordered = row_M
     if cfg.sort != "layer":
-        ordered = _largest_first(row_M, table[cfg.sort].to_numpy(), start + count if count else len(row_M))
+        values = np.nan_to_num(table[cfg.sort].to_numpy().astype(float), nan=np.finfo(float).min)
+        dead = pc.equal(table["verdict"].cast(pa.string()), "dead").to_numpy(zero_copy_only=False)
+        values = np.where(dead, -np.inf, values)  # what never fires is never on top
+        ordered = _largest_first(row_M, values, start + count if count else len(row_M))
     wanted = ordered[start : start + count] if count else ordered[start:]
     return FoundFeatures(_relabelled(table.take(wanted).to_pandas(), given), len(row_M))
 
@@ -99,7 +104,8 @@ def labels_of(atlas: Atlas, features: Iterable[tuple[int, int]]) -> dict[tuple[i
 
 
 def named(text: str) -> tuple[int | None, int] | None:
-    """Layer and number that a text such as "L2·513", "2:513" or "513" (any layer) means, if it is one."""
+    """Layer and number that a text such as "L2·513", "L2-513", "2:513" or "513" (any layer) means, if it
+    is one."""
     found = _NAME.fullmatch(text.strip())
     if found is None or len(text) > 20:
         return None
@@ -139,13 +145,38 @@ def _matching_text(atlas: Atlas, text: str, given: Labels) -> pa.ChunkedArray:
         layer, feature = number
         here = pc.equal(table["feature"], feature)
         return here if layer is None else pc.and_(here, pc.equal(table["layer"], layer))
+    genes = genes_meant(text, atlas.genes)
+    if genes:  # what the tab of a gene shows
+        return _of_genes(atlas, genes)
     found = [pc.fill_null(_holds(table[name], text), False) for name in TEXTS]
+    types = types_meant(text, atlas.meta.get("types", ()))
+    if types:
+        found.append(pc.is_in(table["cell_type"].cast(pa.string()), pa.array(types, pa.string())))
     found.append(pc.match_substring(atlas.search_text, text.lower()))
     people = [_key(*feature) for feature, label in given.items() if text.lower() in label.lower()]
     if people:
         keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
         found.append(pa.chunked_array([np.isin(keys, people)]))
     return reduce(pc.or_, found)
+
+
+def _of_genes(atlas: Atlas, genes: Iterable[str]) -> pa.ChunkedArray:
+    """Features that read one of the genes or write it."""
+    table = atlas.feature_table
+    keys = [_key(row.layer, row.feature) for gene in genes for row in atlas.gene(gene).itertuples()]
+    here = np.isin(_key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy()), keys)
+    return pa.chunked_array([here])
+
+
+def types_meant(text: str, types: Iterable[str]) -> list[str]:
+    """The cell types that a text means by another name of theirs: "B cell" for "CD19+ B"."""
+    wanted = text.strip().lower().removesuffix("s")
+    found = []
+    for name in types:
+        known = known_markers(name)
+        if wanted and known is not None and known.cell_type.lower() == wanted:
+            found.append(name)
+    return found
 
 
 def _key(layer: Any, feature: Any) -> Any:

@@ -187,8 +187,8 @@ def gene_view(atlas: Atlas) -> None:
         more = f" The strongest {GENE_ROWS} are shown." if len(found) > GENE_ROWS else ""
         st.markdown(
             f"**{safe(symbol.strip().upper())}** has {count(len(found), 'feature')}, as in the search: it is "
-            f"among the strongest genes of {count(reads, 'feature')}; {count(pushes, 'feature')} push its first "
-            f"token.{more}"
+            f"among the strongest genes of {count(reads, 'feature')}; {count(pushes, 'feature')} push its "
+            f"first token.{more}"
         )
         if found.empty:
             return

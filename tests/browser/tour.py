@@ -26,7 +26,7 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 KEPT = (
     "start-1280-light", "data-1280-light", "train-1280-light", "validate-1000-light", "circuits-1280-light",
     "circuits-1280-dark", "circuits-1920-light", "circuits-1000-light", "card-1280-light", "card-1920-dark",
-    "compare-1920-light", "cells-1280-light", "cells-1280-dark", "evidence-1280-light", "features-1280-light",
+    "cells-1280-light", "cells-1280-dark", "evidence-1280-light", "features-1280-light",
     "rate-1000-dark",
 )  # fmt: skip
 

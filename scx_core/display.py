@@ -8,6 +8,7 @@ stands above all rooms, says who draws (`draw_with`), and that room is imported 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,3 +36,9 @@ def _repr_html_(result: Any) -> str | None:
 def counted(number: int, what: str) -> str:
     """ "1 cell", "1,200 cells": for the line that a terminal shows."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs this: what is displayed is seen."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"

@@ -46,8 +46,8 @@ IN_MEMORY = "These cells have no file: a copy of cells that were trained on coun
 __all__ = [
     "annotate", "atlas", "compare_rivals", "consensus", "difference", "edit_features", "edit_genes",
     "evidence", "gene_effects", "knock_out", "load_transcoders", "null_rates", "predict", "redundancy",
-    "share", "smallest_circuit", "stability", "sufficiency_necessity", "switch_off", "trace_cell", "tracer",
-    "train_transcoders", "validate",
+    "share", "smallest_circuit", "stability", "store", "stored", "sufficiency_necessity", "switch_off",
+    "trace_cell", "tracer", "train_transcoders", "validate",
 ]  # fmt: skip
 
 
@@ -1291,6 +1291,82 @@ def share(
     cfg = ShareConfig(**_known(settings, ShareConfig, "What is shared"))
     asked = tracer(cells, model=model, transcoders=transcoders)
     return write_share(gather(asked, cell_types, cfg, atlas=atlas), out, cfg)
+
+
+def store(adata: anndata.AnnData, result: Any, name: str) -> None:
+    """Put a result into an AnnData object, in place; it survives `write_h5ad` and `read_h5ad`.
+
+    Parameters
+    ----------
+    adata
+        Its `uns["scx"]["results"]` gets the result.
+    result
+        A circuit, a difference, a validation, any evidence, or a table.
+    name
+        What it is called there; one of the same name is replaced.
+
+    Returns
+    -------
+    None
+        The object is changed.
+
+    Raises
+    ------
+    ScxError
+        It is no result.
+
+    References
+    ----------
+    scx_core.share.in_anndata.
+
+    Examples
+    --------
+    >>> import anndata, numpy, pandas, scx_core as scx
+    >>> adata = anndata.AnnData(numpy.zeros((1, 1)))
+    >>> scx.tl.store(adata, pandas.DataFrame({"gene": ["CD74"]}), "genes of CD19+ B")
+    >>> scx.tl.stored(adata)
+    {'genes of CD19+ B': 'DataFrame'}
+    """
+    from scx_core.share import keep_in
+
+    keep_in(adata, result, name)
+
+
+def stored(adata: anndata.AnnData, name: str | None = None) -> Any:
+    """Take a result out of an AnnData object.
+
+    Parameters
+    ----------
+    adata
+        An object that `store` changed, or a file of it read again.
+    name
+        What the result is called (default: the kinds of all are listed by name).
+
+    Returns
+    -------
+    Circuit, Difference, Validation, TypeEvidence, pandas.DataFrame or dict
+        What was stored; other evidence as the record of its `to_json`.
+
+    Raises
+    ------
+    ScxError
+        There is none of this name, or it is damaged.
+
+    References
+    ----------
+    scx_core.share.in_anndata.
+
+    Examples
+    --------
+    >>> import anndata, numpy, pandas, scx_core as scx
+    >>> adata = anndata.AnnData(numpy.zeros((1, 1)))
+    >>> scx.tl.store(adata, pandas.DataFrame({"gene": ["CD74"]}), "genes")
+    >>> scx.tl.stored(adata, "genes")["gene"].tolist()
+    ['CD74']
+    """
+    from scx_core.share import kept_in, result_in
+
+    return kept_in(adata) if name is None else result_in(adata, name)
 
 
 def annotate(

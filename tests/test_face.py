@@ -12,6 +12,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import scx_core as scx
@@ -150,11 +151,27 @@ def test_a_consensus_a_difference_and_their_pictures(tracer, tmp_path):
     apart = scx.tl.difference(tracer, "CD19+ B", "Dendritic", n_cells=3)
     assert apart.names == ("CD19+ B", "Dendritic")
     for one in (circuit, apart.difference):
-        assert isinstance(scx.pl.circuit(one), Figure) and isinstance(scx.pl.genes(one, n=5), Figure)
+        assert isinstance(scx.pl.circuit(one), Axes) and isinstance(scx.pl.genes(one, n=5), Axes)
     page = scx.pl.circuit_page(circuit, height=300)
     assert page.startswith("<!") and 'height="300"' in page._repr_html_()
     assert "<iframe" not in scx.pl.cell_sentence(circuit)._repr_html_()
     assert [file.name for file in scx.pl.save(circuit, tmp_path / "circuit.json")] == ["circuit.json"]
+
+
+def test_a_figure_goes_into_axes_of_ones_own_and_into_a_file(tracer, tmp_path):
+    circuit = scx.tl.trace_cell(tracer, 3, nodes=32)
+    left, right = Figure(figsize=(10, 5)).subplots(1, 2)
+    assert scx.pl.circuit(circuit, ax=left, size="column") is left
+    assert scx.pl.genes(circuit, ax=right) is right
+    whole = scx.pl.genes(circuit)
+    assert len(right.texts) == len(whole.texts) and len(right.patches) == len(whole.patches)
+    shrunk = {text.get_text(): text.get_fontsize() for text in right.texts}
+    scale = {shrunk[text.get_text()] / text.get_fontsize() for text in whole.texts}
+    assert max(scale) - min(scale) < 1e-9  # all letters by the same factor
+    scx.pl.genes(circuit, save=tmp_path / "genes.pdf")
+    assert (tmp_path / "genes.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(ScxError, match="Names end in"):
+        scx.pl.circuit(circuit, save=tmp_path / "genes.doc")
 
 
 def test_a_knock_out_has_an_interval_and_counts_its_cells(tracer, adata):
@@ -202,7 +219,7 @@ def test_a_validation_says_that_cells_in_memory_may_be_a_copy(adata):
 
 def test_the_atlas_picture_has_a_row_a_verdict_with_its_excess(tracer):
     made = scx.tl.atlas(tracer, n_cells=6, random=2, baseline=False, context=0)
-    axes = scx.pl.atlas(made).axes[0]
+    axes = scx.pl.atlas(made)
     shown = [label.get_text() for label in axes.get_yticklabels()]
     assert shown and "dead" not in shown and "context" not in shown  # the first is no share of live ones
     table = excess(made).set_index(["layer", "measure"])

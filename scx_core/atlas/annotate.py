@@ -74,7 +74,7 @@ def annotate(
     made = adata.copy()
     made.obsm[MEAN], made.obsm[MAXIMUM] = mean_CF[:, numbers].tocsr(), max_CF[:, numbers].tocsr()
     made.varm[MASS] = _by_var(made, table, mass_GF[:, numbers].tocsr())
-    made.uns[RECORD] = _record(side, table, atlas, numbers)
+    made.uns[RECORD] = {**(made.uns.get(RECORD) or {}), **_record(side, table, atlas, numbers)}
     for layer, feature in obs:
         column = mean_CF[:, layer * n_units + feature]
         made.obs[f"scx L{layer}·{feature}"] = column.toarray().ravel()

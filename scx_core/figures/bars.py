@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -35,6 +36,7 @@ def genes_figure(
     markers: frozenset[str] = frozenset(),
     n: int = 12,
     size: Literal["wide", "column"] = "column",
+    axes: Axes | None = None,
 ) -> Figure:
     """The `n` strongest genes of either sign. Whiskers: the interval low–high, else ± one sd, else none."""
     groups = [(title, rows) for title, rows in _by_sign(circuit, n) if rows]
@@ -42,7 +44,7 @@ def genes_figure(
     shown = [row for _, rows in groups for row in rows]
     room = WIDTHS[size] - 2 * _EDGE
     height = _HEAD + sum(_GROUP + _ROW * len(rows) for _, rows in groups) + 108.0
-    pen = Pen(WIDTHS[size], height)
+    pen = Pen(WIDTHS[size], height, axes)
     pen.text(_EDGE, 20.0, fitted(captions.title(circuit), room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(captions.subtitle(circuit), room, _SIZE), _SIZE, colour=colours.MUTED)
     names = max((text_width(_name(row), _SIZE, bold=True) for row in shown), default=0.0) + 24.0
@@ -183,7 +185,7 @@ def _foot(
 WIDTH, ROW, EDGE = 7.0, 0.42, 1.1  # inches
 
 
-def excess_figure(atlas: Atlas) -> Figure:
+def excess_figure(atlas: Atlas, axes: Axes | None = None) -> Figure:
     """One row a verdict that any feature or direction has: its share of the live features, the mean of the
     random directions with their lowest and highest draw, and the excess with its 95% interval, in points of a
     hundred.
@@ -196,8 +198,11 @@ def excess_figure(atlas: Atlas) -> Figure:
     of_live = [verdict for verdict in VERDICTS if verdict != DEAD]
     rows = table[(table["layer"] == -1) & table["measure"].isin(of_live)]
     rows = rows[(rows["share"] > 0) | (rows["random_high"] > 0)]
-    figure = Figure(figsize=(WIDTH, ROW * len(rows) + EDGE), layout="constrained")
-    axes = figure.add_subplot()
+    if axes is None:
+        figure = Figure(figsize=(WIDTH, ROW * len(rows) + EDGE), layout="constrained")
+        axes = figure.add_subplot()
+    else:
+        figure = axes.get_figure(root=True)  # type: ignore[assignment]
     for y, (_, row) in enumerate(rows.iterrows()):
         low, mean, high = (100 * row[name] for name in ("random_low", "random", "random_high"))
         axes.plot([low, high], [y, y], color=colours.MUTED, linewidth=1.2)

@@ -50,19 +50,19 @@ STYLES = {
 FORMS = {"sae": ("#E69F00", "SAE"), "cross-layer": ("#56B4E9", "cross-layer")}
 
 
-def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any]) -> Figure:
+def pareto_figure(table: pd.DataFrame, provenance: Mapping[str, Any], into: Axes | None = None) -> Figure:
     """The figure of a table of `compare_runs`; a table without the column form is of transcoders. Runs that
-    do not compare are left out, and it says so.
+    do not compare are left out, and it says so. `into`: axes of another figure that it is drawn in.
 
     Raises ScxError when no run has both figures.
     """
     shown, notes = _shown(table)
-    pen = Pen(WIDTH, HEIGHT)
+    pen = Pen(WIDTH, HEIGHT, into)
     room = WIDTH - 2 * _EDGE
     pen.text(_EDGE, 22.0, "Faithfulness against sparsity", 17.0, bold=True)
     under = "Every MLP replaced, on held-out cells. To the left and down is better."
     pen.text(_EDGE, 44.0, fitted(under, room, _SIZE), _SIZE, colour=colours.MUTED)
-    axes = _axes(pen, shown)
+    axes = _axes(pen, shown, into is None)
     for (kind, form, skip), rows in shown.groupby(["kind", "form", "skip"], sort=True):
         style = style_of(str(kind), str(form))
         best = front(rows)
@@ -147,14 +147,15 @@ def front(rows: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["loss"] < best_before]
 
 
-def _axes(pen: Pen, shown: pd.DataFrame) -> Axes:
+def _axes(pen: Pen, shown: pd.DataFrame, alone: bool) -> Axes:
     box = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT)
-    axes = pen.figure.add_axes(box, facecolor="none", zorder=2)
+    place = pen.figure.add_axes if alone else pen.axes.inset_axes
+    axes: Axes = place(box, facecolor="none", zorder=2)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(*_limits(shown["l0"]))
     axes.set_ylim(*_limits(shown["loss"]))
-    size = 11.0 * POINTS_PER_UNIT
+    size = 11.0 * pen.points
     axes.set_xlabel("L0, active features a token (mean of the layers)", fontsize=size, color=colours.INK)
     axes.set_ylabel("1 − CE recovered", fontsize=size, color=colours.INK)
     right = axes.secondary_yaxis("right", functions=(lambda y: y, lambda y: y))

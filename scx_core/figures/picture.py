@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scx_core.figures.drawing.drawing import Drawing, Placed
@@ -19,8 +20,8 @@ BADGE = 6.5
 _EDGE, _HEAD, _SMALL, _LINE = 14.0, 52.0, 10.5, 15.0
 
 
-def circuit_figure(drawing: Drawing) -> Figure:
-    """The figure at its final size; save it with `picture_bytes`."""
+def circuit_figure(drawing: Drawing, axes: Axes | None = None) -> Figure:
+    """The figure at its final size, or drawn into `axes`; save it with `picture_bytes`."""
     room = drawing.width - 2 * _EDGE
     legend_rows = legend.in_rows(drawing, room)
     told = (drawing.caption, " ".join(drawing.explained), "; ".join(_notes(drawing)))
@@ -33,6 +34,7 @@ def circuit_figure(drawing: Drawing) -> Figure:
         + legend.ROW_HEIGHT * len(legend_rows)
         + _LINE * (len(lines) + len(provenance))
         + 41.0,
+        axes,
     )
     pen.text(_EDGE, 20.0, fitted(drawing.title, room, 17.0), 17.0, bold=True)
     pen.text(_EDGE, 41.0, fitted(drawing.subtitle, room, 12.0), 12.0, colour=colours.MUTED)

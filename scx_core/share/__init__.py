@@ -4,10 +4,21 @@ In come an atlas, circuits, evidence records and a validation of one model and o
 from an open tracer and the runs folder (`gather`) or from a folder of results (`gather_folder`). Out goes one
 HTML page (`share_page`) that is searched offline: nothing is asked of anywhere, every name is shown as text,
 and only the scripts whose marks stand in its content security policy can run. The same inputs give the same
-bytes.
+bytes. Results of a notebook are kept in an AnnData object (`keep_in`, `result_in`).
 """
 
 from scx_core.share.gather import ShareConfig, Shared, gather, gather_folder
+from scx_core.share.in_anndata import keep_in, kept_in, result_in
 from scx_core.share.page import share_page, write_share
 
-__all__ = ["ShareConfig", "Shared", "gather", "gather_folder", "share_page", "write_share"]
+__all__ = [
+    "ShareConfig",
+    "Shared",
+    "gather",
+    "gather_folder",
+    "keep_in",
+    "kept_in",
+    "result_in",
+    "share_page",
+    "write_share",
+]

@@ -46,13 +46,21 @@ Point = tuple[float, float]
 
 
 class Pen:
-    """A figure of `width` × `height` units with its origin at the top left."""
+    """A figure of `width` × `height` units with its origin at the top left; or, where `axes` of another
+    figure are given, the same within them, with letters and lines that shrink or grow with the rest."""
 
-    def __init__(self, width: float, height: float) -> None:
+    def __init__(self, width: float, height: float, axes: Axes | None = None) -> None:
         inches = MM_PER_UNIT / 25.4
-        self.figure = Figure(figsize=(width * inches, height * inches), facecolor=colours.PAPER)
-        FigureCanvasAgg(self.figure)
-        self.axes: Axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        self.points = POINTS_PER_UNIT
+        if axes is None:
+            self.figure = Figure(figsize=(width * inches, height * inches), facecolor=colours.PAPER)
+            FigureCanvasAgg(self.figure)
+            self.axes: Axes = self.figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        else:
+            self.axes, self.figure = axes, axes.get_figure(root=True)  # type: ignore[assignment]
+            room, unit = axes.get_window_extent(), self.figure.dpi * inches  # in pixels
+            self.points *= min(room.width / unit / width, room.height / unit / height)
+            axes.set_aspect("equal")
         self.axes.set_xlim(0, width)
         self.axes.set_ylim(height, 0)
         self.axes.set_axis_off()
@@ -74,7 +82,7 @@ class Pen:
             x,
             y,
             words,
-            fontsize=max(size, LEAST_UNITS) * POINTS_PER_UNIT,
+            fontsize=max(size, LEAST_UNITS) * self.points,
             color=colour,
             ha=align,
             va="center_baseline",
@@ -109,7 +117,7 @@ class Pen:
                 boxstyle=f"round,pad=0,rounding_size={min(radius, height / 2)}",
                 facecolor=fill,
                 edgecolor=line,
-                linewidth=thickness * POINTS_PER_UNIT,
+                linewidth=thickness * self.points,
                 zorder=order,
                 linestyle=(0, (3, 2)) if dashed else "solid",
                 mutation_aspect=1,
@@ -134,7 +142,7 @@ class Pen:
                 facecolor=fill,
                 edgecolor=line,
                 alpha=alpha,
-                linewidth=thickness * POINTS_PER_UNIT,
+                linewidth=thickness * self.points,
                 zorder=order,
                 joinstyle="round",
             )
@@ -148,7 +156,7 @@ class Pen:
             Line2D(
                 *zip(start, end, strict=True),
                 color=colour,
-                linewidth=thickness * POINTS_PER_UNIT,
+                linewidth=thickness * self.points,
                 alpha=alpha,
                 zorder=order,
                 solid_capstyle="butt",
@@ -182,7 +190,7 @@ class Pen:
                 alpha=alpha,
                 zorder=order,
                 capstyle="butt",
-                linewidth=thickness * POINTS_PER_UNIT,
+                linewidth=thickness * self.points,
             )
         )
         corners = [

@@ -1,0 +1,91 @@
+"""Results in an AnnData object: what goes in comes back from an .h5ad, each kind as itself."""
+
+from __future__ import annotations
+
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy
+
+import scx_core as scx
+from scx_core.circuits.difference import Difference
+from scx_core.errors import ScxError
+from scx_core.runs import read_json
+from scx_core.runs.files import to_json_text
+from scx_core.transcoders import EMBEDDED_SETS
+from scx_core.validation.result import from_json
+from tests.builders.evidence import feature_answers, tiny_evidence
+from tests.figures.fakes import HOSTILE_LABEL, cell_circuit, consensus_circuit
+
+
+class Record:
+    """Evidence that has no reader."""
+
+    def to_json(self):
+        return feature_answers()[0]
+
+
+def results() -> dict[str, object]:
+    """One of each kind, under names that files do not like."""
+    sides = consensus_circuit(1), consensus_circuit(2)
+    index = pd.Index(["CD74", "A/B"], name="gene")
+    gap = consensus_circuit()._replace(scope="difference")
+    return {
+        "one cell": cell_circuit(),
+        "CD4+/CD25 T Reg": consensus_circuit(),
+        HOSTILE_LABEL: consensus_circuit(3),
+        "B less NK": Difference(("B", "NK"), *sides, gap),
+        "validation": from_json(read_json(EMBEDDED_SETS["embedded"] / "validation.json")),
+        "evidence": tiny_evidence().types[0],
+        "knock-outs": pd.DataFrame({"gap": [0.1, 1 / 3], "n_cells": [3, 4]}, index=index),
+    }
+
+
+def test_every_kind_comes_back_from_a_file_as_it_went_in(tmp_path):
+    adata = ad.AnnData(np.ones((2, 2), np.float32))
+    adata.uns["scx"] = {"names": np.array(["L0·1"])}  # as `annotate` leaves it
+    made = results()
+    for name, result in made.items():
+        scx.tl.store(adata, result, name)
+    scx.tl.store(adata, Record(), "steered")
+    adata.write_h5ad(tmp_path / "kept.h5ad")
+    read = ad.read_h5ad(tmp_path / "kept.h5ad")
+    kinds = {name: type(one).__name__ for name, one in made.items()}
+    assert scx.tl.stored(read) == kinds | {"steered": "Record"}
+    assert list(read.uns["scx"]["names"]) == ["L0·1"]
+    for name, result in made.items():
+        back = scx.tl.stored(read, name)
+        if isinstance(result, pd.DataFrame):
+            pd.testing.assert_frame_equal(back, result)
+        else:
+            assert type(back) is type(result)
+            assert to_json_text(back.to_json()) == to_json_text(result.to_json())
+    assert scx.tl.stored(read, "steered") == json.loads(to_json_text(feature_answers()[0]))
+
+
+def test_what_is_no_result_or_not_there_is_one_line():
+    adata = ad.AnnData(np.ones((1, 1), np.float32))
+    with pytest.raises(ScxError, match="no result that can be kept"):
+        scx.tl.store(adata, 3, "three")
+    with pytest.raises(ScxError, match="holds no result 'three'"):
+        scx.tl.stored(adata, "three")
+    adata.uns["scx"] = {"results": {"a": "{"}}
+    with pytest.raises(ScxError, match="no result of scX"):
+        scx.tl.stored(adata)
+
+
+def test_features_beside_results_come_back_too(tmp_path):
+    adata = scanpy.datasets.pbmc68k_reduced()[:3].copy()
+    scx.tl.store(adata, cell_circuit(), "a cell")
+    made = scx.tl.annotate(adata, obs=[(2, 5)])
+    made.write_h5ad(tmp_path / "kept.h5ad")
+    read = ad.read_h5ad(tmp_path / "kept.h5ad")
+    assert scx.tl.stored(read, "a cell") == cell_circuit()
+    for where, key in (("obsm", "scx_features"), ("obsm", "scx_features_max"), ("varm", "scx_feature_mass")):
+        before, after = getattr(made, where)[key], getattr(read, where)[key]
+        assert before.shape == after.shape and abs(before - after).max() == 0
+    assert (read.obs["scx L2·5"] == made.obs["scx L2·5"]).all()
+    assert list(read.uns["scx"]["names"]) == list(made.uns["scx"]["names"])

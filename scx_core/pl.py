@@ -328,7 +328,14 @@ def runs(
     return _finished(figure, ax, show, save)
 
 
-def pair(difference: Difference, *, least: float = 0.0) -> Figure:
+def pair(
+    difference: Difference,
+    *,
+    least: float = 0.0,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes:
     """Draw the circuits of two types beside each other, each box at one place in both, on one scale.
 
     Parameters
@@ -337,10 +344,16 @@ def pair(difference: Difference, *, least: float = 0.0) -> Figure:
         Of two types, as `scx.tl.difference` gives it.
     least
         Leave out what differs by less than this share of the largest difference of two effects.
+    ax
+        Axes to draw into (default: a figure of its own, at its size in print).
+    show
+        Whether a notebook shows it at once (default: where neither `ax` nor `save` is given).
+    save
+        File on .png, .svg or .pdf (default: none is written).
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.axes.Axes
         Two panels over a double column, with their caption.
 
     Raises
@@ -357,11 +370,13 @@ def pair(difference: Difference, *, least: float = 0.0) -> Figure:
     >>> import scx_core as scx
     >>> found = scx.tl.difference("embedded", "CD19+ B", "Dendritic", n_cells=2)
     >>> type(scx.pl.pair(found)).__name__
-    'Figure'
+    'Axes'
     """
     from scx_core.figures.pair import pair_figure
 
-    return pair_figure(difference, least=least, markers=markers_of(difference.first)[0] or frozenset())
+    markers = markers_of(difference.first)[0] or frozenset()
+    figure = pair_figure(difference, least=least, markers=markers, axes=ax)
+    return _finished(figure, ax, show, save)
 
 
 def save(circuit: Circuit, where: str | Path, formats: Iterable[str] = figures.DEFAULT_FORMATS) -> list[Path]:

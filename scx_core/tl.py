@@ -18,6 +18,7 @@ import pandas as pd
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.errors import ScxError
 from scx_core.pp import Cells, Model, load_model, read_cells
+from scx_core.runs.progress import watched
 from scx_core.transcoders import CrossLayerSet, TranscoderSet, load_set
 from scx_core.validation.standing import standing_of
 
@@ -160,7 +161,7 @@ def train_transcoders(
         train=training,
     )
     run = new_run(out if out is not None else runs_root(), job, lm, table)
-    done = train(run, lm, table)
+    done = train(run, lm, table, watched())
     if done is None:
         raise KeyboardInterrupt(f"stopped; the last checkpoint is in {run.path}")
     return done
@@ -319,7 +320,7 @@ def validate(
     rows = validation_rows(lm, coders, table, n_cells, seed)
     fit = rows.train if baselines else None
     words = rows.words if table.path is not None else f"{rows.words} {IN_MEMORY}"
-    return measure(lm, coders, table, rows.test, train_rows=fit, split=words)
+    return measure(lm, coders, table, rows.test, train_rows=fit, split=words, progress=watched())
 
 
 def trace_cell(
@@ -441,6 +442,7 @@ def consensus(
         against=against,
         trace=_settings(TraceConfig(), settings),
         cfg=ConsensusConfig(cells=n_cells, seed=seed),
+        progress=watched(),
     )
 
 
@@ -539,7 +541,9 @@ def knock_out(
     asked = tracer(cells, model=model, transcoders=transcoders)
     label = _type(asked, cell_type)
     rows = asked.draw(label, ConsensusConfig(cells=n_cells, seed=seed))
-    found = knock_out_all(asked, rows, asked.plan(answer or asked.answer_for(label)), genes=genes)
+    found = knock_out_all(
+        asked, rows, asked.plan(answer or asked.answer_for(label)), genes=genes, progress=watched()
+    )
     donors = asked.donors([one.row for one in found])
     records = []
     for gene in over_cells(found, one_group(len(found), seed, donors)):
@@ -656,7 +660,7 @@ def smallest_circuit(
 
     cfg = SmallestConfig(wanted=wanted, **_known(settings, SmallestConfig, "The search"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    return smallest(asked, _type(asked, cell_type), cfg=cfg)
+    return smallest(asked, _type(asked, cell_type), cfg=cfg, progress=watched())
 
 
 def sufficiency_necessity(
@@ -708,7 +712,7 @@ def sufficiency_necessity(
 
     cfg = CurvesConfig(**_known(settings, CurvesConfig, "A curve"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    return curves_of(asked, _type(asked, cell_type), circuit=circuit, cfg=cfg)
+    return curves_of(asked, _type(asked, cell_type), circuit=circuit, cfg=cfg, progress=watched())
 
 
 def edit_features(
@@ -771,8 +775,9 @@ def edit_features(
     cfg = feature_edits.EditConfig(**_known(settings, feature_edits.EditConfig, "An edit"))
     asked = tracer(cells, model=model, transcoders=transcoders)
     return feature_edits.edit_features(
-        asked, _type(asked, cell_type), mode=mode, features=features, doses=doses, source=source, cfg=cfg
-    )
+        asked, _type(asked, cell_type), mode=mode, features=features, doses=doses, source=source, cfg=cfg,
+        progress=watched(),
+    )  # fmt: skip
 
 
 def edit_genes(
@@ -837,7 +842,8 @@ def edit_genes(
         raise ScxError("No gene is given.", "Give symbols, or a file with a list.")
     cfg = GeneListConfig(cells=n_cells, **_known(settings, GeneListConfig, "An edit of genes"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    return edit_gene_lists(asked, _type(asked, cell_type), lists, answer=answer, cfg=cfg)
+    label = _type(asked, cell_type)
+    return edit_gene_lists(asked, label, lists, answer=answer, cfg=cfg, progress=watched())
 
 
 def redundancy(
@@ -881,7 +887,7 @@ def redundancy(
     Examples
     --------
     >>> import scx_core as scx
-    >>> few = dict(top=2, genes=2, risen=1, circuit_cells=2, measured=2, reference_cells=2, draws=2)
+    >>> few = dict(top=2, genes=2, risen=1, circuit_cells=1, measured=2, reference_cells=1, draws=1)
     >>> list(scx.tl.redundancy("embedded", "CD19+ B", **few).tables)
     ['features', 'random features', 'genes', 'random genes']
     """
@@ -889,7 +895,7 @@ def redundancy(
 
     cfg = RedundancyConfig(**_known(settings, RedundancyConfig, "A test of redundancy"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    return redundancy_of(asked, _type(asked, cell_type), answer=answer, cfg=cfg)
+    return redundancy_of(asked, _type(asked, cell_type), answer=answer, cfg=cfg, progress=watched())
 
 
 def stability(
@@ -957,7 +963,8 @@ def stability(
     sets = [load_transcoders(one, model=asked.lm) for one in other_transcoders]
     models = [tracer(asked.table, model=lm, transcoders=coders) for lm, coders in other_models]
     more: dict[str, Any] = {"prompts": prompts, "sets": sets, "models": models}
-    return measure(asked, _type(asked, cell_type), **more, kinds=KINDS if features else KINDS[:1], cfg=cfg)
+    more |= {"kinds": KINDS if features else KINDS[:1], "progress": watched()}
+    return measure(asked, _type(asked, cell_type), **more, cfg=cfg)
 
 
 def compare_rivals(
@@ -1012,7 +1019,7 @@ def compare_rivals(
     cfg = RivalConfig(**_known(settings, RivalConfig, "A comparison"))
     asked = tracer(cells, model=model, transcoders=transcoders)
     other = None if sae is None else load_transcoders(sae, model=asked.lm)
-    return compare(asked, cell_types, sae=other, cfg=cfg)
+    return compare(asked, cell_types, sae=other, cfg=cfg, progress=watched())
 
 
 def null_rates(
@@ -1063,7 +1070,8 @@ def null_rates(
     from scx_core.evidence.null_rates import null_rates as rates
 
     cfg = NullConfig(cells=n_cells, **_known(settings, NullConfig, "A test of calls"))
-    return rates(tracer(cells, model=model, transcoders=transcoders), cell_types, cfg=cfg)
+    asked = tracer(cells, model=model, transcoders=transcoders)
+    return rates(asked, cell_types, cfg=cfg, progress=watched())
 
 
 def _known(settings: dict[str, Any], config: type, what: str) -> dict[str, Any]:
@@ -1126,7 +1134,7 @@ def evidence(
 
     cfg = TypesConfig(cells=n_cells, **_known(settings, TypesConfig, "The evidence"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    found = evidence_of_types(asked, [_type(asked, cell_type)], cfg).types[0]
+    found = evidence_of_types(asked, [_type(asked, cell_type)], cfg, progress=watched()).types[0]
     if out is not None:
         parts = {"data": asked.table.fingerprint, "model": asked.lm.fingerprint}
         marks = parts | {"transcoders": asked.transcoders.fingerprint}
@@ -1184,7 +1192,8 @@ def difference(
     types = asked.table.cells_per_type().index.tolist()
     one = first if first is not None else types[0]
     other = second if second is not None else next(name for name in types if name != one)
-    return compare_types(asked, one, other, cfg=ConsensusConfig(cells=n_cells, seed=seed))
+    cfg = ConsensusConfig(cells=n_cells, seed=seed)
+    return compare_types(asked, one, other, cfg=cfg, progress=watched())
 
 
 def atlas(
@@ -1236,7 +1245,8 @@ def atlas(
 
     _check(settings, sorted(set(AtlasConfig.__dataclass_fields__) - {"cells"}), "An atlas")
     asked = tracer(cells, model=model, transcoders=transcoders)
-    made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=AtlasConfig(cells=n_cells, **settings))
+    cfg = AtlasConfig(cells=n_cells, **settings)
+    made = make_atlas(asked.lm, asked.transcoders, asked.table, cfg=cfg, progress=watched())
     return made if out is None else made.save(out)
 
 
@@ -1290,7 +1300,7 @@ def share(
 
     cfg = ShareConfig(**_known(settings, ShareConfig, "What is shared"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    return write_share(gather(asked, cell_types, cfg, atlas=atlas), out, cfg)
+    return write_share(gather(asked, cell_types, cfg, atlas=atlas, progress=watched()), out, cfg)
 
 
 def store(adata: anndata.AnnData, result: Any, name: str) -> None:
@@ -1425,4 +1435,4 @@ def annotate(
     lm = load_model(model)
     table = read_cells(adata, require_labels=False, **choices)
     side = Side(lm, load_transcoders(transcoders, model=lm))
-    return with_features(adata, side, table, features=features, obs=obs, atlas=atlas)
+    return with_features(adata, side, table, features=features, obs=obs, atlas=atlas, progress=watched())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scx_core.circuits import Circuit
@@ -181,14 +182,21 @@ def pair_caption(found: Difference, pair: Pair, least: float) -> str:
     return " ".join(parts)
 
 
-def pair_figure(found: Difference, *, least: float = 0.0, markers: frozenset[str] = frozenset()) -> Figure:
-    """The two panels of a double column, A and B, with one legend and one caption."""
+def pair_figure(
+    found: Difference,
+    *,
+    least: float = 0.0,
+    markers: frozenset[str] = frozenset(),
+    axes: Axes | None = None,
+) -> Figure:
+    """The two panels of a double column, A and B, with one legend and one caption, or drawn into `axes`."""
     pair = paired(found, View(size="column"), least=least, markers=markers)
     width = pair.first.width + _GAP + pair.second.width
     room = width - 2 * _EDGE
     rows = legend.in_rows(pair.first, room)
     lines = wrapped(pair_caption(found, pair, least), room, _SMALL)
-    pen = Pen(width, _HEAD + pair.first.height + legend.ROW_HEIGHT * len(rows) + _LINE * len(lines) + 56.0)
+    height = _HEAD + pair.first.height + legend.ROW_HEIGHT * len(rows) + _LINE * len(lines) + 56.0
+    pen = Pen(width, height, axes)
     for letter, drawing, left in (("A", pair.first, 0.0), ("B", pair.second, pair.first.width + _GAP)):
         pen.text(left + _EDGE, 20.0, f"{letter}  {drawing.title}", 16.0, bold=True)
         pen.text(left + _EDGE, 42.0, drawing.subtitle, 11.5, colour=colours.MUTED)

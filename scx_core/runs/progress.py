@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
+
+from scx_core.display import in_notebook
 
 LOG_PAUSE = 30.0  # seconds between two states of a bar where they end up in a file
 
@@ -29,24 +32,41 @@ def nested(progress: Progress, at: int, parts: int, name: str = "", steps: int =
     return tell
 
 
-class ConsoleProgress:
-    """A tqdm bar on stderr, one for each phase: it changes when the total does or the count falls back."""
+def watched() -> Progress:
+    """A notebook's bar where a notebook runs this, which goes when it is done; else silence."""
+    return ConsoleProgress(notebook=True) if in_notebook() else silent
 
-    def __init__(self) -> None:
+
+class ConsoleProgress:
+    """A tqdm bar on stderr, one for each phase: it changes when the total does or the count falls back.
+    `notebook`: a notebook's own bar (tqdm.auto), which goes when a phase is done."""
+
+    def __init__(self, notebook: bool = False) -> None:
         self._bar: Any = None
         self._total = -1
+        self._notebook = notebook
 
     def __call__(self, done: int, total: int, message: str = "") -> None:
         """Show `done` of `total`."""
         if self._bar is None or total != self._total or done < self._bar.n:
             self.close()
-            from tqdm import tqdm  # kept out of `--help`
-
-            pause = 0.1 if sys.stderr.isatty() else LOG_PAUSE
-            self._bar, self._total = tqdm(total=total, dynamic_ncols=True, mininterval=pause), total
+            self._bar, self._total = self._new(total), total
         if message:
             self._bar.set_description_str(message, refresh=False)
         self._bar.update(done - self._bar.n)
+        if self._notebook and done >= total:
+            self.close()
+
+    def _new(self, total: int) -> Any:
+        if not self._notebook:
+            from tqdm import tqdm  # kept out of `--help`
+
+            pause = 0.1 if sys.stderr.isatty() else LOG_PAUSE
+            return tqdm(total=total, dynamic_ncols=True, mininterval=pause)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # without ipywidgets it is a bar of letters, which will do
+            from tqdm.auto import tqdm as bar
+        return bar(total=total, leave=False, mininterval=0.1)
 
     def close(self) -> None:
         """End the bar that is shown."""

@@ -151,3 +151,39 @@ def _wait(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.2)
+
+
+def test_a_measurement_outlives_refresh_second_tab_and_kill(address: str, place: Path) -> None:
+    """A job as any other: what was known stays, an interruption is told in words, one click begins again."""
+    from playwright.sync_api import expect
+
+    with server.browser() as (context, outside):
+        page = context.new_page()
+        page.goto(f"{address}/validate")
+        page.get_by_role("button", name="Measure again").wait_for()
+        walk.at_rest(page)
+        _press(page, "Measure again")
+        expect(page.get_by_test_id("stMainBlockContainer")).to_contain_text(
+            "It goes on when this page is left"
+        )
+        page.reload()
+        second = context.new_page()
+        second.goto(f"{address}/validate")
+        for tab in (page, second):
+            main = tab.get_by_test_id("stMainBlockContainer")
+            expect(main).to_contain_text("It goes on when this page is left")
+            expect(main).to_contain_text("CE recovered")  # what was known stays
+        second.get_by_test_id("stSidebarNavLink").filter(has_text="Data").click()
+        expect(second.get_by_text("Is my file understood?")).to_be_visible()
+        second.close()
+        (run,) = list_runs(place / "runs" / "tasks" / "jobs")
+        _wait(lambda: run.status().pid is not None)
+        os.kill(run.status().pid, signal.SIGKILL)
+        main = page.get_by_test_id("stMainBlockContainer")
+        expect(main).to_contain_text("The process is gone")
+        expect(main).to_contain_text("interrupted")
+        _press(page, "Start again")
+        expect(page.get_by_text("Measured when the set was made")).to_have_count(0)
+        assert run.status().state == "done"
+        walk.no_errors(page)
+    assert not outside

@@ -23,6 +23,7 @@ from pages.parts.features.feature_card import (
     where_it_fires,
 )
 from pages.parts.features.match_view import match_view
+from pages.parts.features.share_view import share_view
 from pages.parts.features.verdict_view import verdict_view
 from scx_core.atlas import Atlas
 
@@ -47,7 +48,7 @@ def page() -> None:
 
 
 def _all(ctx: Context, atlas: Atlas) -> None:
-    about, sets, size = st.columns([5, 1.2, 1], vertical_alignment="center")
+    about, sets, share, size = st.columns([4.4, 1.2, 0.9, 0.9], vertical_alignment="center")
     about.caption(
         f"{count(atlas.meta['n_layers'], 'layer')} × {count(atlas.meta['n_units'], 'feature')} of "
         f"{safe(atlas.meta['source'].get('name', ''))}, over {count(atlas.meta.get('n_cells', 0), 'cell')}, "
@@ -55,6 +56,8 @@ def _all(ctx: Context, atlas: Atlas) -> None:
     )
     with sets:
         atlas_source.gene_sets_form(atlas)
+    with share:
+        share_view(ctx)
     with size:
         atlas_source.again(ctx)
     view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed")

@@ -7,7 +7,7 @@ and only the scripts whose marks stand in its content security policy can run. T
 bytes. Results of a notebook are kept in an AnnData object (`keep_in`, `result_in`).
 """
 
-from scx_core.share.gather import ShareConfig, Shared, gather, gather_folder
+from scx_core.share.gather import ShareConfig, Shared, gather, gather_folder, stamp_of
 from scx_core.share.in_anndata import keep_in, kept_in, result_in
 from scx_core.share.page import share_page, write_share
 
@@ -20,5 +20,6 @@ __all__ = [
     "kept_in",
     "result_in",
     "share_page",
+    "stamp_of",
     "write_share",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,21 +10,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scx_core.atlas import Atlas
-from scx_core.atlas.feature_naming import fitting_atlas, name_book
+from scx_core.atlas.feature_naming import atlases_stamp, fitting_atlas, name_book
 from scx_core.atlas.tables.atlas import FILE as ATLAS_FILE
 from scx_core.circuits import Circuit, ConsensusConfig, Tracer
 from scx_core.circuits.circuit import SCHEMA_VERSION
 from scx_core.circuits.feature_names import with_names
 from scx_core.errors import ScxError
-from scx_core.evidence.by_type.further import kept_answers
+from scx_core.evidence.by_type.further import QUESTIONS, kept_answers
 from scx_core.evidence.by_type.measure import FOLDER as EVIDENCE
 from scx_core.evidence.by_type.measure import with_further
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
 from scx_core.runs import Progress, option, read_json, runs_root, silent
+from scx_core.runs.cached_results import FOLDER as RESULTS
+from scx_core.runs.files import to_json_text
 from scx_core.runs.options import check
 from scx_core.runs.progress import nested
 from scx_core.validation import Validation, validation_beside
 from scx_core.validation.result import from_json
+from scx_core.validation.standing import FOLDER as VALIDATIONS
 from scx_core.validation.standing import kept_validation
 
 PARTS = ("model", "transcoders")  # what all that is shared must be of
@@ -90,6 +94,17 @@ def gather(
     validation = validation_beside(tracer.transcoders.folder, marks) or kept_validation(about, root)
     found = atlas or fitting_atlas(made_from, root)
     return Shared(tracer.lm.name, found, _named(circuits, about, root), tuple(evidence), validation, about)
+
+
+def stamp_of(root: Path | None = None) -> str:
+    """Changes when anything does in the runs folder that `gather` takes from it: atlases and their labels,
+    evidence, what else was asked of a circuit, validations."""
+    root = root or runs_root()
+    places = (EVIDENCE, VALIDATIONS, *(f"{RESULTS}/{question}" for question in QUESTIONS))
+    files = [path for place in places for path in (root / place).glob("*.json")]
+    held = [[str(path.relative_to(root)), path.stat().st_mtime_ns] for path in sorted(files)]
+    text = to_json_text({"files": held, "atlases": atlases_stamp(root)})
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def _answered(tracer: Tracer) -> list[str]:

@@ -20,6 +20,7 @@ from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from scx_core.language import Language, encode_cells, with_answers
 from scx_core.language.numerics.operations import operations
 from scx_core.runs import RunFolder, all_jobs
+from scx_core.share import ShareConfig
 from scx_core.transcoders import TranscoderSet
 
 IN_PAGE = 1.7e10  # operations of passes over cells that a page traces: 40 cells of the embedded default
@@ -27,6 +28,7 @@ START = 6.0  # seconds until a job has imported torch and opened the embedded de
 # Seconds for every 1e9 operations of one pass over each cell.
 TRACED, DIFFERENCE, KNOCKED, SEARCHED, RANKED, ANSWERED = 0.14, 0.46, 1.8, 1.34, 0.75, 0.027
 COLLECTED = 0.11  # of an atlas
+SHARED, SHARE_WRITTEN = 0.29, 6.0  # a cell of a shared page; seconds until the page is written
 ATLAS_FEATURE, MAP_START, MAP_CELL = 0.003, 4.0, 0.003  # seconds
 SAMPLE_CELLS = 4  # whose length is taken for that of all
 LEARNED_FROM = 5  # newest jobs of a kind
@@ -82,6 +84,12 @@ def atlas_seconds(lm: Language, coders: TranscoderSet, table: CellTable, n_cells
     """Of a job that makes the atlas of a set over so many cells."""
     features = coders.n_features * len(coders.layers)
     return START + n_cells * COLLECTED * cell_operations(lm, table) / 1e9 + features * ATLAS_FEATURE
+
+
+def share_seconds(tracer: Tracer, cfg: ShareConfig) -> float:
+    """Of a job that traces so many cells of each type that has them, and writes the page."""
+    cells = sum(min(cfg.cells, int(n)) for n in tracer.table.cells_per_type())
+    return START + SHARE_WRITTEN + cells * SHARED * _of(tracer) / 1e9
 
 
 def map_seconds(n_cells: int) -> float:

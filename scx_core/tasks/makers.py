@@ -2,7 +2,7 @@
 
 circuit: of one cell, a consensus, of chosen cells, or a difference; knockouts: the same circuit with measured
 knock-outs; smallest, rankings: as `scx smallest` and `scx rankings`; validation and map are kept where these
-have always lain, so their answer says only where.
+have always lain, and a shared page in `RUNS/shared`, so their answer says only where.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, ran
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
 from scx_core.language.hub import fetch
 from scx_core.runs import Progress, RunFolder, from_dict, read_json, write_json
+from scx_core.runs.cached_results import key_of
 from scx_core.runs.progress import nested
+from scx_core.share import ShareConfig, gather, write_share
 from scx_core.tasks.records import read_record
 from scx_core.tasks.sources import Opened, Sources
 from scx_core.tasks.task import Maker, Task
@@ -34,6 +36,7 @@ from scx_core.validation.standing import keep_validation
 Asked = dict[str, Any]
 AT_A_TIME = 32  # cells
 STRONGEST, SO_FAR = 12, "so-far.json"
+SHARED = "shared"
 
 
 def circuit(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
@@ -169,6 +172,17 @@ def cell_map(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]
     return {"kept": True}
 
 
+def shared(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
+    """`asked`: cfg, and the stamp of what was known then (`scx_core.share.stamp_of`), which decides only
+    about the name. Raises ScxError."""
+    cfg = from_dict(ShareConfig, asked["cfg"])
+    found = gather(opened.tracer, cfg=cfg, root=opened.root, progress=progress)
+    name = key_of(opened.tracer.about({"asked": asked}))
+    path = write_share(found, opened.root / SHARED / f"{name}.html", cfg)
+    circuits, evidence = list(found.circuits), [one.label for one in found.evidence]
+    return {"kept": path.name, "circuits": circuits, "evidence": evidence, "atlas": found.atlas is not None}
+
+
 def download(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
     """`asked`: hub_id, a checkpoint that is fetched from the hub. Raises ScxError."""
     return {"commit": fetch(asked["hub_id"], progress).name}
@@ -190,4 +204,5 @@ MAKERS: dict[str, Maker] = {
     "validation": validation,
     "map": cell_map,
     "answers": answers,
+    "share": shared,
 }

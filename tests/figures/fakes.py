@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Target
+from tests.builders.hostile import HOSTILE_GENE, HOSTILE_LABEL, HOSTILE_TEXTS
 
 B_CELL = ("CD79A", "MS4A1", "HLA-DRA", "CD74", "CD79B", "MZB1", "CD37", "HLA-DQA1", "HLA-DPB1", "LTB")
 _OTHERS = """
@@ -177,22 +178,6 @@ def named(circuit: Circuit, name: str = "HLA- genes", driver: str = "MZB1") -> C
     return circuit._replace(
         nodes=tuple(nodes), provenance=circuit.provenance | {"names": "names from atlas pbmc@0123456789ab"}
     )
-
-
-HOSTILE_GENE = "<img src=x onerror=alert(1)>"
-HOSTILE_LABEL = "</script><script>alert(2)</script>"
-HOSTILE_TEXTS = (
-    HOSTILE_GENE,
-    HOSTILE_LABEL,
-    '"quo\'te"',
-    "ΔΨ-基因-é",
-    "NEW\nLINE\r\x00\x1b[31m",
-    "$x^2$ $",
-    "=1+2",
-    "%s {0} {{x}}",
-    "a\u202eb\u2028c",
-    "href=x",
-)
 
 
 def hostile_circuit(scope: str = "cell") -> Circuit:

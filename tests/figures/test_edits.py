@@ -10,7 +10,8 @@ import pytest
 from scx_core.errors import ScxError
 from scx_core.figures import View, simplify
 from scx_core.figures.drawing.edits import Edits, drawn
-from tests.figures.fakes import HOSTILE_TEXTS, consensus_circuit, hostile_circuit
+from tests.builders.hostile import HOSTILE_TEXTS
+from tests.figures.fakes import consensus_circuit, hostile_circuit
 
 CIRCUIT = consensus_circuit(4)
 PLAIN = simplify(CIRCUIT, View(size="screen"))

@@ -12,7 +12,8 @@ from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.supernodes import collapse, propose
 from scx_core.figures import View, circuit_page, export_bytes, neuronpedia_graph, simplify, to_graphml
 from scx_core.figures.captions import feature_title
-from tests.figures.fakes import HOSTILE_TEXTS, cell_circuit, consensus_circuit, hostile_circuit, named
+from tests.builders.hostile import HOSTILE_TEXTS
+from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit, named
 
 BOTH = pytest.mark.parametrize("make", [cell_circuit, consensus_circuit])
 

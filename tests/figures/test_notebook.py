@@ -21,8 +21,9 @@ from scx_core.runs import read_json
 from scx_core.transcoders import EMBEDDED_SETS
 from scx_core.validation.result import from_json
 from tests.builders.evidence import LABEL, OTHER, tiny_evidence, tiny_tracer
+from tests.builders.hostile import HOSTILE_GENE, HOSTILE_LABEL
 from tests.builders.pages import Elements
-from tests.figures.fakes import HOSTILE_GENE, HOSTILE_LABEL, cell_circuit, consensus_circuit, hostile_circuit
+from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit
 
 FEW = {"measured": 2, "circuit_cells": 2, "reference_cells": 2, "draws": 2}
 

@@ -7,7 +7,8 @@ import pytest
 from scx_core.circuits.difference import Difference
 from scx_core.figures import View
 from scx_core.figures.pair import pair_caption, pair_figure, pair_picture, paired
-from tests.figures.fakes import HOSTILE_TEXTS, consensus_circuit
+from tests.builders.hostile import HOSTILE_TEXTS
+from tests.figures.fakes import consensus_circuit
 
 
 def difference(names: tuple[str, str] = ("CD19+ B", "Dendritic")) -> Difference:

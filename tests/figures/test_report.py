@@ -16,7 +16,8 @@ from scx_core.errors import ScxError
 from scx_core.figures.report import Table, document_of, report_page, report_pdf, write_report
 from scx_core.figures.report.files_of_tables import table_bytes
 from tests.builders.evidence import LABEL, feature_answers, tiny_evidence
-from tests.figures.fakes import HOSTILE_TEXTS, hostile_circuit
+from tests.builders.hostile import HOSTILE_TEXTS
+from tests.figures.fakes import hostile_circuit
 from tests.figures.test_html import _Page
 
 MOST = 10_000_000  # bytes

@@ -14,7 +14,8 @@ from pages.parts.circuits.saved_circuit import MOST_MB
 from pages.parts.common.results import Memory
 from scx_core.circuits import Circuit, Tracer
 from scx_core.runs.files import to_json_text
-from tests.figures.fakes import HOSTILE_GENE, cell_circuit, consensus_circuit, hostile_circuit
+from tests.builders.hostile import HOSTILE_GENE
+from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit
 from tests.pages.pictures import words as picture_words
 from tests.pages.running import button, open_page, pick, said, well
 

@@ -13,7 +13,8 @@ from pages.parts.circuits import cells_view, graph
 from pages.parts.circuits.pictures import Picture
 from pages.parts.circuits.stage import PICTURE, after
 from scx_core.figures.drawing.edits import Edits
-from tests.figures.fakes import HOSTILE_TEXTS, consensus_circuit
+from tests.builders.hostile import HOSTILE_TEXTS
+from tests.figures.fakes import consensus_circuit
 from tests.pages.pictures import box, told
 from tests.pages.running import button, open_page, pick, said, well
 

@@ -18,7 +18,8 @@ from scx_core.runs.files import to_json_text
 from scx_core.transcoders import EMBEDDED_SETS
 from scx_core.validation.result import from_json
 from tests.builders.evidence import feature_answers, tiny_evidence
-from tests.figures.fakes import HOSTILE_LABEL, cell_circuit, consensus_circuit
+from tests.builders.hostile import HOSTILE_LABEL
+from tests.figures.fakes import cell_circuit, consensus_circuit
 
 
 class Record:

@@ -21,8 +21,9 @@ from scx_core.share.atlas_data import atlas_data
 from scx_core.transcoders import EMBEDDED_SETS
 from scx_core.validation.result import from_json
 from tests.builders.evidence import LABEL, tiny_evidence, tiny_tracer
+from tests.builders.hostile import HOSTILE_GENE, HOSTILE_LABEL, HOSTILE_TEXTS
 from tests.builders.pages import Elements
-from tests.figures.fakes import HOSTILE_GENE, HOSTILE_LABEL, HOSTILE_TEXTS, consensus_circuit, hostile_circuit
+from tests.figures.fakes import consensus_circuit, hostile_circuit
 
 ATLAS = EMBEDDED_SETS["embedded"].parent / "planted-atlas"
 FEW = ShareConfig(cells=2, features=200)

@@ -185,8 +185,8 @@ def _target() -> tuple[str, str]:
     )  # fmt: skip
     if kind != "token":
         return kind, ""
-    token = kept(st.text_input, "Token", "token", "", placeholder="CD79A or 417", help=_TOKEN_HELP).strip()
-    if not token:
+    token = kept(st.text_input, "Token", "token", "", placeholder="CD79A or 417", help=_TOKEN_HELP)
+    if not token.strip():  # a token may begin with a space
         st.caption("Type a token. Until then the answer against its competitors is explained.")
         return kinds[0], ""
     return kind, token

@@ -21,7 +21,8 @@ NOT = "no"  # scx_core.validation.warnings.NOT
 class Whose(NamedTuple):
     """`label`: what the data call the cells; `answer`: what is explained; `mapped`: the answer that the
     mapping of labels gives this label ("": none; None: not stated); `says`: the model's most frequent answer,
-    to `k` of `n` cells ("" where it was not asked)."""
+    to `k` of `n` cells ("" where it was not asked), of equally frequent ones the one that is explained;
+    `given`: cells to which it gives the explained answer."""
 
     label: str
     answer: str
@@ -29,6 +30,7 @@ class Whose(NamedTuple):
     says: str
     k: int
     n: int
+    given: int = 0
 
 
 def said(label: str, mapped: str | None, given: Sequence[str]) -> dict[str, Any]:
@@ -55,9 +57,10 @@ def whose(circuit: Circuit) -> Whose | None:
     counts = {}
     if isinstance(stated, Mapping):
         counts = {str(name): k for name, k in stated.items() if isinstance(k, int) and k > 0}
-    says = max(sorted(counts), key=counts.__getitem__) if counts else ""
-    of = sum(counts.values())
-    return Whose(label, answer, mapped if isinstance(mapped, str) else None, says, counts.get(says, 0), of)
+    says = max(sorted(counts), key=lambda name: (counts[name], name == answer)) if counts else ""
+    of, given = sum(counts.values()), counts.get(answer, 0)
+    known = mapped if isinstance(mapped, str) else None
+    return Whose(label, answer, known, says, counts.get(says, 0), of, given)
 
 
 def name_of(found: Whose, most: int = 40) -> str:
@@ -79,11 +82,7 @@ def mismatch_note(circuit: Circuit) -> str:
         return ""
     lines = []
     if found.says and found.says != found.answer:
-        cells = "this cell" if found.n == 1 else f"most of these cells ({found.k} of {found.n})"
-        lines.append(
-            f"The model calls {cells} {found.says}, not {found.answer}: this circuit explains an answer that "
-            "it does not give."
-        )
+        lines.append(_otherwise(found))
     if found.mapped == "":
         lines.append(
             f"The mapping of labels has no answer for {found.label}: {found.answer} was chosen by hand."
@@ -93,6 +92,16 @@ def mismatch_note(circuit: Circuit) -> str:
             f"The mapping of labels calls {found.label} {found.mapped}; {found.answer} is explained."
         )
     return " ".join(lines)
+
+
+def _otherwise(found: Whose) -> str:
+    """What the model calls the cells instead, and how often it gives the answer that is explained."""
+    share = "most of these cells" if 2 * found.k > found.n else "the largest part of these cells"
+    cells = "this cell" if found.n == 1 else f"{share} ({found.k} of {found.n})"
+    words = (
+        f"The model calls {cells} {found.says}, not {found.answer}: this circuit explains an answer that it "
+    )
+    return words + (f"gives to only {found.given} of {found.n}." if found.given else "does not give.")
 
 
 def forbidden(circuit: Circuit) -> bool:
@@ -114,12 +123,15 @@ def validation_note(circuit: Circuit) -> str:
 
 
 def accuracy_note(circuit: Circuit) -> str:
-    """In how many held-out cells the model is right, to stand beside scores; empty if unknown."""
+    """In how many held-out cells the model is right, and of which data where they are others, to stand beside
+    scores; empty if unknown."""
     stated = _validation(circuit)
     right, n = stated.get("accuracy"), stated.get("n_cells")
     if not isinstance(right, (int, float)) or not isinstance(n, int):
         return ""
-    return f"The model names {right:.0%} of {n} held-out cells rightly."
+    data = stated.get("data")
+    where = "" if stated.get("same_data") or not data else f" of {_short(str(data), 40)}, not of these data,"
+    return f"The model names {right:.0%} of {n} held-out cells{where} rightly."
 
 
 def _validation(circuit: Circuit) -> Mapping[str, Any]:

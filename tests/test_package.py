@@ -61,6 +61,7 @@ def test_every_import_of_the_wheel_is_declared_and_every_declared_package_is_use
             assert name in declared(PROJECT["optional-dependencies"][OPTIONAL[name]])
         else:
             used |= {canonicalize_name(owner): file for owner in owners.get(name, [name])[:1]}
+    used.pop("ipython", None)  # imported in a notebook alone, which brings it
     asked = declared(PROJECT["dependencies"])
     assert len(used) > 15 and "torch" in used  # the search still finds them
     assert {name: file for name, file in used.items() if name not in asked} == {}

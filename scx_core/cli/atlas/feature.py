@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import pandas as pd
+
 from scx_core.cli import common
 from scx_core.cli.atlas.features import add_atlas, open_atlas
 from scx_core.errors import ScxError
@@ -34,9 +36,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         atlas.give_label(layer, number, args.set_label, args.author)
     found = atlas.feature(layer, number)
     tables = {
-        name: getattr(found, name).to_dict("records")
-        for name in found._fields
-        if name not in ("row", "labels")
+        name: value.to_dict("records")
+        for name, value in found._asdict().items()
+        if isinstance(value, pd.DataFrame)
     }
     name = f"L{layer}·{number}"
     return {

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import pandas as pd
-
 from scx_core.cli import common
 from scx_core.cli.atlas.features import add_atlas, open_atlas
 from scx_core.errors import ScxError
@@ -29,6 +27,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The feature's row and tables as records."""
+    import pandas as pd
+
     if not (args.layer.isdecimal() and args.number.isdecimal()):
         raise ScxError(f"{args.layer[:20]} {args.number[:20]} is no feature.", "Give two numbers, as 2 513.")
     atlas, layer, number = open_atlas(args), int(args.layer), int(args.number)

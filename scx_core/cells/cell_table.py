@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class CellTable:
     `values_kind` what the numbers are; `choices` with every detected field filled in; `fingerprint`
     the sha256 of the data, whatever the choices; `unit` what a row is: "cell", "pool" or "profile";
     `answer_of` what a model calls each type ("" for a type without an answer), None before a model is known;
-    `given_answers` what a person said of that.
+    `given_answers` what a person said of that; `file_colours` what the file colours its labels with
+    (`type_colours`).
     """
 
     name: str
@@ -47,6 +48,7 @@ class CellTable:
     unit: str = "cell"
     answer_of: Mapping[str, str] | None = None
     given_answers: Mapping[str, str] | None = None
+    file_colours: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def answers(self) -> np.ndarray:

@@ -27,6 +27,7 @@ from scx_core.cells.formats.guarded_reads import reading
 from scx_core.cells.formats.label_files import Joined, join_labels, read_mapping
 from scx_core.cells.formats.raw_cells import Store, fingerprint
 from scx_core.cells.formats.sources import open_store
+from scx_core.cells.type_colours import colours_by_label
 
 from ..errors import ScxError
 from .cell_table import CellTable
@@ -111,6 +112,9 @@ def open_cells(
         columns=genes.columns,
         unit=unit,
         given_answers=given,
+        file_colours=colours_by_label(store.obs[label.choice], store.palettes.get(label.choice, ()))
+        if label.choice != "-"
+        else {},
     )  # fmt: skip
 
 

@@ -34,6 +34,8 @@ from scx_core.validation.warnings import judged
 
 SCRIPTS = ("base.js", "search.js", "card.js", "atlas.js", "circuits.js", "main.js")
 
+SAID_ABOVE = ("read", "words")  # of the validation: the first page begins with them
+
 
 def write_share(shared: Shared, out: Path | str, cfg: ShareConfig = SHARE) -> Path:
     """Write the page. Raises ScxError where it cannot be written."""
@@ -143,16 +145,22 @@ def _rows(made: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for key, value in made.items():
         if isinstance(value, Mapping):
-            text = ", ".join(
-                f"{name} {plain(one, 80)}"
-                for name, one in value.items()
-                if isinstance(one, (str, int, float))
-            )
+            parts = [(name, _stated(one)) for name, one in value.items() if name not in SAID_ABOVE]
+            text = ", ".join(f"{plain(name.replace('_', ' '), 40)} {one}" for name, one in parts if one)
         else:
-            text = plain(value, 200) if isinstance(value, (str, int, float)) else ""
+            text = _stated(value)
         if text:
             rows.append([plain(key, 40), text])
     return rows
+
+
+def _stated(value: Any) -> str:
+    """A plain value as a person writes it; "" of anything else."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return plain(value, 200) if isinstance(value, (str, int)) else ""
 
 
 def _report(found: TypeEvidence, validation: Validation | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from pages.parts.common.tasks import answer, asked, sources
 from pages.parts.common.words import count, safe
 from scx_core.cells import CellTable, cell_map
 from scx_core.cells.computed_map import kept_map
+from scx_core.cells.type_colours import type_colours
 from scx_core.circuits import Tracer
 from scx_core.figures.drawing.text import plain
 from scx_core.tasks.estimates import answer_seconds, map_seconds
@@ -35,7 +37,8 @@ from scx_core.tasks.task import table_task, tracer_task
 MOST_POINTS = 20_000
 HEIGHT = 470
 GREY = "#9AA3AC"  # of what is not known: seen on white and on black
-# Okabe and Ito's eight without black, then ones that differ from them in lightness.
+NONE: Mapping[str, str] = {}
+# Of names that are no cell types: Okabe and Ito's eight without black, then ones of another lightness.
 TYPES = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#5B3FA0", "#117733",
     "#AA4466", "#44AA99", "#882255", "#6F8F2F", "#3A5F7A", "#B8860B", "#7A4A2B",
@@ -109,17 +112,17 @@ def _colouring(ctx: Context, tracer: Tracer, rows: np.ndarray, how: str, gene: s
     table = tracer.table
     if how == COLOURS[3]:
         return by_value(_expression(table, rows, gene), plain(gene, 24))
-    labels = [str(name) for name in table.labels[rows]]
+    labels, colours = [str(name) for name in table.labels[rows]], type_colours(table)
     if how == COLOURS[4]:
         values = _activation(tracer, rows, gene)
-        return by_name(labels) if values is None else by_value(values, plain(gene, 24))
+        return by_name(labels, colours) if values is None else by_value(values, plain(gene, 24))
     if how == COLOURS[0]:
-        return by_name(labels)
+        return by_name(labels, colours)
     answers = _answers(ctx, tracer)
     if answers is None:
-        return by_name(labels)
+        return by_name(labels, colours)
     if how == COLOURS[1]:
-        return by_name(answers)
+        return by_name(answers, answer_colours(table, colours))
     right = [_right(table, label, answer) for label, answer in zip(labels, answers, strict=True)]
     names = {True: "right", False: "wrong", None: "no answer in the mapping"}
     found = by_name([names[one] for one in right])
@@ -153,12 +156,19 @@ def _expression(table: CellTable, rows: np.ndarray, gene: str) -> np.ndarray:
     return log_expression(table, rows).tocsc()[:, place].toarray().ravel()
 
 
-def by_name(names: list[str]) -> Colouring:
-    """A colour a name, the most frequent first; cells without a name are grey."""
+def answer_colours(table: CellTable, colours: Mapping[str, str]) -> dict[str, str]:
+    """An answer has the colour of the first type, by name, that it is right for."""
+    said = [((table.answer_of or {}).get(name, "") or name, colours[name]) for name in colours]
+    return dict(reversed(said))
+
+
+def by_name(names: list[str], colours: Mapping[str, str] = NONE) -> Colouring:
+    """A colour a name, the most frequent first, and a name's own where it has one; cells without a name are
+    grey."""
     counts = Counter(name for name in names if name)
     order = [name for name, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
     place = {name: number for number, name in enumerate(order)}
-    palette = tuple(TYPES[number % len(TYPES)] for number in range(len(order)))
+    palette = tuple(colours.get(name, TYPES[number % len(TYPES)]) for number, name in enumerate(order))
     legend = [(plain(name, 60), place[name], counts[name]) for name in order]
     bare = len(names) - sum(counts.values())
     if bare:

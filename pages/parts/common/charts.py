@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import altair as alt
@@ -89,12 +89,13 @@ def _colours_of(table: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def counts_chart(counts: pd.Series, unit: str) -> None:
-    """Cells (`unit`: or pools, or profiles) per type as bars with their numbers."""
+def counts_chart(counts: pd.Series, unit: str, colours: Mapping[str, str]) -> None:
+    """Cells (`unit`: or pools, or profiles) per type as bars with their numbers, each type in its colour."""
     rows = pd.DataFrame({"type": counts.index.astype(str), "cells": counts.to_numpy()})
     y = alt.Y("type:N", sort=None, title=None, axis=names_axis(240))
     x = alt.X("cells:Q", title=unit, axis=alt.Axis(tickCount=6, tickMinStep=1))
-    bars = alt.Chart(rows).mark_bar(color=blue(), height=14).encode(x=x, y=y)
+    colour = by_colour("type", colours, colours.values())
+    bars = alt.Chart(rows).mark_bar(height=14).encode(x=x, y=y, color=colour)
     st.altair_chart(numbered(bars, "cells", ",").properties(height=rows_of(24)), alt=f"{unit} per type")
 
 
@@ -111,15 +112,18 @@ def histogram(values: np.ndarray, title: str, unit: str = "cells") -> None:
     st.altair_chart(chart.properties(height=260), alt=title)
 
 
-def map_chart(points: pd.DataFrame, name: str) -> None:
-    """Cells on the file's own map (columns x, y, type, cell)."""
+def map_chart(points: pd.DataFrame, name: str, colours: Mapping[str, str]) -> None:
+    """Cells on the file's own map (columns x, y, type, cell), each type in its colour, others grey."""
+    types = sorted(points["type"].unique())
+    shown = alt.Scale(domain=types, range=[colours.get(one, GREY) for one in types])
+    legend = alt.Legend(labelLimit=220, symbolLimit=40)
     chart = (
         alt.Chart(points)
         .mark_circle(size=16, opacity=0.7)
         .encode(
             x=alt.X("x:Q", title=f"{name} 1", axis=alt.Axis(grid=False)),
             y=alt.Y("y:Q", title=f"{name} 2", axis=alt.Axis(grid=False)),
-            color=alt.Color("type:N", title="cell type", legend=alt.Legend(labelLimit=220, symbolLimit=40)),
+            color=alt.Color("type:N", title="cell type", scale=shown, legend=legend),
             tooltip=["cell", "type"],
         )
     )
@@ -217,8 +221,9 @@ def by_colour(field: str, names: Iterable[str], colours: Iterable[str], **legend
 
 def numbered(bars: alt.Chart, value: str, form: str, **mark: Any) -> alt.LayerChart:
     """Bars with their numbers behind them."""
-    words = bars.mark_text(align="left", dx=4, color=ON_DARK[MUTED] if is_dark() else MUTED, **mark)
-    return bars + words.encode(text=alt.Text(f"{value}:Q", format=form))
+    words = bars.mark_text(align="left", dx=4, **mark)
+    quiet = alt.value(ON_DARK[MUTED] if is_dark() else MUTED)
+    return bars + words.encode(text=alt.Text(f"{value}:Q", format=form), color=quiet)
 
 
 def names_axis(limit: int) -> alt.Axis:

@@ -11,6 +11,7 @@ from pages.parts.common.loaders import cells_key
 from pages.parts.common.results import Memory, download
 from pages.parts.common.words import HELP, count, safe
 from scx_core.cells import CellTable, cell_map, genes_per_cell
+from scx_core.cells.type_colours import type_colours
 from scx_core.figures import table_csv
 from scx_core.sentences import SentenceConfig, Ties, gene_sentences, ties_of
 
@@ -45,7 +46,7 @@ def _types(table: CellTable) -> None:
         st.info("The cells have no types yet: choose a label column above.")
         return
     st.caption(f"n = {int(counts.sum()):,} labelled {table.unit}s of {table.n_cells:,}.")
-    counts_chart(counts, f"{table.unit}s")
+    counts_chart(counts, f"{table.unit}s", type_colours(table))
     _download(counts.reset_index(), "cells_per_type.csv")
 
 
@@ -71,7 +72,7 @@ def _map(table: CellTable) -> None:
     ).assign(cell=table.cell_ids)
     drawn = points.sample(min(MOST_POINTS, len(points)), random_state=0)
     st.caption(f"{safe(name)} as the file has it, n = {len(drawn):,} of {len(points):,} cells.")
-    map_chart(drawn, name)
+    map_chart(drawn, name, type_colours(table))
     _download(points, "map.csv")
 
 

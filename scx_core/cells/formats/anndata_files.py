@@ -24,7 +24,8 @@ from scx_core.cells.matrix import CscOnDisk, CsrOnDisk, DenseOnDisk, RowMatrix, 
 from scx_core.errors import ScxError
 
 from .guarded_reads import reading
-from .raw_cells import ORGANISM_KEYS, Store, checked_store, from_anndata
+from .palettes import MOST, column_of
+from .raw_cells import ORGANISM_KEYS, Store, checked_store, from_anndata, palettes_in
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -143,8 +144,11 @@ def read_group(path: Path, group: Any, format_name: str, name: str = "") -> Stor
         raise refused[0]
     notes += [f"Left out: {error.problem}" for error in refused]
     return checked_store(
-        Store(name, path, format_name, obs, var, matrices, raw_var, _hints(group), tuple(notes))
-    )
+        Store(
+            name, path, format_name, obs, var, matrices, raw_var, _hints(group), tuple(notes),
+            palettes=_palettes(group),
+        )
+    )  # fmt: skip
 
 
 def _hints(group: Any) -> dict[str, str]:
@@ -158,6 +162,16 @@ def _hints(group: Any) -> dict[str, str]:
             if isinstance(value, str):
                 found[f"uns['{key}']"] = value
     return found
+
+
+def _palettes(group: Any) -> dict[str, tuple[str, ...]]:
+    """Colours of the categories of a column; what cannot be read is none."""
+    uns, found = group.get("uns"), {}
+    for key in uns.keys() if hasattr(uns, "keys") else ():
+        if column_of(key) is not None and getattr(uns[key], "size", MOST + 1) <= MOST:
+            with suppress(ScxError), reading(f"uns['{key}']"):
+                found[key] = read_elem(uns[key])
+    return palettes_in(found)
 
 
 def _add(matrices: dict[str, RowMatrix], refused: list[ScxError], key: str, element: Any, name: str) -> None:

@@ -4,6 +4,7 @@ the fingerprint that identifies it."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scx_core.cells.formats.palettes import column_of, palette_in
 from scx_core.cells.matrix import MemoryMatrix, RowMatrix
 from scx_core.errors import ScxError
 from scx_core.runs.files import sha256_of, size_of
@@ -27,7 +29,7 @@ class Store:
 
     `hints` are facts outside the tables (an organism in uns, the genome of a 10x file). `notes` are
     sentences about what was left out or repaired while reading. `genome`: the one whose genes were kept
-    while reading, "" where nothing was chosen by genome.
+    while reading, "" where nothing was chosen by genome. `palettes`: the colours of a column's categories.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Store:
     hints: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     genome: str = ""
+    palettes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def var_of(self, values: str) -> pd.DataFrame:
         """The gene table that belongs to a matrix."""
@@ -107,7 +110,13 @@ def from_anndata(adata: Any, name: str, path: Path | None, format_name: str) -> 
     hints = {f"uns['{key}']": adata.uns[key] for key in ORGANISM_KEYS if isinstance(adata.uns.get(key), str)}
     tables = adata.obs.copy(), adata.var.copy()
     store = Store(name, path, format_name, *tables, matrices, raw_var, hints, tuple(notes))
-    return checked_store(store)
+    return checked_store(replace(store, palettes=palettes_in(adata.uns)))
+
+
+def palettes_in(uns: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The colours that scanpy keeps for the categories of a column."""
+    named = {column_of(str(key)): palette_in(value) for key, value in uns.items() if column_of(str(key))}
+    return {str(column): palette for column, palette in named.items() if palette}
 
 
 def fingerprint(store: Store, labels_file: str | None = None) -> tuple[str, str]:

@@ -70,8 +70,8 @@ def _table(table: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    """A number, alone or with its interval, stays on one line."""
-    short = len(text) <= 22 and text[:1] in "0123456789−–"
+    """A number, alone or with its interval, stays on one line, and so does a word or two."""
+    short = len(text) <= 12 or (len(text) <= 22 and text[:1] in "0123456789−–")
     return f"<td{_SHORT if short else ''}>{html.escape(text)}</td>"
 
 

@@ -9,17 +9,27 @@ from typing import NamedTuple
 
 from scx_core.runs.options import option
 
+DETECTED = "detected, and said"
+
 
 @dataclass(frozen=True)
 class CellChoices:
     """Settings that override what is detected in a file; None means detect."""
 
-    symbols: str | None = option(None, "where the gene symbols are: 'index' or a column of var")
-    values: str | None = option(None, "which matrix holds the expression: 'X', 'raw' or 'layers/NAME'")
-    label: str | None = option(None, "the column of obs with the cell types")
-    donor: str | None = option(None, "the column of obs with the donors; '-' for none")
-    organism: str | None = option(None, "a column of obs or var, or the organism's name itself")
-    genome: str | None = option(None, "10x files of several genomes: the genome to keep")
+    symbols: str | None = option(
+        None, "where the gene symbols are: 'index' or a column of var", unsaid=DETECTED
+    )
+    values: str | None = option(
+        None, "which matrix holds the expression: 'X', 'raw' or 'layers/NAME'", unsaid=DETECTED
+    )
+    label: str | None = option(None, "the column of obs with the cell types", unsaid=DETECTED)
+    donor: str | None = option(None, "the column of obs with the donors; '-' for none", unsaid=DETECTED)
+    organism: str | None = option(
+        None, "a column of obs or var, or the organism's name itself", unsaid=DETECTED
+    )
+    genome: str | None = option(
+        None, "10x files of several genomes: the genome to keep", unsaid="the only one"
+    )
     labels_file: str | None = option(
         None, "CSV or TSV to join to the cells: cell ids, then columns such as labels"
     )

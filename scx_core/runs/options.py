@@ -19,7 +19,8 @@ _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 class Option(NamedTuple):
-    """One setting. `type` is int, float, str or bool; `optional` says that None is allowed too."""
+    """One setting. `type` is int, float, str or bool; `optional` says that None is allowed too; `unsaid` what
+    the default means, where that is more than its value."""
 
     name: str
     type: type
@@ -30,6 +31,7 @@ class Option(NamedTuple):
     maximum: float | None
     unit: str
     optional: bool = False
+    unsaid: str = ""
 
 
 def option(
@@ -40,14 +42,16 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     unit: str = "",
+    unsaid: str = "",
 ) -> Any:
-    """A dataclass field with its help, limits (both ends allowed) and unit."""
+    """A dataclass field with its help, limits (both ends allowed), unit and what its default means."""
     metadata = {
         "help": help,
         "choices": tuple(choices) if choices is not None else None,
         "minimum": minimum,
         "maximum": maximum,
         "unit": unit,
+        "unsaid": unsaid,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -61,8 +65,11 @@ def options_of(cls: type) -> tuple[Option, ...]:
             continue
         kind, optional, literal = _plain_type(hints[field.name], f"{cls.__name__}.{field.name}")
         choices = field.metadata["choices"] or literal
-        words, low, high, unit = (field.metadata[key] for key in ("help", "minimum", "maximum", "unit"))
-        found.append(Option(field.name, kind, field.default, words, choices, low, high, unit, optional))
+        keys = ("help", "minimum", "maximum", "unit", "unsaid")
+        words, low, high, unit, unsaid = (field.metadata[key] for key in keys)
+        found.append(
+            Option(field.name, kind, field.default, words, choices, low, high, unit, optional, unsaid)
+        )
     return tuple(found)
 
 
@@ -102,7 +109,8 @@ def add_arguments(
             continue
         flag = "--" + opt.name.replace("_", "-")
         default = opt.default if base is None else getattr(base, opt.name)
-        words = f"{opt.help}{_limits(opt)} (default: {unsaid or _shown(default)})".replace("%", "%%")
+        stands = unsaid or (opt.unsaid if default == opt.default else "") or _shown(default)
+        words = f"{opt.help}{_limits(opt)} (default: {stands})".replace("%", "%%")
         if opt.type is bool and not opt.optional:
             parser.add_argument(
                 flag,

@@ -16,7 +16,7 @@ class Settings:
     rate: float = option(1e-3, "Step size, 100% yours", minimum=0.0)
     kind: str = option("relu", "Activation", choices=("relu", "topk"))
     decay: bool = option(False, "Decay the rate")
-    target: float | None = option(None, "Wanted L0", minimum=1)
+    target: float | None = option(None, "Wanted L0", minimum=1, unsaid="as it comes")
     mode: Literal["cell", "type"] = option("cell", "What is explained")
 
 
@@ -34,10 +34,20 @@ def parse(words: list[str], base: Settings | None = None) -> Settings:
 
 def test_options_carry_everything_a_form_needs():
     steps, rate, kind, decay, target, mode = options_of(Settings)
-    assert steps == ("steps", int, 100, "How many steps", None, 1, 1000, "steps", False)
+    assert steps == ("steps", int, 100, "How many steps", None, 1, 1000, "steps", False, "")
     assert kind.choices == ("relu", "topk")
     assert mode.choices == ("cell", "type") and mode.type is str
     assert target.optional and target.type is float and decay.type is bool and rate.minimum == 0.0
+
+
+def test_the_help_says_what_no_value_means():
+    def words(base=None):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser, Settings, base=base)
+        return " ".join(parser.format_help().split())
+
+    assert "Wanted L0, at least 1 (default: as it comes)" in words()
+    assert "(default: 16.0)" in words(Settings(target=16.0))
 
 
 def test_command_line_gives_typed_values_over_a_preset():

@@ -55,7 +55,7 @@ class DrawConfig:
     """Which units are drawn."""
 
     units: int = option(20, "Live units drawn of each kind", minimum=1)
-    layer: int | None = option(None, "Only of this layer; none: of all", minimum=0)
+    layer: int | None = option(None, "Only of this layer", minimum=0, unsaid="of all")
     kinds: bool = option(False, "Also raw neurons and what else is held beside, so that the kind is unknown")
     seed: int = option(0, "Seed of the draw and of the order", minimum=0)
 

@@ -34,7 +34,7 @@ class FindConfig:
         "all", "context", "family", "gene", "gene set", "cell type", "position", "token", "spelling",
         "prompt", "polysemantic", "rare", "dead",
     ] = option("all", "Only features with this verdict")  # fmt: skip
-    layer: int | None = option(None, "Only this layer", minimum=0)
+    layer: int | None = option(None, "Only this layer", minimum=0, unsaid="all")
     cell_type: str = option("", "Only features whose strongest cell type is this")
     stable: bool = option(False, "Only features that get the same verdict on both halves of the cells")
     sort: Literal[

@@ -10,6 +10,7 @@ Legend: C cells, G genes, M merged nodes, E edges, R features by place (see ByPl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import numpy as np
 
 from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node, Scope, Target
 from scx_core.circuits.feature_names import BOS, FROM_CIRCUIT, ByPlace, added_up, named_nodes
+from scx_core.language.patterns import KEPT
 from scx_core.runs.options import option
 from scx_core.statistics.hypothesis_tests import (
     Q,
@@ -37,7 +39,8 @@ class Merged(NamedTuple):
     effect, summed over positions. `weight_MM[target, source]` are signed edges, `edge_MM` where there is one.
     `active`: each feature's activation by place, at every token of the prompt; `stands`: the part of it that
     is in the circuit; `added`: what the tokens of each place add to that over all paths. `genes`: gene →
-    (effect, rank in the sentence). `rival_shares`: as in `Target`."""
+    (effect, rank in the sentence). `rival_shares`: as in `Target`. `patterns`: how the cell's attention
+    patterns were held (language/patterns.py)."""
 
     nodes: dict[str, Node]
     value_M3: np.ndarray
@@ -51,6 +54,7 @@ class Merged(NamedTuple):
     scores: dict[str, float]
     max_relative_error: float
     rival_shares: tuple[float, ...] = ()
+    patterns: str = KEPT
 
 
 def merged_node(node: Node) -> Node:
@@ -288,6 +292,18 @@ def _score(key: str, found: Sequence[float], sampling: Sampling) -> float:
     return float(sampling.weight_C @ np.array(found)) if in_units else float(np.mean(found))
 
 
+def patterns_said(patterns_C: Sequence[str]) -> dict[str, str]:
+    """For a provenance: how long prompts' attention patterns were held, and in how many cells where not in
+    all; nothing where all were kept, as nearly all are."""
+    n_of = Counter(way for way in patterns_C if way != KEPT)
+    if not n_of:
+        return {}
+    if n_of.total() == len(patterns_C) and len(n_of) == 1:
+        return {"attention_patterns": patterns_C[0]}
+    ways = (f"{way} in {n} of {len(patterns_C)} cells" for way, n in sorted(n_of.items()))
+    return {"attention_patterns": ", ".join(ways)}
+
+
 def statistics_circuit(
     scope: Scope,
     cells: Sequence[Merged],
@@ -321,7 +337,9 @@ def statistics_circuit(
         edges=tuple(edges),
         scores=scores | {"value_sd": float(value.sd[0])},
         accounting={"max_relative_error": max(cell.max_relative_error for cell in cells)},
-        provenance=provenance | {"statistics": tests.record(), "names": FROM_CIRCUIT},
+        provenance=provenance
+        | {"statistics": tests.record(), "names": FROM_CIRCUIT}
+        | patterns_said([cell.patterns for cell in cells]),
         n_cells=len(cells),
     )
 

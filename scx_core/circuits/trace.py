@@ -45,7 +45,7 @@ from scx_core.attribution.target import (
     target_row,
 )
 from scx_core.circuits.circuit import NOTHING, Circuit, Edge, GeneEffect, Node
-from scx_core.circuits.consensus import Merged, merge, merged_node
+from scx_core.circuits.consensus import Merged, merge, merged_node, patterns_said
 from scx_core.circuits.feature_names import (
     ANSWER,
     ANSWER_POSITION,
@@ -61,7 +61,6 @@ from scx_core.circuits.feature_names import (
     where_in_cell,
     with_where,
 )
-from scx_core.language.patterns import KEPT
 from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.options import option
 from scx_core.sentences import EncodedCell, GeneSpan
@@ -401,6 +400,7 @@ def merged_graph(graph: Graph, cell: EncodedCell, cfg: TraceConfig) -> Merged:
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         max_relative_error=graph.table.max_relative_error(),
         rival_shares=graph.form.share_K if graph.form else (),
+        patterns=graph.frozen.patterns,
     )
 
 
@@ -429,11 +429,6 @@ def span_effects(token_T: torch.Tensor, spans: Sequence[GeneSpan]) -> list[GeneE
     return [GeneEffect(span.gene, math.fsum(tokens[span.start : span.end]), span.rank) for span in spans]
 
 
-def _plan_said(frozen: FrozenPrompt) -> dict[str, str]:
-    """How a long prompt's patterns were held; nothing of one whose patterns were kept, as nearly all are."""
-    return {} if frozen.patterns == KEPT else {"attention_patterns": frozen.patterns}
-
-
 def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[str, Any]) -> Circuit:
     """Phase 6: prune the graph and gather what is left as a circuit of scope `cell`."""
     lm, ids = graph.frozen.replacement.lm, graph.frozen.ids
@@ -451,7 +446,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
         edges=tuple(Edge(nodes[s].id, nodes[t].id, weight) for t, s, weight in edges),
         scores=graph_scores(graph, sum(gene.effect for gene in genes)),
         accounting={"max_relative_error": graph.table.max_relative_error(), "rows": float(len(names.row_R))},
-        provenance=provenance | {"names": FROM_CIRCUIT} | _plan_said(graph.frozen),
+        provenance=provenance | {"names": FROM_CIRCUIT} | patterns_said([graph.frozen.patterns]),
         token_ids=tuple(ids),
         tokens=tuple(tokens),
         sentence=tuple(cell.genes),

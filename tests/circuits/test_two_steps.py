@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
+from scx_core.attribution import local_replacement_model
 from scx_core.circuits.consensus import ConsensusConfig
 from scx_core.circuits.difference import compare_types
 from scx_core.circuits.many_cells import two_steps
 from scx_core.circuits.many_cells.kept_cells import merged_record, read_merged
 from scx_core.circuits.many_cells.two_steps import is_large
+from scx_core.language import patterns
 from scx_core.runs.files import to_json_text
 from tests.tiny import LABELS
 
@@ -109,6 +111,24 @@ def test_a_merged_circuit_reads_back_to_the_same_bits(tracer, label):
     back = read_merged(merged_record(cell))
     assert to_json_text(merged_record(back)) == to_json_text(merged_record(cell))
     assert back.nodes == cell.nodes and (back.weight_MM == np.where(cell.edge_MM, cell.weight_MM, 0)).all()
+
+
+@pytest.mark.parametrize("cfg", [ONE, TWO], ids=lambda cfg: cfg.method)
+def test_how_long_prompts_were_read_is_said_in_the_provenance(tracer, label, monkeypatch, tmp_path, cfg):
+    """Of every cell, of some, and of none; also where the cells are read back from what was kept."""
+    held = "attention_patterns"
+    assert held not in tracer.consensus(label, cfg=cfg).provenance
+    rows, plan = tracer.draw(label, cfg), tracer.plan(label)
+    lengths = sorted(len(plan.prompt_ids(cell)) for cell in tracer.encode(rows))
+    numbers = tracer.lm.facts.n_layers * tracer.lm.facts.n_heads
+    monkeypatch.setattr(local_replacement_model, "MOST_PROMPTS", 1)  # prompts of one batch are held alike
+    for limit in (0, numbers * lengths[0] ** 2):
+        monkeypatch.setenv("SCX_RUNS", str(tmp_path / str(limit)))
+        monkeypatch.setattr(patterns, "KEPT_NUMBERS", limit)
+        n = sum(numbers * length**2 > limit for length in lengths)
+        said = patterns.BY_LAYER if n == len(rows) else f"{patterns.BY_LAYER} in {n} of {len(rows)} cells"
+        found = [tracer.consensus(label, cfg=cfg).provenance for _ in range(2)]
+        assert [one.get(held) for one in found] == [said if n else None] * 2
 
 
 def test_two_steps_are_asked_for_or_the_model_is_large(tracer):

@@ -23,7 +23,7 @@ from scx_core.runs.cached_results import key_of
 from scx_core.runs.run_folder import runs_root
 
 FOLDER = "consensus"
-REVISION = 1  # of what the files hold
+REVISION = 2  # of what the files hold
 _PLACES = ("active", "stands", "added")
 
 
@@ -59,7 +59,7 @@ def merged_record(cell: Merged) -> dict[str, Any]:
         "genes": {gene: list(pair) for gene, pair in cell.genes.items()},
     }
     places = {name: _place_record(getattr(cell, name)) for name in _PLACES}
-    plain = {name: getattr(cell, name) for name in ("value", "scores", "max_relative_error")}
+    plain = {name: getattr(cell, name) for name in ("value", "scores", "max_relative_error", "patterns")}
     return rest | places | plain | {"rival_shares": list(cell.rival_shares)}
 
 
@@ -82,6 +82,7 @@ def read_merged(record: Mapping[str, Any]) -> Merged:
         scores=record["scores"],
         max_relative_error=record["max_relative_error"],
         rival_shares=tuple(record["rival_shares"]),
+        patterns=record["patterns"],
     )
 
 

@@ -28,6 +28,7 @@ SPLITS = 20  # random halves of one group
 FIRST, SECOND, LAST = 200, 2000, 100_000  # permutations of the three steps; the last at most
 _GO_ON = (0.1, 0.01)  # p up to which a column goes on to the next step
 _TIE = 1e-6  # two sums of the same numbers in another order count as equal
+_LEAST = 1e-9  # square of an error, in units of a column's variance, below which it is not told from 0
 
 
 def q_values(p_X: np.ndarray, n_tests: int | None = None) -> np.ndarray:
@@ -88,25 +89,51 @@ def _permuted(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.
     scale_X = value_CX.std(0)
     constant_X = scale_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)
     z_CX = np.where(constant_X, 0.0, (value_CX - value_CX.mean(0)) / np.where(constant_X, 1.0, scale_X))
-    found_X, beyond_X = _welch(first_C[None].astype(float), z_CX)[0], np.zeros(z_CX.shape[1])
-    bar_X = found_X * (1 - _TIE) - _TIE
+    bar_X = _welch(first_C, z_CX) * (1 - _TIE) - _TIE
+    reached = _reached_equal if 2 * first_C.sum() == len(first_C) else _reached
+    beyond_X = np.zeros(z_CX.shape[1])
     for part in blocks(n):
         size = min(n, part.stop) - part.start
         key_PC, k = rng.random((size, len(z_CX))), int(first_C.sum()) - 1
         permuted_PC = key_PC <= np.partition(key_PC, k, axis=1)[:, k : k + 1]
-        beyond_X += (_welch(permuted_PC.astype(float), z_CX) >= bar_X).sum(0)
+        beyond_X += reached(permuted_PC.astype(float), z_CX, bar_X)
     return np.where(constant_X, 1.0, (1 + beyond_X) / (1 + n))
 
 
-def _welch(first_PC: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
-    """|t| of standardised columns for each permutation, [P, X]."""
-    n, m = first_PC[0].sum(), len(z_CX) - first_PC[0].sum()
-    sum_PX, square_PX = first_PC @ z_CX, first_PC @ z_CX**2
-    all_X, all_square_X = z_CX.sum(0), (z_CX**2).sum(0)
-    mean_PX, other_PX = sum_PX / n, (all_X - sum_PX) / m
-    first = (square_PX / n - mean_PX**2) / max(1.0, n - 1)
-    second = ((all_square_X - square_PX) / m - other_PX**2) / max(1.0, m - 1)
-    return np.asarray(np.abs(mean_PX - other_PX) / np.sqrt(np.maximum(first + second, 1e-9)))
+def _welch(first_C: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
+    """|t| of standardised columns, [X]; an error of less than `_LEAST` is that."""
+    one_CX, two_CX = z_CX[first_C], z_CX[~first_C]
+    square_X = sum(part.var(0) / max(1, len(part) - 1) for part in (one_CX, two_CX))
+    return np.asarray(np.abs(one_CX.mean(0) - two_CX.mean(0)) / np.sqrt(np.maximum(square_X, _LEAST)))
+
+
+def _reached(first_PC: np.ndarray, z_CX: np.ndarray, bar_X: np.ndarray) -> np.ndarray:
+    """How many permutations have a |t| of at least `bar_X`, [X]: gap² against bar² · error², as sums of first
+    values and of their squares say them."""
+    n, m = int(first_PC[0].sum()), int(len(z_CX) - first_PC[0].sum())
+    over_n, over_m = 1 / (n * max(1, n - 1)), 1 / (m * max(1, m - 1))
+    square_CX = z_CX**2
+    sum_PX, error_PX = first_PC @ z_CX, first_PC @ square_CX
+    rest_PX = z_CX.sum(0) - sum_PX
+    gap_PX = sum_PX / n - rest_PX / m
+    error_PX *= over_n - over_m
+    error_PX += square_CX.sum(0) * over_m
+    error_PX -= np.square(sum_PX, out=sum_PX) * (over_n / n)
+    error_PX -= np.square(rest_PX, out=rest_PX) * (over_m / m)
+    error_PX = np.maximum(error_PX, _LEAST, out=error_PX)
+    error_PX *= np.maximum(bar_X, 0.0) ** 2
+    return np.asarray((np.square(gap_PX, out=gap_PX) >= error_PX).sum(0))
+
+
+def _reached_equal(first_PC: np.ndarray, z_CX: np.ndarray, bar_X: np.ndarray) -> np.ndarray:
+    """The same of two groups of one size n. Both errors together are (Σ z² / n − gap² / 2) / (n − 1) there,
+    so that |t| rises with the gap of the means alone: one product, and no division."""
+    n = len(z_CX) // 2
+    bar_X, free = np.maximum(bar_X, 0.0), max(1, n - 1)
+    from_t_X = bar_X * np.sqrt((z_CX**2).sum(0) / n / (free + bar_X**2 / 2))
+    least_X = n * (1 - 1e-12) * np.maximum(from_t_X, bar_X * np.sqrt(_LEAST))
+    gap_PX = (2 * first_PC - 1) @ z_CX
+    return np.asarray((np.abs(gap_PX, out=gap_PX) >= least_X).sum(0))
 
 
 def _donors(sampling: Sampling, value_CX: np.ndarray) -> np.ndarray:

@@ -332,7 +332,15 @@ class MeanInterval(NamedTuple):
     high: float
 
 
-def mean_interval(value_C: np.ndarray, sampling: Sampling) -> MeanInterval:
-    """Mean of one value a cell, and its interval."""
+SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)  # what a mean of such values cannot leave
+
+
+def mean_interval(
+    value_C: np.ndarray, sampling: Sampling, within: tuple[float, float] | None = None
+) -> MeanInterval:
+    """Mean of one value a cell, and its interval. `within`: what each value is between, such as `SHARE` or
+    `CORRELATION`; the interval ends there. It holds the mean as often as before: no mean is beyond."""
     found = sampling.of(np.asarray(value_C, dtype=np.float64)[:, None])
-    return MeanInterval(float(found.mean[0]), float(found.low[0]), float(found.high[0]))
+    ends = np.array([found.low[0], found.high[0]])
+    low, high = ends if within is None else np.clip(ends, *within)
+    return MeanInterval(float(found.mean[0]), float(low), float(high))

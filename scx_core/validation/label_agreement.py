@@ -129,10 +129,12 @@ def balanced(
 def difference(
     yes_C: np.ndarray, other_C: np.ndarray, groups_C: np.ndarray | None = None
 ) -> tuple[float, Interval]:
-    """Share of `yes` less the share of `other`, of the same cells, with a paired interval."""
+    """Share of `yes` less the share of `other`, of the same cells, with a paired interval that ends at −1 and
+    1."""
     apart_C = yes_C.astype(np.float64) - other_C.astype(np.float64)
     sums_CS = np.stack([apart_C, np.ones(len(apart_C))], 1)
-    return float(apart_C.mean()), bootstrap(sums_CS, lambda totals: totals[:, 0] / totals[:, 1], groups_C)
+    span = bootstrap(sums_CS, lambda totals: totals[:, 0] / totals[:, 1], groups_C)
+    return float(apart_C.mean()), Interval(*map(float, np.clip(span, -1.0, 1.0)))
 
 
 def accuracy_by_tie_seed(

@@ -47,9 +47,10 @@ def intervals_of(
     tokens_C, orig_C, zero_C, own_C = (losses.cells_C(key) for key in ("tokens", "orig", "zero", name))
     spent = np.stack([zero_C, own_C, orig_C], 1)
     kl = np.stack([losses.cells_C(f"{name} kl"), tokens_C], 1)
+    kl_span = bootstrap(kl, lambda t: t[:, 0] / t[:, 1], groups_C)
     return {
         "ce_recovered": bootstrap(spent, lambda t: ce_recovered(*t.T), groups_C),
-        "kl": bootstrap(kl, lambda t: t[:, 0] / t[:, 1], groups_C),
+        "kl": Interval(*map(float, np.clip(kl_span, 0.0, None))),  # no divergence is below 0
         "label_accuracy": share(answers.right_C(name))[1],
         "label_agreement": share(answers.same_label_C(name))[1],
     }

@@ -13,6 +13,7 @@ def columns(rng: np.random.Generator, n: int) -> np.ndarray:
     value_CX = rng.normal(size=(n, 40))
     value_CX[:, 10:20] *= rng.random((n, 10)) < 0.3
     value_CX[:, 20:30] = np.round(value_CX[:, 20:30])
+    value_CX[0] += 1.0  # no column without a variance
     value_CX[: n // 2, 30:] += 20
     return (value_CX - value_CX.mean(0)) / value_CX.std(0)
 

@@ -30,7 +30,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.intervals import Interval, bootstrap, wilson
-from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
+from scx_core.statistics.resampling import CORRELATION, MeanInterval, mean_interval, one_group
 
 IN_SILICO, MATCHED, COEXPRESSION, MEAN, OTHERS = PREDICTORS = (
     *("in silico", "rank-matched", "co-expression", "mean expression", "other targets"),
@@ -349,7 +349,7 @@ def _pool(
         same, signs = sum(a.same for a in agreed), sum(a.signs for a in agreed)
         share = wilson(same, signs)
         known = np.isfinite(rho[one]).all()
-        mean = mean_interval(rho[one], sampling) if known else MeanInterval(*[math.nan] * 3)
+        mean = mean_interval(rho[one], sampling, CORRELATION) if known else MeanInterval(*[math.nan] * 3)
         behind = mean_interval(rho[IN_SILICO] - rho[one], sampling) if known and one != IN_SILICO else None
         p, chance = None, None
         if one in SHUFFLED and known:

@@ -18,7 +18,7 @@ from scx_core.circuits import Circuit
 from scx_core.evidence.knockouts.measured_effects import CellKnockouts
 from scx_core.evidence.knockouts.prediction import STRONGEST, spearman
 from scx_core.statistics.hypothesis_tests import p_values
-from scx_core.statistics.resampling import MeanInterval, Sampling, mean_interval
+from scx_core.statistics.resampling import CORRELATION, SHARE, MeanInterval, Sampling, mean_interval
 
 
 class Predicted(NamedTuple):
@@ -80,7 +80,7 @@ def predict_knockouts(
             rank_2C[m, c] = spearman(effect_G, gap_G)
             sign_2C[m, c] = (np.sign(effect_G[top]) == np.sign(gap_G[top])).mean()
     own, rival = (
-        Predicted(mean_interval(rank_C, sampling), mean_interval(sign_C, sampling))
+        Predicted(mean_interval(rank_C, sampling, CORRELATION), mean_interval(sign_C, sampling, SHARE))
         for rank_C, sign_C in zip(rank_2C, sign_2C, strict=True)
     )
     ahead_C = rank_2C[0] - rank_2C[1]

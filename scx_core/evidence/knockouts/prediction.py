@@ -26,7 +26,7 @@ from scx_core.evidence.knockouts.estimates import BEST, FAST, Attributor
 from scx_core.evidence.knockouts.measured_effects import Measurer
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
-from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
+from scx_core.statistics.resampling import CORRELATION, SHARE, MeanInterval, mean_interval, one_group
 
 STRONGEST = 20
 OTHER_NEUTRAL = "gap, another neutral gene"
@@ -94,7 +94,8 @@ def score(
         gap.append(spearman(value_G, cell["gap"]))
         text.append(spearman(value_G, cell["text"]))
         sign.append(float((np.sign(value_G[strongest]) == np.sign(cell["gap"][strongest])).mean()))
-    return PredictionScore(name, *(mean_interval(np.array(part), sampling) for part in (gap, text, sign)))
+    parts = ((gap, CORRELATION), (text, CORRELATION), (sign, SHARE))
+    return PredictionScore(name, *(mean_interval(np.array(part), sampling, ends) for part, ends in parts))
 
 
 def spearman(first_G: np.ndarray, second_G: np.ndarray) -> float:

@@ -44,7 +44,7 @@ from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.hypothesis_tests import p_values, q_values
 from scx_core.statistics.intervals import Interval, wilson
-from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
+from scx_core.statistics.resampling import CORRELATION, MeanInterval, mean_interval, one_group
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation import validate, validation_rows
 from scx_core.validation.result import plain
@@ -296,8 +296,8 @@ def _in_type(tracers: Mapping[str, Tracer], label: str, cfg: RivalConfig) -> Typ
         one = Figures(
             name,
             shared.sufficient(tracers[name]) if name in tracers else None,
-            mean_interval(agreed[name][0], sampling),
-            mean_interval(agreed[name][1], sampling),
+            mean_interval(agreed[name][0], sampling, CORRELATION),
+            mean_interval(agreed[name][1], sampling, CORRELATION),
             top,
             hits,
             None if hits is None else wilson(hits, len(top)),

@@ -11,7 +11,7 @@ from scx_core.atlas.collect.active import Matrix, pairs_above
 from scx_core.atlas.collect.sums import (
     SparseSums,
     Sums,
-    add_with_torch,
+    adding_with_torch,
     histogram_bin,
     histogram_edge,
     ordered,
@@ -63,9 +63,9 @@ def test_sums(batches, kind, dense, monkeypatch):
     for bin_NJ, z_NF in batches:
         active = as_matrix(z_NF) if dense else pairs_above(z_NF, 0.0)
         if kind == "torch":
-            add_with_torch(sums.total_KF, bin_NJ, active)
+            adding_with_torch(sums.total_KF, bin_NJ, active)()
         else:
-            sums.add(ordered(bin_NJ), active)
+            sums.adding(ordered(bin_NJ), active)()
     bins = torch.tensor([7, 0, 3])
     torch.testing.assert_close(sums.take(bins, slice(None)), plain(batches)[bins])
     torch.testing.assert_close(sums.take(bins, slice(2, 5)), plain(batches)[bins, 2:5])
@@ -136,7 +136,7 @@ def test_examples_are_the_strongest_with_their_context(one_a_cell):
         z_NF = (torch.randint(0, 9, (9, N_UNITS), generator=generator) - 4).relu().float()
         batch, pairs = in_cells([4, 5]), pairs_above(z_NF, 0.0)
         tokens = replace(batch.tokens, row_N=batch.tokens.row_N + 10 * len(seen))
-        heap.add(pairs.value_E, pairs, pairs, tokens, one_a_cell)
+        heap.adding(pairs.value_E, pairs, pairs, tokens, one_a_cell)()
         seen.append((z_NF, tokens))
     for unit in range(N_UNITS):
         every = [(-float(z_NF[n, unit]), batch, n) for batch, (z_NF, _) in enumerate(seen) for n in range(9)]

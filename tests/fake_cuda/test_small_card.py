@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-from unittest import mock
 
 import pytest
 
@@ -65,23 +64,3 @@ def test_or_it_ends_in_one_line(desk, words):
     last = said.strip().splitlines()[-1]
     assert code == 2 and last.startswith("scx: error: The device's memory does not suffice")
     assert "Traceback" not in said
-
-
-def test_a_batch_of_an_atlas_is_cut_before_anything_of_it_is_counted(desk):
-    """The same counts of cells and tokens with smaller batches."""
-    from scx_core.atlas.collect import one_pass
-
-    words, tried = ["atlas", "--out", desk.path("whole")], []
-    of = one_pass.Passes.of
-
-    def scarce(self, ids):
-        tried.append(len(ids))
-        if len(ids) > 3:
-            raise RuntimeError("CUDA out of memory.")
-        return of(self, ids)
-
-    whole = run(desk, words)[-1]
-    with mock.patch.object(one_pass.Passes, "of", scarce):
-        code, said, _, found = run(desk, ["atlas", "--out", desk.path("cut")])
-    assert code == 0 and "2 cells at a time" in said and 8 in tried
-    assert found["n_cells"] == whole["n_cells"] and found["n_tokens"] == whole["n_tokens"]

@@ -118,10 +118,8 @@ def measure_context(
         name: [_ContextSums(units.n_units, len(cells), len(genes), name in named) for _ in range(n_layers)]
         for name, units in sources.items()
     }
-    wanted, micro = (
-        any(units.wants_neurons for units in sources.values()),
-        MicroBatch(units="copies of a cell"),
-    )
+    wanted = any(units.wants_neurons for units in sources.values())
+    micro, some_units = MicroBatch(units="copies of a cell"), MicroBatch(units="neurons of a cell's copies")
     for c, (cell, answer) in enumerate(cells):
         if c == (len(cells) + 1) // 2:
             for layers in sums.values():
@@ -136,9 +134,10 @@ def measure_context(
             for layer, one in enumerate(sums[name]):
                 hidden = neurons[layer][:many] if units.wants_neurons else None
                 if hidden is not None:
-                    one.add_dense(c, hidden, copies)
+                    one.add_dense(c, hidden, copies, some_units)
                     continue
-                fired = _fired(units, layer, io.inputs[layer][:many], io.outputs[layer][:many], ids_VT)
+                x_VTd, y_VTd = io.inputs[layer][:many], io.outputs[layer][:many]
+                fired = _fired(units, layer, x_VTd, y_VTd, ids_VT, micro)
                 one.add(c, fired, copies, where)
         progress(c + 1, len(cells), "Genes exchanged")
     return {
@@ -195,14 +194,20 @@ def _fired(
     x_VTd: torch.Tensor,
     y_VTd: torch.Tensor,
     ids_VT: torch.Tensor,
+    micro: MicroBatch,
 ) -> Fired:
     n, T = x_VTd.shape[:2]
-    row_N = torch.arange(n * T, device=x_VTd.device).view(n, T)[:, 1:].flatten()
-    active = units.read(layer, MlpAt(x_VTd, y_VTd, None, row_N, ids_VT[:n, 1:].flatten()))
-    assert isinstance(active, Pairs)  # neurons go another way
-    token, unit, value = (
-        part.cpu().numpy() for part in (active.token_E, active.unit_E, active.value_E.double())
-    )
+
+    def attempt(part: slice) -> tuple[np.ndarray, ...]:
+        x, y, ids = x_VTd[part], y_VTd[part], ids_VT[:n, 1:][part]
+        row_N = torch.arange(len(x) * T, device=x.device).view(len(x), T)[:, 1:].flatten()
+        active = units.read(layer, MlpAt(x, y, None, row_N, ids.flatten()))
+        assert isinstance(active, Pairs)  # neurons go another way
+        token_E = active.token_E + part.start * (T - 1)
+        return tuple(one.cpu().numpy() for one in (token_E, active.unit_E, active.value_E.double()))
+
+    parts = zip(*micro.pieces(attempt, n, n), strict=True)
+    token, unit, value = (np.concatenate(part) for part in parts)
     copy, key = token // (T - 1), (token % (T - 1) + 1) * units.n_units + unit
     first = copy == 0
     key_E, value_E = key[first], value[first]
@@ -258,16 +263,23 @@ class _ContextSums:
             units = np.arange(F)
             self.chosen_4CDF[:, c] = np.where(slot_DF >= 0, later_4KF[:, np.maximum(slot_DF, 0), units], 0)
 
-    def add_dense(self, c: int, z_VTF: torch.Tensor, copies: Copies) -> None:
+    def add_dense(self, c: int, z_VTF: torch.Tensor, copies: Copies, micro: MicroBatch) -> None:
         """Take in one cell's units that are active nearly everywhere, as a matrix: their positive part."""
-        z_VTF = z_VTF[:, 1:].relu().double()
         kept_VK = np.concatenate([copies.kept_VK, np.ones((len(copies.kept_VK), 1), dtype=bool)], 1)
-        kept_VT = torch.from_numpy(kept_VK[1 : 1 + GROUPS, copies.gene_T[1:]]).to(z_VTF)
-        first_TF, times_T = z_VTF[0], kept_VT.sum(0)
-        self.before_CF[c] = (first_TF * times_T[:, None]).sum(0).cpu().numpy()
-        there_VTF = z_VTF[1 : 1 + GROUPS] * (first_TF > 0)
-        self.after_CF[c] = torch.einsum("vtf,vt->f", there_VTF, kept_VT).cpu().numpy()
-        self.tokens_F += ((first_TF > 0) & (times_T > 0)[:, None]).sum(0).cpu().numpy()
+        kept_VT = torch.from_numpy(kept_VK[1 : 1 + GROUPS, copies.gene_T[1:]]).to(z_VTF.device).double()
+
+        def attempt(units: slice) -> tuple[slice, list[np.ndarray]]:
+            positive_VTF = z_VTF[:, 1:, units].relu().double()
+            first_TF, times_T = positive_VTF[0], kept_VT.sum(0)
+            before_F = (first_TF * times_T[:, None]).sum(0)
+            there_VTF = positive_VTF[1 : 1 + GROUPS] * (first_TF > 0)
+            after_F = torch.einsum("vtf,vt->f", there_VTF, kept_VT)
+            tokens_F = ((first_TF > 0) & (times_T > 0)[:, None]).sum(0)
+            return units, [part.cpu().numpy() for part in (before_F, after_F, tokens_F)]
+
+        for units, (before_F, after_F, tokens_F) in micro.pieces(attempt, self.n_units, self.n_units):
+            self.before_CF[c, units], self.after_CF[c, units] = before_F, after_F
+            self.tokens_F[units] += tokens_F
 
     def _later(self, fired: Fired, copies: Copies, kept_VE: np.ndarray, K: int) -> np.ndarray:
         """For each gene the activation at kept tokens of later genes and words: in the copies that keep the

@@ -156,31 +156,27 @@ def pass_over(
     }
     bins = np.zeros(2 * plan.layout.n_bins, dtype=np.int64)
     in_slots = np.zeros(0, dtype=np.int64)
-    done = 0
-    for cells, answers, ids, assigned, found in written(lm, table, plan, cfg.batch, sources.values()):
-        assert found is not None  # asked for
+    done, micro = 0, MicroBatch(units="cells' activations")
+    for some in written(lm, table, plan, cfg.batch, sources.values()):
         watch.lap("forward")
         placed = [
             place_tokens(cell, answer, one, slots, plan.layout, cfg.seed)
-            for cell, answer, one in zip(cells, answers, assigned, strict=True)
+            for cell, answer, one in zip(some.cells, some.answers, some.assigned, strict=True)
         ]
-        batch = _batch(lm, placed, ids, assigned)
-        bins += _bin_counts(batch, len(bins))
-        seen = np.bincount(batch.slots.bin_NJ.flatten().cpu().numpy(), minlength=2 * N_DATA * len(slots))
+        bins += _bin_counts(placed, len(bins))
+        seen = np.bincount(_slots(placed, some.assigned).flatten(), minlength=2 * N_DATA * len(slots))
         seen[: len(in_slots)] += in_slots
         in_slots = seen
+        parts = _Parts(lm, some, placed)
         watch.lap("sentences")
         for name, units in sources.items():
             for layer, tally in enumerate(tallies[name]):
-                active = units.read(layer, found.at(layer, units))
-                watch.lap("reading")
-                tally.add(active, batch, len(slots))
-                watch.lap("summing")
-        done += len(cells)
+                parts.take_in(layer, units, tally, len(slots), micro, watch)
+        done += len(some.cells)
         seen_so_far = [one.half for one in plan.cells[:done]]
         counts = Counts(bins, in_slots.reshape(-1, 2, N_DATA), (seen_so_far.count(0), seen_so_far.count(1)))
         passed = PassSums(tallies, slots, counts, plan, watch.seconds)
-        for at_cells in [n for n in watched or {} if done - len(cells) < n <= done]:
+        for at_cells in [n for n in watched or {} if done - len(some.cells) < n <= done]:
             (watched or {})[at_cells](passed)
             watch.lap("shares by number of cells")
         progress(done, len(plan.cells), "Cells")
@@ -273,12 +269,67 @@ class Passes:
         return found
 
 
-def _bin_counts(batch: TokenBatch, n_bins: int) -> np.ndarray:
+def _bin_counts(placed: Sequence[PlacedTokens], n_bins: int) -> np.ndarray:
     """Tokens of every bin."""
-    per_cell_BJ = torch.bincount(batch.cell_N, minlength=len(batch.half_B))[:, None].expand_as(batch.bin_BJ)
-    own = torch.bincount(batch.bins.bin_NJ.flatten(), minlength=n_bins)
-    shared = own.new_zeros(n_bins).index_add_(0, batch.bin_BJ.flatten(), per_cell_BJ.flatten())
-    return (own + shared).cpu().numpy()
+    found = np.bincount(np.concatenate([one.bin_TJ.ravel() for one in placed]), minlength=n_bins)
+    for one in placed:
+        np.add.at(found, one.bin_J, len(one.draw_T))
+    return found
+
+
+def _slots(placed: Sequence[PlacedTokens], cells: Sequence[CellAssignment]) -> np.ndarray:
+    """The slots of every token with half and data, [N, J]."""
+    halves = [
+        one.slot_TJ * (2 * N_DATA) + cell.half * N_DATA for one, cell in zip(placed, cells, strict=True)
+    ]
+    return np.concatenate(halves) + np.arange(N_DATA)
+
+
+class _Parts:
+    """The tokens of a batch and what its MLPs did there: of all cells, or of some where the memory does not
+    suffice. What was made once is kept."""
+
+    def __init__(self, lm: Language, some: Written, placed: Sequence[PlacedTokens]) -> None:
+        assert some.forward is not None  # asked for
+        self.lm, self.some, self.placed, self.forward = lm, some, placed, some.forward
+        self._start = np.cumsum([0, *(len(one.draw_T) for one in placed)])
+        self._made: dict[tuple[int, int], TokenBatch] = {}
+
+    def take_in(
+        self,
+        layer: int,
+        units: UnitReader,
+        tally: LayerTally,
+        n_slots: int,
+        micro: MicroBatch,
+        watch: Stopwatch,
+    ) -> None:
+        """One layer of one source into its tally, as many cells at a time as the memory suffices for."""
+
+        def attempt(part: slice) -> None:
+            active = units.read(layer, self.at(part, layer, units))
+            watch.lap("reading")
+            tally.add(active, self.tokens(part), n_slots)
+            watch.lap("summing")
+
+        for _ in micro.pieces(attempt, len(self.placed), len(self.placed)):
+            pass
+
+    def at(self, part: slice, layer: int, units: UnitReader) -> MlpAt:
+        """What a source reads of a layer at the tokens of these cells."""
+        tokens = slice(self._start[part.start], self._start[part.stop])
+        found = self.forward.at(layer, units)
+        return found._replace(row_N=found.row_N[tokens], id_N=found.id_N[tokens])
+
+    def tokens(self, part: slice) -> TokenBatch:
+        """The tokens of these cells, wherever the model is."""
+        key = part.start, part.stop
+        if key not in self._made:
+            self._made.pop((0, len(self.placed)), None)  # never asked for again
+            self._made[key] = _batch(
+                self.lm, self.placed[part], self.some.ids[part], self.some.assigned[part]
+            )
+        return self._made[key]
 
 
 def _batch(
@@ -292,14 +343,12 @@ def _batch(
 
     sizes = [len(one.draw_T) for one in placed]
     half_N = np.repeat([one.half for one in cells], sizes)
-    slot_NJ = np.concatenate([one.slot_TJ for one in placed]) * (2 * N_DATA)
-    slot_NJ += half_N[:, None] * N_DATA + np.arange(N_DATA)
     bin_NJ = np.concatenate([one.bin_TJ for one in placed])
     real_N = np.concatenate([one.slot_TJ[:, REAL] for one in placed])
     return TokenBatch(
         bins=ordered(here(bin_NJ)),
         bin_BJ=here(np.stack([one.bin_J for one in placed])),
-        slots=ordered(here(slot_NJ)),
+        slots=ordered(here(_slots(placed, cells))),
         real=ordered(here(real_N[:, None] * 2 + half_N[:, None])),
         draw_N=here(np.concatenate([one.draw_T for one in placed])),
         cell_N=here(np.repeat(np.arange(len(cells)), sizes)),

@@ -2,22 +2,30 @@
 
 On a CPU compiled loops add them up, on other devices torch's operations. The loops take the units from
 `first` up to `last`, so that threads can share them out without sharing a sum.
+
+Adding has two steps, so that memory that ends leaves nothing counted: `adding` asks for all memory that is
+needed and returns what then adds, which asks for no more.
 Legend: N tokens, B cells, J bins of a token, F units, E active pairs (token, unit).
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
+from scx_core.runs.micro_batch import out_of_memory
 from scx_core.training.ops.kernels import compiled, in_parts
 from scx_core.training.ops.sparse import times_of
 
 LOWEST, PER_OCTAVE, OCTAVES = -14, 4, 28  # histogram: from 2^-14 to 2^14 in quarters of an octave
 N_HISTOGRAM = OCTAVES * PER_OCTAVE
+Adding = Callable[[], object]
 
 
 class Bins(NamedTuple):
@@ -45,40 +53,41 @@ class Sums:
             more = self.total_KF.new_zeros(max(bins, 2 * have) - have, n_units)
             self.total_KF = torch.cat([self.total_KF, more])
 
-    def add(self, bins: Bins, active: Active) -> None:
-        """Add what is active at every token to the token's J bins."""
+    def adding(self, bins: Bins, active: Active) -> Adding:
+        """To add what is active at every token to the token's J bins."""
         if self.total_KF.device.type != "cpu":
-            add_with_torch(self.total_KF, bins.bin_NJ, active)
-            return
+            return adding_with_torch(self.total_KF, bins.bin_NJ, active)
         loop = add_rows if isinstance(active, Matrix) else add_pairs
         own = active if isinstance(active, Matrix) else (active.start_N1, active.unit_E, active.value_E)
         arrays = [part.numpy() for part in (self.total_KF, *bins, *own)]
-        in_parts(lambda first, last: loop(first, last, *arrays), active.n_units)
+        return lambda: in_parts(lambda first, last: loop(first, last, *arrays), active.n_units)
 
-    def add_cells(self, bin_BJ: torch.Tensor, sum_BF: torch.Tensor) -> None:
-        """Add the sums of whole cells to the J bins of each cell."""
-        for bin_B in bin_BJ.T:
-            self.total_KF.index_add_(0, bin_B, sum_BF)
+    def add(self, bins: Bins, active: Active) -> None:
+        """Add it."""
+        self.adding(bins, active)()
+
+    def adding_cells(self, bin_BJ: torch.Tensor, sum_BF: torch.Tensor) -> Adding:
+        """To add the sums of whole cells to the J bins of each cell."""
+        return lambda: [self.total_KF.index_add_(0, bin_B, sum_BF) for bin_B in bin_BJ.T]
 
     def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
         """The totals of some bins and units, [bins, units]."""
-        return self.total_KF[bins][:, units]
+        return self.total_KF[:, units][bins]
 
 
-def add_with_torch(total_KF: torch.Tensor, bin_NJ: torch.Tensor, active: Active) -> None:
-    """`Sums.add` on any device: of pairs one by one, of a matrix by a product with a sparse indicator."""
+def adding_with_torch(total_KF: torch.Tensor, bin_NJ: torch.Tensor, active: Active) -> Adding:
+    """`Sums.adding` on any device: of pairs one by one, of a matrix by a product with a sparse indicator."""
     if isinstance(active, Pairs):
         flat_EJ = bin_NJ[active.token_E] * active.n_units + active.unit_E[:, None]
         value_EJ = active.value_E.to(total_KF.dtype)[:, None].expand(flat_EJ.shape)
-        total_KF.view(-1).index_add_(0, flat_EJ.flatten(), value_EJ.flatten())
-        return
+        return partial(total_KF.view(-1).index_add_, 0, flat_EJ.flatten(), value_EJ.flatten())
     z_NF = active.z_RF[active.row_N].relu()
     bins_K, place = bin_NJ.flatten().unique(return_inverse=True)
     token = torch.arange(len(z_NF), device=z_NF.device).repeat_interleave(bin_NJ.shape[1])
     ones = torch.ones(len(place), dtype=z_NF.dtype, device=z_NF.device)
     shape = (len(bins_K), len(z_NF))
     which_KN = torch.sparse_coo_tensor(torch.stack([place, token]), ones, shape, check_invariants=False)
-    total_KF.index_add_(0, bins_K, (which_KN @ z_NF).to(total_KF.dtype))
+    return partial(total_KF.index_add_, 0, bins_K, (which_KN @ z_NF).to(total_KF.dtype))
 
 
 class Firing:
@@ -91,15 +100,21 @@ class Firing:
         self.squares_2F = torch.zeros(2, n_units, dtype=torch.float64, device=device)
         self.histogram_KF = torch.zeros(N_HISTOGRAM, n_units, dtype=torch.int64, device=device)
 
-    def add(
+    def adding(
         self, fired_BF: torch.Tensor, square_BF: torch.Tensor, half_B: torch.Tensor, pairs: Pairs
-    ) -> None:
-        """Take in one batch: in how many tokens of each cell each unit fires, the sum of its squared
+    ) -> Adding:
+        """To take in one batch: in how many tokens of each cell each unit fires, the sum of its squared
         activations there, and the pairs that go into the histogram."""
-        self.tokens_2F.index_add_(0, half_B, fired_BF)
-        self.cells_2F.index_add_(0, half_B, (fired_BF > 0).long())
-        self.squares_2F.index_add_(0, half_B, square_BF)
-        self.histogram_KF += counted(histogram_bin(pairs.value_E), pairs.unit_E, self.histogram_KF.shape)
+        there_BF = (fired_BF > 0).long()
+        times_KF = counted(histogram_bin(pairs.value_E), pairs.unit_E, self.histogram_KF.shape)
+
+        def add() -> None:
+            self.tokens_2F.index_add_(0, half_B, fired_BF)
+            self.cells_2F.index_add_(0, half_B, there_BF)
+            self.squares_2F.index_add_(0, half_B, square_BF)
+            self.histogram_KF.add_(times_KF)
+
+        return add
 
 
 def counted(
@@ -152,32 +167,33 @@ PENDING = 4_000_000  # pairs that wait until they are added up
 
 
 class SparseSums:
-    """Sums of activations by (bin, unit), held as sorted keys bin · F + unit with their totals."""
+    """Sums of activations by (bin, unit), held as sorted keys bin · F + unit with their totals. They grow
+    with what occurs: where the device has no room to add them up, they move to main memory and stay there."""
 
     def __init__(self, n_units: int, device: torch.device) -> None:
         self.n_units = n_units
         self._keys = torch.zeros(0, dtype=torch.int64, device=device)
         self._totals = torch.zeros(0, dtype=torch.float32, device=device)
         self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._n_waiting = 0
 
     def reserve(self, bins: int) -> None:
         """Bins appear by themselves."""
 
-    def add(self, bins: Bins, active: Active) -> None:
-        """Add what is active at every token to the token's J bins."""
+    def adding(self, bins: Bins, active: Active) -> Adding:
+        """To add what is active at every token to the token's J bins."""
+        if sum(len(key) for key, _ in self._waiting) > PENDING:
+            self._add_up()
         if isinstance(active, Matrix):
             active = active.pairs(torch.arange(len(active.row_N), device=active.row_N.device))
         key_EJ = bins.bin_NJ[active.token_E] * self.n_units + active.unit_E[:, None]
         value_EJ = active.value_E.float()[:, None].expand(key_EJ.shape)
-        self._waiting.append((key_EJ.flatten(), value_EJ.flatten()))
-        self._n_waiting += key_EJ.numel()
-        if self._n_waiting > PENDING:
-            self._add_up()
+        found = key_EJ.flatten().to(self._keys.device), value_EJ.flatten().to(self._keys.device)
+        return lambda: self._waiting.append(found)
 
     def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
         """The totals of some bins and units, dense [bins, units]."""
         self._add_up()
+        bins = bins.to(self._keys.device)
         first, stop, _ = units.indices(self.n_units)
         unit_E = self._keys % self.n_units
         inside_E = ((unit_E >= first) & (unit_E < stop)).nonzero()[:, 0]
@@ -191,10 +207,29 @@ class SparseSums:
         return found
 
     def _add_up(self) -> None:
+        """In the order in which they came, so that it makes no difference when, and where, it is done."""
         if not self._waiting:
             return
+        try:
+            self._keys, self._totals = self._added_up()
+        except RuntimeError as error:
+            if self._keys.device.type == "cpu" or not out_of_memory(error):
+                raise
+        else:
+            self._waiting = []
+            return
+        # Outside of the handler: until here the error held what had been asked for.
+        print(
+            "out of memory: sums by gene token are held in main memory from here on",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._keys, self._totals = self._keys.cpu(), self._totals.cpu()
+        self._waiting = [(key.cpu(), value.cpu()) for key, value in self._waiting]
+        self._add_up()
+
+    def _added_up(self) -> tuple[torch.Tensor, torch.Tensor]:
         keys = torch.cat([self._keys, *(key for key, _ in self._waiting)])
         values = torch.cat([self._totals, *(value for _, value in self._waiting)])
-        self._waiting, self._n_waiting = [], 0
-        self._keys, place = keys.unique(return_inverse=True)
-        self._totals = values.new_zeros(len(self._keys)).index_add_(0, place, values)
+        keys, place = keys.unique(return_inverse=True)
+        return keys, values.new_zeros(len(keys)).index_add_(0, place, values)

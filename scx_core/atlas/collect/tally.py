@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
-from scx_core.atlas.collect.sums import Bins, Firing, SparseSums, Sums, counted
+from scx_core.atlas.collect.sums import Adding, Bins, Firing, SparseSums, Sums, counted
 from scx_core.atlas.collect.token_slots import DATA, BinLayout
 from scx_core.atlas.collect.units import UnitReader
 from scx_core.atlas.config import AtlasConfig
@@ -78,16 +78,21 @@ class LayerTally:
         self.samples = Examples(n, samples, cfg.before, cfg.after)
 
     def add(self, active: Active, batch: TokenBatch, n_slots: int) -> None:
-        """Take in the activations of a batch."""
+        """Take in the activations of a batch: first all that asks for memory, then the sums, so that memory
+        that ends leaves nothing counted, and cells that come in parts make the same sums."""
         self.slots.reserve(2 * self.n_data * n_slots)
-        self.bins.add(batch.real_bins if self.light else batch.bins, active)
-        self.slots.add(batch.real if self.light else batch.slots, active)
         cells = pairs_by_cell(active, batch) if isinstance(active, Pairs) else matrix_by_cell(active, batch)
-        self.bins.add_cells(batch.bin_BJ, cells.sum_BF)
         some, best = cells.some, cells.best
-        self.firing.add(cells.fired_BF, cells.square_BF, batch.half_B, some)
-        self.samples.add(batch.draw_N[some.token_E], some, active, batch.tokens, one_a_cell=False)
-        self.top.add(best.value_E, best, active, batch.tokens, one_a_cell=True)
+        ready = [
+            self.bins.adding(batch.real_bins if self.light else batch.bins, active),
+            self.slots.adding(batch.real if self.light else batch.slots, active),
+            self.bins.adding_cells(batch.bin_BJ, cells.sum_BF),
+            self.firing.adding(cells.fired_BF, cells.square_BF, batch.half_B, some),
+            self.samples.adding(batch.draw_N[some.token_E], some, active, batch.tokens, one_a_cell=False),
+            self.top.adding(best.value_E, best, active, batch.tokens, one_a_cell=True),
+        ]
+        for add in ready:
+            add()
 
 
 class ByCell(NamedTuple):
@@ -218,43 +223,50 @@ class Examples:
         found = self._held[name]
         return found[np.arange(len(found))[:, None], self._index_Fk]
 
-    def add(
+    def adding(
         self, key_E: torch.Tensor, pairs: Pairs, active: Active, tokens: Tokens, one_a_cell: bool
-    ) -> None:
-        """Take in the candidates `pairs` with their keys. On ties the one that came first stays."""
+    ) -> Adding:
+        """To take in the candidates `pairs` with their keys. On ties the one that came first stays."""
         if not self.k:
-            return
+            return lambda: None
         parts = [key_E, pairs.unit_E, pairs.token_E]
         if key_E.device.type != "cpu":  # only those that may stay cross over
             least_F = torch.from_numpy(self._key_Fk[:, -1]).to(key_E.device)
             chosen_E = key_E > least_F[pairs.unit_E]
             at_E = chosen_E.nonzero()[:, 0]
             parts = [part[at_E] for part in parts]
-        heaps = self._key_Fk, self._index_Fk, self._held["row"], self._token_Fk
+        # The heaps of the next state; what belongs to those that come in is still asked of the device.
+        heaps = [heap.copy() for heap in (self._key_Fk, self._index_Fk, self._held["row"], self._token_Fk)]
         arrays = (part.cpu().numpy() for part in parts)
         keep_best(*arrays, tokens.here[0], one_a_cell, *heaps)
-        self._fill(active, tokens)
+        key_Fk, index_Fk, row_Fk, token_Fk = heaps
+        where = np.nonzero(token_Fk >= 0)
+        new = self._belonging(where, token_Fk[where], active, tokens) if len(where[0]) else {}
 
-    def _fill(self, active: Active, tokens: Tokens) -> None:
-        """What belongs to the examples that have just come in."""
-        where = np.nonzero(self._token_Fk >= 0)
-        if not len(where[0]):
-            return
+        def add() -> None:
+            heaps = (self._key_Fk, key_Fk), (self._index_Fk, index_Fk), (self._held["row"], row_Fk)
+            for heap, found in heaps:
+                heap[...] = found
+            for name, found in new.items():
+                self._held[name][where] = found
+
+        return add
+
+    def _belonging(
+        self, where: tuple[np.ndarray, ...], token_C: np.ndarray, active: Active, tokens: Tokens
+    ) -> dict[str, np.ndarray]:
+        """What belongs to the examples that come in, by name."""
         row_N, position_N, id_N, slot_N = tokens.here
-        token_C = self._token_Fk[where]
         near_CW, id_CW = np.empty((2, len(token_C), self.before + 1 + self.after), dtype=np.int64)
         contexts(token_C, self.before, row_N, id_N, near_CW, id_CW)
         values_CW = active.around(near_CW, where[0])
-        new = {
+        return {
             "position": position_N[token_C],
             "slot": slot_N[token_C],
             "value": values_CW[:, self.before],
             "ids": id_CW,
             "values": values_CW,
         }
-        for name, found in new.items():
-            self._held[name][where] = found
-        self._token_Fk[where] = -1
 
 
 @compiled

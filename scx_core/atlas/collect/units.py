@@ -17,6 +17,7 @@ from scx_core.errors import ScxError
 from scx_core.language import Language, answers_of, decision
 from scx_core.language.weights import neuron_writes, norm_weights
 from scx_core.metrics import active
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.training.ops.sparse import select_tokens
 from scx_core.transcoders import CrossLayerSet, TranscoderSet
 from scx_core.transcoders.check import check_set
@@ -163,15 +164,17 @@ def pushed(lm: Language, units: UnitSource, layer: int, n: int, labels: Sequence
         except ScxError:  # spelled like another one, or the only answer
             continue
         wanted[a] = (at.token, list(at.competing))
-    step = max(1, BLOCK // len(W_U_Vd))
-    parts = []
-    for start in range(0, len(decoder_Fd), step):
-        logit_FV = decoder_Fd[start : start + step].float() @ W_U_Vd.T
+
+    def some(part: slice) -> tuple[torch.Tensor, ...]:
+        logit_FV = decoder_Fd[part].float() @ W_U_Vd.T
         logit_FV -= logit_FV.mean(1, keepdim=True)
         high, low = logit_FV.topk(n, dim=1), logit_FV.topk(n, dim=1, largest=False)
         answer_FA = torch.full((len(logit_FV), len(labels)), torch.nan, device=logit_FV.device)
         for a, (token, others) in wanted.items():
             answer_FA[:, a] = logit_FV[:, token] - logit_FV[:, others].mean(1)
         tokens = torch.cat([high.indices, low.indices.flip(1)], 1)
-        parts.append((tokens, torch.cat([high.values, low.values.flip(1)], 1), answer_FA))
-    return Pushed(*(torch.cat(columns).cpu() for columns in zip(*parts, strict=True)))
+        return tokens.cpu(), torch.cat([high.values, low.values.flip(1)], 1).cpu(), answer_FA.cpu()
+
+    step = max(1, BLOCK // len(W_U_Vd))
+    parts = MicroBatch(units="units' logits").pieces(some, len(decoder_Fd), step)
+    return Pushed(*(torch.cat(columns) for columns in zip(*parts, strict=True)))

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,10 @@ from scx_core.atlas.collect.one_pass import PassSums
 from scx_core.atlas.collect.tally import LayerTally
 from scx_core.atlas.collect.token_slots import ACTIVATIONS, DATA, REAL
 from scx_core.atlas.judge.protocol import VerdictThresholds, choose_thresholds, verdicts
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import GENE
+
+T = TypeVar("T")
 
 TOP = 5  # genes that a gene-level feature may have (the seed paper looks at a feature's strongest genes)
 # A piece belongs to one family (or gene) when so much of its occurrence does.
@@ -266,8 +270,8 @@ def figures_of(
     """`evidence` of all layers of one source, with the layer, and `context` where genes were exchanged."""
     parts = []
     for layer, one in enumerate(passed.tallies[name]):
-        for units in unit_blocks(one):
-            part = evidence(half_of(passed, one, half, data, units), words)
+        for sums in in_unit_blocks(one, partial(half_of, passed, one, half, data)):
+            part = evidence(sums, words)
             part.insert(0, "layer", layer)
             parts.append(part)
     table = pd.concat(parts, ignore_index=True)
@@ -287,8 +291,9 @@ def baseline_rows(
     table = table.join(verdicts(table, limits))
     names, strongest = np.array(words.genes, dtype=object), []
     for tally in passed.tallies[name]:
-        for units in unit_blocks(tally):  # of all cells, as the features' are
-            genes_GF = words.gene_GS @ both_halves(passed, tally, units)[0][words.slots]
+        # of all cells, as the features' are
+        for mass_SF, *_ in in_unit_blocks(tally, partial(both_halves, passed, tally)):
+            genes_GF = words.gene_GS @ mass_SF[words.slots]
             order_GF = np.argsort(-genes_GF, axis=0, kind="stable")[:TESTED_GENES]
             strongest += [
                 " ".join(names[order_G[genes_GF[order_G, unit] > 0]])
@@ -297,11 +302,10 @@ def baseline_rows(
     return table.assign(genes=strongest)
 
 
-def unit_blocks(tally: LayerTally) -> Iterator[slice]:
-    """Units in parts whose slots fit into memory."""
-    n_units = tally.bins.total_KF.shape[1]
-    for start in range(0, n_units, BLOCK):
-        yield slice(start, min(start + BLOCK, n_units))
+def in_unit_blocks(tally: LayerTally, job: Callable[[slice], T]) -> Iterator[T]:
+    """`job` on a tally's units, in parts whose slots fit into memory, smaller ones where they do not."""
+    micro = MicroBatch(units="units of a tally")
+    return micro.pieces(job, tally.bins.total_KF.shape[1], BLOCK)
 
 
 def both_halves(

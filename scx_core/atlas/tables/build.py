@@ -23,7 +23,7 @@ from scx_core.atlas.judge.protocol import (
     automatic_label,
     verdict_shares,
 )
-from scx_core.atlas.judge.unit_figures import Judged, Lexicon, both_halves, lexicon, unit_blocks
+from scx_core.atlas.judge.unit_figures import Judged, Lexicon, both_halves, in_unit_blocks, lexicon
 from scx_core.language import Language
 
 KEY = ["layer", "feature"]
@@ -70,9 +70,13 @@ def _layer(
 ) -> dict[str, pd.DataFrame]:
     """The tables of one layer, from all cells; `plain` are the columns of features that need no verdict."""
     parts: dict[str, list[pd.DataFrame]] = {}
-    for units_here in unit_blocks(tally):
-        for table, rows in _sums(lm, passed, tally, words, units_here, cfg).items():
-            rows["feature"] += units_here.start
+
+    def some(here: slice) -> dict[str, pd.DataFrame]:
+        found = _sums(lm, passed, tally, words, here, cfg)
+        return {table: rows.assign(feature=rows["feature"] + here.start) for table, rows in found.items()}
+
+    for found in in_unit_blocks(tally, some):
+        for table, rows in found.items():
             parts.setdefault(table, []).append(rows)
     tables = {table: pd.concat(rows, ignore_index=True) for table, rows in parts.items()}
     tables["plain"] = _plain(tally, passed)

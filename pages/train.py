@@ -31,8 +31,10 @@ def page() -> None:
 def _what_to_train() -> Callable[[], None]:
     """The settings and the start; gives back what fills in the estimate."""
     ctx = context()
-    # Cells of one's own and the embedded model, which never saw them: a model comes first.
-    first = MODEL if ctx.model == "embedded" and ctx.data != "embedded" else TRANSCODERS
+    # Cells of one's own and the embedded model, which never saw them: a model comes first, unless a person
+    # said which of its answers their types are.
+    foreign = ctx.model == "embedded" and ctx.data != "embedded" and ctx.cells.answers is None
+    first = MODEL if foreign else TRANSCODERS
     what = st.segmented_control(
         "What to train", [TRANSCODERS, MODEL], default=first, required=True, key="train what"
     )

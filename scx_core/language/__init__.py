@@ -43,4 +43,13 @@ from scx_core.language.later_blocks import BlockCall, captured_blocks, hidden_fr
 from scx_core.language.loading import EMBEDDED, Language, is_small, load_language, pick_device
 from scx_core.language.numerics.onednn_linear import linear
 from scx_core.language.numerics.products import rounded_products
-from scx_core.language.raw_answers import Fit, RawAnswer, RawAnswers, fit_of, raw_answers, shortened
+from scx_core.language.raw_answers import (
+    Fit,
+    RawAnswer,
+    RawAnswers,
+    Suggested,
+    fit_of,
+    raw_answers,
+    shortened,
+    suggest_answers,
+)

@@ -8,7 +8,7 @@ Legend: B cells, T token positions.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from scx_core.sentences import pad_left
 from scx_core.statistics.intervals import Interval, wilson
 
 CELLS, SHOWN, SEED = 24, 5, 0
+OF_A_TYPE = 8  # cells that are asked to propose an answer for a type without one
 NEW_TOKENS = 24  # longer than any usual name of a cell type
 ENOUGH = 0.5  # below this share of answers that are labels there is a warning
 CACHE_BYTES = 1_000_000_000
@@ -126,6 +127,31 @@ class RawAnswers(NamedTuple):
         return f"Before a label stands {lead}, behind it “{self.form.end}”."
 
 
+class Suggested(NamedTuple):
+    """An answer for a type that has none, and why: the model writes `written` for `k` of its `n` cells that
+    were asked, and for `rival_k` of `rival_n` of the other type that it writes it for most often.
+    `answer`: "" where that proposes nothing."""
+
+    label: str
+    answer: str
+    written: str
+    k: int
+    n: int
+    rival: str
+    rival_k: int
+    rival_n: int
+
+    @property
+    def words(self) -> str:
+        """What was found, for people."""
+        if not self.written:
+            return f"the model writes no answer of its own for any of {self.n} cells"
+        told = f"the model writes “{self.written}” for {self.k} of {self.n} cells"
+        if self.rival_k:
+            told += f", and for {self.rival_k} of {self.rival_n} of “{self.rival}”"
+        return told + ("" if self.answer else ": no proposal")
+
+
 class Fit(NamedTuple):
     """One sentence on whether cells and model fit, in a few words; `good` when it speaks for it."""
 
@@ -142,7 +168,8 @@ def fit_of(mapped: Sequence[Mapped], raw: RawAnswers | None = None) -> tuple[Fit
         right, most, known = raw.right
         seen = " (of cells it was trained on)" if raw.trained_on else ""
         found.append(Fit(not raw.too_few, f"{raw.k} of {raw.n} raw answers are labels"))
-        found.append(Fit(right > most, f"{right} of {known} are right{seen}, one answer for all: {most}"))
+        if known:
+            found.append(Fit(right > most, f"{right} of {known} are right{seen}, one answer for all: {most}"))
     return tuple(found)
 
 
@@ -172,6 +199,45 @@ def raw_answers(lm: Language, table: CellTable, cells: int = CELLS, seed: int = 
     sent = str(lm.tokenizer.decode(list(prompts[0]), clean_up_tokenization_spaces=False))
     seen = bool(np.isin(drawn, trained).any())
     return RawAnswers(answers, answer_form(lm, table), sent, len(prompts[0]), tuple(candidates), seen)
+
+
+def suggest_answers(
+    lm: Language, table: CellTable, mapped: Sequence[Mapped], cells: int = OF_A_TYPE, seed: int = SEED
+) -> tuple[Suggested, ...]:
+    """An answer for each type that has none in `mapped`, for a person to accept or not: what the model writes
+    for most of its cells and for fewer than half of any other type's. Up to `cells` of every type are asked,
+    drawn with the seed.
+
+    A model that gives one answer to all cells proposes nothing so. A proposal is no evidence: where the
+    model's own answer is taken for a type's, it is right by definition.
+    """
+    said = _said_of_types(lm, table, [one.label for one in mapped], cells, seed)
+    return tuple(_suggested(one.label, said) for one in mapped if not one.answer)
+
+
+def _said_of_types(
+    lm: Language, table: CellTable, labels: Sequence[str], cells: int, seed: int
+) -> dict[str, list[str]]:
+    """What is written for the cells that are drawn of each type: an answer of the model, "" where none."""
+    rng, drawn = np.random.default_rng(seed), list[tuple[str, int]]()
+    for label in labels:
+        rows = rng.permutation(np.flatnonzero(table.labels == label))[:cells]
+        drawn += [(label, int(row)) for row in rows]
+    prompts = [cell.ids for cell in encode_cells(lm, with_answers(lm, table), [row for _, row in drawn])]
+    said: dict[str, list[str]] = {label: [] for label in labels}
+    for (label, _), (text, _) in zip(drawn, generate(lm, prompts), strict=True):
+        said[label].append(parse(text, lm.labels or [text.strip().removesuffix(".").rstrip()]))
+    return said
+
+
+def _suggested(label: str, said: Mapping[str, Sequence[str]]) -> Suggested:
+    own = said[label]
+    answer, k = Counter(one for one in own if one).most_common(1)[0] if any(own) else ("", 0)
+    shares = {other: texts.count(answer) / len(texts) for other, texts in said.items() if other != label}
+    rival = max(shares, key=lambda other: shares[other], default="")
+    of_rival = (said[rival].count(answer), len(said[rival])) if rival else (0, 0)
+    good = 2 * k > len(own) and 2 * of_rival[0] < of_rival[1]
+    return Suggested(label, answer if good else "", answer, k, len(own), rival, *of_rival)
 
 
 def _trained_on(lm: Language, table: CellTable) -> np.ndarray:

@@ -9,6 +9,7 @@ of a cell type that is in memory to the drawn page at rest, and their median, wh
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import tempfile
 import time
@@ -103,7 +104,7 @@ def _sessions(pages: list[Page], address: str, runs: Path, clicks: int) -> None:
 def _choose(page: Page, name: str) -> float:
     """Choose a cell type; seconds until the page is drawn and at rest."""
     page.locator('[data-testid="stSelectbox"]').filter(has_text="Cell type").locator("input").click()
-    choice = page.get_by_role("option", name=name, exact=True)
+    choice = page.get_by_role("option", name=re.compile(rf"^{re.escape(name)} \("))  # and how many cells
     choice.wait_for()
     began = time.monotonic()
     choice.click()

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from scx_core.cells import open_cells
-from scx_core.language import load_language, raw_answers, shortened, terms_of, text_warnings
+from scx_core.language import (
+    load_language,
+    map_labels,
+    raw_answers,
+    shortened,
+    suggest_answers,
+    terms_of,
+    text_warnings,
+)
 from scx_core.language.cell_texts import encode_cells
 from scx_core.language.raw_answers import generate, parse, stop_tokens
 from scx_core.sentences import prompts
@@ -63,6 +71,24 @@ def test_what_is_right_stands_beside_one_answer_for_all():
     known = [one for one in found.answers if one.expected]
     assert 0 < len(known) < 20 and all(one.expected == "CD19+ B" for one in known)
     assert f"for every cell: {len(known)} of {len(known)}" in found.right_words
+
+
+def test_an_answer_is_proposed_only_where_the_model_writes_it_for_one_type_alone():
+    lm, cells = load_language("embedded"), open_cells("embedded")
+    names = {"CD19+ B": "gate 3", "CD56+ NK": "killers", "CD14+ Monocyte": "mono a"}
+    renamed = np.array([names.get(str(one), "") for one in cells.labels], dtype=object)
+    table = replace(cells, labels=renamed)
+    found = suggest_answers(lm, table, map_labels(lm, table))
+    assert {names[one.answer] for one in found} == {one.label for one in found} == set(names.values())
+    assert all(2 * one.k > one.n == 8 for one in found)
+    # Two types that the model calls the same are told and not proposed; so is one that it answers nothing of.
+    mono = np.flatnonzero(renamed == "mono a")
+    renamed[mono[::2]] = "mono b"
+    two = {one.label: one for one in suggest_answers(lm, table, map_labels(lm, table))}
+    assert two["killers"].answer and not two["mono a"].answer and not two["mono b"].answer
+    assert two["mono a"].written == "CD14+ Monocyte" and two["mono a"].rival == "mono b"
+    assert two["mono a"].words.endswith("of “mono b”: no proposal")
+    assert [one.label for one in suggest_answers(lm, cells, map_labels(lm, cells))] == []
 
 
 @pytest.mark.skipif("c2s-1" not in prompts(), reason="cell2sentence is not installed")

@@ -13,7 +13,7 @@ from pages.parts.common.in_use import model_name
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, context, use
-from pages.parts.common.words import safe
+from pages.parts.common.words import count, safe
 from pages.parts.data.cell_source import correct, draft
 from pages.parts.data.checkpoint import checkpoint_here
 from scx_core.cells import CellChoices, CellTable
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
     from streamlit.delta_generator import DeltaGenerator
 
-    from scx_core.language import Fit, Language, Mapped, RawAnswers
+    from scx_core.language import Fit, Language, Mapped, RawAnswers, Suggested
 
 _RAW: Memory[RawAnswers] = Memory(16)
+_SUGGESTED: Memory[tuple[Suggested, ...]] = Memory(16)
 NO_ANSWER = ""
+_BOX, _MOST_BOXES = 56, 10  # pixels of a type's row, and rows that are seen without scrolling
 _ROW, _HEAD = 35, 38  # pixels of a table's row and of its head
 
 
@@ -136,6 +138,7 @@ def _answers(raw: RawAnswers) -> None:
 
 
 def _mapping(lm: Language, table: CellTable, source: str) -> None:
+    """A box a type, those without an answer first; what is chosen counts once the button is pressed."""
     from scx_core.language import map_labels
 
     mapped = map_labels(lm, table, table.given_answers)
@@ -144,45 +147,62 @@ def _mapping(lm: Language, table: CellTable, source: str) -> None:
     told = f"{len(mapped) - len(without)} of {len(mapped)} types have an answer."
     if without:
         told += f" Without one, and not scored: {', '.join(without)}."
-    st.caption(f"{safe(told)} Double-click an answer to change it.")
+    st.caption(safe(told))
     key = f"mapping {table.fingerprint} {table.choices.answers} {lm.fingerprint}"
-    left, right = st.columns([4, 1], vertical_alignment="bottom")
-    with left:
-        edited = st.data_editor(
-            _mapping_rows(table, mapped), key=key, hide_index=True, width="stretch", num_rows="fixed",
-            disabled=["cell type", "cells", "why"], height=_HEAD + _ROW * min(len(mapped), 14),
-            column_config={"answer of the model": _answer_column(lm)},
-        )  # fmt: skip
-    new = dict(zip(edited["cell type"], edited["answer of the model"].fillna(NO_ANSWER), strict=True))
+    boxes, actions = st.columns([4, 1])
+    suggested = {one.label: one for one in _suggestions(lm, table, mapped, key, actions)}
+    with boxes.container(height=_BOX * _MOST_BOXES if len(mapped) > _MOST_BOXES else "content", border=False):
+        new = {
+            one.label: _answer_box(lm, table, one, suggested.get(one.label), f"{key} {one.label}")
+            for one in sorted(mapped, key=lambda one: bool(one.answer))
+        }
     same = new == {one.label: one.answer for one in mapped}
-    right.button(
+    actions.button(
         "Use this mapping", width="stretch", disabled=same, type="secondary" if same else "primary",
         on_click=_keep, args=(source, new), help="It is kept as a file, and with every run.",
     )  # fmt: skip
     if table.choices.answers is not None:
-        right.button("Back to the proposal", width="stretch", on_click=_set, args=(source, None))
+        actions.button("Back to the proposal", width="stretch", on_click=_set, args=(source, None))
 
 
-def _mapping_rows(table: CellTable, mapped: Sequence[Mapped]) -> pd.DataFrame:
-    sizes = table.cells_per_type()
-    return pd.DataFrame(
-        {
-            "cell type": [one.label for one in mapped],
-            "cells": [int(sizes[one.label]) for one in mapped],
-            "answer of the model": [one.answer for one in mapped],
-            "why": [one.why for one in mapped],
-        }
-    )
+def _answer_box(lm: Language, table: CellTable, one: Mapped, suggested: Suggested | None, key: str) -> str:
+    """A row: the type, how many cells, the answer that stands for it, and why."""
+    label, box, why = st.columns([3, 3, 4], vertical_alignment="center")
+    label.markdown(f"{safe(one.label)}  \n:gray[{count(table.cells_per_type()[one.label], table.unit)}]")
+    why.caption(safe(one.why if suggested is None else suggested.words))
+    name = f"Answer for {safe(one.label)}"
+    if not lm.labels:
+        typed = box.text_input(name, one.answer, placeholder="none", key=key, label_visibility="collapsed")
+        return typed.strip()
+    answers = [NO_ANSWER, *lm.labels]
+    chosen = box.selectbox(
+        name, answers, answers.index(one.answer), format_func=lambda answer: answer or "none", key=key,
+        label_visibility="collapsed",
+    )  # fmt: skip
+    return str(chosen)
 
 
-def _answer_column(lm: Language):
-    if lm.labels:
-        return st.column_config.SelectboxColumn(
-            options=[NO_ANSWER, *lm.labels],
-            format_func=lambda name: name or "none",
-            help="One of the answers that the model states; none: the type is not scored.",
-        )
-    return st.column_config.TextColumn(help="A name as the model writes it; empty: the type is not scored.")
+def _suggestions(
+    lm: Language, table: CellTable, mapped: Sequence[Mapped], key: str, place: DeltaGenerator
+) -> tuple[Suggested, ...]:
+    """What the model writes for the types without an answer, once a person asked; it fills their boxes."""
+    found = _SUGGESTED.peek(key)
+    if all(one.answer for one in mapped):
+        return ()
+    if found is None and place.button(
+        "Propose answers", width="stretch",
+        help="Asks the model about a few cells of every type and proposes what it writes for most cells of "
+        "one type and few of any other. Right by definition then, not by evidence: say yes only where the "
+        "name means the type.",
+    ):  # fmt: skip
+        from scx_core.language import suggest_answers
+
+        with lm.lock, st.spinner("Asking the model …"):
+            found = _SUGGESTED.get(key, lambda: suggest_answers(lm, table, mapped))
+        for one in found:
+            if one.answer and not st.session_state.get(f"{key} {one.label}"):  # a person's choice stays
+                st.session_state[f"{key} {one.label}"] = one.answer
+    return found or ()
 
 
 def _keep(source: str, mapping: dict[str, str]) -> None:

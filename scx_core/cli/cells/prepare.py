@@ -83,9 +83,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _reading(lm: Language, table: CellTable) -> dict[str, Any]:
     """What the model reads and answers: its terms, the prompt as sent, raw answers, the mapping of labels."""
-    from scx_core.language import map_labels, raw_answers, terms_of, text_warnings
+    from scx_core.language import map_labels, raw_answers, suggest_answers, terms_of, text_warnings
 
     raw = raw_answers(lm, table)
+    mapped = map_labels(lm, table, table.given_answers)
+    suggested = suggest_answers(lm, table, mapped) if any(not one.answer for one in mapped) else ()
     low, high = raw.interval
     return {
         "terms": dict(terms_of(lm)),
@@ -98,7 +100,8 @@ def _reading(lm: Language, table: CellTable) -> dict[str, Any]:
         "raw_answers": [one._asdict() for one in raw.answers],
         "parsed": {"k": raw.k, "n": raw.n, "low": low, "high": high, "words": raw.words},
         "right": raw.right_words,
-        "mapping": [one._asdict() for one in map_labels(lm, table, table.given_answers)],
+        "mapping": [one._asdict() for one in mapped],
+        "suggested": [one._asdict() | {"words": one.words} for one in suggested],
     }
 
 
@@ -213,4 +216,6 @@ def reading_words(read: dict[str, Any]) -> str:
             f"{len(without)} of {len(mapped)} types have no answer and are not scored: {', '.join(without)}. "
             "Give a mapping with --answers FILE."
         )
+        found = [(one["label"], one["answer"] or "none", one["words"]) for one in read["suggested"]]
+        lines.append(common.columns(found, ("cell type", "proposal, to be checked", "why")))
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
@@ -35,7 +36,9 @@ def main() -> int:
 
     (DOCS / "sg_execution_times.rst").unlink(missing_ok=True)
     given = ["-W", "--keep-going", "-q", "-b", "html", "-d", str(doctrees), str(DOCS), str(args.out)]
-    failed = sphinx(given)
+    with tempfile.TemporaryDirectory(prefix="scx-docs-") as runs:  # nothing measured before is found
+        os.environ["SCX_RUNS"] = runs
+        failed = sphinx(given)
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(one.ru_utime + one.ru_stime for one in spent)
     print(f"{'Not built' if failed else f'Built {args.out}'}, {seconds:.0f} s of processor time.")

@@ -7,14 +7,12 @@ made from the code (`docs/_ext`).
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(DOCS.parent), os.environ.get("PYTHONPATH", "")])
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-os.environ.setdefault("SCX_RUNS", tempfile.mkdtemp(prefix="scx-docs-"))  # what notebooks train and keep
 os.environ["OMP_NUM_THREADS"] = "1"  # in each kernel: a page shares its computer
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")

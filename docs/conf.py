@@ -77,7 +77,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "abort_on_example_error": True,
     "copyfile_regex": r"",
-    "image_scrapers": ("matplotlib",),
+    "image_scrapers": ("site_figures.pictures",),
     "matplotlib_animations": False,
     "parallel": False,
     "plot_gallery": os.environ.get("SCX_DOCS_GALLERY", "True"),

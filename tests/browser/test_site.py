@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,9 +86,29 @@ def test_every_public_function_has_a_page_with_an_example(name):
 
 
 @BUILT
-def test_tutorials_were_executed_but_the_fifth():
-    for path in sorted((SITE / "tutorials").glob("[1-9]-*.html")):
-        text = path.read_text(encoding="utf-8")
-        executed = "cell_output" in text
-        assert executed != path.name.startswith("5-"), path.name
-    assert "not executed here" in (SITE / "tutorials" / "5-pythia.html").read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "tutorials").glob("[1-9]-*.md")), ids=lambda p: p.stem)
+def test_tutorials_were_executed_but_the_fifth(path):
+    """Every cell that ends in something to show has an output."""
+    text = (SITE / "tutorials" / f"{path.stem}.html").read_text(encoding="utf-8")
+    if path.name.startswith("5-"):
+        assert "not executed here" in text and "cell_output" not in text
+        return
+    cells = re.findall(r"```\{code-cell\}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    shown = [cell for cell in cells if "remove-cell" not in cell]
+    assert text.count('class="cell docutils container"') == len(shown) > 5
+    silent = [cell for cell in shown if re.search(r"^(import |from |\w+ = )[^\n]*\n?$", cell.strip().splitlines()[-1])]
+    assert text.count("cell_output docutils container") >= len(shown) - len(silent)
+    assert "Traceback (most recent" not in text
+
+
+@BUILT
+def test_every_tile_of_the_gallery_has_a_picture_of_its_own():
+    names = [path.stem for path in sorted((ROOT / "docs" / "gallery").glob("plot_*.py"))]
+    tiles = [(SITE / "_images" / f"sphx_glr_{name}_thumb.png").read_bytes() for name in names]
+    assert len(set(tiles)) == len(names) > 5  # without a picture a tile shows the same sign as others
+    index = (SITE / "gallery_built" / "index.html").read_text(encoding="utf-8")
+    for name in names:
+        assert f"sphx_glr_{name}_thumb.png" in index
+        picture = f"sphx_glr_{name}_001.png"
+        assert picture in (SITE / "gallery_built" / f"{name}.html").read_text(encoding="utf-8")
+        assert (SITE / "_images" / picture).stat().st_size > 20_000

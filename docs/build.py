@@ -40,8 +40,9 @@ def main() -> int:
         os.environ["SCX_RUNS"] = runs
         failed = sphinx(given)
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    seconds = sum(one.ru_utime + one.ru_stime for one in spent)
-    print(f"{'Not built' if failed else f'Built {args.out}'}, {seconds:.0f} s of processor time.")
+    own, notebooks = (one.ru_utime + one.ru_stime for one in spent)
+    done = "Not built" if failed else f"Built {args.out}"
+    print(f"{done}, {own + notebooks:.0f} s of processor time, {notebooks:.0f} of them in notebooks.")
     return failed
 
 

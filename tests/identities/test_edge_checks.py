@@ -16,7 +16,12 @@ def test_edges_agree_with_autograd_and_a_wrong_one_is_seen(tmp_path):
     plan = plan_target(lm, LABELS, "CD4+/CD25 T Reg", lead=" ", kind="contrast")
     graph = trace_graph(replacement(lm, random_set(lm, "relu", False)), tiny_cells(lm)[0], plan, 60)
     found = edge_checks(graph, 50)
-    assert found.edges == 50 and found.rows > 5
+    assert found.edges == 50 and found.rows > 5 and found.into_target == 1
+    assert found.kinds.keys() == {"feature", "error", "token"} and found.kinds["error"] >= 10
     assert found.max_error < 1e-9
-    graph.weight_RS[:] *= 1.01
-    assert edge_checks(graph, 50).max_own_error == pytest.approx(0.01, rel=1e-6)
+    n_features, n_errors = len(graph.chosen.layer_C), len(graph.frozen.layers) * len(graph.frozen.ids)
+    kinds = [slice(n_features), slice(n_features, n_features + n_errors), slice(n_features + n_errors, None)]
+    for columns in kinds:  # a wrong edge of any kind
+        graph.weight_RS[:, columns] *= 1.01
+        assert edge_checks(graph, 50).max_own_error == pytest.approx(0.01, rel=1e-6)
+        graph.weight_RS[:, columns] /= 1.01

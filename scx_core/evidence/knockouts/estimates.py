@@ -49,7 +49,7 @@ from scx_core.language.answer_tree import AnswerTree, capped, masks
 from scx_core.sentences import GeneSpan
 
 SIGNS, TIE_ORDERS, STEP = 8, 4, 0.25
-BEST = "own_way_16"
+BEST = "own_way_8_twice"
 
 
 class EmbeddedCell(NamedTuple):

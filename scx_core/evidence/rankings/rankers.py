@@ -4,7 +4,7 @@
 |---|---|
 | circuit | their frozen attribution in the replacement model, mean over the cells (what a circuit shows) |
 | gradient | gradient × input of the real model, the same target and cells |
-| estimated | their estimated knock-out in the real model: the slope half-way to a neutral gene |
+| estimated | their estimated knock-out in the real model: the slope on the way to a neutral gene |
 | attention | what the positions that decide the answer look at: mean over heads, layers and cells |
 | rollout | the same followed down all layers, half of each step staying where it is (attention rollout) |
 | linear | their frozen attribution where a linear map stands in for each MLP: no features |

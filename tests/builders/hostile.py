@@ -4,6 +4,16 @@ Every page and every export is shown all of them at once, as labels, genes, name
 `RAW` are the pieces that may stand unescaped in no HTML; `FETCHED` in no Markdown.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from scx_core.cells import open_cells
+
 HOSTILE_GENE = "<img src=x onerror=alert(1)>"
 HOSTILE_LABEL = "</script><script>alert(2)</script>"
 HOSTILE_TEXTS = (
@@ -71,4 +81,30 @@ RAW = (
     "<a href=java",
     "<base ",
 )
-FETCHED = ("](http://evil", "](javascript", "<http://evil")
+FETCHED = ("](http://evil", "](javascript", "<http://evil", ":red[x]")
+FILE = "<img src=x onerror=alert(1)> ![a](javascript:x) :red[x] $x$ {0}.h5ad"
+# An AnnData file holds no NUL.
+NAMES = [text.replace("\x00", "") for text in HOSTILE_TEXTS]
+
+
+def hostile_file(folder: Path) -> Path:
+    """Some embedded cells, called anything, and so are the genes that stand first in their sentences; B cells
+    keep their name, so that circuits are traced."""
+    table = open_cells("embedded")
+    given = np.array([str(one) for one in table.labels], dtype=object)
+    b_cells, others = np.flatnonzero(given == "CD19+ B"), np.flatnonzero(given != "CD19+ B")
+    rows = np.sort(np.concatenate([b_cells[:40], others[: 2 * len(NAMES)]]))
+    matrix, labels = table.rows(rows), given[rows]
+    strange = np.flatnonzero(labels != "CD19+ B")
+    labels[strange] = [NAMES[k % len(NAMES)] for k in range(len(strange))]
+    genes = [str(gene) for gene in table.symbols]
+    highest = np.argsort(-np.asarray(matrix[labels == "CD19+ B"].sum(0)).ravel(), kind="stable")
+    for place, name in zip(highest[::2], NAMES, strict=False):
+        genes[place] = name
+    obs = pd.DataFrame(
+        {"cell_type": pd.Categorical(labels), "donor": [NAMES[k % 3] for k in range(len(labels))]},
+        index=[f"{NAMES[k % len(NAMES)]} {k}" for k in range(len(labels))],
+    )
+    path = folder / FILE
+    ad.AnnData(matrix, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(path)
+    return path

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.words.wording import answer_frequency, faint_note, listed
+from scx_core.circuits.words.wording import answer_frequency, faint_note, listed, statistics_sentences
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
 from scx_core.statistics.hypothesis_tests import Q
 
@@ -21,6 +21,13 @@ NAMED, TOP = 5, 10
 def explain(circuit: Circuit) -> tuple[str, ...]:
     """The five sentences, in this order."""
     return (_genes(circuit), _markers(circuit), _unexplained(circuit), _right(circuit), _tested(circuit))
+
+
+def in_words(circuit: Circuit) -> tuple[str, ...]:
+    """The five sentences and all that the tests say, each count once."""
+    tests = statistics_sentences(circuit)
+    last = _tested(circuit, counted=not tests)
+    return (*explain(circuit)[:-1], last, *tests)
 
 
 def _sure(gene: GeneEffect) -> bool:
@@ -95,14 +102,16 @@ def _right(circuit: Circuit) -> str:
     return "Whether the model gives this answer for these cells was not asked."
 
 
-def _tested(circuit: Circuit) -> str:
-    """What was tested, and by what: statistics over cells, interventions on the real model."""
+def _tested(circuit: Circuit, counted: bool = True) -> str:
+    """What was tested, and by what: statistics over cells, interventions on the real model. `counted`: how
+    many genes the tests told from 0 too."""
     stated = circuit.provenance.get("statistics")
     families = stated.get("families") if isinstance(stated, Mapping) else None
     genes = families.get("genes") if isinstance(families, Mapping) else None
     parts = []
     if (
-        isinstance(genes, Mapping)
+        counted
+        and isinstance(genes, Mapping)
         and isinstance(genes.get("found"), int)
         and isinstance(genes.get("tested"), int)
     ):

@@ -11,12 +11,11 @@ from scx_core.circuits.words.wording import (
     competitor_sentences,
     faint_note,
     other_text_note,
-    statistics_sentences,
 )
 from scx_core.figures.drawing.drawing import View
 from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.drawing.select import boxes_of
-from scx_core.figures.explain import explain
+from scx_core.figures.explain import in_words
 from scx_core.figures.formats.html import drawing_data, legend_html
 from scx_core.figures.report.genes import genes_part
 from scx_core.figures.report.page import part_html
@@ -44,7 +43,7 @@ def circuit_data(circuit: Circuit) -> dict[str, Any]:
         "grave": [text for text in grave if text],
         "mild": [text for text in mild if text],
         "said": [" ".join(filter(None, part)) for part in (given, standing) if any(part)],
-        "words": [*explain(circuit), *statistics_sentences(circuit)],
+        "words": list(in_words(circuit)),
         "legend": legend_html(drawing),
         "genes": part_html(genes_part(circuit, note, None)),
         "features": _features(circuit),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scx_core.circuits.circuit import MeasuredMean
-from scx_core.figures.explain import explain
+from scx_core.figures.explain import explain, in_words
 from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit
 
 
@@ -44,3 +44,16 @@ def test_any_names_and_any_record_give_five_lines(scope):
     for stated in (None, [], {"families": 3}, {"families": {"genes": {"found": "x", "tested": None}}}):
         words = explain(circuit._replace(provenance={"statistics": stated, "compared": ["\u202ea", "<b>"]}))
         assert len(words) == 5 and all(text and "\n" not in text and "\u202e" not in text for text in words)
+
+
+@pytest.mark.parametrize("scope", ["consensus", "difference"])
+def test_in_words_says_each_count_once(scope):
+    family = {"tested": 30, "found": 4}
+    stated = {"note": "over cells", "smallest_p": 1e-9, "units": [6], "families": {"genes": family}}
+    circuit = consensus_circuit(6)._replace(
+        scope=scope, provenance={"statistics": stated | {"least_t": None}}
+    )
+    found = in_words(circuit)
+    assert sum("4 of 30 genes" in one for one in found) == 1 and len(set(found)) == len(found)
+    assert found[4].startswith("Tested: nothing was taken")
+    assert in_words(circuit._replace(provenance={})) == explain(circuit._replace(provenance={}))

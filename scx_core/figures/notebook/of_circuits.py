@@ -10,11 +10,10 @@ from scx_core.circuits.words.wording import (
     competitor_sentences,
     faint_note,
     other_text_note,
-    statistics_sentences,
 )
 from scx_core.figures.drawing.drawing import Drawing, View
 from scx_core.figures.drawing.layout import simplify
-from scx_core.figures.explain import explain
+from scx_core.figures.explain import in_words
 from scx_core.figures.formats.html import circuit_page
 from scx_core.figures.notebook.page import Banner, Block, Fold, Frame
 from scx_core.figures.report.genes import genes_part
@@ -65,5 +64,5 @@ def _below(circuit: Circuit) -> list[Block]:
     blocks: list[Block] = [" ".join(filter(None, given))] if any(given) else []
     blocks += [" ".join(filter(None, standing))] if any(standing) else []
     blocks.append(Fold(f"Genes: {len(circuit.genes):,}", (genes_part(circuit, note),)))
-    blocks.append(Fold("In words", (*explain(circuit), *statistics_sentences(circuit))))
+    blocks.append(Fold("In words", in_words(circuit)))
     return blocks

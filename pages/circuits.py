@@ -5,7 +5,15 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.circuits import address, cells_view, interventions, paths_and_heads, saved_circuit, view
+from pages.parts.circuits import (
+    address,
+    cells_view,
+    interventions,
+    modes,
+    paths_and_heads,
+    saved_circuit,
+    view,
+)
 from pages.parts.circuits.controls import circuit_controls, drawing_controls
 from pages.parts.circuits.entry import light_note, remember
 from pages.parts.circuits.pictures import picture_of
@@ -29,6 +37,10 @@ from scx_core.figures.drawing.edits import only
 def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
     st.html(_STYLE)
+    address.read()
+    if modes.presenting():
+        _presented(context())
+        return
     head = st.container(horizontal=True, vertical_alignment="center", key="head")
     head.markdown("# Circuits :gray[:small[Which genes and which steps does the model use for its answer?]]")
     ctx = context()
@@ -41,7 +53,7 @@ def page() -> None:
         saved_circuit.opener()
         if st.button("Cells in view", icon=":material/scatter_plot:", type="tertiary"):
             cells_view.chooser(ctx)
-    address.read()
+        modes.switches()
     ctx = context()
     if not settled(ctx):
         return
@@ -53,10 +65,12 @@ def page() -> None:
         return
     circuit = current(found, loaders.transcoders(ctx).folder)
     st.markdown(_what_is_shown(ctx, request, circuit))
+    modes.set_by_an_expert(request, shown)
     view.banners(circuit)
     picture = st.container()
-    view.competitors(circuit)
-    view.one_competitor(circuit)
+    with modes.for_experts("competitors"):
+        view.competitors(circuit)
+        view.one_competitor(circuit)
     circuit = interventions.with_measured(ctx, request, circuit)
     with picture:
         light_note(circuit)
@@ -75,10 +89,30 @@ def page() -> None:
     if request.less is not None:
         with picture:
             side_by_side(ctx, request)
-    paths_and_heads.edge_heads(ctx, circuit)
-    paths_and_heads.paths(ctx, request)
-    interventions.smallest_circuit(ctx, request)
-    interventions.other_rankings(ctx, request)
+    with modes.for_experts("questions"):
+        paths_and_heads.edge_heads(ctx, circuit)
+        paths_and_heads.paths(ctx, request)
+        interventions.smallest_circuit(ctx, request)
+        interventions.other_rankings(ctx, request)
+
+
+def _presented(ctx: Context) -> None:
+    """The picture alone, for an audience: whose circuit it is, what validation says, the drawing."""
+    if not settled(ctx):
+        return
+    tracer = loaders.tracer(ctx)
+    with st.container(key="not-presented"):
+        request, shown = circuit_controls(tracer)
+    modes.keys(request.label, tracer.table.types)
+    st.markdown(f"# {safe(request.label)}")
+    found = traced(ctx, request, st.empty())
+    if found is not None:
+        circuit = current(found, loaders.transcoders(ctx).folder)
+        st.markdown(_what_is_shown(ctx, request, circuit))
+        view.banners(circuit)
+        remember(circuit, shown, markers_of(circuit)[0])
+        stage(ctx, circuit, shown, alone=True)
+    address.write(ctx, request.rows)
 
 
 def _saved(ctx: Context, found: saved_circuit.Opened) -> None:
@@ -100,17 +134,20 @@ def _show(
     small: Smallest | None = None,
 ) -> None:
     remember(circuit, shown, markers_of(circuit)[0])
-    join = view.joined()
-    circuit = view.with_steps(circuit, st.container())
+    with modes.for_experts("steps"):
+        join = view.joined()
+        circuit = view.with_steps(circuit, st.container())
     with picture:
         drawn = circuit if join else circuit._replace(supernodes=())
         drawn = drawn if small is None else only(drawn, small.nodes)
         stage(ctx, drawn, shown)
         st.caption(says(circuit))
-    view.tested(circuit)
+    with modes.for_experts("tested"):
+        view.tested(circuit)
     view.exports(circuit, shown, drawn)
-    view.sentence(circuit, min_share)
-    view.scores(circuit)
+    with modes.for_experts("scores"):
+        view.sentence(circuit, min_share)
+        view.scores(circuit)
     with st.expander("How to read this"):
         st.markdown(_READING)
 
@@ -161,6 +198,9 @@ _READING = """
   paths. It is an exact account of that model, not what the answer would lose without the gene.
 - **Lost without the gene**: measured in the real model, nothing frozen: a neutral gene in its place, or the
   gene taken out and the rest moved up. Measured, it leads the table; positive speaks for the answer.
+- **All settings** shows every control and question of this page; what is set there stays in effect without
+  it. **Present** shows the picture alone, in large type: ← and → go through the cell types, Escape leaves.
+  Both are in the address of the page, so a reload and a copied link keep them.
 - All of these are evidence about what the model uses, not about the biology of the cell.
 """
 

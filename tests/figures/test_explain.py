@@ -49,7 +49,13 @@ def test_any_names_and_any_record_give_five_lines(scope):
 @pytest.mark.parametrize("scope", ["consensus", "difference"])
 def test_in_words_says_each_count_once(scope):
     family = {"tested": 30, "found": 4}
-    stated = {"note": "over cells", "unit": "cells", "smallest_p": 1e-9, "units": [6], "families": {"genes": family}}
+    stated = {
+        "note": "over cells",
+        "unit": "cells",
+        "smallest_p": 1e-9,
+        "units": [6],
+        "families": {"genes": family},
+    }
     circuit = consensus_circuit(6)._replace(
         scope=scope, provenance={"statistics": stated | {"least_t": None}}
     )

@@ -19,10 +19,12 @@ from pages.parts.common.session import Context, context, last, put, use
 from pages.parts.common.words import safe
 from scx_core.cells import CellChoices
 
+EXPERT, PRESENTING = "expert", "presenting"  # which of its views the page is in
 WRITTEN, BOX, CELLS = "scx_address", "scx_address_box", "scx_chosen_cells"
 # What a parameter of the address is, and the widget that it is the value of.
 WORDS = {"type": "label", "against": "against", "scope": "scope", "target": "target"}
 NUMBERS = {"cell": "cell", "cells": "cells", "genes": "max_genes", "features": "max_features"}
+SWITCHES = {"settings": (EXPERT, "all"), "present": (PRESENTING, "yes")}
 MOST_CELLS = 200  # of those chosen by hand
 _LONGEST = 200
 
@@ -40,6 +42,8 @@ def read() -> None:
     for name, widget in NUMBERS.items():
         if found.get(name, "").isdecimal() and len(found[name]) < 10:
             put(widget, int(found[name]))
+    for name, (widget, on) in SWITCHES.items():
+        put(widget, found.get(name) == on)
     rows = tuple(int(row) for row in re.findall(r"\d{1,9}", found.get("rows", "")))[:MOST_CELLS]
     if rows:
         st.session_state[CELLS] = rows
@@ -74,6 +78,7 @@ def write(ctx: Context, rows: tuple[int, ...] | None, box: str = "") -> None:
     """Put the view that is shown into the address."""
     now = {"data": ctx.data, "model": ctx.model, "set": ctx.transcoders}
     now |= {name: str(last(widget, "")) for name, widget in (WORDS | NUMBERS).items()}
+    now |= {name: on for name, (widget, on) in SWITCHES.items() if last(widget, False)}
     now |= {"rows": ".".join(map(str, rows or ())), "box": box}
     now = {name: value for name, value in now.items() if value not in ("", "0")}
     if now != st.session_state.get(WRITTEN):

@@ -21,6 +21,8 @@ from scx_core.runs import options_of
 ALL = "all other types"
 CONSENSUS, ONE_CELL, DIFFERENCE, CHOSEN = "Consensus", "One cell", "Difference", "Chosen cells"
 WIDTHS = (250, 215, 145, 110, 100)  # pixels: one line beside the side bar, two in a narrow window
+# A beginner sees the first and the number of cells.
+PLACES = ("which type", "for-experts-against", "for-experts-scope", "how many", "for-experts-more")
 DEFAULT_CELLS = 30  # drawn within two seconds on two cores
 DRAWN = ("min_cell_share", "show_errors", "show_bias", "colour_by")
 MOST = {"max_genes": "Most genes drawn", "max_features": "Most features drawn"}
@@ -55,7 +57,8 @@ def circuit_controls(tracer: Tracer) -> tuple[Request, View]:
     sizes = table.cells_per_type()
     with st.container():
         line = st.container(horizontal=True, vertical_alignment="bottom", key="line")
-        left, middle, *right, more = (line.container(width=width) for width in WIDTHS)
+        places = zip(PLACES, WIDTHS, strict=True)
+        left, middle, *right, more = (line.container(width=width, key=key) for key, width in places)
         label = kept(
             left.selectbox, "Cell type", "label", first_type(table), table.types,
             format_func=lambda name: f"{name} ({count(sizes[name], 'cell')})",

@@ -52,11 +52,14 @@ def picture(
     said: str = "",
     same: bool = False,
     fixed: bool = False,
+    presented: bool = False,
 ) -> None:
     """Draw it; its gestures are in `reported`. `edits`: there is something to take back. `said`: a line
     below it. `same`: of the circuit that was drawn before, so that zoom and place are kept. `fixed`: its
-    boxes are looked at, not edited."""
-    data = html.drawing_data(drawing) | {"pinned": list(pinned), "edits": edits, "said": said, "rowFont": 14}
+    boxes are looked at, not edited. `presented`: without its tools; the arrow keys and Escape are the
+    page's."""
+    own = {"pinned": list(pinned), "edits": edits, "said": said, "rowFont": 18 if presented else 14}
+    data = html.drawing_data(drawing) | own
     mark = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     held = {box.id for box in drawing.nodes}
     _PICTURE(
@@ -66,6 +69,7 @@ def picture(
         lit=sorted(lit & held),
         same=same,
         fixed=fixed,
+        presented=presented,
         height=LEAST_HEIGHT,
         key=key,
         default=None,

@@ -31,8 +31,9 @@ PARTS = (69, 31)
 
 
 @st.fragment
-def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
-    """The picture on the left, on the right the card of what is chosen, or the genes."""
+def stage(ctx: Context, circuit: Circuit, shown: View, alone: bool = False) -> None:
+    """The picture on the left, on the right the card of what is chosen, or the genes. `alone`: the picture
+    over the whole width, to be looked at, and nothing else."""
     _from_address(circuit)
     made = picture_of(circuit)
     view_now = dataclasses.replace(shown, size="screen")
@@ -46,7 +47,7 @@ def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
         if made.edits != before.edits:
             drawing = drawn(circuit, made.edits, view_now, markers=markers)
     with st.container(key="stage"):
-        left, right = st.columns(PARTS)
+        left, right = (st.container(), None) if alone else st.columns(PARTS)
         with left:
             name = name_of(circuit)
             graph.picture(
@@ -57,8 +58,11 @@ def stage(ctx: Context, circuit: Circuit, shown: View) -> None:
                 pinned=tuple(box for box, _ in made.edits.places),
                 edits=len(made.states) > 1,
                 same=st.session_state.get(DRAWN_LAST) == name,
+                presented=alone,
             )
             st.session_state[DRAWN_LAST] = name
+            if right is None:
+                return
             with st.expander("Explain this picture"):
                 st.markdown("\n".join(f"1. {safe(text)}" for text in explain(circuit)))
             asked = dict(st.session_state.get(address.WRITTEN, {}))

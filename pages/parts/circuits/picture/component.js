@@ -4,7 +4,7 @@
 (function () {
   const byId = (id) => document.getElementById(id);
   const container = byId("network");
-  let circuit = null, drawing = null, mark = null, chosen = [], count = 0, layers = null, naming = null, moved = false, fixed = false;
+  let circuit = null, drawing = null, mark = null, chosen = [], count = 0, layers = null, naming = null, moved = false, fixed = false, presented = false;
 
   // Streamlit's protocol for components, as far as it is needed.
   function tell(type, more) {
@@ -24,6 +24,11 @@
       const scrolled = window.parent.document.querySelector('[data-testid="stMain"]')?.scrollTop ?? 0;
       return Math.max(least, Math.floor(window.parent.innerHeight - frame.top - scrolled - 14));
     } catch { return least; }
+  }
+
+  // One of two beside each other, which are scrolled to: all of the window but their titles and the slider.
+  function beside(least) {
+    try { return Math.max(least, window.parent.innerHeight - 230); } catch { return least; }
   }
 
   function kindWords(box) {
@@ -104,7 +109,9 @@
 
   function redraw(args, theme) {
     fixed = args.fixed;
+    presented = args.presented;
     document.body.classList.toggle("fixed", fixed);
+    document.body.classList.toggle("presented", presented);
     drawing = args.drawing;
     const dark = theme?.base === "dark";
     const root = document.documentElement.style;
@@ -140,7 +147,7 @@
   }
 
   function told(args, theme) {
-    tell("streamlit:setFrameHeight", { height: args.fixed ? args.height : height(args.height) });
+    tell("streamlit:setFrameHeight", { height: args.fixed ? beside(args.height) : height(args.height) });
     const ground = `${args.mark} ${theme?.base} ${theme?.backgroundColor}`;
     if (ground !== mark) {
       mark = ground;
@@ -216,6 +223,11 @@
   });
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, select") || !circuit) return;
+    if (presented && ["ArrowLeft", "ArrowRight", "Escape"].includes(event.key)) {
+      window.parent.focus(); // the keys are the page's, wherever the focus is
+      window.parent.document.body.dispatchEvent(new window.parent.KeyboardEvent("keydown", { key: event.key, code: event.key, keyCode: event.keyCode, bubbles: true }));
+      return;
+    }
     if (event.key === "Escape") choose([]);
     if (event.key === "Delete" && !fixed && !byId("hide").disabled) report("hide");
     if (event.key === "z" && (event.ctrlKey || event.metaKey) && drawing.edits) report("undo");
@@ -242,6 +254,6 @@
     last = event.data;
     told(last.args, last.theme);
   });
-  window.parent.addEventListener?.("resize", () => { if (last && !fixed) tell("streamlit:setFrameHeight", { height: height(last.args.height) }); });
+  window.parent.addEventListener?.("resize", () => { if (last) tell("streamlit:setFrameHeight", { height: fixed ? beside(last.args.height) : height(last.args.height) }); });
   tell("streamlit:componentReady", { apiVersion: 1 });
 })();

@@ -31,7 +31,7 @@ HEAD = """() => {
   return {
     spread: Math.max(...middles) - Math.min(...middles), title: title.width, high: title.height,
     overflow: wide.scrollWidth - wide.clientWidth,
-    controls: new Set(places(".st-key-line").map((place) => Math.round(place.bottom))).size,
+    controls: new Set(places(".st-key-line").filter((one) => one.height).map((one) => one.bottom | 0)).size,
   };
 }"""
 
@@ -42,13 +42,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (1280, "dark"), (1920, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme", "view"),
+    [(1000, "light", "&settings=all"), (1280, "dark", ""), (1920, "light", "&settings=all")],
+)
 def test_the_whole_circuit_is_seen_in_one_line_of_controls(
-    address: str, width: int, scheme: Literal["light", "dark"]
+    address: str, width: int, scheme: Literal["light", "dark"], view: str
 ) -> None:
     with server.browser(width, HEIGHTS[width], scheme) as (context, outside):
         page = context.new_page()
-        page.goto(f"{address}/{FEW}")
+        page.goto(f"{address}/{FEW}{view}")
         page.frame_locator(walk.NETWORK_FRAME).first.locator("canvas").first.wait_for()
         walk.at_rest(page)
         frame = next(one for one in page.frames if one.url.split("?")[0].endswith(".picture/index.html"))
@@ -63,4 +66,33 @@ def test_the_whole_circuit_is_seen_in_one_line_of_controls(
     assert (sum(map(int, ground.strip("rgb()").split(","))) < 150) == (scheme == "dark")
     if width == 1920:
         assert found["least"] >= 14
+    assert not outside
+
+
+def test_an_audience_sees_large_type_and_the_keys_step_through_the_types(address: str) -> None:
+    from playwright.sync_api import expect
+
+    with server.browser(1920, HEIGHTS[1920], "dark") as (context, outside):
+        page = context.new_page()
+        page.goto(f"{address}/{FEW}&present=yes")
+        heading = page.locator("h1")
+        inside = page.frame_locator(walk.NETWORK_FRAME).first
+        inside.locator("canvas").first.wait_for()
+        walk.at_rest(page)
+        frame = next(one for one in page.frames if one.url.split("?")[0].endswith(".picture/index.html"))
+        found, place = frame.evaluate(SIZES), page.locator(walk.NETWORK_FRAME).first.bounding_box()
+        assert found["least"] >= 14 and found["lowest"] <= found["room"]
+        assert place is not None and place["width"] > 1800 and place["y"] + place["height"] <= HEIGHTS[1920]
+        assert not page.locator('[data-testid="stSidebar"]').is_visible()
+        assert not page.get_by_text("Cell type", exact=True).is_visible()
+        page.keyboard.press("ArrowRight")
+        expect(heading).to_have_text("CD34+")
+        walk.at_rest(page)
+        inside.locator("canvas").first.click(position={"x": 5, "y": 5})  # the focus is in the picture now
+        page.keyboard.press("ArrowLeft")
+        expect(heading).to_have_text("CD19+ B")
+        walk.at_rest(page)
+        page.keyboard.press("Escape")
+        expect(page.get_by_text("Cell type", exact=True)).to_be_visible()
+        walk.no_errors(page)
     assert not outside

@@ -66,6 +66,8 @@ STOPS = (
     Stop("train", "train"),
     Stop("validate", "validate"),
     Stop("circuits", "circuits", drawn),
+    Stop("settings", "circuits?settings=all", drawn),
+    Stop("present", "circuits?present=yes", drawn),
     Stop("card", "circuits?box=gene+CD79A", drawn),
     Stop("compare", "circuits?against=Dendritic&scope=Difference", compared),
     Stop("cells", "circuits", cells),

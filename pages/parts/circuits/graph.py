@@ -58,7 +58,7 @@ def picture(
     below it. `same`: of the circuit that was drawn before, so that zoom and place are kept. `fixed`: its
     boxes are looked at, not edited. `presented`: without its tools; the arrow keys and Escape are the
     page's."""
-    own = {"pinned": list(pinned), "edits": edits, "said": said, "rowFont": 18 if presented else 14}
+    own = {"pinned": list(pinned), "edits": edits, "said": said, "rowFont": 14}
     data = html.drawing_data(drawing) | own
     mark = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     held = {box.id for box in drawing.nodes}

@@ -50,7 +50,9 @@ def switches() -> None:
         help=_PRESENT,
     )
     if not expert():
-        st.html(f'<style>[class*="st-key-{HIDDEN}"] {{ display: none; }}</style>')
+        own = f'[class*="st-key-{HIDDEN}"]'
+        around = f'[data-testid="stLayoutWrapper"]:has(> {own})'
+        st.html(f"<style>{own}, {around} {{ display: none; }}</style>")
 
 
 def for_experts(name: str, place: Any = st, **more: Any) -> DeltaGenerator:

@@ -372,10 +372,10 @@ def _own_edges(sources: Sources, part: _Part, k: int, out: OtherEdges) -> LayerE
     row_X, slot_row_X = same_RQ.nonzero(as_tuple=True)
     write_XSd = sources.writes(k, slot_row_X)
     edge_XS = torch.bmm(write_XSd, rows.gradient_Rd[row_X][..., None])[..., 0]
-    first_X = padded.first_T[rows.position_R][row_X] == slot_row_X
-    r = row_X[first_X]
-    out.error_RLP[part.first + r, k, rows.position_R[r]] = edge_XS[first_X, -2]
-    out.constant_R[part.first + r] += edge_XS[first_X, -1]
+    first_Y = (padded.first_T[rows.position_R][row_X] == slot_row_X).nonzero()[:, 0]
+    r = row_X[first_Y]
+    out.error_RLP[part.first + r, k, rows.position_R[r]] = edge_XS[first_Y, -2]
+    out.constant_R[part.first + r] += edge_XS[first_Y, -1]
     return LayerEdges(k, part.first, part.last, edge_XS[:, :-2], row_X, slot_row_X)
 
 

@@ -7,10 +7,12 @@ Legend: R rows, C chosen features, P positions of a wave, T positions, L layers.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from scx_core.attribution.direct_edges import LayerEdges, OtherEdges, direct_edges, target_edges
@@ -60,12 +62,30 @@ class EdgeTable(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """The chosen features of one layer: the first column, their positions, padded rows and places."""
+    """The chosen features of one layer: the first column, their positions, padded rows (also in main memory:
+    a card would be waited for at every wave) and places."""
 
     first: int
     position_C: torch.Tensor
     row_C: torch.Tensor
     slot_C: torch.Tensor
+    rows: list[int]
+
+
+class _Rows(NamedTuple):
+    """Which rows of the table those of a wave are; where not all of them are in it: the places of those that
+    are, ascending, and the same in main memory."""
+
+    number_R: torch.Tensor
+    there_N: torch.Tensor | None = None
+    here_N: np.ndarray | None = None
+
+    def among(self, first: int, last: int) -> torch.Tensor | None:
+        """The places of those between `first` and `last`, counted from `first`; None: all."""
+        if self.there_N is None or self.here_N is None:
+            return None
+        a, b = np.searchsorted(self.here_N, (first, last)).tolist()
+        return self.there_N[a:b] - first
 
 
 def _columns(sources: Sources, chosen: SelectedFeatures, starts: list[int]) -> list[_Columns]:
@@ -74,14 +94,14 @@ def _columns(sources: Sources, chosen: SelectedFeatures, starts: list[int]) -> l
         part = slice(starts[layer], starts[layer + 1])
         at, index_C = sources.padded[layer], chosen.index_C[part]
         place = at.row_N[index_C], at.slot_N[index_C]
-        out.append(_Columns(starts[layer], chosen.position_C[part], *place))
+        out.append(_Columns(starts[layer], chosen.position_C[part], *place, place[0].tolist()))
     return out
 
 
 def _picked(part: LayerEdges, columns: _Columns) -> torch.Tensor:
     """Edges from the chosen features of one layer that these rows can see, [R, C]."""
     if part.row_X is None or part.slot_row_X is None:
-        seen = int(torch.searchsorted(columns.row_C, len(part.edge)))
+        seen = bisect_left(columns.rows, len(part.edge))
         return part.edge[columns.row_C[:seen], :, columns.slot_C[:seen]].T
     picked_RC = part.edge.new_zeros(part.last - part.first, len(columns.row_C))
     x, c = (part.slot_row_X[:, None] == columns.row_C[None, :]).nonzero(as_tuple=True)
@@ -89,20 +109,13 @@ def _picked(part: LayerEdges, columns: _Columns) -> torch.Tensor:
     return picked_RC
 
 
-def _fill(
-    table: EdgeTable,
-    columns: list[_Columns],
-    number_R: torch.Tensor,
-    part: LayerEdges,
-    every: bool = True,
-) -> None:
-    """Edges from the features of one block into rows of a wave, which are these of the table. Where not
-    `every` row is one of the table, -1 says so."""
-    row_R, picked_RC = number_R[part.first : part.last], _picked(part, columns[part.layer])
+def _fill(table: EdgeTable, columns: list[_Columns], rows: _Rows, part: LayerEdges) -> None:
+    """Edges from the features of one block into rows of a wave."""
+    row_R, picked_RC = rows.number_R[part.first : part.last], _picked(part, columns[part.layer])
     rest_R = part.over_features(part.edge) - picked_RC.sum(1)
     rest_abs_R = part.over_features(part.edge.abs()) - picked_RC.abs().sum(1)
-    if not every:
-        wanted = (row_R >= 0).nonzero()[:, 0]
+    wanted = rows.among(part.first, part.last)
+    if wanted is not None:
         row_R, picked_RC, rest_R, rest_abs_R = (
             of_R[wanted] for of_R in (row_R, picked_RC, rest_R, rest_abs_R)
         )
@@ -112,18 +125,21 @@ def _fill(
     table.rest_abs_R.index_add_(0, row_R, rest_abs_R.clamp(min=0))
 
 
-def _fill_others(table: EdgeTable, number_R: torch.Tensor, found: OtherEdges) -> None:
-    wanted, P = (number_R >= 0).nonzero()[:, 0], found.token_RP.shape[1]
-    row_R = number_R[wanted]
-    table.error_RLT[row_R, :, :P] = found.error_RLP[wanted]
-    table.token_RT[row_R, :P] = found.token_RP[wanted]
-    table.bias_R.index_add_(0, row_R, found.constant_R[wanted])
+def _fill_others(table: EdgeTable, rows: _Rows, found: OtherEdges) -> None:
+    wanted, P = rows.among(0, len(rows.number_R)), found.token_RP.shape[1]
+    row_R, parts = rows.number_R, list(found)
+    if wanted is not None:
+        row_R, parts = row_R[wanted], [of_R[wanted] for of_R in parts]
+    error_RLP, token_RP, constant_R = parts
+    table.error_RLT[row_R, :, :P] = error_RLP
+    table.token_RT[row_R, :P] = token_RP
+    table.bias_R.index_add_(0, row_R, constant_R)
 
 
-def _fill_known(table: EdgeTable, columns: list[_Columns], number_R: torch.Tensor, found: RowsOfWave) -> None:
+def _fill_known(table: EdgeTable, columns: list[_Columns], rows: _Rows, found: RowsOfWave) -> None:
     for part in found.features:
-        _fill(table, columns, number_R, part, every=False)
-    _fill_others(table, number_R, found.other)
+        _fill(table, columns, rows, part)
+    _fill_others(table, rows, found.other)
 
 
 @torch.no_grad()
@@ -154,7 +170,7 @@ def edge_table(
     )
     columns = _columns(sources, chosen, layer_starts(chosen, n_layers))
     table.bias_R[n], table.value_R[n] = target_bias, value
-    target_1, known = chosen.layer_C.new_full((1,), n), sources.known
+    target_1, known = _Rows(chosen.layer_C.new_full((1,), n)), sources.known
     sources.known = None
     if known is not None and known.target is target:
         _fill_known(table, columns, target_1, known.of_target)
@@ -162,17 +178,17 @@ def edge_table(
     else:
         other = target_edges(sources, target, partial(_fill, table, columns, target_1))
         _fill_others(table, target_1, other)
-        todo = torch.arange(n, device=target_1.device)
+        todo = torch.arange(n, device=chosen.layer_C.device)
     left = SelectedFeatures(*(part[todo] for part in chosen))
     all_waves: Iterable[Wave] = waves(sources, left)
     if only is not None:
         listed = list(all_waves)
         all_waves = listed[only // 2 :: -(-len(listed) // only)]
     for wave in all_waves:
-        number_R = todo[wave.number_R]
-        _values(table, sources, chosen, number_R)
-        other = direct_edges(sources, wave.batches, partial(_fill, table, columns, number_R))
-        _fill_others(table, number_R, other)
+        rows = _Rows(todo[wave.number_R])
+        _values(table, sources, chosen, rows, wave)
+        other = direct_edges(sources, wave.batches, partial(_fill, table, columns, rows))
+        _fill_others(table, rows, other)
     return table
 
 
@@ -186,27 +202,31 @@ def _from_pilot(
     """Fill the rows that were made for the choice; the numbers of those that were not."""
     number = {place: c for c, place in enumerate(zip(*_places(chosen), strict=True))}
     of_pilot = [number.get(place, -1) for place in zip(*_places(known.pilot), strict=True)]
-    number_N = torch.tensor(of_pilot, device=chosen.layer_C.device, dtype=torch.int64)
-    missing = torch.ones(len(chosen.layer_C), dtype=torch.bool, device=number_N.device)
+    number_N, left = np.array(of_pilot, dtype=np.int64), np.ones(len(chosen.layer_C), dtype=bool)
+    device = chosen.layer_C.device
     for found in known.waves:
-        number_R = number_N[found.wave.number_R]
-        _fill_known(table, columns, number_R, found)
-        row_R = number_R[number_R >= 0]
-        _values(table, sources, chosen, row_R)
-        missing[row_R] = False
-    return missing.nonzero()[:, 0]
+        number_R = number_N[found.wave.here_R]
+        here_N = np.flatnonzero(number_R >= 0)
+        rows = _Rows(torch.from_numpy(number_R).to(device), torch.from_numpy(here_N).to(device), here_N)
+        _fill_known(table, columns, rows, found)
+        _values(table, sources, chosen, rows, found.wave)
+        left[number_R[here_N]] = False
+    return torch.from_numpy(np.flatnonzero(left)).to(device)
 
 
 def _places(chosen: SelectedFeatures) -> tuple[list[int], list[int]]:
     return chosen.layer_C.tolist(), chosen.index_C.tolist()
 
 
-def _values(table: EdgeTable, sources: Sources, chosen: SelectedFeatures, number_R: torch.Tensor) -> None:
+def _values(table: EdgeTable, sources: Sources, chosen: SelectedFeatures, rows: _Rows, wave: Wave) -> None:
     """What rows add up to, and their own biases."""
-    frozen = sources.frozen
-    for layer in chosen.layer_C[number_R].unique().tolist():
-        row_R = number_R[chosen.layer_C[number_R] == layer]
-        maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
+    frozen, first = sources.frozen, 0
+    for batch in wave.batches:  # of one layer each
+        last = first + len(batch.position_R)
+        row_R, wanted = rows.number_R[first:last], rows.among(first, last)
+        row_R = row_R if wanted is None else row_R[wanted]
+        maps, f = frozen.replacement.layers[batch.layer], frozen.layers[batch.layer]
         _, bias_R = feature_reads(maps, f, chosen.feature_C[row_R], chosen.position_C[row_R])
         table.bias_R.index_add_(0, row_R, bias_R)
         table.value_R[row_R] = f.value_N[chosen.index_C[row_R]]
+        first = last

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from scx_core.attribution.direct_edges import LayerEdges, OtherEdges, direct_edges, target_edges
@@ -41,11 +42,12 @@ class SelectedFeatures(NamedTuple):
 
 
 class Wave(NamedTuple):
-    """Rows that are carried down together: which of the chosen features they are, [R], and their gradients in
-    batches of one layer, the highest first."""
+    """Rows that are carried down together: which of the chosen features they are, [R], also in main memory,
+    and their gradients in batches of one layer, the highest first."""
 
     number_R: torch.Tensor
     batches: tuple[GradientRows, ...]
+    here_R: np.ndarray
 
 
 class RowsOfWave(NamedTuple):
@@ -94,8 +96,10 @@ def layer_starts(chosen: SelectedFeatures, n_layers: int) -> list[int]:
 def waves(sources: Sources, chosen: SelectedFeatures, by_layer: bool = False) -> Iterator[Wave]:
     """Pre-activations of the chosen features as rows, in waves: by layer from the top where what blocks write
     is kept anyway (or when asked for), else rows of all layers together, those of late positions first."""
-    frozen, layer_C = sources.frozen, chosen.layer_C
-    number_C = torch.arange(len(layer_C), device=layer_C.device)
+    frozen = sources.frozen
+    # Read once: a card would be waited for at every wave.
+    layer_C, position_C = (part.cpu().numpy() for part in (chosen.layer_C, chosen.position_C))
+    number_C = np.arange(len(layer_C))
     if by_layer or sources.kept:
         starts = layer_starts(chosen, len(frozen.layers))
         groups = [number_C[first:last] for first, last in reversed(list(pairwise(starts)))]
@@ -105,27 +109,28 @@ def waves(sources: Sources, chosen: SelectedFeatures, by_layer: bool = False) ->
     most = min(most, sources.rows or most)
     numbers = WAVE_NUMBERS if frozen.patterns == KEPT else LONG_WAVE_NUMBERS
     for number_G in groups:
-        order_G = number_G[chosen.position_C[number_G].argsort(stable=True)]
+        order_G = number_G[position_C[number_G].argsort(kind="stable")]
         while len(order_G):
-            one = (int(chosen.position_C[order_G[-1]]) + 1) * frozen.embedding_Td.shape[1]
+            one = (int(position_C[order_G[-1]]) + 1) * frozen.embedding_Td.shape[1]
             size = min(max(1, min(most, numbers // one)), len(order_G))
-            yield _wave(frozen, chosen, order_G[-size:].sort().values)
+            yield _wave(frozen, chosen, layer_C, np.sort(order_G[-size:]))
             order_G = order_G[:-size]
 
 
-def _wave(frozen: FrozenPrompt, chosen: SelectedFeatures, number_R: torch.Tensor) -> Wave:
+def _wave(frozen: FrozenPrompt, chosen: SelectedFeatures, layer_C: np.ndarray, here_R: np.ndarray) -> Wave:
     """These rows, which are in the order of the chosen: by layer, then by position."""
     layers, inside = frozen.replacement.layers, not frozen.replacement.parallel
-    parts, batches = [], []
-    for layer in chosen.layer_C[number_R].unique().flip(0).tolist():
-        part = number_R[chosen.layer_C[number_R] == layer]
+    here_R = here_R[np.argsort(-layer_C[here_R], kind="stable")]  # the highest layer first
+    number_R, batches = torch.from_numpy(here_R).to(chosen.layer_C.device), []
+    found, first_B = np.unique(-layer_C[here_R], return_index=True)
+    for minus, (first, last) in zip(found.tolist(), pairwise([*first_B.tolist(), len(here_R)]), strict=True):
+        part, layer = number_R[first:last], -minus
         position_R = chosen.position_C[part]
         gradient_Rd, _ = feature_reads(
             layers[layer], frozen.layers[layer], chosen.feature_C[part], position_R
         )
-        parts.append(part)
         batches.append(GradientRows(gradient_Rd, position_R, layer, inside))
-    return Wave(torch.cat(parts), tuple(batches))
+    return Wave(number_R, tuple(batches), here_R)
 
 
 def _all_edges(sources: Sources, wave: Wave) -> RowsOfWave:
@@ -152,7 +157,7 @@ def _pass_on(
         share_r = share_R[here.start - first : here.stop - first]
         own = slice(here.start - part.first, here.stop - part.first)
         if part.row_X is not None and part.slot_row_X is not None:
-            in_X = (part.row_X >= own.start) & (part.row_X < own.stop)
+            in_X = ((part.row_X >= own.start) & (part.row_X < own.stop)).nonzero()[:, 0]
             given_XK = part.edge[in_X].abs() * share_r[part.row_X[in_X] - own.start, None]
             flow[part.layer].index_put_((part.slot_row_X[in_X],), given_XK, accumulate=True)
         else:
@@ -170,7 +175,7 @@ def all_influences(
     parts: list[LayerEdges] = []
     other = target_edges(sources, target, parts.append)
     number_1 = pilot.layer_C.new_full((1,), -1)
-    of_target = _with_inputs(Wave(number_1, (target,)), parts, other)
+    of_target = _with_inputs(Wave(number_1, (target,), np.zeros(1, dtype=np.int64)), parts, other)
     _pass_on(of_target, 1.0 / of_target.input_R, 0, 1, flow)
     active = sum(len(layer.position_N) for layer in frozen.layers)
     if active * len(pilot.layer_C) <= KEPT_EDGES and sources.rows is None:

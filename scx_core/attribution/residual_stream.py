@@ -92,6 +92,7 @@ class Sources:
         whole = sum(len(padded.position_Q) * (padded.width + 2) * size for padded in self.padded)
         self.kept = whole < KEPT_BYTES and rows is None
         self._kept: dict[int, torch.Tensor] = {}
+        self._first_T: dict[int, list[int]] = {}
         self.known: KnownRows | None = None  # rows that the choice of nodes has made already
 
     def writes(self, layer: int, at: slice | torch.Tensor) -> torch.Tensor:
@@ -123,8 +124,10 @@ class Sources:
 
     def rows_up_to(self, layer: int, n_positions: int) -> int:
         """How many of the rows belong to the first positions."""
-        first_T = self.padded[layer].first_T
-        return int(first_T[n_positions]) if n_positions < len(first_T) else len(self.padded[layer].position_Q)
+        if layer not in self._first_T:  # read once: a card would be waited for at every wave
+            self._first_T[layer] = self.padded[layer].first_T.tolist()
+        first_T = self._first_T[layer]
+        return first_T[n_positions] if n_positions < len(first_T) else len(self.padded[layer].position_Q)
 
     def _make(self, layer: int, at: slice | torch.Tensor, space: Workspace) -> torch.Tensor:
         frozen, maps, f = self.frozen, self.frozen.replacement.layers[layer], self.frozen.layers[layer]

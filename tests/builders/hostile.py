@@ -88,8 +88,8 @@ NAMES = [text.replace("\x00", "") for text in HOSTILE_TEXTS]
 
 
 def hostile_file(folder: Path) -> Path:
-    """Some embedded cells, called anything, and so are the genes that stand first in their sentences; B cells
-    keep their name, so that circuits are traced."""
+    """Some embedded cells, called anything, and so are genes in the middle of their sentences (the name of
+    400 letters, which leaves no room for others, is the last); B cells keep theirs: circuits are traced."""
     table = open_cells("embedded")
     given = np.array([str(one) for one in table.labels], dtype=object)
     b_cells, others = np.flatnonzero(given == "CD19+ B"), np.flatnonzero(given != "CD19+ B")
@@ -99,7 +99,7 @@ def hostile_file(folder: Path) -> Path:
     labels[strange] = [NAMES[k % len(NAMES)] for k in range(len(strange))]
     genes = [str(gene) for gene in table.symbols]
     highest = np.argsort(-np.asarray(matrix[labels == "CD19+ B"].sum(0)).ravel(), kind="stable")
-    for place, name in zip(highest[::2], NAMES, strict=False):
+    for place, name in zip([*highest[20 : 20 + 2 * len(NAMES) - 2 : 2], highest[-1]], NAMES, strict=True):
         genes[place] = name
     obs = pd.DataFrame(
         {"cell_type": pd.Categorical(labels), "donor": [NAMES[k % 3] for k in range(len(labels))]},

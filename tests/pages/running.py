@@ -7,6 +7,7 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+PAGES = ("start", "data", "train", "validate", "circuits", "evidence", "features", "rate")
 ROOT = Path(__file__).resolve().parents[2]
 _KINDS = ("title", "header", "markdown", "caption", "error", "warning", "info", "success", "code", "text")
 

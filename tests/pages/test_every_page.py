@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from scx_core.transcoders import EMBEDDED_SETS
-from tests.pages.running import open_page, said, well
+from tests.pages.running import PAGES, open_page, said, well
 
-PAGES = ("start", "data", "train", "validate", "circuits", "evidence", "features", "rate")
-NEEDS_CELLS = ("start", "data", "train", "validate", "circuits", "evidence", "features", "rate")
 NEEDS_FIT = ("validate", "circuits", "evidence", "features")
 
 
@@ -28,7 +26,7 @@ def test_no_data_and_damaged_data(runs: Path, tmp_path: Path, monkeypatch: pytes
     for path in (tmp_path / "nowhere.h5ad", damaged):
         monkeypatch.setenv("SCX_DATA", str(path))
         app = None
-        for page in NEEDS_CELLS:
+        for page in PAGES:
             app = well(open_page(page, app))
             assert app.error and path.name in said(app), (page, path.name)
 

@@ -8,5 +8,5 @@ goes into its target.
 
 import scx_core as scx
 
-circuit = scx.tl.consensus("embedded", "CD19+ B", n_cells=12)
+circuit = scx.tl.consensus("embedded", "CD19+ B", n_cells=8)
 _ = scx.pl.circuit(circuit)

@@ -7,5 +7,5 @@ Only what has q < 0.05 over all genes, features or edges is called higher on one
 
 import scx_core as scx
 
-apart = scx.tl.difference("embedded", "CD19+ B", "Dendritic", n_cells=12)
+apart = scx.tl.difference("embedded", "CD19+ B", "Dendritic", n_cells=8)
 _ = scx.pl.circuit(apart.difference)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scx_core.circuits.circuit import Circuit, GeneEffect, Node, Target
+from scx_core.circuits.feature_names import ANSWER_POSITION, GENE, GENE_SHARE, PROMPT_WORD
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.words.whose import forbidden, mismatch_note, name_of, validation_note, whose
 from scx_core.circuits.words.wording import answer_frequency, circuit_sentences, faint_note
@@ -171,11 +172,21 @@ def caption(circuit: Circuit) -> str:
 
 
 def _naming(circuit: Circuit) -> str:
-    """How the boxes of features are called, as far as they have names."""
+    """How the boxes of features are called, as far as they have names, and what their second line says."""
     features = [node for node in circuit.nodes if node.kind == "feature"]
+    given = [node for node in features if node.name_source not in (None, "circuit")]
     says = ", called after what they are active at" if any(node.name_source for node in features) else ""
+    if given:
+        at_answer = sum(stands_here(node) == AT_ANSWER for node in given)
+        says += (
+            f" in all the cells that were read for their names, not in these alone: {at_answer:,} of "
+            f"{len(given):,} stand here at the answer"
+        )
     if any(node.driven_by for node in features):
-        says += ", with the gene that adds most to them over all paths (“driven by”)"
+        says += (
+            f", with the gene that adds most to them over all paths and its share (“driven by” from "
+            f"{percent(GENE_SHARE)} on)"
+        )
     return says
 
 
@@ -291,14 +302,37 @@ def feature_title(node: Node, label: str | None = None, limit: int | None = None
     return plain(text, limit)
 
 
-def driven_by(node: Node, share: bool = False) -> str:
-    """ "driven by MZB1", with the gene's share of what tokens add if asked for; empty where no gene adds."""
+def driven_by(node: Node, share: bool = False, brief: bool = False) -> str:
+    """ "driven by MZB1 31%" where the gene adds at least a quarter of what tokens add to the feature, else
+    "most from MZB1 6%", or `brief` "MZB1 6%": no single gene drives it. `share`: in full. Empty where no
+    gene adds."""
     if not node.driven_by:
         return ""
-    words = f"driven by {plain(node.driven_by, 24)}"
-    if share and node.driven_share is not None:
-        words += f": {percent(node.driven_share)} of what tokens add to it, over all paths"
-    return words
+    driver = plain(node.driven_by, 24)
+    if node.driven_share is None:  # a file of before shares were kept
+        return f"driven by {driver}"
+    words = "driven by " if node.driven_share >= GENE_SHARE else "" if brief else "most from "
+    if share:
+        return f"{words}{driver}: {percent(node.driven_share)} of what tokens add to it, over all paths"
+    return f"{words}{driver} {100 * node.driven_share:.0f}%"
+
+
+AT_ANSWER = "at answer"
+
+
+def stands_here(node: Node) -> str:
+    """ "at answer" where the feature stands in this circuit, if its name, which an atlas or a person
+    gave, does not say so: a feature that is mostly active at a gene may carry its trace to the answer."""
+    if not node.active_at or node.name_source in (None, "circuit") or node.active_at == node.name:
+        return ""
+    for place, words in ((ANSWER_POSITION, AT_ANSWER), (PROMPT_WORD, "at prompt")):
+        if node.active_at.startswith(place):
+            return words
+    return (
+        ""
+        if node.name_kind == GENE and node.active_at in (node.name or "")
+        else f"at {plain(node.active_at, 16)}"
+    )
 
 
 _SAYS = {"atlas": "says the atlas", "circuit": "in these cells"}

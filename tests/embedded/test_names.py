@@ -105,7 +105,7 @@ def test_a_feature_has_one_name_in_all_circuits_of_an_atlas(tracer, atlas, circu
             named.setdefault(key, set()).add(node.name)
             drivers.setdefault(key, set()).add(node.driven_by)
             assert node.name == book.names[key].text
-        assert b"driven by" in to_graphml(found)
+        assert b"most from" in to_graphml(found)
     assert all(len(names) == 1 for names in named.values())
     assert any(len(found) > 1 for found in drivers.values()), "drivers do differ between types"
 

@@ -38,9 +38,8 @@ from scx_core.figures import (
     sentence_html,
     table_csv,
 )
-from scx_core.figures.captions import feature_title
+from scx_core.figures.captions import driven_by, feature_title
 from scx_core.figures.drawing.edits import Edits
-from scx_core.figures.drawing.text import plain
 
 CHART_GENES = 18
 PAIR = 0.5  # a competitor with this share of the others' probability is offered to be set against alone
@@ -251,7 +250,7 @@ def with_steps(circuit: Circuit, place: st.delta_generator.DeltaGenerator) -> Ci
             "feature": [f"L{node.layer}·{node.feature}" for node in features],
             "layer": [node.layer for node in features],
             "name": [feature_title(node) for node in features],
-            "driven_by": [plain(node.driven_by or "", 24) for node in features],
+            "driven_by": [driven_by(node) for node in features],
             "effect": [node.effect for node in features],
             "step": [names.get(node.id, "") for node in features],
         }
@@ -277,7 +276,7 @@ def _editor(table: pd.DataFrame) -> pd.DataFrame:
         column_config={
             "feature": config.TextColumn("Feature"),
             "name": config.TextColumn("Active at"),
-            "driven_by": config.TextColumn("Driven by"),
+            "driven_by": config.TextColumn("Gene that adds most"),
             "effect": config.NumberColumn("Frozen attribution", format="%.3f"),
             "step": config.TextColumn(
                 "Step", max_chars=60, help="The same name joins features of one layer."

@@ -101,7 +101,8 @@ class Boxes:
         given = self.labels.get(first.id) or self.labels.get(name)
         label = captions.feature_title(first, given, {"wide": 24, "screen": 20, "column": 16}[self.view.size])
         number = name if label != name and self.view.size != "screen" else ""  # on a screen it is in the card
-        below = " · ".join(part for part in (captions.driven_by(first), number) if part)
+        parts = (captions.stands_here(first), captions.driven_by(first, brief=True), number)
+        below = " · ".join(part for part in parts if part)
         font = self.fonts["feature"] + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
         hover = captions.feature_hover(group, given, self.circuit)
         effect = captions.called(self.circuit, group.effect, first.q if len(group.members) == 1 else None)

@@ -88,7 +88,9 @@ def _drawn_names(circuit: Circuit, drawing: Drawing) -> dict[str, dict[str, str]
 def _label(node: Node, circuit: Circuit) -> str:
     if node.kind == "feature":
         title, number = captions.feature_title(node), captions.feature_name(node)
-        return " · ".join(part for part in (title, captions.driven_by(node), number) if part)
+        return " · ".join(
+            part for part in (title, captions.stands_here(node), captions.driven_by(node), number) if part
+        )
     if node.kind == "target":
         return captions.answer(circuit)
     return node.gene or node.name or node.token or node.kind

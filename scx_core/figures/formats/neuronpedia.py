@@ -287,7 +287,9 @@ def _own_keys(circuit: Circuit, node: Node, context: Context, labels: Mapping[st
         layer, feature = _whole(node, "layer"), _whole(node, "feature")
         given = labels.get(node.id) or labels.get(captions.feature_name(node))
         label = captions.feature_title(node, given or node.name or node.gene or node.token)
-        label = " · ".join(part for part in (label, captions.driven_by(node)) if part)
+        label = " · ".join(
+            part for part in (label, captions.stands_here(node), captions.driven_by(node)) if part
+        )
         # Viewers light up the same feature at other tokens by its jsNodeId, which has no position therefore.
         named = f"{layer}_{feature}-0"
         return _keys(cantor(layer, feature), str(layer), "cross layer transcoder", named, shown(label))

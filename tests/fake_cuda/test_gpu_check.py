@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = "machine,operations,speed,tuning,trace_big"
+PARTS = "machine,operations,padding,speed,trace_big,tuning"
 
 
 def test_a_dry_run_on_the_fake_card(tmp_path):

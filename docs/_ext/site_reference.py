@@ -179,43 +179,12 @@ def schemas(out: Path, static: Path) -> None:
     write(out / "circuit-schema.md", page)
 
 
-# Terms as a reader meets them, of the keys of the dashboard's help texts: one definition for both.
-TERMS = {
-    "transcoders": "transcoder, stand-in", "form": "SAE, cross-layer transcoder", "circuit": "circuit",
-    "consensus": "consensus circuit", "effect": "frozen attribution", "knockout": "knock-out",
-    "tested": "test of a mean, p", "q": "q", "ties": "ties", "share": "share of cells",
-    "against": "competitors, score", "ce": "CE (cross-entropy)", "ce_recovered": "CE recovered",
-    "kl": "KL (divergence)", "fvu": "FVU", "l0": "L0", "dead": "dead features",
-    "agreement": "label agreement", "baselines": "baselines, rivals", "balanced": "balanced accuracy",
-    "logistic": "logistic regression", "sentence": "cell sentence",
-}  # fmt: skip
-MORE = {
-    "accounting error": "By how much the parts that go into a node miss the node, relative to it.",
-    "answer": "What the model writes for a cell type. A file's own names of types are mapped to answers.",
-    "atlas": "A table with one row a feature: what it is active at, and a verdict beside random directions.",
-    "embedded": "What comes with the package: 700 blood cells, a small model, its transcoders, an atlas.",
-    "error node": "What the transcoder of a layer misses at a token; it is kept in every account.",
-    "faithfulness": "How much of the answer is kept when only a circuit is kept in the real model.",
-    "feature": "One unit of a transcoder, written `L2·513` or `2:513`: layer, number.",
-    "gap, text": "Two ways to take a gene out: a neutral gene in its place; or the rest moves up.",
-    "ladder": "Six levels of claims, from an exact account to agreement with measured biology.",
-    "node, edge": "A gene's token, a feature, an error or a bias; what one adds to another directly.",
-    "planted": "Simulated cells whose rules are known, with a model that learned them.",
-    "supernode": "Features that are taken as one step, by a person or a proposal.",
-    "tracer": "Cells, model and transcoders put together, so that several questions can be asked of them.",
-    "verdict": "What an atlas says that a feature responds to: a gene, a family, a cell type, the prompt …",
-    "virtual weights": "Connections between features, genes and outputs by weights alone, directly or "
-    "through one attention head: the same in every cell, before any attention weight or normalisation.",
-}
-
-
 def glossary(out: Path) -> None:
-    """The dashboard's help texts and the terms that only documents use, in one list."""
-    from pages.parts.common.words import HELP
+    """The dashboard's glossary."""
+    from pages.parts.common.words import glossary as terms_of
 
-    terms = {title: plain(HELP[key]) for key, title in TERMS.items()} | MORE
-    lines = [line for term in sorted(terms, key=str.lower) for line in (term, f"  {terms[term]}", "")]
-    words = "What the dashboard's help texts say, and the words that only these pages use."
+    lines = [line for term, words in terms_of() for line in (term, f"  {plain(words)}", "")]
+    words = "The same as under “Words” in the side bar of the dashboard."
     write(out / "glossary.md", "\n".join(["# Glossary", "", words, "", "```{glossary}", *lines, "```", ""]))
 
 

@@ -113,7 +113,7 @@ def _train(page: Page) -> None:
     _go(page, "Train")
     page.get_by_text("Stand-ins for every MLP of").wait_for()  # for the model that was mapped to, unasked
     card = page.locator('[data-testid="stVerticalBlock"]').filter(has_text="Quick look")
-    card.last.get_by_role("button", name="Choose", exact=True).click()
+    card.last.get_by_role("button", name=re.compile("^Choose ")).click()
     page.get_by_role("spinbutton", name="Steps", exact=True).wait_for()
     walk.at_rest(page)
     steps = page.get_by_role("spinbutton", name="Steps", exact=True)

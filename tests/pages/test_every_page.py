@@ -1,4 +1,4 @@
-"""Every page with the default, without data, with a damaged file, with a set of another model: a message that
+"""Every page without data, with a damaged file, with a set of another model: a message that
 names what is wrong, never a traceback."""
 
 from __future__ import annotations
@@ -11,13 +11,6 @@ from scx_core.transcoders import EMBEDDED_SETS
 from tests.pages.running import PAGES, open_page, said, well
 
 NEEDS_FIT = ("validate", "circuits", "evidence", "features")
-
-
-def test_the_default(runs: Path) -> None:
-    app = None
-    for page in PAGES:
-        app = well(open_page(page, app))
-        assert not app.error, page
 
 
 def test_no_data_and_damaged_data(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from scx_core.sentences import SentenceConfig
 from scx_core.training.config import PRESETS, TrainingJob
 from scx_core.training.estimate import TrainingEstimate
 from tests.cells.good_cells import good_cells
-from tests.pages.running import button, open_page, pick, said, well
+from tests.pages.running import button, open_page, pick, said, starting, well
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 STATES = {
@@ -72,7 +72,7 @@ def run_in(state: str, root: Path) -> RunFolder:
 
 def test_the_job_is_what_the_form_says(runs: Path, started: list) -> None:
     app = well(open_page("train"))
-    button(app, "Choose").click().run()  # the first that is not chosen: the paper's
+    starting(app, "Choose ").click().run()  # the first that is not chosen: the paper's
     app.number_input(key="paper tr steps").set_value(7).run()
     button(app, "Start training").click().run()
     (job,) = started

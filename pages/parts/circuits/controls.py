@@ -25,6 +25,7 @@ WIDTHS = (250, 215, 145, 110, 100)  # pixels: one line beside the side bar, two 
 PLACES = ("which type", "for-experts-against", "for-experts-scope", "how many", "for-experts-more")
 DEFAULT_CELLS = 30  # drawn within two seconds on two cores
 DRAWN = ("min_cell_share", "show_errors", "show_bias", "colour_by")
+NODES = {"nodes": "Nodes a cell"}  # of a consensus; beside those of one cell's trace
 MOST = {"max_genes": "Most genes drawn", "max_features": "Most features drawn"}
 MOST_HELP = "0 is as many as the size shows legibly."
 # The kinds of scx_core.circuits.TraceConfig.target.
@@ -172,7 +173,9 @@ def _tracing(n_cells: int) -> tuple[TraceConfig, ConsensusConfig]:
     rest = [opt.name for opt in options_of(TraceConfig) if opt.name not in ("target", "token")]
     trace = config_form(TraceConfig(), "trace", rest, columns=2)
     st.markdown("**Consensus**")
-    consensus = config_form(ConsensusConfig(), "consensus", ("min_share", "nodes", "seed"), columns=2)
+    consensus = config_form(
+        ConsensusConfig(), "consensus", ("min_share", "nodes", "seed"), columns=2, named=NODES
+    )
     return (
         dataclasses.replace(trace, target=kind, token=token),
         dataclasses.replace(consensus, cells=n_cells),

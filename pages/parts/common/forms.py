@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -50,12 +50,19 @@ _CHOICES = {"kind": KINDS, "reads": READS, "writes": WRITES}
 
 
 def config_form(
-    base: T, key: str, names: Sequence[str] | None = None, columns: int = 3, *, keep: bool = False
+    base: T,
+    key: str,
+    names: Sequence[str] | None = None,
+    columns: int = 3,
+    *,
+    keep: bool = False,
+    named: Mapping[str, str] | None = None,
 ) -> T:
     """Widgets for the options of `base` (or those called `names`), and the configuration that they make.
 
     `key` must change with `base`, as a widget keeps its value. `keep`: also over a reload and a restart.
-    Raises ScxError for values that do not fit.
+    `named`: labels of options where the page has another control of that name. Raises ScxError for values
+    that do not fit.
     """
     values, given = to_dict(base), _given() if keep else {}
     wanted = [opt for opt in options_of(type(base)) if names is None or opt.name in names]
@@ -64,7 +71,9 @@ def config_form(
             places = st.columns(columns, vertical_alignment="bottom")
         name, first = f"{key} {opt.name}", values[opt.name]
         with places[place % columns]:
-            values[opt.name] = _widget(opt, _kept(base, opt, given.get(name, first)), name)
+            values[opt.name] = _widget(
+                opt, _kept(base, opt, given.get(name, first)), name, (named or {}).get(opt.name)
+            )
         if keep:
             remember_form(name, values[opt.name], first)
     return from_dict(type(base), values)
@@ -133,8 +142,8 @@ def label_of(opt: Option) -> str:
     return _NAMES.get(opt.name) or opt.name.replace("_", " ").capitalize()
 
 
-def _widget(opt: Option, value: Any, key: str) -> Any:
-    label, words = label_of(opt), safe(opt.help) + (f" ({safe(opt.unit)})" if opt.unit else "")
+def _widget(opt: Option, value: Any, key: str, named: str | None = None) -> Any:
+    label, words = named or label_of(opt), safe(opt.help) + (f" ({safe(opt.unit)})" if opt.unit else "")
     if opt.choices is not None:
         choices = list(opt.choices)
         return st.selectbox(

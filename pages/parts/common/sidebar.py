@@ -12,7 +12,7 @@ from pages.parts.common import in_use
 from pages.parts.common.jobs import running_panel
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.session import context, use, use_default
-from pages.parts.common.words import HELP, safe
+from pages.parts.common.words import HELP, glossary, safe
 
 _PLACES = ("auto", "cpu", "cuda")
 
@@ -24,6 +24,8 @@ def context_panel() -> Callable[[], None]:
     _names(place)
     with st.popover("Change", icon=":material/tune:", width="stretch"), shown_errors():
         _choosers()
+    with st.popover("Words", icon=":material/menu_book:", width="stretch"):
+        st.markdown("\n".join(f"- **{safe(term)}**: {words}" for term, words in glossary()))
     st.markdown("##### Jobs")
     running_panel()
     return partial(_names, place)

@@ -94,4 +94,5 @@ def _ties(table: CellTable, most: int) -> Ties:
 
 
 def _download(rows: pd.DataFrame, name: str) -> None:
-    download("Data (CSV)", lambda: table_csv(rows), name)
+    words = name.removesuffix(".csv").replace("_", " ").capitalize()
+    download(f"{words} (CSV)", lambda: table_csv(rows), name)

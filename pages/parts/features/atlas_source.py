@@ -88,7 +88,7 @@ def config(ctx: Context) -> AtlasConfig:
 def _cells(n: int, unit: str) -> None:
     words = "Drawn with a seed. More cells make seldom features surer, and take longer."
     kept(
-        st.number_input, f"Of {count(n, unit)}", f"atlas {n}", min(n, MANY),
+        st.number_input, f"How many {unit}s, at most {n:,}", f"atlas {n}", min(n, MANY),
         min_value=2, max_value=n, step=100, help=words,
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def preset_cards() -> str:
             few = "" if coder.kind == "relu" else f", k {coder.k}"
             st.caption(f"{KINDS[coder.kind]}, {coder.expansion}×{few}, {preset.train.steps:,} steps")
             st.button(
-                "Chosen" if name == chosen else "Choose",
+                "Chosen" if name == chosen else f"Choose {TITLES.get(name, name)}",
                 icon=":material/check:" if name == chosen else None,
                 disabled=name == chosen,
                 key=f"preset {name}",

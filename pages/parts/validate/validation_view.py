@@ -209,7 +209,7 @@ def beside(found: Validation) -> None:
     )
     rows = stand_ins(found)
     stand_in_chart(rows)
-    download("CSV", table_csv(rows), "stand_ins.csv")
+    download("Stand-ins (CSV)", table_csv(rows), "stand_ins.csv")
 
 
 def _accuracies(found: Validation) -> str:
@@ -242,7 +242,7 @@ def _losses(found: Validation) -> pd.DataFrame:
 
 def _table(rows: pd.DataFrame, name: str) -> None:
     table(rows, _COLUMNS, column_order=None)
-    download("CSV", table_csv(rows), f"validation_{name}.csv")
+    download(f"{name.replace('_', ' ').capitalize()} (CSV)", table_csv(rows), f"validation_{name}.csv")
 
 
 def _layers(found: Validation) -> pd.DataFrame:
@@ -275,6 +275,6 @@ def labels(found: Validation) -> None:
         with column:
             confusion_chart(frame, list(confusion.labels), title)
             file = f"confusion_{title.lower().replace(' ', '_')}.csv"
-            download("Confusion (CSV)", table_csv(frame), file)
+            download(f"Confusion, {title[:1].lower()}{title[1:]} (CSV)", table_csv(frame), file)
     whole = to_json_text(found.to_json(), indent=1).encode()
     download("The whole validation (JSON)", whole, "validation.json", "application/json")

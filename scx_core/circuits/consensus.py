@@ -3,8 +3,8 @@
 First each cell's circuit has its positions merged: a feature is (layer, number), a token becomes its gene (or
 the prompt), errors are one node a layer; edges between the same merged nodes are added up. Then all means run
 over all cells, with 0 where a cell's circuit does not hold the node or edge; intervals are of 95%,
-Student's t over donors or bootstrap-t over cells (resampling.py), p and q test each mean
-(hypothesis_tests.py).
+Student's t over donors, over cells the inverted permutation test with a bootstrap-t (resampling.py); p and q
+test each mean (hypothesis_tests.py).
 Legend: C cells, G genes, M merged nodes, E edges, R features by place (see ByPlace).
 """
 
@@ -148,7 +148,9 @@ class _Tests:
             "unit": sampling.kind,
             "units": list(sampling.units_G),
             "note": sampling.note,
-            "interval": "95% Student's t" if sampling.kind == "donors" else "95% bootstrap-t",
+            "interval": "95% Student's t"
+            if sampling.kind == "donors"
+            else "95% inverted permutation test; bootstrap-t",
             "tested": "both means are equal" if sampling.n_groups == 2 else "the mean is 0",
             "test": test_name(sampling),
             "smallest_p": smallest_p(sampling),

@@ -3,7 +3,8 @@
 Cells: the labels of the two groups are permuted (paired cells and one group: signs are turned), the
 statistic is Welch's t, p = (1 + permutations at least as far out) / (1 + permutations) (Phipson & Smyth
 2010).
-Columns that chance reaches soon stop early; each step draws anew, so no p becomes too small by it. Donors: a
+Columns that chance reaches soon stop early; each step draws anew, so no p becomes too small by it. The step
+that decides at 0.05 has the draws of the interval (inverted_tests.py), so that both say the same. Donors: a
 t test on what each donor adds (cluster-robust, as pseudobulk tests do), because few donors cannot be permuted
 in enough ways; error and degrees of freedom are those of the interval (resampling.py), so both say the same.
 Where nothing differs, p < 0.05 in at most 5% for 2 to 10 donors of equal or unequal numbers of cells
@@ -21,14 +22,21 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from scx_core.statistics.inverted_tests import (
+    DRAWS,
+    LEAST,
+    TIE,
+    dealings,
+    dealt,
+    signs,
+    standardised,
+)
 from scx_core.statistics.resampling import FLAT, Sampling, blocks, two_groups
 
 Q = 0.05  # below it, and only then, something is called different
 SPLITS = 20  # random halves of one group
-FIRST, SECOND, LAST = 200, 2000, 100_000  # permutations of the three steps; the last at most
-_GO_ON = (0.1, 0.01)  # p up to which a column goes on to the next step
-_TIE = 1e-6  # two sums of the same numbers in another order count as equal
-_LEAST = 1e-9  # square of an error, in units of a column's variance, below which it is not told from 0
+FIRST, SECOND, LAST = 200, DRAWS, 100_000  # permutations of the three steps; the last at most
+_GO_ON = (0.15, 0.01)  # p up to which a column goes on to the next step
 
 
 def q_values(p_X: np.ndarray, n_tests: int | None = None) -> np.ndarray:
@@ -52,15 +60,20 @@ def p_values(sampling: Sampling, value_CX: np.ndarray, seed: int = 0) -> np.ndar
     if sampling.n_groups == 1 or sampling.paired:
         half = len(value_CX) // 2
         one_CX = value_CX[:half] - value_CX[half:] if sampling.paired else value_CX
-        p_X = _stepwise(n_X, lambda n, at: _flipped(one_CX[:, at], n, rng))
+        own_PC = signs(len(one_CX), sampling.seed)
+        p_X = _stepwise(n_X, lambda n, at, own: _flipped(one_CX[:, at], n, rng, own_PC if own else None))
     else:
         first_C = sampling.group_C == 0
-        p_X = _stepwise(n_X, lambda n, at: _permuted(value_CX[:, at], first_C, n, rng))
+        own_PC = dealings(len(first_C), int(first_C.sum()), sampling.seed)
+        p_X = _stepwise(
+            n_X, lambda n, at, own: _permuted(value_CX[:, at], first_C, n, rng, own_PC if own else None)
+        )
     return np.maximum(p_X, smallest_p(sampling))
 
 
-def _stepwise(n_X: int, p_of: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    """p by ever more permutations for the columns that chance does not reach."""
+def _stepwise(n_X: int, p_of: Callable[[int, np.ndarray, bool], np.ndarray]) -> np.ndarray:
+    """p by ever more permutations for the columns that chance does not reach. The second step decides near
+    0.05, and uses the draws that the interval is made of (`True`), so that both say the same."""
     p_X, at = np.ones(n_X), np.arange(n_X)
     for step in range(3):
         if not len(at):
@@ -68,43 +81,48 @@ def _stepwise(n_X: int, p_of: Callable[[int, np.ndarray], np.ndarray]) -> np.nda
         # Chance must not reach a column so often that BH over all would call it; with many columns left,
         # that is decided by fewer permutations.
         n = (FIRST, SECOND, int(np.clip(min(800 / len(at), 30) * n_X, SECOND, LAST)))[step]
-        p_X[at] = p_of(n, at)
+        p_X[at] = p_of(n, at, step == 1)
         at = at[p_X[at] <= _GO_ON[step]] if step < 2 else at[:0]
     return p_X
 
 
-def _flipped(value_CX: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Turned signs. Squares stay, so that the order of |t| is that of |sum|."""
+def _flipped(
+    value_CX: np.ndarray, n: int, rng: np.random.Generator, own_PC: np.ndarray | None = None
+) -> np.ndarray:
+    """Turned signs (`own_PC`: these). Squares stay, so that the order of |t| is that of |sum|."""
     sum_X, beyond_X = np.abs(value_CX.sum(0)), np.zeros(value_CX.shape[1])
-    bar_X = sum_X - _TIE * np.abs(value_CX).sum(0)
+    bar_X = sum_X - TIE * np.abs(value_CX).sum(0)
     for part in blocks(n):
         size = min(n, part.stop) - part.start
-        sign_PC = rng.integers(0, 2, (size, len(value_CX))) * 2.0 - 1.0
+        sign_PC = rng.integers(0, 2, (size, len(value_CX))) * 2.0 - 1.0 if own_PC is None else own_PC[part]
         beyond_X += (np.abs(sign_PC @ value_CX) >= bar_X).sum(0)
     return (1 + beyond_X) / (1 + n)
 
 
-def _permuted(value_CX: np.ndarray, first_C: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Labels permuted, Welch's t."""
-    scale_X = value_CX.std(0)
-    constant_X = scale_X <= 1e-12 * np.abs(value_CX).max(0, initial=0.0)
-    z_CX = np.where(constant_X, 0.0, (value_CX - value_CX.mean(0)) / np.where(constant_X, 1.0, scale_X))
-    bar_X = _welch(first_C, z_CX) * (1 - _TIE) - _TIE
+def _permuted(
+    value_CX: np.ndarray,
+    first_C: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
+    own_PC: np.ndarray | None = None,
+) -> np.ndarray:
+    """Labels permuted (`own_PC`: like this), Welch's t."""
+    z_CX, constant_X = standardised(value_CX)
+    bar_X = _welch(first_C, z_CX) * (1 - TIE) - TIE
     reached = _reached_equal if 2 * first_C.sum() == len(first_C) else _reached
     beyond_X = np.zeros(z_CX.shape[1])
     for part in blocks(n):
         size = min(n, part.stop) - part.start
-        key_PC, k = rng.random((size, len(z_CX))), int(first_C.sum()) - 1
-        permuted_PC = key_PC <= np.partition(key_PC, k, axis=1)[:, k : k + 1]
-        beyond_X += reached(permuted_PC.astype(float), z_CX, bar_X)
+        first_PC = dealt(rng, len(z_CX), int(first_C.sum()), size) if own_PC is None else own_PC[part]
+        beyond_X += reached(first_PC, z_CX, bar_X)
     return np.where(constant_X, 1.0, (1 + beyond_X) / (1 + n))
 
 
 def _welch(first_C: np.ndarray, z_CX: np.ndarray) -> np.ndarray:
-    """|t| of standardised columns, [X]; an error of less than `_LEAST` is that."""
+    """|t| of standardised columns, [X]; an error of less than `LEAST` is that."""
     one_CX, two_CX = z_CX[first_C], z_CX[~first_C]
     square_X = sum(part.var(0) / max(1, len(part) - 1) for part in (one_CX, two_CX))
-    return np.asarray(np.abs(one_CX.mean(0) - two_CX.mean(0)) / np.sqrt(np.maximum(square_X, _LEAST)))
+    return np.asarray(np.abs(one_CX.mean(0) - two_CX.mean(0)) / np.sqrt(np.maximum(square_X, LEAST)))
 
 
 def _reached(first_PC: np.ndarray, z_CX: np.ndarray, bar_X: np.ndarray) -> np.ndarray:
@@ -120,7 +138,7 @@ def _reached(first_PC: np.ndarray, z_CX: np.ndarray, bar_X: np.ndarray) -> np.nd
     error_PX += square_CX.sum(0) * over_m
     error_PX -= np.square(sum_PX, out=sum_PX) * (over_n / n)
     error_PX -= np.square(rest_PX, out=rest_PX) * (over_m / m)
-    error_PX = np.maximum(error_PX, _LEAST, out=error_PX)
+    error_PX = np.maximum(error_PX, LEAST, out=error_PX)
     error_PX *= np.maximum(bar_X, 0.0) ** 2
     return np.asarray((np.square(gap_PX, out=gap_PX) >= error_PX).sum(0))
 
@@ -131,7 +149,7 @@ def _reached_equal(first_PC: np.ndarray, z_CX: np.ndarray, bar_X: np.ndarray) ->
     n = len(z_CX) // 2
     bar_X, free = np.maximum(bar_X, 0.0), max(1, n - 1)
     from_t_X = bar_X * np.sqrt((z_CX**2).sum(0) / n / (free + bar_X**2 / 2))
-    least_X = n * (1 - 1e-12) * np.maximum(from_t_X, bar_X * np.sqrt(_LEAST))
+    least_X = n * (1 - 1e-12) * np.maximum(from_t_X, bar_X * np.sqrt(LEAST))
     gap_PX = (2 * first_PC - 1) @ z_CX
     return np.asarray((np.abs(gap_PX, out=gap_PX) >= least_X).sum(0))
 

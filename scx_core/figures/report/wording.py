@@ -43,7 +43,8 @@ METHODS = (
     "after MIB "
     "[3]. Random circuits have features of the same layers and of about the same activation mass.",
     "Statistics. 95% intervals by inverted permutation tests and bootstrap-t [4], over donors where two "
-    "or more are known, else over cells, cut at what a share (0 and 1) or a rank correlation (−1 and 1) cannot leave; a kept share, a "
+    "or more are known, else over cells, cut at what a share (0 and 1) or a rank correlation (−1 and 1) "
+    "cannot leave; a kept share, a "
     "ratio of changes, can; paired sign-flip tests; Benjamini-Hochberg [5] within each family of tests; "
     "Wilson's intervals for shares of cells.",
 )

@@ -188,8 +188,9 @@ _READING = """
 - **Middle rows**: one a layer. A box is a feature of that layer's transcoder, called after what it is active
   at: genes, a family, a cell type, a place in the sentence, words of the prompt, the answer's place. An atlas
   knows this for all of its cells (page Features); without one, a name is of these cells alone.
-- **driven by**: the gene whose tokens add most to the feature, over all paths. It need not be active there:
-  attention carries what a gene's tokens write to other tokens.
+- **Below the name**: where the feature stands in this circuit, if its name does not say so (most stand "at
+  answer": attention carries what genes' tokens write to it), and the gene whose tokens add most to it over all
+  paths, with its share; "driven by" from 25% on.
 - **Top**: the answer, and what it stands against.
 - **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
   the numbers. In a difference of two types, orange is an effect that is higher in the first type, blue in the

@@ -189,8 +189,8 @@ _READING = """
   at: genes, a family, a cell type, a place in the sentence, words of the prompt, the answer's place. An atlas
   knows this for all of its cells (page Features); without one, a name is of these cells alone.
 - **Below the name**: where the feature stands in this circuit, if its name does not say so (most stand "at
-  answer": attention carries what genes' tokens write to it), and the gene whose tokens add most to it over all
-  paths, with its share; "driven by" from 25% on.
+  answer": attention carries there what genes' tokens write), and the gene whose tokens add most to it over
+  all paths, with its share; "driven by" from 25% on.
 - **Top**: the answer, and what it stands against.
 - **Edges**: orange raises, blue lowers; the wider, the more of the answer's input goes through. Hover for
   the numbers. In a difference of two types, orange is an effect that is higher in the first type, blue in the

@@ -169,8 +169,9 @@ def graph_of(
     return Graph(*parts, form, called)
 
 
-def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
-    """Scores of the graph before pruning (method §6), and the accounting of the target in its unit."""
+def graph_scores(graph: Graph, gene_effect: float, n_prompt: int) -> dict[str, float]:
+    """Scores of the graph before pruning (method §6), and the accounting of the target in its unit.
+    `n_prompt`: tokens of the prompt; those behind it are the answer's own, given before its decision."""
     n, errors = len(graph.chosen.layer_C), graph.table.error_RLT[0].numel()
     column_S, row_R = graph.scores
     bias_R = graph.table.bias_R.abs().double().cpu().numpy()
@@ -180,6 +181,7 @@ def graph_scores(graph: Graph, gene_effect: float) -> dict[str, float]:
         "value": graph.value,
         "gene_effect": gene_effect,
         "prompt_effect": float(graph.effects.token_T.double().sum()) - gene_effect,
+        "answer_effect": float(graph.effects.token_T[n_prompt:].double().sum()),
         "error_effect": float(graph.effects.error_LT.double().sum()),
         "bias_effect": graph.effects.bias,
         "replacement": replacement_score(column_S, n, errors),
@@ -397,7 +399,7 @@ def merged_graph(graph: Graph, cell: EncodedCell, cfg: TraceConfig) -> Merged:
         added=added,
         genes={gene.gene: (gene.effect, gene.rank) for gene in genes},
         value=graph.value,
-        scores=graph_scores(graph, sum(gene.effect for gene in genes)),
+        scores=graph_scores(graph, sum(gene.effect for gene in genes), len(cell.ids)),
         max_relative_error=graph.table.max_relative_error(),
         rival_shares=graph.form.share_K if graph.form else (),
         patterns=graph.frozen.patterns,
@@ -444,7 +446,7 @@ def finish(graph: Graph, cell: EncodedCell, cfg: TraceConfig, provenance: dict[s
         genes=tuple(genes),
         nodes=tuple(nodes),
         edges=tuple(Edge(nodes[s].id, nodes[t].id, weight) for t, s, weight in edges),
-        scores=graph_scores(graph, sum(gene.effect for gene in genes)),
+        scores=graph_scores(graph, sum(gene.effect for gene in genes), len(cell.ids)),
         accounting={"max_relative_error": graph.table.max_relative_error(), "rows": float(len(names.row_R))},
         provenance=provenance | {"names": FROM_CIRCUIT} | patterns_said([graph.frozen.patterns]),
         token_ids=tuple(ids),

@@ -163,8 +163,18 @@ class Part(NamedTuple):
 
 
 def account(circuit: Circuit) -> tuple[Part, ...]:
-    """The four summands of the score (total effects, method §8); none if the circuit does not state them."""
+    """The summands of the score (total effects, method §8); none if the circuit does not state them. What the
+    answer's own earlier tokens add (`answer_effect`, of `prompt_effect`) stands apart: they are given to the
+    model before the token that decides, and are no words of the prompt. An older file does not part them."""
     if not all(key in circuit.scores for _, key in PARTS):
         return ()
-    total = sum(abs(circuit.scores[key]) for _, key in PARTS) or 1.0
-    return tuple(Part(name, circuit.scores[key], abs(circuit.scores[key]) / total) for name, key in PARTS)
+    effects = {name: circuit.scores[key] for name, key in PARTS}
+    own = circuit.scores.get("answer_effect")
+    if own:
+        before = {"genes": effects["genes"], "prompt words": effects["prompt words"] - own}
+        effects = before | {"answer words given": own} | {n: x for n, x in effects.items() if n not in before}
+    elif own is None:
+        both = "prompt and answer words"
+        effects = {(both if name == "prompt words" else name): x for name, x in effects.items()}
+    total = sum(map(abs, effects.values())) or 1.0
+    return tuple(Part(name, effect, abs(effect) / total) for name, effect in effects.items())

@@ -12,7 +12,7 @@ from scipy.stats import ttest_ind
 from scx_core.build.pipeline import EMBEDDED_NAME
 from scx_core.build.recipe import RecipeConfig
 from scx_core.cells import Split, foreign_markers, known_markers, open_cells
-from scx_core.circuits import ConsensusConfig, make_tracer
+from scx_core.circuits import ConsensusConfig, TraceConfig, make_tracer
 from scx_core.circuits.marker_counts import counts_of
 from scx_core.cli.training import demo
 from scx_core.language import EMBEDDED, load_language
@@ -77,6 +77,10 @@ def test_accounting_on_real_cells(tracer, label):
     assert circuit.accounting["max_relative_error"] <= 1e-4
     parts = ("gene_effect", "prompt_effect", "error_effect", "bias_effect")
     assert sum(circuit.scores[part] for part in parts) == pytest.approx(circuit.target.value, abs=1e-3)
+    whole = tracer.cell(row, label=label, cfg=TraceConfig(node_share=1.0))
+    behind = len(tracer.encode([row])[0].ids)
+    given = [node.effect for node in whole.nodes if node.kind == "embedding" and node.position >= behind]
+    assert given and circuit.scores["answer_effect"] == pytest.approx(sum(given), abs=0.02)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The answer's score as a sum of four parts."""
+"""The answer's score as a sum of parts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ def test_the_parts_keep_their_signs_and_their_shares_add_up() -> None:
     assert [part.effect for part in parts] == [3.0, -1.0, 0.5, -0.5]
     assert sum(part.share for part in parts) == pytest.approx(1.0)
     assert parts[0].share == pytest.approx(0.6)
+
+
+def test_words_of_the_answer_that_are_given_are_no_words_of_the_prompt() -> None:
+    scores = {"gene_effect": 3.0, "prompt_effect": 2.0, "error_effect": 0.5, "bias_effect": -0.5}
+    named = [(part.name, part.effect) for part in account(cell_circuit()._replace(scores=scores))]
+    assert named[1] == ("prompt and answer words", 2.0)  # an older file does not say
+    parts = account(cell_circuit()._replace(scores=scores | {"answer_effect": 1.5}))
+    assert [(part.name, part.effect) for part in parts[:3]] == [
+        ("genes", 3.0), ("prompt words", 0.5), ("answer words given", 1.5)
+    ]  # fmt: skip
+    assert sum(part.effect for part in parts) == pytest.approx(5.0)
+    none = account(cell_circuit()._replace(scores=scores | {"answer_effect": 0.0}))
+    assert [part.name for part in none] == ["genes", "prompt words", "reconstruction errors", "biases"]
 
 
 def test_without_effects_there_is_nothing_to_add() -> None:

@@ -168,7 +168,7 @@ def scores(circuit: Circuit) -> None:
         f"{safe(target.label)}: {target.value:.2f} {target.unit} ({whose})"
         + (" is the sum of these. Percentages are shares of their absolute sizes." if parts else ".")
     )
-    for column, part in zip(st.columns(4), parts, strict=False):
+    for column, part in zip(st.columns(max(4, len(parts))), parts, strict=False):
         column.metric(
             part.name.capitalize(),
             percent(part.share),

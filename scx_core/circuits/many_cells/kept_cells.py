@@ -23,7 +23,7 @@ from scx_core.runs.cached_results import key_of
 from scx_core.runs.run_folder import runs_root
 
 FOLDER = "consensus"
-REVISION = 2  # of what the files hold
+REVISION = 3  # of what the files hold
 _PLACES = ("active", "stands", "added")
 
 

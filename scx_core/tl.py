@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from scx_core.cells.choices import as_names
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.errors import ScxError
 from scx_core.pp import Cells, Model, load_model, read_cells
@@ -833,11 +834,13 @@ def edit_genes(
     """
     from scx_core.evidence.knockouts.gene_lists import GeneListConfig, edit_gene_lists, read_gene_lists
 
+    if isinstance(genes, str) and not Path(genes).exists() and not Path(genes).suffix:
+        raise ScxError(f"There is no file {genes!r}.", f"A gene is given in a list: genes=[{genes!r}].")
     if isinstance(genes, str | Path):
         lists = read_gene_lists(genes)
     else:
         named = genes if isinstance(genes, Mapping) else {"genes": genes}
-        lists = {name: list(dict.fromkeys(symbols)) for name, symbols in named.items() if symbols}
+        lists = {name: list(dict.fromkeys(as_names(symbols))) for name, symbols in named.items() if symbols}
     if not lists:
         raise ScxError("No gene is given.", "Give symbols, or a file with a list.")
     cfg = GeneListConfig(cells=n_cells, **_known(settings, GeneListConfig, "An edit of genes"))
@@ -960,8 +963,12 @@ def stability(
 
     cfg = StabilityConfig(cells=n_cells, **_known(settings, StabilityConfig, "A test of stability"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    sets = [load_transcoders(one, model=asked.lm) for one in other_transcoders]
-    models = [tracer(asked.table, model=lm, transcoders=coders) for lm, coders in other_models]
+    alone = isinstance(other_transcoders, TranscoderSet | str | Path)
+    others = [other_transcoders] if alone else other_transcoders
+    sets = [load_transcoders(one, model=asked.lm) for one in others]
+    one_pair = len(other_models) == 2 and not isinstance(other_models[0], tuple | list)
+    pairs = [other_models] if one_pair else other_models
+    models = [tracer(asked.table, model=lm, transcoders=coders) for lm, coders in pairs]
     more: dict[str, Any] = {"prompts": prompts, "sets": sets, "models": models}
     more |= {"kinds": KINDS if features else KINDS[:1], "progress": watched()}
     return measure(asked, _type(asked, cell_type), **more, cfg=cfg)

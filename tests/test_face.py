@@ -21,6 +21,7 @@ from scx_core.atlas.judge.excess import points
 from scx_core.cells import CellTable
 from scx_core.circuits import Circuit
 from scx_core.errors import ScxError
+from tests.builders.small_anndata import two_types
 
 MODULES = ("pp", "tl", "pl")
 SECTIONS = ("Parameters", "Returns", "Raises", "References", "Examples")
@@ -77,14 +78,7 @@ def test_the_examples_run(module, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def adata() -> ad.AnnData:
     """Forty cells of two types whose genes are those of the embedded model's vocabulary; counts."""
-    rng = np.random.default_rng(0)
-    symbols = [str(gene) for gene in scx.pp.read_cells("embedded").symbols[:200]]
-    counts = rng.poisson(1.0, (40, len(symbols))).astype(np.float32)
-    counts[:20, :10] += 6
-    counts[20:, 10:20] += 6
-    kinds = ["CD19+ B"] * 20 + ["Dendritic"] * 20
-    obs = pd.DataFrame({"cell_type": kinds}, index=[f"cell{i}" for i in range(40)])
-    return ad.AnnData(counts, obs, pd.DataFrame(index=symbols))
+    return two_types()
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,7 @@ from scx_core.attribution.answer_target import AnswerForm, AnswerPlan, Branch, a
 from scx_core.attribution.local_replacement_model import FrozenPrompt, feature_reads, freeze
 from scx_core.attribution.replacement_model import Replacement, check_feature
 from scx_core.attribution.residual_stream import GradientRows, last_rows
+from scx_core.cells.choices import as_names
 from scx_core.errors import ScxError
 from scx_core.language import Language, Parting, answers_of, decision, partings, score_answers
 from scx_core.sentences import EncodedCell
@@ -157,6 +158,7 @@ def plan_target(
     """
     if kind not in KINDS:
         raise ScxError(f"There is no target of the kind {kind!r}.", f"Use one of {', '.join(KINDS)}.")
+    against = as_names(against)
     answers = answers_of(lm, labels, lead)
     rivals = partings(answers, label, against)
     if kind == "auto":

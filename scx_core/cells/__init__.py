@@ -6,7 +6,7 @@ from scx_core.cells.cell_table import CellTable
 from scx_core.cells.formats.sources import EMBEDDED, keep_upload
 from scx_core.cells.planted import PLANTED, RULES, Rule, planted_cells, rule_of
 
-from .choices import CellChoices, Finding
+from .choices import CellChoices, Finding, as_names
 from .markers import Markers, all_markers, foreign_markers, known_markers, shared_markers, types_with
 from .opening import cell_map, genes_per_cell, open_cells
 from .split import Split, split_cells, with_choosing

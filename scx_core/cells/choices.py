@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from scx_core.runs.options import option
 
@@ -60,3 +60,14 @@ def did_you_mean(wanted: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(wanted).lower(), list(lower), n=1, cutoff=0.6)
     listed = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
     return f"Did you mean '{lower[near[0]]}'? There are: {listed}." if near else f"Choose one of: {listed}."
+
+
+@overload
+def as_names(given: str | Iterable[str]) -> list[str]: ...
+@overload
+def as_names(given: str | Iterable[str] | None) -> list[str] | None: ...
+def as_names(given: str | Iterable[str] | None) -> list[str] | None:
+    """Names that a person gave: a bare string is one name, never its letters; None stays None."""
+    if given is None:
+        return None
+    return [given] if isinstance(given, str) else [*given]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import spearmanr
 
+from scx_core.cells.choices import as_names
 from scx_core.circuits.circuit import Circuit
 from scx_core.circuits.consensus import ConsensusConfig, Merged
 from scx_core.circuits.trace import TraceConfig
@@ -215,7 +216,7 @@ def prompts_of(lm: Language, asked: Sequence[str]) -> list[str]:
     """The prompts that are asked for: names or texts of templates, or `all`: those that the checkpoint was
     trained on. Raises ScxError for fewer than two, or one that does not exist."""
     names: list[str] = []
-    for one in asked:
+    for one in as_names(asked):
         parts = [one] if "{" in one else [part.strip() for part in one.split(",") if part.strip()]
         names += [name for part in parts for name in (trained_on(lm) if part == ALL else [part])]
     names = list(dict.fromkeys(names))

@@ -33,6 +33,7 @@ import numpy as np
 from scx_core.atlas.match.common_cells import Side
 from scx_core.atlas.match.matching import ACTIVATION, MatchConfig, match_sets
 from scx_core.attribution.replacement_model import replacement
+from scx_core.cells.choices import as_names
 from scx_core.circuits import Tracer
 from scx_core.circuits.consensus import ConsensusConfig, Merged
 from scx_core.circuits.stability import TOPS, Alike, alike, with_prompt, with_ties
@@ -183,6 +184,7 @@ def stability(
     circuit to be traced, and cost a tenth. Raises ScxError when the table has fewer than four cells of the
     type, the model no such answer, or a tracer holds other cells.
     """
+    prompts = as_names(prompts)
     models = [_same_cells(tracer, one) for one in models]
     rows = _rows(tracer, label, cfg) if rows is None else np.asarray(rows)
     answer = answer or tracer.answer_for(label)

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from scx_core.cells.choices import as_names
 from scx_core.errors import ScxError
 from scx_core.figures.drawing.pen import PICTURE_FORMATS, POINTS_PER_UNIT, Pen, picture_bytes
 from scx_core.figures.drawing.placing import Label, labels_placed
@@ -110,7 +111,7 @@ def export_comparison(
     Everything is made before the first file is written. Raises ScxError for an unknown format, or when there
     is nothing to draw.
     """
-    folder, wanted = Path(folder), list(formats)
+    folder, wanted = Path(folder), as_names(formats)
     unknown = [name for name in wanted if name not in PARETO_FORMATS]
     if unknown:
         raise ScxError(f"{unknown[0]!r} is not a format here.", f"Choose among {', '.join(PARETO_FORMATS)}.")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from scx_core.atlas import Atlas
 from scx_core.atlas.feature_naming import atlases_stamp, fitting_atlas, name_book
 from scx_core.atlas.tables.atlas import FILE as ATLAS_FILE
+from scx_core.cells.choices import as_names
 from scx_core.circuits import Circuit, ConsensusConfig, Tracer
 from scx_core.circuits.circuit import SCHEMA_VERSION
 from scx_core.circuits.feature_names import with_names
@@ -81,7 +82,7 @@ def gather(
     records = _records(tracer, root or runs_root())
     evidence = as_one_family(records)
     circuits = {}
-    wanted = list(types) if types is not None else _answered(tracer)
+    wanted = as_names(types) if types is not None else _answered(tracer)
     held = {one.label: one.drawn for one in evidence}
     for k, label in enumerate(wanted):
         if label in held:

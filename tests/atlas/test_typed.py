@@ -42,6 +42,23 @@ def test_a_cell_type_is_found_by_its_usual_name(atlas: Atlas) -> None:
     assert (find(atlas, FindConfig(text="B cell", limit=0))["cell_type"] == "CD19+ B").any()
 
 
+def test_a_gene_s_features_begin_with_those_that_fire_at_it(atlas: Atlas) -> None:
+    """Neither a feature that fires once in 100,000 tokens nor one whose genes are others comes first."""
+    rows = atlas.gene("CD74")
+    seldom = rows["verdict"].isin(["dead", "rare"]).to_numpy()
+    assert seldom.any() and not seldom[: int((~seldom).sum())].any()
+    live = rows[~seldom]["reads"].dropna()
+    assert live.is_monotonic_decreasing and len(live) > 10
+    found = find(atlas, FindConfig(text="CD74", verdict="gene", limit=0))
+    assert "CD74" in found["genes"].iloc[0].split()
+    held = found["reads"].fillna(-1).to_numpy()
+    assert (np.diff(held) <= 0).all() and held[0] > 0.5
+    assert set(found["verdict"].astype(str)) == {"gene"}
+    everything = find(atlas, FindConfig(text="CD74", limit=0))
+    assert everything["verdict"].iloc[-1] == "dead" and everything["verdict"].iloc[0] not in ("dead", "rare")
+    assert "reads" not in find(atlas, FindConfig(text="B cell"))
+
+
 @pytest.mark.parametrize("sort", ["score", "mass", "frequency", "maximum", "type_share"])
 def test_what_never_fires_is_never_on_top(atlas: Atlas, sort: str) -> None:
     verdicts = find(atlas, FindConfig(sort=sort, limit=0))["verdict"].astype(str).to_numpy()

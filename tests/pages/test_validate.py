@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pages.parts.common.words import safe
+from pages.parts.validate.validation_view import _BOXES
+from scx_core.transcoders import load_set
+from scx_core.validation import validation_beside
+from scx_core.validation.warnings import NOT, READ, WITH_CARE, judged
 from tests.pages.running import button, open_page, said, well
 
 
@@ -24,3 +29,17 @@ def test_measuring_takes_its_place_and_is_kept(runs: Path, at_once: list[str]) -
     assert "n = 3 test cells" in words
     app = well(open_page("validate", open_page("start", app)))
     assert "n = 3 test cells" in said(app)
+
+
+def test_a_good_verdict_is_no_warning() -> None:
+    """The colour of the box is that of the verdict: whether circuits may be read."""
+    boxes = {read: box.__name__ for read, (box, _) in _BOXES.items()}
+    assert boxes == {READ: "success", WITH_CARE: "warning", NOT: "error"}
+
+
+def test_the_verdict_of_the_embedded_set_stands_in_its_own_box(runs: Path) -> None:
+    app = open_page("validate")
+    made = validation_beside(load_set("embedded").folder, {})
+    judgement = judged(made)
+    box = getattr(app, _BOXES[judgement.read][0].__name__)
+    assert any(safe(judgement.words) in one.value for one in box)

@@ -84,7 +84,7 @@ def feature_list(atlas: Atlas) -> None:
         st.info("No feature is like that. Take a filter back, or search for less of the name.")
         return
     _download(save, atlas, cfg)
-    feature_rows(found.rows, "features", ("genes", "cell_type", "gene_set"))
+    feature_rows(found.rows, "features", ("reads", "genes", "cell_type", "gene_set"))
 
 
 def _filters(atlas: Atlas) -> FindConfig:

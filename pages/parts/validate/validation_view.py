@@ -28,8 +28,8 @@ from scx_core.validation import (
     validation_beside,
     validation_rows,
     validation_work,
-    verdict,
 )
+from scx_core.validation.warnings import NOT, READ, WITH_CARE, judged
 from scx_core.validation.standing import kept_validation, validations_stamp
 
 _LOSSES = (
@@ -39,6 +39,8 @@ _LOSSES = (
     ("no MLPs", "ce_zero"),
 )
 _SPANS = {"ce_recovered": "ce_recovered", "kl": "kl", "agreement": "label_agreement"}
+# The box of the verdict, by whether circuits may be read; warnings of single figures stand below it.
+_BOXES = {READ: (st.success, "verified"), WITH_CARE: (st.warning, "warning"), NOT: (st.error, "block")}
 _FIGURE = 150  # pixels: two in a row on a telephone, three beside the chart
 _MEASURED: Memory[tuple[Validation | None]] = Memory(12)
 _WORK: Memory[ValidationWork] = Memory(12)
@@ -112,8 +114,9 @@ def _key(ctx: Context) -> tuple[Hashable, ...]:
 def validation_view(found: Validation) -> None:
     """Everything, from the sentence to the tables."""
     warnings = found.warnings
-    show = st.success if not warnings else st.warning
-    show(f"**{safe(verdict(found))}**", icon=":material/verified:" if not warnings else ":material/warning:")
+    judgement = judged(found)
+    show, icon = _BOXES[judgement.read]
+    show(f"**{safe(judgement.words)}**", icon=f":material/{icon}:")
     for caution in warnings:
         with st.container(border=True):
             st.markdown(

@@ -38,6 +38,7 @@ SET_COLUMNS = {
     **dict.fromkeys(("p", "q", "share"), pa.float64()),
 }
 EXACT = ("p", "q")  # numbers that may be smaller than 32 bits can say
+SELDOM = {"rare": 1, "dead": 2}  # verdicts that no list begins with
 PLAIN = ("label", "genes")  # texts that hardly repeat
 
 
@@ -194,7 +195,8 @@ class Atlas:
         return frozenset(self._slots["gene"].cast(pa.string()).unique().to_pylist()) - {"", None}
 
     def gene(self, symbol: str) -> pd.DataFrame:
-        """The features that read a gene or write it, the strongest readers first.
+        """The features that read a gene or write it, the strongest readers first; those that (nearly) never
+        fire, whose shares rest on a handful of tokens, come last.
 
         Columns: those of `features`, `reads` (share of the feature's mass that is on the gene) and `pushes`
         (weight on the gene's first token where that is among the feature's tokens; other genes may begin
@@ -221,7 +223,11 @@ class Atlas:
         both = pd.concat([reads, pushes], axis=1).sort_index()
         found = self.feature_table.take(both.index.to_numpy()).to_pandas()
         found = found.assign(reads=both["reads"].to_numpy(), pushes=both["pushes"].to_numpy())
-        return found.sort_values(["reads", "pushes"], ascending=False, kind="stable", ignore_index=True)
+        seldom = found["verdict"].astype(str).map(SELDOM).fillna(0)
+        order = found.assign(often=-seldom).sort_values(
+            ["often", "reads", "pushes"], ascending=False, kind="stable", ignore_index=True
+        )
+        return order.drop(columns="often")
 
     def labels(self) -> dict[str, str]:
         """Label by name ("L2·513"): the latest that a person gave, else the automatic one. Dead and

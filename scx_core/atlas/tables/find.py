@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scx_core.atlas.tables.atlas import Atlas
+from scx_core.atlas.tables.atlas import SELDOM, Atlas
 from scx_core.cells import known_markers
 from scx_core.cells.gene_aliases import genes_meant
 from scx_core.runs import option
@@ -39,7 +39,11 @@ class FindConfig:
     stable: bool = option(False, "Only features that get the same verdict on both halves of the cells")
     sort: Literal[
         "layer", "score", "mass", "frequency", "maximum", "top5", "type_share", "token_share", "context_share"
-    ] = option("score", "Sorted by this figure, the largest first; layer: by layer and number")
+    ] = option(
+        "score",
+        "Sorted by this figure, the largest first; layer: by layer and number; score, where a gene is searched: "
+        "by the share of the activation that is at that gene",
+    )
     limit: int = option(50, "Rows at most; 0: all", minimum=0)
 
     def __post_init__(self) -> None:
@@ -61,23 +65,32 @@ _NAME = re.compile(r"(?:(?:L|layer)?\s*(\d+)\s*[·:.,/_\- ]\s*(?:F|feature)?\s*)
 
 def find(atlas: Atlas, cfg: FindConfig) -> pd.DataFrame:
     """The features that `cfg` asks for: rows of `Atlas.features`, people's labels in place of the automatic
-    ones. Equal ones stay in order of layer, number."""
+    ones. Equal ones stay in order of layer, number. Where the text is a gene, the column `reads` says the
+    share of each feature's activation mass that is at it (NaN: none of its strongest)."""
     return find_part(atlas, cfg, 0, cfg.limit).rows
 
 
 def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> FoundFeatures:
     """`count` of them from number `start` on (0: all) instead of `cfg.limit`, and how many match."""
     table, given = atlas.feature_table, atlas.given_labels()
-    where = _where(atlas, cfg, given)
+    where, reads = _where(atlas, cfg, given), _reads(atlas, cfg.text)
     row_M = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
     ordered = row_M
     if cfg.sort != "layer":
-        values = np.nan_to_num(table[cfg.sort].to_numpy().astype(float), nan=np.finfo(float).min)
-        dead = pc.equal(table["verdict"].cast(pa.string()), "dead").to_numpy(zero_copy_only=False)
-        values = np.where(dead, -np.inf, values)  # what never fires is never on top
+        by_gene = reads is not None and cfg.sort == "score"
+        figures = reads if by_gene else table[cfg.sort].to_numpy()
+        values = np.nan_to_num(figures.astype(float), nan=-1.0 if by_gene else np.finfo(float).min)
+        last = SELDOM if by_gene else ("dead",)  # a rare one's score is 0 already
+        verdicts = table["verdict"].cast(pa.string())
+        for name in last:  # what never fires is never on top
+            here = pc.equal(verdicts, name).to_numpy(zero_copy_only=False)
+            values = np.where(here, -np.inf if name == "dead" else -2.0, values) if here.any() else values
         ordered = _largest_first(row_M, values, start + count if count else len(row_M))
     wanted = ordered[start : start + count] if count else ordered[start:]
-    return FoundFeatures(_relabelled(table.take(wanted).to_pandas(), given), len(row_M))
+    rows = _relabelled(table.take(wanted).to_pandas(), given)
+    if reads is not None:
+        rows = rows.assign(reads=reads[wanted])
+    return FoundFeatures(rows, len(row_M))
 
 
 def _largest_first(row_M: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
@@ -158,6 +171,20 @@ def _matching_text(atlas: Atlas, text: str, given: Labels) -> pa.ChunkedArray:
         keys = _key(table["layer"].to_numpy().astype(np.int64), table["feature"].to_numpy())
         found.append(pa.chunked_array([np.isin(keys, people)]))
     return reduce(pc.or_, found)
+
+
+def _reads(atlas: Atlas, text: str) -> np.ndarray | None:
+    """Share of each feature's mass at the gene that a text means (the largest where it means several); None
+    where it means none."""
+    genes = genes_meant(text, atlas.genes) if text and named(text) is None else ()
+    if not genes:
+        return None
+    reads, n_units = np.full(len(atlas.feature_table), np.nan), int(atlas.meta["n_units"])
+    for gene in genes:
+        rows = atlas.gene(gene)
+        places = (rows["layer"] * n_units + rows["feature"]).to_numpy().astype(int)
+        reads[places] = np.fmax(reads[places], rows["reads"].to_numpy().astype(float))
+    return reads
 
 
 def _of_genes(atlas: Atlas, genes: Iterable[str]) -> pa.ChunkedArray:

@@ -72,4 +72,8 @@ def _shown(value: Any) -> Any:
 def summary(result: dict[str, Any]) -> str:
     """One line a feature."""
     found = result["features"]
-    return rows_text(found) if found else "no feature is like that"
+    if not found:
+        return "no feature is like that"
+    if "reads" not in found[0]:
+        return rows_text(found)
+    return rows_text(found, ("reads",)) + "\n\nreads: share of its activation that is at the gene searched for."

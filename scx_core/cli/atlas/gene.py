@@ -25,4 +25,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def summary(result: dict[str, Any]) -> str:
     """One line a feature."""
-    return rows_text(result["features"][:SHOWN], ("reads", "pushes"))
+    from scx_core.atlas.tables.atlas import SELDOM
+
+    rows = rows_text(result["features"][:SHOWN], ("reads", "pushes"))
+    said = "Features that (nearly) never fire, marked dead or rare by their verdict, stand last."
+    seldom = any(row["verdict"] in SELDOM for row in result["features"])
+    return f"{rows}\n\n{said}" if seldom else rows

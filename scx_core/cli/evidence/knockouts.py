@@ -115,8 +115,11 @@ def summary(result: dict[str, Any]) -> str:
     unit, spans = unit_of(result["kind"]), common.with_interval
     parts = [f"{result['target']} ({result['n_cells']} cells); lost without the gene, with 95% intervals"]
     genes = sorted(result["genes"], key=lambda gene: -abs(gene["gap"]["mean"]))[:STRONGEST]
-    header = ("gene", f"gap, {unit}", f"text, {unit}", "gap, log-odds", "text, log-odds", "cells", "rank")
-    keys = ("gap", "text", "gap_log_odds", "text_log_odds")
+    measures = {"gap": f"gap, {unit}", "text": f"text, {unit}"}
+    again = {"gap_log_odds": "gap, log-odds", "text_log_odds": "text, log-odds"}
+    if any(gene[key] != gene[key.removesuffix("_log_odds")] for gene in genes for key in again):
+        measures |= again  # else the target is the label's log-odds, and the same numbers would stand twice
+    header, keys = ("gene", *measures.values(), "cells", "rank"), tuple(measures)
     rows = [
         (gene["gene"], *(spans(gene[key]) for key in keys), gene["n_cells"], round(gene["rank"]))
         for gene in genes
@@ -127,8 +130,9 @@ def summary(result: dict[str, Any]) -> str:
         joint = result["together"]
         held = ", ".join(f"{name} in {n}" for name, n in joint["held_in"].items()) or "none of them in any"
         parts.append(
-            f"All of {' '.join(joint['genes'])} at once ({joint['way']}): {spans(joint['target'])} {unit}, "
-            f"{spans(joint['log_odds'])} of log-odds lost. Cells that hold them: {held}."
+            f"All of {' '.join(joint['genes'])} at once ({joint['way']}): {spans(joint['target'])} {unit}"
+            + ("" if joint["log_odds"] == joint["target"] else f", {spans(joint['log_odds'])} of log-odds")
+            + f" lost. Cells that hold them: {held}."
         )
     for one in result.get("switched_off", ()):
         given = f"{one['given_before']} → {one['given_after']} of {one['n']} cells"

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.atlas.gene_sets.gmt import read_gmt, text_of
+from scx_core.cells.choices import as_names
 from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.display import counted, shown
 from scx_core.errors import ScxError
@@ -97,7 +98,7 @@ def find_genes(tracer: Tracer, genes: Sequence[str], rows: Sequence[int] | np.nd
     bare = {_bare(name): name for name in sorted(symbols)}
     sentences = [set(cell.genes) for cell in tracer.encode(rows)]
     found = []
-    for asked in genes:
+    for asked in as_names(genes):
         upper = asked.strip().upper()
         guesses = (upper, ALIASES.get(upper, ""), bare.get(_bare(upper), ""))
         name = next((one for one in guesses if one in symbols), None)
@@ -193,7 +194,7 @@ def edit_gene_lists(
     rows = np.asarray(drawn).tolist()
     answer = answer or tracer.answer_for(label)
     sampling = one_group(len(rows), cfg.seed, tracer.donors(rows))
-    known, absent = _found(tracer, lists, rows)
+    known, absent = _found(tracer, {name: as_names(genes) for name, genes in lists.items()}, rows)
     places = mean_places(tracer, rows)
     edits, before_C = [], np.zeros(0)
     for done, (name, presences) in enumerate(known.items()):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from scx_core.attribution.target import TargetPlan
+from scx_core.cells.choices import as_names
 from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.interventions import target_values
@@ -98,6 +99,7 @@ class Measurer:
 
         Raises ScxError when the sentence holds none of `genes`.
         """
+        genes = as_names(genes)
         sentence = self.editor.sentence(row)
         spans = [span for span in sentence.cell.spans if genes is None or span.gene in genes]
         if not spans:
@@ -173,11 +175,12 @@ def knock_out_all(
 
     A cell whose sentence holds none of them is left out. Raises ScxError when that leaves no cell.
     """
+    genes = as_names(genes)
     measurer = Measurer(tracer, plan, editor)
     found = []
     for done, row in enumerate(rows):
         if genes is None or set(genes) & set(measurer.editor.sentence(int(row)).cell.genes):
-            found.append(measurer.singles(int(row), genes, ways))
+            found.append(measurer.singles(int(row), genes, as_names(ways)))
         progress(done + 1, len(rows), f"knock-outs: cell {row}")
     if not found:
         raise ScxError(*_absent(genes or (), [int(row) for row in rows]))
@@ -199,6 +202,7 @@ def knock_out_together(
     Raises ScxError when a gene is none of the table, or when no cell's sentence holds any of them and the
     edit is not `front`, which puts them in.
     """
+    genes = as_names(genes)
     measurer = Measurer(tracer, plan, editor)
     unknown = [gene for gene in genes if gene not in set(map(str, tracer.table.symbols))]
     if unknown or not genes:

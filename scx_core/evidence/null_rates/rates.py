@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scx_core.cells.choices import as_names
 from scx_core.circuits import Tracer
 from scx_core.circuits.consensus import ConsensusConfig
 from scx_core.display import counted, shown
@@ -112,6 +113,10 @@ def null_rates(
 
     Raises ScxError when the table has fewer than two types, or one has fewer than four cells.
     """
+    if types and (isinstance(types, str) or len(types) != 2):
+        raise ScxError(
+            f"Two cell types are wanted, not {', '.join(map(repr, as_names(types)))}.", "Name two types."
+        )
     first, second = types or tuple(str(name) for name in tracer.table.cells_per_type().index[:2])
     rows = [tracer.draw(name, ConsensusConfig(cells=cfg.cells, seed=cfg.seed)) for name in (first, second)]
     if min(map(len, rows)) < 4:

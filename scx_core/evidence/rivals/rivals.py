@@ -23,6 +23,7 @@ import numpy as np
 
 from scx_core.atlas import AtlasConfig, make_atlas
 from scx_core.atlas.judge.protocol import CONTEXT, DEAD, FAMILY, GENE, SET, TYPE
+from scx_core.cells.choices import as_names
 from scx_core.cells.markers import known_markers
 from scx_core.circuits import Tracer
 from scx_core.display import counted, shown
@@ -212,6 +213,7 @@ def compare_rivals(
 
 
 def _wanted(tracer: Tracer, labels: Sequence[str] | None, cfg: RivalConfig) -> list[str]:
+    labels = as_names(labels)
     if labels:
         unknown = [label for label in labels if label not in tracer.table.types]
         if unknown:
@@ -219,7 +221,7 @@ def _wanted(tracer: Tracer, labels: Sequence[str] | None, cfg: RivalConfig) -> l
                 f"{tracer.table.name} holds no cell of the type {unknown[0]!r}.",
                 f"It holds: {', '.join(tracer.table.types)}.",
             )
-        return list(labels)
+        return labels
     sizes = {label: int((tracer.table.labels == label).sum()) for label in tracer.table.types}
     enough = [label for label, size in sizes.items() if size >= max(LEAST_CELLS, 2 * cfg.knocked)]
     return sorted(enough, key=lambda label: (-sizes[label], label))[: cfg.types]

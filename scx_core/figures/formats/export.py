@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from scx_core.cells.choices import as_names
 from scx_core.circuits.circuit import Circuit
 from scx_core.errors import ScxError
 from scx_core.figures import captions
@@ -162,7 +163,7 @@ def export(
     Everything is made before the first file is written. Raises ScxError for an unknown format or a place
     that cannot be written to.
     """
-    where, formats = Path(where), list(formats)
+    where, formats = Path(where), as_names(formats)
     single = one_file(where, formats)
     wanted = {single: where} if single else {name: where / file_name(circuit, name) for name in formats}
     contents: dict[Path, bytes] = {}

@@ -963,11 +963,11 @@ def stability(
 
     cfg = StabilityConfig(cells=n_cells, **_known(settings, StabilityConfig, "A test of stability"))
     asked = tracer(cells, model=model, transcoders=transcoders)
-    alone = isinstance(other_transcoders, TranscoderSet | str | Path)
-    others = [other_transcoders] if alone else other_transcoders
+    others: Any = other_transcoders
+    others = [others] if isinstance(others, TranscoderSet | str | Path) else others
     sets = [load_transcoders(one, model=asked.lm) for one in others]
     one_pair = len(other_models) == 2 and not isinstance(other_models[0], tuple | list)
-    pairs = [other_models] if one_pair else other_models
+    pairs: Any = [other_models] if one_pair else other_models
     models = [tracer(asked.table, model=lm, transcoders=coders) for lm, coders in pairs]
     more: dict[str, Any] = {"prompts": prompts, "sets": sets, "models": models}
     more |= {"kinds": KINDS if features else KINDS[:1], "progress": watched()}

@@ -10,7 +10,6 @@ import sys
 
 import anndata as ad
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

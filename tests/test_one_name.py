@@ -13,7 +13,9 @@ from scx_core.cells.choices import as_names
 from scx_core.errors import ScxError
 from tests.builders.small_anndata import two_types
 
-LISTS = re.compile(r"\b(?:Sequence|Iterable|list)\[(?:str|Transcoders)\]|tuple\[(?:str, str|Model, Transcoders)\]")
+LISTS = re.compile(
+    r"\b(?:Sequence|Iterable|list)\[(?:str|Transcoders)\]|tuple\[(?:str, str|Model, Transcoders)\]"
+)
 TYPE = "CD19+ B"
 # Each is asked with a name that does not exist: what is said names it whole.
 ASKED = {
@@ -30,8 +32,8 @@ ASKED = {
     ("tl", "stability", "other_models"): lambda t, name: scx.tl.stability(
         t, TYPE, n_cells=4, other_models=(name, name)
     ),
-    ("tl", "compare_rivals", "cell_types"): lambda t, name: scx.tl.compare_rivals(t, name),
-    ("tl", "null_rates", "cell_types"): lambda t, name: scx.tl.null_rates(t, name),
+    ("tl", "compare_rivals", "cell_types"): scx.tl.compare_rivals,
+    ("tl", "null_rates", "cell_types"): scx.tl.null_rates,
     ("tl", "share", "cell_types"): lambda t, name: scx.tl.share(t, "share.html", cell_types=name),
     ("pl", "save", "formats"): lambda t, name: scx.pl.save(scx.tl.trace_cell(t, 0, nodes=8), ".", name),
 }

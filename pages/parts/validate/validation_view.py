@@ -29,8 +29,8 @@ from scx_core.validation import (
     validation_rows,
     validation_work,
 )
-from scx_core.validation.warnings import NOT, READ, WITH_CARE, judged
 from scx_core.validation.standing import kept_validation, validations_stamp
+from scx_core.validation.warnings import NOT, READ, WITH_CARE, judged
 
 _LOSSES = (
     ("original", "ce_orig"),

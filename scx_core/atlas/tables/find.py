@@ -41,8 +41,8 @@ class FindConfig:
         "layer", "score", "mass", "frequency", "maximum", "top5", "type_share", "token_share", "context_share"
     ] = option(
         "score",
-        "Sorted by this figure, the largest first; layer: by layer and number; score, where a gene is searched: "
-        "by the share of the activation that is at that gene",
+        "Sorted by this figure, the largest first; layer: by layer and number; score, where a gene is "
+        "searched: by the share of the activation that is at that gene",
     )
     limit: int = option(50, "Rows at most; 0: all", minimum=0)
 
@@ -78,7 +78,7 @@ def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> FoundFea
     ordered = row_M
     if cfg.sort != "layer":
         by_gene = reads is not None and cfg.sort == "score"
-        figures = reads if by_gene else table[cfg.sort].to_numpy()
+        figures = reads if reads is not None and by_gene else table[cfg.sort].to_numpy()
         values = np.nan_to_num(figures.astype(float), nan=-1.0 if by_gene else np.finfo(float).min)
         last = SELDOM if by_gene else ("dead",)  # a rare one's score is 0 already
         verdicts = table["verdict"].cast(pa.string())

@@ -76,4 +76,4 @@ def summary(result: dict[str, Any]) -> str:
         return "no feature is like that"
     if "reads" not in found[0]:
         return rows_text(found)
-    return rows_text(found, ("reads",)) + "\n\nreads: share of its activation that is at the gene searched for."
+    return rows_text(found, ("reads",)) + "\n\nreads: share of its activation at the gene."

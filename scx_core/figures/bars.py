@@ -56,7 +56,7 @@ def genes_figure(
         pen.text(_EDGE, y + 12.0, title, 11.0, colour=colours.MUTED)
         y += _GROUP
         for row in rows:
-            _bar(pen, row, y, scale, row.gene in markers)
+            _bar(pen, row, y, scale, row.gene in markers, _not_told(row, by))
             if by != "frozen":
                 x = scale(frozen[row.gene])
                 corners = [(x - 4.5, y), (x, y - 4.5), (x + 4.5, y), (x, y + 4.5)]
@@ -99,7 +99,7 @@ class _Scale:
 
 
 def interval(row: GeneEffect) -> tuple[float, float] | None:
-    """The bootstrap interval, else the mean ± sd, else nothing."""
+    """The interval low to high, else the mean ± sd, else nothing."""
     if row.low is not None and row.high is not None:
         return min(row.low, row.high), max(row.low, row.high)
     return (row.effect - row.sd, row.effect + row.sd) if row.sd else None
@@ -124,10 +124,17 @@ def _name(row: GeneEffect) -> str:
     return plain(row.gene, 16) or "(no name)"
 
 
-def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool) -> None:
+def _not_told(row: GeneEffect, by: str) -> bool:
+    """By the test of a frozen attribution; what was measured by its own interval."""
+    if by == "frozen":
+        return captions.not_told(row.q)
+    return row.low is not None and row.high is not None and row.low <= 0 <= row.high
+
+
+def _bar(pen: Pen, row: GeneEffect, y: float, scale: _Scale, marker: bool, not_told: bool) -> None:
     zero, end = scale(0.0), scale(row.effect)
     corners = [(zero, y - 7), (end, y - 7), (end, y + 7), (zero, y + 7)]
-    colour = colours.sign_colour(row.effect)
+    colour = colours.BIAS_GREY if not_told else colours.sign_colour(row.effect)
     pen.polygon(corners, fill=colour, line=colour, alpha=0.78)
     pen.text(_EDGE + 18.0, y, _name(row), _SIZE, bold=marker)
     if marker:
@@ -160,7 +167,7 @@ def _foot(
     pen: Pen, circuit: Circuit, shown: list[GeneEffect], markers: frozenset[str], y: float, room: float
 ) -> None:
     kinds = {
-        "bootstrap interval" if row.low is not None and row.high is not None else "± sd"
+        "95% interval" if row.low is not None and row.high is not None else "± sd"
         for row in shown
         if interval(row)
     }
@@ -170,6 +177,7 @@ def _foot(
     hidden = sum(not captions.called(circuit, row.effect, row.q) for row in circuit.genes)
     no_difference = f"{hidden:,} of {len(circuit.genes):,} genes: no difference found"
     parts += [no_difference] if captions.sides(circuit) else []
+    parts += [f"grey: {captions.NOT_TOLD}"] if any(_not_told(row, leading(circuit)) for row in shown) else []
     parts += [f"whiskers: {' or '.join(sorted(kinds))}"] if kinds else []
     parts += ["star and bold: known marker"] if any(row.gene in markers for row in shown) else []
     pen.text(_EDGE, y, fitted("; ".join(parts), room, 10.5), 10.5, colour=colours.MUTED)

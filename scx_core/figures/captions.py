@@ -19,6 +19,7 @@ from scx_core.figures.drawing.select import Flow, Group, Selection
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
 from scx_core.statistics.hypothesis_tests import Q
 
+NOT_TOLD = "not told from 0"
 _SCORE_NAMES = {"replacement": "replacement score", "completeness": "completeness"}
 
 
@@ -40,7 +41,7 @@ def direction(circuit: Circuit, effect: float, q: float | None) -> str:
     if effect == 0:
         return "no difference found" if both else "none"
     if both is None:
-        return "not told from 0" if q is not None and q >= Q else "raises" if effect > 0 else "lowers"
+        return NOT_TOLD if not_told(q) else "raises" if effect > 0 else "lowers"
     if q is not None and q >= Q:
         return "no difference found"
     untested = "" if q is not None else " (not tested)"
@@ -48,15 +49,24 @@ def direction(circuit: Circuit, effect: float, q: float | None) -> str:
 
 
 def called(circuit: Circuit, value: float, q: float | None) -> float:
-    """What a colour may show of a value: nothing (0) in a difference where no difference was found."""
-    return 0.0 if circuit.scope == "difference" and q is not None and q >= Q else value
+    """What a colour may show of a value: nothing (0) where it is not told from 0, or no difference was
+    found. Without q (one cell, an older file) the value itself."""
+    return 0.0 if not_told(q) else value
+
+
+def not_told(q: float | None) -> bool:
+    """Whether a test was made and did not tell the effect from 0."""
+    return q is not None and q >= Q
 
 
 def signs(circuit: Circuit) -> tuple[str, str, str]:
     """What warm and cool mean in this circuit, and grey: "" where nothing is grey."""
     both = sides(circuit)
     if both is None:
-        return "raises what it points to", "lowers it", ""
+        tested = any(
+            row.q is not None for rows in (circuit.genes, circuit.nodes, circuit.edges) for row in rows
+        )
+        return "raises what it points to", "lowers it", NOT_TOLD if tested else ""
     return f"effect higher in {both[0]}", f"effect higher in {both[1]}", "no difference found"
 
 

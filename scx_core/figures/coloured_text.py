@@ -38,13 +38,14 @@ def sentence_html(
         spans.append(f'<span style="{_QUIET}">and {len(genes) - len(shown):,} more</span>')
     counts = counts_of(circuit)
     star = f"known marker; {count_words(counts)}" if counts else "known marker"
-    key = _colour_key(limit, star if markers else "", circuit.target.unit)
+    grey = captions.signs(circuit)[2] if any(captions.not_told(row.q) for row in circuit.genes) else ""
+    key = _colour_key(limit, star if markers else "", circuit.target.unit, grey)
     return f"<div>{key}<div {_FRAME}>{' '.join(spans)}</div></div>"
 
 
 def _gene(gene: str, effect: GeneEffect | None, limit: float, marker: bool, circuit: Circuit) -> str:
     shown = captions.called(circuit, effect.effect, effect.q) if effect else 0.0
-    fill = colours.effect_colour(shown, limit) if effect else colours.PAPER
+    fill = colours.shown_colour(shown, limit) if effect else colours.PAPER
     style = (
         f"background:{fill};color:{colours.ink_on(fill)};padding:2px 6px;border-radius:6px;white-space:nowrap"
     )
@@ -74,12 +75,15 @@ def _hover(gene: str, effect: GeneEffect | None, marker: bool, circuit: Circuit)
     return [*lines, "known marker"] if marker else lines
 
 
-def _colour_key(limit: float, star: str, unit: str) -> str:
+def _colour_key(limit: float, star: str, unit: str, grey: str = "") -> str:
     stops = ", ".join(colours.effect_colour(step / 12, 1.0) for step in range(-12, 13))
     ground = f"background:linear-gradient(90deg, {stops})"
     bar = f'<span style="width:120px;height:10px;border-radius:3px;{ground}"></span>'
     ends = f"<span>−{number(limit, 2)}</span>{bar}<span>+{number(limit, 2)} {html.escape(unit)}</span>"
     note = f'<span style="margin-left:12px">★ {html.escape(star)}</span>' if star else ""
+    if grey:
+        box = f"background:{colours.UNTOLD};color:{colours.INK};padding:0 6px;border-radius:6px"
+        note = f'<span style="margin-left:12px;{box}">{html.escape(grey)}</span>{note}'
     return f"<div {_KEY.format(_QUIET)}><span>Effect on the answer's score:</span>{ends}{note}</div>"
 
 

@@ -119,7 +119,7 @@ def _on_places(
         if box.kind == "gene" and side.colour_by == "effect":
             row = effects.get(groups[box.id].gene or "")
             effect = captions.called(circuit, row.effect if row else 0.0, row.q if row else None)
-            fill = colours.effect_colour(effect, limit)
+            fill = colours.shown_colour(effect, limit)
             box = box._replace(fill=fill, ink=colours.ink_on(fill))
         boxes.append(
             box._replace(x=place.x, y=place.y, width=place.width, font=place.font, height=place.height)

@@ -85,7 +85,7 @@ class Boxes:
         if self.view.colour_by == "share":
             fill = line = colours.share_colour(row.share if row else group.share)
         else:
-            fill, line = colours.effect_colour(effect, self.limit), colours.sign_colour(effect)
+            fill, line = colours.shown_colour(effect, self.limit), colours.sign_colour(effect)
         known = group.gene in self.markers
         note = f"known marker of {plain(self.circuit.target.answer, 60)}" if known else ""
         hover = captions.gene_hover(group, row, self.circuit, note)
@@ -105,8 +105,12 @@ class Boxes:
         below = " · ".join(part for part in parts if part)
         font = self.fonts["feature"] + 3.0 * (max(0.0, group.influence) / self.most_influence) ** 0.5
         hover = captions.feature_hover(group, given, self.circuit)
-        effect = captions.called(self.circuit, group.effect, first.q if len(group.members) == 1 else None)
+        q = first.q if len(group.members) == 1 else None
+        effect = captions.called(self.circuit, group.effect, q)
         tint = colours.effect_colour(effect, 25.0 * abs(effect)) if effect else colours.PAPER
+        line = colours.effect_colour(effect, 2.4 * abs(effect)) if effect else colours.FAINT
+        if captions.not_told(q):
+            tint, line = colours.UNTOLD, colours.BIAS_GREY
         return _box(
             group.id,
             "feature",
@@ -115,7 +119,7 @@ class Boxes:
             below=below,
             font=font,
             fill=tint,
-            line=colours.effect_colour(effect, 2.4 * abs(effect)) if effect else colours.FAINT,
+            line=line,
             ink=colours.INK,
         )
 

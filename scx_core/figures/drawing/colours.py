@@ -9,6 +9,7 @@ from __future__ import annotations
 WARM, COOL = "#C2500A", "#2166AC"
 INK, MUTED, FAINT, PAPER = "#1B1F24", "#5F6872", "#D5DAE0", "#FFFFFF"
 ERROR_GREY, BIAS_GREY, PROMPT_FILL = "#B9C0C8", "#8D96A0", "#F1F3F5"
+UNTOLD = "#E2E6EA"  # fill of a gene or feature whose effect is not told from 0
 # On a dark page: what is drawn on the paper itself. Boxes keep their light fills and dark words.
 ON_DARK = {
     WARM: "#EC8A45", COOL: "#6FB2E6", INK: "#E4E8EA", MUTED: "#A9B2BC", FAINT: "#4A545E",
@@ -30,6 +31,11 @@ def effect_colour(effect: float, limit: float) -> str:
     """
     strength = min(1.0, abs(effect) / limit) ** 0.5 if limit > 0 else 0.0
     return _along(_WARM_STOPS if effect >= 0 else _COOL_STOPS, strength)
+
+
+def shown_colour(effect: float, limit: float) -> str:
+    """Hex colour of what may be said of an effect (captions.called): grey where that is nothing."""
+    return effect_colour(effect, limit) if effect else UNTOLD
 
 
 def share_colour(share: float) -> str:

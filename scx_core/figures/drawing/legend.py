@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from scx_core.statistics.hypothesis_tests import Q
+
 from . import colours
 from .drawing import Drawing
 from .pen import Pen, star
@@ -35,6 +37,8 @@ def entries(drawing: Drawing) -> tuple[list[Entry], list[Entry]]:
         rows.append(Entry("marker", "known marker", 13.0))
     if "feature" in kinds:
         rows.append(Entry("feature", "feature, called after what it is active at (size: influence)", 30.0))
+    if drawing.signs[2] and any(box.fill == colours.UNTOLD for box in drawing.nodes):
+        rows.append(Entry("untold", f"gene or feature {drawing.signs[2]} (q ≥ {Q:g})", 30.0))
     rows += [
         Entry(kind, words, 15.0)
         for kind, words in (("error", "reconstruction error"), ("bias", "biases"))
@@ -45,7 +49,7 @@ def entries(drawing: Drawing) -> tuple[list[Entry], list[Entry]]:
     lines = [
         Entry(kind, words, 24.0)
         for kind, words in zip(("warm", "cool", "grey"), drawing.signs, strict=True)
-        if words
+        if words and (kind != "grey" or any(link.colour == colours.BIAS_GREY for link in drawing.links))
     ]
     widths = [Entry("width", sample.label, 24.0, sample.width) for sample in drawing.width_key]
     if widths:
@@ -88,6 +92,8 @@ def _swatch(pen: Pen, entry: Entry, x: float, y: float) -> None:
         pen.box(middle, y, width, 14.0, fill=colours.effect_colour(1.0, 2.0), line=colours.WARM, radius=7.0)
     elif entry.kind == "feature":
         pen.box(middle, y, width, 14.0, fill=colours.PAPER, line=colours.effect_colour(1.0, 2.4), radius=4.0)
+    elif entry.kind == "untold":
+        pen.box(middle, y, width, 14.0, fill=colours.UNTOLD, line=colours.BIAS_GREY, radius=7.0)
     elif entry.kind == "marker":
         pen.polygon(star(middle, y, 6.5), fill=colours.MARKER_FILL, line=colours.MARKER_LINE)
     elif entry.kind == "error":

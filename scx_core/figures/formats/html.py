@@ -175,6 +175,7 @@ _PILL = '<rect x="1" y="0.5" width="26" height="13" rx="{}" fill="{}" stroke="{}
 _SHAPES = {
     "gene": _PILL.format(7, colours.effect_colour(1.0, 2.0), colours.WARM),
     "feature": _PILL.format(4, colours.PAPER, colours.effect_colour(1.0, 2.4)),
+    "untold": _PILL.format(7, colours.UNTOLD, colours.BIAS_GREY),
     "marker": f'<path d="{_STAR}" fill="{colours.MARKER_FILL}" stroke="{colours.MARKER_LINE}"/>',
     "error": f'<path d="M7 0L14 7L7 14L0 7Z" fill="{colours.ERROR_GREY}"/>',
     "bias": f'<rect x="2" y="2" width="10" height="10" fill="{colours.BIAS_GREY}"/>',
@@ -189,7 +190,7 @@ _SCALES = {
 def _sample(entry: Entry) -> str:
     if entry.kind in _SCALES:
         return f'<i class="scale" style="background: linear-gradient(90deg, {_SCALES[entry.kind]})"></i>'
-    width = 28 if entry.kind in ("gene", "feature") else 14 if entry.kind in _SHAPES else 24
+    width = 28 if entry.kind in ("gene", "feature", "untold") else 14 if entry.kind in _SHAPES else 24
     colour = colours.LINES.get(entry.kind, colours.MUTED)
     line = f'<path d="M0 7H24" stroke="{colour}" stroke-width="{entry.detail or 2.6:.1f}" opacity="0.85"/>'
     return f'<svg width="{width}" height="14" aria-hidden="true">{_SHAPES.get(entry.kind, line)}</svg>'

@@ -9,7 +9,7 @@ from typing import Any
 
 import networkx as nx
 
-from scx_core.circuits.circuit import Circuit, Edge, Node
+from scx_core.circuits.circuit import Circuit, Edge, GeneEffect, Node
 from scx_core.errors import ScxError
 from scx_core.figures import captions
 from scx_core.figures.drawing.drawing import Drawing
@@ -19,8 +19,8 @@ from scx_core.figures.drawing.select import merge_nodes
 def to_networkx(circuit: Circuit) -> nx.DiGraph:
     """One node a node and one edge an edge with all their attributes; what is None is left out.
 
-    `label` is the name for people, `sign` says positive or negative, `strength` is |weight|. Raises
-    ScxError when an edge names a node that is not there.
+    `label` is the name for people, `sign` says positive or negative, `strength` is |weight|; `direction`
+    (where q is known) is what may be said of it, such as "raises" or "not told from 0". Raises ScxError when an edge names a node that is not there.
     """
     graph = nx.DiGraph(
         title=captions.title(circuit),
@@ -31,8 +31,11 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
         provenance=json.dumps(circuit.provenance, sort_keys=True, ensure_ascii=False, default=str),
         **{f"score_{name}": float(value) for name, value in circuit.scores.items() if _known(value)},
     )
+    effects = {row.gene: row for row in circuit.genes}
     for node in circuit.nodes:
-        graph.add_node(node.id, label=_label(node, circuit), **_attributes(node, skip={"id"}))
+        row = effects.get(node.gene or "") if node.kind == "embedding" else None
+        said = _direction(circuit, row or node, row.effect if row else node.effect)
+        graph.add_node(node.id, label=_label(node, circuit), **_attributes(node, skip={"id"}), **said)
     for edge in circuit.edges:
         for end in (edge.source, edge.target):
             if end not in graph:
@@ -46,8 +49,16 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
             **_attributes(edge, skip={"source", "target"}),
             strength=abs(float(edge.weight)),
             sign="positive" if edge.weight >= 0 else "negative",
+            **_direction(circuit, edge, edge.weight),
         )
     return graph
+
+
+def _direction(circuit: Circuit, tested: GeneEffect | Node | Edge, effect: float) -> dict[str, str]:
+    """What may be said of an effect, as tables and hovers say it; nothing where it was not tested."""
+    return (
+        {} if tested.q is None or not effect else {"direction": captions.direction(circuit, effect, tested.q)}
+    )
 
 
 def to_graphml(circuit: Circuit, drawing: Drawing | None = None) -> bytes:

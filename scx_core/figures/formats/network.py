@@ -20,7 +20,8 @@ def to_networkx(circuit: Circuit) -> nx.DiGraph:
     """One node a node and one edge an edge with all their attributes; what is None is left out.
 
     `label` is the name for people, `sign` says positive or negative, `strength` is |weight|; `direction`
-    (where q is known) is what may be said of it, such as "raises" or "not told from 0". Raises ScxError when an edge names a node that is not there.
+    (where q is known) is what may be said of it, such as "raises" or "not told from 0". Raises ScxError where
+    an edge names a node that is not there.
     """
     graph = nx.DiGraph(
         title=captions.title(circuit),

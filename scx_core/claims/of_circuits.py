@@ -9,7 +9,7 @@ from typing import Any
 from scx_core.circuits.circuit import Circuit, GeneEffect
 from scx_core.circuits.difference import Difference
 from scx_core.circuits.stability import TieStability
-from scx_core.circuits.words.wording import FAMILIES
+from scx_core.circuits.words.wording import CHOSEN, FAMILIES
 from scx_core.claims.claim import Claim
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q
@@ -68,7 +68,8 @@ def difference_claims(found: Difference) -> list[Claim]:
         split = one["null_split"]
         claims.append(
             Claim(
-                f"{one['found']} of {one['tested']} {name} differ between {first} and {second} (q < {Q}).",
+                f"{one['found']} of {one['tested']} {name} differ between {first} and {second} (q < {Q})"
+                + ("." if name == "genes" else f" ({CHOSEN})."),
                 one["found"] / one["tested"],
                 split["mean"] / split["tested"] if split else None,
                 f"random halves of {first} (mean; interval: their range)",

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from scx_core.circuits.circuit import NOTHING, Circuit, Target
 from scx_core.circuits.words.whose import mismatch_note, validation_note
@@ -20,6 +21,7 @@ from scx_core.statistics.intervals import wilson
 
 FAMILIES = ("genes", "features", "edges")
 COUNTS = 0.05  # a competitor's share of the competitors' probability that is worth a name
+CHOSEN = "chosen as the largest in these same cells; not a test on new cells"
 MANY_ERRORS = 10.0  # what an effect over few donors must be times its error, from which on that is said
 
 
@@ -132,6 +134,8 @@ def tie_words(circuit: Circuit) -> list[str]:
 
 def _found(name: str, one: Mapping[str, Any], verb: str) -> str:
     words = f"{one['found']:,} of {one['tested']:,} {name} {verb} (q < {Q})"
+    if name != "genes":  # all genes of the sentences are tested; these are those that cells' circuits hold
+        words += f" ({CHOSEN})"
     split = one.get("null_split")
     if split is None:
         return words + "."
@@ -164,6 +168,12 @@ def _few_donors(n: str, least_t: float | None, tested: int) -> list[str]:
     if least_t is None or least_t < MANY_ERRORS:
         return []
     return [
-        f"{n} donors, as unequal as they are, are few: to be called alone among {tested:,} genes, an effect "
-        f"must be {least_t:.3g} times its standard error."
+        f"{n} donors cannot tell an effect from 0: to be told alone among {tested:,} genes, it must be "
+        f"{least_t:,.0f} times its standard error; at least {_donors_needed(tested)}"
+        f"{' on each side' if ' and ' in n else ''}, of equal size, are needed."
     ]
+
+
+def _donors_needed(tested: int) -> int:
+    """The fewest donors of equal size of which an effect of `MANY_ERRORS` errors is told alone."""
+    return next(n for n in range(3, 1000) if stats.t.isf(Q / max(1, tested) / 2, n - 1) < MANY_ERRORS)

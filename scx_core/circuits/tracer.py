@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ from scx_core.circuits.many_cells.kept_cells import KeptCells
 from scx_core.circuits.many_cells.two_steps import Partial, TwoSteps, is_large
 from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.trace import TraceConfig, finish, graph_of, merged_graph, span_effects, trace_graph
-from scx_core.circuits.words.whose import UNKNOWN, said
+from scx_core.circuits.words.whose import UNKNOWN, Elsewhere, said
 from scx_core.errors import ScxError
 from scx_core.language import (
     Language,
@@ -48,6 +49,7 @@ from scx_core.transcoders import TranscoderSet
 from scx_core.validation.standing import Standing
 
 TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
+ELSEWHERE_CELLS, ELSEWHERE_LARGE = 60, 12  # cells of all types that are asked how often they get an answer
 
 
 @dataclass
@@ -330,7 +332,29 @@ class Tracer:
         if answer not in self.labels or not label:
             return {}
         given = predicted(self.scores(cells).sum(-1), self.labels)
-        return said(label, own_answer(self.table, self.labels, label), given)
+        elsewhere = self.elsewhere(label, answer) if len(cells) > 1 else None
+        return said(label, own_answer(self.table, self.labels, label), given, elsewhere)
+
+    def elsewhere(self, label: str, answer: str) -> Elsewhere | None:
+        """To how many cells of other types the model gives an answer: the rival of how often it gives it to
+        the type's own. `ELSEWHERE_CELLS` are drawn, as many of each type as can be (a model of real size:
+        `ELSEWHERE_LARGE`), the same for all questions, so that their scores are kept."""
+        large = is_large(self.lm.facts.n_layers, self.lm.facts.width)
+        others = [
+            name
+            for name in self.table.types
+            if name != label and own_answer(self.table, self.labels, name) != answer
+        ]
+        if not others:
+            return None
+        most = ELSEWHERE_LARGE if large else ELSEWHERE_CELLS
+        n, rng, rows = max(1, most // len(self.table.types)), np.random.default_rng(0), []
+        for name in self.table.types:  # the other answers' own types too, so that all questions draw the same
+            drawn = rng.permutation(np.flatnonzero(self.table.labels == name))[:n].tolist()
+            rows += drawn if name in others else []
+        rows = rows[:: math.ceil(len(rows) / most)]  # of very many types not every one
+        given = predicted(self.scores(self.encode(rows)).sum(-1), self.labels)
+        return Elsewhere(sum(one == answer for one in given), len(rows), len(set(self.table.labels[rows])))
 
     def _with_markers(self, circuit: Circuit, label: str) -> Circuit:
         """Beside the circuit's count of known markers those of rankings that need no model."""

@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scx_core.circuits.circuit import Circuit
+from scx_core.statistics.intervals import wilson
 
 LABEL, CELL, SAYS, MAPPED, VALIDATION = "cell_type", "cell", "model_says", "mapped_answer", "validation"
+ELSEWHERE = "answer_elsewhere"  # the explained answer, given to cells of other types
+ENOUGH = 10  # own cells
 UNKNOWN = "unknown"  # nobody validated the transcoders
 NOT = "no"  # scx_core.validation.warnings.NOT
 
@@ -33,11 +36,61 @@ class Whose(NamedTuple):
     given: int = 0
 
 
-def said(label: str, mapped: str | None, given: Sequence[str]) -> dict[str, Any]:
-    """For a provenance: the label's own answer, and how often the model gives which answer."""
+class Elsewhere(NamedTuple):
+    """To `k` of `n` cells that were drawn from `n_types` other types the model gives the explained answer."""
+
+    k: int
+    n: int
+    n_types: int
+
+
+def said(
+    label: str, mapped: str | None, given: Sequence[str], elsewhere: Elsewhere | None = None
+) -> dict[str, Any]:
+    """For a provenance: the label's own answer, how often the model gives which answer, and how often it
+    gives the explained one to cells of other types."""
     counts = Counter(given)
     ranked = sorted(counts, key=lambda name: (-counts[name], name))
-    return {MAPPED: mapped or "", SAYS: {name: counts[name] for name in ranked}}
+    found = {MAPPED: mapped or "", SAYS: {name: counts[name] for name in ranked}}
+    return found if elsewhere is None else found | {ELSEWHERE: elsewhere._asdict()}
+
+
+def elsewhere_of(circuit: Circuit) -> Elsewhere | None:
+    """How often the answer is given to cells of other types; None where nobody asked."""
+    stated = circuit.provenance.get(ELSEWHERE)
+    if not isinstance(stated, Mapping):
+        return None
+    numbers = [stated.get(name) for name in Elsewhere._fields]
+    if not all(isinstance(x, int) and x >= 0 for x in numbers) or not 0 < numbers[1] >= numbers[0]:
+        return None
+    return Elsewhere(*numbers)
+
+
+def elsewhere_words(circuit: Circuit) -> str:
+    """ "It gives it to 3 of 45 cells of 9 other types too (2% to 18%)."; empty where nobody asked."""
+    found = elsewhere_of(circuit)
+    if found is None:
+        return ""
+    low, high = wilson(found.k, found.n)
+    types = "another type" if found.n_types == 1 else f"{found.n_types} other types"
+    too = " too" if found.k else ""
+    return f"It gives it to {found.k} of {found.n} cells of {types}{too} ({low:.0%} to {high:.0%})."
+
+
+def not_told_apart(circuit: Circuit) -> str:
+    """That the model gives the answer to cells of other types about as often: 95% intervals overlap, of
+    `ENOUGH` own cells at least (of fewer they nearly always do), or most of the others get it."""
+    own, other = whose(circuit), elsewhere_of(circuit)
+    if own is None or other is None or own.n < 2 or not own.given:
+        return ""
+    to_others = wilson(other.k, other.n)
+    overlap = own.n >= ENOUGH and wilson(own.given, own.n)[0] <= to_others[1]
+    if not overlap and to_others[0] <= 0.5:
+        return ""
+    return (
+        f"The model does not tell these cells from others by this answer: it gives {own.answer} to "
+        f"{own.given} of these {own.n} cells and to {other.k} of {other.n} of other types."
+    )
 
 
 def whose(circuit: Circuit) -> Whose | None:
@@ -75,14 +128,17 @@ def name_of(found: Whose, most: int = 40) -> str:
 
 
 def mismatch_note(circuit: Circuit) -> str:
-    """That the model does not give the answer that is explained, or that it is not the label's own; empty
-    where all agree."""
+    """That the model does not give the answer that is explained, that it gives it to other cells as well, or
+    that it is not the label's own; empty where all agree."""
     found = whose(circuit)
     if found is None:
         return ""
     lines = []
     if found.says and found.says != found.answer:
         lines.append(_otherwise(found))
+    apart = not_told_apart(circuit)
+    if apart:
+        lines.append(apart)
     if found.mapped == "":
         lines.append(
             f"The mapping of labels has no answer for {found.label}: {found.answer} was chosen by hand."

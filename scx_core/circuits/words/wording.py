@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from scx_core.circuits.circuit import NOTHING, Circuit, Target
-from scx_core.circuits.words.whose import mismatch_note, validation_note
+from scx_core.circuits.words.whose import elsewhere_words, mismatch_note, validation_note
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.intervals import wilson
@@ -39,7 +39,7 @@ def answer_frequency(circuit: Circuit) -> str:
     if circuit.scope == "cell":
         return f"The model {'gives' if called else 'does not give'} this answer for this cell."
     n = circuit.n_cells
-    return answered_in(min(max(round(called * n), 0), n), n)
+    return f"{answered_in(min(max(round(called * n), 0), n), n)} {elsewhere_words(circuit)}".strip()
 
 
 def answered_in(k: int | None, n: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import anndata as ad
@@ -242,3 +243,50 @@ def test_a_column_of_names_is_no_grouping_and_is_not_tidied_value_by_value(monke
     assert "has 12,000 different values in 12,000 cells" in columns.label_problem(names)[0]
     monkeypatch.setattr(columns, "as_labels", lambda column: pytest.fail("each of its values was read"))
     assert "no grouping" in columns.label_problem(names)[0]
+
+
+def lifelike(n_cells: int = 60, n_genes: int = 3000) -> np.ndarray:
+    """Counts as droplets give them: a few genes far above the many, totals that spread threefold."""
+    rng = np.random.default_rng(5)
+    share = rng.pareto(0.9, n_genes) + 0.05
+    total = rng.lognormal(8.3, 0.4, (n_cells, 1))
+    return rng.poisson(rng.gamma(2, total * share / share.sum() / 2)).astype(np.float64)
+
+
+def per(x: np.ndarray, total: float) -> np.ndarray:
+    return total * x / x.sum(1, keepdims=True)
+
+
+DISGUISED = {  # what is done to counts, the kind that is told, and what is said of it
+    "counts": (lambda x: x, "counts", None),
+    "round log1p": (lambda x: np.round(np.log1p(per(x, 1e4))), "log-normalised", "ties"),
+    "round log2": (lambda x: np.round(np.log2(1 + per(x, 1e4))), "log-normalised", "ties"),
+    "integer CPM": (lambda x: np.round(per(x, 1e6)), "normalised", "total is near 1,000,0|total is near 999,"),
+    "integer CP10k": (lambda x: np.round(per(x, 2e4)), "normalised", "total is near"),
+    "square root": (lambda x: np.sqrt(per(x, 1e4)), "normalised", "order of the genes"),
+    "square root of counts": (np.sqrt, "normalised", "order of the genes"),
+    "times noise": (lambda x: x * np.random.default_rng(0).uniform(1, 30, x.shape), "non-integer counts", "told"),
+}
+
+
+@pytest.mark.parametrize("case", DISGUISED)
+def test_counts_in_disguise_are_told(case: str) -> None:
+    change, kind, said = DISGUISED[case]
+    values = describe_values(MemoryMatrix(change(lifelike()).astype(np.float32)), 40)
+    assert values.kind == kind, values
+    assert values.warning == "" if said is None else re.search(said, values.warning), values
+    assert "corrected" not in values.warning
+    if case.startswith("square"):
+        assert "square roots" in values.evidence
+
+
+def test_counts_sampled_down_to_one_depth_stay_counts() -> None:
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.multinomial(1500, row / row.sum()) for row in lifelike()])
+    values = describe_values(MemoryMatrix(x.astype(np.float32)), 40)
+    assert values.kind == "counts" and "exactly 1,500" in values.warning
+
+
+def test_a_small_panel_of_small_counts_is_no_logarithm() -> None:
+    x = np.random.default_rng(0).poisson(0.4, (60, 300))
+    assert describe_values(MemoryMatrix(x.astype(np.float32)), 40).warning == ""

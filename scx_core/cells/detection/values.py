@@ -25,6 +25,13 @@ SHAPE_ROWS = 400
 LOG_CEILING = 25.0
 # More molecules than this in one droplet is not credible: the "unit" is then rounding, not a count.
 DEEPEST = 5e6
+# Totals of cells that spread less than this are made equal: measured ones spread by tens of percent.
+EQUAL_TOTALS = 0.02
+# Whole numbers of so many genes a cell of which none is above this are no counts: a few genes always are far
+# higher (in 2,000 cells or fewer of each file that was looked at, the largest count is above 100).
+SMALL, MANY_GENES = 15, 200
+# Fewer rows say nothing of how totals spread, or how large the largest value is.
+ENOUGH_ROWS = 10
 KINDS = (
     "counts", "non-integer counts", "log-normalised", "normalised", "averages", "scaled", "empty",
     "broken",
@@ -61,7 +68,9 @@ class RowStatistics(NamedTuple):
 
     `whole` share of non-zero values that are integers, `whole_rows` share of rows all of integers,
     `sum` median row sum, `sum_cv` its relative spread, `detected` median share of genes above 0,
-    `unit` median share of values that are whole multiples of their row's smallest value.
+    `unit` median share of values that are whole multiples of their row's smallest value; `squares` and
+    `squares_cv` as `sum`, of the values' squares; `whole_squares` share of squares that are (nearly) integers;
+    `distinct` median number of different values a row.
     """
 
     whole: float
@@ -70,6 +79,10 @@ class RowStatistics(NamedTuple):
     sum_cv: float
     detected: float
     unit: float
+    squares: float
+    squares_cv: float
+    whole_squares: float
+    distinct: float
 
 
 def describe_values(matrix: RowMatrix, rows_per_type: float | None = None) -> MatrixKind:
@@ -143,10 +156,7 @@ def _positive(
     top = f"largest value {high:,.0f}" if high >= 1000 else f"largest value {high:.4g}"
     top += f", {scope} rows"
     if fractions == 0:
-        warning = "" if high > 1 else "Every value is 0 or 1, so the genes of a cell cannot be ranked."
-        return MatrixKind(
-            "counts", f"whole numbers only ({top}; median sum {shape.sum:,.0f} a cell)", warning=warning
-        )
+        return _whole(x, shape, high, top)
     base = log_base(x) if high <= LOG_CEILING else ""
     if not base and is_average(shape, high, rows_per_type):
         few = (
@@ -171,6 +181,8 @@ def _positive(
             else f"every cell sums to {shape.sum:,.0f}"
         )
         return MatrixKind("normalised", f"not whole, but {how}, and not logged ({top})")
+    if root := _root(shape, len(x.indptr) - 1):
+        return MatrixKind("normalised", f"{root} ({top})", warning=f"{ORDER} Nothing needs to be done for them.")
     if high <= LOG_CEILING:
         return MatrixKind(
             "log-normalised",
@@ -182,8 +194,70 @@ def _positive(
         "non-integer counts",
         f"{shape.whole:.0%} of the values are whole, {shape.whole_rows:.0%} of the cells all "
         f"whole ({top}): counts corrected or estimated in part",
-        warning="Partly non-integer: corrected counts, or studies of different kinds in one file.",
+        warning="Partly non-integer: corrected counts, or studies of different kinds in one file."
+        if shape.whole >= PARTLY
+        else "How these values were made could not be told: they are no counts, no logarithms or square roots "
+        "of normalised counts, and no profiles. Choose counts or log-normalised values where the file has "
+        f"them. {ORDER}",
     )
+
+
+ORDER = "A cell sentence needs only the order of the genes within a cell, which such values keep."
+# Fewer whole values than this are no counts that were corrected in part.
+PARTLY = 0.05
+
+
+def _whole(x: sp.csr_matrix, shape: RowStatistics, high: float, top: str) -> MatrixKind:
+    """The kind of whole numbers: counts, or normalised values or logarithms that were rounded."""
+    seen = f"whole numbers only ({top}; median sum {shape.sum:,.0f} a cell)"
+    if high <= 1:
+        return MatrixKind(
+            "counts", seen, warning="Every value is 0 or 1, so the genes of a cell cannot be ranked."
+        )
+    detected, enough = float(np.median(np.diff(x.indptr))), len(x.indptr) > ENOUGH_ROWS
+    ties = (
+        f"a cell has {shape.distinct:,.0f} different values (median) for {detected:,.0f} genes, and genes of "
+        "one value stand in an order drawn by the seed"
+    )
+    instead = "Choose the counts where the file has them (raw or a layer)"
+    if enough and shape.sum_cv < EXACT_TOTALS:
+        words = (
+            f"Every cell's total is exactly {shape.sum:,.0f}: the cells were sampled down to one depth, or "
+            "normalised. The order of the genes within a cell is that of the counts that are left."
+        )
+        return MatrixKind("counts", seen, warning=words)
+    if enough and shape.sum_cv < EQUAL_TOTALS:
+        words = (
+            f"Every cell's total is near {shape.sum:,.0f} (they spread by {shape.sum_cv:.2%}), which counts "
+            f"never are: normalised values, rounded. {ORDER} What is at stake are ties: {ties}. {instead}; "
+            "else go on."
+        )
+        return MatrixKind("normalised", seen, warning=words)
+    if enough and high <= SMALL and detected >= MANY_GENES:
+        words = (
+            f"No value of any cell is above {high:.0f} although a cell has {detected:,.0f} genes, where a few "
+            "genes of counts reach far more: logarithms or other values, rounded. A cell sentence needs only "
+            f"the order of the genes within a cell; what rounding costs are ties: {ties}. {instead}; else read "
+            "the later genes of a sentence as in no order."
+        )
+        return MatrixKind("log-normalised", seen, warning=words)
+    return MatrixKind("counts", seen)
+
+
+# Totals that spread less are equal to the last molecule.
+EXACT_TOTALS = 1e-9
+
+
+def _root(shape: RowStatistics, n_rows: int) -> str:
+    """Evidence that values are square roots, of counts or of normalised ones; "" when it does not show."""
+    if shape.whole_squares > 0.95:
+        return "not whole, but their squares are: square roots of counts"
+    if n_rows >= ENOUGH_ROWS and shape.squares_cv < EQUAL_TOTALS:
+        return (
+            f"not whole, and the squares of a cell's values sum to about {shape.squares:,.0f}: square roots of "
+            "normalised counts"
+        )
+    return ""
 
 
 def shape_of(x: sp.csr_matrix) -> RowStatistics:
@@ -192,6 +266,8 @@ def shape_of(x: sp.csr_matrix) -> RowStatistics:
     rows = [row for row in rows if len(row)]
     whole = [np.mean(row == np.round(row)) for row in rows]
     sums = np.array([row.sum() for row in rows])
+    squares = np.array([(row**2).sum() for row in rows])
+    powers = np.concatenate(rows) ** 2
     return RowStatistics(
         whole=float(np.average(whole, weights=[len(row) for row in rows])),
         whole_rows=float(np.mean(np.array(whole) == 1)),
@@ -199,6 +275,10 @@ def shape_of(x: sp.csr_matrix) -> RowStatistics:
         sum_cv=float(sums.std() / sums.mean()) if len(sums) > 1 else 1.0,
         detected=float(np.median([len(row) for row in rows]) / x.shape[1]),
         unit=float(np.median([unit_share(row) for row in rows])),
+        squares=float(np.median(squares)),
+        squares_cv=float(squares.std() / squares.mean()) if len(squares) > 1 else 1.0,
+        whole_squares=float(np.mean(np.abs(powers - np.rint(powers)) < 1e-3)),
+        distinct=float(np.median([len(np.unique(row)) for row in rows])),
     )
 
 

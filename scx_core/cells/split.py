@@ -121,6 +121,33 @@ def split_cells(
     return with_choosing(table, split, choose)
 
 
+BY_DONOR = "`--split-by donor`, or Split by: donor on the page Train,"
+
+
+def donors_in_words(table: CellTable, split: Split) -> str:
+    """Whether persons have cells both among those that were trained or chosen on and among the test cells,
+    why, and how to change it."""
+    if table.donors is None:
+        return "Donors are not known: whether one donor's cells both train and test cannot be said."
+    tested = set(table.donors[split.held_out].tolist()) - {""}
+    seen = set(table.donors[np.concatenate([split.train, split.choose])].tolist()) - {""}
+    shared = tested & seen
+    if not tested or not seen:
+        return "The donors of these cells are not known, so one donor's cells may both train and test."
+    if not shared:
+        return f"Donors are kept apart: the {len(tested):,} that test have no cell to train on."
+    if len(tested | seen) < 2:
+        return "All cells are of one donor: the test cells are of no other person than those to train on."
+    drawn = {"stratified": "by cell type (stratified, the default)", "random": "at random"}.get(
+        split.by, f"'{split.by}'"
+    )
+    return (
+        f"Donors are shared: {len(shared):,} of the {len(tested):,} donors of the test cells have cells to "
+        f"train on too, since cells were drawn {drawn} and not by donor, so the test says nothing of donors "
+        f"that are new. {BY_DONOR} keeps them apart."
+    )
+
+
 def with_choosing(table: CellTable, split: Split, share: float, seed: int | None = None) -> Split:
     """A split of three parts from one of two: `share` of all its cells, taken out of those to train on.
 

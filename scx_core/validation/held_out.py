@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from scx_core.cells import CellTable, Split
+from scx_core.cells.split import donors_in_words
 from scx_core.errors import ScxError
 from scx_core.language import Language, answers_of, encode_cells, with_answers
 from scx_core.language.answer_tree import AnswerTree, TreeBatch, answer_tree, tree_batch
@@ -69,6 +70,8 @@ def validation_rows(
     split, table = split_of(lm, transcoders, table), with_answers(lm, table)
     if split is not None:
         test, fit, words = split.held_out, split.train, split.words
+        if table.donors is not None:
+            words = f"{words} {donors_in_words(table, split)}"
     else:
         every, words = np.flatnonzero(table.answers != ""), UNSEEN
         aside = min(FIT_CELLS, int(ASIDE * len(every))) if len(every) >= ENOUGH else 0

@@ -350,7 +350,7 @@ BAD_FILES: dict[str, BadFile] = {
     "mtx of two samples": BadFile(_two_samples, ("s1_", "s2_", "own folder")),
     # Repaired, with a note
     "cell ids twice": BadFile(_changed(_same_ids), ("cell ids occur twice", "cell_a"), "repaired"),
-    "symbols collide": BadFile(_changed(_colliding), ("upper-casing: 1", "summed"), "repaired"),
+    "symbols collide": BadFile(_changed(_colliding), ("occur more than once", "summed"), "repaired"),
     "scaled with raw": BadFile(_changed(_scaled_with_raw), ("X is scaled",), "repaired"),
     "NaN with raw": BadFile(_changed(_nan_with_raw), ("X is broken",), "repaired"),
     "empty cells": BadFile(_changed(_empty_cells), ("3 cells have no gene above 0",), "repaired"),

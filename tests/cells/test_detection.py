@@ -261,11 +261,19 @@ DISGUISED = {  # what is done to counts, the kind that is told, and what is said
     "counts": (lambda x: x, "counts", None),
     "round log1p": (lambda x: np.round(np.log1p(per(x, 1e4))), "log-normalised", "ties"),
     "round log2": (lambda x: np.round(np.log2(1 + per(x, 1e4))), "log-normalised", "ties"),
-    "integer CPM": (lambda x: np.round(per(x, 1e6)), "normalised", "total is near 1,000,0|total is near 999,"),
+    "integer CPM": (
+        lambda x: np.round(per(x, 1e6)),
+        "normalised",
+        "total is near (1,000|999),",
+    ),
     "integer CP10k": (lambda x: np.round(per(x, 2e4)), "normalised", "total is near"),
     "square root": (lambda x: np.sqrt(per(x, 1e4)), "normalised", "order of the genes"),
     "square root of counts": (np.sqrt, "normalised", "order of the genes"),
-    "times noise": (lambda x: x * np.random.default_rng(0).uniform(1, 30, x.shape), "non-integer counts", "told"),
+    "times noise": (
+        lambda x: x * np.random.default_rng(0).uniform(1, 30, x.shape),
+        "non-integer counts",
+        "told",
+    ),
 }
 
 
@@ -290,3 +298,29 @@ def test_counts_sampled_down_to_one_depth_stay_counts() -> None:
 def test_a_small_panel_of_small_counts_is_no_logarithm() -> None:
     x = np.random.default_rng(0).poisson(0.4, (60, 300))
     assert describe_values(MemoryMatrix(x.astype(np.float32)), 40).warning == ""
+
+
+def with_names(names: dict[int, str]) -> Finding:
+    """What is said of genes some of which are renamed."""
+    adata = good_cells()
+    index = adata.var_names.to_numpy().astype(object)
+    for place, name in names.items():
+        index[place] = name
+    adata.var_names = index
+    return found(open_cells(adata), "genes")
+
+
+def test_two_columns_of_a_gene_are_a_note_and_forty_a_warning() -> None:
+    few = with_names({0: "XYZ1", 1: "XYZ1"})
+    assert few.level == "note" and "'XYZ1' (2 columns)" in few.evidence
+    many = with_names(dict.fromkeys(range(30, 42), "XYZ1"))
+    assert many.level == "warning" and "'XYZ1' (12 columns)" in many.evidence and "ids" in many.evidence
+    both = with_names({0: "XYZ2", 1: "XYZ2"} | dict.fromkeys(range(30, 33), "XYZ1"))
+    assert both.level == "warning" and "'XYZ1' (3 columns)" in both.evidence
+
+
+@pytest.mark.parametrize("name", ["UNKNOWN", "N/A", "None", "-", "Unknown_gene"])
+def test_a_name_that_stands_for_none_is_no_gene_of_two_columns(name: str) -> None:
+    said = with_names({0: name, 1: name})
+    # either it is merged, with a warning, or the columns are no genes of this name at all
+    assert said.level == "warning" or name.upper() not in said.evidence.upper()

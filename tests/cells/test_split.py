@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scx_core.cells import CellChoices, Split, open_cells, split_cells, with_choosing
+from scx_core.cells.split import donors_in_words
 from scx_core.errors import ScxError
 from tests.cells.good_cells import good_cells
 
@@ -161,3 +162,21 @@ def test_a_part_that_overlaps_or_a_share_too_large_is_refused(adata) -> None:
     for share in (-0.1, 1.0, 0.95):
         with pytest.raises(ScxError, match="share"):
             split_cells(table, 0.1, choose=share)
+
+
+def test_shared_donors_are_said_with_their_number_and_the_way_to_part_them(adata) -> None:
+    table = open_cells(adata)
+    n = len(set(table.donors.tolist()))
+    words = donors_in_words(table, split_cells(table, 0.25))
+    assert f"{n} of the {n} donors" in words and "--split-by donor" in words and "stratified" in words
+    assert "kept apart" in donors_in_words(table, split_cells(table, 0.25, by="donor"))
+    del adata.obs["donor"]
+    assert "not known" in donors_in_words(open_cells(adata), split_cells(open_cells(adata), 0.25))
+    adata.obs["donor"] = "one"
+    assert "one donor" in donors_in_words(open_cells(adata), split_cells(open_cells(adata), 0.25))
+
+
+def test_a_validation_and_the_data_page_say_that_donors_are_shared(adata) -> None:
+    table = open_cells(adata)
+    (donor,) = (one for one in table.findings if one.topic == "donor")
+    assert "donors are shared between training and test" in donor.evidence

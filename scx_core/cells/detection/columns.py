@@ -209,4 +209,6 @@ def find_donors(obs: pd.DataFrame, wanted: str | None, where: str) -> Finding:
     if len(names) < 2:
         evidence += "; a split by donor needs two"
         level = "note"
+    else:
+        evidence += "; unless cells are split by donor, donors are shared between training and test"
     return Finding("donor", name, evidence, ("-", *(other for other in known if other != name)), level)

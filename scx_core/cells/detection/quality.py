@@ -96,26 +96,54 @@ def _pooled(obs: pd.DataFrame) -> _Pooled | None:
     return None
 
 
+# So many columns may be of one gene: a second one is common (two ids of one symbol).
+FEW_COLUMNS = 2
+_PLACEHOLDER = re.compile(
+    r"-+|\?+|\.+|_+|#+|N/?A|NAN|NONE|NULL|UNKNOWN.*|UNNAMED.*|UNANNOTATED|NOVEL|GENE|SYMBOL|NO[ _-]?NAME|TBD"
+    r"|#N/A|0",
+    re.IGNORECASE,
+)
+
+
+def _merged(names: np.ndarray, columns: GeneColumns, counts: np.ndarray) -> tuple[str, bool]:
+    """What is said of symbols that several columns have, the fullest first, and whether it is a warning."""
+    symbol_G = np.empty(columns.n_genes, dtype=object)
+    symbol_G[columns.target] = names
+    order = np.argsort(-counts, kind="stable")[: int((counts > 1).sum())]
+    odd = [g for g in order.tolist() if counts[g] > FEW_COLUMNS or _PLACEHOLDER.fullmatch(str(symbol_G[g]))]
+    how = (
+        "the largest value is kept (logarithms cannot be summed)"
+        if columns.take_maximum
+        else "values are summed"
+    )
+    named = ", ".join(f"'{symbol_G[g]}' ({counts[g]:,} columns)" for g in (odd or order.tolist())[:3])
+    more = f" and {len(odd or order) - 3:,} more" if len(odd or order) > 3 else ""
+    said = (
+        f"{int(counts[order].sum()):,} columns have {len(order):,} symbol{'' if len(order) == 1 else 's'} "
+        f"between them (occur more than once after upper-casing): {named}{more}; {how}, one gene a symbol"
+    )
+    if odd:
+        said += (
+            ". So many columns of one symbol are hardly one gene: check whether it stands for genes without "
+            "a name, and whether another column (such as the ids) names each"
+        )
+    return said, bool(odd)
+
+
 def gene_finding(names: np.ndarray, columns: GeneColumns, named: NamedGenes) -> Finding:
     """How many genes there are, which were mended, merged, have no symbol or are in doubt. `names` [n_vars]
     are those that are used, upper case."""
     notes = [*named.warnings, *named.notes]
     counts = np.bincount(columns.target, minlength=columns.n_genes)
-    if n_merged := int((counts > 1).sum()):
-        first = names[np.flatnonzero(counts[columns.target] > 1)[0]]
-        how = (
-            "the largest value is kept (logarithms cannot be summed)"
-            if columns.take_maximum
-            else "values are summed"
-        )
-        notes.append(
-            f"symbols that occur more than once after upper-casing: {n_merged:,} (such as {first}); {how}"
-        )
+    crowded = False
+    if (counts > 1).any():
+        said, crowded = _merged(names, columns, counts)
+        notes.insert(0, said) if crowded else notes.append(said)
     if named.n_by_id:
         notes.append(f"{named.n_by_id:,} genes have no symbol and keep their id")
     if columns.n_genes <= PANEL:
         notes.append("a panel or a selection of genes, not the whole transcriptome")
-    level = "warning" if named.warnings else "note" if notes else "ok"
+    level = "warning" if named.warnings or crowded else "note" if notes else "ok"
     return Finding(
         "genes", f"{columns.n_genes:,} genes", "; ".join(notes) or "all symbols are different", (), level
     )

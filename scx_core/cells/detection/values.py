@@ -69,7 +69,7 @@ class RowStatistics(NamedTuple):
     `whole` share of non-zero values that are integers, `whole_rows` share of rows all of integers,
     `sum` median row sum, `sum_cv` its relative spread, `detected` median share of genes above 0,
     `unit` median share of values that are whole multiples of their row's smallest value; `squares` and
-    `squares_cv` as `sum`, of the values' squares; `whole_squares` share of squares that are (nearly) integers;
+    `squares_cv` as `sum`, of the values' squares; `whole_squares` share of (nearly) integer squares;
     `distinct` median number of different values a row.
     """
 
@@ -182,7 +182,9 @@ def _positive(
         )
         return MatrixKind("normalised", f"not whole, but {how}, and not logged ({top})")
     if root := _root(shape, len(x.indptr) - 1):
-        return MatrixKind("normalised", f"{root} ({top})", warning=f"{ORDER} Nothing needs to be done for them.")
+        return MatrixKind(
+            "normalised", f"{root} ({top})", warning=f"{ORDER} Nothing needs to be done for them."
+        )
     if high <= LOG_CEILING:
         return MatrixKind(
             "log-normalised",
@@ -196,9 +198,9 @@ def _positive(
         f"whole ({top}): counts corrected or estimated in part",
         warning="Partly non-integer: corrected counts, or studies of different kinds in one file."
         if shape.whole >= PARTLY
-        else "How these values were made could not be told: they are no counts, no logarithms or square roots "
-        "of normalised counts, and no profiles. Choose counts or log-normalised values where the file has "
-        f"them. {ORDER}",
+        else "How these values were made could not be told: they are no counts, no logarithms or "
+        "square roots of normalised counts, and no profiles. Choose counts or log-normalised values where "
+        f"the file has them. {ORDER}",
     )
 
 
@@ -235,10 +237,10 @@ def _whole(x: sp.csr_matrix, shape: RowStatistics, high: float, top: str) -> Mat
         return MatrixKind("normalised", seen, warning=words)
     if enough and high <= SMALL and detected >= MANY_GENES:
         words = (
-            f"No value of any cell is above {high:.0f} although a cell has {detected:,.0f} genes, where a few "
-            "genes of counts reach far more: logarithms or other values, rounded. A cell sentence needs only "
-            f"the order of the genes within a cell; what rounding costs are ties: {ties}. {instead}; else read "
-            "the later genes of a sentence as in no order."
+            f"No value of any cell is above {high:.0f} although a cell has {detected:,.0f} genes, where "
+            "a few genes of counts reach far more: logarithms or other values, rounded. A cell sentence needs "
+            f"only the order of the genes within a cell; what rounding costs are ties: {ties}. {instead}; else "
+            "read the later genes of a sentence as in no order."
         )
         return MatrixKind("log-normalised", seen, warning=words)
     return MatrixKind("counts", seen)
@@ -254,8 +256,8 @@ def _root(shape: RowStatistics, n_rows: int) -> str:
         return "not whole, but their squares are: square roots of counts"
     if n_rows >= ENOUGH_ROWS and shape.squares_cv < EQUAL_TOTALS:
         return (
-            f"not whole, and the squares of a cell's values sum to about {shape.squares:,.0f}: square roots of "
-            "normalised counts"
+            f"not whole, and the squares of a cell's values sum to about {shape.squares:,.0f}: square roots "
+            "of normalised counts"
         )
     return ""
 

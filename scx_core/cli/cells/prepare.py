@@ -142,6 +142,7 @@ def _result(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from scx_core.cells.split import donors_in_words
     from scx_core.sentences import ties_of
 
     labelled = np.flatnonzero(table.labels != "")
@@ -160,6 +161,7 @@ def _result(
             "train": len(split.train),
             "choose": len(split.choose),
             "words": split.words,
+            "donors": donors_in_words(table, split),
             "held_out": len(split.held_out),
             "held_out_share": split.held_out_share,
         },
@@ -181,7 +183,7 @@ def summary(result: dict[str, Any]) -> str:
     ]
     lines.append(common.columns(list(result["cells_per_type"].items()), ("cell type", "cells")))
     split = result["split"]
-    lines.append(f"{split['words']} Drawn: {split['by']}.")
+    lines.append(f"{split['words']} Drawn: {split['by']}. {split['donors']}")
     lines.append(Ties(**result["ties"]).words())
     if "reading" in result:
         lines.append(reading_words(result["reading"]))

@@ -238,9 +238,9 @@ def _whole(x: sp.csr_matrix, shape: RowStatistics, high: float, top: str) -> Mat
     if enough and high <= SMALL and detected >= MANY_GENES:
         words = (
             f"No value of any cell is above {high:.0f} although a cell has {detected:,.0f} genes, where "
-            "a few genes of counts reach far more: logarithms or other values, rounded. A cell sentence needs "
-            f"only the order of the genes within a cell; what rounding costs are ties: {ties}. {instead}; else "
-            "read the later genes of a sentence as in no order."
+            "a few genes of counts reach far more: logarithms or other values, rounded. A cell sentence "
+            "needs only the order of the genes within a cell; what rounding costs are ties: "
+            f"{ties}. {instead}; else read the later genes of a sentence as in no order."
         )
         return MatrixKind("log-normalised", seen, warning=words)
     return MatrixKind("counts", seen)

@@ -3,15 +3,17 @@
 1. exact account of the frozen model: the largest accounting error is within float32's limit, or, where a
    node's value nearly cancels and its rounding is large beside it, within it in float64;
 2. predicts interventions in the real model: the circuit's gene effects rank measured knock-outs in unseen
-   cells better than 0, and give the sign of the strongest more often than not; gradient × input is not
-   certainly better;
+   cells better than 0, and give the sign of the strongest more often than not; the strongest rival of the
+   record (gradient × input, the place in the sentence, differential expression) is not certainly better;
 3. sufficient and necessary against matched controls: its genes take more of the answer away than genes of the
-   same ranks; its features keep, and take away, more than random ones of the same layers and activation;
+   same ranks; its features keep, and take away, more than random ones of the same layers and activation. How
+   much all of them keep is said ("partly" below 80%), and what genes chosen without a model take away;
 4. stable over cells, ties, seeds, and donors and templates where there are several: the strongest genes are
    mostly the same in each;
 5. holds in another study: two studies name the same genes, more than chance does;
 6. agrees with measured perturbations or curated biology: more known markers than chance among its genes, and
-   not fewer than among the most expressed ones; or the model's in-silico knock-outs with a measured screen,
+   not fewer than among the most expressed ones, nor certainly fewer than differential expression finds; or
+   the model's in-silico knock-outs with a measured screen,
    or pairs that circuits join with a curated network, above chance and above what needs no model. Several
    are several tests, and all are said.
 
@@ -25,6 +27,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
+
+from scipy import stats
 
 from scx_core.circuits import Circuit
 
@@ -41,6 +45,12 @@ CLAIMS = (
 EXACT = 1e-4  # relative; method §5, float32
 IN_FLOAT64 = "max_relative_error_float64"  # in a circuit's accounting, where float32 missed the limit
 CERTAIN = 0.05  # q (or p) below which a difference counts
+ASKED = 0.8  # share of the answer that a smallest circuit must keep
+NO_MODEL = {
+    "t-test": "differential expression (t-test)",
+    "wilcoxon": "differential expression (Wilcoxon)",
+    "expression": "the most expressed",
+}
 STABLE = 0.5  # mean Jaccard index of the twenty strongest genes: two thirds of them are shared
 
 
@@ -167,27 +177,34 @@ def accounts(accounting: Mapping[str, float], n: int) -> Level:
 
 
 def predicts(found: Mapping[str, Any]) -> Level:
-    """Level 2, from the JSON of `prediction.Prediction`."""
-    own, rival = found["circuit"], found["gradient"]
+    """Level 2, from the JSON of `prediction.Prediction` with its `rivals` (`prediction.with_rivals`; without
+    them gradient × input alone): the strongest of them is the one that must not be certainly ahead."""
+    own, gradient = found["circuit"], found["gradient"]
+    only = {"name": "gradient × input", **gradient, "ahead": found["ahead"], "p": found["p"]}
+    rivals = found.get("rivals") or [only]
+    rival = max(rivals, key=lambda one: one["spearman"]["mean"])
     units, n = found["units"], found["n"]
-    rank, sign, ahead = own["spearman"], own["sign"], found["ahead"]
-    behind = ahead["mean"] < 0 and found["p"] < CERTAIN
+    rank, sign, ahead = own["spearman"], own["sign"], rival["ahead"]
+    behind = ahead["mean"] < 0 and rival["p"] < CERTAIN
+    ahead_of = ahead["low"] > 0 and rival["p"] < CERTAIN
     holds = rank["low"] > 0 and sign["low"] > 0.5 and not behind
-    beside = (
-        "certainly behind" if behind else "ahead of" if ahead["low"] > 0 else "no certain difference from"
-    )
-    beside_it = f"{rival['spearman']['mean']:.2f}".replace("-", "−")
+    beside = "certainly behind" if behind else "ahead of" if ahead_of else "no certain difference from"
     words = (
         f"rank correlation with measured knock-outs {_span(rank)}, the sign of the {found['strongest']} "
-        f"strongest right in {_span(sign)}; {beside} gradient × input ({beside_it})"
+        f"strongest right in {_span(sign)}; {beside} {rival['name']} ({_number(rival['spearman'])})"
     )
+    if len(rivals) > 1:
+        others = ", ".join(f"{one['name']} {_number(one['spearman'])}" for one in rivals if one is not rival)
+        words += f", the strongest of {len(rivals)} rivals ({others})"
     figures = (
-        _figure("rank correlation with knock-outs", rank, n, units, "gradient × input", rival["spearman"]),
-        _figure(
-            f"sign of the {found['strongest']} strongest", sign, n, units, "gradient × input", rival["sign"]
-        ),
+        _figure("rank correlation with knock-outs", rank, n, units, rival["name"], rival["spearman"]),
+        _figure(f"sign of the {found['strongest']} strongest", sign, n, units, rival["name"], rival["sign"]),
     )
     return Level(2, CLAIMS[1], "reached" if holds else "not reached", words, figures)
+
+
+def _number(found: Mapping[str, Any]) -> str:
+    return f"{found['mean']:.2f}".replace("-", "−")
 
 
 def causes(rankings: Mapping[str, Any], curves: Mapping[str, Any] | None) -> Level:
@@ -206,12 +223,14 @@ def causes(rankings: Mapping[str, Any], curves: Mapping[str, Any] | None) -> Lev
     figures = [
         _figure("joint knock-out, nats", joint["drop"], n, units, "genes of the same ranks", control["drop"])
     ]
+    if simple := _simplest(by):
+        parts.append((True, simple))
     for one in _at_mean(curves):
         parts.append(
             (
                 one["certain"],
                 f"{one['way']} area {_span(one['area'])} against {_span(one['random'])} "
-                "of matched random features",
+                f"of matched random features{_whole(one)}",
             )
         )
         rival = "random features, same layers and activation"
@@ -224,6 +243,31 @@ def causes(rankings: Mapping[str, Any], curves: Mapping[str, Any] | None) -> Lev
         parts.append((True, "sufficiency and necessity of its features were not measured"))
     words = "; ".join(text if holds else f"NOT: {text}" for holds, text in parts)
     return Level(3, CLAIMS[2], status, words, tuple(figures))
+
+
+def _simplest(by: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the joint knock-out stands to that of the strongest ranking that needs no model, in words."""
+    held = [by[name] for name in NO_MODEL if name in by]
+    if not held:
+        return ""
+    rival = max(held, key=lambda one: one["drop"]["mean"])
+    tested = f"{_number(by['circuit']['drop'])} against {_number(rival['drop'])}, q {rival['q']:.2g}"
+    name = NO_MODEL[rival["name"]]
+    if rival["q"] >= CERTAIN:
+        return f"no certain difference from genes of {name}, which needs no model ({tested})"
+    return f"{'more' if rival['ahead']['mean'] > 0 else 'LESS'} than genes of {name} ({tested})"
+
+
+def _whole(curve: Mapping[str, Any]) -> str:
+    """What all features of the circuit keep, or take away; "partly" below the share that is asked of a
+    smallest circuit."""
+    if not curve.get("points"):
+        return ""
+    last = curve["points"][-1]
+    interval = f"{last['share']:.0%} [{last['low']:.0%}, {last['high']:.0%}]".replace("-", "−")
+    verb = "keep" if curve["way"] == "sufficiency" else "take away"
+    partly = f", partly: {ASKED:.0%} is asked of a smallest circuit" if last["share"] < ASKED else ""
+    return f" (all {last['size']} features {verb} {interval}{partly})"
 
 
 def _at_mean(curves: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -314,18 +358,24 @@ def agrees(
 
 
 def _markers(found: Mapping[str, Any]) -> _Source:
-    """More known markers than chance, than genes of the same ranks, and not fewer than the most expressed."""
-    simpler = found["expressed"] > found["circuit"]  # a list of the most expressed genes says it as well
+    """More known markers than chance, than genes of the same ranks, and not fewer than the most expressed;
+    nor certainly fewer than differential expression finds (Fisher's exact test)."""
+    own, n = found["circuit"], found["genes"]
+    rivals = {"most expressed": found["expressed"], "differential expression": found["differential"]}
+    rival = max(rivals, key=lambda name: rivals[name])
+    counts = [[own, n - own], [rivals[rival], n - rivals[rival]]]
+    behind = float(stats.fisher_exact(counts, alternative="less").pvalue) < CERTAIN
+    simpler = found["expressed"] > own or behind  # what needs no model says it as well
     words = (
-        f"{found['circuit']} of the {found['genes']} strongest genes are known markers, by chance "
-        f"{found['chance']:.1f} (q {found['q']:.2g}); genes of the same ranks {found['random']:.1f}, "
-        f"differential expression {found['differential']}, most expressed {found['expressed']}"
+        f"{own} of the {n} strongest genes are known markers; of the most expressed {found['expressed']}, "
+        f"of differential expression's {found['differential']}, of genes of the same ranks "
+        f"{found['random']:.1f}, by chance {found['chance']:.1f} (q {found['q']:.2g})"
     )
+    if own <= rivals[rival]:
+        words += f": no more than {rival}, which needs no model"
     low, high = found["interval"]
-    rival, beside = "differential expression", found["differential"] / found["genes"]
-    share = found["circuit"] / found["genes"]
-    figure = Figure("known markers, share", share, low, high, found["genes"], "genes", rival, beside)
-    return _Source(found["q"], found["circuit"] > found["random"] and not simpler, words, figure)
+    figure = Figure("known markers, share", own / n, low, high, n, "genes", rival, rivals[rival] / n)
+    return _Source(found["q"], own > found["random"] and not simpler, words, figure)
 
 
 def _screen(found: Mapping[str, Any]) -> _Source:

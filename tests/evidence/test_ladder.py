@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from scx_core.evidence.by_type.prediction import with_rivals
 from scx_core.evidence.ladder import (
     CLAIMS,
     IN_FLOAT64,
@@ -100,6 +102,42 @@ def test_prediction_must_be_better_than_nothing_and_not_behind_the_gradient():
     assert predicts(_prediction(0.4, 0.7, -0.2, 0.4)).status == YES  # no certain difference
 
 
+def _rival(name: str, rank: float, ahead: float, p: float) -> dict:
+    return {"name": name, "spearman": _span(rank), "sign": _span(0.6), "ahead": _span(ahead), "p": p}
+
+
+def test_the_rival_of_a_prediction_is_the_strongest_that_was_measured():
+    weak, strong = _rival("gradient × input", -0.1, 0.5, 0.01), _rival("the place", 0.6, -0.2, 0.01)
+    found = predicts(_prediction(0.4, 0.7, 0.5, 0.01) | {"rivals": [weak, strong]})
+    assert found.status == NO
+    assert (
+        "certainly behind the place (0.60), the strongest of 2 rivals (gradient × input −0.10)" in found.words
+    )
+    assert {figure.rival for figure in found.figures} == {"the place"}
+    level = predicts(_prediction(0.4, 0.7, 0.5, 0.01) | {"rivals": [weak, strong | {"p": 0.3}]})
+    assert level.status == YES and "no certain difference from the place" in level.words
+
+
+def test_rivals_are_made_from_the_columns_of_a_record():
+    rng, n, genes = np.random.default_rng(0), 8, 30
+    gap = rng.normal(size=n * genes)
+    columns = {
+        "row": np.repeat(np.arange(n), genes).tolist(),
+        "rank": np.tile(np.arange(1, genes + 1), n).tolist(),
+        "gap": gap.tolist(),
+        "circuit": (gap + rng.normal(size=n * genes)).tolist(),
+        "gradient": rng.normal(size=n * genes).tolist(),
+        "differential": (gap + 0.1 * rng.normal(size=n * genes)).tolist(),
+    }
+    found = with_rivals(_prediction(0.6, 0.8, 0.6, 0.01), columns)
+    assert found["rivals"][0]["name"] == "differential expression (t-test)"
+    assert len(found["rivals"]) == 3
+    assert predicts(found).status == NO
+    assert with_rivals(found, columns) == found
+    without = {name: one for name, one in columns.items() if name != "differential"}
+    assert predicts(with_rivals(_prediction(0.6, 0.8, 0.6, 0.01), without)).status == YES
+
+
 def _rankings(ahead: float, q: float) -> dict:
     own = {"name": "circuit", "genes": ["A", "B"], "drop": _span(2.0)}
     control = {"name": "random", "genes": [], "drop": _span(2.0 - ahead), "ahead": _span(ahead), "q": q}
@@ -125,6 +163,26 @@ def test_causes_need_joint_knockouts_and_both_curves():
     assert found.status == NO and "NOT: necessity" in found.words and len(found.figures) == 3
     assert causes(_rankings(1.5, 0.01), None).status == OPEN
     assert causes(_rankings(-1.5, 0.01), None).status == NO
+
+
+def test_how_much_is_kept_and_what_needs_no_model_are_said():
+    rankings, curves = _rankings(1.5, 0.01), _curves(True, True)
+    same = {"name": "t-test", "genes": ["A"], "drop": _span(2.1), "ahead": _span(-0.1), "q": 0.76}
+    rankings["rankings"].append(same)
+    curves["curves"][0]["points"] = [{"size": 45, "share": 0.48, "low": 0.38, "high": 0.51}]
+    words = causes(rankings, curves).words
+    assert "(all 45 features keep 48% [38%, 51%], partly: 80% is asked of a smallest circuit)" in words
+    assert (
+        "from genes of differential expression (t-test), which needs no model (2.00 against 2.10, q 0.76)"
+        in words
+    )
+    curves["curves"][0]["points"][-1]["share"] = 0.9
+    same |= {"drop": _span(1.0), "ahead": _span(1.0), "q": 0.01}
+    words = causes(rankings, curves).words
+    assert (
+        "partly" not in words
+        and "more than genes of differential expression (t-test) (2.00 against 1.00" in words
+    )
 
 
 def _part(what: str, mean: float | None) -> dict:
@@ -163,6 +221,10 @@ def test_other_levels():
     assert agrees(counts).status == YES
     assert agrees(counts | {"q": 0.2}).status == agrees(counts | {"random": 7.0}).status == NO
     assert agrees(counts | {"expressed": 8}).status == NO, "expression alone names more"
+    assert agrees(counts | {"circuit": 4, "differential": 9}).status == NO, "certainly fewer than DE"
+    level = agrees(counts | {"expressed": 6})
+    assert level.status == YES and "no more than differential expression" in level.words
+    assert level.figures[0].rival == "differential expression" and level.figures[0].beside == 0.7
 
 
 SCREEN = {

@@ -35,6 +35,7 @@ from scx_core.evidence.by_type.prediction import (
     mean_where_present,
     predict_knockouts,
     where_present,
+    with_rivals,
 )
 from scx_core.evidence.by_type.record import FORMAT, TypeEvidence, as_one_family
 from scx_core.evidence.by_type.steadiness import steadiness_of
@@ -240,13 +241,15 @@ def measure_type(
         "stability",
         lambda tell: steadiness_of(tracer, label, answer, rows, others, cfg.varied, cfg.seed, tell),
     )
+    compared = by_cell(*both, knocked, rankers.differential(label))
+    predicted = predict_knockouts(*both, knocked, sampling, cfg.seed).to_json()
     found = TypeEvidence(
         label=label,
         answer=answer,
         circuit=circuit,
         rankings=ranked,
-        prediction=predict_knockouts(*both, knocked, sampling, cfg.seed).to_json(),
-        knockouts=by_cell(*both, knocked),
+        prediction=with_rivals(predicted, compared, sampling, cfg.seed),
+        knockouts=compared,
         doses=doses,
         curves=curves,
         steadiness=steady,

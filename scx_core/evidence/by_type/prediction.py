@@ -18,7 +18,20 @@ from scx_core.circuits import Circuit
 from scx_core.evidence.knockouts.measured_effects import CellKnockouts
 from scx_core.evidence.knockouts.prediction import STRONGEST, spearman
 from scx_core.statistics.hypothesis_tests import p_values
-from scx_core.statistics.resampling import CORRELATION, SHARE, MeanInterval, Sampling, mean_interval
+from scx_core.statistics.resampling import (
+    CORRELATION,
+    SHARE,
+    MeanInterval,
+    Sampling,
+    mean_interval,
+    one_group,
+)
+
+RIVALS = {
+    "gradient": "gradient × input",
+    "rank": "the place in the sentence",
+    "differential": "differential expression (t-test)",
+}
 
 
 class Predicted(NamedTuple):
@@ -90,10 +103,13 @@ def predict_knockouts(
 
 
 def by_cell(
-    circuit_of: Mapping[str, float], gradient_of: Mapping[str, float], measured: Sequence[CellKnockouts]
+    circuit_of: Mapping[str, float],
+    gradient_of: Mapping[str, float],
+    measured: Sequence[CellKnockouts],
+    differential_of: Mapping[str, float] | None = None,
 ) -> dict[str, list[Any]]:
-    """What `predict_knockouts` compares, a row a cell and gene, as columns: the cell's row of the table,
-    gene, rank, both predictions and both measured knock-outs."""
+    """What is compared, a row a cell and gene, as columns: the cell's row of the table, gene, rank, both
+    predictions, both measured knock-outs, and the gene's score by differential expression where given."""
     rows = [
         (cell.row, gene.gene, gene.rank, circuit_of.get(gene.gene, 0.0), gradient_of.get(gene.gene, 0.0),
          gene.gap, gene.text)
@@ -101,4 +117,46 @@ def by_cell(
         for gene in cell.genes
     ]  # fmt: skip
     names = ("row", "gene", "rank", "circuit", "gradient", "gap", "text")
-    return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    found = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    if differential_of is not None:
+        found["differential"] = [float(differential_of.get(gene, 0.0)) for gene in found["gene"]]
+    return found
+
+
+def with_rivals(
+    prediction: Mapping[str, Any],
+    knockouts: Mapping[str, Sequence[Any]],
+    sampling: Sampling | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The JSON of a prediction with `rivals`, strongest first: `name`, `spearman`, `sign`, the circuit
+    `ahead` of it and `p`, cell by cell, from the columns of `by_cell`. `sampling`: of the cells (default: over cells,
+    for records of before). What has its rivals already, or no such columns, comes back as it is."""
+    if "rivals" in prediction or not set(RIVALS) & set(knockouts):
+        return dict(prediction)
+    row_R = np.asarray(knockouts["row"])
+    cells = [np.flatnonzero(row_R == row) for row in dict.fromkeys(row_R.tolist())]
+    sampling = sampling or one_group(len(cells), seed)
+    gap_R = np.asarray(knockouts["gap"], dtype=np.float64)
+    score_of = {name: np.asarray(knockouts[name], dtype=np.float64) for name in RIVALS if name in knockouts}
+    if "rank" in score_of:  # the first gene is the most expressed
+        score_of["rank"] = 1 + score_of["rank"].max(initial=0.0) - score_of["rank"]
+    own = np.asarray(knockouts["circuit"], dtype=np.float64)
+    own_C = np.array([spearman(own[at], gap_R[at]) for at in cells])
+    rivals: list[dict[str, Any]] = []
+    for name, score_R in score_of.items():
+        rank_C, sign_C = np.zeros((2, len(cells)))
+        for c, at in enumerate(cells):
+            top = at[np.argsort(-np.abs(score_R[at]), kind="stable")[:STRONGEST]]
+            rank_C[c] = spearman(score_R[at], gap_R[at])
+            sign_C[c] = (np.sign(score_R[top]) == np.sign(gap_R[top])).mean()
+        rivals.append(
+            {
+                "name": RIVALS[name],
+                "spearman": mean_interval(rank_C, sampling, CORRELATION)._asdict(),
+                "sign": mean_interval(sign_C, sampling, SHARE)._asdict(),
+                "ahead": mean_interval(own_C - rank_C, sampling)._asdict(),
+                "p": float(p_values(sampling, (own_C - rank_C)[:, None], seed)[0]),
+            }
+        )
+    return dict(prediction) | {"rivals": sorted(rivals, key=lambda one: -one["spearman"]["mean"])}

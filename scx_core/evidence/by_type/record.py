@@ -10,6 +10,7 @@ import numpy as np
 from scx_core.circuits import Circuit
 from scx_core.display import shown
 from scx_core.errors import ScxError
+from scx_core.evidence.by_type.prediction import with_rivals
 from scx_core.evidence.by_type.steadiness import STABILITY, varied
 from scx_core.evidence.ladder import (
     Ladder,
@@ -66,7 +67,7 @@ class TypeEvidence(NamedTuple):
         return Ladder(
             (
                 accounts(self.circuit.accounting, self.circuit.n_cells),
-                predicts(self.prediction),
+                predicts(with_rivals(self.prediction, self.knockouts)),
                 causes(self.rankings, self.curves),
                 holds_still(self.varied),
                 repeats(self.found("transfer")),

@@ -154,6 +154,12 @@ class Rankers:
         place = self.places(label)
         return sorted(place, key=lambda gene: (place[gene], gene))
 
+    def differential(self, label: str) -> dict[str, float]:
+        """Each gene's Welch t of the type's half against the other types', without a model."""
+        table, rows, others = self.tracer.table, self.halves.rows[label], self.halves.others(label)
+        scores = t_scores(moments(table, rows), moments(table, others))
+        return dict(zip(map(str, table.symbols), scores.tolist(), strict=True))
+
     def places(self, label: str) -> dict[str, float]:
         """The mean place of every gene in the sentences of the type's half, absent: one behind the last."""
         cfg = self.tracer.lm.sentence_config

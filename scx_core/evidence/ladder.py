@@ -266,7 +266,11 @@ def _whole(curve: Mapping[str, Any]) -> str:
     last = curve["points"][-1]
     interval = f"{last['share']:.0%} [{last['low']:.0%}, {last['high']:.0%}]".replace("-", "−")
     verb = "keep" if curve["way"] == "sufficiency" else "take away"
-    partly = f", partly: {ASKED:.0%} is asked of a smallest circuit" if last["share"] < ASKED else ""
+    partly = (
+        f", partly: {ASKED:.0%} is asked of a smallest circuit"
+        if curve["certain"] and last["share"] < ASKED
+        else ""
+    )
     return f" (all {last['size']} features {verb} {interval}{partly})"
 
 

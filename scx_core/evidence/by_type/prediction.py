@@ -130,8 +130,8 @@ def with_rivals(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The JSON of a prediction with `rivals`, strongest first: `name`, `spearman`, `sign`, the circuit
-    `ahead` of it and `p`, cell by cell, from the columns of `by_cell`. `sampling`: of the cells (default: over cells,
-    for records of before). What has its rivals already, or no such columns, comes back as it is."""
+    `ahead` of it and `p`, cell by cell, from the columns of `by_cell`. `sampling`: of the cells (default:
+    over cells, for records of before). What has its rivals, or no such columns, comes back as it is."""
     if "rivals" in prediction or not set(RIVALS) & set(knockouts):
         return dict(prediction)
     row_R = np.asarray(knockouts["row"])

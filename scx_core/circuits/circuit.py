@@ -93,12 +93,19 @@ class Edge(NamedTuple):
 
 class MeasuredMean(NamedTuple):
     """A mean over the `n` cells that hold a gene, with its 95% bootstrap interval over cells or donors (None
-    below two cells)."""
+    below two cells).
+
+    `over_all` is the mean over all cells of the circuit, 0 where the gene is absent (what is not there cannot
+    be taken out), with its interval: the denominator of `GeneEffect.effect`. None in older files.
+    """
 
     mean: float
     low: float | None = None
     high: float | None = None
     n: int = 1
+    over_all: float | None = None
+    over_all_low: float | None = None
+    over_all_high: float | None = None
 
 
 class GeneEffect(NamedTuple):
@@ -108,7 +115,8 @@ class GeneEffect(NamedTuple):
     What it does lose, where that was measured in the real model (scx_core/evidence), before less after: `gap`
     (a neutral gene in its place) and `text` (taken out, the rest moves up), in the target's unit; the same of
     the label's log-odds over whole answers in `gap_log_odds`, `text_log_odds` (nats). `estimate`: the fast
-    attribution that predicts `gap` best. All three are means over the cells that hold the gene.
+    attribution that predicts `gap` best. Each has the mean over the cells that hold the gene and, as `effect`
+    has it, over all cells (`per_cell`).
 
     `rank` is the place in the cell sentence (1 = highest; the mean over the cells that hold the gene in a
     consensus), `n_cells` the cells whose sentence holds the gene, `share` the same as a share. In a
@@ -132,6 +140,17 @@ class GeneEffect(NamedTuple):
     gap_log_odds: MeasuredMean | None = None
     text_log_odds: MeasuredMean | None = None
     estimate: MeasuredMean | None = None
+
+    def per_cell(self, measure: str) -> MeasuredMean | None:
+        """What was measured (`gap`, `text`, ...) as the mean over all cells of the circuit, 0 where the gene
+        is absent, with its interval; `n` stays the cells that hold it. A file that has only the mean over
+        those gives no interval, unless all cells hold it. None where it was not measured."""
+        found: MeasuredMean | None = getattr(self, measure)
+        if found is None:
+            return None
+        if found.over_all is not None:
+            return MeasuredMean(found.over_all, found.over_all_low, found.over_all_high, found.n)
+        return found if self.share >= 1 else MeasuredMean(found.mean * self.share, n=found.n)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for `json.dump`."""

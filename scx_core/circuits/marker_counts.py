@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from scx_core.cells import CellTable, known_markers
 from scx_core.cells.differential import differential_genes, type_sizes
+from scx_core.cells.markers import shared_markers
 from scx_core.circuits.circuit import Circuit
 
 STRONGEST = 10
@@ -23,7 +24,8 @@ class MarkerCounts(NamedTuple):
     """How many of the `genes` strongest of each ranking are among the `listed` known markers of a type.
 
     `cells`: those of the circuit, and of the expression ranking; `type_cells` and `other_cells`: those of the
-    differential expression.
+    differential expression. `..._shared`: how many of those found are on another type's list as well; None in
+    older files.
     """
 
     cell_type: str
@@ -35,6 +37,9 @@ class MarkerCounts(NamedTuple):
     cells: int
     type_cells: int
     other_cells: int
+    circuit_shared: int | None = None
+    differential_shared: int | None = None
+    highest_shared: int | None = None
 
 
 def marker_counts(
@@ -54,9 +59,12 @@ def marker_counts(
         sorted(places, key=lambda gene: (places[gene], gene))[:n],
     )
     own, de, expressed = (sum(gene in known.genes for gene in genes) for genes in rankings)
+    others_too = shared_markers(label)
+    shared = [sum(gene in others_too for gene in genes) for genes in rankings]
     sizes = type_sizes(table)
     of_type, others = sizes.pop(label), sum(sizes.values())
-    return MarkerCounts(label, n, len(known.genes), own, de, expressed, circuit.n_cells, of_type, others)
+    counts = (own, de, expressed, circuit.n_cells, of_type, others)
+    return MarkerCounts(label, n, len(known.genes), *counts, *shared)
 
 
 def with_marker_counts(circuit: Circuit, table: CellTable, label: str, n_genes: int) -> Circuit:
@@ -70,9 +78,12 @@ def with_marker_counts(circuit: Circuit, table: CellTable, label: str, n_genes: 
 def counts_of(circuit: Circuit) -> MarkerCounts | None:
     """The counts that a circuit carries; None without any that can be read: a file may be anyone's."""
     held: Any = circuit.provenance.get(KEY)
-    if not isinstance(held, Mapping) or set(held) != set(MarkerCounts._fields):
+    fields: tuple[str, ...] = MarkerCounts._fields
+    if not isinstance(held, Mapping) or set(held) not in (set(fields), set(fields[:-3])):
         return None
-    numbers = [held[name] for name in MarkerCounts._fields[1:]]
+    if all(held.get(name) is None for name in fields[-3:]):
+        fields = fields[:-3]
+    numbers = [held[name] for name in fields[1:]]
     if not all(isinstance(number, int) and 0 <= number < 2**31 for number in numbers):
         return None
     return MarkerCounts(str(held["cell_type"]), *numbers)
@@ -86,6 +97,13 @@ def count_words(found: MarkerCounts, full: bool = True) -> str:
         f"{found.differential_expression} by differential expression, {found.highest_expression} of the "
         "highest expressed"
     )
+    if found.circuit_shared is not None:
+        words += (
+            f"; of these {found.circuit_shared}, {found.differential_shared} and {found.highest_shared} mark "
+            f"other types as well; {found.genes} genes a ranking, so no interval"
+        )
+    else:
+        words += f"; {found.genes} genes a ranking, so no interval"
     if not full:
         return words
     return (

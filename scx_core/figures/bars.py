@@ -24,7 +24,7 @@ from scx_core.figures.drawing.text import fitted, number, one_row, plain, text_w
 
 from . import captions
 from .drawing import colours
-from .table import TITLES, leading, led
+from .table import TITLES, held_by_few, leading, led
 
 _EDGE, _HEAD, _ROW, _GROUP = 14.0, 58.0, 22.0, 36.0
 _SIZE = 12.0
@@ -107,7 +107,8 @@ def interval(row: GeneEffect) -> tuple[float, float] | None:
 
 def _by_sign(circuit: Circuit, n: int) -> list[tuple[str, list[GeneEffect]]]:
     by = leading(circuit)
-    rows = [shown for row in circuit.genes if (shown := led(row, by))]
+    enough = [row for row in circuit.genes if not held_by_few(circuit, row, by)]
+    rows = [shown for row in enough if (shown := led(row, by))]
     rows.sort(key=lambda row: (-abs(row.effect), row.gene))
     both = captions.sides(circuit)
     if both:  # what is not called different is no bar, however long

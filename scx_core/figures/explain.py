@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scx_core.circuits.circuit import Circuit, GeneEffect
+from scx_core.circuits.circuit import Circuit, GeneEffect, MeasuredMean
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.words.wording import answer_frequency, faint_note, listed, statistics_sentences
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
+from scx_core.figures.table import LEAST_HOLDERS, Leading, held_by_few, leading
 from scx_core.statistics.hypothesis_tests import Q
 
 NAMED, TOP = 5, 10
@@ -117,14 +118,57 @@ def _tested(circuit: Circuit, counted: bool = True) -> str:
     ):
         verb = "differ between the sides" if circuit.scope == "difference" else "are told from 0"
         parts.append(f"{genes['found']:,} of {genes['tested']:,} genes {verb} (q < {Q})")
-    measured = [(row.gap or row.text, row.gene) for row in circuit.genes if row.gap or row.text]
+    by = leading(circuit)
+    measured = [row for row in circuit.genes if by in ("gap", "text") and getattr(row, by)]
     if not measured:
         parts.append("nothing was taken from the real model, so this is an account of the frozen one")
     else:
-        most, gene = max(measured, key=lambda pair: pair[0].mean if pair[0] else 0.0)
-        loss = number(most.mean) if most else ""
-        parts.append(
-            f"{len(measured):,} genes were taken from the real model one by one; it loses most "
-            f"without {plain(gene, 24)} ({loss} {circuit.target.unit})"
-        )
+        parts.append(f"{len(measured):,} genes were taken from the real model one by one")
+        parts.append(_loses_most(circuit, measured, by))
     return f"Tested: {'; '.join(parts)}."
+
+
+def _loses_most(circuit: Circuit, measured: list[GeneEffect], by: Leading) -> str:
+    """Without which gene the real model loses most over all cells, with interval and n, beside the next one;
+    a gene that few cells hold is not named."""
+    least = min(LEAST_HOLDERS, circuit.n_cells)
+    enough = [row for row in measured if not held_by_few(circuit, row, by)]
+    ranked = sorted(
+        ((found, row.gene) for row in enough if (found := row.per_cell(by))),
+        key=lambda pair: (-pair[0].mean, pair[1]),
+    )
+    if not ranked:
+        return f"no gene was taken from {least} cells, so none is named"
+    if ranked[0][0].mean <= 0:
+        return "it loses nothing without any of them"
+    first, *rest = ranked[:2]
+    words = f"it loses most without {_loss(circuit, *first)}"
+    if rest:
+        words += f", then {_loss(circuit, *rest[0])}{_apart(first[0], rest[0][0])}"
+    if circuit.scope == "cell":
+        return words
+    few = f"; genes in fewer than {least} cells are not ranked" if len(enough) < len(measured) else ""
+    return f"{words} (means over all cells, 0 where a cell lacks the gene{few})"
+
+
+def _loss(circuit: Circuit, found: MeasuredMean, gene: str) -> str:
+    """ "FTL: 0.56 nats [0.31, 0.80], n = 28 of 30"."""
+    known = found.low is not None and found.high is not None
+    ends = f" [{number(found.low or 0.0)}, {number(found.high or 0.0)}]" if known else ""
+    n = "" if circuit.scope == "cell" else f", n = {found.n} of {_asked(circuit)}"
+    ends = ends or (", no interval" if n else "")
+    return f"{plain(gene, 24)}: {number(found.mean)} {circuit.target.unit}{ends}{n}"
+
+
+def _asked(circuit: Circuit) -> int:
+    """The cells that genes were taken from: the circuit's, or unseen ones of the same type."""
+    stated = circuit.provenance.get("knockouts")
+    cells = stated.get("cells") if isinstance(stated, Mapping) else None
+    return len(cells) if isinstance(cells, list) and cells else circuit.n_cells
+
+
+def _apart(first: MeasuredMean, second: MeasuredMean) -> str:
+    """Whether the larger mean's interval lies above the other's; nothing where one has none."""
+    if first.low is None or second.high is None:
+        return ""
+    return ": the intervals overlap" if first.low <= second.high else ": the intervals are apart"

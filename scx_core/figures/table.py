@@ -36,6 +36,7 @@ _MEASURED = {
 }
 # The columns that lead a table, the first that is there, with their titles.
 LEADING = {_MEASURED[name]: TITLES[name] for name in ("gap", "text", "estimate")}
+LEAST_HOLDERS = 3  # what fewer cells hold leads no ranking of what was measured
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 PARTS = (
@@ -55,14 +56,18 @@ def gene_table(
 
     Columns: gene; where it was measured, what the real model loses without it (knockout_gap, knockout_text,
     and of the label's log-odds knockout_gap_log_odds, knockout_text_log_odds) or estimated_knockout, each
-    with _low, _high and _n; frozen_attribution (in the target's unit) with its direction (`words.direction`:
-    only what has q < 0.05 differs),
+    with _low and _high: the mean over all cells, 0 where the gene is absent, as the frozen attribution's is;
+    then the mean over the _n cells that hold the gene (_holders, _holders_low, _holders_high). What fewer
+    than LEAST_HOLDERS cells hold stands behind the others then. frozen_attribution (in the target's unit)
+    with its direction (`words.direction`: only what has q < 0.05 differs),
     share_of_cells, n_cells, sd, low, high, p, q, rank (in the sentence; mean in a consensus), known_marker.
     p and q are empty for one cell. `markers` are those of the cell type, None when there
     is no list for it; `shared` are those of them that mark another type as well.
     """
     by = leading(circuit)
-    rows = sorted(circuit.genes, key=lambda row: (-_strength(row, by), row.gene))
+    rows = sorted(
+        circuit.genes, key=lambda row: (held_by_few(circuit, row, by), -_strength(row, by), row.gene)
+    )
     return pd.DataFrame(
         {"gene": pd.Series([row.gene for row in rows], dtype=object)}
         | _measured(rows)
@@ -91,15 +96,20 @@ def _strength(row: GeneEffect, by: Leading) -> float:
     return abs(shown.effect) if shown else -1.0
 
 
+_ENDS = (("mean", ""), ("low", "_low"), ("high", "_high"), ("n", "_n"))
+_HOLDERS = (("mean", "_holders"), ("low", "_holders_low"), ("high", "_holders_high"))
+
+
 def _measured(rows: list[GeneEffect]) -> dict[str, pd.Series]:
     """The columns of what was measured or estimated; none for what no gene has."""
     out = {}
     for field, name in _MEASURED.items():
         found = [getattr(row, field) for row in rows]
         if any(one is not None for one in found):
-            for part, end in (("mean", ""), ("low", "_low"), ("high", "_high"), ("n", "_n")):
-                values = [None if one is None else getattr(one, part) for one in found]
-                out[name + end] = pd.Series(values, dtype=float)
+            for ends, of in ((_ENDS, [row.per_cell(field) for row in rows]), (_HOLDERS, found)):
+                for part, end in ends:
+                    values = [None if one is None else getattr(one, part) for one in of]
+                    out[name + end] = pd.Series(values, dtype=float)
     return out
 
 
@@ -143,12 +153,18 @@ def leading(circuit: Circuit) -> Leading:
     return "frozen"
 
 
+def held_by_few(circuit: Circuit, row: GeneEffect, by: Leading) -> bool:
+    """Whether so few of the circuit's cells hold the gene that what was measured of it leads no ranking."""
+    found = None if by == "frozen" else getattr(row, by)
+    return found is not None and found.n < min(LEAST_HOLDERS, circuit.n_cells)
+
+
 def led(row: GeneEffect, by: Leading) -> GeneEffect | None:
-    """The gene with the leading column's mean and interval in the place of its frozen attribution; None where
-    it has none."""
+    """The gene with the leading column's mean over all cells (0 where absent, as the frozen attribution's is)
+    and its interval in the place of its frozen attribution; None where it has none."""
     if by == "frozen":
         return row
-    found = getattr(row, by)
+    found = row.per_cell(by)
     if found is None:
         return None
     return row._replace(effect=found.mean, low=found.low, high=found.high, sd=0.0, n_cells=found.n)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from scx_core.cells import known_markers
+from scx_core.cells import known_markers, shared_markers
 from scx_core.cells.differential import moments, pooled
 from scx_core.circuits import ConsensusConfig, make_tracer
 from scx_core.circuits.marker_counts import KEY, MarkerCounts, count_words, counts_of
@@ -16,7 +16,7 @@ from tests.figures.fakes import B_CELL, consensus_circuit
 from tests.tiny import random_set, tiny_language, tiny_table
 
 LABEL = "CD19+ B"
-COUNTS = MarkerCounts(LABEL, 10, 33, 7, 4, 6, 30, 95, 605)
+COUNTS = MarkerCounts(LABEL, 10, 33, 7, 4, 6, 30, 95, 605, 6, 3, 6)
 
 
 def test_the_counts_are_those_of_three_rankings(tmp_path):
@@ -28,6 +28,7 @@ def test_the_counts_are_those_of_three_rankings(tmp_path):
     assert (counts.cells, counts.type_cells, counts.other_cells, counts.listed) == (5, 8, 32, len(known))
     top = [gene.gene for gene in found.genes if gene.effect > 0][:10]
     assert counts.circuit == len(known & set(top))
+    assert counts.circuit_shared == len(shared_markers(LABEL) & set(top)) <= counts.circuit
     x_CG = table.rows(np.arange(40)).toarray()
     x_CG = np.log1p(1e4 * x_CG / x_CG.sum(1, keepdims=True))
     mine = table.labels == LABEL
@@ -52,10 +53,19 @@ def test_groups_pooled_are_the_group():
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+def test_counts_of_an_older_file_are_read_and_say_nothing_of_shared_ones():
+    older = dict(list(COUNTS._asdict().items())[:-3])
+    found = counts_of(consensus_circuit()._replace(provenance={KEY: older}))
+    assert found.circuit == 7 and found.circuit_shared is None and "other types" not in count_words(found)
+
+
 def test_where_markers_are_marked_their_rivals_counts_stand():
     circuit = consensus_circuit()
     words = "7 of the circuit, 4 by differential expression, 6 of the highest expressed"
     assert words in count_words(COUNTS)
+    assert "of these 6, 3 and 6 mark other types as well; 10 genes a ranking, so no interval" in count_words(
+        COUNTS
+    )
     bare = simplify(circuit, View(), markers=frozenset(B_CELL))
     assert not any("differential" in note for note in bare.notes)
     counted = circuit._replace(provenance=circuit.provenance | {KEY: COUNTS._asdict()})
@@ -67,7 +77,15 @@ def test_where_markers_are_marked_their_rivals_counts_stand():
 
 @pytest.mark.parametrize(
     "held",
-    [None, "7", {}, COUNTS._asdict() | {"circuit": "7"}, COUNTS._asdict() | {"cells": -1}, {"circuit": 7}],
+    [
+        None,
+        "7",
+        {},
+        COUNTS._asdict() | {"circuit_shared": "7"},
+        COUNTS._asdict() | {"circuit": "7"},
+        COUNTS._asdict() | {"cells": -1},
+        {"circuit": 7},
+    ],
 )
 def test_counts_from_a_file_are_looked_at(held):
     circuit = consensus_circuit()

@@ -38,7 +38,10 @@ def test_means_are_over_the_cells_that_hold_the_gene(traced):
         partly += len(held) < len(cells)
         for way in ("gap", "text", "gap_log_odds", "text_log_odds"):
             values = [getattr(one, way) for one in held]
-            mean, low, high, _ = getattr(gene, way)
+            mean, low, high, *_ = getattr(gene, way)
+            every = gene.per_cell(way)
+            assert every.mean == pytest.approx(sum(values) / len(cells), abs=1e-9) and every.n == len(held)
+            assert every.low - 1e-9 <= every.mean <= every.high + 1e-9
             assert mean == pytest.approx(np.mean(values), abs=1e-9)
             assert (low is None) == (high is None)
             if low is not None:
@@ -62,7 +65,12 @@ def test_what_was_measured_leads_table_and_chart(traced):
         "knockout_gap_high",
         "knockout_gap_n",
     ]
-    assert table["knockout_gap"].abs().is_monotonic_decreasing
+    enough = table[table["knockout_gap_n"] >= 3]
+    assert enough["knockout_gap"].abs().is_monotonic_decreasing and len(enough)
+    assert (table["knockout_gap_n"].iloc[: len(enough)] >= 3).all(), "what one cell holds leads no ranking"
+    whole = table["knockout_gap_holders"] * table["share_of_cells"]
+    assert table["knockout_gap"].to_numpy() == pytest.approx(whole.to_numpy(), abs=1e-9)
+    assert (table["knockout_gap_n"] < found.n_cells).any(), "or the two denominators are one"
     assert not [name for name in gene_table(circuit) if "knockout" in name]
     texts = [text.get_text() for text in genes_figure(found).axes[0].texts]
     assert any("lost without the gene" in text for text in texts)

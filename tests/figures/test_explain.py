@@ -6,6 +6,7 @@ import pytest
 
 from scx_core.circuits.circuit import MeasuredMean
 from scx_core.figures.explain import explain, in_words
+from scx_core.figures.table import gene_table
 from tests.figures.fakes import cell_circuit, consensus_circuit, hostile_circuit
 
 
@@ -23,6 +24,26 @@ def test_what_was_measured_is_said_and_by_which_gene_the_model_loses_most():
     genes = (first._replace(gap=MeasuredMean(0.5)), second._replace(gap=MeasuredMean(1.25)))
     words = explain(circuit._replace(genes=(*genes, *circuit.genes[2:])))[4]
     assert "2 genes were taken" in words and second.gene in words and "1.25" in words
+
+
+def test_the_gene_that_is_lost_most_is_so_over_all_cells_with_its_interval():
+    """Of 30 cells one gene is in 16: its mean over those is the larger one, over all cells the smaller."""
+    circuit = consensus_circuit(30)
+    rare, common, single = circuit.genes[:3]
+    genes = (
+        rare._replace(n_cells=16, share=16 / 30, gap=MeasuredMean(0.764, 0.5, 1.0, 16, 0.407, 0.25, 0.56)),
+        common._replace(n_cells=28, share=28 / 30, gap=MeasuredMean(0.596, 0.3, 0.9, 28, 0.556, 0.3, 0.8)),
+        single._replace(n_cells=1, share=1 / 30, gap=MeasuredMean(60.0, None, None, 1, 2.0, -2.0, 6.0)),
+    )
+    measured = circuit._replace(genes=(*genes, *circuit.genes[3:]))
+    words = explain(measured)[4]
+    assert f"most without {common.gene}: 0.556" in words and "[0.300, 0.800], n = 28 of 30" in words
+    assert f"then {rare.gene}: 0.407" in words and "n = 16 of 30: the intervals overlap" in words
+    assert "0.764" not in words and f"without {single.gene}" not in words
+    assert "fewer than 3 cells are not ranked" in words
+    assert gene_table(measured)["gene"].head(3).tolist() == [common.gene, rare.gene, single.gene]
+    older = circuit._replace(genes=(rare._replace(share=0.5, gap=MeasuredMean(0.8, 0.5, 1.0, 15)),))
+    assert "0.4" in explain(older)[4] and "no interval" in explain(older)[4]
 
 
 def test_genes_that_are_not_told_from_0_are_not_named():

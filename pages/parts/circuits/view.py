@@ -144,6 +144,11 @@ def _measured_columns(table: pd.DataFrame, unit: str) -> dict[str, Column]:
                 out[f"{name}_low"] = ("from", "%.3f", "95% interval.")
                 out[f"{name}_high"] = ("to", "%.3f", "95% interval.")
                 out[f"{name}_n"] = ("cells", "%.0f", "Cells that hold the gene.")
+                out[f"{name}_holders"] = (
+                    "over holders",
+                    "%.3f",
+                    "Mean over the cells that hold the gene alone.",
+                )
     return out
 
 

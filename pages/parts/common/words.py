@@ -29,8 +29,8 @@ HELP = {
     "effect": "What the gene adds to the answer's score in the frozen model, over all paths. An exact "
     "account of that model; not what the answer loses without the gene.",
     "knockout": "In the real model, nothing frozen: the answer's score before less after. A neutral gene in "
-    "its place, or the gene taken out and the rest moved up; positive speaks for the answer. With 95% "
-    "intervals over the cells that hold the gene.",
+    "its place, or the gene taken out and the rest moved up; positive speaks for the answer. The mean "
+    "over all cells, 0 where a cell lacks the gene (as the frozen attribution's), with its 95% interval.",
     "tested": "Each mean is tested: in a difference, whether both sides are equal; else, whether it is 0. "
     "Only what has q below 0.05 is called higher or lower; the rest may differ less than so many cells show. "
     "Beside it: what the same rule finds between two random halves of one type, where nothing differs.",

@@ -1,5 +1,5 @@
-"""Knock-outs of many cells as a table of genes (the mean over the cells that hold a gene, with its interval),
-and a circuit whose genes carry them beside their frozen attribution.
+"""Knock-outs of many cells as a table of genes (the mean over the cells that hold a gene and over all cells,
+each with its interval), and a circuit whose genes carry them beside their frozen attribution.
 
 A bootstrap-t draws cells (donors, where the consensus does), and takes the mean over those of them that hold
 the gene; of two groups, the mean of the first less that of the second.
@@ -50,6 +50,17 @@ def held_means(value_CX: np.ndarray, sampling: Sampling) -> list[MeasuredMean | 
     return out
 
 
+def gene_means(value_CX: np.ndarray, sampling: Sampling) -> list[MeasuredMean | None]:
+    """`held_means` of genes' columns, with the mean over all cells besides: a gene that a cell lacks (NaN) is
+    one that it loses nothing without, 0."""
+    over_all = held_means(np.nan_to_num(value_CX, nan=0.0), sampling)
+    return [
+        held and held._replace(over_all=every.mean, over_all_low=every.low, over_all_high=every.high)
+        for held, every in zip(held_means(value_CX, sampling), over_all, strict=True)
+        if every is not None
+    ]
+
+
 def over_cells(found: Sequence[CellKnockouts], sampling: Sampling) -> list[GeneOverCells]:
     """The genes of many cells, largest mean knock-out first (by `gap` where it was measured, else `text`)."""
     names = sorted({gene.gene for cell in found for gene in cell.genes})
@@ -63,7 +74,7 @@ def over_cells(found: Sequence[CellKnockouts], sampling: Sampling) -> list[GeneO
             for m, measure in enumerate(MEASURES):
                 value = getattr(gene, measure)
                 value_MCG[m, c, g] = np.nan if value is None else value
-    parts = [held_means(value_CG, sampling) for value_CG in value_MCG]
+    parts = [gene_means(value_CG, sampling) for value_CG in value_MCG]
     rows = [
         GeneOverCells(
             name,
@@ -160,7 +171,7 @@ def with_knockouts(
 def measured_genes(
     genes: Sequence[GeneEffect], found: Sequence[CellKnockouts], sampling: Sampling
 ) -> list[GeneEffect]:
-    """The genes with what these cells' knock-outs measured of them, means over the cells that hold a gene."""
+    """The genes with what these cells' knock-outs measured of them."""
     by_name = {
         row.gene: {name: getattr(row, name) for name in MEASURES} for row in over_cells(found, sampling)
     }
@@ -171,5 +182,5 @@ def _estimated(
     genes: Sequence[GeneEffect], guessed: Sequence[dict[str, float]], sampling: Sampling
 ) -> list[GeneEffect]:
     value_CG = np.array([[cell.get(gene.gene, np.nan) for gene in genes] for cell in guessed])
-    means = held_means(value_CG, sampling)
+    means = gene_means(value_CG, sampling)
     return [gene._replace(estimate=mean) for gene, mean in zip(genes, means, strict=True)]

@@ -133,9 +133,8 @@ def _circuit_section(found: TypeEvidence) -> list[Section]:
         f"In {plain(circuit.target.unit, 20)}. Frozen attribution: mean over the {circuit.n_cells} cells of "
         f"the "
         f"circuit [95%], with q that it is 0. Lost without it: the real model's target before less after, "
-        f"mean "
-        f"over n unseen cells that hold the gene [95%]. The {GENES} with the largest frozen attribution; "
-        f"the file has all."
+        f"mean over all unseen cells, 0 where one lacks the gene [95%]; n hold it. The {GENES} with the "
+        f"largest frozen attribution; the file has all."
     )
     told = [*circuit_sentences(circuit), *statistics_sentences(circuit)]
     return [

@@ -37,7 +37,8 @@ from scx_core.figures.drawing.edits import only
 def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
     st.html(_STYLE)
-    address.read()
+    if not address.read():
+        return
     if modes.presenting():
         _presented(context())
         return

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.circuits import cells_view, graph
 from pages.parts.circuits.pictures import Picture
 from pages.parts.circuits.stage import PICTURE, after
+from pages.parts.common.session import KEY
+from scx_core.cells import open_cells
 from scx_core.figures.drawing.edits import Edits
 from tests.builders.hostile import HOSTILE_TEXTS
 from tests.figures.fakes import consensus_circuit
@@ -93,7 +97,36 @@ def test_a_prepared_link_opens_nothing_new(app: AppTest, runs: Path) -> None:
     for name, value in bad.items():
         fresh.query_params[name] = value
     fresh = well(fresh.switch_page("pages/circuits.py").run())
-    assert "are not in use here" in said(fresh) and pick(fresh, "Cell type").value == "CD19+ B"
+    assert "not in use here" in said(fresh) and "Nothing is drawn" in said(fresh)
+    assert not fresh.selectbox or "Cell type" not in [one.label for one in fresh.selectbox]
+    assert fresh.query_params["data"] in ("/etc/passwd", ["/etc/passwd"])
+    button(fresh, "Open these cells").click().run()  # no cells: said, and nothing changes
+    assert fresh.error and fresh.session_state[KEY].data == "embedded"
+    assert fresh.query_params["data"] in ("/etc/passwd", ["/etc/passwd"])
+    button(fresh, "Draw the cells in use instead").click().run()
+    assert pick(well(fresh), "Cell type").value == "CD19+ B"
+
+
+def test_a_link_of_other_cells_opens_them_when_asked_and_draws_no_others_before(
+    app: AppTest, runs: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.h5ad"
+    table = open_cells("embedded")
+    obs = pd.DataFrame({"cell_type": table.labels[:60]}, index=[f"c{n}" for n in range(60)])
+    anndata.AnnData(table.rows(range(60)), obs, pd.DataFrame(index=table.symbols)).write_h5ad(path)
+    fresh = AppTest.from_file(Path(__file__).parents[2] / "app.py", default_timeout=240).run()
+    fresh.query_params["data"] = str(path)
+    fresh.query_params["cells"] = "3"
+    fresh = well(fresh.switch_page("pages/circuits.py").run())
+    assert "other.h5ad" in said(fresh) and PICTURE not in fresh.session_state
+    assert "Cell type" not in [one.label for one in fresh.selectbox]
+    fresh = well(fresh.run())  # it goes on asking
+    button(fresh, "Open these cells").click().run()
+    assert fresh.session_state[KEY].data == str(path)
+    assert pick(well(fresh), "Cell type").value in set(table.labels[:60])
+    other = AppTest.from_file(Path(__file__).parents[2] / "app.py", default_timeout=240).run()
+    assert other.session_state[KEY].data == "embedded", "another session's cells are imposed"
+    assert any(one.label.startswith("Go on with") for one in other.button)
 
 
 def test_cells_chosen_by_hand_have_a_circuit_of_their_own_and_a_link(app: AppTest) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pages.parts.common.results import Memory
+from pages.parts.common.session import KEY
 from pages.parts.common.words import count, duration, large, safe, short, size
 
 ESCAPED, SPECIAL = re.compile(r"\\([!-/:-@\[-`{-~])"), re.compile(r"[!-/:-@\[-`{-~]")
@@ -54,7 +55,7 @@ def test_memory_keeps_the_newest_and_nothing_of_a_failure() -> None:
     assert memory.peek("b") is None  # a was used after b
 
 
-def test_what_is_in_use_outlives_the_session(runs: Path) -> None:
+def test_what_was_used_last_is_offered_to_a_fresh_session_and_not_imposed(runs: Path) -> None:
     from streamlit.testing.v1 import AppTest
 
     def choose() -> None:
@@ -69,7 +70,23 @@ def test_what_is_in_use_outlives_the_session(runs: Path) -> None:
 
         st.write(context().data, context().device)
 
+    def offer() -> None:
+        import streamlit as st
+
+        from pages.parts.common.session import go_on_with, offered
+
+        before = offered()
+        st.write(str(before and before.data))
+        if before is not None:
+            go_on_with(before)
+
     AppTest.from_function(choose).run()
-    assert AppTest.from_function(look).run().markdown[0].value == "/data/cells.h5ad cpu"
+    assert AppTest.from_function(look).run().markdown[0].value == "embedded auto", (
+        "imposed on another session"
+    )
+    fresh = AppTest.from_function(offer).run()
+    assert fresh.markdown[0].value == "/data/cells.h5ad"
+    assert fresh.session_state[KEY].device == "cpu"
+    assert fresh.run().markdown[0].value == "None", "offered to one who uses it"
     (runs / "last-used.json").write_text('{"data": 3', encoding="utf-8")
-    assert AppTest.from_function(look).run().markdown[0].value == "embedded auto"
+    assert AppTest.from_function(offer).run().markdown[0].value == "None"

@@ -1,5 +1,6 @@
-"""What a session remembers: cells, model, transcoders and device in use (on disk, for a refresh to keep),
-and the values of widgets, which Streamlit forgets when a visit to another page does not draw them."""
+"""What a session remembers: cells, model, transcoders and device in use (the last of all sessions on disk,
+to be offered to a fresh one), and the values of widgets, which Streamlit forgets when a visit to another
+page does not draw them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
 from scx_core.runs import LAST_USED, from_dict, option, read_json, runs_root, to_dict, write_json
 
-KEY, _WIDGETS = "scx_context", "scx_kept"
+KEY, _WIDGETS, _CHOSEN = "scx_context", "scx_kept", "scx_context_chosen"
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ def default_context() -> Context:
 
 
 def context() -> Context:
-    """What is in use now; at a session's start what was in use last."""
+    """What is in use in this session; at its start the default, whatever other sessions use."""
     if KEY not in st.session_state:
-        st.session_state[KEY] = _last() or default_context()
+        st.session_state[KEY] = default_context()
     return st.session_state[KEY]
 
 
@@ -46,7 +47,8 @@ def use(**changes: object) -> Context:
     """Change what is in use."""
     if {"model", "transcoders"} & set(changes):  # what was said of another set does not hold for this one
         changes = {"as_is": False} | changes
-    st.session_state[KEY] = dataclasses.replace(context(), **changes)
+    st.session_state[KEY] = dataclasses.replace(context(), **changes)  # type: ignore[arg-type]
+    st.session_state[_CHOSEN] = True
     write_json(runs_root() / LAST_USED, to_dict(st.session_state[KEY]), durable=False)
     return st.session_state[KEY]
 
@@ -57,8 +59,19 @@ def use_default() -> Context:
     return use()
 
 
-def _last() -> Context | None:
-    """What was used last, unless it cannot be read: then the default is as good."""
+def offered() -> Context | None:
+    """What was used last here, for a session that has chosen nothing yet and uses something else."""
+    before = None if _CHOSEN in st.session_state else last_used()
+    return None if before == context() else before
+
+
+def go_on_with(before: Context) -> None:
+    """Take over what was used last."""
+    use(**{name: getattr(before, name) for name in Context.__dataclass_fields__})
+
+
+def last_used() -> Context | None:
+    """What any session here used last, unless it cannot be read: then the default is as good."""
     path = runs_root() / LAST_USED
     try:
         return from_dict(Context, read_json(path)) if path.exists() else None

@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.common import in_use
 from pages.parts.common.jobs import running_panel
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.session import context, use, use_default
+from pages.parts.common.session import context, go_on_with, offered, use, use_default
 from pages.parts.common.words import HELP, glossary, safe
 
 _PLACES = ("auto", "cpu", "cuda")
@@ -26,6 +26,7 @@ def context_panel() -> Callable[[], None]:
         _choosers()
     with st.popover("Words", icon=":material/menu_book:", width="stretch"):
         st.markdown("\n".join(f"- **{safe(term)}**: {words}" for term, words in glossary()))
+    _offer()
     st.markdown("##### Jobs")
     running_panel()
     return partial(_names, place)
@@ -41,6 +42,19 @@ def _names(place: DeltaGenerator) -> None:
         ("Device", in_use.device_name(ctx.device)),
     )
     place.markdown("  \n".join(f":gray[{what}] {safe(name)}" for what, name in lines))
+
+
+def _offer() -> None:
+    """What was used last on this computer, which may be another person's: one click away, never imposed."""
+    before = offered()
+    if before is not None:
+        parts = (in_use.cells_name(before.data), in_use.model_name(before.model))
+        st.button(
+            f"Go on with {safe(parts[0])}", icon=":material/history:", width="stretch", on_click=go_on_with,
+            args=(before,), key="go on with the last",
+            help="Used last on this computer, by you or somebody else: "
+            f"{safe(' · '.join((*parts, in_use.set_name(before.transcoders))))}.",
+        )  # fmt: skip
 
 
 def _choosers() -> None:

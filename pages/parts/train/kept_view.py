@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.parts.common.messages import show_error
 from pages.parts.common.results import Column, table
-from pages.parts.common.session import context
+from pages.parts.common.session import context, last_used
 from pages.parts.common.words import count, safe, size
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, runs_root
@@ -35,9 +35,9 @@ def delete_button(run: RunFolder) -> None:
 
 
 def in_use(name: str) -> bool:
-    """Whether the cells, the model or the set in use lie in this thing."""
-    place, ctx = (runs_root() / name).resolve(), context()
-    sources = (ctx.data, ctx.model, ctx.transcoders)
+    """Whether the cells, the model or the set in use, here or in the session that chose last, lie in it."""
+    place, used = (runs_root() / name).resolve(), (context(), last_used() or context())
+    sources = [source for ctx in used for source in (ctx.data, ctx.model, ctx.transcoders)]
     return any((runs_root() / source).resolve().is_relative_to(place) for source in sources)
 
 

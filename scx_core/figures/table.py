@@ -65,9 +65,7 @@ def gene_table(
     is no list for it; `shared` are those of them that mark another type as well.
     """
     by = leading(circuit)
-    rows = sorted(
-        circuit.genes, key=lambda row: (held_by_few(circuit, row, by), -_strength(row, by), row.gene)
-    )
+    rows = sorted(circuit.genes, key=lambda row: _place(circuit, row, by))
     return pd.DataFrame(
         {"gene": pd.Series([row.gene for row in rows], dtype=object)}
         | _measured(rows)
@@ -89,6 +87,12 @@ def gene_table(
             ),
         }
     )
+
+
+def _place(circuit: Circuit, row: GeneEffect, by: Leading) -> tuple[bool, bool, float, str]:
+    """By strength; then what too few cells hold, then what has no value."""
+    missing = by != "frozen" and getattr(row, by) is None
+    return missing, held_by_few(circuit, row, by), -_strength(row, by), row.gene
 
 
 def _strength(row: GeneEffect, by: Leading) -> float:

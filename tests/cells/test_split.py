@@ -176,7 +176,7 @@ def test_shared_donors_are_said_with_their_number_and_the_way_to_part_them(adata
     assert "one donor" in donors_in_words(open_cells(adata), split_cells(open_cells(adata), 0.25))
 
 
-def test_a_validation_and_the_data_page_say_that_donors_are_shared(adata) -> None:
+def test_the_check_list_says_that_donors_are_shared_unless_split_by_donor(adata) -> None:
     table = open_cells(adata)
     (donor,) = (one for one in table.findings if one.topic == "donor")
     assert "donors are shared between training and test" in donor.evidence

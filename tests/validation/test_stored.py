@@ -107,6 +107,11 @@ def test_baselines_are_fitted_on_cells_that_do_not_test(tmp_path: Path) -> None:
     assert "to choose on" in rows.words
     assert len(validation_rows(lm, random_set(lm), table, cells=2).test) == 2
 
+    table.donors = np.array(["ann", "bob"] * 10, dtype=object)
+    words = validation_rows(lm, random_set(lm), table).words
+    assert "Donors are shared: " in words and "--split-by donor" in words
+    table.donors = None
+
     table.fingerprint = "new to both"
     rows = validation_rows(lm, random_set(lm), table)
     assert not len(rows.train) and rows.test.tolist() == list(range(20)), "too few to keep some aside"

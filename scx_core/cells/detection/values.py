@@ -27,9 +27,16 @@ LOG_CEILING = 25.0
 DEEPEST = 5e6
 # Totals of cells that spread less than this are made equal: measured ones spread by tens of percent.
 EQUAL_TOTALS = 0.02
+# Rounding spreads equal totals, and squares of rounded square roots, up to this; those of counts spread by a
+# quarter at least in each file that was looked at, their squares by half.
+ROUNDED_TOTALS = 0.12
+# Totals of fewer molecules spread by so much or more by chance alone, and nobody normalises to so few.
+SAID_TOTAL = 1000
 # Whole numbers of so many genes a cell of which none is above this are no counts: a few genes always are far
 # higher (in 2,000 cells or fewer of each file that was looked at, the largest count is above 100).
 SMALL, MANY_GENES = 15, 200
+# Nor are they with fewer genes, when hardly a value is 1, which is the commonest count.
+SOME_GENES, FEW_ONES = 20, 0.25
 # Fewer rows say nothing of how totals spread, or how large the largest value is.
 ENOUGH_ROWS = 10
 KINDS = (
@@ -235,7 +242,8 @@ def _whole(x: sp.csr_matrix, shape: RowStatistics, high: float, top: str) -> Mat
             "else go on."
         )
         return MatrixKind("normalised", seen, warning=words)
-    if enough and high <= SMALL and detected >= MANY_GENES:
+    ones = float(np.mean(x.data == 1))
+    if enough and high <= SMALL and (detected >= MANY_GENES or (detected >= SOME_GENES and ones < FEW_ONES)):
         words = (
             f"No value of any cell is above {high:.0f} although a cell has {detected:,.0f} genes, where "
             "a few genes of counts reach far more: logarithms or other values, rounded. A cell sentence "
@@ -243,6 +251,21 @@ def _whole(x: sp.csr_matrix, shape: RowStatistics, high: float, top: str) -> Mat
             f"{ties}. {instead}; else read the later genes of a sentence as in no order."
         )
         return MatrixKind("log-normalised", seen, warning=words)
+    if enough and shape.squares_cv < min(ROUNDED_TOTALS, shape.sum_cv):
+        words = (
+            f"The squares of a cell's values sum to about {shape.squares:,.0f} in every cell (they spread by "
+            f"{shape.squares_cv:.0%}), which those of counts never do: square roots of normalised counts, "
+            f"rounded. {ORDER} What is at stake are ties: {ties}. {instead}; else go on."
+        )
+        return MatrixKind("normalised", seen, warning=words)
+    if enough and shape.sum_cv < ROUNDED_TOTALS and shape.sum >= SAID_TOTAL:
+        words = (
+            f"Every cell's total is near {shape.sum:,.0f} (they spread by {shape.sum_cv:.0%}; those of "
+            "measured counts by a quarter or more): cells sampled to about one depth, or normalised values, "
+            f"rounded. {ORDER} What is at stake are ties: {ties}. If they are rounded: "
+            f"{instead[0].lower()}{instead[1:]}."
+        )
+        return MatrixKind("counts", seen, warning=words)
     return MatrixKind("counts", seen)
 
 

@@ -68,8 +68,8 @@ def difference_claims(found: Difference) -> list[Claim]:
         split = one["null_split"]
         claims.append(
             Claim(
-                f"{one['found']} of {one['tested']} {name} differ between {first} and {second} (q < {Q})"
-                + ("." if name == "genes" else f" ({CHOSEN})."),
+                f"{one['found']} of {one['tested']} {name} differ between {first} and {second} (q < {Q}"
+                + (")." if name == "genes" else f"; {CHOSEN})."),
                 one["found"] / one["tested"],
                 split["mean"] / split["tested"] if split else None,
                 f"random halves of {first} (mean; interval: their range)",

@@ -133,9 +133,9 @@ def tie_words(circuit: Circuit) -> list[str]:
 
 
 def _found(name: str, one: Mapping[str, Any], verb: str) -> str:
-    words = f"{one['found']:,} of {one['tested']:,} {name} {verb} (q < {Q})"
-    if name != "genes":  # all genes of the sentences are tested; these are those that cells' circuits hold
-        words += f" ({CHOSEN})"
+    # All genes of the sentences are tested; of features and edges those that the cells' circuits hold.
+    chosen = "" if name == "genes" else f"; {CHOSEN}"
+    words = f"{one['found']:,} of {one['tested']:,} {name} {verb} (q < {Q}{chosen})"
     split = one.get("null_split")
     if split is None:
         return words + "."

@@ -519,7 +519,9 @@ def knock_out(
     pandas.DataFrame
         One row a gene, the largest loss first: n_cells (that hold it), rank (mean), and for each way (gap: a
         neutral gene in its place; text: taken out, the next move up) of the target (its unit) and of the
-        label's log-odds (nats) the mean, _low and _high (95%).
+        label's log-odds (nats) the mean over these cells, _low and _high (95%), and _over_all
+        (_over_all_low, _over_all_high): the mean over all cells read, 0 where one lacks the gene, by
+        which genes are ranked; those that fewer than 3 cells hold stand last.
 
     Raises
     ------
@@ -554,6 +556,10 @@ def knock_out(
                 record[name] = value
             elif value is not None:
                 record |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+                ends = (value.over_all, value.over_all_low, value.over_all_high)
+                record |= {
+                    f"{name}_over_all{end}": x for end, x in zip(("", "_low", "_high"), ends, strict=True)
+                }
         records.append(record)
     return pd.DataFrame(records).set_index("gene")
 

@@ -91,6 +91,9 @@ class Edge(NamedTuple):
     q: float | None = None
 
 
+LEAST_HOLDERS = 3  # what fewer cells hold leads no ranking of what was measured
+
+
 class MeasuredMean(NamedTuple):
     """A mean over the `n` cells that hold a gene, with its 95% bootstrap interval over cells or donors (None
     below two cells).

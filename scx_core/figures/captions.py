@@ -367,6 +367,17 @@ def name_grounds(node: Node, circuit: Circuit) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def prompt_box(circuit: Circuit) -> str:
+    """What the box of the tokens that are no gene's holds: the prompt's words, and with an answer of several
+    tokens those that are given before the one that decides."""
+    return "prompt + answer words" if circuit.target.teacher_forced else "prompt"
+
+
+def _given(circuit: Circuit) -> str:
+    forced = " ".join(plain(word, 24) for word in circuit.target.teacher_forced)
+    return f" and those of the answer that are given before it decides: {forced}" if forced else ""
+
+
 def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
     """Lines for the prompt, an error, the biases or the target."""
     if group.kind == "target":
@@ -376,7 +387,7 @@ def other_hover(group: Group, circuit: Circuit) -> tuple[str, ...]:
             lines.append("given before it: " + " ".join(plain(word, 24) for word in target.teacher_forced))
         return tuple(line for line in lines if line)
     heading = {
-        "prompt": f"the prompt's own words ({several(len(group.members), 'token')})",
+        "prompt": f"the prompt's own words{_given(circuit)} ({several(len(group.members), 'token')})",
         "bos": f"{plain(group.members[0].name, 40)}: the token of beginning, which is no text",
         "error": f"reconstruction error of layer {group.layer}",
         "bias": "biases",

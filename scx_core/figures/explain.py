@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scx_core.circuits.circuit import Circuit, GeneEffect, MeasuredMean
+from scx_core.circuits.circuit import LEAST_HOLDERS, Circuit, GeneEffect, MeasuredMean
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.words.wording import answer_frequency, faint_note, listed, statistics_sentences
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
-from scx_core.figures.table import LEAST_HOLDERS, Leading, held_by_few, leading
+from scx_core.figures.table import Leading, held_by_few, leading
 from scx_core.statistics.hypothesis_tests import Q
 
 NAMED, TOP = 5, 10

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from scx_core.cells.markers import known_markers, shared_markers
-from scx_core.circuits.circuit import Circuit, GeneEffect
+from scx_core.circuits.circuit import LEAST_HOLDERS, Circuit, GeneEffect
 from scx_core.figures.drawing.text import plain
 
 from . import captions
@@ -36,7 +36,6 @@ _MEASURED = {
 }
 # The columns that lead a table, the first that is there, with their titles.
 LEADING = {_MEASURED[name]: TITLES[name] for name in ("gap", "text", "estimate")}
-LEAST_HOLDERS = 3  # what fewer cells hold leads no ranking of what was measured
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 PARTS = (

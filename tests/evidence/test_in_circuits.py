@@ -9,12 +9,14 @@ import pytest
 
 from scx_core.circuits import Circuit, ConsensusConfig
 from scx_core.circuits.circuit import MeasuredMean
+from scx_core.cli.evidence.knockouts import summary
 from scx_core.errors import ScxError
 from scx_core.evidence import knock_out_all, with_knockouts
-from scx_core.evidence.knockouts.gene_tables import plan_of
+from scx_core.evidence.knockouts.gene_tables import over_cells, plan_of
 from scx_core.figures import gene_table
 from scx_core.figures.bars import genes_figure
 from scx_core.figures.table import leading
+from scx_core.statistics.resampling import one_group
 from tests.evidence.test_knockouts import tiny_tracer
 from tests.tiny import LABELS
 
@@ -47,6 +49,31 @@ def test_means_are_over_the_cells_that_hold_the_gene(traced):
             if low is not None:
                 assert low <= mean + 1e-9 and mean - 1e-9 <= high
     assert partly  # some genes are absent from some cells, and no zero is counted for them
+
+
+def test_the_command_ranks_by_the_mean_over_all_cells_it_read(traced):
+    def gene(name, mean, over_all, n):
+        found = {"mean": mean, "low": None, "high": None, "n": n, "over_all": over_all}
+        found |= {"over_all_low": over_all - 0.1, "over_all_high": over_all + 0.1}
+        ways = ("gap", "text", "gap_log_odds", "text_log_odds")
+        return {"gene": name, "n_cells": n, "rank": 3.0} | dict.fromkeys(ways, found)
+
+    genes = [gene("IGJ", 0.76, 0.41, 16), gene("ONE", 60.0, 2.0, 1), gene("FTL", 0.60, 0.56, 28)]
+    result = {"target": "B", "kind": "answer", "n_cells": 30, "genes": genes}
+    words = summary(result | {"cells": [{"row": row} for row in range(30)]})
+    places = [words.index(name) for name in ("FTL", "IGJ", "ONE")]
+    assert places == sorted(places) and "0.56 [0.46, 0.66]" in words and "0.76" not in words
+    assert "fewer than 3 cells hold stand last" in words
+
+
+def test_genes_of_many_cells_are_ranked_so_too(traced):
+    tracer, circuit, found = traced
+    rows = found.provenance["knockouts"]["cells"]
+    genes = over_cells(knock_out_all(tracer, rows, plan_of(tracer, circuit)), one_group(len(rows), 0))
+    enough = [gene for gene in genes if gene.n_cells >= 3]
+    assert genes[: len(enough)] == enough != genes
+    values = [gene.gap.over_all for gene in enough]
+    assert values == sorted(values, reverse=True)
 
 
 def test_the_record_is_read_back_as_it_was(traced):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scx_core.figures import View, simplify
 from scx_core.figures.table import account
 from tests.figures.fakes import cell_circuit
 
@@ -33,3 +34,16 @@ def test_without_effects_there_is_nothing_to_add() -> None:
     assert account(cell_circuit()) == ()
     zero = dict.fromkeys(("gene_effect", "prompt_effect", "error_effect", "bias_effect"), 0.0)
     assert all(part.share == 0 for part in account(cell_circuit()._replace(scores=zero)))
+
+
+def test_the_box_of_the_prompt_says_that_it_holds_answer_words_too():
+    """The answer's own earlier tokens are no gene's either, and stand in one box with the prompt's words."""
+    circuit = cell_circuit()
+    labels, headings = [], []
+    for forced in ((" CD", "19"), ()):
+        one = circuit._replace(target=circuit.target._replace(teacher_forced=forced))
+        box = next(box for box in simplify(one, View()).nodes if box.kind == "prompt")
+        labels.append(box.label)
+        headings.append(box.hover[0])
+    assert labels == ["prompt + answer words", "prompt"]
+    assert "given before it decides" in headings[0] and "CD" in headings[0] and "answer" not in headings[1]

@@ -108,24 +108,43 @@ def _joint(joint: list[Any], seed: int, donors: list[str] | None) -> dict[str, A
     }
 
 
+def _over_all(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The mean over all cells that were read, in the place of that over the gene's holders."""
+    return found and {
+        "mean": found["over_all"],
+        "low": found["over_all_low"],
+        "high": found["over_all_high"],
+    }
+
+
 def summary(result: dict[str, Any]) -> str:
     """The strongest genes with their intervals, and the joint edit."""
     from scx_core.attribution.target import unit_of
+    from scx_core.circuits.circuit import LEAST_HOLDERS
 
     unit, spans = unit_of(result["kind"]), common.with_interval
-    parts = [f"{result['target']} ({result['n_cells']} cells); lost without the gene, with 95% intervals"]
-    genes = sorted(result["genes"], key=lambda gene: -abs(gene["gap"]["mean"]))[:STRONGEST]
+    read = len({cell["row"] for cell in result["cells"]}) if result["cells"] else 0
+    parts = [
+        f"{result['target']} ({result['n_cells']} cells); lost without the gene: the mean over the {read} "
+        "cells that hold any of these genes, 0 where one lacks the gene, with 95% intervals"
+    ]
+    least = min(LEAST_HOLDERS, read)
+    genes = sorted(
+        result["genes"], key=lambda gene: (gene["n_cells"] < least, -abs(gene["gap"]["over_all"]))
+    )[:STRONGEST]
     measures = {"gap": f"gap, {unit}", "text": f"text, {unit}"}
     again = {"gap_log_odds": "gap, log-odds", "text_log_odds": "text, log-odds"}
     if any(gene[key] != gene[key.removesuffix("_log_odds")] for gene in genes for key in again):
         measures |= again  # else the target is the label's log-odds, and the same numbers would stand twice
-    header, keys = ("gene", *measures.values(), "cells", "rank"), tuple(measures)
+    header, keys = ("gene", *measures.values(), "held by", "rank"), tuple(measures)
     rows = [
-        (gene["gene"], *(spans(gene[key]) for key in keys), gene["n_cells"], round(gene["rank"]))
+        (gene["gene"], *(spans(_over_all(gene[key])) for key in keys), gene["n_cells"], round(gene["rank"]))
         for gene in genes
     ]
     if rows:
         parts.append(common.columns(rows, header))
+    if any(gene["n_cells"] < least for gene in result["genes"]):
+        parts.append(f"Genes that fewer than {least} cells hold stand last.")
     if "together" in result:
         joint = result["together"]
         held = ", ".join(f"{name} in {n}" for name, n in joint["held_in"].items()) or "none of them in any"

@@ -81,7 +81,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     from scx_core.cells.markers import foreign_markers, known_markers
     from scx_core.circuits import ConsensusConfig
     from scx_core.circuits.marker_counts import counts_of
-    from scx_core.figures.table import leading, led
+    from scx_core.figures.table import held_by_few, leading, led
 
     config = from_namespace(ConsensusConfig, args)
     tracer = common.open_tracer(args)
@@ -95,7 +95,9 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         by = leading(circuit)
         shown = {gene.gene: one.effect for gene in circuit.genes if (one := led(gene, by))}
         raising = [gene for gene in circuit.genes if shown.get(gene.gene, 0.0) > 0]
-        genes = sorted(raising, key=lambda gene: (-shown[gene.gene], gene.gene))[:STRONGEST]
+        genes = sorted(
+            raising, key=lambda gene: (held_by_few(circuit, gene, by), -shown[gene.gene], gene.gene)
+        )[:STRONGEST]
         symbols = [gene.gene for gene in genes]
         known = known_markers(name)
         markers = [symbol for symbol in symbols if known and symbol in known.genes]

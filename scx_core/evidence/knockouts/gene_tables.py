@@ -15,7 +15,7 @@ import numpy as np
 
 from scx_core.attribution.target import TargetPlan
 from scx_core.circuits import Circuit, GeneEffect, Tracer
-from scx_core.circuits.circuit import MeasuredMean
+from scx_core.circuits.circuit import LEAST_HOLDERS, MeasuredMean
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.edits import Editor
 from scx_core.evidence.knockouts.estimates import BEST, estimated
@@ -62,7 +62,8 @@ def gene_means(value_CX: np.ndarray, sampling: Sampling) -> list[MeasuredMean | 
 
 
 def over_cells(found: Sequence[CellKnockouts], sampling: Sampling) -> list[GeneOverCells]:
-    """The genes of many cells, largest mean knock-out first (by `gap` where it was measured, else `text`)."""
+    """The genes of many cells, largest knock-out first (by `gap` where it was measured, else `text`; the mean
+    over all these cells, 0 where a gene is absent), and last those that fewer than `LEAST_HOLDERS` hold."""
     names = sorted({gene.gene for cell in found for gene in cell.genes})
     column = {name: g for g, name in enumerate(names)}
     value_MCG = np.full((len(MEASURES), len(found), len(names)), np.nan)
@@ -85,9 +86,13 @@ def over_cells(found: Sequence[CellKnockouts], sampling: Sampling) -> list[GeneO
         for name, g in column.items()
     ]
 
-    def order(row: GeneOverCells) -> tuple[float, str]:
+    def order(row: GeneOverCells) -> tuple[bool, float, str]:
         first = row.gap or row.text
-        return -(first.mean if first else 0.0), row.gene
+        return (
+            row.n_cells < min(LEAST_HOLDERS, len(found)),
+            -(first.over_all or 0.0) if first else 0.0,
+            row.gene,
+        )
 
     return sorted(rows, key=order)
 

@@ -59,7 +59,7 @@ class Boxes:
             return _box(
                 group.id,
                 "bos" if group.kind == "bos" else "prompt",
-                "start of text" if group.kind == "bos" else "prompt",
+                "start of text" if group.kind == "bos" else captions.prompt_box(self.circuit),
                 hover,
                 font=self.fonts["prompt"],
                 fill=colours.PROMPT_FILL,

@@ -30,10 +30,10 @@ EQUAL_TOTALS = 0.02
 # Rounding spreads equal totals, and squares of rounded square roots, up to this; those of counts spread by a
 # quarter at least in each file that was looked at, their squares by half.
 ROUNDED_TOTALS = 0.12
-# Totals of fewer molecules spread by so much or more by chance alone, and nobody normalises to so few.
+# Totals of few molecules spread so little by chance alone (100 by 10%), and hardly anybody normalises to so few.
 SAID_TOTAL = 1000
 # Whole numbers of so many genes a cell of which none is above this are no counts: a few genes always are far
-# higher (in 2,000 cells or fewer of each file that was looked at, the largest count is above 100).
+# higher (in 600 cells of each file that was looked at the largest count is 140 or more).
 SMALL, MANY_GENES = 15, 200
 # Nor are they with fewer genes, when hardly a value is 1, which is the commonest count.
 SOME_GENES, FEW_ONES = 20, 0.25

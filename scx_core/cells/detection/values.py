@@ -30,7 +30,7 @@ EQUAL_TOTALS = 0.02
 # Rounding spreads equal totals, and squares of rounded square roots, up to this; those of counts spread by a
 # quarter at least in each file that was looked at, their squares by half.
 ROUNDED_TOTALS = 0.12
-# Totals of few molecules spread so little by chance alone (100 by 10%), and hardly anybody normalises to so few.
+# Totals of few molecules spread so little by chance alone (100 by 10%), and few normalise to so few.
 SAID_TOTAL = 1000
 # Whole numbers of so many genes a cell of which none is above this are no counts: a few genes always are far
 # higher (in 600 cells of each file that was looked at the largest count is 140 or more).

@@ -348,7 +348,8 @@ class Tracer:
         if not others:
             return None
         most = ELSEWHERE_LARGE if large else ELSEWHERE_CELLS
-        n, rng, rows = max(1, most // len(self.table.types)), np.random.default_rng(0), []
+        n, rng = max(1, most // len(self.table.types)), np.random.default_rng(0)
+        rows: list[int] = []
         for name in self.table.types:  # the other answers' own types too, so that all questions draw the same
             drawn = rng.permutation(np.flatnonzero(self.table.labels == name))[:n].tolist()
             rows += drawn if name in others else []

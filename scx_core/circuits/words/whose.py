@@ -60,10 +60,10 @@ def elsewhere_of(circuit: Circuit) -> Elsewhere | None:
     stated = circuit.provenance.get(ELSEWHERE)
     if not isinstance(stated, Mapping):
         return None
-    numbers = [stated.get(name) for name in Elsewhere._fields]
-    if not all(isinstance(x, int) and x >= 0 for x in numbers) or not 0 < numbers[1] >= numbers[0]:
+    k, n, n_types = (stated.get(name) for name in Elsewhere._fields)
+    if not (isinstance(k, int) and isinstance(n, int) and isinstance(n_types, int)):
         return None
-    return Elsewhere(*numbers)
+    return Elsewhere(k, n, n_types) if 0 <= k <= n and n > 0 and n_types >= 0 else None
 
 
 def elsewhere_words(circuit: Circuit) -> str:

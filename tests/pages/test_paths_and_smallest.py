@@ -34,7 +34,7 @@ def test_the_smallest_circuit_of_a_type(
     few = SmallestConfig(search_cells=2, unseen_cells=2, reference_cells=4, gradient_cells=1, compare=False)
     monkeypatch.setattr(part, "SmallestConfig", lambda: few)
     app = well(open_page("circuits"))
-    assert "new cells" not in said(app)
+    assert "in 2 new cells" not in said(app)
     starting(app, "Search").click().run(timeout=240)
     line = next(line for line in said(well(app)).replace("**", "").splitlines() if "in 2 new cells" in line)
     size, kept = re.match(r"([0-9,]+) features? keep ([0-9.]+) [^]]+] of", line).groups()

@@ -55,12 +55,18 @@ def test_a_saved_trace_becomes_a_neuronpedia_graph(files, tmp_path, capsys):
 def test_knock_outs_do_not_print_the_same_numbers_twice():
     """The target "answer" is the label's log-odds: one column a way, and two where the target is another."""
     value = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    value |= {
+        f"over_all{end}": value[name] for end, name in (("", "mean"), ("_low", "low"), ("_high", "high"))
+    }
     gene = {"gene": "CD74", "n_cells": 3, "rank": 2.0} | dict.fromkeys(
         ("gap", "text", "gap_log_odds", "text_log_odds"), value
     )
     joint = {"way": "text", "genes": ["CD74"], "held_in": {"CD74": 3}, "target": value, "log_odds": value}
-    found = {"target": "B", "kind": "answer", "n_cells": 3, "genes": [gene], "together": joint}
+    found = {"target": "B", "kind": "answer", "n_cells": 3, "genes": [gene], "cells": [], "together": joint}
     words = knockouts.summary(found)
     assert "gap, nats" in words and "log-odds" not in words and words.count("0.5") == 3
-    other = found | {"kind": "logit", "genes": [gene | {"gap_log_odds": value | {"mean": 0.3}}]}
+    other = found | {
+        "kind": "logit",
+        "genes": [gene | {"gap_log_odds": value | {"mean": 0.3, "over_all": 0.3}}],
+    }
     assert "gap, logits" in knockouts.summary(other) and "gap, log-odds" in knockouts.summary(other)

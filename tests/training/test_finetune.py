@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from scx_core.language import load_language
+from scx_core.runs import RunFolder
 from scx_core.training import finetune, train
 from scx_core.training.finetune import rate_of_step
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer_state import TrainerState
+from scx_core.transcoders import load_set
 from tests.tiny import tiny_table
 from tests.training.builders import CODER, KILLED, TRAIN, open_job, same, start, steady
 
@@ -41,22 +43,28 @@ def test_predictions_get_closer_and_gates_stay(unbroken, tuned):
     assert (run.status().state, run.status().done, run.status().total) == ("done", 60, 60)
 
 
-def test_killed_in_the_last_steps_it_ends_with_the_same_bits(tmp_path, model, tuned):
-    run = start(tmp_path, model, config=TUNED)
+def in_its_own_process(run: RunFolder, kill_after: int = 0) -> None:
+    """Train, as the app does, in a new process, which kills itself after a step (0: it goes to its end)."""
     root = Path(__file__).resolve().parents[2]
-    for step in (33, 47, 55):
-        killed = subprocess.run(
-            [sys.executable, "-c", KILLED, str(run.path), str(step)],
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = train(run, *open_job(run))
-    assert same(resumed, tuned[1])
-    assert steady(run.metrics()) == steady(tuned[0].metrics())
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(run.path), str(kill_after)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if kill_after else 0), done.stderr
+
+
+def test_killed_in_the_last_steps_it_ends_with_the_same_bits(tmp_path, model):
+    runs = [start(tmp_path, model, config=TUNED, name=name) for name in ("whole", "killed")]
+    in_its_own_process(runs[0])
+    for step in (33, 47, 55, 0):
+        in_its_own_process(runs[1], step)
+    whole, resumed = (load_set(run.path / "transcoders") for run in runs)
+    assert same(resumed, whole)
+    assert steady(runs[1].metrics()) == steady(runs[0].metrics())
 
 
 @pytest.mark.parametrize("kind", ["topk", "relu", "jumprelu"])

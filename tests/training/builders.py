@@ -1,5 +1,9 @@
 """Tiny trainings in run folders, and single layers with steps of them."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -87,6 +91,20 @@ def start(
 
 def weights(transcoders) -> list[torch.Tensor]:
     return [tensor for layer in transcoders.layers for tensor in layer.tensors().values()]
+
+
+def in_its_own_process(run: RunFolder, kill_after: int = 0) -> None:
+    """Train, as the app does, in a new process, which kills itself after a step (0: it goes to its end)."""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(run.path), str(kill_after)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == (-signal.SIGKILL if kill_after else 0), done.stderr
 
 
 def same(a, b) -> bool:

@@ -1,11 +1,6 @@
 """The last steps, all layers together: they help, they resume bit for bit, gates stay as they are."""
 
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,14 +8,13 @@ import pytest
 import torch
 
 from scx_core.language import load_language
-from scx_core.runs import RunFolder
 from scx_core.training import finetune, train
 from scx_core.training.finetune import rate_of_step
 from scx_core.training.tokens import encode_texts
 from scx_core.training.trainer_state import TrainerState
 from scx_core.transcoders import load_set
 from tests.tiny import tiny_table
-from tests.training.builders import CODER, KILLED, TRAIN, open_job, same, start, steady
+from tests.training.builders import CODER, TRAIN, in_its_own_process, open_job, same, start, steady
 
 TUNED = replace(TRAIN, finetune_steps=20, finetune_rate=3e-3)
 
@@ -41,20 +35,6 @@ def test_predictions_get_closer_and_gates_stay(unbroken, tuned):
     assert [record["step"] for record in records] == [45, 50, 55, 60]
     assert "ce_recovered" in records[-1]
     assert (run.status().state, run.status().done, run.status().total) == ("done", 60, 60)
-
-
-def in_its_own_process(run: RunFolder, kill_after: int = 0) -> None:
-    """Train, as the app does, in a new process, which kills itself after a step (0: it goes to its end)."""
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(run.path), str(kill_after)],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == (-signal.SIGKILL if kill_after else 0), done.stderr
 
 
 def test_killed_in_the_last_steps_it_ends_with_the_same_bits(tmp_path, model):

@@ -2,10 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +22,7 @@ from scx_core.training.tokens import encode_texts
 from scx_core.training.train import training_split
 from scx_core.transcoders import load_set
 from tests.tiny import tiny_table
-from tests.training.builders import CODER, KILLED, TRAIN, open_job, same, start, steady
+from tests.training.builders import CODER, TRAIN, in_its_own_process, open_job, same, start, steady
 
 
 def test_training_learns_and_is_saved_with_its_figures(unbroken):
@@ -55,17 +52,8 @@ def test_thresholds_let_k_features_through_on_the_cells_that_choose(unbroken, mo
 
 def test_a_run_killed_twice_ends_with_the_same_bits(tmp_path, model, unbroken):
     run = start(tmp_path, model)
-    root = Path(__file__).resolve().parents[2]
     for step in (17, 31):
-        killed = subprocess.run(
-            [sys.executable, "-c", KILLED, str(run.path), str(step)],
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": str(root)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        in_its_own_process(run, step)
         assert run.status().state == "dead"
         assert run.latest_checkpoint().step == step // 10 * 10
     resumed = train(run, *open_job(run))

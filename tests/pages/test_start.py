@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -18,6 +20,20 @@ def test_three_cards_say_what_is_loaded(runs: Path) -> None:
     assert "700 cells × 765 genes" in words
     assert "10 cell types" in words
     assert "Three steps to a circuit" in words
+
+
+def test_the_first_button_does_not_wait_for_torch() -> None:
+    """What is imported before the page is drawn, by the app's frame and by the page itself."""
+    code = (
+        "import ast, pathlib, sys\n"
+        "for name in ('app.py', 'pages/start.py'):\n"
+        "    for part in ast.parse(pathlib.Path(name).read_text()).body:\n"
+        "        if isinstance(part, ast.Import | ast.ImportFrom):\n"
+        "            exec(ast.unparse(part))\n"
+        "print(sorted({'torch', 'transformers', 'scanpy', 'matplotlib', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_side_bar_says_what_is_in_use(runs: Path) -> None:

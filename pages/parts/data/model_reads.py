@@ -15,7 +15,6 @@ from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, context, use
 from pages.parts.common.words import count, safe
 from pages.parts.data.cell_source import correct, draft
-from pages.parts.data.checkpoint import checkpoint_here
 from scx_core.cells import CellChoices, CellTable
 from scx_core.cells.formats.label_files import write_mapping
 from scx_core.runs import runs_root
@@ -84,6 +83,8 @@ def reading_view(ctx: Context, table: CellTable, source: str, place: DeltaGenera
 
 def _ready(ctx: Context) -> bool:
     """A small model is asked at once, another when a person wants it: reading it can take minutes."""
+    # With it comes torch, for which the page Start must not wait.
+    from pages.parts.data.checkpoint import checkpoint_here
     from scx_core.language import is_small
 
     if not checkpoint_here(ctx.model):

@@ -15,7 +15,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language.hooks import Stand_in
-from scx_core.transcoders.module import Form, Transcoder, TranscoderSet
+from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet, active_of
 
 CROSS = "W_cross"  # the name of a layer's cross terms among its weights
 
@@ -67,6 +67,13 @@ class CrossLayerSet(TranscoderSet):
         going = _Pass(self)
         for layer, x_Td in enumerate(inputs):
             yield going.reach(layer, x_Td)
+
+    def coded_by_pairs(
+        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]
+    ) -> Iterator[tuple[Active, torch.Tensor]]:
+        """As in `TranscoderSet.coded_by_pairs`."""
+        for z_TF, guess_Td in self.coded(inputs, outputs):
+            yield active_of(z_TF), guess_Td
 
     def tensors(self) -> list[dict[str, torch.Tensor]]:
         """The weights of every layer."""

@@ -31,6 +31,7 @@ FIELDS = {
 }
 BY_FEATURE = ("W_enc", "W_dec", "b_enc", "threshold")
 LARGE = 2**30  # products of a dense decoder, from which on it is worth looking for the active features
+AT_ONCE = 16_000_000  # pre-activations that a processor makes at a time, where the active ones alone are kept
 FEW = 16  # fewer than one in so many active: their rows of W_dec are added up, instead of a whole product
 
 
@@ -40,6 +41,12 @@ class Active(NamedTuple):
     position_N: torch.Tensor
     feature_N: torch.Tensor
     value_N: torch.Tensor
+
+
+def active_of(z_TF: torch.Tensor) -> Active:
+    """The active features among the activations of some tokens, [T, F]."""
+    position_N, feature_N = active(z_TF).nonzero(as_tuple=True)
+    return Active(position_N, feature_N, z_TF[position_N, feature_N])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +122,10 @@ class Transcoder:
         product where that is all that the gate does."""
         if self.kind == "jumprelu":
             assert self.threshold_F is not None  # checked when it was made
-            return (pre_TF > self.threshold_F) & (pre_TF != 0)
+            above_TF = pre_TF > self.threshold_F
+            if pre_TF.device.type == "cpu" and bool((self.threshold_F >= 0).all()):
+                return above_TF  # and so not 0
+            return above_TF & (pre_TF != 0)
         return pre_TF > 0 if self.kind == "relu" else active(self.gate(pre_TF))
 
     def encode(self, x_Td: torch.Tensor) -> torch.Tensor:
@@ -128,15 +138,23 @@ class Transcoder:
         large = z_TF.numel() * self.width >= LARGE and z_TF.device.type == "cpu"
         if large and not (torch.is_grad_enabled() and (z_TF.requires_grad or self.W_dec_Fd.requires_grad)):
             flat_TF = z_TF.reshape(-1, self.n_features)
-            position_N, feature_N = flat_TF.nonzero(as_tuple=True)
-            if len(feature_N) * FEW <= z_TF.numel():
-                some = Active(position_N, feature_N, flat_TF[position_N, feature_N])
+            some = active_of(flat_TF)
+            if len(some.value_N) * FEW <= z_TF.numel():
                 return self._added_up(some, len(flat_TF)).view(*z_TF.shape[:-1], -1) + self.b_dec_d
         return z_TF @ self.W_dec_Fd + self.b_dec_d
 
     def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
         """The stand-in for the MLP's output [..., d], skip term included."""
+        if self._by_pairs(x_Td):
+            flat_Td = x_Td.reshape(-1, x_Td.shape[-1])
+            return self.rebuild(flat_Td, self.active(flat_Td)).view(*x_Td.shape[:-1], -1)
         return self.reconstruct(x_Td, self.encode(x_Td))
+
+    def _by_pairs(self, x_Td: torch.Tensor) -> bool:
+        """Whether it is worth looking for the active features alone: of much, on a processor, without
+        gradients."""
+        work = x_Td.numel() * self.n_features
+        return work >= LARGE and x_Td.device.type == "cpu" and not torch.is_grad_enabled()
 
     def reconstruct(self, x_Td: torch.Tensor, z_TF: torch.Tensor) -> torch.Tensor:
         """The stand-in for the MLP's output [..., d] where the feature activations are known already."""
@@ -145,9 +163,16 @@ class Transcoder:
 
     def active(self, x_Td: torch.Tensor) -> Active:
         """The active features of every token of x [T, d]. Every gate passes what is above it unchanged."""
+        step = max(1, AT_ONCE // self.n_features) if x_Td.device.type == "cpu" else max(1, len(x_Td))
+        if len(x_Td) <= step:
+            return self._active(x_Td, 0)
+        parts = [self._active(some_Td, n * step) for n, some_Td in enumerate(x_Td.split(step))]
+        return Active(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _active(self, x_Td: torch.Tensor, first: int) -> Active:
         pre_TF = self.pre(x_Td)
         position_N, feature_N = self.fires(pre_TF).nonzero(as_tuple=True)
-        return Active(position_N, feature_N, pre_TF[position_N, feature_N])
+        return Active(position_N + first, feature_N, pre_TF[position_N, feature_N])
 
     def rebuild(self, x_Td: torch.Tensor, active: Active) -> torch.Tensor:
         """`reconstruct` of x [T, d] from its active features alone, [T, d]."""
@@ -279,6 +304,14 @@ class TranscoderSet:
         for coder, x_Td in zip(self.layers, inputs if self.reads == "input" else outputs, strict=True):
             z_TF = coder.encode(x_Td)
             yield z_TF, coder.reconstruct(x_Td, z_TF)
+
+    def coded_by_pairs(
+        self, inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]
+    ) -> Iterator[tuple[Active, torch.Tensor]]:
+        """`coded` of tokens [T, d] a layer, without gradients, with the active features instead of all."""
+        for coder, x_Td in zip(self.layers, inputs if self.reads == "input" else outputs, strict=True):
+            active = coder.active(x_Td)
+            yield active, coder.rebuild(x_Td, active)
 
     def tensors(self) -> list[dict[str, torch.Tensor]]:
         """The weights of every layer."""

@@ -195,7 +195,7 @@ def fit_baselines(
             layer.add(x_Nd, y_Nd)
         tokens.add(texts.ids_BT[texts.real_BT], outputs[0])
         if transcoders is not None:
-            for k, (_, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
+            for k, (_, guess_Nd) in enumerate(transcoders.coded_by_pairs(inputs, outputs)):
                 guesses[k] = guesses[k].to(guess_Nd.device) + guess_Nd.double().sum(0)
     maps: list[Stand_in] = [layer.solved(ridge) for layer in sums]
     found = [

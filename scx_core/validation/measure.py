@@ -22,10 +22,12 @@ from scx_core.language import (
 )
 from scx_core.language.answer_tree import read_tree
 from scx_core.language.hooks import Stand_in
-from scx_core.metrics import RunningVariance, active, dead, fvu, live
+from scx_core.metrics import RunningVariance, dead, fvu, live
 from scx_core.sentences import GENE, PROMPT, TOKEN_CLASSES
 from scx_core.training.objective.losses import token_losses
+from scx_core.training.ops.sparse import times_of
 from scx_core.transcoders import TranscoderSet
+from scx_core.transcoders.module import Active, active_of
 from scx_core.validation.baselines import Baseline
 from scx_core.validation.held_out import Texts
 from scx_core.validation.label_agreement import ORIGINAL, TRANSCODER, Answers
@@ -77,13 +79,26 @@ class LayerStream:
         Activation mass leaves position 0 out: in models of the Pythia kind it is an attention sink with huge
         activations whatever the text, and would hide what the other positions do.
         """
+        self.add_pairs(y_Nd, guess_Nd, active_of(z_NF), z_NF.shape[1], class_N, first_N)
+
+    def add_pairs(
+        self,
+        y_Nd: torch.Tensor,
+        guess_Nd: torch.Tensor,
+        pairs: Active,
+        n_features: int,
+        class_N: torch.Tensor,
+        first_N: torch.Tensor,
+    ) -> None:
+        """The same, of the active features alone: a few of a thousand are."""
         self.spread.add(y_Nd)
         self.error += float((y_Nd.double() - guess_Nd.double()).square().sum())
-        active_NF = active(z_NF)
-        self.l0.add(active_NF.sum(1), class_N)
-        self.fired_F = self.fired_F + active_NF.sum(0)
-        kinds_NC = torch.nn.functional.one_hot(class_N, len(TOKEN_CLASSES)).to(z_NF.dtype) * ~first_N[:, None]
-        self.mass_CF = self.mass_CF + (kinds_NC.T @ z_NF.abs()).double()
+        self.l0.add(times_of(pairs.position_N, len(y_Nd)), class_N)
+        self.fired_F = self.fired_F + times_of(pairs.feature_N, n_features)
+        size_N = pairs.value_N.abs().double() * ~first_N[pairs.position_N]
+        place_N = class_N[pairs.position_N] * n_features + pairs.feature_N
+        mass_CF = times_of(place_N, len(TOKEN_CLASSES) * n_features, size_N).view(-1, n_features)
+        self.mass_CF = self.mass_CF + mass_CF
 
     @property
     def fvu(self) -> float:
@@ -131,7 +146,8 @@ def all_hidden(lm: Language, texts: Texts, stand_ins: Mapping[int, Stand_in] | N
         return read_tree(lm, texts.read)
 
 
-AT_ONCE = 8  # conditions whose hidden states wait for their losses together
+# Conditions whose hidden states wait for their losses together: so many, or more up to so many numbers.
+AT_ONCE, HELD = 8, 32_000_000
 
 
 class Losses:
@@ -173,13 +189,14 @@ class _BatchLosses:
         """One condition more: its hidden states and where its losses go; `name` where each cell's own are
         kept too."""
         self.waiting.append((hidden_Nd, ce, kl, name))
-        if len(self.waiting) >= AT_ONCE:
+        if len(self.waiting) >= max(AT_ONCE, HELD // hidden_Nd.numel()):
             self.finish()
 
     def finish(self) -> None:
         """Take in what waits."""
         texts, hidden = self.texts, [one[0] for one in self.waiting]
-        found = token_losses(self.lm, hidden, texts.target_N, self.reference_Nd)
+        divergent = [one[2] is not None for one in self.waiting]
+        found = token_losses(self.lm, hidden, texts.target_N, self.reference_Nd, divergent)
         for (_, ce, kl, name), (ce_N, kl_N) in zip(self.waiting, found, strict=True):
             ce.add(ce_N, texts.target_class_N)
             if kl is not None:
@@ -230,8 +247,9 @@ def add_batch(
         batch.add(hidden_Nd, losses.ce[baseline.key], losses.kl[baseline.key], baseline.key)
     real_BT = texts.real_BT
     inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
-    for k, (z_NF, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
-        layers[k].add(outputs[k], guess_Nd, z_NF, texts.read_class_N, texts.first_N)
+    n_features = transcoders.n_features
+    for k, (pairs, guess_Nd) in enumerate(transcoders.coded_by_pairs(inputs, outputs)):
+        layers[k].add_pairs(outputs[k], guess_Nd, pairs, n_features, texts.read_class_N, texts.first_N)
     batch.finish()
 
 
@@ -248,7 +266,7 @@ def add_layers_batch(lm: Language, transcoders: TranscoderSet, texts: Texts, los
     batch.add(reference_Nd, losses.layers_orig)
     real_BT = texts.real_BT
     inputs, outputs = ([side_BTd[real_BT] for side_BTd in sides] for sides in (inputs_BTd, outputs_BTd))
-    for k, (_, guess_Nd) in enumerate(transcoders.coded(inputs, outputs)):
+    for k, (_, guess_Nd) in enumerate(transcoders.coded_by_pairs(inputs, outputs)):
         guess_BTd = torch.zeros_like(outputs_BTd[k])
         guess_BTd[real_BT] = guess_Nd.to(guess_BTd.dtype)
         for stand_in, ce, kl in (

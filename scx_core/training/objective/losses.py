@@ -25,23 +25,33 @@ def log_probs(lm: Language, hidden_Nd: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def token_losses(
-    lm: Language, hidden_KNd: Sequence[torch.Tensor], target_N: torch.Tensor, reference_Nd: torch.Tensor
+    lm: Language,
+    hidden_KNd: Sequence[torch.Tensor],
+    target_N: torch.Tensor,
+    reference_Nd: torch.Tensor,
+    with_kl: Sequence[bool] | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Cross-entropy and KL(p_reference ‖ p) of every predicted token, two float64 [N] (nats; method §3), for
-    each of several hidden states.
+    each of several hidden states. `with_kl`: of which the KL is wanted (None: of all); it is 0 elsewhere.
 
-    The reference's logits are made once for all of them, a chunk of tokens at a time.
+    The reference's logits are made once for all of them, a chunk of tokens at a time, and serve its own
+    losses too where the very tensor is among the hidden states.
     """
     shape = (len(hidden_KNd), len(target_N))
     ce_KN = torch.zeros(shape, dtype=torch.float64, device=target_N.device)
     kl_KN = torch.zeros_like(ce_KN)
+    wanted = [
+        hidden_Nd is not reference_Nd and (with_kl is None or with_kl[k])
+        for k, hidden_Nd in enumerate(hidden_KNd)
+    ]
     step = max(1, CHUNK_LOGITS // lm.unembedding.shape[0])
     for start in range(0, len(target_N), step):
         chunk = slice(start, start + step)
         other_NV = log_probs(lm, reference_Nd[chunk])
-        weight_NV = other_NV.exp()
+        weight_NV = other_NV.exp() if any(wanted) else other_NV
         for k, hidden_Nd in enumerate(hidden_KNd):
-            own_NV = log_probs(lm, hidden_Nd[chunk])
+            own_NV = other_NV if hidden_Nd is reference_Nd else log_probs(lm, hidden_Nd[chunk])
             ce_KN[k, chunk] = cross_entropy(own_NV, target_N[chunk]).double()
-            kl_KN[k, chunk] = kl_divergence(other_NV, own_NV, weight_NV, out=own_NV).double()
+            if wanted[k]:
+                kl_KN[k, chunk] = kl_divergence(other_NV, own_NV, weight_NV, out=own_NV).double()
     return zip(ce_KN, kl_KN, strict=True)

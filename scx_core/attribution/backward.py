@@ -19,6 +19,7 @@ from scx_core.attribution.local_replacement_model import (
     FrozenLayer,
     FrozenPrompt,
     attention_back,
+    attn_bias,
     mlp_back,
     mlp_read,
     skip_back,
@@ -106,7 +107,7 @@ def total_effects(frozen: FrozenPrompt, target: GradientRows, target_bias: float
     bias = torch.tensor(target_bias, device=G_Td.device, dtype=G_Td.dtype)
     if target.inside:
         maps, layer = rep.layers[target.layer], frozen.layers[target.layer]
-        bias = bias + (G_Td * layer.attn_bias_Td).sum()
+        bias = bias + (G_Td * attn_bias(maps, layer)).sum()
         G_Td = G_Td + attention_back(maps, layer, G_Td[None])[0]
     features = [layer.value_N.new_zeros(layer.value_N.shape) for layer in frozen.layers]
     error_LT = G_Td.new_zeros(len(frozen.layers), len(G_Td))
@@ -118,6 +119,6 @@ def total_effects(frozen: FrozenPrompt, target: GradientRows, target_bias: float
         error_LT[k] = (layer.error_Td * G_Td).sum(-1)
         bias = bias + feature_bias + mlp_read(layer, G_Td).sum(0) @ maps.dec_bias_d
         (reads_attention_Td,), (G_Td,) = block_back(frozen, k, G_Td[None], through_Td[None])
-        bias = bias + (reads_attention_Td * layer.attn_bias_Td).sum()
+        bias = bias + (reads_attention_Td * attn_bias(maps, layer)).sum()
     token_T = (frozen.embedding_Td * G_Td).sum(-1)
     return TotalEffects(token_T, tuple(features), error_LT, float(bias))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 
-from scx_core.attribution.local_replacement_model import FrozenLayer, FrozenPrompt, skip_back
+from scx_core.attribution.local_replacement_model import FrozenLayer, FrozenPrompt, attn_bias, skip_back
 from scx_core.attribution.replacement_model import LayerMaps
 from scx_core.attribution.residual_stream import GradientRows, Sources, Workspace, skip_forward
 from scx_core.language.patterns import KEPT
@@ -326,7 +326,7 @@ def _joined(frozen: FrozenPrompt, rows: GradientRows, first: int, P: int, out: O
     if not rows.inside:
         return _Part(first, last, rows, state, own=True)
     maps, f = frozen.replacement.layers[rows.layer], frozen.layers[rows.layer]
-    out.constant_R[first:last] += (rows.gradient_Rd * f.attn_bias_Td[rows.position_R]).sum(-1)
+    out.constant_R[first:last] += (rows.gradient_Rd * attn_bias(maps, f, rows.position_R)).sum(-1)
     return _Part(first, last, rows, state.plus(_attention(maps, f, state)), own=False)
 
 
@@ -346,7 +346,8 @@ def _first_block_edges(sources: Sources, rows: GradientRows, first: int, out: Ot
         own_R = (rows.gradient_Rd * frozen.embedding_Td[rows.position_R]).sum(-1)
         out.token_RP[torch.arange(first, last, device=own_R.device), rows.position_R] = own_R
         return
-    out.constant_R[first:last] += (rows.gradient_Rd * frozen.layers[0].attn_bias_Td[rows.position_R]).sum(-1)
+    bias_Rd = attn_bias(frozen.replacement.layers[0], frozen.layers[0], rows.position_R)
+    out.constant_R[first:last] += (rows.gradient_Rd * bias_Rd).sum(-1)
     start = _start(rows, out.token_RP.shape[1])
     out.token_RP[first:last] = _token_edges(frozen, start, True, sources.space)
 

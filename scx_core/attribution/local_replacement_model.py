@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -42,17 +43,17 @@ class FrozenLayer(NamedTuple):
     """One block at one prompt. Active features are sorted by position; a gate lets a pre-activation pass
     unchanged or not at all, so `value_N` is both pre-activation and activation.
 
-    `attn_bias_Td` is what attention writes whatever the tokens are (see LayerMaps). The rows of a pattern
-    add up to 1 only in the precision of the softmax, so the sum is taken and not assumed.
+    `pattern_sum_HT`: what the rows of the pattern add up to, for what attention writes whatever the tokens
+    are (`attn_bias`): 1 only in the precision of the softmax, so the sum is taken and not assumed.
     `attn_out_scale_T`, `mlp_out_scale_T`: 1/σ of the norms behind the branches, for families that have them;
     what the branch writes at a position is multiplied by it (the gains are folded into the maps).
     `gate_TH`: the gates of the MLP's neurons, where features read the MLP's output.
-    `attn_bias_Td` and `error_Td` are what reaches the residual stream: gain and 1/σ are in them.
+    `error_Td` is what reaches the residual stream: gain and 1/σ are in it.
     `pattern`: the attention pattern, kept or made again when it is read (language/patterns.py).
     """
 
     pattern: Pattern
-    attn_bias_Td: torch.Tensor
+    pattern_sum_HT: torch.Tensor
     attn_scale_T: torch.Tensor
     mlp_scale_T: torch.Tensor
     position_N: torch.Tensor
@@ -122,6 +123,7 @@ class _Recorded:
         self.y: list[torch.Tensor] = [torch.empty(0)] * n_layers
         self.final_in = torch.empty(0)
         self.uncapped_BEV = torch.empty(0)
+        self.then: Callable[[int], None] | None = None
 
     def forget(self, layer: int) -> None:
         """Of a block that is frozen in every prompt; what nobody else holds is given back."""
@@ -131,6 +133,7 @@ class _Recorded:
 
 @contextmanager
 def _recording(rep: Replacement) -> Iterator[_Recorded]:
+    """`_Recorded.then` is called behind each MLP, where one is set."""
     lm, handles = rep.lm, []
     tape = _Recorded(lm.facts.n_layers)
 
@@ -140,6 +143,8 @@ def _recording(rep: Replacement) -> Iterator[_Recorded]:
     def keep_mlp(layer: int):
         def hook(_module, args, output):
             tape.x[layer], tape.y[layer] = args[0], output
+            if tape.then is not None:
+                tape.then(layer)
 
         return hook
 
@@ -182,7 +187,7 @@ def _freeze_layer(
     attn_post, mlp_post = maps.attn_post_norm, maps.mlp_post_norm
     frozen = FrozenLayer(
         pattern,
-        pattern.row_sums().T @ maps.value_bias_Hd + maps.out_bias_d,
+        pattern.row_sums(),
         maps.attn_norm.scale(tape.attn_in[layer][b, :T]),
         maps.mlp_norm.scale(tape.mlp_in[layer][b, :T]),
         *active,
@@ -193,9 +198,7 @@ def _freeze_layer(
     )
     error_Td = mlp_post.fold_behind(frozen.error_Td) if mlp_post else frozen.error_Td
     # A scale is the same number on both sides: source vectors take it as gradients do.
-    return frozen._replace(
-        attn_bias_Td=attn_read(frozen, frozen.attn_bias_Td), error_Td=mlp_read(frozen, error_Td)
-    )
+    return frozen._replace(error_Td=mlp_read(frozen, error_Td))
 
 
 def _crossed(rep: Replacement, layer: int, below: Sequence[FrozenLayer]) -> torch.Tensor | float:
@@ -266,36 +269,55 @@ def _freeze_as(
     ids_BT = torch.tensor(rows, device=lm.device)
     ends = sorted({end for length in lengths for end in range(max(0, length - logits), length)})
     keep = torch.tensor(ends, device=lm.device)
+    found: list[list[FrozenLayer]] = [[] for _ in prompts]
+    embedding_BTd = torch.empty(0)
+
+    def freeze_block(layer: int, pattern_of: Callable[[int, int], Pattern]) -> None:
+        nonlocal embedding_BTd
+        embedding_BTd = tape.attn_in[0] if layer == 0 else embedding_BTd
+        for b, T in enumerate(lengths):
+            found[b].append(_freeze_layer(rep, tape, layer, b, T, pattern_of(b, T), found[b]))
+        tape.forget(layer)
+
     with _recording(rep) as tape:
-        out, patterns_of = _run(plan, rep, ids_BT, keep)
-    found, embedding_BTd = [], tape.attn_in[0]
+        out = _run(plan, rep, ids_BT, keep, tape, freeze_block)
+    prompts_found = []
     for b, (ids, T) in enumerate(zip(prompts, lengths, strict=True)):
-        layers: tuple[FrozenLayer, ...] = ()
-        for layer, pattern in enumerate(patterns_of(b, T)):
-            layers = (*layers, _freeze_layer(rep, tape, layer, b, T, pattern, layers))
-            if b == len(prompts) - 1:
-                tape.forget(layer)
         at_J = [ends.index(end) for end in range(max(0, T - logits), T)]
         logits_JV, uncapped_JV = out.logits[b, at_J], tape.uncapped_BEV[b, at_J]
         factor_JV = None if lm.facts.logit_cap is None else _cap_factor(logits_JV, uncapped_JV)
         scale_T = rep.final_norm.scale(tape.final_in[b, :T])
-        embedding_Td = embedding_BTd[b, :T]
-        found.append(FrozenPrompt(rep, tuple(ids), embedding_Td, layers, scale_T, logits_JV, factor_JV))
-    return found
+        parts = tuple(found[b]), scale_T, logits_JV, factor_JV
+        prompts_found.append(FrozenPrompt(rep, tuple(ids), embedding_BTd[b, :T], *parts))
+    return prompts_found
 
 
 def _run(
-    plan: str, rep: Replacement, ids_BT: torch.Tensor, keep: torch.Tensor
-) -> tuple[Any, Callable[[int, int], Sequence[Pattern]]]:
-    """The forward pass, and what gives the patterns of a prompt of the batch, by its number and length."""
+    plan: str,
+    rep: Replacement,
+    ids_BT: torch.Tensor,
+    keep: torch.Tensor,
+    tape: _Recorded,
+    freeze_block: Callable[[int, Callable[[int, int], Pattern]], None],
+) -> Any:
+    """The forward pass, and `freeze_block` of every block in turn, with what gives its pattern at a prompt of
+    the batch: at the end, or, of a long prompt, as soon as the pass is through it."""
     lm = rep.lm
     options: dict[str, Any] = {"input_ids": ids_BT, "use_cache": False, "logits_to_keep": keep}
     if plan == BY_LAYER:
         with attention_in_blocks(lm) as recorded:
-            out = lm.model(**options)
-        return out, lambda b, T: recorded.of_prompt(b, T, lm.dtype)
+            tape.then = lambda layer: freeze_block(
+                layer, lambda b, T: recorded.of_prompt(layer, b, T, lm.dtype)
+            )
+            return lm.model(**options)
     out = lm.model(**options, output_attentions=True)
-    return out, lambda b, T: [KeptPattern(one[b, :, :T, :T].to(lm.dtype)) for one in out.attentions]
+    for layer, pattern_BHTT in enumerate(out.attentions):
+        freeze_block(layer, partial(_kept, pattern_BHTT, lm.dtype))
+    return out
+
+
+def _kept(pattern_BHTT: torch.Tensor, dtype: torch.dtype, b: int, T: int) -> KeptPattern:
+    return KeptPattern(pattern_BHTT[b, :, :T, :T].to(dtype))
 
 
 def _times(scale_T: torch.Tensor | None, G_Pd: torch.Tensor, position_R: torch.Tensor | None) -> torch.Tensor:
@@ -318,6 +340,13 @@ def mlp_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | No
 def attn_read(frozen: FrozenLayer, G: torch.Tensor, position_R: torch.Tensor | None = None) -> torch.Tensor:
     """`mlp_read` for attention: `O_Hkd` takes the result, `attn_bias_Td` takes `G` itself."""
     return _times(frozen.attn_out_scale_T, G, position_R)
+
+
+def attn_bias(maps: LayerMaps, frozen: FrozenLayer, position_R: torch.Tensor | None = None) -> torch.Tensor:
+    """What attention adds to the residual stream whatever the tokens are (see LayerMaps), at every position
+    [T, d] or at those of some rows [R, d]: few products, instead of one more tensor a layer."""
+    sum_HR = frozen.pattern_sum_HT if position_R is None else frozen.pattern_sum_HT[:, position_R]
+    return attn_read(frozen, sum_HR.T @ maps.value_bias_Hd + maps.out_bias_d, position_R)
 
 
 def mlp_back(

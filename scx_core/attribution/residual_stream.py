@@ -16,6 +16,7 @@ import torch
 from scx_core.attribution.local_replacement_model import (
     FrozenLayer,
     FrozenPrompt,
+    attn_bias,
     attn_read,
     feature_writes,
     mlp_read,
@@ -177,7 +178,7 @@ def last_rows(frozen: FrozenPrompt, gradient_d: torch.Tensor) -> GradientRows:
 def _constant(frozen: FrozenPrompt, layer: int, position_R: torch.Tensor) -> torch.Tensor:
     """What block `layer` adds to the stream at these positions whatever the tokens are, [R, d]."""
     maps, f = frozen.replacement.layers[layer], frozen.layers[layer]
-    attn_bias_Rd = f.attn_bias_Td[position_R]
+    attn_bias_Rd = attn_bias(maps, f, position_R)
     constant_Rd = attn_bias_Rd + mlp_read(f, maps.dec_bias_d.expand_as(attn_bias_Rd), position_R)
     if maps.skip_dd is not None and not frozen.replacement.parallel:
         # the skip term of this block reads what its attention wrote
@@ -202,7 +203,7 @@ def streams(frozen: FrozenPrompt) -> tuple[BlockStream, ...]:
     rep, out = frozen.replacement, []
     into_Td = frozen.embedding_Td
     for maps, layer in zip(rep.layers, frozen.layers, strict=True):
-        behind_Td = into_Td + attention_forward(maps, layer, into_Td)[1] + layer.attn_bias_Td
+        behind_Td = into_Td + attention_forward(maps, layer, into_Td)[1] + attn_bias(maps, layer)
         reads_Td = into_Td if rep.parallel else behind_Td
         out.append(BlockStream(into_Td, reads_Td, head_values(maps, layer, into_Td)))
         # what the replaced MLP and its error add to the stream, [T, d]

@@ -1,10 +1,10 @@
 """Attention patterns of a forward pass: kept whole, or made again from queries and keys a layer at a time.
 
 The patterns of all layers are layers × heads × T² numbers: 26 GB of float32 at 24 × 16 and 4,096 tokens.
-Beyond a limit the forward pass keeps queries and keys (layers × T × 2 d) instead, makes the patterns some
-queries at a time by the model's own function, and a layer's pattern is made again when it is read: the same
-numbers, as the same blocks go through the same function.
-Legend: B prompts, H heads, T positions, P first positions, k head width.
+Beyond a limit the forward pass keeps what each attention reads (layers × T × d) instead, makes the patterns
+some queries at a time by the model's own function, and a layer's pattern is made again when it is read: the
+same numbers, as the same input and the same blocks go through the same functions.
+Legend: B prompts, H heads, T positions, P first positions, d residual width, k head width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scx_core.language.loading import Language
 KEPT_NUMBERS = 512_000_000  # of all layers' patterns of one prompt; beyond, a layer's is made when it is read
 BLOCK_NUMBERS = 8_000_000  # of patterns that are made at a time: heads × queries × keys
 KEPT, BY_LAYER = "kept", "made again a layer at a time"
-_WAY = "scx_blocks"
+_WAY, HIDDEN = "scx_blocks", "hidden_states"
 
 
 def patterns_plan(lm: Language, n_tokens: int) -> str:
@@ -68,15 +68,48 @@ class PatternBuffer:
         self._flat, self.holds = self._like.new_empty(0), None
 
 
-class _Asked(NamedTuple):
-    """What a layer's attention was asked in a forward pass, and what its patterns' rows add up to."""
+class _Call(NamedTuple):
+    """What a model's attention hands to the function that mixes the values."""
 
     module: torch.nn.Module
     query_BHTk: torch.Tensor
     key_BGTk: torch.Tensor
     mask: torch.Tensor | None
     options: dict[str, Any]
+
+
+class _Stopped(Exception):
+    """Carries the call of an attention that is run for its queries and keys alone."""
+
+    def __init__(self, call: _Call) -> None:
+        super().__init__()
+        self.call = call
+
+
+class Asked(NamedTuple):
+    """A layer's attention in a forward pass: what it read behind the norm, whatever else it was given, and
+    what its patterns' rows add up to."""
+
+    module: torch.nn.Module
+    read_BTd: torch.Tensor
+    args: tuple[Any, ...]
+    options: dict[str, Any]
     sum_BHT: torch.Tensor
+
+    @torch.no_grad()
+    def again(self) -> _Call:
+        """Queries and keys, made again. Hooks stay out of it: they belong to passes of the model."""
+        config: Any = self.module.config
+        before, config._attn_implementation = config._attn_implementation, _WAY
+        token = _ALONE.set(True)
+        try:
+            self.module.forward(self.read_BTd, *self.args, **self.options)
+        except _Stopped as stopped:
+            return stopped.call
+        finally:
+            _ALONE.reset(token)
+            config._attn_implementation = before
+        raise AssertionError("every family's attention calls the function that is registered here")
 
 
 class RecomputedPattern(NamedTuple):
@@ -84,13 +117,15 @@ class RecomputedPattern(NamedTuple):
     until another layer's, or another number of positions, is asked for."""
 
     layer: int
-    asked: _Asked
+    asked: Asked
+    prompt: int
+    length: int
     buffer: PatternBuffer
     dtype: torch.dtype
 
     def up_to(self, n_positions: int) -> torch.Tensor:
         """The pattern of the first P positions, [H, P, P]."""
-        n_heads = self.asked.query_BHTk.shape[1]
+        n_heads = self.asked.sum_BHT.shape[1]
         pattern_HPP = self.buffer.of(n_heads, n_positions)
         if self.buffer.holds != (self.layer, n_positions):
             self._fill(pattern_HPP)
@@ -100,17 +135,17 @@ class RecomputedPattern(NamedTuple):
     @property
     def pattern_HTT(self) -> torch.Tensor:
         """The whole pattern."""
-        return self.up_to(self.asked.query_BHTk.shape[2])
+        return self.up_to(self.length)
 
     def row_sums(self) -> torch.Tensor:
         """What the rows add up to, [H, T]."""
-        return self.asked.sum_BHT[0].to(self.dtype)
+        return self.asked.sum_BHT[self.prompt, :, : self.length].to(self.dtype)
 
     def _fill(self, pattern_HPP: torch.Tensor) -> None:
-        asked, n_positions = self.asked, pattern_HPP.shape[-1]
-        nothing_BGT1 = asked.key_BGTk[..., :1]  # the values do not matter
-        for block in _blocks(asked.query_BHTk, n_positions):
-            found_HQK = _block(asked, block, nothing_BGT1)[1][0]
+        call, n_positions = _of_prompt(self.asked.again(), self.prompt, self.length), pattern_HPP.shape[-1]
+        nothing_BGT1 = call.key_BGTk[..., :1]  # the values do not matter
+        for block in _blocks(call.query_BHTk, n_positions):
+            found_HQK = _block(call, block, nothing_BGT1)[1][0]
             last = min(block.stop, n_positions)
             pattern_HPP[:, block.start : last, :last] = found_HQK[:, : last - block.start, :last]
             pattern_HPP[:, block.start : last, last:] = 0.0
@@ -123,23 +158,25 @@ class Recorded:
     """What the attention of every layer was asked in one forward pass."""
 
     def __init__(self) -> None:
-        self.asked: dict[int, _Asked] = {}
+        self.asked: dict[int, Asked] = {}
+        self.sums: dict[int, torch.Tensor] = {}
+        self._buffers: dict[int, PatternBuffer] = {}
 
-    def of_prompt(self, b: int, n_positions: int, dtype: torch.dtype) -> list[RecomputedPattern]:
-        """The patterns of prompt `b` of the batch, one a layer, with a buffer of their own."""
-        found: list[RecomputedPattern] = []
-        buffer = None
-        for layer, all_of in sorted(self.asked.items()):
-            mask = all_of.mask
-            asked = all_of._replace(
-                query_BHTk=all_of.query_BHTk[b : b + 1, :, :n_positions],
-                key_BGTk=all_of.key_BGTk[b : b + 1, :, :n_positions],
-                mask=None if mask is None else mask[b : b + 1] if len(mask) > 1 else mask,
-                sum_BHT=all_of.sum_BHT[b : b + 1, :, :n_positions],
-            )
-            buffer = buffer or PatternBuffer(asked.query_BHTk.new_empty(0, dtype=dtype))
-            found.append(RecomputedPattern(layer, asked, buffer, dtype))
-        return found
+    def of_prompt(self, layer: int, b: int, n_positions: int, dtype: torch.dtype) -> RecomputedPattern:
+        """The pattern of a layer at prompt `b` of the batch; all layers of a prompt share a buffer."""
+        asked = self.asked[layer]._replace(sum_BHT=self.sums[layer])
+        if b not in self._buffers:
+            self._buffers[b] = PatternBuffer(asked.read_BTd.new_empty(0, dtype=dtype))
+        return RecomputedPattern(layer, asked, b, n_positions, self._buffers[b], dtype)
+
+
+def _of_prompt(call: _Call, b: int, n_positions: int) -> _Call:
+    mask = call.mask
+    return call._replace(
+        query_BHTk=call.query_BHTk[b : b + 1, :, :n_positions],
+        key_BGTk=call.key_BGTk[b : b + 1, :, :n_positions],
+        mask=None if mask is None else mask[b : b + 1] if len(mask) > 1 else mask,
+    )
 
 
 ONE_LAYER = 128_000_000  # of one layer's patterns of a batch, beyond which they are made in blocks
@@ -160,6 +197,7 @@ def sparing_attention(lm: Language, n_prompts: int, n_tokens: int) -> Iterator[N
 
 
 _RECORD: ContextVar[Recorded | None] = ContextVar("scx_recorded_attention", default=None)
+_ALONE: ContextVar[bool] = ContextVar("scx_queries_and_keys_alone", default=False)
 
 
 @contextmanager
@@ -169,9 +207,24 @@ def attention_in_blocks(lm: Language) -> Iterator[Recorded]:
     before, record = lm.model.config._attn_implementation, Recorded()
     lm.model.set_attn_implementation(_WAY)
     token = _RECORD.set(record)
+
+    def keep(layer: int):
+        def hook(module, args, options):
+            named = dict(options)
+            read_BTd, *rest = args if args else (named.pop(HIDDEN),)
+            record.asked[layer] = Asked(module, read_BTd, tuple(rest), named, read_BTd[:0])
+
+        return hook
+
+    handles = [
+        lm.part(layer, "attn").register_forward_pre_hook(keep(layer), with_kwargs=True)
+        for layer in range(lm.facts.n_layers)
+    ]
     try:
         yield record
     finally:
+        for handle in handles:
+            handle.remove()
         _RECORD.reset(token)
         lm.model.set_attn_implementation(before)
 
@@ -183,13 +236,13 @@ def _blocks(query_BHTk: torch.Tensor, n_positions: int) -> list[range]:
     return [range(first, min(first + step, length)) for first in range(0, n_positions, step)]
 
 
-def _block(asked: _Asked, block: range, value_BGTx: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _block(call: _Call, block: range, value_BGTx: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Output and pattern of some queries, by the model's own function; later keys are behind the mask."""
-    mask = None if asked.mask is None else asked.mask[:, :, block.start : block.stop, : block.stop]
-    eager = sys.modules[type(asked.module).__module__].eager_attention_forward
-    query_BHQk = asked.query_BHTk[:, :, block.start : block.stop]
-    key_BGKk, value_BGKx = asked.key_BGTk[:, :, : block.stop], value_BGTx[:, :, : block.stop]
-    return eager(asked.module, query_BHQk, key_BGKk, value_BGKx, mask, **asked.options)
+    mask = None if call.mask is None else call.mask[:, :, block.start : block.stop, : block.stop]
+    eager = sys.modules[type(call.module).__module__].eager_attention_forward
+    query_BHQk = call.query_BHTk[:, :, block.start : block.stop]
+    key_BGKk, value_BGKx = call.key_BGTk[:, :, : block.stop], value_BGTx[:, :, : block.stop]
+    return eager(call.module, query_BHQk, key_BGKk, value_BGKx, mask, **call.options)
 
 
 def _attention(
@@ -201,16 +254,18 @@ def _attention(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """The model's own attention, some queries at a time."""
+    call = _Call(module, query, key, attention_mask, options)
+    if _ALONE.get():
+        raise _Stopped(call)
     sums_BHT = query.new_empty(query.shape[:3])
-    asked = _Asked(module, query, key, attention_mask, options, sums_BHT)
     found = []
     for block in _blocks(query, query.shape[2]):
-        out_BQHk, pattern_BHQK = _block(asked, block, value)
+        out_BQHk, pattern_BHQK = _block(call, block, value)
         sums_BHT[:, :, block.start : block.stop] = pattern_BHQK.sum(-1)
         found.append(out_BQHk)
     record = _RECORD.get()
     if record is not None:
-        record.asked[int(module.layer_idx)] = asked  # type: ignore[arg-type]
+        record.sums[int(module.layer_idx)] = sums_BHT  # type: ignore[arg-type]
     return torch.cat(found, 1), None
 
 

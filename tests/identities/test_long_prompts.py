@@ -47,7 +47,7 @@ def test_the_same_circuit_and_the_same_laws(tmp_path, by_layer, model, dtype):
     by_layer()
     again = trace_graph(rep, cell, plan, 30)
     assert isinstance(again.frozen.layers[0].pattern, patterns.RecomputedPattern)
-    assert len(patterns._blocks(again.frozen.layers[0].pattern.asked.query_BHTk, len(cell.ids))) > 2
+    assert len(patterns._blocks(again.frozen.layers[0].pattern.asked.again().query_BHTk, len(cell.ids))) > 2
     for one, other in zip(kept.chosen, again.chosen, strict=True):
         torch.testing.assert_close(one, other)
     largest = float(abs(kept.weight_RS).max())

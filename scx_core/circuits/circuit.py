@@ -34,7 +34,7 @@ class Node(NamedTuple):
     `effect`: signed total effect on the target in logits, over all paths. In a consensus, `activation`,
     `influence` and `effect` are means over all cells (0 where a cell's circuit does not hold the node),
     `share` is the share of cells that hold it, `n_cells` their number, `sd` that of `effect` over all;
-    `low` and `high` are a 95% bootstrap interval of `effect` over donors or cells, `p` and `q` (Benjamini
+    `low` and `high` are a 95% interval of `effect` over donors or cells, `p` and `q` (Benjamini
     and Hochberg, over all features) test that it is 0, or equal on both sides of a difference.
     `gene` is the gene of the token that the node stands at; in a consensus, the gene that holds at least a
     quarter of the feature's activation in these cells. None elsewhere.
@@ -76,7 +76,7 @@ class Node(NamedTuple):
 class Edge(NamedTuple):
     """Direct edge of the frozen replacement model: setting `source` to 0 changes `target` by −weight.
 
-    In a consensus `weight`, `sd` and the 95% bootstrap interval `low` to `high` are over all cells (0 where
+    In a consensus `weight`, `sd` and the 95% interval `low` to `high` are over all cells (0 where
     a cell's circuit lacks the edge); `p` and `q` as in a node, over all edges.
     """
 
@@ -95,7 +95,7 @@ LEAST_HOLDERS = 3  # what fewer cells hold leads no ranking of what was measured
 
 
 class MeasuredMean(NamedTuple):
-    """A mean over the `n` cells that hold a gene, with its 95% bootstrap interval over cells or donors (None
+    """A mean over the `n` cells that hold a gene, with its 95% interval over cells or donors (None
     below two cells).
 
     `over_all` is the mean over all cells of the circuit, 0 where the gene is absent (what is not there cannot
@@ -124,7 +124,7 @@ class GeneEffect(NamedTuple):
     `rank` is the place in the cell sentence (1 = highest; the mean over the cells that hold the gene in a
     consensus), `n_cells` the cells whose sentence holds the gene, `share` the same as a share. In a
     consensus `effect` and `sd` are over all cells, 0 where the gene is absent, so `effect / share` is the
-    mean where it is present; `low` and `high` are a 95% bootstrap interval of `effect` over donors or cells,
+    mean where it is present; `low` and `high` are a 95% interval of `effect` over donors or cells,
     `p` and `q` as in a node, over all genes.
     """
 

@@ -31,7 +31,7 @@ from scx_core.statistics.hypothesis_tests import (
     smallest_p,
     test_name,
 )
-from scx_core.statistics.resampling import Sampling, one_group
+from scx_core.statistics.resampling import Sampling, interval_words, one_group
 
 
 class Merged(NamedTuple):
@@ -148,9 +148,7 @@ class _Tests:
             "unit": sampling.kind,
             "units": list(sampling.units_G),
             "note": sampling.note,
-            "interval": "95% Student's t"
-            if sampling.kind == "donors"
-            else "95% inverted permutation test; bootstrap-t",
+            "interval": interval_words(sampling.kind),
             "tested": "both means are equal" if sampling.n_groups == 2 else "the mean is 0",
             "test": test_name(sampling),
             "smallest_p": smallest_p(sampling),

@@ -1,7 +1,7 @@
 """What differs between two circuits: between two cell types, two models, two transcoder sets (method §8).
 
 Both are traced for one question, over many cells each; every number of the result is the first less the
-second, with a bootstrap interval over donors or cells, and p and q that both are equal (hypothesis_tests.py).
+second, with an interval over donors or cells, and p and q that both are equal (hypothesis_tests.py).
 The same cells under two models or sets are paired: they are drawn together. Features of different sets have
 nothing in common but their numbers, so they are kept apart.
 """

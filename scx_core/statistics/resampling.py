@@ -239,6 +239,11 @@ def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1.0), 1.0)
 
 
+def interval_words(kind: str) -> str:
+    """How the intervals of means over such units (cells or donors) are made, for people."""
+    return "95% Student's t" if kind == "donors" else "95% inverted permutation test, bootstrap-t"
+
+
 def ratio_interval(sampling: Sampling, part_C: np.ndarray, whole_C: np.ndarray) -> tuple[float, float]:
     """Interval of Σ part / Σ whole of one group, over its units, by linearised standard errors: bootstrap-t
     of cells, Student's of donors."""

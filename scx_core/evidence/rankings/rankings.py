@@ -36,7 +36,7 @@ from scx_core.evidence.rankings.rankers import WORDS, Halves, Rankers, rank_matc
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.hypothesis_tests import p_values, q_values
-from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
+from scx_core.statistics.resampling import MeanInterval, interval_words, mean_interval, one_group
 from scx_core.validation.result import plain as plain_values
 
 CERTAIN = 0.05  # q below which a difference counts
@@ -429,12 +429,13 @@ def verdict_line(result: Mapping[str, Any], rival: str) -> str:
 def explanation(result: Mapping[str, Any]) -> str:
     """What the tables hold, in words."""
     n_genes = result["provenance"]["config"]["rankings"]["genes"]
+    kinds = sorted({held["units"] for held in result["types"]})
     return (
         "Drop in the log-odds of the type's label (whole answers, nats) in the real model when the "
         f"{n_genes} strongest genes of a ranking are taken out of the sentence together and the next ones "
         "move up. "
         "Rankings are made on one half of each type's cells and measured in n cells of the other half; "
-        f"[95% bootstrap over {'/'.join(sorted({held['units'] for held in result['types']}))}]. "
+        f"[{'; '.join(f'{interval_words(kind)} over {kind}' for kind in kinds)}]. "
         "+ and −: certainly more or less than the circuit (paired sign flips, q < 0.05 over the whole table)."
     )
 

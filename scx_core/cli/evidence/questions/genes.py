@@ -9,6 +9,7 @@ from typing import Any
 from scx_core.cli import common
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace, to_dict
+from scx_core.statistics.resampling import interval_words
 
 HELP = "knock out and over-express lists of genes, alone and together, beside random genes of the same ranks"
 SHOWN = 15  # genes of a list that the text shows
@@ -79,7 +80,7 @@ def summary(result: dict[str, Any]) -> str:
     absent = [f"{gene}: {words}." for gene, words in result["absent"]]
     parts = [
         f"{result['answer']}: log-odds {spans(result['before'])} in {result['n']} cells of "
-        f"{result['label']}; change by the edit [95% bootstrap-t over {result['units']}]",
+        f"{result['label']}; change by the edit [{interval_words(result['units'])} over {result['units']}]",
         common.columns(rows, header),
         common.columns(alone, ("alone", "held by", "log-odds", "q")),
         *(["\n".join(absent)] if absent else []),

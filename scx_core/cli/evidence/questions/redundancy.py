@@ -7,6 +7,7 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.runs import add_arguments, from_namespace
+from scx_core.statistics.resampling import interval_words
 
 HELP = "joint next to the sum of single ablations, of features and of genes, and what takes over"
 
@@ -60,7 +61,7 @@ def summary(result: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             f"{result['target']}, drops of the label's log-odds (nats) in {result['n']} cells "
-            f"[95% bootstrap-t over {result['units']}]; gap: joint less the sum of singles",
+            f"[{interval_words(result['units'])} over {result['units']}]; gap: joint less the sum of singles",
             common.columns(rows, ("taken away", "number", "sum of singles", "joint", "gap", "q")),
             common.columns(alone, ("alone", "drop")),
             "Features of later layers that rise when the strongest are off (chosen in other cells):",

@@ -7,6 +7,7 @@ from typing import Any
 
 from scx_core.cli import common
 from scx_core.runs import add_arguments, from_namespace
+from scx_core.statistics.resampling import interval_words
 
 HELP = "ablate, steer or patch features in the real model over doses, beside random features"
 
@@ -78,8 +79,8 @@ def summary(result: dict[str, Any]) -> str:
             f"{result['target']}; {result['n']} cells of {result['label']}, untouched: log-odds "
             f"{spans(before['log_odds'])}, called {result['answer']}: {spans(before['called'])}.",
             common.columns(rows, header),
-            f"Changes of the real model [95% bootstrap-t over {result['units']}]. Doses of steer and set are "
-            "in maxima of each feature, of ablate and patch shares of the way. Random: features of the same "
+            f"Changes of the real model [{interval_words(result['units'])} over {result['units']}]. "
+            "Doses of steer and set are in maxima of each feature, of ablate and patch shares of the way. Random: features of the same "
             "layers and activation mass, edited with the same dose; ahead: log-odds less their mean.",
         ]
     )

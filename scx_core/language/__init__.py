@@ -21,6 +21,7 @@ from scx_core.language.cell_texts import (
     answer_form,
     answer_labels,
     encode_cells,
+    name_warnings,
     text_limit,
     whole_answers,
     wording,

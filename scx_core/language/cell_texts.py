@@ -18,9 +18,11 @@ from scx_core.language.answers import answers_of, score_answers
 from scx_core.language.label_map import with_answers
 from scx_core.language.loading import Language
 from scx_core.sentences import EncodedCell, SentenceConfig, Wording, answer_ids, encode, gene_sentences
+from scx_core.sentences.encode import too_long, too_long_words
 
 LEADS = (" ", "")
 ASKED_CELLS = 8  # labelled cells that the checkpoint is asked on
+_TOKENS_A_BYTE, _TOLD = 12, 3  # at most, with what normalising a letter can make of it; names in warnings
 _UNKNOWN_LEAD = " "  # what a text is measured with before the lead is known: the longer of the two
 
 
@@ -78,6 +80,25 @@ def wording(lm: Language, table: CellTable, sentences: SentenceConfig | None = N
     cfg = sentences or lm.sentence_config
     limit = text_limit(lm, table)
     return Wording(lm.tokenizer, lm.prompt_for(cfg), table.symbols, table.organism, cfg.n_genes, limit)
+
+
+def name_warnings(lm: Language, table: CellTable) -> tuple[str, ...]:
+    """A sentence for each gene whose name no sentence of this model can hold, so that it is left out."""
+    words = wording(lm, table)
+    limit = words.max_tokens or 0
+    symbols = [str(symbol) for symbol in words.symbols]
+    long = [name for name in symbols if _TOKENS_A_BYTE * len(name.encode("utf-8", "replace")) > limit]
+    found = too_long(
+        words.tokenizer,
+        words.prompt,
+        long,
+        organism=words.organism,
+        num_genes=words.num_genes,
+        max_tokens=limit,
+    )
+    told = [too_long_words(name) for name in sorted(found)]
+    more = f"So it is with {len(told) - _TOLD:,} more genes."
+    return (*told[:_TOLD], more) if len(told) > _TOLD else tuple(told)
 
 
 def answer_form(lm: Language, table: CellTable) -> AnswerAffixes:

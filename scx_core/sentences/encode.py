@@ -6,7 +6,8 @@ Legend: B cells of a batch, T token positions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,7 +113,8 @@ def encode(
     num_genes: int | None = None,
     max_tokens: int | None = None,
 ) -> EncodedCell:
-    """Tokenize one cell; the lowest genes are dropped until the prompt fits `max_tokens`.
+    """Tokenize one cell; the lowest genes are dropped until the prompt fits `max_tokens`. A gene whose name
+    does not fit even alone is left out wherever it stands, with a warning that names it.
 
     `num_genes` is the number that the prompt states (the requested one, even if the cell has fewer).
     Works with any fast Hugging Face tokenizer; a token of beginning stands in front where the prompt has one
@@ -121,14 +123,15 @@ def encode(
     """
     if not tokenizer.is_fast:
         raise ScxError("The tokenizer is a slow one.", "Gene spans need a fast tokenizer (tokenizer.json).")
-    genes = list(genes)
+    genes, looked = list(genes), False
     stated = num_genes if num_genes is not None else len(genes)
     while genes:
         text, gene_chars = _layout(prompt, genes, stated, organism)
         found = with_bos(tokenizer(text, return_offsets_mapping=True, **AS_TEXT), prompt.bos)
         surplus = len(found["input_ids"]) - max_tokens if max_tokens is not None else 0
-        if surplus <= 0:
+        if surplus <= 0 or not looked:
             ranges, class_T = assign_tokens(found["offset_mapping"], gene_chars, text)
+        if surplus <= 0:
             spans = tuple(
                 GeneSpan(gene, rank + 1, start, end, chars)
                 for rank, (gene, (start, end), chars) in enumerate(
@@ -136,11 +139,67 @@ def encode(
                 )
             )
             return EncodedCell(tuple(found["input_ids"]), spans, class_T, text)
+        if not looked:
+            looked = True
+            room = len(found["input_ids"]) - surplus - int((class_T == PROMPT).sum())
+            long = [gene for gene, (a, b) in zip(genes, ranges, strict=True) if b - a > _suspect(room)]
+            out = too_long(
+                tokenizer, prompt, long, organism=organism, num_genes=stated, max_tokens=max_tokens
+            )
+            if out:
+                genes = [gene for gene in genes if gene not in out]
+                warn_of(out if genes else ())
+                continue
         # A gene takes at most a handful of tokens: dropping surplus/6 of them never overshoots by much.
-        genes = genes[: -max(1, surplus // 6)]
+        genes = genes[: int(after_dropping(len(genes), surplus))]
     raise ScxError(
         "A cell has no genes that fit into the prompt.",
         f"Check its expression and the model's context length ({max_tokens} tokens).",
+    )
+
+
+def after_dropping(n_genes: int | np.ndarray, surplus: int | np.ndarray) -> np.ndarray:
+    """How many genes stay when a prompt has so many tokens too many; the first one stays to the last."""
+    return np.maximum(n_genes - np.maximum(1, surplus // 6), np.minimum(1, n_genes - 1))
+
+
+def _suspect(room: int) -> float:
+    """Tokens in a sentence from which on a gene is tried alone: next to the ends of the prompt it may have
+    some more or fewer."""
+    return min(room / 2, room - 8)
+
+
+def too_long(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    genes: Iterable[str],
+    *,
+    organism: str,
+    num_genes: int,
+    max_tokens: int | None,
+) -> frozenset[str]:
+    """The genes that do not fit into the prompt even alone."""
+    names = sorted(set(genes))
+    if max_tokens is None or not names:
+        return frozenset()
+    texts = [_layout(prompt, [gene], num_genes, organism)[0] for gene in names]
+    most = max_tokens - (prompt.bos is not None)
+    ids = tokenizer(texts, **AS_TEXT)["input_ids"]
+    return frozenset(gene for gene, found in zip(names, ids, strict=True) if len(found) > most)
+
+
+def warn_of(genes: Iterable[str]) -> None:
+    """Say that names of genes are too long for the model to read."""
+    for gene in sorted(genes):
+        warnings.warn(too_long_words(gene), stacklevel=3)
+
+
+def too_long_words(gene: str) -> str:
+    """What is done about a gene whose name no sentence can hold, and what helps."""
+    named = repr(gene if len(gene) <= 40 else f"{gene[:40]}…")
+    return (
+        f"The gene {named} has a name of {len(gene):,} letters, which does not fit into the model's context: "
+        "it is left out of every sentence. Give it a shorter name."
     )
 
 

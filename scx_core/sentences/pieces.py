@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from scx_core.sentences.encode import AS_TEXT, GENE, encode
+from scx_core.sentences.encode import AS_TEXT, GENE, after_dropping, encode, too_long, warn_of
 from scx_core.sentences.prompts import Prompt
 
 FIRST, MIDDLE, LAST, ONLY = range(4)  # places of a gene in a sentence; the outer ones carry the prompt
@@ -133,6 +133,7 @@ class Pieces:
         self._slot = np.full(n_pieces, -1, np.int64)  # where in the store each piece is
         self._genes_2 = np.zeros((0, 2), np.int32)
         self._ids_N, self._start = np.zeros(0, np.int32), np.zeros(1, np.int64)
+        self._too_long_G: np.ndarray | None = None  # known when a cell first does not fit
 
     def cut(self, codes: np.ndarray) -> None:
         """Cut the pieces (place · G + gene) that are not in the store yet."""
@@ -171,8 +172,7 @@ class Pieces:
     def encode(self, ranked_CR: np.ndarray) -> EncodedBlock:
         """The cells of `rank_matrix`, as `encode` writes them. Raises ScxError where `encode` does."""
         n_C = (ranked_CR >= 0).sum(1)
-        if len(n_C) and n_C.min() == 0:
-            encode_one_by_one(self.words, ranked_CR[n_C == 0][:1])  # says what is wrong
+        self._check(ranked_CR, n_C)
         slots_M, n_C = self._fitting(ranked_CR, n_C)
         ids_N, end_M = gathered(self._ids_N, self._start, slots_M)
         last_C = np.cumsum(n_C) - 1
@@ -183,22 +183,58 @@ class Pieces:
         genes_C2 = np.stack([self._genes_2[slots_M[first_C], 0], np.diff(start) - after_C], 1)
         return EncodedBlock(ids_N, start, genes_C2.astype(np.int32))
 
+    def _check(self, ranked_CR: np.ndarray, n_C: np.ndarray) -> None:
+        """Raises ScxError where a cell has no genes."""
+        if len(n_C) and n_C.min() <= 0:
+            encode_one_by_one(self.words, ranked_CR[n_C <= 0][:1])  # says what is wrong
+
     def _fitting(self, ranked_CR: np.ndarray, n_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The stored pieces of all cells end to end, with the lowest genes dropped where a cell does not fit
-        (as many as `encode` drops), and the number of genes of each cell."""
+        """The stored pieces of all cells end to end, without the genes that `encode` leaves out and with the
+        lowest genes dropped where a cell does not fit (as many as `encode` drops), and the number of genes of
+        each cell."""
         limit, n_C = self.words.max_tokens, n_C.copy()
+        looked_C = np.zeros(len(n_C), bool)
         while True:
             slots_M = self._slots(ranked_CR, n_C)
             if limit is None:
                 return slots_M, n_C
             tokens_M = np.diff(self._start)[slots_M]
             surplus_C = np.add.reduceat(tokens_M, np.cumsum(n_C) - n_C) - limit
-            long = surplus_C > 0
-            if not long.any():
+            long_C = surplus_C > 0
+            if not long_C.any():
                 return slots_M, n_C
-            n_C[long] -= np.maximum(1, surplus_C[long] // 6)
-            if n_C.min() <= 0:
-                encode_one_by_one(self.words, ranked_CR[n_C <= 0][:1])  # says what is wrong
+            fewer_CR = self._without_too_long(ranked_CR, long_C & ~looked_C)
+            looked_C |= long_C
+            changed_C = (fewer_CR != ranked_CR).any(1)
+            if changed_C.any():
+                n_C[changed_C] = (fewer_CR[changed_C] >= 0).sum(1)
+                self._check(ranked_CR, n_C)
+                ranked_CR = fewer_CR
+            drop_C = long_C & ~changed_C
+            n_C[drop_C] = after_dropping(n_C[drop_C], surplus_C[drop_C])
+            self._check(ranked_CR, n_C)
+
+    def _without_too_long(self, ranked_CR: np.ndarray, where_C: np.ndarray) -> np.ndarray:
+        """Some cells without the genes that do not fit even alone; the next ones move up."""
+        held_CR = where_C[:, None] & (ranked_CR >= 0)
+        if self._too_long_G is None:
+            words = self.words
+            names = too_long(
+                words.tokenizer,
+                words.prompt,
+                words.symbols.tolist(),
+                organism=words.organism,
+                num_genes=words.num_genes,
+                max_tokens=words.max_tokens,
+            )
+            self._too_long_G = np.array([symbol in names for symbol in words.symbols.tolist()])
+        out_CR = held_CR & self._too_long_G[ranked_CR]
+        if not out_CR.any():
+            return ranked_CR
+        ranked_CR, gone = np.where(out_CR, -1, ranked_CR), np.unique(ranked_CR[out_CR])
+        order_CR = np.argsort(ranked_CR < 0, axis=1, kind="stable")
+        warn_of(self.words.symbols[gone].tolist() if (ranked_CR >= 0).any(1).all() else ())
+        return np.take_along_axis(ranked_CR, order_CR, 1)
 
     def _slots(self, ranked_CR: np.ndarray, n_C: np.ndarray) -> np.ndarray:
         n_genes, rank_R = len(self.words.symbols), np.arange(ranked_CR.shape[1])

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from scx_core.cells import open_cells
 from scx_core.errors import ScxError
 from scx_core.sentences import Wording, block_encoder, encode_one_by_one, make_prompt, rank_matrix
+from scx_core.sentences.encode import AS_TEXT
 from scx_core.sentences.pieces import Pieces, _edges
 from tests.tiny import SYMBOLS, tiny_tokenizer
 
@@ -56,6 +59,62 @@ def test_pieces_make_the_same_ids_and_places(prompt, limit):
     assert pieces.agrees(cells_CR[:3])
     if limit:
         assert np.diff(pieces.encode(cells_CR).start).max() <= limit
+
+
+LONG = ("W" * 400, "Q7" * 30, "ﷺ" * 9, "NEW\nLINE" * 12, *SYMBOLS[:12])
+
+
+@pytest.mark.filterwarnings("ignore:The gene")
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.lists(st.permutations(range(len(LONG))), min_size=1, max_size=4),
+    st.integers(1, 12),
+    st.integers(30, 160),
+    st.sampled_from(PROMPTS),
+)
+def test_names_that_are_too_long_are_left_out_alike(orders, n_genes, limit, prompt):
+    """Wherever they stand: cell by cell and by pieces; a cell is refused by both or by neither."""
+    words = words_of(prompt, symbols=LONG, limit=limit)
+    cells_CR = np.array(orders, np.int32)[:, :n_genes]
+    pieces = Pieces(words)
+    assert pieces.agrees(np.array([[4, 5, 6]], np.int32))
+    alone = {
+        g: len(words.tokenizer("".join((*_around(words, LONG[g]),)), **AS_TEXT)["input_ids"]) <= limit
+        for g in range(len(LONG))
+    }
+    for ranked_CR in (cells_CR, *cells_CR[:, None]):
+        if not all(any(alone[g] for g in ranked_R) for ranked_R in ranked_CR.tolist()):
+            for encoder in (pieces.encode, lambda some_CR: encode_one_by_one(words, some_CR)):
+                with pytest.raises(ScxError, match="no genes that fit"):
+                    encoder(ranked_CR)
+            continue
+        whole = encode_one_by_one(words, ranked_CR)
+        assert same(pieces.encode(ranked_CR), whole)
+        assert np.diff(whole.start).max() <= limit
+
+
+def _around(words: Wording, gene: str) -> tuple[str, str, str]:
+    before, after = words.prompt.parts(num_genes=words.num_genes, organism=words.organism)
+    return before, gene, after
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_name_that_is_too_long_takes_no_other_gene_with_it(place):
+    """The sentence is what it is without that gene, which is named."""
+    words = words_of(symbols=LONG, limit=100)
+    rest = [4, 5, 6]
+    cells_CR = np.array([[*rest[:place], 0, *rest[place:]]], np.int32)
+    without = encode_one_by_one(words, np.array([rest], np.int32))
+    for encoder in (Pieces(words).encode, lambda some_CR: encode_one_by_one(words, some_CR)):
+        with pytest.warns(UserWarning, match="The gene 'WWW.*400 letters.*shorter name"):
+            assert same(encoder(cells_CR), without)
+
+
+def test_two_long_names_of_which_one_fits_are_no_empty_cell():
+    words = words_of(symbols=LONG, limit=90)
+    cells_CR = np.array([[1, 3]], np.int32)  # together far too long: more than all genes would be dropped
+    for encoder in (Pieces(words).encode, lambda some_CR: encode_one_by_one(words, some_CR)):
+        assert encoder(cells_CR).genes_C2[0, 1] > 0
 
 
 def test_a_tokenizer_that_splits_at_spaces_is_used_by_pieces():

@@ -72,7 +72,7 @@ def reading_view(ctx: Context, table: CellTable, source: str, place: DeltaGenera
         if not _ready(ctx):
             return
         lm = loaders.language(ctx)
-        _terms(lm)
+        _terms(lm, table)
         raw = asked(ctx, table, ask=True)
         if raw is not None:
             _prompt(raw)
@@ -99,10 +99,10 @@ def _ready(ctx: Context) -> bool:
     return False
 
 
-def _terms(lm: Language) -> None:
-    from scx_core.language import terms_of, text_warnings
+def _terms(lm: Language, table: CellTable) -> None:
+    from scx_core.language import name_warnings, terms_of, text_warnings
 
-    for text in text_warnings(lm):
+    for text in (*text_warnings(lm), *name_warnings(lm, table)):
         st.warning(safe(text), icon=":material/warning:")
     shown = {"checkpoint": "Model", "genes asked for": "Genes asked for", "prompt": "Prompt"}
     terms = dict(terms_of(lm))

@@ -152,17 +152,19 @@ def read_common(
 
 
 def _same_genes(a: Sequence[EncodedCell], b: Sequence[EncodedCell]) -> list[list[EncodedCell]]:
-    """Both sides' cells with the spans of the genes that both read: one may read fewer than the other."""
+    """Both sides' cells with the spans of the genes that both read: one may read fewer than the other, and a
+    name that is too long for one may fit into the other's context."""
     cut: list[list[EncodedCell]] = [[], []]
     for one, other in zip(a, b, strict=True):
-        n = min(len(one.spans), len(other.spans))
-        if one.genes[:n] != other.genes[:n]:
+        both = {*one.genes} & {*other.genes}
+        kept = [tuple(span for span in cell.spans if span.gene in both) for cell in (one, other)]
+        if [span.gene for span in kept[0]] != [span.gene for span in kept[1]]:
             raise ScxError(
                 "The two models write a cell's genes in different orders.",
                 "Give both models the same tie seed in their sentence settings.",
             )
-        for cells, cell in zip(cut, (one, other), strict=True):
-            cells.append(cell._replace(spans=cell.spans[:n]))
+        for cells, cell, spans in zip(cut, (one, other), kept, strict=True):
+            cells.append(cell._replace(spans=spans))
     return cut
 
 

@@ -83,7 +83,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _reading(lm: Language, table: CellTable) -> dict[str, Any]:
     """What the model reads and answers: its terms, the prompt as sent, raw answers, the mapping of labels."""
-    from scx_core.language import map_labels, raw_answers, suggest_answers, terms_of, text_warnings
+    from scx_core.language import (
+        map_labels,
+        name_warnings,
+        raw_answers,
+        suggest_answers,
+        terms_of,
+        text_warnings,
+    )
 
     raw = raw_answers(lm, table)
     mapped = map_labels(lm, table, table.given_answers)
@@ -91,7 +98,7 @@ def _reading(lm: Language, table: CellTable) -> dict[str, Any]:
     low, high = raw.interval
     return {
         "terms": dict(terms_of(lm)),
-        "warnings": [*text_warnings(lm), *([raw.warning] if raw.warning else [])],
+        "warnings": [*text_warnings(lm), *name_warnings(lm, table), *([raw.warning] if raw.warning else [])],
         "prompt": raw.prompt,
         "prompt_tokens": raw.tokens,
         "lead": raw.form.lead,

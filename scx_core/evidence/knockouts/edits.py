@@ -136,7 +136,7 @@ class Editor:
             rest = sentence.ranked[~np.isin(sentence.ranked, moved)]
             return np.concatenate([moved, rest])[: self.n_genes]
         if way == "end":
-            held = sentence.ranked[: len(sentence.cell.spans)]
+            held = np.array([self._column[gene] for gene in sentence.cell.genes], np.int32)
             there = np.isin(held, moved)
             return np.concatenate([held[~there], held[there]])
         left = sentence.ranked[~np.isin(sentence.ranked, moved)]

@@ -26,7 +26,7 @@ from scx_core.language.numerics.float64 import compute_in_float64
 from scx_core.language.numerics.held_in_bfloat16 import compute_in_float32, wide
 from scx_core.language.numerics.onednn_linear import asked_for, speed_up
 from scx_core.places import models_folder
-from scx_core.runs.files import read_json, sha256_of
+from scx_core.runs.files import check_links, check_object, read_json, sha256_of
 from scx_core.runs.options import from_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
@@ -35,6 +35,18 @@ EMBEDDED = models_folder() / "embedded"
 # Models that ship with the software, by the word that stands for them.
 SHIPPED = {"embedded": EMBEDDED, "planted": EMBEDDED.parent / "planted"}
 SETTINGS_FILE = "scx.json"
+# What is asked of that file; whatever else is in it is for people.
+_STATED = {"name": (str, type(None)), "fingerprint": (str, type(None))}
+SETTINGS_KINDS: dict[str, Any] = {
+    "name": (str, type(None)),
+    "labels": [str],
+    "lead": (str, type(None)),
+    "answer_end": (str, type(None)),
+    "sentences": {"prompt": str, "n_genes": int, "tie_seed": int},
+    "data": _STATED,
+    "split": {"train": [int], "choose": [int], "held_out": [int]},
+    "provenance": {"data": _STATED, "model": _STATED},
+}
 # A fast tokenizer, or what one is made from (SentencePiece); the first that is there counts.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 # A tokenizer with fewer tokens than this share of the embedding's rows is not the model's own.
@@ -193,6 +205,7 @@ def _check_folder(folder: Path) -> None:
         of_run = f"It is the folder of a run: its model is {folder / 'model'}."
         remedy = of_run if (folder / "model").is_dir() else "Point to a Hugging Face model folder."
         raise ScxError(f"The model folder {folder} has no config.json.", remedy)
+    check_links(folder)
     if not any(folder.glob("*.safetensors")):
         raise ScxError(
             f"The model folder {folder} holds no .safetensors weights.",
@@ -355,7 +368,7 @@ def load_language(
         facts,
         name,
         model_fingerprint(where) if local else _hub_fingerprint(name),
-        read_json(settings) if local and settings.is_file() else {},
+        check_object(read_json(settings), SETTINGS_KINDS, settings) if local and settings.is_file() else {},
         contract,
     )
     if prompt is not None or n_genes is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ import stat
 import tempfile
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -266,9 +268,14 @@ def _rename(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
 def to_json_text(data: Any, *, indent: int | None = None) -> str:
-    """Strict JSON: NaN and infinities become null, NumPy values numbers and lists, paths text."""
-    return json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Strict JSON: NaN and infinities become null, NumPy values numbers and lists, paths text. Half a
+    character, as broken names of files hold, is written as its number, which UTF-8 can hold."""
+    text = json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    return _HALF.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _plain(data: Any) -> Any:
@@ -297,12 +304,58 @@ def write_json(path: Path | str, data: Any, *, durable: bool = True) -> None:
 def read_json(path: Path | str) -> Any:
     """The content of a JSON file. Raises ScxError naming the file when it is absent or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_bytes())
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ScxError(f"There is no file {path}.", "Check the path.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        problem = f"{_short(Path(path))} cannot be read ({error.strerror or error})."
+        raise ScxError(problem, "Check the file and its permissions.") from error
+    # A number of thousands of digits is a plain ValueError, as broken JSON and broken UTF-8 are.
+    except (ValueError, RecursionError) as error:
         problem = f"{path} is not valid JSON ({str(error)[:120]})."
         raise ScxError(problem, "Restore it or make it anew.") from error
+
+
+def check_object(record: Any, kinds: Mapping[str, Any], path: Path | str) -> dict[str, Any]:
+    """A record that was read, as a JSON object whose known keys are what they should be; other keys may be
+    anything. `kinds`: by key a type, several, the kinds of an object, or [the kinds of each of a list].
+
+    Raises ScxError naming the file and the key.
+    """
+    return dict(_fitting(record, dict(kinds), Path(path), ""))
+
+
+def _fitting(value: Any, kind: Any, path: Path, where: str) -> Any:
+    if isinstance(kind, dict):
+        if isinstance(value, dict):
+            for key in kind.keys() & value.keys():
+                _fitting(value[key], kind[key], path, f"{where}.{key}".lstrip("."))
+            return value
+        wanted = "an object"
+    elif isinstance(kind, list):
+        if isinstance(value, list):
+            for place, one in enumerate(value):
+                _fitting(one, kind[0], path, f"{where}[{place}]")
+            return value
+        wanted = "a list"
+    else:
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        plain = value.item() if hasattr(value, "item") else value  # of NumPy
+        if isinstance(plain, kinds) and not isinstance(plain, bool) and not _is_huge(plain):
+            return value
+        wanted = " or ".join(_WORDS[one] for one in kinds)
+    raise ScxError(
+        f"{_short(path)}: {where or 'it'} is {repr(value)[:60]}, expected {wanted}.",
+        "Restore the file, or make it anew.",
+    )
+
+
+def _is_huge(value: Any) -> bool:
+    """A whole number that no float is: it could not be written with digits and commas."""
+    return isinstance(value, int) and abs(value) > 2**53
+
+
+_WORDS = {str: "a text", int: "a whole number of a usual size", float: "a number", type(None): "null"}
 
 
 def append_jsonl(path: Path | str, record: Mapping[str, Any]) -> None:
@@ -350,9 +403,51 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
             continue
         try:
             records.append(json.loads(line))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ScxError(f"Line {number} of {path} is not valid JSON.", "Remove that line.") from error
     return records
+
+
+def check_inside(path: Path, folder: Path) -> None:
+    """Raises ScxError for a link that leads out of the folder that it lies in: who gave the folder does not
+    choose which other files are read. The blobs beside a snapshot of Hugging Face's cache belong to it."""
+    if not os.path.islink(path):  # noqa: PTH114 (of a name that is too long it says no)
+        return
+    target, home = _resolved(path), folder.resolve()
+    shared = [one.parent / "blobs" for one in (home, *home.parents) if one.name == "snapshots"]
+    if not any(target.is_relative_to(one) for one in (home, *shared)):
+        raise ScxError(
+            f"{_short(path)} is a link that leads out of its folder; it is not followed.",
+            "Copy the file that it leads to into the folder.",
+        )
+
+
+def check_links(folder: Path) -> None:
+    """`check_inside` of all that lies in a folder and in the folders in it."""
+    for entry in os.scandir(folder):
+        check_inside(Path(entry.path), folder)
+        if entry.is_dir(follow_symlinks=False):
+            for one in os.scandir(entry.path):
+                check_inside(Path(one.path), folder)
+
+
+def unpacked(path: Path, most: int) -> bytes:
+    """The content of a file, unpacked where it is gzip. Raises ScxError when it is absent, damaged, or longer
+    than `most` bytes: a small packed file can hold more than the memory."""
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:
+            data = file.read(most + 1)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ScxError(f"There is no file {path}.", "Check the path.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        problem = f"{path.name} cannot be read ({str(error)[:120]})."
+        raise ScxError(problem, "Download or write the file again.") from error
+    if len(data) > most:
+        problem = f"{path.name} has more than {most >> 20} MiB{' when it is unpacked' if packed else ''}."
+        raise ScxError(problem, "Give the part of it that you need.")
+    return data
 
 
 def size_of(path: Path | str) -> int:

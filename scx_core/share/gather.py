@@ -23,7 +23,7 @@ from scx_core.evidence.by_type.measure import with_further
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
 from scx_core.runs import Progress, option, read_json, runs_root, silent
 from scx_core.runs.cached_results import FOLDER as RESULTS
-from scx_core.runs.files import to_json_text
+from scx_core.runs.files import check_inside, to_json_text
 from scx_core.runs.options import check
 from scx_core.runs.progress import nested
 from scx_core.validation import Validation, validation_beside
@@ -171,7 +171,7 @@ def gather_folder(folder: Path | str) -> Shared:
             circuits[_listed_as(one, path.stem, circuits)] = one
             seen[name] = _of(one.provenance)
         elif kind == "validation" and validation is None:
-            validation = from_json(record)
+            validation = from_json(record, name)
             seen[name] = _of(validation.provenance)
     if not seen:
         raise ScxError(
@@ -180,16 +180,18 @@ def gather_folder(folder: Path | str) -> Shared:
     _check_one(seen)
     about = _about(atlas, circuits, evidence, validation)
     circuits = {one.label: one.drawn for one in evidence} | circuits
-    name = about.get("model", {}).get("name") or folder.name
+    model = about.get("model")
+    name = (model.get("name") if isinstance(model, Mapping) else model) or folder.name
     return Shared(str(name), atlas, circuits, tuple(as_one_family(evidence)), validation, about)
 
 
 def _json_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The JSON objects in a folder, in the order of their names; what cannot be read is passed over."""
     for path in sorted(folder.rglob("*.json")):
-        if path.name == ATLAS_FILE or path.stat().st_size > LARGEST_FILE:
-            continue
         with suppress(ScxError):
+            check_inside(path, folder)
+            if path.name == ATLAS_FILE or not path.is_file() or path.stat().st_size > LARGEST_FILE:
+                continue
             record = read_json(path)
             if isinstance(record, dict):
                 yield path, record

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.runs import read_json
+from scx_core.runs.files import check_object
 from scx_core.statistics.intervals import Interval
 from scx_core.transcoders import Form
 
@@ -248,9 +249,46 @@ def plain(value: Any) -> Any:
 FILE = "validation.json"  # beside a set that was made by a build
 
 
-def from_json(record: Mapping[str, Any]) -> Validation:
+_NUMBER = (int, float, type(None))
+_PLAIN = {int: int, float: _NUMBER, str: str}
+_STATED = {"name": (str, type(None)), "fingerprint": (str, type(None))}
+
+
+def _kinds(table: Any) -> dict[str, Any]:
+    """What JSON holds for the plain fields of a named tuple."""
+    return {name: _PLAIN[hint] for name, hint in get_type_hints(table).items() if hint in _PLAIN}
+
+
+def _all_kinds() -> dict[str, Any]:
+    table = [[int]]
+    return _kinds(Validation) | {
+        "form": str,
+        "confusion": {"labels": [str], "original": table, "transcoder": table},
+        "per_layer": [_kinds(LayerRow)],
+        "by_token_class": {},
+        "warnings": [{"sign": str, "layers": [int], "text": str, "remedy": str}],
+        "baselines": [_kinds(BaselineRow)],
+        "intervals": {},
+        "provenance": dict.fromkeys(("data", "model", "transcoders"), _STATED),
+    }
+
+
+def from_json(record: Mapping[str, Any], name: str = "The record") -> Validation:
     """The table that `Validation.to_json` wrote, now or before there were baselines (format 1); null becomes
-    nan. KeyError or TypeError if it is none."""
+    nan. Raises ScxError, naming it, if it is none: it may come from anywhere."""
+    checked = check_object(record, _all_kinds(), name)
+    try:
+        found = _from_json(checked, name)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        problem = f"{name} holds no validation table ({str(error)[:80]})."
+        raise ScxError(problem, "Delete it and measure anew.") from error
+    n = len(found.confusion.labels)
+    if any([len(row) for row in table] != [n] * n for table in found.confusion[1:]):
+        raise ScxError(f"{name}: the confusion table is not {n} × {n}.", "Delete it and measure anew.")
+    return found
+
+
+def _from_json(record: Mapping[str, Any], name: str) -> Validation:
     rest: dict[str, Any] = {
         key: math.nan if value is None else value
         for key, value in record.items()
@@ -259,15 +297,19 @@ def from_json(record: Mapping[str, Any]) -> Validation:
     tables = [tuple(map(tuple, record["confusion"][name])) for name in ("original", "transcoder")]
     rest["confusion"] = Confusion(tuple(record["confusion"]["labels"]), *tables)
     rest["per_layer"] = tuple(_read(LayerRow, row) for row in record["per_layer"])
-    rest["by_token_class"] = {name: _read(ClassRow, row) for name, row in record["by_token_class"].items()}
+    rest["by_token_class"] = {
+        token_class: _read(ClassRow, check_object(row, _kinds(ClassRow), name))
+        for token_class, row in record["by_token_class"].items()
+    }
     rest["warnings"] = tuple(
         Caution(row["sign"], tuple(row["layers"]), row["text"], row["remedy"]) for row in record["warnings"]
     )
     rest["format"] = record.get("format", 1)
     rest["intervals"] = _value(record.get("intervals", {}))
     rest["baselines"] = tuple(_read(BaselineRow, row) for row in record.get("baselines", []))
-    for name, kind in (("added", AddedByFeatures), ("logistic", Logistic)):
-        rest[name] = None if record.get(name) is None else _read(kind, record[name])
+    for key, kind in (("added", AddedByFeatures), ("logistic", Logistic)):
+        given = record.get(key)
+        rest[key] = None if given is None else _read(kind, check_object(given, _kinds(kind), name))
     return Validation(**rest)
 
 
@@ -280,7 +322,7 @@ def validation_beside(folder: Path | None, fingerprints: Mapping[str, str]) -> V
     if path is None or not path.exists():
         return None
     try:
-        found = from_json(read_json(path))
+        found = from_json(read_json(path), str(path))
         then = {key: found.provenance[key]["fingerprint"] for key in fingerprints}
     except (KeyError, TypeError, AttributeError) as error:
         problem = f"{path} holds no validation table ({error})."
@@ -296,6 +338,8 @@ def _read(kind: Any, row: Mapping[str, Any]) -> Any:
 def _value(value: Any) -> Any:
     """A number, an interval, or a dict of intervals; null becomes nan."""
     if isinstance(value, Mapping):
+        if set(value) == {"low", "high"}:
+            check_object(value, {"low": _NUMBER, "high": _NUMBER}, "an interval")
         found = {name: _value(end) for name, end in value.items()}
         return Interval(**found) if set(found) == {"low", "high"} else found
     return math.nan if value is None else value

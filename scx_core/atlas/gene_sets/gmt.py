@@ -9,9 +9,7 @@ gene. Genes are kept in upper case, as a cell table keeps its symbols; how they 
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +19,7 @@ from typing import NamedTuple
 from scx_core.cells import all_markers
 from scx_core.cells.detection.name_rules import is_of_family, is_written_like_symbol, kind_of_names
 from scx_core.errors import ScxError
+from scx_core.runs.files import unpacked
 
 MARKERS = "markers"  # the source that ships with the project
 LARGEST_FILE = 1 << 28  # bytes of text, unpacked; all of MSigDB has a tenth of that
@@ -169,19 +168,7 @@ def _fields(row: list[str], where: str, described: bool) -> tuple[str, str, list
 def text_of(path: Path) -> str:
     """The text of a file, unpacked where it is gzip. Raises ScxError when it is absent, damaged, no text, or
     larger than `LARGEST_FILE`."""
-    try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise ScxError(f"There is no file {path}.", "Check the path.") from error
-    except (OSError, EOFError, zlib.error) as error:
-        problem = f"{path.name} cannot be read ({str(error)[:120]})."
-        raise ScxError(problem, "Download or write the file again.") from error
-    if len(data) > LARGEST_FILE:
-        problem = f"{path.name} has more than {LARGEST_FILE >> 20} MiB of text."
-        raise ScxError(problem, "Give the collection that you need, not all of them.")
+    data = unpacked(path, LARGEST_FILE)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as spreadsheets save "Unicode text"
     if b"\0" in data[:4096] and not wide:
         raise ScxError(f"{path.name} is no text.", "Give a GMT file, or a CSV or TSV of markers.")

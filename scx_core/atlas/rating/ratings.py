@@ -19,6 +19,7 @@ from scx_core.atlas.judge.protocol import DEAD, POLYSEMANTIC, RARE, VERDICTS
 from scx_core.atlas.tables.atlas import Atlas
 from scx_core.errors import ScxError
 from scx_core.runs import append_jsonl, option, read_jsonl
+from scx_core.runs.files import check_object
 from scx_core.runs.options import check
 
 OWN = "main"
@@ -146,6 +147,12 @@ class Rating(NamedTuple):
         return Unit(self.source, self.layer, self.feature)
 
 
+_KINDS = dict.fromkeys(("source", "category", "description", "rater", "time"), str) | {
+    "layer": int,
+    "feature": int,
+}
+
+
 class Agreement(NamedTuple):
     """Two raters (or one and the automatic verdict) on what both rated: `about` is "interpretable" or
     "category", `share` that of equal answers, `kappa` Cohen's, None where it is not defined (both always say
@@ -192,7 +199,7 @@ def ratings(atlas: Atlas) -> list[Rating]:
     latest: dict[tuple[str, Unit], Rating] = {}
     for path in sorted(_folder(atlas).glob("*.jsonl")):
         try:
-            given = [Rating(**record) for record in read_jsonl(path)]
+            given = [Rating(**check_object(record, _KINDS, path)) for record in read_jsonl(path)]
         except TypeError as error:
             raise ScxError(f"{path} holds a line that is no rating ({error}).", "Remove it.") from error
         latest.update({(one.rater, one.unit): one for one in given})
@@ -206,6 +213,9 @@ def rating_table(atlas: Atlas, given: Sequence[Rating] | None = None) -> pd.Data
     tables = {source: of.features.set_index(["layer", "feature"]) for source, of in atlases.items()}
     rows = []
     for one in given:
+        if (one.layer, one.feature) not in tables[one.source].index:
+            problem = f"{one.rater[:40]} rated L{one.layer}·{one.feature}, which this atlas does not hold."
+            raise ScxError(problem, f"Remove the line from the folder {FOLDER} of the atlas.")
         row = tables[one.source].loc[(one.layer, one.feature)]
         verdict = str(row["verdict"])
         automatic = {

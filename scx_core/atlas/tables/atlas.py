@@ -3,8 +3,9 @@ that people give features."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scx_core.atlas.judge.protocol import VERDICTS, VerdictThresholds
 from scx_core.display import counted, shown
 from scx_core.errors import ScxError
 from scx_core.runs import append_jsonl, read_json, read_jsonl, write_json
-from scx_core.runs.files import replace_atomic
+from scx_core.runs.files import check_links, check_object, replace_atomic
 
 FILE, LABELS_FILE = "atlas.json", "labels.jsonl"
 LONGEST = 200  # letters of a label or an author
@@ -40,6 +42,61 @@ SET_COLUMNS = {
 EXACT = ("p", "q")  # numbers that may be smaller than 32 bits can say
 SELDOM = {"rare": 1, "dead": 2}  # verdicts that no list begins with
 PLAIN = ("label", "genes")  # texts that hardly repeat
+_KINDS = {
+    "whole": "whole numbers",
+    "number": "numbers",
+    "text": "texts",
+    "switch": "yes and no",
+    "list": "lists",
+}
+_OF = {"layer": "whole", "feature": "whole"}
+# The columns of an atlas of any format that are read by name, and what they hold.
+COLUMNS: dict[str, dict[str, str]] = {
+    "features": _OF
+    | dict.fromkeys(("tokens", "cells", "n_half"), "whole")
+    | dict.fromkeys(("frequency", "mass", "mean", "maximum", "score", "type_share", "top5"), "number")
+    | dict.fromkeys(
+        ("verdict", "label", "genes", "family", "cell_type", "gene_set", "piece", "writes"), "text"
+    )
+    | {"stable": "switch"},
+    "genes": _OF | {"gene": "text", "share": "number"},
+    "families": _OF | {"family": "text", "share": "number"},
+    "pieces": _OF | {"text": "text", "share": "number"},
+    "types": _OF | {"cell_type": "text", "share": "number"},
+    "donors": _OF | {"donor": "text", "share": "number"},
+    "ranks": _OF | {"first": "whole", "last": "whole", "share": "number"},
+    "histogram": _OF | {"low": "number", "high": "number", "tokens": "whole"},
+    "examples": _OF
+    | dict.fromkeys(("row", "position", "start"), "whole")
+    | dict.fromkeys(("kind", "gene", "cell_type"), "text")
+    | {"value": "number", "tokens": "list", "values": "list"},
+    "writes": _OF | {"kind": "text", "text": "text", "token": "whole", "weight": "number"},
+    "shares": {"layer": "whole", "data": "text", "verdict": "text", "share": "number", "features": "whole"},
+    "slots": {"gene": "text", "text": "text", "token": "whole", "piece": "whole"},
+    "readers": _OF | {"gene": "text", "share": "number"},
+    "sets": _OF | dict.fromkeys(("gene_set", "genes", "source"), "text") | {"p": "number", "q": "number"},
+    "baselines": {},
+    "curve": {},
+}
+_STATED = {"name": (str, type(None)), "fingerprint": (str, type(None))}
+# What is asked of atlas.json.
+META: dict[str, Any] = {
+    "format": int,
+    "n_layers": int,
+    "n_units": int,
+    "n_cells": int,
+    "n_tokens": int,
+    "source": {"name": str, "kind": str},
+    "types": [str],
+    "donors": [str],
+    "organism": (str, type(None)),
+    "thresholds": dict.fromkeys(VerdictThresholds._fields, (int, float)),
+    "beside": [str],
+    "provenance": {"data": _STATED, "model": _STATED, "transcoders": _STATED},
+    "gene_sets": {"sets": str, "notes": [str], "warning": (str, type(None))},
+}
+_GIVEN = {"layer": int, "feature": int, "label": str, "author": str, "time": str}
+_BESIDE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,79}")
 
 
 class Given(NamedTuple):
@@ -96,17 +153,14 @@ class Atlas:
 
     @staticmethod
     def open(folder: Path | str) -> Atlas:
-        """The atlas in a folder. Raises ScxError when there is none, or a table is missing."""
-        folder = Path(folder)
-        meta = read_json(folder / FILE)
-        if not isinstance(meta, dict) or meta.get("format") not in FORMATS:
-            raise ScxError(f"{folder / FILE} is no atlas of this version.", "Make it anew with `scx atlas`.")
-        for name in TABLES:
-            if name not in ADDED and not (folder / f"{name}.parquet").is_file():
-                problem = f"The atlas {folder} lacks {name}.parquet."
-                raise ScxError(problem, "Make it anew with `scx atlas`.")
-        beside = {name: Atlas.open(folder / name) for name in meta.get("beside", [])}
-        return Atlas(meta, {}, beside, folder)
+        """The atlas in a folder. Raises ScxError when there is none, a table is missing or of another kind,
+        or something in the folder leads out of it."""
+        found = _opened(Path(folder))
+        names = found.meta.get("beside", [])
+        if odd := next((name for name in names if not _BESIDE.fullmatch(name)), None):
+            problem = f"{found.folder}/{FILE} names {odd[:60]!r}, which is no folder in this one."
+            raise ScxError(problem, "Make it anew with `scx atlas`.")
+        return replace(found, beside={name: _opened(Path(folder) / name) for name in names})
 
     def save(self, folder: Path | str) -> Atlas:
         """Write the folder and return the atlas as saved; labels that people gave there stay.
@@ -247,7 +301,7 @@ class Atlas:
             return []
         path = self.folder / LABELS_FILE
         try:
-            return [Given(**record) for record in read_jsonl(path)]
+            return [Given(**check_object(record, _GIVEN, path)) for record in read_jsonl(path)]
         except TypeError as error:
             problem = f"{path} holds a line that is no label ({error})."
             raise ScxError(problem, "Remove that line.") from error
@@ -326,6 +380,73 @@ def _write(table: pa.Table, name: str, path: Path) -> None:
         pq.write_table(table, path, compression="none", use_dictionary=texts, row_group_size=WHOLE)
     else:
         pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def _opened(folder: Path) -> Atlas:
+    """An atlas without what lies beside it."""
+    meta = check_object(read_json(folder / FILE), META, folder / FILE)
+    if meta.get("format") not in FORMATS:
+        raise ScxError(f"{folder / FILE} is no atlas of this version.", "Make it anew with `scx atlas`.")
+    check_links(folder)
+    for name in TABLES:
+        if name not in ADDED and not (folder / f"{name}.parquet").is_file():
+            problem = f"The atlas {folder} lacks {name}.parquet."
+            raise ScxError(problem, "Make it anew with `scx atlas`.")
+    missing = sorted({"n_layers", "n_units", "source"} - meta.keys())
+    unknown = sorted(meta.get("thresholds", {}).keys() - {*VerdictThresholds._fields})
+    if unknown:
+        problem = f"{folder / FILE}: there is no threshold {unknown[0][:60]!r}."
+        raise ScxError(problem, "Make it anew with `scx atlas`.")
+    if missing:
+        raise ScxError(f"{folder / FILE} lacks {', '.join(missing)}.", "Make it anew with `scx atlas`.")
+    for name in TABLES:
+        _check_columns(folder, name)
+    _check_rows(folder / "features.parquet", meta)
+    return Atlas(meta, {}, {}, folder)
+
+
+def _check_rows(path: Path, meta: dict[str, Any]) -> None:
+    """Raises ScxError unless the table of features has each feature once, in order, with a known verdict."""
+    layers, units = meta["n_layers"], meta["n_units"]
+    table = pq.read_table(path, columns=["layer", "feature", "verdict"])
+    at_F, unit_F = (table[name].to_numpy().astype(np.int64) for name in ("layer", "feature"))
+    in_order = len(table) == layers * units and np.array_equal(at_F * units + unit_F, np.arange(len(table)))
+    if not (len(table) and in_order and unit_F.max() < units):
+        problem = f"{path} has not one row for each of {layers} × {units} features, in their order."
+        raise ScxError(problem, "Make the atlas anew with `scx atlas`.")
+    unknown = set(table["verdict"].cast(pa.string()).unique().to_pylist()) - set(VERDICTS)
+    if unknown:
+        problem = (
+            f"{path} has the verdict {str(min(unknown, key=str))[:60]!r}, which is none of this version."
+        )
+        raise ScxError(problem, "Make the atlas anew with `scx atlas`.")
+
+
+def _check_columns(folder: Path, name: str) -> None:
+    """Raises ScxError when a table lacks a column that is read, or has one of another kind."""
+    path = folder / f"{name}.parquet"
+    if name in ADDED and not path.is_file():
+        return
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+    for column, kind in COLUMNS[name].items():
+        if column not in schema.names or (rows and not _is_of(schema.field(column).type, kind)):
+            problem = f"{path} lacks the column {column!r}, or it holds no {_KINDS[kind]}."
+            raise ScxError(problem, "Make the atlas anew with `scx atlas`.")
+
+
+def _is_of(kind: pa.DataType, wanted: str) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if wanted == "text":
+        return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_null(value)
+    if wanted == "list":
+        return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if wanted == "switch":
+        return pa.types.is_boolean(kind)
+    return pa.types.is_integer(kind) or (wanted == "number" and pa.types.is_floating(kind))
 
 
 def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:

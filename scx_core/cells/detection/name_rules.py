@@ -128,8 +128,14 @@ def clean_text(values: pd.Index | pd.Series | Sequence[object]) -> list[str]:
     return ["" if gone else _tidy(value) for gone, value in zip(missing, series.tolist(), strict=True)]
 
 
+def whole_characters(text: str) -> str:
+    """The text with a mark for each half of a character, as bytes that are no UTF-8 become: no file,
+    tokenizer or page can hold one."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _tidy(value: object) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else whole_characters(str(value))
     if found := _BYTES.fullmatch(text.strip()):
         text = found.group(2)
     if not text.isascii():

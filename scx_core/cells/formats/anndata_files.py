@@ -26,6 +26,7 @@ from scx_core.errors import ScxError
 from .guarded_reads import reading
 from .palettes import MOST, column_of
 from .raw_cells import ORGANISM_KEYS, Store, checked_store, from_anndata, palettes_in
+from .self_contained import check_hdf5, check_zarr
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -35,7 +36,9 @@ def open_hdf5(path: Path) -> h5py.File:
             f"{path.name} is not an HDF5 file{_looks_like(path)}.", "Give an .h5ad file written by anndata."
         )
     with reading(path.name):
-        return h5py.File(path, "r", locking="best-effort")
+        file = h5py.File(path, "r", locking="best-effort")
+    check_hdf5(path, file)
+    return file
 
 
 def _looks_like(path: Path) -> str:
@@ -101,6 +104,7 @@ def read_h5ad_store(path: Path, file: h5py.File) -> Store:
 
 def read_zarr_store(path: Path) -> Store:
     """The store of an AnnData .zarr folder."""
+    check_zarr(path)
     with reading(path.name):
         group = zarr.open_group(str(path), mode="r")
     if is_mudata(group):

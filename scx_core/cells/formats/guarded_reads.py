@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from scx_core.errors import ScxError
 
 _UNREADABLE = (
     OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, EOFError, zlib.error,
+    OverflowError, csv.Error,
     IORegistryError,
 )  # fmt: skip
 
@@ -35,6 +37,11 @@ def reading(what: str) -> Iterator[None]:
     except PermissionError as error:
         raise ScxError(
             f"{what} may not be read (permission denied).", "Change the file's permissions."
+        ) from error
+    except MemoryError as error:
+        raise ScxError(
+            f"{what} needs more memory than there is.",
+            "Check where the file comes from; if it is meant so, open it on a larger machine.",
         ) from error
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -18,14 +18,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from scx_core.cells.detection.name_rules import clean_text
+from scx_core.cells.detection.name_rules import clean_text, whole_characters
 from scx_core.errors import ScxError
-from scx_core.runs.files import to_json_text, write_json
+from scx_core.runs.files import read_json, to_json_text, unpacked, write_json
 
 from .guarded_reads import reading
 
 _SEPARATORS = ("\t", ",", ";", "|", " ")
 _NUMBERED = re.compile(r"-\d+$")
+LARGEST_FILE = 1 << 30  # bytes of text, unpacked: ten million cells have a third of that
 
 
 class Joined(NamedTuple):
@@ -98,18 +99,15 @@ def read_label_table(path: Path, known: set[str]) -> pd.DataFrame:
     Raises ScxError when it is no text, has one column only, names no cell, or names two columns alike.
     """
     with reading(f"The labels file {path.name}"):
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            import gzip
-
-            data = gzip.decompress(data)
+        data = unpacked(path, LARGEST_FILE)
         wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = data.decode("utf-16" if wide else "utf-8-sig")
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if not lines:
         raise ScxError(f"The labels file {path.name} is empty.", "Give cell ids first, then 'cell_type'.")
-    separator = _separator(lines)
-    rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True))
+    with reading(f"The labels file {path.name}"):
+        separator = _separator(lines)
+        rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True))
     rows = [[field.strip() for field in row] for row in rows]
     width = max(map(len, rows))
     if width < 2:
@@ -167,24 +165,17 @@ def read_mapping(path: str | Path) -> dict[str, str]:
     Raises ScxError when it cannot be read, or names a label twice.
     """
     path = Path(path).expanduser()
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScxError(
-            f"The mapping of labels {path} cannot be read ({error}).", "Check the path."
-        ) from error
     if path.suffix.lower() == ".json":
-        try:
-            found = json.loads(text)
-        except ValueError as error:
-            raise ScxError(f"{path.name} is no JSON: {error}.", 'Write {"label": "answer", ...}.') from error
+        found = read_json(path)
         if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
             raise ScxError(f"{path.name} is no mapping of labels.", 'Write {"label": "answer", ...}.')
-        return found
+        return {whole_characters(label): whole_characters(answer) for label, answer in found.items()}
+    with reading(f"The mapping of labels {path}"):
+        text = unpacked(path, LARGEST_FILE).decode("utf-8-sig")
     sign = "\t" if "\t" in text else ","
-    rows = [
-        [field.strip() for field in row] for row in csv.reader(io.StringIO(text), delimiter=sign) if any(row)
-    ]
+    with reading(path.name):
+        fields = list(csv.reader(io.StringIO(text), delimiter=sign))
+    rows = [[field.strip() for field in row] for row in fields if any(row)]
     if not rows or any(len(row) != 2 for row in rows):
         raise ScxError(f"{path.name} is no table of two columns.", "Give: label, answer.")
     if [word.lower() for word in rows[0]] in (

@@ -5,6 +5,7 @@ Only the "Gene Expression" rows are kept, of one genome; a note says what was le
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +13,20 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pandas as pd
+import psutil
 import scipy.sparse as sp
-from scipy.io import mmread
+from scipy.io import mminfo, mmread
 
 from scx_core.cells.choices import did_you_mean
 from scx_core.cells.matrix import CsrOnDisk, MemoryMatrix, RowMatrix, SomeColumns
 from scx_core.errors import ScxError
+from scx_core.runs.files import in_words, unpacked
 
 from .guarded_reads import reading
 from .raw_cells import Store, checked_store
 
 EXPRESSION = "Gene Expression"
+LARGEST_TABLE = 1 << 30  # bytes of text, unpacked: ten million barcodes have a fifth of that
 MTX = re.compile(r"(.*)\.mtx(?:\.gz)?", re.IGNORECASE)
 _TABLE = r"(?:\.(?:tsv|txt|csv))(?:\.gz)?"
 # How the two tables beside a matrix are called: Cell Ranger's names first.
@@ -196,12 +200,27 @@ def _beside(names: list[str], prefix: str, patterns: tuple[str, str]) -> list[st
     return []
 
 
+def _check_size(path: Path) -> None:
+    """Raises ScxError when a matrix says of itself that it does not fit into the free memory."""
+    n_rows, n_columns, n_values, layout, *_ = mminfo(str(path))
+    # of each value its row, its column and itself; they are sorted once
+    declared = 8 * n_rows * n_columns if layout == "array" else 2 * 16 * n_values
+    declared += 8 * (n_rows + n_columns)
+    free = psutil.virtual_memory().available
+    if declared > free:
+        raise ScxError(
+            f"it declares {n_values:,} values, {in_words(declared)}; {in_words(free)} of memory are free.",
+            "Check where the file comes from; if it is meant so, convert it to .h5ad on a larger machine.",
+        )
+
+
 def _read_rows(path: Path, what: str) -> pd.DataFrame:
     """A table without a header, all as text; commas part the fields of a .csv, tabs those of others."""
     separator = "," if ".csv" in path.suffixes else "\t"
     with reading(what):
         return pd.read_csv(
-            path, sep=separator, header=None, dtype=str, keep_default_na=False,
+            io.BytesIO(unpacked(path, LARGEST_TABLE)),
+            sep=separator, header=None, dtype=str, keep_default_na=False,
             quoting=0 if separator == "," else 3,
             encoding="utf-8-sig",
         )  # fmt: skip
@@ -220,6 +239,7 @@ def read_mtx_folder(folder: Path, parts: dict[str, Path], genome: str | None) ->
         _read_rows(parts[part], f"{folder.name}: {parts[part].name}") for part in ("features", "barcodes")
     )
     with reading(f"{folder.name}: {parts['matrix'].name}"):
+        _check_size(parts["matrix"])
         matrix = sp.csr_matrix(mmread(str(parts["matrix"])).T)
     notes = []
     if matrix.shape[0] in (len(features), len(features) - 1) and matrix.shape[0] != len(barcodes):

@@ -19,7 +19,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.places import models_folder
 from scx_core.runs import sha256_of, write_json
-from scx_core.runs.files import TEMPORARY
+from scx_core.runs.files import TEMPORARY, check_links
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.layouts import circuit_tracer, cross_layer, saelens, sparsify
 from scx_core.transcoders.layouts.parts import (
@@ -93,6 +93,8 @@ def import_set(
     Raises ScxError naming the file when a layer is missing, broken, not finite, or holds what is not known.
     """
     folder = Path(folder)
+    if folder.is_dir():
+        check_links(folder)
     if cross_layer.recognises(folder):
         found_set, files = cross_layer.read(folder, Placement(device, dtype))
         return replace(found_set, fingerprint=fingerprint(files))

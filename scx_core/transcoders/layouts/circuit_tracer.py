@@ -51,7 +51,7 @@ def read(folder: Path, record: Mapping[str, Any], place: Placement) -> LoadedSet
     files = _layer_files(folder, config)
     layers = tuple(_read_layer(file, settings, place) for file in files)
     counted = [folder / CONFIG] if (folder / CONFIG).exists() else []
-    meta = {"model_name": str(config["model_name"])} if config.get("model_name") else {}
+    meta = {"model_name": str(config["model_name"])[:200]} if config.get("model_name") else {}
     reads: Reads = "output" if config.get("feature_input_hook") in OUTPUT_HOOKS else "input"
     return LoadedSet(layers, meta, (*counted, *files), reads)
 
@@ -81,14 +81,25 @@ def write(folder: Path, layers: tuple[Transcoder, ...], record: Mapping[str, Any
     return (folder / CONFIG, *(folder / name for name in names))
 
 
+class _PlainValues(yaml.SafeLoader):
+    """Values that stand for themselves. With references a few lines can say a text of any length."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse a reference to what stands elsewhere."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has references (*) to other places")
+        return super().compose_node(parent, index)
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     """config.yaml, checked; nothing when there is no such file."""
     path = folder / CONFIG
     if not path.exists():
         return {}
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError) as error:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainValues)  # noqa: S506 (a safe one)
+    # A date that there is not, or a number of thousands of digits, is a plain ValueError.
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         problem = f"{path} is not valid YAML of plain values ({str(error)[:120]})."
         raise ScxError(problem, AGAIN) from error
     if not isinstance(config, dict) or config.get("model_kind", "transcoder_set") != "transcoder_set":

@@ -22,6 +22,7 @@ from scx_core.transcoders.layouts.parts import (
     RECORD,
     Placement,
     in_order,
+    read_record,
     read_settings,
     read_tensors,
     whole_number,
@@ -70,7 +71,7 @@ def write(folder: Path, coders: CrossLayerSet, record: Mapping[str, Any]) -> tup
 def read(folder: Path, place: Placement) -> tuple[CrossLayerSet, list[Path]]:
     """The set and the files that count. Raises ScxError naming the file that is missing or broken."""
     path = folder / RECORD
-    record = read_settings(path)
+    record = read_record(folder) or read_settings(path)
     gate = record.get("gate")
     if record.get("kind") != KIND or gate not in get_args(Kind):
         raise ScxError(f"{path} does not describe a cross-layer set.", AGAIN)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from scx_core.errors import ScxError
 from scx_core.runs import read_json
-from scx_core.runs.files import replace_atomic
+from scx_core.runs.files import check_object, replace_atomic
 from scx_core.transcoders.module import Reads, Transcoder
 
 Tensors = dict[str, torch.Tensor]
@@ -76,8 +76,9 @@ def read_tensors(
     """
     try:
         found = load_file(path, device=str(place.device))
-    except (SafetensorError, OSError) as error:
-        raise ScxError(f"{path} could not be read ({error}).", AGAIN) from error
+    # A type of numbers that PyTorch does not have is a KeyError or AttributeError there.
+    except (SafetensorError, OSError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        raise ScxError(f"{path} could not be read ({str(error)[:200]}).", AGAIN) from error
     missing, unknown = set(required) - set(found), set(found) - set(required) - set(optional)
     if missing or unknown:
         raise ScxError(
@@ -87,22 +88,30 @@ def read_tensors(
     shapes = {**required, **optional}
     first = next(iter(required))
     sizes = dict(known) | dict(zip(shapes[first], found[first].shape, strict=False))
-    for name, tensor in found.items():
-        _check(path, name, tensor, tuple(sizes.get(letter, 0) for letter in shapes[name]))
-    return {name: tensor.to(place.dtype) for name, tensor in found.items()}
+    return {
+        name: _checked(
+            path, name, tensor, tuple(sizes.get(letter, 0) for letter in shapes[name]), place.dtype
+        )
+        for name, tensor in found.items()
+    }
 
 
-def _check(path: Path, name: str, tensor: torch.Tensor, wanted: tuple[int, ...]) -> None:
+def _checked(
+    path: Path, name: str, tensor: torch.Tensor, wanted: tuple[int, ...], dtype: torch.dtype
+) -> torch.Tensor:
+    """The tensor in the precision that is asked for: a number can be too large for it."""
     if tuple(tensor.shape) != wanted or 0 in wanted:
         raise ScxError(f"{path}: {name} has the shape {tuple(tensor.shape)}, expected {wanted}.", AGAIN)
     if not tensor.is_floating_point():
         raise ScxError(f"{path}: {name} is of the type {tensor.dtype}, expected floating point.", AGAIN)
+    tensor = tensor.to(dtype)
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         raise ScxError(
             f"{path}: {name} has {bad} values that are not numbers (NaN or infinite).",
             "Take an earlier checkpoint: these weights cannot be used.",
         )
+    return tensor
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -135,9 +144,30 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
+# What is asked of our own record: the rest is for people. Any text, number or list may be in it.
+_NUMBER = (int, float, type(None))
+_STATED = {"name": (str, type(None)), "fingerprint": (str, type(None))}
+KINDS: dict[str, Any] = {
+    "name": str,
+    "model_name": str,
+    "form": str,
+    "n_layers": int,
+    "n_features": int,
+    "width": int,
+    "train": {},
+    "transcoder": {},
+    "sentences": {},
+    "split": {"choose": (int, float)},
+    "provenance": {"data": _STATED, "model": _STATED, "transcoders": _STATED},
+    "metrics": {"ce_recovered": _NUMBER, "cells": int, "per_layer": [{"dead": _NUMBER}]},
+}
+
+
 def read_record(folder: Path) -> dict[str, Any]:
-    """Our own record of a set; empty where another tool wrote the folder."""
-    return read_settings(folder / RECORD) if (folder / RECORD).exists() else {}
+    """Our own record of a set; empty where another tool wrote the folder. Raises ScxError where what is asked
+    of it is of another kind."""
+    path = folder / RECORD
+    return check_object(read_settings(path), KINDS, path) if path.exists() else {}
 
 
 def expect(path: Path, settings: Mapping[str, Any], key: str, wanted: tuple[Any, ...], remedy: str) -> None:

@@ -80,8 +80,9 @@ def summary(result: dict[str, Any]) -> str:
             f"{spans(before['log_odds'])}, called {result['answer']}: {spans(before['called'])}.",
             common.columns(rows, header),
             f"Changes of the real model [{interval_words(result['units'])} over {result['units']}]. "
-            "Doses of steer and set are in maxima of each feature, of ablate and patch shares of the way. Random: features of the same "
-            "layers and activation mass, edited with the same dose; ahead: log-odds less their mean.",
+            "Doses of steer and set are in maxima of each feature, of ablate and patch shares of the way. "
+            "Random: features of the same layers and activation mass, edited with the same dose; ahead: "
+            "log-odds less their mean.",
         ]
     )
 

@@ -13,7 +13,7 @@ import pandas as pd
 from scx_core.atlas.config import AtlasConfig
 from scx_core.atlas.make import make_atlas
 from scx_core.atlas.tables.atlas import FILE, Atlas
-from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.cells import CellTable, open_cells
 from scx_core.errors import ScxError
 from scx_core.language import Language, load_language
 from scx_core.runs import (
@@ -22,7 +22,6 @@ from scx_core.runs import (
     find_job,
     from_dict,
     launch_job,
-    option,
     runs_root,
     silent,
     to_dict,
@@ -32,6 +31,7 @@ from scx_core.runs.files import to_json_text
 from scx_core.runs.jobs import RUN
 from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet, load_set
 from scx_core.transcoders.check import opened_as_is
+from scx_core.transcoders.sources import Sources
 
 FOLDER = "atlases"  # inside the runs folder
 
@@ -97,15 +97,9 @@ ARGV = ("atlas", "--run", RUN)
 
 
 @dataclass(frozen=True)
-class AtlasJob:
+class AtlasJob(Sources):
     """What to open, and how large an atlas of it to make."""
 
-    data: str = option("embedded", "Path of the cells, or embedded")
-    model: str = option("embedded", "Folder or hub id of the model, or embedded")
-    transcoders: str = option("embedded", "Folder of the set, or embedded")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    as_is: bool = option(False, "Use the set also on another text than it was trained on")
-    cells: CellChoices = field(default_factory=CellChoices)
     atlas: AtlasConfig = field(default_factory=AtlasConfig)
 
 

@@ -1,34 +1,16 @@
-"""Cells, model and set by where they are, and opened once when they are needed."""
+"""Cells, model and set of a job, each opened once when it is needed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.cells import CellTable, open_cells
 from scx_core.circuits import Tracer, make_tracer
 from scx_core.language import Language, load_language
-from scx_core.runs import option
 from scx_core.transcoders import TranscoderSet, load_set
 from scx_core.transcoders.check import opened_as_is
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What to open, as `open_cells`, `load_language` and `load_set` take it; paths should be absolute."""
-
-    data: str = option("embedded", "Path of the cells, or embedded")
-    model: str = option("embedded", "Folder or hub id of the model, or embedded")
-    transcoders: str = option("embedded", "Folder of the set, or embedded")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    as_is: bool = option(False, "Use the set also on another text than it was trained on")
-    cells: CellChoices = field(default_factory=CellChoices)
-
-
-def absolute(source: str) -> str:
-    """A source that is a path, from the root: a job may start in another folder."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+from scx_core.transcoders.sources import Sources
 
 
 class Opened:

@@ -20,7 +20,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.tasks import Sources, Task, answer_of, job_of_task, launch_task
 from scx_core.tasks.estimates import here
-from scx_core.tasks.sources import absolute
+from scx_core.transcoders.sources import absolute
 
 T = TypeVar("T")
 _READ: Memory[Any] = Memory(48)

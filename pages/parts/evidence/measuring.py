@@ -23,7 +23,7 @@ from scx_core.evidence.by_type.measure import (
 )
 from scx_core.evidence.by_type.record import TypeEvidence
 from scx_core.runs import options_of, read_json
-from scx_core.tasks.sources import absolute
+from scx_core.transcoders.sources import absolute
 
 _RECORDS: Memory[TypeEvidence] = Memory(24)
 _ASKED = {

@@ -32,7 +32,7 @@ from scx_core.cells import keep_upload
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, runs_root
 from scx_core.tasks.estimates import atlas_seconds, here
-from scx_core.tasks.sources import absolute
+from scx_core.transcoders.sources import absolute
 
 MOST_FEATURES = 50_000  # of a set whose atlas is begun without being asked for
 ELSEWHERE = "The page Features makes an atlas of them, and names from it."

@@ -173,27 +173,30 @@ def _nodes(cells: Sequence[Merged], min_share: float, sampling: Sampling, tests:
         own = [column[name] for name in cell.nodes]
         value_CM3[c, own], held_CM[c, own] = cell.value_M3, True
     share_M, mean_M3 = sampling.share(held_CM), np.tensordot(sampling.weight_C, value_CM3, 1)
-    effect = sampling.of(value_CM3[:, :, 2])
     p_M, q_M = np.full(len(names), np.nan), np.full(len(names), np.nan)
     enough_M = family(held_CM, sampling, min_share)
     for kind, of in _FAMILIES.items():
         at = np.flatnonzero(enough_M & [about[name].kind == kind for name in names])
         p_M[at], q_M[at] = tests.of(of, value_CM3[:, at, 2])
-    out = []
-    for name, j in column.items():
-        node = about[name]
-        if node.kind in ("feature", "embedding") and share_M[j] < min_share:
-            continue
+    # Of all names most are features of few cells, which are not shown.
+    shown_N = [
+        j
+        for name, j in column.items()
+        if about[name].kind not in ("feature", "embedding") or share_M[j] >= min_share
+    ]
+    effect, out = sampling.of(value_CM3[:, shown_N, 2]), []
+    for n, j in enumerate(shown_N):
+        node = about[names[j]]
         out.append(
             node._replace(
                 activation=float(mean_M3[j, 0]),
                 influence=float(value_CM3[:, j, 1].mean()),
                 effect=float(mean_M3[j, 2]),
                 share=float(share_M[j]),
-                sd=float(effect.sd[j]),
+                sd=float(effect.sd[n]),
                 n_cells=int(held_CM[:, j].sum()),
-                low=float(effect.low[j]),
-                high=float(effect.high[j]),
+                low=float(effect.low[n]),
+                high=float(effect.high[n]),
                 p=_known(p_M[j]),
                 q=_known(q_M[j]),
             )

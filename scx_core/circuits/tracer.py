@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ from scx_core.validation.standing import Standing
 
 TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
 ELSEWHERE_CELLS, ELSEWHERE_LARGE = 60, 12  # cells of all types that are asked how often they get an answer
+KEPT_PROMPTS = 1024  # of single cells; some 20 KB each
 
 
 @dataclass
@@ -69,6 +71,11 @@ class Tracer:
     names: NameBook | None = None
     standing: Standing | None = None
     _scores: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    # Of this model and this table alone: `dataclasses.replace` begins anew.
+    _prompts: dict[int, EncodedCell] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _elsewhere: dict[tuple[str, str], Elsewhere | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def lead(self) -> str:
@@ -76,8 +83,15 @@ class Tracer:
         return answer_form(self.lm, self.table).lead
 
     def encode(self, rows: Sequence[int] | np.ndarray) -> list[EncodedCell]:
-        """Prompts of these rows, as this model wants them, within its context."""
-        return encode_cells(self.lm, self.table, rows)
+        """Prompts of these rows, as this model wants them, within its context; some are kept."""
+        wanted, kept = [int(row) for row in rows], self._prompts
+        new = [row for row in dict.fromkeys(wanted) if row not in kept]
+        made = dict(zip(new, encode_cells(self.lm, self.table, new), strict=True)) if new else {}
+        found = [made[row] if row in made else kept[row] for row in wanted]
+        if len(kept) + len(made) > KEPT_PROMPTS:
+            kept.clear()
+        kept.update(itertools.islice(made.items(), KEPT_PROMPTS))
+        return found
 
     def predict(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The label that the original model finds likeliest for each row."""
@@ -338,7 +352,12 @@ class Tracer:
     def elsewhere(self, label: str, answer: str) -> Elsewhere | None:
         """To how many cells of other types the model gives an answer: the rival of how often it gives it to
         the type's own. `ELSEWHERE_CELLS` are drawn, as many of each type as can be (a model of real size:
-        `ELSEWHERE_LARGE`), the same for all questions, so that their scores are kept."""
+        `ELSEWHERE_LARGE`), the same for all questions, so that their scores are kept. So is the answer."""
+        if (label, answer) not in self._elsewhere:
+            self._elsewhere[label, answer] = self._asked_elsewhere(label, answer)
+        return self._elsewhere[label, answer]
+
+    def _asked_elsewhere(self, label: str, answer: str) -> Elsewhere | None:
         large = is_large(self.lm.facts.n_layers, self.lm.facts.width)
         others = [
             name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ def provenance(
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide about numbers; an absent package is left out."""
+    return dict(_versions())
+
+
+@cache  # reading what five packages declare takes as long as a tenth of a small model's circuit
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

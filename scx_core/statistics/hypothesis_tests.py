@@ -31,7 +31,7 @@ from scx_core.statistics.inverted_tests import (
     signs,
     standardised,
 )
-from scx_core.statistics.resampling import FLAT, Sampling, blocks, two_groups
+from scx_core.statistics.resampling import DRAWN, FLAT, Sampling, blocks, two_groups
 
 Q = 0.05  # below it, and only then, something is called different
 SPLITS = 20  # random halves of one group
@@ -92,7 +92,7 @@ def _flipped(
     """Turned signs (`own_PC`: these). Squares stay, so that the order of |t| is that of |sum|."""
     sum_X, beyond_X = np.abs(value_CX.sum(0)), np.zeros(value_CX.shape[1])
     bar_X = sum_X - TIE * np.abs(value_CX).sum(0)
-    for part in blocks(n):
+    for part in blocks(n, DRAWN):
         size = min(n, part.stop) - part.start
         sign_PC = rng.integers(0, 2, (size, len(value_CX))) * 2.0 - 1.0 if own_PC is None else own_PC[part]
         beyond_X += (np.abs(sign_PC @ value_CX) >= bar_X).sum(0)
@@ -111,7 +111,7 @@ def _permuted(
     bar_X = _welch(first_C, z_CX) * (1 - TIE) - TIE
     reached = _reached_equal if 2 * first_C.sum() == len(first_C) else _reached
     beyond_X = np.zeros(z_CX.shape[1])
-    for part in blocks(n):
+    for part in blocks(n, DRAWN):
         size = min(n, part.stop) - part.start
         first_PC = dealt(rng, len(z_CX), int(first_C.sum()), size) if own_PC is None else own_PC[part]
         beyond_X += reached(first_PC, z_CX, bar_X)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scx_core.circuits import ConsensusConfig
@@ -15,6 +17,7 @@ from scx_core.circuits.words.whose import (
     mismatch_note,
 )
 from scx_core.circuits.words.wording import answer_frequency
+from scx_core.language import encode_cells
 from tests.figures.fakes import consensus_circuit
 
 
@@ -67,3 +70,33 @@ def test_the_tracer_asks_the_same_cells_for_every_question(tracer) -> None:
         assert asked.k == given.count(found.target.answer)
     assert tracer.elsewhere("Dendritic", found.target.answer) == asked
     assert ELSEWHERE not in tracer.cell(3, label="Dendritic").provenance
+
+
+def test_prompts_and_answers_are_made_once_for_a_model_and_a_table(tracer, monkeypatch) -> None:
+    rows, asked = [3, 0, 3, 5], []
+    plain = encode_cells(tracer.lm, tracer.table, rows)
+    own = replace(tracer)  # begins anew, as with another table or another prompt
+    assert not own._prompts and not own._elsewhere
+
+    def noted(lm, table, wanted):
+        asked.append(list(wanted))
+        return encode_cells(lm, table, wanted)
+
+    monkeypatch.setattr("scx_core.circuits.tracer.encode_cells", noted)
+    found = own.encode(rows)
+    assert [cell.ids for cell in found] == [cell.ids for cell in plain]
+    assert [cell.spans for cell in found] == [cell.spans for cell in plain]
+    assert own.encode([5, 0, 1])[1] is found[1] and asked == [[3, 0, 5], [1]]
+    label, answer = "Dendritic", own.answer_for("Dendritic")
+    first, n_asked = own.elsewhere(label, answer), len(asked)
+    assert own.elsewhere(label, answer) is first and len(asked) == n_asked
+    assert first == tracer.elsewhere(label, answer)
+
+
+def test_few_prompts_are_kept(tracer, monkeypatch) -> None:
+    monkeypatch.setattr("scx_core.circuits.tracer.KEPT_PROMPTS", 2)
+    own, rows = replace(tracer), [0, 1, 2, 3]
+    plain = [cell.ids for cell in encode_cells(tracer.lm, tracer.table, rows)]
+    for some in ([0, 1], [2, 1], rows, [3, 0]):
+        assert [cell.ids for cell in own.encode(some)] == [plain[row] for row in some]
+        assert len(own._prompts) <= 2

@@ -12,6 +12,7 @@ from scx_core.circuits.consensus import merged_node as merged
 from scx_core.circuits.difference import difference
 from scx_core.circuits.feature_names import ByPlace
 from scx_core.circuits.words.wording import statistics_sentences
+from scx_core.statistics import resampling
 from scx_core.statistics.hypothesis_tests import Q, null_split, p_values, q_values, smallest_p
 from scx_core.statistics.resampling import held_intervals, one_group, two_groups
 
@@ -237,3 +238,16 @@ def test_the_record_of_a_stranger_breaks_nothing():
     found = between(cells(4, 0, genes=9), cells(4, 1, genes=9))
     for bad in (3, {"families": {"genes": 4}, "note": "x"}, {"families": {"genes": {"found": "<b>"}}}):
         assert statistics_sentences(found._replace(provenance={"statistics": bad})) == []
+
+
+@pytest.mark.parametrize("sampling", [one_group(9, 3), two_groups(9, 7, 3), two_groups(8, 8, 3, paired=True)])
+def test_columns_are_independent_of_those_beside_them(sampling, monkeypatch):
+    value_CX = values("rare", len(sampling.weight_C), columns=300)
+    all_of = sampling.of(value_CX)
+    for size in (37, 5000):
+        monkeypatch.setattr(resampling, "COLUMNS", size)
+        for found, wanted in zip(sampling.of(value_CX), all_of, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+    some_X = np.arange(0, 300, 7)
+    for found, wanted in zip(sampling.of(value_CX[:, some_X]), all_of, strict=True):
+        np.testing.assert_allclose(found, wanted[some_X], rtol=1e-12, atol=1e-14)

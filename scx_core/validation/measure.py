@@ -217,16 +217,15 @@ def add_batch(
     answers: Answers,
     baselines: Sequence[Baseline] = (),
 ) -> None:
-    """Every measure of one batch that needs no mean over the set.
+    """Every measure of one batch that reads the answers.
 
     One forward pass of the original model serves its loss, its answers, the reference of every KL, and all
     that is asked of single transcoders on its activations; each stand-in has one pass for loss and answers.
     """
 
-    def passed(name: str | None, stand_ins: Mapping[int, Stand_in]) -> torch.Tensor:
+    def passed(name: str, stand_ins: Mapping[int, Stand_in]) -> torch.Tensor:
         hidden_BTd = all_hidden(lm, texts, stand_ins)
-        if name is not None:
-            answers.add(lm, texts, name, hidden_BTd, stand_ins)
+        answers.add(lm, texts, name, hidden_BTd, stand_ins)
         return hidden_BTd[texts.real_BT]
 
     answers.expect(texts)
@@ -240,8 +239,6 @@ def add_batch(
     batch.add(reference_Nd, losses.ce["orig"], name="orig")
     replaced_Nd = passed(TRANSCODER, transcoders.stand_ins())
     batch.add(replaced_Nd, losses.ce["transcoder"], losses.kl["transcoder"], "transcoder")
-    zero_Nd = passed(None, dict.fromkeys(range(len(layers)), torch.zeros_like))
-    batch.add(zero_Nd, losses.ce["zero"], name="zero")
     for baseline in baselines:
         hidden_Nd = passed(baseline.key, baseline.stand_ins)
         batch.add(hidden_Nd, losses.ce[baseline.key], losses.kl[baseline.key], baseline.key)
@@ -279,12 +276,14 @@ def add_layers_batch(lm: Language, transcoders: TranscoderSet, texts: Texts, los
     batch.finish()
 
 
-def add_mean_batch(lm: Language, texts: Texts, losses: Losses, mean_Ld: Sequence[torch.Tensor]) -> None:
-    """The loss of one batch when every MLP writes its mean output, whatever it reads."""
-    stand_ins = {k: _constant(mean_d) for k, mean_d in enumerate(mean_Ld)}
-    hidden_Nd = hidden_states(lm, texts, stand_ins)
-    batch = _BatchLosses(lm, texts, hidden_Nd, losses)
-    batch.add(hidden_Nd, losses.ce["mean"])
+def add_constant_batch(lm: Language, texts: Texts, losses: Losses, mean_Ld: Sequence[torch.Tensor]) -> None:
+    """The losses of one batch when every MLP writes zeros, and when it writes its mean output, whatever it
+    reads."""
+    zero_Nd = hidden_states(lm, texts, dict.fromkeys(range(len(mean_Ld)), torch.zeros_like))
+    mean_Nd = hidden_states(lm, texts, {k: _constant(mean_d) for k, mean_d in enumerate(mean_Ld)})
+    batch = _BatchLosses(lm, texts, zero_Nd, losses)
+    batch.add(zero_Nd, losses.ce["zero"], name="zero")
+    batch.add(mean_Nd, losses.ce["mean"])
     batch.finish()
 
 

@@ -39,8 +39,8 @@ from scx_core.validation.measure import (
     LayerStream,
     Losses,
     add_batch,
+    add_constant_batch,
     add_layers_batch,
-    add_mean_batch,
 )
 from scx_core.validation.result import ClassRow, LayerRow, Logistic, Validation, layer_mark
 from scx_core.validation.warnings import added_by_features, baseline_row, cautions, groups_of, intervals_of
@@ -67,9 +67,9 @@ def validate(
     like, fitted on `work.fit_cells` of these cells, and logistic regression on the genes. `split` is a
     sentence on which cells trained, chose and test (`validation_rows` makes all three).
 
-    Goes over the cells twice (the second time for the mean baseline) and keeps only sums and a few numbers a
-    cell, so memory hardly grows with the cells. Where the device's memory does not suffice for `batch` cells,
-    fewer are taken at a time. `per_layer` costs two more forward passes a layer. Raises
+    Goes over the cells twice (the second time without MLPs, and with their means) and keeps only sums and a
+    few numbers a cell, so memory hardly grows with the cells. Where the device's memory does not suffice for
+    `batch` cells, fewer are taken at a time. `per_layer` costs two more forward passes a layer. Raises
     ScxError when there is no cell, a cell has no label, or the transcoders do not fit the model.
     """
     rows, table = np.sort(np.asarray(rows, dtype=np.int64)), with_answers(lm, table)
@@ -90,16 +90,23 @@ def validate(
     losses = Losses(lm.facts.n_layers, [rival.key for rival in beside])
     layers = [LayerStream() for _ in range(lm.facts.n_layers)]
     read, micro = TextsOfRows(lm, table, rows, candidates, lead), MicroBatch()
+    # Where nobody asks for answers, the true one alone stands behind a prompt.
+    plain = TextsOfRows(lm, table, rows, [], lead)
     with fast_attention(lm), rounded_products(lm.device):
 
         def over(
-            some: np.ndarray, add: Callable[[Texts], None], sums: Sequence[Any], words: str, most: int = batch
+            texts_of: TextsOfRows,
+            some: np.ndarray,
+            add: Callable[[Texts], None],
+            sums: Sequence[Any],
+            words: str,
+            most: int = batch,
         ) -> None:
             """Every one of these cells, in batches that the memory has room for."""
 
             def attempt(part: slice) -> int:
                 with unchanged_if_it_fails(*sums):
-                    add(read.of(some[part]))
+                    add(texts_of.of(some[part]))
                 return len(some[part])
 
             done = 0
@@ -109,15 +116,23 @@ def validate(
 
         all_sums = (losses, answers, *layers)
         over(
+            read,
             rows,
             lambda texts: add_batch(lm, transcoders, texts, losses, layers, answers, beside),
             all_sums,
             "Test cells",
         )
         means = [torch.as_tensor(stream.spread.mean_d) for stream in layers]
-        over(rows, lambda texts: add_mean_batch(lm, texts, losses, means), (losses,), "Mean baseline")
+        over(
+            plain,
+            rows,
+            lambda texts: add_constant_batch(lm, texts, losses, means),
+            (losses,),
+            "Without MLPs, and at their means",
+        )
         alone = _layer_rows(lm, table, rows, layer_cells) if per_layer else rows[:0]
         over(
+            plain,
             alone,
             lambda texts: add_layers_batch(lm, transcoders, texts, losses),
             (losses,),

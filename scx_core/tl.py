@@ -19,6 +19,7 @@ from scx_core.cells.choices import as_names
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.errors import ScxError
 from scx_core.pp import Cells, Model, load_model, read_cells
+from scx_core.runs.files import is_there
 from scx_core.runs.progress import watched
 from scx_core.transcoders import CrossLayerSet, TranscoderSet, load_set
 from scx_core.validation.standing import standing_of
@@ -175,7 +176,7 @@ def _fields(settings: dict[str, Any], config: Any) -> dict[str, Any]:
 
 def _absolute(source: str | Path) -> str:
     """A path that holds elsewhere too; words such as "embedded" and hub ids stay."""
-    return str(Path(source).resolve()) if Path(source).exists() else str(source)
+    return str(Path(source).resolve()) if is_there(source) else str(source)
 
 
 def tracer(

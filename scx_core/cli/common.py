@@ -18,7 +18,7 @@ from scx_core.runs import (
     runs_root,
     silent,
 )
-from scx_core.runs.files import check_target
+from scx_core.runs.files import check_target, is_there
 
 if TYPE_CHECKING:
     from scx_core.cells import CellTable
@@ -214,7 +214,7 @@ def parse_feature(text: str) -> tuple[int, int]:
 
 def absolute(source: str) -> str:
     """A path that still holds when a job is resumed elsewhere; words such as "embedded" and hub ids stay."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return str(Path(source).resolve()) if is_there(source) else source
 
 
 def run_summary(run: RunFolder) -> dict[str, Any]:

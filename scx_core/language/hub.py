@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scx_core.errors import ScxError
-from scx_core.runs.files import read_json
+from scx_core.runs.files import is_there, read_json
 from scx_core.runs.progress import Progress, silent
 
 FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja")
@@ -27,7 +27,18 @@ MEGABYTE, ROOM = 1_000_000, 1.05  # room on the disk, as a multiple of what is f
 
 def is_hub_id(source: str) -> bool:
     """Whether this can only be the name of a checkpoint on the hub (`owner/name`), and is no path here."""
-    return bool(_ID.fullmatch(source)) and not Path(source).exists()
+    return bool(_ID.fullmatch(source)) and not is_there(source)
+
+
+def is_id(source: str) -> bool:
+    """Whether the hub could have a checkpoint of this name; old ones have no owner."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        return False
+    return True
 
 
 def checkpoint_folder(hub_id: str) -> Path | None:

@@ -26,7 +26,14 @@ from scx_core.language.numerics.float64 import compute_in_float64
 from scx_core.language.numerics.held_in_bfloat16 import compute_in_float32, wide
 from scx_core.language.numerics.onednn_linear import asked_for, speed_up
 from scx_core.places import models_folder
-from scx_core.runs.files import check_links, check_object, read_json, sha256_of
+from scx_core.runs.files import (
+    check_links,
+    check_object,
+    is_folder,
+    is_there,
+    read_json,
+    sha256_of,
+)
 from scx_core.runs.options import from_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import Prompt, SentenceConfig, make_prompt
@@ -319,7 +326,7 @@ def _hub_fingerprint(hub_id: str) -> str:
 def is_small(source: str | Path) -> bool:
     """Whether a model's weights are on this machine and below `SMALL` bytes: read and asked in seconds."""
     where = SHIPPED.get(str(source), Path(source))
-    weights = list(where.glob("*.safetensors")) if where.is_dir() else []
+    weights = list(where.glob("*.safetensors")) if is_folder(where) else []
     return bool(weights) and sum(file.stat().st_size for file in weights) < SMALL
 
 
@@ -345,12 +352,15 @@ def load_language(
     not on the hub, or the hub cannot be reached.
     """
     where = SHIPPED.get(str(source), Path(source))
-    local = where.is_dir()
+    local = is_folder(where)
     if local:
         _check_folder(where)
-    elif where.exists() or str(source).startswith((".", "/")) or str(source) in SHIPPED:
+    elif is_there(where) or str(source).startswith((".", "/")) or str(source) in SHIPPED:
         raise ScxError(f"There is no model folder {where}.", "Check the path, or give a Hugging Face hub id.")
     name = str(where) if local else str(source)
+    if not local and not hub.is_id(name):
+        problem = f"{name[:120]!r} is no model folder, and no name that a checkpoint of the hub can have."
+        raise ScxError(problem, "Check the path, or give a Hugging Face hub id (OWNER/NAME).")
     place = pick_device(device)
     here = local or hub.checkpoint_folder(name) is not None
     if not here:

@@ -408,6 +408,16 @@ def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
     return records
 
 
+def is_folder(path: Path | str) -> bool:
+    """Whether there is a folder; of what can be no name on this system, such as one too long, it says no."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether there is anything; of what can be no name on this system it says no."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def check_inside(path: Path, folder: Path) -> None:
     """Raises ScxError for a link that leads out of the folder that it lies in: who gave the folder does not
     choose which other files are read. The blobs beside a snapshot of Hugging Face's cache belong to it."""

@@ -23,7 +23,7 @@ from scx_core.evidence.by_type.measure import with_further
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
 from scx_core.runs import Progress, option, read_json, runs_root, silent
 from scx_core.runs.cached_results import FOLDER as RESULTS
-from scx_core.runs.files import check_inside, to_json_text
+from scx_core.runs.files import check_inside, is_folder, to_json_text
 from scx_core.runs.options import check
 from scx_core.runs.progress import nested
 from scx_core.validation import Validation, validation_beside
@@ -149,8 +149,8 @@ def gather_folder(folder: Path | str) -> Shared:
     Raises ScxError where there is none, or where they are of several models or transcoder sets.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ScxError(f"{folder} is no folder.", "Give a folder of results, or a model.")
+    if not is_folder(folder):
+        raise ScxError(f"{str(folder)[:200]} is no folder.", "Give a folder of results, or a model.")
     atlas: Atlas | None = None
     validation: Validation | None = None
     circuits: dict[str, Circuit] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scx_core.cells import CellChoices
 from scx_core.runs import option
+from scx_core.runs.files import is_there
 
 
 @dataclass(frozen=True)
@@ -23,4 +24,4 @@ class Sources:
 
 def absolute(source: str) -> str:
     """A source that is a path, from the root: a job may start in another folder."""
-    return str(Path(source).resolve()) if Path(source).exists() else source
+    return str(Path(source).resolve()) if is_there(source) else source

@@ -10,15 +10,21 @@ import streamlit as st
 
 from pages.parts.common.words import safe
 from scx_core.errors import ScxError
+from scx_core.runs.files import full_or_refused
 
 
 @contextmanager
 def shown_errors() -> Iterator[None]:
-    """Show a ScxError that is raised inside; what follows in the page goes on."""
+    """Show a ScxError that is raised inside, or what the disk refuses; what follows in the page goes on."""
     try:
         yield
     except ScxError as error:
         show_error(error)
+    except OSError as error:
+        told = full_or_refused(error)
+        if told is None:
+            raise
+        show_error(told)
 
 
 def show_error(error: ScxError) -> None:

@@ -30,6 +30,7 @@ from scx_core.atlas.gene_sets.gmt import (
 from scx_core.cells.choices import did_you_mean
 from scx_core.errors import ScxError
 from scx_core.runs import write_atomic
+from scx_core.runs.files import is_folder, is_there
 
 TABLE_ENDINGS = (".csv", ".tsv")
 
@@ -54,9 +55,9 @@ def _one(source: str, organism: str, columns: MarkerColumns | None) -> GeneSets:
     if source.startswith(ONLINE):
         return download_sets(source.removeprefix(ONLINE), organism)
     path = Path(source).expanduser()
-    if not path.is_file():
+    if not is_there(path) or is_folder(path):
         raise ScxError(
-            f"There are no gene sets {source!r}.",
+            f"There are no gene sets {source[:200]!r}.",
             f"Give a GMT file, a CSV or TSV of markers, {MARKERS!r}, or {ONLINE}LIBRARY.",
         )
     if path.name.lower().removesuffix(".gz").endswith(TABLE_ENDINGS):

@@ -20,7 +20,7 @@ import pandas as pd
 
 from scx_core.cells.detection.name_rules import clean_text, whole_characters
 from scx_core.errors import ScxError
-from scx_core.runs.files import read_json, to_json_text, unpacked, write_json
+from scx_core.runs.files import is_folder, is_there, read_json, to_json_text, unpacked, write_json
 
 from .guarded_reads import reading
 
@@ -45,8 +45,8 @@ def join_labels(obs: pd.DataFrame, labels_file: str, name: str) -> Joined:
     missing, has one column only, names a cell twice, or names none of the cells.
     """
     path = Path(labels_file).expanduser()
-    if not path.is_file():
-        raise ScxError(f"There is no labels file {path}.", "Check the path.")
+    if not is_there(path) or is_folder(path):
+        raise ScxError(f"There is no labels file {str(path)[:200]}.", "Check the path.")
     cells = pd.Index(clean_text(obs.index))
     table = read_label_table(path, set(cells))
     if table.index.has_duplicates:

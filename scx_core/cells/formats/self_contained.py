@@ -34,27 +34,24 @@ def check_hdf5(path: Path, file: h5py.File) -> None:
     than the free memory."""
     declared: list[int] = []
 
-    def link(name: str, one: Any) -> None:
-        if isinstance(one, h5py.ExternalLink):
-            raise ScxError(
-                f"{path.name}: {_short(name)} is a link to another file, which is not followed.", _ALONE
-            )
-
-    def item(name: str, one: Any) -> None:
+    def item(name: str, one: Any) -> str | None:
+        """The name of a dataset whose values lie elsewhere, which ends the visit (an error may not)."""
         if not isinstance(one, h5py.Dataset):
-            return
-        elsewhere = bool(one.external) or (
-            one.is_virtual and any(source.file_name != "." for source in one.virtual_sources())
-        )
-        if elsewhere:
-            problem = f"{path.name}: the values of {_short(name)} lie in another file, which is not read."
-            raise ScxError(problem, _ALONE)
+            return None
         if one.shape is not None and one.ndim == 1 and name.rpartition("/")[2] not in _IN_PIECES:
             declared.append(one.size * one.dtype.itemsize)
+        virtual = one.is_virtual and any(source.file_name != "." for source in one.virtual_sources())
+        return name if one.external or virtual else None
 
     with reading(path.name):
-        file.visititems_links(link)
-        file.visititems(item)
+        link = file.visititems_links(lambda name, one: name if isinstance(one, h5py.ExternalLink) else None)
+        values = file.visititems(item)
+    if link is not None:
+        problem = f"{path.name}: {_short(link)} is a link to another file, which is not followed."
+        raise ScxError(problem, _ALONE)
+    if values is not None:
+        problem = f"{path.name}: the values of {_short(values)} lie in another file, which is not read."
+        raise ScxError(problem, _ALONE)
     _check_size(path, declared)
 
 

@@ -19,7 +19,7 @@ import torch
 from scx_core.errors import ScxError
 from scx_core.places import models_folder
 from scx_core.runs import sha256_of, write_json
-from scx_core.runs.files import TEMPORARY, check_links
+from scx_core.runs.files import TEMPORARY, check_links, is_folder
 from scx_core.transcoders.cross_layer import CrossLayerSet
 from scx_core.transcoders.layouts import circuit_tracer, cross_layer, saelens, sparsify
 from scx_core.transcoders.layouts.parts import (
@@ -70,8 +70,10 @@ def load_set(
 def detect(folder: Path | str) -> str:
     """The layout of a folder, by its files. Raises ScxError when it has none, or two."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ScxError(f"There is no transcoder folder {folder}.", "Check the path, or train a set first.")
+    if not is_folder(folder):
+        raise ScxError(
+            f"There is no transcoder folder {str(folder)[:200]}.", "Check the path, or train a set first."
+        )
     found = [name for name, layout in LAYOUTS.items() if layout.recognises(folder)]
     if len(found) == 1:
         return found[0]
@@ -93,9 +95,10 @@ def import_set(
     Raises ScxError naming the file when a layer is missing, broken, not finite, or holds what is not known.
     """
     folder = Path(folder)
-    if folder.is_dir():
+    there = is_folder(folder)
+    if there:
         check_links(folder)
-    if cross_layer.recognises(folder):
+    if there and cross_layer.recognises(folder):
         found_set, files = cross_layer.read(folder, Placement(device, dtype))
         return replace(found_set, fingerprint=fingerprint(files))
     name = detect(folder)

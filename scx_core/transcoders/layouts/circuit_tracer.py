@@ -10,6 +10,7 @@ lie here too, with the MLP's output as feature_input_hook; they do not leave the
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -136,8 +137,9 @@ def _inside(folder: Path, name: str) -> Path:
             f"{folder / CONFIG} lists {name[:120]!r}, expected a .safetensors file in the folder.",
             "Download the layers into the folder and list them by their names there.",
         )
-    if not (folder / path).exists():
-        raise ScxError(f"{folder} lacks {path}, which {CONFIG} lists.", "Copy it, or save the set again.")
+    if not os.path.exists(folder / path):  # noqa: PTH110 (of a name that is too long it says no)
+        problem = f"{folder} lacks {name[-120:]}, which {CONFIG} lists."
+        raise ScxError(problem, "Copy it, or save the set again.")
     return folder / path
 
 

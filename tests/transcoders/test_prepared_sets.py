@@ -188,7 +188,7 @@ def test_a_prepared_model_is_refused_by_name(tmp_path: Path) -> None:
         load_language(folder, "cpu")
 
 
-NAMES = ("a" * 5000, "x" * 300, "a\0b", "\ud800", "~nobody/x", "../" * 400, " ")
+NAMES = ("a" * 5000, "x" * 300, "a\0b", "\ud800", "~nobody/x", "../nowhere" * 40, " ")
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,14 @@ def _existing(source: str) -> Path:
     if not source.strip() or "\0" in source:
         raise ScxError("No path is given.", f"Give {FORMATS}, or '{EMBEDDED}'.")
     path = Path(source.strip()).expanduser()
-    with reading(path.name):
+    with reading(path.name[-80:]):
         there = path.exists()
+        near = path.parent if not there and path.parent.is_dir() else None
     if not there:
-        near = path.parent if path.parent.is_dir() else None
-        seen = (
-            sorted(entry.name for entry in near.iterdir() if entry.suffix == path.suffix)[:4] if near else []
-        )
+        seen: list[str] = []
+        with suppress(OSError):  # of hundreds of steps up, the folder is there and its path too long
+            same = (entry.name for entry in (near.iterdir() if near else ()) if entry.suffix == path.suffix)
+            seen = sorted(same)[:4]
         beside = f" In that folder there are: {', '.join(seen)}." if seen else ""
         raise ScxError(f"There is no file or folder {path}.", f"Check the path.{beside}")
     return path

@@ -24,6 +24,8 @@ page = st.navigation(
         st.Page("pages/evidence.py", title="Evidence", icon=":material/stairs:"),
         st.Page("pages/features.py", title="Features", icon=":material/category:"),
         st.Page("pages/rate.py", title="Rate", icon=":material/rate_review:"),
+        # Not in the menu: every help text leads to it, and the side bar.
+        st.Page("pages/words.py", title="Words", icon=":material/menu_book:", visibility="hidden"),
     ]
 )
 

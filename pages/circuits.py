@@ -21,6 +21,7 @@ from pages.parts.circuits.side_by_side import side_by_side
 from pages.parts.circuits.stage import stage
 from pages.parts.circuits.tracing import Request, called, traced
 from pages.parts.common import loaders
+from pages.parts.common.address import read
 from pages.parts.common.in_use import settled
 from pages.parts.common.naming import current, says
 from pages.parts.common.page import run_page
@@ -37,13 +38,14 @@ from scx_core.figures.drawing.edits import only
 def page() -> None:
     """Controls, the circuit, what it is made of, exports."""
     st.html(_STYLE)
-    if not address.read():
+    if not read(address.take):
         return
     if modes.presenting():
         _presented(context())
         return
     head = st.container(horizontal=True, vertical_alignment="center", key="head")
-    head.markdown("# Circuits :gray[:small[Which genes and which steps does the model use for its answer?]]")
+    head.markdown("# Circuits")
+    head.markdown(":gray[Which genes and which steps does the model use for its answer?]")
     ctx = context()
     found = saved_circuit.opened()
     if found is not None:
@@ -216,11 +218,11 @@ _STYLE = """
 [data-testid="stMainBlockContainer"] > div > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
 .st-key-head { flex-wrap: nowrap; padding-right: 1.6rem; }
 .st-key-head > div { flex: 0 0 auto; width: auto; }
-.st-key-head > div:first-child { flex: 1 1 0; min-width: 0; }
-.st-key-head h1 { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.st-key-head > div:nth-child(2) { flex: 1 1 0; min-width: 0; }
+.st-key-head > div:nth-child(2) p { font-size: 0.9rem; line-height: 1.25; }
 .st-key-stage [data-testid="stColumn"] { min-width: 250px; }
 @media (max-width: 1200px) {
-  .st-key-head h1 span span { display: none; }
+  .st-key-head > div:nth-child(2) p { font-size: 0.8rem; }
   .st-key-line { flex-wrap: nowrap; gap: 0.6rem; }
   .st-key-line > div { flex: 1 1 0; min-width: 0; width: auto; }
   .st-key-line > div:first-child { flex-grow: 1.7; }
@@ -233,4 +235,4 @@ _STYLE = """
 </style>
 """
 
-run_page("pages/circuits.py", page)
+run_page("pages/circuits.py", page, None)

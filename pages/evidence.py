@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from pages.parts.common import loaders
+from pages.parts.common.address import LONGEST, View
 from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading, shown_errors
 from pages.parts.common.page import run_page
-from pages.parts.common.session import context, kept
+from pages.parts.common.session import context, kept, last, put
+from pages.parts.common.words import word
 from pages.parts.evidence import findings
 from pages.parts.evidence.further import with_chosen
 from pages.parts.evidence.measuring import (
@@ -20,17 +24,22 @@ from pages.parts.evidence.measuring import (
     types_to_choose,
 )
 
+TYPE = "evidence type"
+
 
 def page() -> None:
     """Choose a type; what is known of its circuit, the ladder first, or a button that measures it."""
-    heading("Evidence", "Does the circuit cause, suffice, repeat, and say something about biology?")
+    heading(
+        "Evidence",
+        f"Does the {word('circuit', 'circuit')} cause, suffice, repeat, and say something about biology?",
+    )
     ctx = context()
     if not settled(ctx):
         return
     tracer = loaders.tracer(ctx)
     types = types_to_choose(tracer)
     left, middle, right, last = st.columns([2, 1, 1.2, 1.6], vertical_alignment="bottom")
-    label = kept(left.selectbox, "Cell type", "evidence type", types[0], types)
+    label = kept(left.selectbox, "Cell type", TYPE, types[0], types)
     with middle.popover("Cells", width="stretch"):
         cfg = chosen_settings(ctx)
     found = None
@@ -54,9 +63,15 @@ def page() -> None:
     if found is not None:
         found = with_chosen(tracer, found)
         findings.ladder(found)
-        findings.downloads(ctx, found)
+        findings.downloads(ctx, tracer, found, cfg)
         findings.details(found)
     findings.all_types(records)
 
 
-run_page("pages/evidence.py", page)
+def _take(found: Mapping[str, str]) -> None:
+    """The type that an address names."""
+    if "type" in found:
+        put(TYPE, found["type"][:LONGEST])
+
+
+run_page("pages/evidence.py", page, View(_take, lambda: {"type": str(last(TYPE, ""))}))

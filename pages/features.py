@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
+from pages.parts.common.address import LONGEST, View
 from pages.parts.common.in_use import settled
 from pages.parts.common.messages import heading
 from pages.parts.common.page import run_page
-from pages.parts.common.session import Context, context
-from pages.parts.common.words import count, safe
+from pages.parts.common.session import Context, context, kept, last, put
+from pages.parts.common.words import STAND_INS, count, safe, word
 from pages.parts.features import atlas_source
 from pages.parts.features import list_view as feature_list
 from pages.parts.features.connections_view import feature_links_view
@@ -26,13 +29,18 @@ from pages.parts.features.match_view import match_view
 from pages.parts.features.share_view import share_view
 from pages.parts.features.verdict_view import verdict_view
 from scx_core.atlas import Atlas
+from scx_core.atlas.tables.find import named
 
-VIEWS = ("Features", "One gene", "Verdict shares", "Another set")
+VIEWS, SHOWN = ("Features", "One gene", "Verdict shares", "Another set"), "features view"
+_WORDS = {"view": SHOWN, "find": "find text", "gene": "gene of features"}  # in the address, and the widgets
 
 
 def page() -> None:
     """The atlas, or the way to it; then one feature or all of them."""
-    heading("Features", "What does each feature of the stand-ins respond to, and what does it write?")
+    heading(
+        "Features",
+        f"What does each {word('feature', 'feature')} of the {STAND_INS} respond to, and what does it write?",
+    )
     ctx = context()
     if not settled(ctx):
         return
@@ -55,12 +63,15 @@ def _all(ctx: Context, atlas: Atlas) -> None:
         f"{count(atlas.meta.get('n_tokens', 0), 'token')}."
     )
     with sets:
-        atlas_source.gene_sets_form(atlas)
+        atlas_source.gene_sets_form(ctx, atlas)
     with share:
         share_view(ctx)
     with size:
         atlas_source.again(ctx)
-    view = st.segmented_control("View", VIEWS, default=VIEWS[0], required=True, label_visibility="collapsed")
+    atlas_source.gene_sets_under_way(ctx, atlas)
+    view = kept(
+        st.segmented_control, "View", SHOWN, VIEWS[0], VIEWS, required=True, label_visibility="collapsed"
+    )
     if view == VIEWS[1]:
         feature_list.gene_view(atlas)
     elif view == VIEWS[2]:
@@ -86,4 +97,22 @@ def _one(ctx: Context, atlas: Atlas, layer: int, number: int) -> None:
     feature_label(atlas, found, label)
 
 
-run_page("pages/features.py", page)
+def _take(found: Mapping[str, str]) -> None:
+    """The view, the search and the feature that an address names; one that is not there is not opened."""
+    for name, widget in _WORDS.items():
+        if name in found:
+            put(widget, found[name][:LONGEST])
+    meant = named(found.get("feature", ""))
+    if meant is not None and meant[0] is not None:
+        feature_list.open_feature(meant[0], meant[1])
+    else:
+        feature_list.close()
+
+
+def _give() -> dict[str, str]:
+    opened = feature_list.opened()
+    words = {name: str(last(widget, "")) for name, widget in _WORDS.items()}
+    return words | {"feature": f"L{opened[0]}-{opened[1]}" if opened else ""}
+
+
+run_page("pages/features.py", page, View(_take, _give))

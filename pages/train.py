@@ -10,7 +10,7 @@ from pages.parts.common import in_use, loaders
 from pages.parts.common.messages import heading, shown_errors
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
-from pages.parts.common.words import HELP, safe
+from pages.parts.common.words import HELP, STAND_INS, safe
 from pages.parts.train.new_run import build_form, preset_cards, settings, start_form
 from pages.parts.train.run_list import run_list
 
@@ -19,7 +19,7 @@ TRANSCODERS, MODEL = "Transcoders for the model in use", "A small model on the c
 
 def page() -> None:
     """What to train, the runs; the estimate last, so that nothing waits for it."""
-    heading("Train", "How good can the stand-ins get, and when are they ready?")
+    heading("Train", f"How good can the {STAND_INS} get, and when are they ready?")
     with st.container():
         cost = _what_to_train()
     with shown_errors():

@@ -10,7 +10,7 @@ from pages.parts.common.messages import heading, next_step, shown_errors
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.tasks import at_work, begin, waits
-from pages.parts.common.words import count
+from pages.parts.common.words import STAND_INS, count
 from pages.parts.validate.compare_runs import compare_view
 from pages.parts.validate.validation_view import (
     known,
@@ -29,7 +29,8 @@ FEW = 100
 def page() -> None:
     """The set in use; below it, the trainings side by side."""
     heading(
-        "Validate", "May I trust the stand-ins? Every MLP is replaced, on cells that nothing was trained on."
+        "Validate",
+        f"May I trust the {STAND_INS}? Every MLP is replaced, on cells that nothing was trained on.",
     )
     with shown_errors():
         _in_use()

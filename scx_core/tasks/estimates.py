@@ -8,11 +8,13 @@ page does a thing itself depends on sizes alone, so that a busy machine shows th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
+from scx_core.build import BuildConfig
 from scx_core.cells import CellTable
 from scx_core.circuits import Tracer
 from scx_core.evidence.rankings.rankings import RankingConfig
@@ -21,6 +23,8 @@ from scx_core.language import Language, encode_cells, with_answers
 from scx_core.language.numerics.operations import operations
 from scx_core.runs import RunFolder, all_jobs
 from scx_core.share import ShareConfig
+from scx_core.training.config import PRESETS
+from scx_core.training.estimate import PROMPT_TOKENS, TOKENS_A_GENE
 from scx_core.transcoders import TranscoderSet
 
 IN_PAGE = 1.7e10  # operations of passes over cells that a page traces: 40 cells of the embedded default
@@ -30,6 +34,12 @@ TRACED, DIFFERENCE, KNOCKED, SEARCHED, RANKED, ANSWERED = 0.14, 0.46, 1.8, 1.34,
 COLLECTED = 0.11  # of an atlas
 SHARED, SHARE_WRITTEN = 0.29, 6.0  # a cell of a shared page; seconds until the page is written
 ATLAS_FEATURE, MAP_START, MAP_CELL = 0.003, 4.0, 0.003  # seconds
+PATHED = 2.0  # one cell's paths, for every 1e9 operations of a pass over it
+MATCH_CELL, MATCH_PAIR = 0.16, 1.1e-7  # of both sets at each cell; a pair of features of one layer
+GENE_SET_TEST, GENE_SETS_READ = 2.0e-6, 3.0  # a feature and a set, everything beside included; seconds
+REPORT_SECONDS = START + 5.0
+TRIED = 2.2e10  # operations a second of the few steps of a trial
+TRIAL_STEPS = 3  # the first, which allocates, and two that are timed
 SAMPLE_CELLS = 4  # whose length is taken for that of all
 LEARNED_FROM = 5  # newest jobs of a kind
 MOST_APART = 20.0  # a job that took more times longer or shorter says nothing: the computer slept
@@ -90,6 +100,43 @@ def share_seconds(tracer: Tracer, cfg: ShareConfig) -> float:
     """Of a job that traces so many cells of each type that has them, and writes the page."""
     cells = sum(min(cfg.cells, int(n)) for n in tracer.table.cells_per_type())
     return START + SHARE_WRITTEN + cells * SHARED * _of(tracer) / 1e9
+
+
+def paths_in_page(tracer: Tracer) -> bool:
+    """Whether a page follows the paths of a cell while a person waits."""
+    return in_page(tracer, PATHED / TRACED)
+
+
+def paths_seconds(tracer: Tracer) -> float:
+    """Of a job that follows the largest paths of one cell."""
+    return START + PATHED * _of(tracer) / 1e9
+
+
+def match_seconds(lm: Language, pair: Sequence[TranscoderSet], table: CellTable, n_cells: int) -> float:
+    """Of a job that matches two sets on so many cells."""
+    first, second = pair
+    pairs = len(first.layers) * first.n_features * second.n_features
+    return START + n_cells * MATCH_CELL * cell_operations(lm, table) / 1e9 + pairs * MATCH_PAIR
+
+
+def gene_sets_seconds(n_features: int, n_sets: int) -> float:
+    """Of a job that tests the features of an atlas with so many sets."""
+    return START + GENE_SETS_READ + n_features * n_sets * GENE_SET_TEST
+
+
+def trial_seconds(cfg: BuildConfig, n_genes: int) -> float:
+    """Of a job that tries a few steps of a build's parts."""
+    length = cfg.sentences.n_genes * TOKENS_A_GENE + PROMPT_TOKENS
+    width, layers, vocabulary = cfg.recipe.width, cfg.recipe.layers, cfg.recipe.vocabulary_for(n_genes)
+    a_token = layers * (24 * width**2 + 4 * length * width) + 2 * vocabulary * width
+    work = 3 * cfg.recipe.batch * length * a_token  # back and forth
+    for name in cfg.preset_names:
+        coder, train = PRESETS[name].transcoder, PRESETS[name].train
+        tokens = train.cells_per_batch * length
+        dense = layers * 4 * coder.expansion * width**2
+        work += tokens * (a_token + 3 * dense)
+        work += tokens * 3 * (a_token + dense) if train.finetune_steps else 0
+    return START + TRIAL_STEPS * work / TRIED
 
 
 def map_seconds(n_cells: int) -> float:

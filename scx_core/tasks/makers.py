@@ -1,8 +1,9 @@
 """What each kind of task does: opened sources and what was asked in, plain JSON out.
 
 circuit: of one cell, a consensus, of chosen cells, or a difference; knockouts: the same circuit with measured
-knock-outs; smallest, rankings: as `scx smallest` and `scx rankings`; validation and map are kept where these
-have always lain, and a shared page in `RUNS/shared`, so their answer says only where.
+knock-outs; smallest, rankings, paths: as `scx smallest`, `scx rankings`, `scx paths`; validation and map are
+kept where these have always lain, a shared page in `RUNS/shared`, a report in `RUNS/reports`, so their answer
+says only where.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from scx_core.attribution.endpoints import parse_ref
 from scx_core.cells.computed_map import computed_map
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.difference import Difference, compare_types
 from scx_core.circuits.many_cells.two_steps import Partial, SoFar
+from scx_core.circuits.paths import PathConfig, Paths, PathStep, trace_paths
+from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.errors import ScxError
 from scx_core.evidence import with_knockouts
 from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
@@ -26,6 +30,9 @@ from scx_core.runs import Progress, RunFolder, from_dict, read_json, write_json
 from scx_core.runs.cached_results import key_of
 from scx_core.runs.progress import nested
 from scx_core.share import ShareConfig, gather, write_share
+from scx_core.tasks.makers_of_features import GENE_SETS, gene_sets, match
+from scx_core.tasks.makers_of_reports import report
+from scx_core.tasks.makers_of_training import TRIAL, trial
 from scx_core.tasks.records import read_record
 from scx_core.tasks.sources import Opened, Sources
 from scx_core.tasks.task import Maker, Task
@@ -136,6 +143,27 @@ def read_rankings(record: Asked) -> TypeRankings:
     return read_record(TypeRankings, record)
 
 
+def paths(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
+    """`asked`: answer, against, row, trace. Raises ScxError."""
+    progress(0, 1, "following paths")
+    return plain(paths_of(opened.tracer, asked).to_json())
+
+
+def paths_of(tracer: Tracer, asked: Asked) -> Paths:
+    """The same as a record."""
+    against = [asked["against"]] if asked["against"] else None
+    trace = from_dict(TraceConfig, asked["trace"])
+    prompt = prompt_of_row(tracer, asked["row"], asked["answer"], against, trace)
+    return trace_paths(prompt, parse_ref("target", prompt.frozen), PathConfig())
+
+
+def read_paths(record: Asked) -> Paths:
+    """What `paths` gave. Raises KeyError, TypeError or ValueError."""
+    steps = tuple(PathStep(**step) for step in record["steps"])
+    about = (record["start"], record["label"], record["unit"])
+    return Paths(*about, steps, from_dict(PathConfig, record["config"]), record["provenance"])
+
+
 def validation(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
     """`asked`: cells, how many test cells are drawn. Kept where circuits and pages look for it. Raises
     ScxError."""
@@ -201,8 +229,13 @@ MAKERS: dict[str, Maker] = {
     "knockouts": knockouts,
     "smallest": smallest_circuit,
     "rankings": rankings,
+    "paths": paths,
     "validation": validation,
     "map": cell_map,
     "answers": answers,
     "share": shared,
+    "match": match,
+    GENE_SETS: gene_sets,
+    "report": report,
+    TRIAL: trial,
 }

@@ -33,7 +33,11 @@ class Opened:
     @cached_property
     def coders(self) -> TranscoderSet:
         """The set, where the model is and in its precision. Raises ScxError."""
-        found = load_set(self.sources.transcoders, self.lm.device, self.lm.dtype)
+        return self.another_set(self.sources.transcoders)
+
+    def another_set(self, source: str) -> TranscoderSet:
+        """A set for this model, opened as that of the job is. Raises ScxError."""
+        found = load_set(source, self.lm.device, self.lm.dtype)
         return opened_as_is(self.lm, found) if self.sources.as_is else found
 
     @cached_property

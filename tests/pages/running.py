@@ -47,3 +47,11 @@ def starting(app: AppTest, words: str):
 def pick(app: AppTest, label: str):
     """The selectbox with this label."""
     return next(found for found in app.selectbox if found.label == label)
+
+
+def type_into(app: AppTest, key: str, text: str) -> AppTest:
+    """The app after a person typed a text into a field that completes names, whether it is offered or not."""
+    box = app.selectbox(key=key)
+    offered = [one for one in box.options if one == text]
+    box.options += [] if offered or not text else [text]
+    return box.set_value(text or None).run()

@@ -13,7 +13,7 @@ from scx_core.runs import RunFolder, cached
 from scx_core.runs.files import to_json_text
 from scx_core.transcoders import EMBEDDED_SETS
 from tests.builders.evidence import OTHER, tiny_evidence
-from tests.pages.running import button, open_page, pick, said, well
+from tests.pages.running import button, open_page, pick, said, starting, well
 
 
 @pytest.fixture
@@ -45,9 +45,25 @@ def test_the_ladder_is_the_first_thing_seen(record: Path) -> None:
     ):
         assert part in words
     labels = [element.proto.label for element in app.get("download_button")]
-    assert {"Report", "Report, PDF", "Record, JSON"} <= set(labels)
+    assert {"Report", "Record, JSON"} <= set(labels) and starting(app, "Report, PDF: about")
     assert button(app, "Measured").disabled
     assert len(app.dataframe) >= 6
+
+
+def test_the_report_for_print_is_made_by_a_job_and_found_again(
+    record: Path, runs: Path, at_once: list[str]
+) -> None:
+    found = tiny_evidence().of(OTHER)
+    record.write_text(to_json_text(found.to_json()), encoding="utf-8")
+    app = well(open_page("evidence"))
+    assert "Report, PDF" not in [element.proto.label for element in app.get("download_button")]
+    for session in (well(starting(app, "Report, PDF").click().run()), well(open_page("evidence"))):
+        assert "Report, PDF" in [element.proto.label for element in session.get("download_button")]
+    (file,) = (runs / "reports").iterdir()
+    assert file.read_bytes().startswith(b"%PDF-") and len(at_once) == 1
+    again = found._replace(further=[], seconds=found.seconds | {"circuit": 99.0})
+    record.write_text(to_json_text(again.to_json()), encoding="utf-8")
+    assert starting(well(open_page("evidence")), "Report, PDF: about"), "another record, another report"
 
 
 def test_answers_that_belong_are_offered_and_count_only_while_they_are_chosen(

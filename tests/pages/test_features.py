@@ -11,7 +11,7 @@ from pages.parts.features import atlas_source, match_view
 from pages.parts.features import list_view as feature_list
 from scx_core.atlas import Atlas
 from scx_core.runs import runs_root
-from tests.pages.running import button, open_page, pick, said, well
+from tests.pages.running import button, open_page, pick, said, starting, type_into, well
 
 
 def page(app: AppTest | None = None) -> AppTest:
@@ -41,11 +41,12 @@ def test_an_atlas_is_made_when_it_is_asked_for(
 def test_features_are_found_and_sent_in_pages(kept_atlas: Path) -> None:
     app = page()
     assert len(app.dataframe[0].value) == feature_list.ROWS
-    app.text_input(key="kept find text").set_value("L2·513").run()
+    type_into(app, "kept find text", "L2·513")
     assert app.dataframe[0].value["name"].tolist() == ["L2·513"]
-    app.text_input(key="kept find text").set_value("no such thing at all").run()
+    type_into(app, "kept find text", "no such thing at all")
     assert "No feature is like that" in said(well(app))
-    app.text_input(key="kept find text").set_value("").run()
+    type_into(app, "kept find text", "")
+    assert len(app.dataframe[0].value) == feature_list.ROWS, "nothing typed is no filter"
     pick(app, "Verdict").set_value("gene").run()
     assert set(well(app).dataframe[0].value["verdict"]) == {"gene"}
 
@@ -78,10 +79,10 @@ def test_one_feature_and_a_label_of_ones_own(kept_atlas: Path) -> None:
 def test_a_gene_lists_its_features(kept_atlas: Path) -> None:
     app = page()
     app.button_group[0].set_value("One gene").run()
-    app.text_input(key="kept gene of features").set_value("cd74").run()
+    type_into(app, "kept gene of features", "cd74")
     table = well(app).dataframe[0].value
     assert table["reads"].notna().any() and table["reads"].dropna().is_monotonic_decreasing
-    app.text_input(key="kept gene of features").set_value("NOGENE").run()
+    type_into(app, "kept gene of features", "NOGENE")
     assert "NOGENE stands in no sentence" in said(well(app))
 
 
@@ -94,20 +95,27 @@ def test_shares_stand_beside_random_directions_and_other_rivals(kept_atlas: Path
     assert "fire at a few genes" in said(app) and "directions drawn at random" in said(app)
 
 
-def test_another_set_is_matched_on_the_page(kept_atlas: Path) -> None:
+def test_another_set_is_matched_by_a_job_that_every_session_finds(
+    kept_atlas: Path, at_once: list[str]
+) -> None:
     app = page()
     app.button_group[0].set_value("Another set").run()
     assert pick(app, "Other set").value == "embedded-paper"
     next(field for field in app.number_input if field.label == "Cells").set_value(6).run()
-    words = said(well(button(app, "Match").click().run()))
+    assert not any(len(frame.value.columns) > 9 for frame in app.dataframe)
+    words = said(well(starting(app, "Match: about").click().run()))
     assert all(f"By {way}:" in words for way in ("weights", "activation", "genes")) and not app.error
     shares, pairs = (table.value for table in app.dataframe)
     everywhere = shares[shares["layer"] == "all"]
     assert (everywhere["generalises"] > everywhere["generalises_null"]).all()
     assert len(pairs) == match_view.ROWS and pairs["score"].is_monotonic_decreasing
+    other = page()
+    other.button_group[0].set_value("Another set").run()
+    next(field for field in other.number_input if field.label == "Cells").set_value(6).run()
+    assert "By weights:" in said(well(other)) and len(at_once) == 1, "in every session, and after a restart"
 
 
-def test_gene_sets_of_ones_own_are_tested_on_the_page(kept_atlas: Path) -> None:
+def test_gene_sets_of_ones_own_are_tested_by_a_job(kept_atlas: Path, at_once: list[str]) -> None:
     app = page()
     assert "No gene sets are tested yet" in said(app)
     (files,) = app.file_uploader
@@ -118,6 +126,7 @@ def test_gene_sets_of_ones_own_are_tested_on_the_page(kept_atlas: Path) -> None:
         app.error
         and "a.gmt, line 1 has no tab" in said(app)
         and "gene_sets" not in Atlas.open(kept_atlas).meta
+        and not at_once
     )
     genes = [set(found.split()) for found in Atlas.open(kept_atlas).features["genes"].astype(str)]
     common = sorted(set().union(*genes))[:200]
@@ -126,7 +135,7 @@ def test_gene_sets_of_ones_own_are_tested_on_the_page(kept_atlas: Path) -> None:
     button(app, "Test them").click().run()
     words = said(well(app))
     assert "mine" in words and "with names permuted (a weak rival)" in words and not app.error
-    assert Atlas.open(kept_atlas).meta["gene_sets"]["tested_sets"] >= 1
+    assert Atlas.open(kept_atlas).meta["gene_sets"]["tested_sets"] >= 1 and len(at_once) == 1
 
 
 def test_two_bars_are_two_rows_high() -> None:
@@ -150,6 +159,41 @@ def test_what_a_feature_does_not_push_is_a_dash(kept_atlas: Path) -> None:
     app = page()
     app.button_group[0].set_value("One gene").run()
     gene = str(Atlas.open(kept_atlas).features["genes"].iloc[0]).split()[0]
-    app.text_input(key="kept gene of features").set_value(gene).run()
+    type_into(app, "kept gene of features", gene)
     assert well(app).dataframe[0].value["pushes"].isna().any()
     assert app.dataframe[0].proto.placeholder == "–"
+
+
+def test_names_are_completed_and_a_slip_leads_to_the_nearest(kept_atlas: Path) -> None:
+    app = page()
+    offered = app.selectbox(key="kept find text").options
+    gene = next(one for one in ("MS4A1", "NCAM1", "PTPRC", "CD74") if one in Atlas.open(kept_atlas).genes)
+    assert any(one == gene or one.startswith(f"{gene} (") for one in offered)
+    assert "CD19+ B (B cell)" in offered
+    type_into(app, "kept find text", gene[:-1] + "X")
+    assert "No feature is like that" in said(well(app)) and "Did you mean" in said(app)
+    button(app, gene).click().run()
+    assert app.selectbox(key="kept find text").value == gene and len(well(app).dataframe[0].value)
+
+
+def test_search_and_tab_find_as_many_features_of_a_gene(runs: Path) -> None:
+    """With the atlas that ships: by name, in small letters, and by the name that it goes by."""
+    app = page()
+    for typed, gene in (("CD20", "MS4A1"), ("cd74", "CD74"), ("LYZ", "LYZ")):
+        app.button_group[0].set_value("Features").run()
+        type_into(app, "kept find text", typed)
+        found = next(line for line in said(well(app)).splitlines() if "Choose a row to open it" in line)
+        app.button_group[0].set_value("One gene").run()
+        type_into(app, "kept gene of features", typed)
+        line = next(line for line in said(well(app)).splitlines() if line.startswith(f"**{gene}** has"))
+        assert line.split(" has ")[1].split(" feature")[0] == found.split("**")[1].split(" feature")[0]
+
+
+def test_what_never_fires_is_never_on_top(kept_atlas: Path) -> None:
+    app = page()
+    for sort in app.selectbox(key="kept find sort").options:
+        box = pick(app, "Largest first")
+        box.select_index(box.options.index(sort)).run()
+        verdicts = well(app).dataframe[0].value["verdict"].tolist()
+        assert "dead" not in verdicts or all(one == "dead" for one in verdicts[verdicts.index("dead") :])
+        assert verdicts[0] != "dead", sort

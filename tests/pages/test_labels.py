@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.common.words import HELP, MORE, TERMS, glossary
-from tests.pages.running import ROOT, open_page, well
+from pages.parts.common.words import HELP, MORE, TERMS, glossary, unlinked
+from tests.pages.running import ROOT, open_page, said, well
 from tests.pages.test_every_page import PAGES
 
 KINDS = (
@@ -58,3 +58,23 @@ def test_each_word_is_defined_once() -> None:
     assert wanted <= set(terms) and len(set(terms)) == len(terms)
     assert any(one.startswith("ce (") for one in terms) and any(one.startswith("kl (") for one in terms)
     assert set(TERMS) <= set(HELP) and not set(MORE) & set(HELP)
+
+
+def test_every_term_has_a_place_that_help_texts_lead_to(runs: Path) -> None:
+    app = well(open_page("words"))
+    places = [one.proto.anchor for one in app.subheader]
+    assert len(set(places)) == len(places) == len(glossary())
+    for key in TERMS:
+        (where,) = re.findall(r"\(words#([a-z0-9-]+)\)$", HELP[key])
+        assert where in places, key
+    app.text_input(key="words wanted").set_value("fvu").run()
+    assert 0 < len(well(app).subheader) < 10
+
+
+def test_titles_lead_to_the_words_that_they_use(runs: Path) -> None:
+    for page in ("train", "validate", "features"):
+        assert "(words#transcoder)" in said(open_page(page)), page
+
+
+def test_a_table_has_no_link_that_nobody_can_follow() -> None:
+    assert unlinked(f"Only this layer. {HELP['ce']}").endswith("Lower is better.")

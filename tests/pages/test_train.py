@@ -13,6 +13,7 @@ from scx_core.build import BuildConfig
 from scx_core.runs import RunFolder, read_json, to_dict, write_json
 from scx_core.runs.ranks import RankFile
 from scx_core.sentences import SentenceConfig
+from scx_core.tasks import run_task
 from scx_core.training.config import PRESETS, TrainingJob
 from scx_core.training.estimate import TrainingEstimate
 from tests.cells.good_cells import good_cells
@@ -28,13 +29,13 @@ STATES = {
 
 
 @pytest.fixture
-def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+def guessed(at_once: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial steps: estimates that are said to be known already."""
     one, other = TrainingEstimate(60.0, 10**9, 1000, 100), TrainingEstimate(120.0, 3 * 10**9, 1000, 100)
     monkeypatch.setattr("pages.parts.train.new_run._ESTIMATES", Memory(64))
     monkeypatch.setattr("pages.parts.train.new_run.estimate", lambda *_: one)
     monkeypatch.setattr(
-        "pages.parts.train.new_run.estimate_build", lambda *_: {"model": one, "recommended": other}
+        "scx_core.tasks.makers_of_training.estimate_build", lambda *_: {"model": one, "recommended": other}
     )
 
 
@@ -282,3 +283,33 @@ def test_a_second_training_waits_for_the_one_at_work(runs: Path, started: list) 
     run_in("running", runs)
     app = well(open_page("train"))
     assert any(one.label == "Wait until running one has ended" and one.value for one in app.toggle)
+
+
+def test_a_trial_of_a_build_is_a_job_and_the_form_stays_usable(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun without being asked for, one at a time, found again; the page never waits for it."""
+    started: list[RunFolder] = []
+
+    def start(run: RunFolder) -> None:
+        started.append(run)
+        run.write_status("running", 0, 1, "a few steps of each part")
+
+    monkeypatch.setattr("scx_core.runs.background.start", start)
+    app = open_page("train")
+    app.button_group[0].set_value("A small model on the cells in use").run()
+    assert "Trying a few steps in the background" in said(well(app)) and len(started) == 1
+    assert not button(app, "Train the model").disabled
+    first = app.number_input(key="recipe layers").value
+    app.number_input(key="recipe layers").set_value(first + 1).run()
+    assert len(started) == 1 and "Trying a few steps" in said(well(app)), "one at a time"
+    started[0].write_status("failed", 0, 1, "failed", error="The disk is full.")
+    app.number_input(key="recipe layers").set_value(first).run()
+    assert "The disk is full." in said(well(app)) and starting(app, "Try again")
+    one, other = TrainingEstimate(60.0, 10**9, 1000, 100), TrainingEstimate(120.0, 3 * 10**9, 1000, 100)
+    monkeypatch.setattr(
+        "scx_core.tasks.makers_of_training.estimate_build", lambda *_: {"model": one, "recommended": other}
+    )
+    monkeypatch.setattr("scx_core.runs.background.start", run_task)
+    starting(app, "Try again").click().run()
+    assert "About 3 min" in said(well(app)).replace("**", "")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.parts.circuits.tracing import Request
+from pages.parts.circuits.tracing import Request, asked_of
 from pages.parts.common import loaders
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Column, Memory, table
 from pages.parts.common.session import Context
+from pages.parts.common.tasks import answer, asked, sources
 from pages.parts.common.words import safe
-from scx_core.attribution.endpoints import parse_ref
 from scx_core.circuits import Circuit
 from scx_core.circuits.head_tables import EdgeHeads, circuit_edge_heads, strongest_edges
-from scx_core.circuits.paths import PathConfig, Paths, trace_paths
-from scx_core.circuits.traced_prompt import prompt_of_row
+from scx_core.circuits.paths import Paths
 from scx_core.figures.captions import feature_title
 from scx_core.figures.drawing.text import plain
+from scx_core.runs.files import to_json_text
+from scx_core.tasks.estimates import paths_in_page, paths_seconds
+from scx_core.tasks.makers import paths_of, read_paths
+from scx_core.tasks.task import tracer_task
 
 EDGES, HEADS, PATHS = 30, 8, 40
 _HEADS: Memory[EdgeHeads] = Memory(64)
@@ -102,7 +105,7 @@ def node_names(circuit: Circuit) -> dict[str, str]:
 
 
 def paths(ctx: Context, request: Request) -> None:
-    """The expander, for one cell. Computes when a person opens it by the switch inside."""
+    """The expander, for one cell: at once where it takes a moment, else by a job that a person asks for."""
     if request.row is None:
         return
     with st.expander("Computational paths"):
@@ -110,35 +113,45 @@ def paths(ctx: Context, request: Request) -> None:
             "Single paths through features and attention heads, the largest first. A circuit adds up "
             "all paths between two nodes; here each stands alone."
         )
-        if st.toggle("Follow the paths", key=f"paths of {request.row}"):
-            with shown_errors():
-                found = _paths(ctx, request)
-                account = found.account()
-                parts = "; ".join(f"**{getattr(account, name):+.3f}** {words}" for name, words in _PATH_PARTS)
-                st.markdown(
-                    f"{safe(found.label)}: **{account.value:+.3f}** {safe(found.unit)}, of which {parts}."
-                )
-                chains = found.chains()
-                rows = [
-                    {
-                        "contribution": chain[-1].contribution,
-                        "path": plain(" ← ".join(step.words for step in chain), 240),
-                    }
-                    for chain in chains[:PATHS]
-                ]
-                table(rows, _PATH_COLUMNS)
-                st.caption(f"The largest {len(rows)} of {len(chains)} paths; all of them with `scx paths`.")
+        with shown_errors():
+            found = _paths(ctx, request)
+            if found is not None:
+                _show_paths(found)
 
 
-def _paths(ctx: Context, request: Request) -> Paths:
-    tracer = loaders.tracer(ctx)
+def _show_paths(found: Paths) -> None:
+    account = found.account()
+    parts = "; ".join(f"**{getattr(account, name):+.3f}** {words}" for name, words in _PATH_PARTS)
+    st.markdown(f"{safe(found.label)}: **{account.value:+.3f}** {safe(found.unit)}, of which {parts}.")
+    chains = found.chains()
+    rows = [
+        {
+            "contribution": chain[-1].contribution,
+            "path": plain(" ← ".join(step.words for step in chain), 240),
+        }
+        for chain in chains[:PATHS]
+    ]
+    table(rows, _PATH_COLUMNS)
+    st.caption(f"The largest {len(rows)} of {len(chains)} paths; all of them with `scx paths`.")
+
+
+def _paths(ctx: Context, request: Request) -> Paths | None:
+    """The paths where they are known, or asked for and soon there; None after drawing what starts them."""
+    tracer, wanted = loaders.tracer(ctx), ("answer", "against", "row", "trace")
+    what = {name: value for name, value in asked_of(request).items() if name in wanted}
+    if tracer.transcoders.fingerprint and not paths_in_page(tracer):
+        title = f"Paths in the cell {tracer.table.cell_ids[request.row or 0]}"
+        task = tracer_task("paths", title, sources(ctx), tracer, what)
+        found = answer(task, read_paths)
+        if found is None:
+            asked(task._replace(seconds=paths_seconds(tracer)), "Follow the paths")
+        return found
 
     def trace() -> Paths:
         with tracer.lm.lock, st.spinner("Following paths …"):
-            prompt = prompt_of_row(
-                tracer, request.row or 0, request.answer, request.competitors, request.trace
-            )
-            return trace_paths(prompt, parse_ref("target", prompt.frozen), PathConfig())
+            return paths_of(tracer, what)
 
-    what = (request.row, request.answer, request.against, request.trace.target, request.trace.token)
-    return _PATHS.get((*loaders.tracer_key(tracer), *what), trace)
+    key = (*loaders.tracer_key(tracer), to_json_text(what))
+    if not st.toggle("Follow the paths", key=f"paths of {request.row}"):
+        return None
+    return _PATHS.get(key, trace)

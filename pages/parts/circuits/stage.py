@@ -15,6 +15,7 @@ from pages.parts.circuits import address, graph, node_card, view
 from pages.parts.circuits.entry import lit_boxes
 from pages.parts.circuits.graph import Gesture
 from pages.parts.circuits.pictures import Picture, keep, name_of, picture_of
+from pages.parts.common.address import WRITTEN
 from pages.parts.common.messages import show_error
 from pages.parts.common.session import Context
 from pages.parts.common.words import safe
@@ -65,7 +66,7 @@ def stage(ctx: Context, circuit: Circuit, shown: View, alone: bool = False) -> N
                 return
             with st.expander("Explain this picture"):
                 st.markdown("\n".join(f"1. {safe(text)}" for text in explain(circuit)))
-            asked = dict(st.session_state.get(address.WRITTEN, {}))
+            asked = dict(st.session_state.get(WRITTEN, {}))
             saved = SavedView(circuit, made.edits, shown, made.chosen, asked)
             name = file_name(circuit, "json").replace(".json", "_view.json")
             words = "One file: the circuit and what was done to its picture. “Open a saved circuit” opens it."

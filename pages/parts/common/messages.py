@@ -34,7 +34,7 @@ def show_error(error: ScxError) -> None:
 
 
 def heading(title: str, question: str) -> None:
-    """A page's title and the question that it answers."""
+    """A page's title and the question that it answers, in Markdown: terms may be links (`words.word`)."""
     st.title(title, anchor=False)
     st.markdown(f":gray[{question}]")
 

@@ -6,8 +6,12 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from pages.parts.common import address
+from pages.parts.common.address import View
 from pages.parts.common.messages import shown_errors
+from pages.parts.common.session import context
 
+SOURCES_ALONE = View()
 _APP, _WANTED = "scx_app", "scx_wanted_page"
 # The few things that Streamlit's theme cannot say.
 _STYLE = """
@@ -35,8 +39,9 @@ h3 { font-size: 1.12rem !important; }
 """
 
 
-def run_page(path: str, body: Callable[[], None]) -> None:
-    """Run the page `path` ("pages/start.py").
+def run_page(path: str, body: Callable[[], None], view: View | None = SOURCES_ALONE) -> None:
+    """Run the page `path` ("pages/start.py"); what is in use and its `view` stand in the address. None: the
+    page reads and writes the address itself.
 
     When the first address that a fresh server is asked for is a page's own, Streamlit runs that file without
     `app.py`, because it lies in a folder called pages. Then `app.py` is run, and goes to the page, with
@@ -45,8 +50,13 @@ def run_page(path: str, body: Callable[[], None]) -> None:
     if _APP not in st.session_state:
         st.session_state[_WANTED] = path, st.query_params.to_dict()
         st.switch_page("app.py")
+    st.session_state[address.PAGE] = path
     with shown_errors():
+        if view is not None and not address.read(view.take):
+            return
         body()
+    if view is not None:
+        address.write(context(), view.give())
 
 
 def go_to_wanted() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.parts.common.words import safe
+from pages.parts.common.words import safe, unlinked
 from scx_core.runs import Progress
 
 T = TypeVar("T")
@@ -78,6 +78,7 @@ def _column(
     name: str, title: str, form: str | None = None, words: str | None = None, width: Any = None
 ) -> Any:
     config = st.column_config
+    words = None if words is None else unlinked(words)
     if form is None:
         return config.TextColumn(title, help=words, width=width)
     if form == "switch":

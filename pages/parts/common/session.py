@@ -110,6 +110,20 @@ def kept(
     return given
 
 
+def kept_search(
+    widget: Callable[..., Any], label: str, name: str, options: Sequence[str], **more: Any
+) -> str:
+    """Draw a selectbox (`widget`) that also takes what is typed, with the last text that `name` had; returns
+    the text, "" where there is none."""
+    key = f"kept {name}"
+    shown = st.session_state[key] if key in st.session_state else _values().get(name)
+    known = options if not shown or shown in options else [shown, *options]
+    st.session_state[key] = shown or None
+    given = widget(label, known, key=key, index=None, accept_new_options=True, **more)
+    _values()[name] = (given or "").strip()
+    return _values()[name]
+
+
 def last(name: str, default: Any) -> Any:
     """What the widget gave last, whether it is drawn now or not."""
     value = _values().get(name, default)

@@ -25,6 +25,7 @@ def context_panel() -> Callable[[], None]:
     with st.popover("Change", icon=":material/tune:", width="stretch"), shown_errors():
         _choosers()
     with st.popover("Words", icon=":material/menu_book:", width="stretch"):
+        st.page_link("pages/words.py", label="As a page", icon=":material/open_in_full:")
         st.markdown("\n".join(f"- **{safe(term)}**: {words}" for term, words in glossary()))
     _offer()
     st.markdown("##### Jobs")

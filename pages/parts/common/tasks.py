@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from pages.parts.common.jobs import job_box
+from pages.parts.common.jobs import REFRESH_S, job_box, job_message, running
 from pages.parts.common.messages import shown_errors
 from pages.parts.common.results import Memory
 from pages.parts.common.session import Context
 from pages.parts.common.words import duration, safe
 from scx_core.errors import ScxError
-from scx_core.runs import RunFolder
+from scx_core.runs import RunFolder, all_jobs
 from scx_core.tasks import Sources, Task, answer_of, job_of_task, launch_task
 from scx_core.tasks.estimates import here
 from scx_core.transcoders.sources import absolute
@@ -54,7 +54,7 @@ def asked(task: Task, button: str, **options: Any) -> None:
 def ask_button(task: Task, button: str, **options: Any) -> None:
     """A button that starts the job of a task, with the `options` of st.button."""
     words = f"{button}: about {duration(here(task.kind, task.seconds))}, in the background"
-    if st.button(words, key=f"ask {task.kind}", **options):
+    if st.button(words, **({"key": f"ask {task.kind}"} | options)):
         begin(task)
 
 
@@ -63,10 +63,38 @@ def waits(task: Task, more: Callable[[RunFolder], None] | None = None) -> bool:
     return job_box(job_of_task(task), task.title, more)
 
 
+def behind_the_form(task: Task, words: str) -> None:
+    """A small answer that a form wants, in one line: its job is begun where none of its kind runs, and the
+    page is drawn again when one has ended. One that was stopped or failed is begun when a person asks."""
+    mine = job_of_task(task)
+    busy = [run for run in running(all_jobs()) if run.kind == task.kind]
+    if not busy and mine is not None and mine.status().state != "done":
+        job_message(mine, mine.status())
+        ask_button(task, "Try again", type="tertiary")
+        return
+    if not busy:
+        with shown_errors():
+            busy = [launch_task(task)]
+    if busy:
+        st.fragment(_until_ended, run_every=REFRESH_S)(busy[0], f"{words} in the background …")
+
+
+def _until_ended(run: RunFolder, words: str) -> None:
+    if run.status().state != "running":
+        st.rerun()
+    st.caption(words)
+
+
 def at_work(task: Task) -> bool:
     """Whether its job runs now."""
     run = job_of_task(task)
     return run is not None and run.status().state == "running"
+
+
+def pending(task: Task) -> bool:
+    """Whether there is a job of it that is not done: it runs, or was interrupted."""
+    run = job_of_task(task)
+    return run is not None and run.status().state != "done"
 
 
 def begin(task: Task) -> None:

@@ -15,7 +15,7 @@ FORMS = {"transcoder": "Transcoders", "sae": "SAEs", "cross-layer": "Cross-layer
 READS = {"input": "the MLP's input", "output": "the MLP's output (SAE)"}
 WRITES = {"own": "their own MLP's output", "later": "all later MLPs too (cross-layer)"}
 
-HELP = {
+DEFINED = {
     "transcoders": "Sparse stand-ins for the model's MLPs, one a layer: few features are active at a token, "
     "so that one can follow what each of them does.",
     "form": "Transcoders read an MLP's input and stand in for it. SAEs read its output: for comparison, they "
@@ -85,6 +85,10 @@ MORE = {
     "embedded": "What comes with the package: 700 blood cells, a small model, its transcoders, an atlas.",
     "error node": "What the transcoder of a layer misses at a token; it is kept in every account.",
     "faithfulness": "How much of the answer is kept when only a circuit is kept in the real model.",
+    "frozen model": "The model with attention patterns, normalisation and gates held at what they are in "
+    "this prompt: what is left adds up exactly. Circuits are traced in it.",
+    "influence": "Share of the answer's input that comes through a node, over all paths, by absolute size; "
+    "what has little is left out of the picture.",
     "feature": "One unit of a transcoder, written `L2·513` or `2:513`: layer, number.",
     "gap, text": "Two ways to take a gene out: a neutral gene in its place; or the rest moves up.",
     "ladder": "Six levels of claims, from an exact account to agreement with measured biology.",
@@ -98,10 +102,41 @@ MORE = {
 }
 
 
+_TITLES = {key: key for key in MORE} | TERMS
+
+
+def anchor(key: str) -> str:
+    """Where a term stands on the page of words: "kl", "frozen-attribution"."""
+    first = re.split(r"[,(]", _TITLES[key])[0]
+    return "-".join(re.findall(r"[a-z0-9]+", first.lower()))
+
+
+def word(text: str, key: str) -> str:
+    """A text that leads to its definition, in a tab of its own."""
+    return f"[{text}](words#{anchor(key)})"
+
+
+# One line of help a key; that of a term ends with a way to all of them.
+_WAY = "Words"
+HELP = {key: f"{text} {word(_WAY, key)}" if key in TERMS else text for key, text in DEFINED.items()}
+STAND_INS = word("stand-ins", "transcoders")
+_LINKED = re.compile(rf" \[{_WAY}\]\(words#[a-z0-9-]*\)")
+
+
+def unlinked(text: str) -> str:
+    """A help text where no link can be followed, as in a table's head."""
+    return _LINKED.sub("", text)
+
+
 def glossary() -> list[tuple[str, str]]:
     """Every term with its one definition, by the term: for the side bar of every page, and for the site."""
-    terms = {title: HELP[key] for key, title in TERMS.items()} | MORE
+    terms = {title: DEFINED[key] for key, title in TERMS.items()} | MORE
     return sorted(terms.items(), key=lambda one: one[0].lower())
+
+
+def anchors() -> dict[str, str]:
+    """Where each term of the glossary stands on the page of words, by the term."""
+    return {title: anchor(key) for key, title in _TITLES.items()}
 
 
 def safe(text: object) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common import loaders
 from pages.parts.common.results import Column, Memory, download, table
 from pages.parts.common.session import Context
+from pages.parts.common.tasks import answer, ask_button, pending, sources, waits
 from pages.parts.common.words import safe
 from pages.parts.evidence.measuring import known
 from scx_core.circuits import Tracer
@@ -19,15 +19,18 @@ from scx_core.evidence.by_type.measure import TypesConfig
 from scx_core.evidence.by_type.record import TypeEvidence, as_one_family
 from scx_core.figures import safe_name
 from scx_core.figures.drawing.pen import picture_bytes
-from scx_core.figures.report import Document, Picture, Table, document_of, report_page, report_pdf
+from scx_core.figures.report import Picture, Table, document_of, report_page
+from scx_core.runs import runs_root
 from scx_core.runs.files import to_json_text
-from scx_core.validation import Validation, validation_beside
+from scx_core.tasks.estimates import REPORT_SECONDS
+from scx_core.tasks.makers_of_reports import REPORTS, read_report, report_task, validation_of
 
 _MARKS = {
     "reached": ":green-badge[:material/check: reached]",
     "not reached": ":red-badge[:material/close: not reached]",
     "not tested": ":gray-badge[not tested]",
 }
+PDF = "Report, PDF"
 _PICTURES: Memory[bytes] = Memory(32)
 _SHORT = {"reached": "yes", "not reached": "no", "not tested": "–"}
 _TABS = {
@@ -60,27 +63,28 @@ def ladder(found: TypeEvidence) -> None:
     )
 
 
-def downloads(ctx: Context, found: TypeEvidence) -> None:
-    """The report in one click, as a page or for print; and the record."""
+def downloads(ctx: Context, tracer: Tracer, found: TypeEvidence, cfg: TypesConfig) -> None:
+    """The report to take away: as a page in one click; for print made once by a job; and the record."""
     name = safe_name(found.label)
-    places = st.columns([1, 1, 1, 3])
+    places = st.columns([1, 1.8, 1, 2.2])
 
-    def made(write: Callable[[Document], bytes]) -> Callable[[], bytes]:
-        return lambda: write(document_of(found, _validation(ctx)))
+    def page() -> bytes:
+        return report_page(document_of(found, validation_of(tracer))).encode("utf-8")
 
-    page = made(lambda document: report_page(document).encode("utf-8"))
-    html, pdf, plain = f"{name}_evidence.html", f"{name}_evidence.pdf", f"{name}_evidence.json"
-    download("Report", page, html, "text/html", place=places[0], kind="primary")
-    download("Report, PDF", made(report_pdf), pdf, "application/pdf", place=places[1], kind="secondary")
+    download("Report", page, f"{name}_evidence.html", "text/html", place=places[0], kind="primary")
+    task = report_task(sources(ctx), tracer, found, cfg)._replace(seconds=REPORT_SECONDS)
+    made = answer(task, read_report)
+    path = runs_root() / REPORTS / (made.file if made else "")
+    if made is not None and path.is_file():
+        pdf = f"{name}_evidence.pdf"
+        download(PDF, path.read_bytes, pdf, "application/pdf", place=places[1], kind="secondary")
+    elif not pending(task):
+        with places[1]:
+            ask_button(task, PDF)
     record = to_json_text(found.to_json()).encode
+    plain = f"{name}_evidence.json"
     download("Record, JSON", lambda: record("utf-8"), plain, "application/json", place=places[2])
-
-
-def _validation(ctx: Context) -> Validation | None:
-    """What is known of the set on these cells."""
-    lm, coders, cells = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
-    marks = {"data": cells.fingerprint, "model": lm.fingerprint, "transcoders": coders.fingerprint}
-    return validation_beside(coders.folder, marks)
+    waits(task)
 
 
 def details(found: TypeEvidence) -> None:

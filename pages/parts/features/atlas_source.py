@@ -14,6 +14,7 @@ from pages.parts.common.jobs import job_box
 from pages.parts.common.messages import show_error
 from pages.parts.common.results import Memory
 from pages.parts.common.session import Context, kept, last
+from pages.parts.common.tasks import at_work, begin, sources, waits
 from pages.parts.common.words import count, duration, percent, safe
 from scx_core.atlas import (
     Atlas,
@@ -21,7 +22,6 @@ from scx_core.atlas import (
     atlas_folder,
     open_gene_sets,
     saved_atlas,
-    with_gene_sets,
 )
 from scx_core.atlas.atlas_folder import AtlasJob, job_of, launch_atlas
 from scx_core.atlas.feature_naming import shipped_copy
@@ -31,7 +31,8 @@ from scx_core.atlas.tables.atlas import FILE
 from scx_core.cells import keep_upload
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, runs_root
-from scx_core.tasks.estimates import atlas_seconds, here
+from scx_core.tasks.estimates import atlas_seconds, gene_sets_seconds, here
+from scx_core.tasks.makers_of_features import gene_sets_task
 from scx_core.transcoders.sources import absolute
 
 MOST_FEATURES = 50_000  # of a set whose atlas is begun without being asked for
@@ -157,8 +158,8 @@ def atlas_under_way(ctx: Context) -> str:
     return f"Their atlas could not be made: {safe(status.error or status.message)} {ELSEWHERE}"
 
 
-def gene_sets_form(atlas: Atlas) -> None:
-    """What is tested now, and a form that takes files; the atlas is judged anew with them."""
+def gene_sets_form(ctx: Context, atlas: Atlas) -> None:
+    """What is tested now, and a form that takes files; a job judges the atlas anew with them."""
     with st.popover("Gene sets", icon=":material/group_work:", type="tertiary"):
         record = atlas.meta.get("gene_sets")
         if record:
@@ -174,25 +175,34 @@ def gene_sets_form(atlas: Atlas) -> None:
             shipped = st.toggle(
                 "Marker lists that ship with scX", value=not record, help="Known markers, with citations."
             )
-            if st.form_submit_button("Test them", type="primary"):
-                _test_sets(atlas, files, shipped)
+            busy = atlas.folder is not None and at_work(gene_sets_task(sources(ctx), atlas.folder, [], ""))
+            words = "One test of an atlas at a time: it says below how far it is." if busy else None
+            if st.form_submit_button("Test them", type="primary", disabled=busy, help=words):
+                _test_sets(ctx, atlas, files, shipped)
 
 
-def _test_sets(atlas: Atlas, files: list[Any], shipped: bool) -> None:
-    """Read, test, keep; the page is drawn again with what was found."""
+def gene_sets_under_way(ctx: Context, atlas: Atlas) -> None:
+    """The test of this atlas while it runs, in every tab; what was tested before stays until it is done."""
+    if atlas.folder is not None:
+        waits(gene_sets_task(sources(ctx), atlas.folder, [], ""))
+
+
+def _test_sets(ctx: Context, atlas: Atlas, files: list[Any], shipped: bool) -> None:
+    """Read the files, so that a mistake is said at once; then a job tests them."""
     if not files and not shipped:
         st.info("Give a file, or take the marker lists.")
         return
     organism = str(atlas.meta.get("organism") or "Homo sapiens")
     try:
-        with st.spinner("Testing every feature, and sets with permuted names beside them …"):
-            paths = [keep_upload(file.name, file, runs_root() / "uploads") for file in files]
-            files_read = [*([MARKERS] if shipped else []), *map(str, paths)]
-            with_gene_sets(atlas, open_gene_sets(files_read, organism))
+        paths = [keep_upload(file.name, file, runs_root() / "uploads") for file in files]
+        read_from = [*([MARKERS] if shipped else []), *(str(path.resolve()) for path in paths)]
+        n_sets = len(open_gene_sets(read_from, organism).sets)
     except ScxError as error:
         show_error(error)
         return
-    st.rerun()
+    if atlas.folder is not None:
+        task = gene_sets_task(sources(ctx), atlas.folder, read_from, organism)
+        begin(task._replace(seconds=gene_sets_seconds(len(atlas.feature_table), n_sets)))
 
 
 def _sets_tested(record: dict[str, Any]) -> None:

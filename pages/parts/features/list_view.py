@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from pages.parts.common.messages import shown_errors
-from pages.parts.common.results import Column, columns_of, download
-from pages.parts.common.session import kept
+from pages.parts.common.results import Column, Memory, columns_of, download
+from pages.parts.common.session import kept, kept_search, put
 from pages.parts.common.words import count, safe
 from scx_core.atlas import VERDICTS, Atlas, FindConfig
 from scx_core.atlas.judge.protocol import MEANINGS
+from scx_core.atlas.tables.atlas import FILE
 from scx_core.atlas.tables.find import find_part
+from scx_core.atlas.tables.suggest import Suggestion, gene_suggestions, near_names, suggestions
 from scx_core.cells.gene_aliases import genes_meant
 from scx_core.figures import table_csv
 from scx_core.figures.drawing.text import plain
 
 OPENED, NUMBER = "scx_feature", "scx_feature_number"
 ROWS, GENE_ROWS = 50, 100
+_OFFERED: Memory[list[Suggestion]] = Memory(4)
+_GENES: Memory[list[Suggestion]] = Memory(4)
 ANY = "any"
 _SORTS = {
     "score": "Score",
@@ -82,6 +88,7 @@ def feature_list(atlas: Atlas) -> None:
     )
     if not found.total:
         st.info("No feature is like that. Take a filter back, or search for less of the name.")
+        _nearest(cfg.text, suggestions_of(atlas), "find text")
         return
     _download(save, atlas, cfg)
     feature_rows(found.rows, "features", ("reads", "genes", "cell_type", "gene_set"))
@@ -90,11 +97,12 @@ def feature_list(atlas: Atlas) -> None:
 def _filters(atlas: Atlas) -> FindConfig:
     # A row of fixed widths that wraps: shares of a narrow window would cut the words.
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
-        text = kept(
-            st.text_input, "Search", "find text", "", placeholder="CD20, B cell, L2-513 …", width=235,
+        text = _search(
+            st.selectbox, "Search", "find text", suggestions_of(atlas), placeholder="CD20, B cell, L2-513 …",
+            width=235,
             help="A gene, also by its CD number: the features that read or write it. Else in labels, "
             "strongest genes, families, cell types (also by their usual name), gene sets and tokens; or "
-            "L2-513, or a number.",
+            "L2-513, or a number. Names are completed while you type; any other text is searched for too.",
         )  # fmt: skip
         verdict = _choice("Verdict", "find verdict", (ANY, *VERDICTS), 130)
         layer = _choice("Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"])))), 95)
@@ -111,6 +119,32 @@ def _filters(atlas: Atlas) -> FindConfig:
         sort=sort,
         limit=0,
     )
+
+
+def _search(
+    widget: Callable[..., str | None], label: str, name: str, offered: Sequence[Suggestion], **more: Any
+) -> str:
+    """A field that completes the names that are offered, and takes any other text."""
+    words = {one.text: one.words for one in offered}
+    return kept_search(widget, label, name, list(words), format_func=lambda one: words.get(one, one), **more)
+
+
+def suggestions_of(atlas: Atlas) -> list[Suggestion]:
+    """What the search of an atlas completes, collected once."""
+    if atlas.folder is None:
+        return suggestions(atlas)
+    key = (str(atlas.folder), (atlas.folder / FILE).stat().st_mtime_ns)
+    return _OFFERED.get(key, lambda: suggestions(atlas))
+
+
+def _nearest(text: str, offered: Sequence[Suggestion], name: str) -> None:
+    """Buttons with the names that a text may be a slip of."""
+    near = near_names(text, offered) if text else []
+    if near:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("Did you mean", width="content")
+            for one in near:
+                st.button(safe(one), key=f"near {name} {one}", on_click=put, args=(name, one))
 
 
 def _choice(
@@ -168,25 +202,28 @@ def features_csv(rows: pd.DataFrame) -> bytes:
 def gene_view(atlas: Atlas) -> None:
     """A search field, and the features of the gene, the strongest readers first."""
     place, _ = st.columns([2, 5])
-    symbol = kept(
-        place.text_input, "Gene", "gene of features", "", placeholder="CD79A",
+    offered = _GENES.get(atlas.genes, lambda: gene_suggestions(atlas.genes))
+    symbol = _search(
+        place.selectbox, "Gene", "gene of features", offered, placeholder="CD79A, CD20 …",
         help="Features that fire at it, and features that raise its first token in the output.",
     )  # fmt: skip
-    if not symbol.strip():
-        st.info("Type a gene's symbol.")
+    if not symbol:
+        st.info("Type a gene's symbol, or a name that it also goes by.")
         return
     with shown_errors():
-        meant = genes_meant(symbol, atlas.genes) or (symbol.strip(),)
+        meant = genes_meant(symbol, atlas.genes) or (symbol,)
         if len(meant) > 1:
             with place:
                 symbol = kept(st.selectbox, "Which of its genes", f"gene of {meant}", meant[0], meant)
         else:
             symbol = meant[0]
+        if symbol.upper() not in atlas.genes:
+            _nearest(symbol, offered, "gene of features")
         found = atlas.gene(symbol)
         reads, pushes = int(found["reads"].notna().sum()), int(found["pushes"].notna().sum())
         more = f" The strongest {GENE_ROWS} are shown." if len(found) > GENE_ROWS else ""
         st.markdown(
-            f"**{safe(symbol.strip().upper())}** has {count(len(found), 'feature')}, as in the search: it is "
+            f"**{safe(symbol.upper())}** has {count(len(found), 'feature')}, as in the search: it is "
             f"among the strongest genes of {count(reads, 'feature')}; {count(pushes, 'feature')} push its "
             f"first token.{more}"
         )

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common import loaders
 from pages.parts.common.in_use import set_name, sets
-from pages.parts.common.messages import shown_errors
-from pages.parts.common.results import Column, Memory, columns_of, download, progress_in, table
+from pages.parts.common.results import Column, columns_of, download, table
 from pages.parts.common.session import Context, kept
+from pages.parts.common.tasks import answer, ask_button, at_work, sources, waits
 from pages.parts.common.words import percent, safe
-from scx_core.atlas import Match, MatchConfig, Side, match_sets
+from scx_core.atlas import Match, MatchConfig
+from scx_core.errors import ScxError
 from scx_core.figures import table_csv
-from scx_core.transcoders import TranscoderSet
+from scx_core.runs import to_dict
+from scx_core.tasks import Task
+from scx_core.tasks.estimates import match_seconds
+from scx_core.tasks.makers_of_features import read_match
+from scx_core.tasks.task import table_task
+from scx_core.transcoders.sources import absolute
 
 ALL_LAYERS, ROWS = -1, 200
 WORDS = {
@@ -23,41 +28,44 @@ WORDS = {
     "activation": "By activation: where both fire in the same cells.",
     "genes": "By genes: the genes that a feature prefers.",
 }
-_FOUND: Memory[Match] = Memory(4)
 
 
 def match_view(ctx: Context) -> None:
-    """The other set, how many cells, the button; then shares and pairs."""
+    """The other set, how many cells, the button or its job; then shares and pairs."""
     others = tuple(source for source in sets(ctx) if source != ctx.transcoders)
     if not others:
         st.info("There is no other set for this model. Train one on the page Train, with another seed.")
         return
-    which, cells, go, _ = st.columns([2, 1.2, 1.2, 2], vertical_alignment="bottom")
+    which, cells, go = st.columns([2, 1.2, 3.2], vertical_alignment="bottom")
     other = str(kept(which.selectbox, "Other set", "match other", others[0], others, format_func=set_name))
     n = loaders.cells(ctx).n_cells
     first = min(n, MatchConfig().cells)
     taken = int(kept(cells.number_input, "Cells", "match cells", first, min_value=1, max_value=n, step=50))
-    pair = [loaders.transcoders(replace(ctx, transcoders=source)) for source in (ctx.transcoders, other)]
-    cells_and_model = (*loaders.cells_key(loaders.cells(ctx)), *loaders.model_key(loaders.language(ctx)))
-    name = (*cells_and_model, *(coders.fingerprint for coders in pair), taken)
-    if go.button("Match", type="primary", width="stretch"):
-        with shown_errors():
-            _FOUND.get(name, lambda: _matched(ctx, pair, taken, st.empty()))
-    found = _FOUND.peek(name)
-    if found is not None:
-        _shares(found, other)
-        _pairs(found)
+    task = _task(ctx, other, MatchConfig(cells=taken))
+    found = answer(task, read_match)
+    if found is None:
+        with go:
+            if not at_work(task):
+                ask_button(task, "Match", type="primary")
+        waits(task)
+        return
+    _shares(found, other)
+    _pairs(found)
 
 
-def _matched(ctx: Context, pair: list[TranscoderSet], cells: int, place: DeltaGenerator) -> Match:
-    lm, sizes = loaders.language(ctx), MatchConfig(cells=cells)
-    tell = progress_in(place, "Cells", counted=True)
-    with lm.lock:
-        found = match_sets(
-            *(Side(lm, coders) for coders in pair), loaders.cells(ctx), cfg=sizes, progress=tell
-        )
-    place.empty()
-    return found
+def _task(ctx: Context, other: str, cfg: MatchConfig) -> Task:
+    """Raises ScxError where a set cannot be opened."""
+    lm, cells, coders = loaders.language(ctx), loaders.cells(ctx), loaders.transcoders(ctx)
+    beside = loaders.transcoders(replace(ctx, transcoders=other))
+    for one in (coders, beside):
+        if not one.fingerprint:
+            raise ScxError(
+                f"The set {one.name} was never saved, so no match would be found again.", "Save it."
+            )
+    asked = {"other": absolute(other), "fingerprint": beside.fingerprint, "cfg": to_dict(cfg)}
+    title = f"Features of {set_name(ctx.transcoders)} in {set_name(other)}"
+    made = table_task("match", title, sources(ctx), cells, asked, model=lm, transcoders=coders)
+    return made._replace(seconds=match_seconds(lm, (coders, beside), cells, cfg.cells))
 
 
 def _shares(found: Match, other: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 
 import streamlit as st
@@ -14,13 +14,17 @@ from pages.parts.common.forms import changed_in, config_form, forget_forms, form
 from pages.parts.common.jobs import jobs
 from pages.parts.common.results import Memory
 from pages.parts.common.session import Context
+from pages.parts.common.tasks import answer, behind_the_form
 from pages.parts.common.words import KINDS, count, duration, safe, size
-from scx_core.build import BuildConfig, estimate_build, launch_build, launch_training
+from scx_core.build import BuildConfig, launch_build, launch_training
 from scx_core.build.recipe import RecipeConfig
+from scx_core.cells import CellTable
 from scx_core.language import pick_device
 from scx_core.runs import RunFolder, from_dict
 from scx_core.runs.jobs import queue_end
 from scx_core.sentences import SentenceConfig
+from scx_core.tasks.estimates import trial_seconds
+from scx_core.tasks.makers_of_training import TRIAL_WORDS, read_trial, trial_task
 from scx_core.training import estimate
 from scx_core.training.config import PRESETS, TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.training.estimate import TrainingEstimate
@@ -186,14 +190,25 @@ def build_form(ctx: Context) -> Callable[[], None]:
     if not presets:
         words.caption("Choose the transcoders to train with it.")
         return lambda: None
-    trial = partial(_all_parts, cfg, table.n_genes, table.n_cells)
-    key, place = (cfg, table.n_genes, table.n_cells), str(pick_device(ctx.device))
-    return partial(show_estimate, words, key, trial, place, note="Transcoders included.")
+    return partial(_tried, words, cfg, table)
 
 
-def _all_parts(cfg: BuildConfig, n_genes: int, n_cells: int) -> TrainingEstimate:
+def _tried(place: DeltaGenerator, cfg: BuildConfig, table: CellTable) -> None:
+    """The estimate of a build once its trial is there. The trial is a job of its own: one at a time, begun
+    without being asked for, so that the form stays usable while settings are chosen."""
+    device = str(pick_device(cfg.device))
+    task = trial_task(cfg, device, table.n_genes, table.n_cells)
+    task = task._replace(seconds=trial_seconds(cfg, table.n_genes))
+    parts = answer(task, read_trial)
+    if parts is not None:
+        estimate_words(place.empty(), all_parts(parts), device, "Transcoders included.")
+        return
+    with place:
+        behind_the_form(task, TRIAL_WORDS)
+
+
+def all_parts(parts: Mapping[str, TrainingEstimate]) -> TrainingEstimate:
     """All parts of a build one after the other: their times together, the memory of the largest."""
-    parts = estimate_build(cfg, n_genes, n_cells)
     most = max(parts.values(), key=lambda part: part.bytes)
     return parts["model"]._replace(seconds=sum(part.seconds for part in parts.values()), bytes=most.bytes)
 
@@ -221,7 +236,11 @@ def show_estimate(
     slot = place.empty()
     if _ESTIMATES.peek(key) is None:
         slot.caption("Trying a few steps, to say how long it will take …")
-    found = _ESTIMATES.get(key, measure)
+    estimate_words(slot, _ESTIMATES.get(key, measure), device, note)
+
+
+def estimate_words(slot: DeltaGenerator, found: TrainingEstimate, device: str, note: str = "") -> None:
+    """Time and memory in one sentence, and how they are known."""
     slot.markdown(
         f"About **{duration(found.seconds)}** on {safe(device.upper())} and **{size(found.bytes)}** of "
         f"memory. {note or (found.words() if found.step else '')}",

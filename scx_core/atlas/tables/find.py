@@ -75,14 +75,16 @@ def find_part(atlas: Atlas, cfg: FindConfig, start: int, count: int) -> FoundFea
     table, given = atlas.feature_table, atlas.given_labels()
     where, reads = _where(atlas, cfg, given), _reads(atlas, cfg.text)
     row_M = np.arange(len(table)) if where is None else np.flatnonzero(where.to_numpy())
-    ordered = row_M
-    if cfg.sort != "layer":
+    verdicts = table["verdict"].cast(pa.string())
+    if cfg.sort == "layer":  # what never fires is never on top, whatever comes first
+        dead = pc.equal(verdicts, "dead").to_numpy(zero_copy_only=False)
+        ordered = np.concatenate([row_M[~dead[row_M]], row_M[dead[row_M]]])
+    else:
         by_gene = reads is not None and cfg.sort == "score"
         figures = reads if reads is not None and by_gene else table[cfg.sort].to_numpy()
         values = np.nan_to_num(figures.astype(float), nan=-1.0 if by_gene else np.finfo(float).min)
         last = SELDOM if by_gene else ("dead",)  # a rare one's score is 0 already
-        verdicts = table["verdict"].cast(pa.string())
-        for name in last:  # what never fires is never on top
+        for name in last:
             here = pc.equal(verdicts, name).to_numpy(zero_copy_only=False)
             values = np.where(here, -np.inf if name == "dead" else -2.0, values) if here.any() else values
         ordered = _largest_first(row_M, values, start + count if count else len(row_M))

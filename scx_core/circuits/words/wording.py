@@ -115,9 +115,11 @@ def statistics_sentences(circuit: Circuit) -> list[str]:
     ties = tie_words(circuit)
     verb = "differ" if circuit.scope == "difference" else "are told from 0"
     try:
-        lines = [
-            _found(name, record["families"][name], verb) for name in FAMILIES if name in record["families"]
-        ]
+        families = record["families"]
+        # All genes of the sentences are tested; of features and edges those that the cells' circuits hold.
+        picked = [name for name in FAMILIES if name in families and name != "genes"]
+        lines = [_found(["genes"], families, verb, "")] if "genes" in families else []
+        lines += [_found(picked, families, verb, f"; {CHOSEN}")] if picked else []
         return [*lines, f"Tests and intervals: {record['note']}.", *_too_few(record), *ties]
     except (KeyError, TypeError, ValueError, AttributeError):
         return []
@@ -132,18 +134,19 @@ def tie_words(circuit: Circuit) -> list[str]:
         return []
 
 
-def _found(name: str, one: Mapping[str, Any], verb: str) -> str:
-    # All genes of the sentences are tested; of features and edges those that the cells' circuits hold.
-    chosen = "" if name == "genes" else f"; {CHOSEN}"
-    words = f"{one['found']:,} of {one['tested']:,} {name} {verb} (q < {Q}{chosen})"
-    split = one.get("null_split")
-    if split is None:
+def _found(names: Sequence[str], families: Mapping[str, Any], verb: str, chosen: str) -> str:
+    """One sentence for families that were chosen in the same way: how is said once."""
+    counts = [f"{families[name]['found']:,} of {families[name]['tested']:,} {name}" for name in names]
+    words = f"{' and '.join(counts)} {verb} (q < {Q}{chosen})"
+    halves = [
+        f"{split['mean']:.3g} of {split['tested']:,}{f' {name}' if len(names) > 1 else ''} (none in "
+        f"{split['splits'] - split['any']} of {split['splits']} splits, at most {split['most']:,})"
+        for name in names
+        if (split := families[name].get("null_split")) is not None
+    ]
+    if not halves:
         return words + "."
-    none = split["splits"] - split["any"]
-    return (
-        f"{words}; between random halves of the first side, where nothing differs, {split['mean']:.3g} of "
-        f"{split['tested']:,} (none in {none} of {split['splits']} splits, at most {split['most']:,})."
-    )
+    return f"{words}; between random halves of the first side, where nothing differs, {' and '.join(halves)}."
 
 
 def _too_few(record: Mapping[str, Any]) -> list[str]:

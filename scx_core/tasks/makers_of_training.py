@@ -1,0 +1,41 @@
+"""What a training or a build will take, tried in a process of its own while its settings are still chosen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from scx_core.build import BuildConfig, estimate_build
+from scx_core.cells import CellChoices
+from scx_core.runs import Progress, from_dict, to_dict
+from scx_core.tasks.records import read_record
+from scx_core.tasks.sources import Opened
+from scx_core.tasks.task import Task
+from scx_core.training.estimate import TrainingEstimate
+from scx_core.transcoders.sources import Sources
+from scx_core.validation.result import plain
+
+TRIAL = "trial"
+TRIAL_WORDS = "Trying a few steps"
+
+
+def trial(opened: Opened, asked: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """`asked`: build (a `BuildConfig`), n_genes, n_cells; each part's `TrainingEstimate` by its name. Raises
+    ScxError where the device or the memory does not suffice."""
+    progress(0, 1, "a few steps of each part")
+    found = estimate_build(from_dict(BuildConfig, asked["build"]), asked["n_genes"], asked["n_cells"])
+    return {name: plain(part) for name, part in found.items()}
+
+
+def read_trial(record: Mapping[str, Any]) -> dict[str, TrainingEstimate]:
+    """What `trial` gave. Raises KeyError, TypeError or ValueError."""
+    return {name: read_record(TrainingEstimate, part) for name, part in record.items()}
+
+
+def trial_task(cfg: BuildConfig, device: str, n_genes: int, n_cells: int) -> Task:
+    """The trial of a build on a device, the same for all cells of as many genes and rows."""
+    same = dataclasses.replace(cfg, data=BuildConfig().data, name="", cells=CellChoices())
+    asked = {"build": to_dict(same), "n_genes": n_genes, "n_cells": n_cells}
+    about = {"asked": asked, "device": device}
+    return Task(TRIAL, f"{TRIAL_WORDS} of a build", Sources(device=cfg.device), asked, about)

@@ -71,7 +71,8 @@ COLUMNS: dict[str, dict[str, str]] = {
     | dict.fromkeys(("kind", "gene", "cell_type"), "text")
     | {"value": "number", "tokens": "list", "values": "list"},
     "writes": _OF | {"kind": "text", "text": "text", "token": "whole", "weight": "number"},
-    "shares": {"layer": "whole", "data": "text", "verdict": "text", "share": "number", "features": "whole"},
+    # features: a mean over permutations where gene sets were tested
+    "shares": {"layer": "whole", "data": "text", "verdict": "text", "share": "number", "features": "number"},
     "slots": {"gene": "text", "text": "text", "token": "whole", "piece": "whole"},
     "readers": _OF | {"gene": "text", "share": "number"},
     "sets": _OF | dict.fromkeys(("gene_set", "genes", "source"), "text") | {"p": "number", "q": "number"},

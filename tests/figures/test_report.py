@@ -17,7 +17,7 @@ from scx_core.figures.report import Table, document_of, report_page, report_pdf,
 from scx_core.figures.report.files_of_tables import table_bytes
 from tests.builders.evidence import LABEL, feature_answers, tiny_evidence
 from tests.builders.hostile import HOSTILE_TEXTS
-from tests.figures.fakes import hostile_circuit
+from tests.builders.hostile_results import hostile_evidence
 from tests.figures.test_html import _Page
 
 MOST = 10_000_000  # bytes
@@ -31,18 +31,7 @@ def found():
 @pytest.fixture(scope="module")
 def hostile(found):
     """The record with every name of a gene, type or label replaced by somebody's markup."""
-    names = iter(HOSTILE_TEXTS * 50)
-    rows = [row | {"genes": [next(names) for _ in row["genes"]]} for row in found.rankings["rankings"]]
-    answers = found.answers | {"counts": dict.fromkeys(HOSTILE_TEXTS, 1), "low": 0.1}
-    return found._replace(
-        label=HOSTILE_TEXTS[0],
-        answer=HOSTILE_TEXTS[0],
-        circuit=hostile_circuit("consensus"),
-        rankings=found.rankings | {"rankings": rows},
-        knockouts=found.knockouts | {"gene": [next(names) for _ in found.knockouts["gene"]]},
-        answers=answers,
-        provenance=found.provenance | {"cell_type": HOSTILE_TEXTS[0], "data": {"name": HOSTILE_TEXTS[0]}},
-    )
+    return hostile_evidence(found)
 
 
 @pytest.fixture(scope="module")

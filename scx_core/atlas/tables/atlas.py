@@ -203,7 +203,7 @@ class Atlas:
     @cached_property
     def feature_table(self) -> pa.Table:
         """The same in Arrow's columns, which are faster to search."""
-        return self._read("features").unify_dictionaries().combine_chunks()
+        return _by_dictionary(self._read("features")).unify_dictionaries().combine_chunks()
 
     @cached_property
     def search_text(self) -> pa.ChunkedArray:
@@ -271,7 +271,8 @@ class Atlas:
         else:
             readers = rows_where(self.folder / "readers.parquet", "gene", wanted, columns)
         row_R = self._index(*(readers[name].to_numpy().astype(int) for name in ("layer", "feature")))
-        reads = pd.Series(readers["share"].to_numpy(), row_R, name="reads")
+        share_R = readers["share"].to_numpy()
+        reads = pd.Series(share_R, row_R, name="reads").groupby(level=0).sum()  # once a feature, in any file
         token_P, row_P, weight_P = self._pushing
         here_P = np.isin(token_P, first)
         pushes = pd.Series(weight_P[here_P], row_P[here_P], name="pushes").groupby(level=0).max()
@@ -462,6 +463,15 @@ def as_arrow(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:
         stored.setdefault(name, NOTHING)
     stored["readers"] = _narrow(pa.Table.from_pandas(by_gene, preserve_index=False))
     return stored
+
+
+def _by_dictionary(table: pa.Table) -> pa.Table:
+    """The table with its texts by dictionary, as `narrowed` stores them, whoever wrote it."""
+    for place, one in enumerate(table.schema):
+        if one.name not in PLAIN and not pa.types.is_dictionary(one.type) and _is_of(one.type, "text"):
+            texts = table[one.name].cast(pa.string()).dictionary_encode()
+            table = table.set_column(place, one.name, texts)
+    return table
 
 
 def narrowed(tables: Mapping[str, pd.DataFrame]) -> dict[str, pa.Table]:

@@ -27,7 +27,7 @@ from scx_core.attribution.local_replacement_model import (
 from scx_core.attribution.replacement_model import LayerMaps
 from scx_core.attribution.residual_stream import GradientRows
 
-FEATURES = 32_768  # whose decoder rows are copied at a time, about
+ROW_NUMBERS = 8_000_000  # of decoder rows that are copied at a time, about
 
 
 def block_back(
@@ -62,11 +62,12 @@ class TotalEffects(NamedTuple):
     bias: float
 
 
-def _blocks(position_N: torch.Tensor, n_positions: int) -> list[tuple[slice, slice]]:
+def _blocks(position_N: torch.Tensor, n_positions: int, width: int) -> list[tuple[slice, slice]]:
     """Blocks of positions, and their active features: all, where those are few."""
-    if len(position_N) <= FEATURES:
+    most = max(1, ROW_NUMBERS // width)
+    if len(position_N) <= most:
         return [(slice(0, n_positions), slice(0, len(position_N)))]
-    step = max(1, n_positions * FEATURES // len(position_N))
+    step = max(1, n_positions * most // len(position_N))
     starts = [*range(0, n_positions, step), n_positions]
     edges = torch.searchsorted(position_N, torch.tensor(starts, device=position_N.device)).tolist()
     return [(slice(*t), slice(*n)) for t, n in zip(pairwise(starts), pairwise(edges), strict=True)]
@@ -80,7 +81,7 @@ def _through_features(
     `read_STd`: gradients on the MLPs' outputs that the features write to, their own block's first.
     """
     write_N, parts = torch.zeros_like(frozen.value_N), []
-    for at_t, at_n in _blocks(frozen.position_N, len(read_STd[0])):
+    for at_t, at_n in _blocks(frozen.position_N, *read_STd[0].shape):
         position_n, feature_n = frozen.position_N[at_n], frozen.feature_N[at_n]
         for later, out_Td in enumerate(read_STd):
             write_N[at_n] += (maps.decoder(later)[feature_n] * out_Td[position_n]).sum(-1)

@@ -38,10 +38,9 @@ class LowRankGradients(NamedTuple):
     unit_RJd: torch.Tensor
     at_R: torch.Tensor
 
-    def dense(self, unit_RJx: torch.Tensor | None = None) -> torch.Tensor:
-        """[R, P, d], or [R, P, x] of other vectors with the same weights."""
-        unit = self.unit_RJd if unit_RJx is None else unit_RJx
-        return torch.bmm(self.weight_UJP[self.at_R].transpose(1, 2), unit)
+    def dense(self, out_RPd: torch.Tensor | None = None) -> torch.Tensor:
+        """[R, P, d], in a buffer where one is given."""
+        return torch.bmm(self.weight_UJP[self.at_R].transpose(1, 2), self.unit_RJd, out=out_RPd)
 
     def plus(self, other: LowRankGradients) -> LowRankGradients:
         """Both together."""
@@ -266,7 +265,7 @@ def direct_edges(
             if not n_wide:
                 G_RPd = sources.space.of("wide", n_rows, P, G_RPd.shape[2])
             n_wide = part.last
-            G_RPd[part.first : n_wide] = part.state.dense()
+            part.state.dense(G_RPd[part.first : n_wide])
         for part in few:
             if part.own and crossed is None:
                 take(_own_edges(sources, part, k, out))

@@ -17,9 +17,10 @@ import torch
 from scx_core.language import Language, MlpIO, captured_mlps, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
 from scx_core.language.numerics.operations import operations
-from scx_core.metrics import active, ce_recovered, dead, fvu, l0, squares_from_sums
+from scx_core.metrics import ce_recovered, dead, fvu, l0, squares_from_sums
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.objective.losses import token_losses
+from scx_core.training.ops.sparse import times_of
 from scx_core.training.plan import training_batch
 from scx_core.training.processes.distributed import ALONE, Team
 from scx_core.training.tokens import Cells, TokenTexts
@@ -114,9 +115,10 @@ def layer_rows(coders: TranscoderSet, io: MlpIO, real_BT: torch.Tensor) -> list[
     batch, from what the model's own MLPs read and wrote there."""
     inputs, outputs = ([side[real_BT].float() for side in sides] for sides in (io.inputs, io.outputs))
     rows = []
-    for (z_TF, guess_Td), y_Td in zip(coders.coded(inputs, outputs), outputs, strict=True):
+    for (pairs, guess_Td), y_Td in zip(coders.coded_by_pairs(inputs, outputs), outputs, strict=True):
+        fires_F = times_of(pairs.feature_N, coders.n_features)
         squares = [(y_Td - guess_Td).double().square().sum(), y_Td.double().square().sum()]
-        rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), active(z_TF).sum(0))])
+        rows.append([t.cpu() for t in (*squares, y_Td.double().sum(0), fires_F)])
     return rows
 
 

@@ -16,6 +16,7 @@ from scx_core.errors import ScxError
 from scx_core.language.hooks import OnOutput, Stand_in
 from scx_core.language.numerics.onednn_linear import linear
 from scx_core.metrics import active
+from scx_core.transcoders.screened import at_hand, screened
 
 Kind = Literal["relu", "topk", "jumprelu"]
 Reads = Literal["input", "output"]
@@ -170,9 +171,19 @@ class Transcoder:
         return Active(*map(torch.cat, zip(*parts, strict=True)))
 
     def _active(self, x_Td: torch.Tensor, first: int) -> Active:
+        if self._screens(x_Td):
+            assert self.threshold_F is not None  # checked when it was made
+            if found := screened(x_Td, self.W_enc_Fd, self.b_enc_F, self.threshold_F):
+                return Active(found[0] + first, *found[1:])
         pre_TF = self.pre(x_Td)
         position_N, feature_N = self.fires(pre_TF).nonzero(as_tuple=True)
         return Active(position_N + first, feature_N, pre_TF[position_N, feature_N])
+
+    def _screens(self, x_Td: torch.Tensor) -> bool:
+        """Whether the active features are looked for in bfloat16: of much, where the processor is made for
+        it. Only where encoders read x itself."""
+        plain = x_Td.dtype == self.W_enc_Fd.dtype == torch.float32 and type(self).pre is Transcoder.pre
+        return plain and self.kind == "jumprelu" and self._by_pairs(x_Td) and at_hand()
 
     def rebuild(self, x_Td: torch.Tensor, active: Active) -> torch.Tensor:
         """`reconstruct` of x [T, d] from its active features alone, [T, d]."""

@@ -218,6 +218,8 @@ _STYLE = """
 [data-testid="stMainBlockContainer"] > div > [data-testid="stVerticalBlock"] { gap: 0.5rem; }
 .st-key-head { flex-wrap: nowrap; padding-right: 1.6rem; }
 .st-key-head > div { flex: 0 0 auto; width: auto; }
+.st-key-head h1 { margin: 0; padding: 0 !important; line-height: 1.2; }
+.st-key-head [data-testid="stMarkdownContainer"] { margin-bottom: 0; }
 .st-key-head > div:nth-child(2) { flex: 1 1 0; min-width: 0; }
 .st-key-head > div:nth-child(2) p { font-size: 0.9rem; line-height: 1.25; }
 .st-key-stage [data-testid="stColumn"] { min-width: 250px; }

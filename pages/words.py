@@ -16,8 +16,9 @@ def page() -> None:
     where, found = anchors(), wanted.strip().lower()
     shown = [one for one in glossary() if found in " ".join(one).lower()]
     for term, words in shown:
-        st.subheader(term, anchor=where[term])
-        st.markdown(words)
+        with st.container(gap=None):
+            st.subheader(term, anchor=where[term])
+            st.markdown(words)
     if not shown:
         st.info("No term and no definition holds that.")
 

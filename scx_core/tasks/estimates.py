@@ -23,8 +23,8 @@ from scx_core.language import Language, encode_cells, with_answers
 from scx_core.language.numerics.operations import operations
 from scx_core.runs import RunFolder, all_jobs
 from scx_core.share import ShareConfig
-from scx_core.training.config import PRESETS
-from scx_core.training.estimate import PROMPT_TOKENS, TOKENS_A_GENE
+from scx_core.training.config import PRESETS, TrainConfig, TranscoderConfig
+from scx_core.training.estimate import LARGE, PROMPT_TOKENS, TOKENS_A_GENE
 from scx_core.transcoders import TranscoderSet
 
 IN_PAGE = 1.7e10  # operations of passes over cells that a page traces: 40 cells of the embedded default
@@ -131,12 +131,25 @@ def trial_seconds(cfg: BuildConfig, n_genes: int) -> float:
     a_token = layers * (24 * width**2 + 4 * length * width) + 2 * vocabulary * width
     work = 3 * cfg.recipe.batch * length * a_token  # back and forth
     for name in cfg.preset_names:
-        coder, train = PRESETS[name].transcoder, PRESETS[name].train
-        tokens = train.cells_per_batch * length
-        dense = layers * 4 * coder.expansion * width**2
-        work += tokens * (a_token + 3 * dense)
-        work += tokens * 3 * (a_token + dense) if train.finetune_steps else 0
+        preset = PRESETS[name]
+        work += _trained(preset.transcoder, preset.train, length, a_token, layers * width**2)
     return START + TRIAL_STEPS * work / TRIED
+
+
+def training_trial_seconds(lm: Language, transcoder: TranscoderConfig, train: TrainConfig) -> float:
+    """Of a job that tries a few steps of a training, or counts those of a large model."""
+    length = lm.sentence_config.n_genes * TOKENS_A_GENE + PROMPT_TOKENS
+    a_token = operations(lm, length).blocks(lm.facts.n_layers)
+    work = _trained(transcoder, train, length, a_token, lm.facts.n_layers * lm.facts.width**2)
+    return START + TRIAL_STEPS * min(work, LARGE) / TRIED
+
+
+def _trained(
+    coder: TranscoderConfig, train: TrainConfig, length: float, a_token: float, squares: float
+) -> float:
+    """Operations of a step of a training; with those of all layers together where they are tuned."""
+    tokens, dense = train.cells_per_batch * length, 4 * coder.expansion * squares
+    return tokens * (a_token + 3 * dense + (3 * (a_token + dense) if train.finetune_steps else 0))
 
 
 def map_seconds(n_cells: int) -> float:

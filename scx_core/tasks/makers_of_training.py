@@ -8,10 +8,13 @@ from typing import Any
 
 from scx_core.build import BuildConfig, estimate_build
 from scx_core.cells import CellChoices
-from scx_core.runs import Progress, from_dict, to_dict
+from scx_core.language import Language
+from scx_core.runs import Progress, from_dict, provenance, to_dict
 from scx_core.tasks.records import read_record
 from scx_core.tasks.sources import Opened
 from scx_core.tasks.task import Task
+from scx_core.training import estimate
+from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.estimate import TrainingEstimate
 from scx_core.transcoders.sources import Sources
 from scx_core.validation.result import plain
@@ -21,16 +24,31 @@ TRIAL_WORDS = "Trying a few steps"
 
 
 def trial(opened: Opened, asked: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """`asked`: build (a `BuildConfig`), n_genes, n_cells; each part's `TrainingEstimate` by its name. Raises
-    ScxError where the device or the memory does not suffice."""
-    progress(0, 1, "a few steps of each part")
-    found = estimate_build(from_dict(BuildConfig, asked["build"]), asked["n_genes"], asked["n_cells"])
-    return {name: plain(part) for name, part in found.items()}
+    """`asked`: build (a `BuildConfig`) and n_genes, or transcoder and train for the job's model; n_cells.
+    Gives each part's `TrainingEstimate` by its name. Raises ScxError where the device or the memory does not
+    suffice."""
+    progress(0, 1, "a few steps")
+    if "build" in asked:
+        parts = estimate_build(from_dict(BuildConfig, asked["build"]), asked["n_genes"], asked["n_cells"])
+    else:
+        coder = from_dict(TranscoderConfig, asked["transcoder"])
+        found = estimate(opened.lm, coder, from_dict(TrainConfig, asked["train"]), asked["n_cells"])
+        parts = {"transcoders": found}
+    return {name: plain(part) for name, part in parts.items()}
 
 
 def read_trial(record: Mapping[str, Any]) -> dict[str, TrainingEstimate]:
     """What `trial` gave. Raises KeyError, TypeError or ValueError."""
     return {name: read_record(TrainingEstimate, part) for name, part in record.items()}
+
+
+def training_trial(
+    sources: Sources, lm: Language, transcoder: TranscoderConfig, train: TrainConfig, n_cells: int
+) -> Task:
+    """The trial of a training of a model on its device, the same for all cells of as many rows."""
+    asked = {"transcoder": to_dict(transcoder), "train": to_dict(train), "n_cells": n_cells}
+    about = provenance(config={"asked": asked, "device": str(lm.device)}, model=lm)
+    return Task(TRIAL, f"{TRIAL_WORDS} of a training", sources, asked, about)
 
 
 def trial_task(cfg: BuildConfig, device: str, n_genes: int, n_cells: int) -> Task:

@@ -60,10 +60,15 @@ def compared(page: Page) -> None:
     page.mouse.wheel(0, 700)
 
 
+def tried(page: Page) -> None:
+    """Wait for the trial that says how long a training will take."""
+    page.get_by_text("of memory").first.wait_for()
+
+
 STOPS = (
     Stop("start", ""),
     Stop("data", "data"),
-    Stop("train", "train"),
+    Stop("train", "train", tried),
     Stop("validate", "validate"),
     Stop("circuits", "circuits", drawn),
     Stop("settings", "circuits?settings=all", drawn),
@@ -74,6 +79,7 @@ STOPS = (
     Stop("evidence", "evidence"),
     Stop("features", "features"),
     Stop("rate", "rate"),
+    Stop("words", "words"),
 )
 
 

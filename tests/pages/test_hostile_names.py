@@ -64,7 +64,7 @@ def test_every_page_with_cells_that_are_called_anything(
     path = hostile_file(tmp_path)
     monkeypatch.setenv("SCX_DATA", str(path))
     monkeypatch.setattr("pages.parts.circuits.controls.DEFAULT_CELLS", 2)
-    monkeypatch.setattr("pages.parts.train.new_run.show_estimate", lambda *_, **__: None)  # no trial steps
+    monkeypatch.setattr("pages.parts.train.new_run.show_estimate", lambda *_, **__: None)
     run = a_run(runs, "one", finished={})
     run.update(provenance={"model": {"name": HOSTILE_LABEL}, "data": {"name": HOSTILE_GENE}})
     app, shown = None, 0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pages.parts.common.results import Memory
 from scx_core.build import BuildConfig
 from scx_core.runs import RunFolder, read_json, to_dict, write_json
 from scx_core.runs.ranks import RankFile
@@ -32,8 +31,7 @@ STATES = {
 def guessed(at_once: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """No trial steps: estimates that are said to be known already."""
     one, other = TrainingEstimate(60.0, 10**9, 1000, 100), TrainingEstimate(120.0, 3 * 10**9, 1000, 100)
-    monkeypatch.setattr("pages.parts.train.new_run._ESTIMATES", Memory(64))
-    monkeypatch.setattr("pages.parts.train.new_run.estimate", lambda *_: one)
+    monkeypatch.setattr("scx_core.tasks.makers_of_training.estimate", lambda *_: one)
     monkeypatch.setattr(
         "scx_core.tasks.makers_of_training.estimate_build", lambda *_: {"model": one, "recommended": other}
     )
@@ -140,9 +138,10 @@ def test_every_process_of_a_training_is_shown(runs: Path, guessed: None) -> None
     assert "Process 1: out of memory" in said(app)
 
 
-def test_an_estimate_is_given_before_the_start(runs: Path) -> None:
+def test_an_estimate_is_given_before_the_start(runs: Path, at_once: list[str]) -> None:
     words = said(well(open_page("train")))
     assert "of memory" in words and "Trying a few steps" not in words
+    assert len(at_once) == 1 and "of memory" in said(open_page("train")) and len(at_once) == 1, "found again"
 
 
 def test_a_model_can_be_trained_on_the_cells_in_use(runs: Path, started: list) -> None:
@@ -297,6 +296,8 @@ def test_a_trial_of_a_build_is_a_job_and_the_form_stays_usable(
 
     monkeypatch.setattr("scx_core.runs.background.start", start)
     app = open_page("train")
+    started[0].write_status("done", 1, 1, "finished")  # that of the transcoders, which come first
+    started.clear()
     app.button_group[0].set_value("A small model on the cells in use").run()
     assert "Trying a few steps in the background" in said(well(app)) and len(started) == 1
     assert not button(app, "Train the model").disabled

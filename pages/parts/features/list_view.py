@@ -99,16 +99,16 @@ def _filters(atlas: Atlas) -> FindConfig:
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         text = _search(
             st.selectbox, "Search", "find text", suggestions_of(atlas), placeholder="CD20, B cell, L2-513 …",
-            width=235,
+            width=220,
             help="A gene, also by its CD number: the features that read or write it. Else in labels, "
             "strongest genes, families, cell types (also by their usual name), gene sets and tokens; or "
             "L2-513, or a number. Names are completed while you type; any other text is searched for too.",
         )  # fmt: skip
-        verdict = _choice("Verdict", "find verdict", (ANY, *VERDICTS), 130)
-        layer = _choice("Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"])))), 95)
+        verdict = _choice("Verdict", "find verdict", (ANY, *VERDICTS), 120)
+        layer = _choice("Layer", "find layer", (ANY, *map(str, range(int(atlas.meta["n_layers"])))), 80)
         types = tuple(map(plain, atlas.meta.get("types", ())))
-        cell_type = _choice("Cell type", "find type", (ANY, *types), 170)
-        sort = _choice("Largest first", "find sort", tuple(_SORTS), 160, _SORTS)
+        cell_type = _choice("Cell type", "find type", (ANY, *types), 150)
+        sort = _choice("Largest first", "find sort", tuple(_SORTS), 150, _SORTS)
         stable = kept(st.toggle, "Stable", "find stable", False)
     return FindConfig(
         text=text.strip(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import streamlit as st
@@ -12,20 +12,18 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.parts.common import in_use, loaders
 from pages.parts.common.forms import changed_in, config_form, forget_forms, form_value, remember_form
 from pages.parts.common.jobs import jobs
-from pages.parts.common.results import Memory
 from pages.parts.common.session import Context
-from pages.parts.common.tasks import answer, behind_the_form
+from pages.parts.common.tasks import answer, behind_the_form, sources
 from pages.parts.common.words import KINDS, count, duration, safe, size
 from scx_core.build import BuildConfig, launch_build, launch_training
 from scx_core.build.recipe import RecipeConfig
-from scx_core.cells import CellTable
 from scx_core.language import pick_device
 from scx_core.runs import RunFolder, from_dict
 from scx_core.runs.jobs import queue_end
 from scx_core.sentences import SentenceConfig
-from scx_core.tasks.estimates import trial_seconds
-from scx_core.tasks.makers_of_training import TRIAL_WORDS, read_trial, trial_task
-from scx_core.training import estimate
+from scx_core.tasks import Task
+from scx_core.tasks.estimates import training_trial_seconds, trial_seconds
+from scx_core.tasks.makers_of_training import TRIAL_WORDS, read_trial, training_trial, trial_task
 from scx_core.training.config import PRESETS, TrainConfig, TrainingJob, TranscoderConfig
 from scx_core.training.estimate import TrainingEstimate
 
@@ -34,7 +32,6 @@ TITLES = {"recommended": "Recommended", "paper": "As in the paper", "quick": "Qu
 MATTER = ("kind", "k", "target_l0", "expansion")
 RECIPE_MATTERS = ("layers", "width", "readings")
 SMALL = 50_000_000  # parameters up to which the trial takes no more than seconds
-_ESTIMATES: Memory[TrainingEstimate] = Memory(64)
 FREE = ("learning_rate", "warmup", "decay", "answer_weight", "finetune_rate", "seed", "log_every")
 MATTER_TRAIN = ("steps", "cells_per_batch", "learning_rate", "seed")
 
@@ -123,14 +120,11 @@ def start_form(ctx: Context, transcoder: TranscoderConfig, train: TrainConfig) -
         _started(run, after)
     # neither seed nor rates nor what is written when cost anything: no new trial for them
     same = {name: getattr(TrainConfig(), name) for name in FREE}
-    key = (*loaders.model_key(lm), transcoder, dataclasses.replace(train, **same), table.n_cells)
-
-    def trial() -> TrainingEstimate:
-        with lm.lock:
-            return estimate(lm, transcoder, train, table.n_cells)
-
+    train = dataclasses.replace(train, **same)
+    task = training_trial(sources(ctx), lm, transcoder, train, table.n_cells)
+    task = task._replace(seconds=training_trial_seconds(lm, transcoder, train))
     weights = sum(p.numel() for p in lm.model.parameters())
-    return partial(show_estimate, words, key, trial, str(lm.device), parameters=weights)
+    return partial(show_estimate, words, task, str(lm.device), parameters=weights)
 
 
 def _queue() -> RunFolder | None:
@@ -190,27 +184,10 @@ def build_form(ctx: Context) -> Callable[[], None]:
     if not presets:
         words.caption("Choose the transcoders to train with it.")
         return lambda: None
-    return partial(_tried, words, cfg, table)
-
-
-def _tried(place: DeltaGenerator, cfg: BuildConfig, table: CellTable) -> None:
-    """The estimate of a build once its trial is there. The trial is a job of its own: one at a time, begun
-    without being asked for, so that the form stays usable while settings are chosen."""
-    device = str(pick_device(cfg.device))
+    device = str(pick_device(ctx.device))
     task = trial_task(cfg, device, table.n_genes, table.n_cells)
     task = task._replace(seconds=trial_seconds(cfg, table.n_genes))
-    parts = answer(task, read_trial)
-    if parts is not None:
-        estimate_words(place.empty(), all_parts(parts), device, "Transcoders included.")
-        return
-    with place:
-        behind_the_form(task, TRIAL_WORDS)
-
-
-def all_parts(parts: Mapping[str, TrainingEstimate]) -> TrainingEstimate:
-    """All parts of a build one after the other: their times together, the memory of the largest."""
-    most = max(parts.values(), key=lambda part: part.bytes)
-    return parts["model"]._replace(seconds=sum(part.seconds for part in parts.values()), bytes=most.bytes)
+    return partial(show_estimate, words, task, device, note="Transcoders included.")
 
 
 def _asked() -> set[int]:
@@ -219,29 +196,32 @@ def _asked() -> set[int]:
 
 
 def show_estimate(
-    place: DeltaGenerator,
-    key: Hashable,
-    measure: Callable[[], TrainingEstimate],
-    device: str,
-    *,
-    parameters: int = 0,
-    note: str = "",
+    place: DeltaGenerator, task: Task, device: str, *, parameters: int = 0, note: str = ""
 ) -> None:
-    """One sentence in `place`; for a model of many `parameters` only when asked for, once for all settings.
-    Raises ScxError."""
-    if parameters > SMALL and _ESTIMATES.peek(key) is None and parameters not in _asked():
-        if not place.button("Estimate time and memory"):
-            return
-        _asked().add(parameters)
-    slot = place.empty()
-    if _ESTIMATES.peek(key) is None:
-        slot.caption("Trying a few steps, to say how long it will take …")
-    estimate_words(slot, _ESTIMATES.get(key, measure), device, note)
+    """One sentence in `place` once the trial is there, which is a job of its own: one at a time, so that the
+    form stays usable. It is begun without being asked for, but for a model of many `parameters`."""
+    found = answer(task, read_trial)
+    with place:
+        if found is not None:
+            estimate_words(all_parts(found), device, note)
+        elif parameters <= SMALL or parameters in _asked():
+            behind_the_form(task, TRIAL_WORDS)
+        elif st.button("Estimate time and memory"):
+            _asked().add(parameters)
+            behind_the_form(task, TRIAL_WORDS)
 
 
-def estimate_words(slot: DeltaGenerator, found: TrainingEstimate, device: str, note: str = "") -> None:
+def all_parts(parts: Mapping[str, TrainingEstimate]) -> TrainingEstimate:
+    """All parts of a build one after the other: their times together, the memory of the largest."""
+    most = max(parts.values(), key=lambda part: part.bytes)
+    if len(parts) == 1:
+        return most
+    return parts["model"]._replace(seconds=sum(part.seconds for part in parts.values()), bytes=most.bytes)
+
+
+def estimate_words(found: TrainingEstimate, device: str, note: str = "") -> None:
     """Time and memory in one sentence, and how they are known."""
-    slot.markdown(
+    st.markdown(
         f"About **{duration(found.seconds)}** on {safe(device.upper())} and **{size(found.bytes)}** of "
         f"memory. {note or (found.words() if found.step else '')}",
         help=f"{'Counted, with a timed pass,' if found.step else 'Two steps on random tokens'} of the "

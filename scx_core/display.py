@@ -8,6 +8,7 @@ stands above all rooms, says who draws (`draw_with`), and that room is imported 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any, TypeVar
 
@@ -31,6 +32,15 @@ def _repr_html_(result: Any) -> str | None:
         return None
     module, function = _DRAWERS[-1]
     return getattr(importlib.import_module(module), function)(result)
+
+
+_MARKS = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+def as_markdown(text: object) -> str:
+    """A name as Markdown shows it literally, on one line: no link, image, heading, row of a table or HTML."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return _MARKS.sub(r"\\\1", line)
 
 
 def counted(number: int, what: str) -> str:

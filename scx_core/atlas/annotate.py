@@ -111,14 +111,20 @@ def feature_in_cells(
 
 
 def write_annotated(adata: ad.AnnData, path: Path | str) -> None:
-    """Write an .h5ad, whole or not at all. Raises ScxError when the disk is full or the place is refused.
+    """Write an .h5ad, whole or not at all. Raises ScxError when the disk is full, the place is refused, or a
+    name is one that the format does not hold.
 
     HDF5 does not get over a write that fails: what it still holds can end the process later. So the file is
     made in memory, beside the object that is there anyway, and its bytes are written.
     """
     adata.strings_to_categoricals()
     with h5py.File("annotated.h5ad", "w", driver="core", backing_store=False) as file:
-        write_elem(file, "/", adata)
+        try:
+            write_elem(file, "/", adata)
+        except (ValueError, TypeError) as error:
+            problem = f"The cells could not be written as .h5ad ({' '.join(str(error).split())[:200]})."
+            remedy = "Names without NUL, half characters and slashes can be; rename what has one."
+            raise ScxError(problem, remedy) from error
         file.flush()
         image = file.id.get_file_image()
     write_atomic(path, image)

@@ -8,6 +8,7 @@ from typing import Any
 from scx_core.build.config import BuildConfig
 from scx_core.cells import PLANTED, RULES, CellTable, Split
 from scx_core.claims.of_model import validation_claims
+from scx_core.display import as_markdown
 from scx_core.language import Language
 from scx_core.validation import BASELINES, PAPER
 from scx_core.validation.baselines import LINEAR, TOKEN_LINEAR
@@ -111,22 +112,22 @@ def _range(shares: Iterable[float]) -> str:
 
 def card(lm: Language, table: CellTable, split: Split, cfg: BuildConfig, figures: dict[str, Any]) -> str:
     """The README.md of a built model."""
-    counts = ", ".join(f"{name} {count}" for name, count in table.cells_per_type().items())
+    counts = ", ".join(f"{as_markdown(name)} {count}" for name, count in table.cells_per_type().items())
     recipe, sentences = cfg.recipe, cfg.sentences
     data = {"embedded": EMBEDDED_DATA, PLANTED: PLANTED_DATA}.get(
-        cfg.data, f"{table.name}: {table.n_cells:,} {table.unit}s × {table.n_genes:,} genes."
+        cfg.data, f"{as_markdown(table.name)}: {table.n_cells:,} {table.unit}s × {table.n_genes:,} genes."
     )
     own = cfg.data not in ("embedded", PLANTED)
-    rebuild = f"demo build --data {table.name if own else cfg.data}"
+    rebuild = f"demo build --data {'CELLS' if own else cfg.data}"
     rebuild = rebuild.removesuffix(" --data embedded")
     install = "" if own else " --install"
-    source = "the same cells" if own else "the package data"
+    source = "the same cells (CELLS: their file)" if own else "the package data"
     parameters = sum(p.numel() for p in lm.model.parameters())
     return f"""---
 {"" if own else LICENCE_TAG}library_name: transformers
 tags: [single-cell, cell2sentence, gpt_neox, transcoders]
 ---
-# {lm.name}
+# {as_markdown(lm.name)}
 
 A small model that reads a cell as its genes ranked by expression and answers with the cell type:
 GPT-NeoX with {recipe.residual} residual, {recipe.layers} layers × {recipe.width}, {parameters:,} parameters,

@@ -133,6 +133,7 @@ def _known(gene: str, circuit: Circuit, markers: frozenset[str] | None, shared: 
 def table_csv(table: pd.DataFrame) -> bytes:
     """The table as UTF-8 CSV with a byte order mark, which spreadsheets need and pandas skips."""
     safe = table.copy()
+    safe.columns = pd.Index([_guarded(name) for name in safe.columns])
     for column in safe.columns:
         if safe[column].dtype == object:
             safe[column] = [_guarded(value) for value in safe[column]]

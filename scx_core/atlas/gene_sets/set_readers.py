@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -66,12 +67,16 @@ def _one(source: str, organism: str, columns: MarkerColumns | None) -> GeneSets:
 
 
 def write_gmt(collection: GeneSets, path: Path | str) -> None:
-    """Keep a collection, such as a downloaded one, as a GMT file. Raises ScxError when the disk is full."""
-    lines = [
-        "\t".join(" ".join(field.split()) for field in (one.name, one.note, *one.genes))
-        for one in collection.sets
-    ]
+    """Keep a collection, such as a downloaded one, as a GMT file; what is no character of a text is left
+    out of names. Raises ScxError when the disk is full."""
+    lines = ["\t".join(map(_field, (one.name, one.note, *one.genes))) for one in collection.sets]
     write_atomic(path, "\n".join(lines) + "\n")
+
+
+def _field(text: str) -> str:
+    """A field on one line, as any reader of text takes it."""
+    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+    return " ".join(kept.split())
 
 
 ONLINE = "gseapy:"  # in front of a library's name

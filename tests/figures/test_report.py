@@ -11,16 +11,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from scx_core.errors import ScxError
-from scx_core.figures.report import Table, document_of, report_page, report_pdf, write_report
+from scx_core.figures.drawing.pen import POINTS_PER_UNIT
+from scx_core.figures.report import Picture, Table, document_of, report_page, report_pdf, write_report
 from scx_core.figures.report.files_of_tables import table_bytes
+from scx_core.figures.report.print_out import ROOM, _fit, _wrap, scale_of
 from tests.builders.evidence import LABEL, feature_answers, tiny_evidence
 from tests.builders.hostile import HOSTILE_TEXTS
 from tests.builders.hostile_results import hostile_evidence
 from tests.figures.test_html import _Page
 
 MOST = 10_000_000  # bytes
+A4_TEXT_MM = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +225,36 @@ def test_a_strangers_script_recomputes_three_figures_from_the_files(found, tmp_p
             one["area"]["mean"], abs=1e-9
         )
     assert not math.isnan(sum(made["areas"].values()))
+
+
+def test_no_word_of_a_printed_picture_is_smaller_than_five_points(found, hostile):
+    """A picture that is too tall for a page is made smaller, and its letters with it."""
+    for one in (found, hostile):
+        pictures = [part for section in document_of(one).sections for part in section.parts
+                    if isinstance(part, Picture)]  # fmt: skip
+        assert len(pictures) >= 3
+        for picture in pictures:
+            figure = picture.draw()
+            shrunk = scale_of(figure, picture.caption) * A4_TEXT_MM / (25.4 * figure.get_size_inches()[0])
+            figure.draw_without_rendering()
+            letters = [text for text in figure.findobj(Text) if text.get_text().strip()]
+            assert min(text.get_fontsize() for text in letters) * shrunk >= 5.0 - 1e-6, picture.name
+
+
+def test_the_columns_of_a_printed_table_stand_apart(found, hostile):
+    """As they are really drawn, headings in bold included."""
+    renderer = FigureCanvasAgg(Figure()).get_renderer()
+
+    def width(words: str, size: float) -> float:
+        drawn = Text(0, 0, words, fontsize=size * POINTS_PER_UNIT, fontweight="bold", family="DejaVu Sans")
+        drawn.set_figure(renderer_figure)
+        return drawn.get_window_extent(renderer).width / renderer_figure.dpi * 72 / POINTS_PER_UNIT
+
+    renderer_figure = Figure()
+    for one in (found, hostile):
+        for section in document_of(one).sections:
+            for table in (part for part in section.parts if isinstance(part, Table)):
+                size, widths = _fit(table)
+                assert sum(widths) <= ROOM + 1
+                for lines, room in zip(_wrap(table.header, widths, size), widths, strict=True):
+                    assert max(width(line, size) for line in lines) <= room - 4.0, table.title

@@ -128,7 +128,10 @@ def _warnings(found: TypeEvidence, validation: Validation | None) -> tuple[str, 
 def _circuit_section(found: TypeEvidence) -> list[Section]:
     circuit = found.drawn
     drawing = simplify(circuit, markers=markers_of(circuit)[0] or frozenset())
-    picture = Picture("circuit", drawing.caption, lambda: circuit_figure(drawing._replace(caption="")))
+    # Words stand once, below the picture at the size of text: in it they would make it too tall for a page.
+    words = " ".join((drawing.caption, *drawing.explained))
+    bare = drawing._replace(caption="", explained=(), provenance="")
+    picture = Picture("circuit", words, lambda: circuit_figure(bare))
     note = (
         f"In {plain(circuit.target.unit, 20)}. Frozen attribution: mean over the {circuit.n_cells} cells of "
         f"the "

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from scx_core.figures.drawing import colours
@@ -23,7 +24,7 @@ WIDTH, HEIGHT = 210 / MM_PER_UNIT, 297 / MM_PER_UNIT
 LEFT, TOP, BOTTOM = 15 / MM_PER_UNIT, 16 / MM_PER_UNIT, 18 / MM_PER_UNIT
 ROOM = WIDTH - 2 * LEFT
 BODY, SMALL, SMALLEST = 17.0, 14.0, 11.0
-GAP, LEAST_COLUMN = 10.0, 60.0
+GAP, WIDEST_GAP, LEAST_COLUMN = 16.0, 44.0, 60.0
 DPI = 200
 
 
@@ -75,15 +76,22 @@ def _tall(table: Table, widths: Sequence[float], size: float) -> float:
     return whole if whole < HEIGHT - TOP - BOTTOM else head + 5 * BODY
 
 
+def scale_of(figure: Figure, caption: str) -> float:
+    """How much of the page's width a figure takes so that it stands on one page with its caption."""
+    width, height = figure.get_size_inches()
+    below = 1.4 * SMALL * len(wrapped(caption, ROOM, SMALL)) + 60.0
+    return float(min(1.0, (HEIGHT - TOP - BOTTOM - below) / (ROOM * height / width)))
+
+
 def _picture(flow: _Flow, picture: Picture) -> None:
     """The figure at the width of the page, on one page with its caption."""
     figure, buffer = picture.draw(), io.BytesIO()
+    scale = scale_of(figure, picture.caption)
     with LOCK, matplotlib.rc_context(SETTINGS):
         figure.savefig(buffer, format="png", dpi=DPI)
     buffer.seek(0)
     pixels = imread(buffer)
     height = ROOM * pixels.shape[0] / pixels.shape[1]
-    scale = min(1.0, (HEIGHT - TOP - BOTTOM - 160.0) / height)
     flow.need(scale * height + 60.0)
     flow.image(pixels, ROOM * scale, height * scale)
     flow.lines(picture.caption, SMALL, colour=colours.MUTED)
@@ -120,7 +128,8 @@ def _fit(table: Table) -> tuple[float, list[float]]:
             for i in range(len(table.header))
         ]
         if sum(widths) <= ROOM:
-            return size, widths
+            spare = min(WIDEST_GAP - GAP, (ROOM - sum(widths)) / len(widths))
+            return size, [width + spare for width in widths]
     words = [
         max(
             (text_width(word, SMALLEST, bold=True) for line in lines for word in line[i].split()), default=0.0

@@ -13,13 +13,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from scx_core.atlas import MatchConfig
 from scx_core.bench import machine
+from scx_core.build import BuildConfig
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer
 from scx_core.evidence.rankings.rankings import RankingConfig
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from scx_core.runs import runs_root, to_dict
 from scx_core.tasks import Opened, Sources, Task, estimates, launch_task
+from scx_core.tasks.makers_of_training import training_trial, trial_task
 from scx_core.tasks.task import table_task, tracer_task
+from scx_core.training.config import PRESETS
+from scx_core.transcoders import load_set
 from scx_core.validation import validation_rows, validation_work
 
 
@@ -63,6 +68,24 @@ def tasks(tracer: Tracer, sources: Sources) -> dict[str, Callable[[], Task]]:
         made = tracer_task("answers", "", sources, tracer, {"most": 20_000})
         return made._replace(seconds=estimates.answer_seconds(tracer, min(20_000, tracer.table.n_cells)))
 
+    def match() -> Task:
+        lm, coders, table = tracer.lm, tracer.transcoders, tracer.table
+        other, cfg = load_set("embedded-paper", lm.device, lm.dtype), MatchConfig()
+        asked = {"other": "embedded-paper", "fingerprint": other.fingerprint, "cfg": to_dict(cfg)}
+        made = table_task("match", "", sources, table, asked, model=lm, transcoders=coders)
+        return made._replace(seconds=estimates.match_seconds(lm, (coders, other), table, cfg.cells))
+
+    def tried() -> Task:
+        lm, preset = tracer.lm, PRESETS["recommended"]
+        made = training_trial(sources, lm, preset.transcoder, preset.train, tracer.table.n_cells)
+        seconds = estimates.training_trial_seconds(lm, preset.transcoder, preset.train)
+        return made._replace(seconds=seconds)
+
+    def build_tried() -> Task:
+        n_genes = tracer.table.n_genes
+        made = trial_task(BuildConfig(), str(tracer.lm.device), n_genes, tracer.table.n_cells)
+        return made._replace(seconds=estimates.trial_seconds(BuildConfig(), n_genes))
+
     return {
         "circuit, 90 cells": lambda: circuit("circuit", estimates.circuit_seconds(tracer, 90), 90),
         "difference, 2 x 30": lambda: circuit(
@@ -74,6 +97,9 @@ def tasks(tracer: Tracer, sources: Sources) -> dict[str, Callable[[], Task]]:
         "validation": validation,
         "map": cell_map,
         "answers": answers,
+        "match, 200 cells": match,
+        "trial of a training": tried,
+        "trial of a build": build_tried,
     }
 
 

@@ -224,7 +224,9 @@ _STYLE = """
 .st-key-head > div:nth-child(2) p { font-size: 0.9rem; line-height: 1.25; }
 .st-key-stage [data-testid="stColumn"] { min-width: 250px; }
 @media (max-width: 1200px) {
-  .st-key-head > div:nth-child(2) p { font-size: 0.8rem; }
+  .st-key-head { flex-wrap: wrap; row-gap: 0; }
+  .st-key-head > div:first-child { flex: 1 1 auto; }
+  .st-key-head > div:nth-child(2) { order: 9; flex: 0 0 100%; }
   .st-key-line { flex-wrap: nowrap; gap: 0.6rem; }
   .st-key-line > div { flex: 1 1 0; min-width: 0; width: auto; }
   .st-key-line > div:first-child { flex-grow: 1.7; }

@@ -21,13 +21,14 @@ h1 { font-size: 1.9rem !important; padding-bottom: 0 !important; }
 h3 { font-size: 1.12rem !important; }
 [data-testid="stSidebar"] h5 { padding: 0.4rem 0 0; }
 [data-testid^="stBaseButton"] p { white-space: normal; overflow-wrap: anywhere; }
+.stMarkdownBadge { white-space: normal !important; overflow-wrap: anywhere; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
 .st-key-last { max-width: 900px; }
 .st-key-last img { max-height: calc(100vh - 12.5rem); object-fit: contain; object-position: left;
   background: #fff; border-radius: 6px; }
 @media (max-width: 1200px) {
   [data-testid="stSidebar"] { min-width: 205px !important; max-width: 205px !important; }
-  [data-testid="stSidebar"] [data-testid="stSidebarContent"] > div { padding: 0 1rem; }
+  [data-testid="stSidebar"] [data-testid="stSidebarContent"] > div { padding-left: 1rem; padding-right: 1rem; }
   .block-container, [data-testid="stMainBlockContainer"] { padding-left: 1.6rem; padding-right: 1.6rem; }
   .st-key-stacked [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   .st-key-stacked [data-testid="stColumn"] { min-width: 100%; }

@@ -221,7 +221,7 @@ _STYLE = """
 .st-key-head h1 { margin: 0; padding: 0 !important; line-height: 1.2; }
 .st-key-head [data-testid="stMarkdownContainer"] { margin-bottom: 0; }
 .st-key-head > div:nth-child(2) { flex: 1 1 0; min-width: 0; }
-.st-key-head > div:nth-child(2) p { font-size: 0.9rem; line-height: 1.25; }
+.st-key-head > div:nth-child(2) p { font-size: 0.9rem; line-height: 1.25; margin: 0; }
 .st-key-stage [data-testid="stColumn"] { min-width: 250px; }
 @media (max-width: 1200px) {
   .st-key-head { flex-wrap: wrap; row-gap: 0; }

@@ -28,7 +28,7 @@ h3 { font-size: 1.12rem !important; }
   background: #fff; border-radius: 6px; }
 @media (max-width: 1200px) {
   [data-testid="stSidebar"] { min-width: 205px !important; max-width: 205px !important; }
-  [data-testid="stSidebar"] [data-testid="stSidebarContent"] > div { padding-left: 1rem; padding-right: 1rem; }
+  [data-testid="stSidebarContent"] > div { padding-left: 1rem !important; padding-right: 1rem !important; }
   .block-container, [data-testid="stMainBlockContainer"] { padding-left: 1.6rem; padding-right: 1.6rem; }
   .st-key-stacked [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
   .st-key-stacked [data-testid="stColumn"] { min-width: 100%; }

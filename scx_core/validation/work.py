@@ -18,7 +18,7 @@ from scx_core.language import Language, encode_cells, with_answers
 from scx_core.language.numerics.operations import Operations, duration, operations, speed
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation.baselines import BASELINES
-from scx_core.validation.held_out import FIT_CELLS
+from scx_core.validation.held_out import FIT_CELLS, check_rows
 
 LAYER_SEED, LAYER_BATCH = 0, 4  # of the cells on which each layer is replaced alone; how many at a time
 LONG = 6e12  # operations that replacing each layer alone, and fitting baselines, may take by default, each
@@ -99,8 +99,10 @@ def validation_work(
     layer_cells: int | None = None,
 ) -> ValidationWork:
     """What `validate` will take with the same arguments (`fit`: its `train_rows`), from a pass or two of the
-    model on some of the cells. Right within a factor of two where nothing else runs."""
+    model on some of the cells. Right within a factor of two where nothing else runs. Raises ScxError where
+    `validate` would, for want of cells with an answer."""
     rows, n_layers, table = np.asarray(rows, dtype=np.int64), lm.facts.n_layers, with_answers(lm, table)
+    check_rows(table, rows)
     tokens = _tokens(lm, table, rows)
     one = costs(lm, transcoders, tokens)
     attention, head = n_layers * one.model.attention, one.model.table

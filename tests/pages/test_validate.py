@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pages.parts.common.words import safe
 from pages.parts.validate.validation_view import _BOXES
 from scx_core.transcoders import load_set
 from scx_core.validation import validation_beside
 from scx_core.validation.warnings import NOT, READ, WITH_CARE, judged
+from tests.cells.good_cells import good_cells
 from tests.pages.running import button, open_page, said, well
 
 
@@ -43,3 +46,16 @@ def test_the_verdict_of_the_embedded_set_stands_in_its_own_box(runs: Path) -> No
     judgement = judged(made)
     box = getattr(app, _BOXES[judgement.read][0].__name__)
     assert any(safe(judgement.words) in one.value for one in box)
+
+
+def test_cells_without_an_answer_are_one_message(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pancreas and the model of blood: nothing to measure on, and what to do."""
+    adata = good_cells()
+    adata.obs["cell_type"] = [f"pancreas {n % 3}" for n in range(adata.n_obs)]
+    adata.write_h5ad(tmp_path / "pancreas.h5ad")
+    monkeypatch.setenv("SCX_DATA", str(tmp_path / "pancreas.h5ad"))
+    app = well(open_page("validate"))
+    assert app.error and "has no answer for any type of pancreas.h5ad" in said(app)
+    assert "Map the types to its answers" in said(app)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from scx_core.attribution import backward
 from scx_core.attribution.backward import total_effects
 from scx_core.attribution.local_replacement_model import freeze
 from scx_core.attribution.replacement_model import replacement
@@ -51,6 +52,27 @@ def test_accounting_and_total_effects(traced):
     effects = graph.effects
     total = effects.token_T.sum() + effects.error_LT.sum() + effects.bias
     assert float(total) == pytest.approx(graph.value, rel=1e-9)
+
+
+def test_total_effects_are_the_same_some_features_at_a_time(traced, monkeypatch):
+    *_, plan, graph = traced
+    target, target_bias, _ = target_row(graph.frozen, plan)
+    pieces = []
+
+    def counted(*asked):
+        pieces.append(len(found := blocks(*asked)))
+        return found
+
+    blocks = backward._blocks
+    monkeypatch.setattr(backward, "_blocks", counted)
+    whole = total_effects(graph.frozen, target, target_bias)
+    assert set(pieces) == {1}
+    monkeypatch.setattr(backward, "ROW_NUMBERS", 5 * graph.frozen.embedding_Td.shape[1])
+    parts = total_effects(graph.frozen, target, target_bias)
+    assert max(pieces) > 3
+    for one, other in zip([*whole.features, whole.token_T], [*parts.features, parts.token_T], strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-12)
+    assert parts.bias == pytest.approx(whole.bias, rel=1e-10)
 
 
 def test_target_row_is_the_models_own_logit_difference(traced):

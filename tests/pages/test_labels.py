@@ -65,15 +65,17 @@ def test_every_term_has_a_place_that_help_texts_lead_to(runs: Path) -> None:
     places = [one.proto.anchor for one in app.subheader]
     assert len(set(places)) == len(places) == len(glossary())
     for key in TERMS:
-        (where,) = re.findall(r"\(words#([a-z0-9-]+)\)$", HELP[key])
+        (where,) = re.findall(r"\(words\?term=([a-z0-9-]+)\)$", HELP[key])
         assert where in places, key
+    app.query_params["term"] = "fvu"
+    assert "**FVU**: Fraction of variance unexplained" in said(well(app.run())), "the term that was asked for"
     app.text_input(key="words wanted").set_value("fvu").run()
     assert 0 < len(well(app).subheader) < 10
 
 
 def test_titles_lead_to_the_words_that_they_use(runs: Path) -> None:
     for page in ("train", "validate", "features"):
-        assert "(words#transcoder)" in said(open_page(page)), page
+        assert "(words?term=transcoder)" in said(open_page(page)), page
 
 
 def test_a_table_has_no_link_that_nobody_can_follow() -> None:

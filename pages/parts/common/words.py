@@ -106,21 +106,21 @@ _TITLES = {key: key for key in MORE} | TERMS
 
 
 def anchor(key: str) -> str:
-    """Where a term stands on the page of words: "kl", "frozen-attribution"."""
+    """What a term is called in the address of the page of words: "kl", "frozen-attribution"."""
     first = re.split(r"[,(]", _TITLES[key])[0]
     return "-".join(re.findall(r"[a-z0-9]+", first.lower()))
 
 
 def word(text: str, key: str) -> str:
     """A text that leads to its definition, in a tab of its own."""
-    return f"[{text}](words#{anchor(key)})"
+    return f"[{text}](words?term={anchor(key)})"
 
 
 # One line of help a key; that of a term ends with a way to all of them.
 _WAY = "Words"
 HELP = {key: f"{text} {word(_WAY, key)}" if key in TERMS else text for key, text in DEFINED.items()}
 STAND_INS = word("stand-ins", "transcoders")
-_LINKED = re.compile(rf" \[{_WAY}\]\(words#[a-z0-9-]*\)")
+_LINKED = re.compile(rf" \[{_WAY}\]\(words\?term=[a-z0-9-]*\)")
 
 
 def unlinked(text: str) -> str:
@@ -135,7 +135,7 @@ def glossary() -> list[tuple[str, str]]:
 
 
 def anchors() -> dict[str, str]:
-    """Where each term of the glossary stands on the page of words, by the term."""
+    """What each term of the glossary is called in the address of the page of words, by the term."""
     return {title: anchor(key) for key, title in _TITLES.items()}
 
 

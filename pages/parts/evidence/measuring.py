@@ -41,8 +41,8 @@ def types_to_choose(tracer: Tracer) -> list[str]:
     if not found:
         raise ScxError(
             f"{tracer.table.name} has no type with enough cells for two halves.",
-            f"A type needs {TypesConfig().least} labelled cells that the model has an answer for: map the types "
-            "to its answers (page Data), or train a model on these cells (page Train).",
+            f"A type needs {TypesConfig().least} labelled cells that the model has an answer for: map the "
+            "types to its answers (page Data), or train a model on these cells (page Train).",
         )
     return found
 

@@ -24,7 +24,7 @@ def circuit_figure(drawing: Drawing, axes: Axes | None = None) -> Figure:
     """The figure at its final size, or drawn into `axes`; save it with `picture_bytes`."""
     room = drawing.width - 2 * _EDGE
     legend_rows = legend.in_rows(drawing, room)
-    told = (drawing.caption, " ".join(drawing.explained), "; ".join(_notes(drawing)))
+    told = (drawing.caption, " ".join(drawing.explained), "; ".join(unsaid_notes(drawing)))
     lines = [line for words in told for line in wrapped(words, room, _SMALL)]
     provenance = wrapped(drawing.provenance, room, _SMALL)
     pen = Pen(
@@ -53,7 +53,7 @@ def circuit_figure(drawing: Drawing, axes: Axes | None = None) -> Figure:
     return pen.figure
 
 
-def _notes(drawing: Drawing) -> list[str]:
+def unsaid_notes(drawing: Drawing) -> list[str]:
     """The notes that the five sentences do not say already."""
     said = " ".join(drawing.explained).lower()
     return [note for note in drawing.notes if note.lower().rstrip(".") not in said]

@@ -14,7 +14,7 @@ from scx_core.evidence.rankings.rankings import SHORT
 from scx_core.figures import captions
 from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.drawing.text import plain
-from scx_core.figures.picture import circuit_figure
+from scx_core.figures.picture import circuit_figure, unsaid_notes
 from scx_core.figures.report import charts
 from scx_core.figures.report.biology import biology_sections
 from scx_core.figures.report.feature_answers import feature_edit_sections, redundancy_sections
@@ -129,8 +129,8 @@ def _circuit_section(found: TypeEvidence) -> list[Section]:
     circuit = found.drawn
     drawing = simplify(circuit, markers=markers_of(circuit)[0] or frozenset())
     # Words stand once, below the picture at the size of text: in it they would make it too tall for a page.
-    words = " ".join((drawing.caption, *drawing.explained))
-    bare = drawing._replace(caption="", explained=(), provenance="")
+    words = " ".join((drawing.caption, *drawing.explained, "; ".join(unsaid_notes(drawing)))).strip()
+    bare = drawing._replace(caption="", explained=(), notes=(), provenance="")
     picture = Picture("circuit", words, lambda: circuit_figure(bare))
     note = (
         f"In {plain(circuit.target.unit, 20)}. Frozen attribution: mean over the {circuit.n_cells} cells of "

@@ -100,13 +100,19 @@ def feature_in_cells(
         raise ScxError(f"The set has no feature {number} in layer {layer}.", known)
     side, mean_C = side.together(), np.zeros(len(rows))
     there = np.flatnonzero(table.rows(rows).getnnz(axis=1) > 0)
-    for start in range(0, len(there), batch):
-        part = there[start : start + batch]
+
+    def attempt(some: slice) -> int:
+        part = there[some]
         cells = encode_cells(side.lm, table, rows[part])
         z_N = activations(side, mlp_streams(side.lm, cells), layer, cells)[:, [number]].toarray().ravel()
         ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])
         mean_C[part] = [z_N[a:b].mean() for a, b in pairwise(ends)]
-        progress(min(start + batch, len(there)), len(there), "cells")
+        return len(part)
+
+    done = 0
+    for n in MicroBatch().pieces(attempt, len(there), batch):
+        done += n
+        progress(done, len(there), "cells")
     return mean_C
 
 

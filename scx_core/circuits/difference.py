@@ -176,6 +176,7 @@ def compare_types(
             cells={first: rows[0].tolist(), second: rows[1].tolist()},
             compared=[first, second],
             ties=tracer.ties(np.concatenate(rows)),
+            **tracer.training_cells(np.concatenate(rows)),
         ),
         donors=_donors(*(tracer.donors(at) for at in rows)),
     )
@@ -222,6 +223,7 @@ def compare_models(
             cell_type=label,
             compared=list(names),
             ties=first.ties(rows),
+            **first.training_cells(rows),
             second={key: about.get(key) for key in ("model", "transcoders")},
         ),
         donors=_donors(first.donors(rows), second.donors(rows)),

@@ -30,7 +30,7 @@ from scx_core.circuits.many_cells.kept_cells import KeptCells
 from scx_core.circuits.many_cells.two_steps import Partial, TwoSteps, is_large
 from scx_core.circuits.marker_counts import with_marker_counts
 from scx_core.circuits.trace import TraceConfig, finish, graph_of, merged_graph, span_effects, trace_graph
-from scx_core.circuits.words.whose import UNKNOWN, Elsewhere, said
+from scx_core.circuits.words.whose import TRAINING_CELLS, UNKNOWN, Elsewhere, said
 from scx_core.errors import ScxError
 from scx_core.language import (
     Language,
@@ -47,6 +47,7 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.runs.provenance import provenance
 from scx_core.sentences import EncodedCell, ties_of
 from scx_core.transcoders import TranscoderSet
+from scx_core.validation.held_out import training_rows
 from scx_core.validation.standing import Standing
 
 TRACE, CONSENSUS = TraceConfig(), ConsensusConfig()
@@ -74,6 +75,9 @@ class Tracer:
     # Of this model and this table alone: `dataclasses.replace` begins anew.
     _prompts: dict[int, EncodedCell] = field(default_factory=dict, init=False, repr=False, compare=False)
     _elsewhere: dict[tuple[str, str], Elsewhere | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _trained: dict[tuple[str, ...], np.ndarray | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -165,7 +169,7 @@ class Tracer:
         )
         graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice, called)
         about = self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row))
-        about |= self._said(str(self.table.labels[row]), [cell], answer)
+        about |= self._said(str(self.table.labels[row]), [cell], answer) | self.training_cells([row])
         found = finish(graph, cell, cfg, about)
         return self._with_markers(with_names(found, self.names), answer)
 
@@ -180,8 +184,8 @@ class Tracer:
         self.check_row(row)
         cell, plan = self.encode([row])[0], plan_feature(self.rep, layer, feature, position)
         graph = trace_graph(self.rep, cell, plan, cfg.nodes, cfg.choice)
-        found = finish(graph, cell, cfg, self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row)))
-        return with_names(found, self.names)
+        about = self.about({"trace": to_dict(cfg)}, cell=self.cell_record(row)) | self.training_cells([row])
+        return with_names(finish(graph, cell, cfg, about), self.names)
 
     def cell_record(self, row: int) -> dict[str, str | int]:
         """Which cell a row of the table is, for a provenance."""
@@ -336,7 +340,7 @@ class Tracer:
         """The consensus of circuits that are traced already, as `merged` gives them for these rows."""
         target = finished_target(self.lm, plan, None, 0.0)
         about = self.about({"trace": to_dict(trace), "consensus": to_dict(cfg)}, cells=[int(r) for r in rows])
-        about |= {"cell_type": label, "ties": self.ties(rows)}
+        about |= {"cell_type": label, "ties": self.ties(rows)} | self.training_cells(rows)
         about |= self._said(label, self.encode(rows), plan.answer)
         found = combine(merged, target, cfg.min_share, cfg.seed, about, self.donors(rows))
         return self._with_markers(with_names(found, self.names), label)
@@ -379,6 +383,18 @@ class Tracer:
     def _with_markers(self, circuit: Circuit, label: str) -> Circuit:
         """Beside the circuit's count of known markers those of rankings that need no model."""
         return with_marker_counts(circuit, self.table, label, self.lm.sentence_config.n_genes)
+
+    def training_cells(self, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """For a provenance: how many (`k`) of these `n` cells the transcoders were trained on as well;
+        nothing where the set does not say what it was trained on."""
+        parts = (self.lm, self.transcoders, self.table)
+        key = tuple(str(part.fingerprint) for part in parts)
+        if key not in self._trained:
+            self._trained[key] = training_rows(*parts)
+        known = self._trained[key]
+        if known is None:
+            return {}
+        return {TRAINING_CELLS: {"k": int(np.isin(rows, known).sum()), "n": len(rows)}}
 
     def ties(self, rows: np.ndarray) -> dict[str, float]:
         """How much of these cells' sentences the order of ties decides, see `Ties`."""

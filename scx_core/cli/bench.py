@@ -68,6 +68,11 @@ class BenchConfig:
     waves: int = option(
         0, "410m --tokens: waves of rows of edges that are filled, evenly taken (0: all)", minimum=0
     )
+    modes: str = option(
+        "",
+        "410m: instead, the accounting error, seconds and peak of each mode of tracing: all, or names with "
+        "commas between",
+    )
     consensus: int = option(0, "410m: cells of a consensus in two steps, none if 0", minimum=0)
 
 
@@ -164,6 +169,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             case "410m":
                 from scx_core.language import pick_device
 
+                if cfg.modes:
+                    from scx_core.bench.modes import bench_modes
+
+                    return bench_modes(cfg.modes, cfg.nodes, cfg.layers, cfg.genes, progress)
                 if cfg.tokens:
                     sizes = {name: getattr(cfg, name) for name in ("tokens", "nodes", "layers", "waves")}
                     return bench.bench_long(pick_device(args.device), **sizes)
@@ -228,6 +237,7 @@ def summary(result: dict[str, Any]) -> str:
         "smallest": _smallest_text,
         "making": _atlas_text,
         "jobs": _jobs_text,
+        "modes": _modes_text,
     }
     where = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     text = next((words[key] for key in words if key in result), _seconds_text)
@@ -368,6 +378,20 @@ def _jobs_text(result: dict[str, Any]) -> str:
         said = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in rest.items())
         notes.append(f"{name}: peak {job['peak_gib']:.1f} GiB; {said}")
     return "\n".join([common.columns(rows, ("job and stage", "wall s", "processor s")), *notes])
+
+
+def _modes_text(result: dict[str, Any]) -> str:
+    """One row a mode."""
+    header = ("mode", "", "layers", "tokens", "accounting error", "wall s", "processor s", "peak GiB")
+    rows = [
+        (
+            *(row[key] for key in ("mode", "what", "layers", "tokens")),
+            f"{row['max_relative_error']:.1e}",
+            *(f"{row[key]:.1f}" for key in ("wall_s", "cpu_s", "peak_gib")),
+        )
+        for row in result["modes"]
+    ]
+    return f"at most {result['nodes']} nodes of features\n{common.columns(rows, header)}"
 
 
 def _atlas_text(result: dict[str, Any]) -> str:

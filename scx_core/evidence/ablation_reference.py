@@ -18,6 +18,7 @@ import torch
 from scx_core.attribution.target import TargetPlan
 from scx_core.errors import ScxError
 from scx_core.language import Language, mlp_io, replaced_mlps
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.options import option
 from scx_core.sentences import ANSWER, TOKEN_CLASSES, EncodedCell, pad_left
 from scx_core.transcoders import TranscoderSet
@@ -118,14 +119,24 @@ def reference_of(
     options: dict[str, Any] = {"device": lm.device, "dtype": torch.float64}
     sum_LSF = [torch.zeros(places.n_places, coders.n_features, **options) for _ in coders.layers]
     tokens_S = torch.zeros(places.n_places, **options)
-    for start in range(0, 0 if cfg.reference == "zero" else len(cells), cfg.rows):
-        batch = prompts_of(lm, plan, cells[start : start + cfg.rows], places)
+
+    def attempt(some: slice) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The sums of some cells alone: a try for which the memory does not suffice counts nothing."""
+        batch = prompts_of(lm, plan, cells[some], places)
         real_BT = batch.mask_BT.bool()
         place_N = batch.place_BT[real_BT]
-        tokens_S += place_N.bincount(minlength=places.n_places)
         with replaced_mlps(lm, {} if cfg.keep_errors else coders.stand_ins()):
             inputs = mlp_io(lm, batch.ids_BT, batch.mask_BT).inputs
-        for sum_SF, coder, x_BTd in zip(sum_LSF, coders.layers, inputs, strict=True):
-            sum_SF.index_add_(0, place_N, coder.encode(x_BTd[real_BT]).double())
+        sums = [
+            torch.zeros_like(sum_LSF[0]).index_add_(0, place_N, coder.encode(x_BTd[real_BT]).double())
+            for coder, x_BTd in zip(coders.layers, inputs, strict=True)
+        ]
+        return place_N.bincount(minlength=places.n_places), sums
+
+    n_read = 0 if cfg.reference == "zero" else len(cells)
+    for some_S, some_LSF in MicroBatch().pieces(attempt, n_read, cfg.rows):
+        tokens_S += some_S
+        for sum_SF, some_SF in zip(sum_LSF, some_LSF, strict=True):
+            sum_SF += some_SF
     means = (sum_SF / tokens_S.clamp(min=1)[:, None] for sum_SF in sum_LSF)
     return Reference(places, tuple(mean_SF.to(lm.dtype) for mean_SF in means), len(cells))

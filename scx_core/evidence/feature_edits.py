@@ -44,6 +44,7 @@ from scx_core.language import answers_of, mlp_io
 from scx_core.language.answer_tree import answer_scores, answer_tree, capped, read_tree, tree_batch
 from scx_core.language.hooks import captured_mlps
 from scx_core.metrics import active
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell, pad_left
@@ -96,17 +97,24 @@ def activity_of(tracer: Tracer, cells: Sequence[EncodedCell], batch: int = 16) -
     lm, coders = tracer.lm, tracer.rep.transcoders
     shape = (len(coders.layers), coders.n_features)
     mass_LF, maximum_LF, fires_LF, tokens = np.zeros(shape), np.zeros(shape), np.zeros(shape), 0
-    for start in range(0, len(cells), batch):
-        padded = pad_left([cell.ids for cell in cells[start : start + batch]], lm.pad_id)
+
+    def attempt(some: slice) -> tuple[int, np.ndarray]:
+        """Tokens of some cells; mass, tokens where active and maximum by layer, [3, L, F]."""
+        padded = pad_left([cell.ids for cell in cells[some]], lm.pad_id)
         ids_BT, mask_BT = (torch.from_numpy(x).to(lm.device) for x in (padded.ids_BT, padded.mask_BT))
-        real_BT = mask_BT.bool()
-        tokens += int(real_BT.sum())
+        real_BT, found_3LF = mask_BT.bool(), np.zeros((3, *shape))
         for layer, x_BTd in enumerate(mlp_io(lm, ids_BT, mask_BT).inputs):
             z_NF = coders.layers[layer].encode(x_BTd[real_BT])
-            mass_LF[layer] += z_NF.abs().sum(0).double().cpu().numpy()
-            fires_LF[layer] += active(z_NF).sum(0).cpu().numpy()
-            highest_F = z_NF.max(0).values.double().cpu().numpy()
-            maximum_LF[layer] = np.maximum(maximum_LF[layer], highest_F)
+            found_3LF[0, layer] = z_NF.abs().sum(0).double().cpu().numpy()
+            found_3LF[1, layer] = active(z_NF).sum(0).cpu().numpy()
+            found_3LF[2, layer] = z_NF.max(0).values.double().cpu().numpy()
+        return int(real_BT.sum()), found_3LF
+
+    for n, (some_mass_LF, some_fires_LF, highest_LF) in MicroBatch().pieces(attempt, len(cells), batch):
+        tokens += n
+        mass_LF += some_mass_LF
+        fires_LF += some_fires_LF
+        maximum_LF = np.maximum(maximum_LF, highest_LF)
     return Activity(mass_LF, maximum_LF, fires_LF / max(1, tokens))
 
 
@@ -150,6 +158,7 @@ class EditedModel:
         if where not in WHERE:
             raise ScxError(f"Features cannot be edited at {where[:40]!r}.", f"Use one of {', '.join(WHERE)}.")
         self.tracer, self.plan, self.where, self.batch = tracer, plan, where, batch
+        self._micro = MicroBatch()
         self.cells = tracer.encode(rows)
         self.tree = answer_tree(answers_of(tracer.lm, tracer.labels, tracer.lead), [plan.forced])
         self._value = target_at(self.tree, plan)
@@ -158,10 +167,11 @@ class EditedModel:
 
     def edited(self, edit: Edit | None, activations: bool = False) -> Edited:
         """The cells under an edit, or as they are."""
-        parts = [
-            self._batch(self.cells[start : start + self.batch], edit, activations)
-            for start in range(0, len(self.cells), self.batch)
-        ]
+
+        def attempt(some: slice) -> Edited:
+            return self._batch(self.cells[some], edit, activations)
+
+        parts = list(self._micro.pieces(attempt, len(self.cells), self.batch))
         means = [part.activation_BLF for part in parts if part.activation_BLF is not None]
         return Edited(
             np.concatenate([part.target_B for part in parts]),

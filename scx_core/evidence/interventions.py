@@ -13,8 +13,8 @@ width, V vocabulary, J last positions, K competitors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,8 +25,11 @@ from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, Reference, prompts_of
 from scx_core.language import Language, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell
 from scx_core.transcoders import Transcoder, TranscoderSet
+
+T = TypeVar("T")
 
 EVERYWHERE = -1
 NO_NODES = np.zeros((0, 2), dtype=np.int64)
@@ -123,6 +126,7 @@ class Intervention:
         coders.need_own_decoders("Interventions")
         self.lm, self.coders, self.plan, self.cfg, self.reference = lm, coders, plan, cfg, reference
         self.prompts = prompts_of(lm, plan, cells, reference.places)
+        self._micro = MicroBatch(units="cells × node sets")
         self._base_LSd = [c.decode(m) for c, m in zip(coders.layers, reference.mean_LSF, strict=True)]
         self._errors = self._missed() if cfg.keep_errors else None
         self._rest_BK = rest_of(lm, plan, cells)
@@ -146,15 +150,21 @@ class Intervention:
         rows = [(nodes, cell) for nodes in sets for cell in range(self.n_cells)]
         if removed and self._first_BTd is None:
             self._first_BTd = self._all_of_first()
-        found = [np.zeros(0)]
-        for start in range(0, len(rows), self.cfg.rows):
-            part = rows[start : start + self.cfg.rows]
+
+        def attempt(some: slice) -> np.ndarray:
+            part = rows[some]
             cell_R = torch.tensor([cell for _, cell in part], device=self.lm.device)
             gates = self._gates(cell_R, [nodes for nodes, _ in part], removed=removed)
             stand_ins = self._stand_ins(cell_R, gates)
             with torch.no_grad():
-                found.append(self._run(cell_R, stand_ins).double().cpu().numpy())
+                return self._run(cell_R, stand_ins).double().cpu().numpy()
+
+        found = [np.zeros(0), *self._pieces(attempt, len(rows))]
         return np.concatenate(found).reshape(len(sets), self.n_cells)
+
+    def _pieces(self, attempt: Callable[[slice], T], n: int) -> Iterator[T]:
+        """`attempt` on n rows or cells, `cfg.rows` at a time, fewer where the memory does not suffice."""
+        return self._micro.pieces(attempt, n, self.cfg.rows)
 
     def gains(
         self,
@@ -169,18 +179,20 @@ class Intervention:
         others at `level`. One backward pass through the real model a batch; along the straight way of all
         gates from 0 to 1 the gains add up to full − empty.
         """
-        values, found = [], []
         chosen = torch.tensor(range(self.n_cells) if cells is None else cells, device=self.lm.device)
-        for cell_R in chosen.split(self.cfg.rows):
-            tape = _Tape({}, {})
+
+        def attempt(some: slice) -> tuple[np.ndarray, np.ndarray]:
+            cell_R, tape = chosen[some], _Tape({}, {})
             stand_ins = self._stand_ins(cell_R, self._gates(cell_R, [nodes] * len(cell_R), level), tape)
             with torch.enable_grad():
                 value_R = self._run(cell_R, stand_ins)
                 grads = torch.autograd.grad(value_R.sum(), [tape.probes[k] for k in stand_ins])
             parts = [self._gain(k, cell_R, tape.inputs[k], grad) for k, grad in enumerate(grads)]
-            found.append(torch.stack(parts if by_position else [part.sum(1) for part in parts], 1))
-            values.append(value_R.detach())
-        return Gains(*(torch.cat(part).double().cpu().numpy() for part in (values, found)))
+            gain_RLF = torch.stack(parts if by_position else [part.sum(1) for part in parts], 1)
+            return value_R.detach().double().cpu().numpy(), gain_RLF.double().cpu().numpy()
+
+        pairs = list(self._pieces(attempt, len(chosen)))
+        return Gains(*(np.concatenate(part) for part in zip(*pairs, strict=True)))
 
     def _gain(
         self, layer: int, cell_R: torch.Tensor, x_RTd: torch.Tensor, grad_RTd: torch.Tensor
@@ -271,13 +283,12 @@ class Intervention:
     @torch.no_grad()
     def _missed(self) -> list[torch.Tensor]:
         """What the transcoders miss in the untouched cells, MLP(x) − ŷ, [B, T, d] a layer."""
-        found = []
-        for start in range(0, self.n_cells, self.cfg.rows):
-            some = slice(start, start + self.cfg.rows)
+
+        def attempt(some: slice) -> list[torch.Tensor]:
             io = mlp_io(self.lm, self.prompts.ids_BT[some], self.prompts.mask_BT[some])
-            found.append(
-                [y - c(x) for c, x, y in zip(self.coders.layers, io.inputs, io.outputs, strict=True)]
-            )
+            return [y - c(x) for c, x, y in zip(self.coders.layers, io.inputs, io.outputs, strict=True)]
+
+        found = self._pieces(attempt, self.n_cells)
         return [torch.cat(layer) for layer in zip(*found, strict=True)]
 
     @torch.no_grad()
@@ -286,19 +297,21 @@ class Intervention:
         no intervention changes it. None elsewhere."""
         if self.lm.facts.residual != "parallel":
             return None
-        coder, found = self.coders.layers[0], []
-        for start in range(0, self.n_cells, self.cfg.rows):
-            some = slice(start, start + self.cfg.rows)
-            x_BTd = mlp_io(self.lm, self.prompts.ids_BT[some], self.prompts.mask_BT[some]).inputs[0]
-            found.append(coder.decode(coder.encode(x_BTd)))
-        return torch.cat(found)
+        coder = self.coders.layers[0]
+
+        def attempt(some: slice) -> torch.Tensor:
+            io = mlp_io(self.lm, self.prompts.ids_BT[some], self.prompts.mask_BT[some], layers=[0])
+            return coder.decode(coder.encode(io.inputs[0]))
+
+        return torch.cat(list(self._pieces(attempt, self.n_cells)))
 
     @torch.no_grad()
     def _all_kept(self) -> np.ndarray:
         """The target with every feature as it is: the model, or with errors left out its replacement."""
         stand_ins = {} if self.cfg.keep_errors else self.coders.stand_ins()
-        values = [
-            self._run(cell_R, stand_ins)
-            for cell_R in torch.arange(self.n_cells, device=self.lm.device).split(self.cfg.rows)
-        ]
-        return torch.cat(values).double().cpu().numpy()
+        cell_B = torch.arange(self.n_cells, device=self.lm.device)
+
+        def attempt(some: slice) -> np.ndarray:
+            return self._run(cell_B[some], stand_ins).double().cpu().numpy()
+
+        return np.concatenate(list(self._pieces(attempt, self.n_cells)))

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from scx_core.circuits import Circuit
-from scx_core.circuits.words.whose import accuracy_note, forbidden, mismatch_note, validation_note
+from scx_core.circuits.words.whose import (
+    accuracy_note,
+    forbidden,
+    mismatch_note,
+    training_note,
+    validation_note,
+)
 from scx_core.circuits.words.wording import (
     answer_frequency,
     competitor_sentences,
@@ -28,7 +34,8 @@ def circuit_data(circuit: Circuit) -> dict[str, Any]:
     grave = validation_note(circuit) if forbidden(circuit) else "", mismatch_note(circuit)
     mild = faint_note(circuit), other_text_note(circuit)
     given = answer_frequency(circuit), *competitor_sentences(circuit.target)
-    standing = accuracy_note(circuit), "" if forbidden(circuit) else validation_note(circuit)
+    beside = "" if forbidden(circuit) else validation_note(circuit)
+    standing = training_note(circuit), accuracy_note(circuit), beside
     note = (
         "Frozen attribution: what a gene adds to the score in the frozen model, over all paths; it is not "
         f"what the model loses without the gene. n = {circuit.n_cells:,}; 95% in brackets; q that it is 0."

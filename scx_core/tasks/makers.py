@@ -33,10 +33,10 @@ from scx_core.share import ShareConfig, gather, write_share
 from scx_core.tasks.makers_of_features import GENE_SETS, gene_sets, match
 from scx_core.tasks.makers_of_reports import report
 from scx_core.tasks.makers_of_training import TRIAL, trial
-from scx_core.tasks.records import read_record
 from scx_core.tasks.sources import Opened, Sources
 from scx_core.tasks.task import Maker, Task
 from scx_core.validation import draw_rows, validate, validation_rows
+from scx_core.validation.records import read_record
 from scx_core.validation.result import plain
 from scx_core.validation.standing import keep_validation
 

@@ -10,13 +10,13 @@ from scx_core.build import BuildConfig, estimate_build
 from scx_core.cells import CellChoices
 from scx_core.language import Language
 from scx_core.runs import Progress, from_dict, provenance, to_dict
-from scx_core.tasks.records import read_record
 from scx_core.tasks.sources import Opened
 from scx_core.tasks.task import Task
 from scx_core.training import estimate
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.estimate import TrainingEstimate
 from scx_core.transcoders.sources import Sources
+from scx_core.validation.records import read_record
 from scx_core.validation.result import plain
 
 TRIAL = "trial"

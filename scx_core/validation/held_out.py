@@ -55,6 +55,21 @@ def split_of(lm: Language, transcoders: TranscoderSet, table: CellTable) -> Spli
     return training_split(lm, table, from_dict(TrainConfig, wanted | ({} if counted else {"choose": 0.0})))
 
 
+def training_rows(lm: Language, transcoders: TranscoderSet, table: CellTable) -> np.ndarray | None:
+    """Rows of the table that the set was trained on, none where it was trained on other data; None where the
+    set does not say what it was trained on, or its split cannot be made again."""
+    data = transcoders.meta.get("provenance", {}).get("data", {}).get("fingerprint")
+    if not data:
+        return None
+    if data != table.fingerprint:
+        return np.zeros(0, dtype=np.int64)
+    try:
+        split = split_of(lm, transcoders, table)
+    except ScxError:  # such as donors that a person no longer names
+        return None
+    return None if split is None else split.train
+
+
 def held_out_rows(lm: Language, transcoders: TranscoderSet, table: CellTable) -> np.ndarray:
     """The test cells: rows that neither the set nor, where it says so, the model was trained on, and that
     nothing was chosen on where the split has three parts. Cells that neither has seen all test."""

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from scx_core.attribution import local_replacement_model
 from scx_core.circuits.consensus import ConsensusConfig
@@ -168,3 +169,53 @@ def test_what_asks_for_many_circuits_takes_two_steps_too(tracer, label):
     rows, plan = tracer.draw(label, TWO), tracer.plan(label)
     found = tracer.merged(rows, plan, cfg=TWO, progress=lambda *parts: said.append(parts[-1]))
     assert len(found) == len(rows) and said[0].startswith("effects") and said[-1].startswith("edges")
+
+
+@pytest.mark.parametrize("stopped_after", [1, 5, 9, 14])
+def test_a_stopped_comparison_of_two_types_goes_on_and_gives_the_same(
+    tracer, label, monkeypatch, tmp_path, stopped_after
+):
+    """In either step of either side: what was made before is not made again."""
+    other = next(name for name in LABELS if name != label and (tracer.table.labels == name).sum() >= 4)
+    made, told = _counted(monkeypatch), []
+    whole = _numbers(compare_types(tracer, label, other, cfg=TWO).difference)
+    in_all = len(made)
+    assert in_all == 16  # two steps of two sides of four cells
+    monkeypatch.setenv("SCX_RUNS", str(tmp_path / "again"))
+    made.clear()
+
+    def stop(*_message):
+        told.append(_message)
+        if len(told) == stopped_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare_types(tracer, label, other, cfg=TWO, progress=stop)
+    assert len(made) == stopped_after
+    again = compare_types(tracer, label, other, cfg=TWO)
+    assert _numbers(again.difference) == whole
+    assert len(made) == in_all
+
+
+def test_where_memory_ends_in_one_cell_of_two_types_the_others_are_kept(tracer, label, monkeypatch):
+    other = next(name for name in LABELS if name != label and (tracer.table.labels == name).sum() >= 4)
+    made, ask = [], two_steps.frozen_for
+
+    def scarce(*parts):
+        made.append(parts)
+        if len(made) == 7:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return ask(*parts)
+
+    monkeypatch.setattr(two_steps, "frozen_for", scarce)
+    with pytest.raises(torch.OutOfMemoryError):
+        compare_types(tracer, label, other, cfg=TWO)
+    compare_types(tracer, label, other, cfg=TWO)
+    assert len(made) == 16 + 1
+
+
+def _counted(monkeypatch) -> list:
+    """A list that grows by one with each cell that is traced."""
+    made, ask = [], two_steps.frozen_for
+    monkeypatch.setattr(two_steps, "frozen_for", lambda *parts: made.append(parts) or ask(*parts))
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from scx_core.cells.differential import differential_genes, moments, t_scores, w
 from scx_core.circuits import make_tracer
 from scx_core.claims.of_effects import ranking_claims
 from scx_core.errors import ScxError
+from scx_core.evidence.rankings import rankings
 from scx_core.evidence.rankings.rankers import gradient_times_input, linear_tracer, mean_places, rank_matched
 from scx_core.evidence.rankings.rankings import (
     Ranked,
@@ -20,6 +22,7 @@ from scx_core.evidence.rankings.rankings import (
     ranking_tables,
     split_halves,
 )
+from scx_core.runs.files import to_json_text
 from scx_core.statistics.hypothesis_tests import p_values
 from scx_core.statistics.resampling import MeanInterval, mean_interval, one_group
 from scx_core.validation.baselines import linear_maps
@@ -241,3 +244,28 @@ def test_every_claim_has_its_rival_and_holds_only_where_the_circuit_is_ahead(fou
     ahead = Ranked("t-test", "DE", (), None, 0.0, certain, certain, 0.001, 0.01)
     assert (ahead.verdict, ahead._replace(q=0.2).verdict) == ("circuit", "same")
     assert ahead._replace(ahead=MeanInterval(-1.0, -1.1, -0.9)).verdict == "rival"
+
+
+def test_each_type_is_kept_as_it_ends_and_not_measured_again(tracer, monkeypatch, tmp_path):
+    """Stopped, or out of memory, in the second type: the first is there."""
+    saved = replace(tracer, transcoders=replace(tracer.transcoders, fingerprint="a saved set"))
+    kept = {"cfg": CFG, "kept": True, "runs": tmp_path}
+    asked, measure = [], rankings._type_rankings
+
+    def one(*parts):
+        asked.append(parts[2])
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return measure(*parts)
+
+    monkeypatch.setattr(rankings, "_type_rankings", one)
+    types = [LABEL, "CD19+ B"]
+    with pytest.raises(torch.OutOfMemoryError):
+        rank_genes_of(saved, types, **kept)
+    again = rank_genes_of(saved, types, **kept)
+    assert asked == [LABEL, "CD19+ B", "CD19+ B"]
+    plain = rank_genes_of(saved, types, CFG)
+    assert to_json_text(again.to_json()) == to_json_text(plain.to_json())
+    rank_genes_of(saved, [LABEL], **kept, again=True)
+    rank_genes_of(saved, [LABEL], **(kept | {"cfg": replace(CFG, genes=2)}))
+    assert asked[5:] == [LABEL, LABEL]

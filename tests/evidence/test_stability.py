@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from scx_core.circuits import make_tracer
+from scx_core.circuits.many_cells import two_steps
 from scx_core.errors import ScxError
 from scx_core.evidence.stability import Reading, StabilityConfig, stability, stability_rows
 from scx_core.runs import to_dict
 from tests.tiny import LABELS, tiny_language, tiny_table
 from tests.validation.sets import random_set
 
+PROMPT = "Genes of a {organism} cell: {cell_sentence}. It is:"
 CFG = StabilityConfig(cells=8, splits=4, ties=1, resamples=20, draws=40, matched_on=10, nodes=40)
 
 
@@ -84,3 +86,35 @@ def test_other_cells_are_refused(tracer):
     other = replace(tracer, table=replace(tracer.table, fingerprint="another"))
     with pytest.raises(ScxError, match="not the same cells"):
         stability(tracer, LABELS[0], models=[other], cfg=replace(CFG, ties=0))
+
+
+@pytest.mark.parametrize("stopped_after", [3, 11, 18, 24])
+def test_a_stopped_study_of_a_large_model_goes_on_and_gives_the_same(
+    tmp_path, tracer, monkeypatch, stopped_after
+):
+    """Of a large model every cell is kept, under each order of ties and each wording: none is made again."""
+    monkeypatch.setattr(two_steps, "LARGE", 0)
+    made, ask = [], two_steps.frozen_for
+    monkeypatch.setattr(two_steps, "frozen_for", lambda *parts: made.append(parts) or ask(*parts))
+    asked = {"prompts": [PROMPT], "cfg": replace(CFG, cells=4, splits=2, draws=20)}
+
+    def study(place, **more):
+        monkeypatch.setenv("SCX_RUNS", str(tmp_path / place))
+        return stability(tracer, LABELS[0], **asked, **more).to_json()
+
+    whole = study("whole")
+    in_all = len(made)
+    assert in_all == 3 * 2 * 4  # as they are, other ties, another wording; two steps; four cells
+    made.clear()
+
+    def stop(*parts):
+        made.append(parts)
+        if len(made) == stopped_after:
+            raise KeyboardInterrupt
+        return ask(*parts)
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(two_steps, "frozen_for", stop)
+        study("again")
+    assert study("again") == whole
+    assert len(made) == in_all + 1  # the cell in which it was stopped is begun again

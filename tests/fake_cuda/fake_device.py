@@ -50,9 +50,12 @@ class Bytes:
     def __init__(self, size):
         self.size = 0
         if REPORT.memory and REPORT.live + size > REPORT.memory:
-            raise torch.OutOfMemoryError(
-                f"CUDA out of memory. [fake cuda] {size} bytes beside {REPORT.live} at {REPORT.place()}"
+            REPORT.throw(
+                torch.OutOfMemoryError(
+                    f"CUDA out of memory. [fake cuda] {size} bytes beside {REPORT.live} at {REPORT.place()}"
+                )
             )
+            return  # the backward pass ends, and raises it then
         self.size, REPORT.live = size, REPORT.live + size
         REPORT.peak = max(REPORT.peak, REPORT.live)
 
@@ -172,6 +175,23 @@ class Mode(TorchDispatchMode):
         return dispatch(func, args, kwargs or {})
 
 
+def raised_after(call):
+    """A backward pass that raises what was held back during it."""
+
+    def run(*args, **kwargs):
+        try:
+            return call(*args, **kwargs)
+        finally:
+            held, REPORT.held = REPORT.held, None
+            try:
+                if held is not None:
+                    raise held
+            finally:
+                del held
+
+    return run
+
+
 @contextlib.contextmanager
 def drawn():
     """Random numbers come from the device's own state."""
@@ -270,6 +290,8 @@ def gpu(root=".", strict=False, memory=None, name="Fake H200"):
         (torch, "tensor", moved(torch.tensor)),
         (torch, "as_tensor", moved(torch.as_tensor)),
         (torch.utils._device.DeviceContext, "__init__", moved(torch.utils._device.DeviceContext.__init__)),
+        (torch.autograd, "grad", raised_after(torch.autograd.grad)),
+        (torch.autograd, "backward", raised_after(torch.autograd.backward)),
         (torch.Tensor, "cuda", lambda self, *_, **__: self.to(CUDA)),
         (torch, "Generator", Generator),
         (torch, "is_autocast_enabled", spare(torch.is_autocast_enabled)),

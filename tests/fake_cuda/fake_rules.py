@@ -31,6 +31,7 @@ class Report:
             0,
             0,
         )
+        self.held = None
         self.faults, self.random = collections.Counter(), torch.Generator().manual_seed(0).get_state()
         self.__dict__.update({name: collections.Counter() for name in COUNTED})
 
@@ -60,7 +61,17 @@ class Report:
         """Note it; where `strict`, raise it as CUDA would."""
         self.faults[kind, self.place(), what] += 1
         if self.strict:
-            raise error(f"[fake cuda: {kind}] {what} at {self.place()}")
+            self.throw(error(f"[fake cuda: {kind}] {what} at {self.place()}"))
+
+    def throw(self, error):
+        """Raise it; in a backward pass not before its end, as autograd's threads lose Python's exceptions."""
+        if torch._C._current_graph_task_id() != -1:
+            self.held = self.held or error
+            return
+        try:
+            raise error
+        finally:
+            del error  # or it would hold itself, and the tensors of all frames, by its traceback
 
     def __str__(self):
         lines = [f"{len(self.faults)} faults; at most {self.peak / 2**20:.0f} MiB on the device"]

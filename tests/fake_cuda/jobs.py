@@ -105,8 +105,15 @@ def _asked(question: str, *more: str, cached: bool = True) -> Callable[[Desk], l
     return lambda d: ["evidence", question, *d.all, *more, *(d.runs if cached else [])]
 
 
+# As few as each question takes: what an operation needs is the same for two cells as for twenty.
+FEW_CELLS = ("--circuit-cells", "2", "--measured", "2", "--reference-cells", "2", "--draws", "2")
+FEW_RIVALS = (
+    "--search-cells 2 --gradient-cells 2 --unseen-cells 2 --reference-cells 2 --knocked 2 --genes 2 --fit-cells 8 "
+    "--atlas-cells 20 --test-cells 4 --types 1"
+).split()
 OTHER_PROMPT = "Genes of a {organism} cell: {cell_sentence}. It is:"
 TYPE, OTHER = "CD19+ B", "Dendritic"
+PARTED_LATE = "CD4+/CD25 T Reg"  # no one token parts it from CD4+/CD45RO+ Memory: a whole answer is explained
 TWO_TYPES = ("--type", TYPE, "--other", OTHER)
 # Training comes first: the others read its set. `export` and what reads an atlas come behind what they need.
 JOBS: dict[str, Callable[[Desk], list[str]]] = {
@@ -153,15 +160,21 @@ JOBS: dict[str, Callable[[Desk], list[str]]] = {
     "knock-outs": _traced("knockouts", more=("--genes", "CD79A", "LYZ")),
     "attributions": _traced("attributions", more=("--cells", "4", "--type", TYPE)),
     "rankings": _traced(
-        "rankings", more=("--cells", "2", "--measured", "2", "--least", "4", "--genes", "2", "--draws", "2")
+        "rankings",
+        more=(
+            *("--cells", "2", "--measured", "2", "--least", "4", "--genes", "2", "--draws", "2"),
+            *("--type", OTHER, "--type", PARTED_LATE),
+        ),
     ),
     "claims": _traced("claims", more=()),
     "share": lambda d: ["share", *d.all, *d.runs, "--cells", "2", "--type", TYPE, "-o", d.path("share.html")],
-    "curves": _asked("curves", "--type", TYPE),
-    "genes": _asked("genes", "--genes", "CD79A", "LYZ"),
-    "nulls": _asked("nulls", cached=False),
-    "redundancy": _asked("redundancy", "--type", TYPE),
-    "rivals": _asked("rivals", cached=False),
+    "curves": _asked("curves", "--type", TYPE, *FEW_CELLS, "--growth", "8"),
+    "genes": _asked("genes", "--genes", "CD79A", "LYZ", "--cells", "2", "--draws", "2"),
+    "nulls": _asked("nulls", "--repeats", "10", "--sets", "3", "--cells", "4", cached=False),
+    "redundancy": _asked(
+        "redundancy", "--type", TYPE, *FEW_CELLS, "--top", "2", "--genes", "2", "--risen", "2"
+    ),
+    "rivals": _asked("rivals", *FEW_RIVALS, cached=False),
     "stability": _asked(
         "stability",
         "--cells",
@@ -180,9 +193,9 @@ JOBS: dict[str, Callable[[Desk], list[str]]] = {
         "10",
         cached=False,
     ),
-    "steer": _asked("steer", "--features", "1:3", "0:4"),
-    "ablate": _asked("steer", "--features", "1:3", "0:4", "--mode", "ablate"),
-    "patch": _asked("steer", "--features", "1:3", "0:4", "--mode", "patch"),
+    "steer": _asked("steer", "--features", "1:3", "0:4", *FEW_CELLS),
+    "ablate": _asked("steer", "--features", "1:3", "0:4", "--mode", "ablate", *FEW_CELLS),
+    "patch": _asked("steer", "--features", "1:3", "0:4", "--mode", "patch", *FEW_CELLS),
     "types": _asked(
         "types",
         "--types",
@@ -214,7 +227,10 @@ JOBS: dict[str, Callable[[Desk], list[str]]] = {
         *["evidence", "perturbations", *d.data, *d.model, "--target-column", "target"],
         *["--control", "control", "--least", "2", "--cells", "2", "--shuffles", "100", *d.runs],
     ],
-    "atlas": lambda d: ["atlas", *d.all, "--out", d.path("atlas")],
+    "atlas": lambda d: [
+        *["atlas", *d.all, "--out", d.path("atlas")],
+        *["--cells", "30", "--context", "4", "--random", "1"],
+    ],
     "sets": lambda d: ["sets", "--atlas", d.path("atlas"), "--sets", d.path("sets.gmt")],
     "match": lambda d: ["match", d.coders(), d.coders("topk"), *d.data, *d.model, "--tokens", "5"],
     "annotate": lambda d: ["annotate", *d.all, "--atlas", d.path("atlas"), "--out", d.path("new.h5ad")],

@@ -225,3 +225,16 @@ def test_nothing_is_left_behind():
     assert not torch.cuda.is_available() and torch.tensor([1.0]).device.type == "cpu"
     with pytest.raises((AssertionError, RuntimeError)):
         torch.zeros(1, device="cuda")
+
+
+def test_memory_that_runs_out_in_a_backward_pass_is_raised_at_its_end():
+    with fake_device.gpu(HERE) as report:
+        x = device(1000).requires_grad_()
+        y = (x.exp() * x.sin()).cos().sum()
+        before = report.memory = report.live
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.autograd.grad(y, x)
+        report.memory = None
+        assert report.live <= before and report.peak >= before
+        (2 * x).sum().backward()
+        assert x.grad.tolist() == [2.0] * 1000

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._pytree import tree_map_only
 
+from scx_core.cells.cell_table import CellTable
 from scx_core.cli import main
 from tests.fake_cuda.jobs import JOBS, Desk, JobFailed, card, make_desk, run_job
 
@@ -64,8 +65,15 @@ def test_no_fault_in_any_job(desks, dtype, name):
         assert account["max_relative_error"] < ACCOUNT
 
 
-# A function of each room whose result is left on the processor, and a job that needs it.
+# Of the path, in its order: each has a plant at least.
+PATH = (
+    *("cells", "sentences", "language", "transcoders", "training", "validation", "attribution", "circuits"),
+    *("atlas", "evidence"),
+)
+# A function of each room whose result is left on the processor, and a job that needs it. What the cells give are
+# no tensors yet: theirs are the first that are made of them, labels and halves of cells.
 ROOMS = {
+    "cells": ("scx_core.atlas.collect.one_pass._batch", "atlas"),
     "sentences": ("scx_core.training.tokens.TokenTexts.batch", "train relu"),
     "language": ("scx_core.training.trainer_state.mlp_io", "train relu"),
     "metrics": ("scx_core.training.layer_trainer.active", "train relu"),
@@ -106,6 +114,25 @@ def find(path: str):
             owner = getattr(owner, part)
         return owner, parts[-1]
     raise AssertionError(path)
+
+
+def test_every_room_of_the_path_has_a_plant_and_its_job_passes_without_it():
+    assert set(PATH) <= {room.partition(":")[0] for room in ROOMS}
+    passed = {name for _, name in CASES} | set(EARLIER)
+    assert {job for _, job in ROOMS.values()} <= passed
+
+
+def test_rows_of_cells_that_are_asked_for_by_a_tensor_of_the_card_are_seen(desks, tmp_path):
+    """The way back: numbers of cells that a room has left on the card."""
+    whole = CellTable.rows
+
+    def planted(table, indices):
+        return whole(table, torch.as_tensor(indices).cuda())
+
+    desk = fresh(desks["float32"], tmp_path)
+    with mock.patch.object(CellTable, "rows", planted), card() as report, pytest.raises(TypeError):
+        run_job(desk, "validate")
+    assert {kind for kind, *_ in report.faults} == {"host"}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -15,10 +15,11 @@ from pages.parts.common.session import Context, kept, last
 from pages.parts.common.tasks import answer, asked, sources
 from pages.parts.common.words import HELP, count, percent, safe
 from scx_core.circuits import Circuit
+from scx_core.circuits.words.whose import training_words
 from scx_core.circuits.words.wording import answered_in
 from scx_core.evidence import with_knockouts
 from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings
-from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig
+from scx_core.evidence.smallest.smallest_circuit import NOT_COMPARED, Smallest, SmallestConfig
 from scx_core.figures.drawing.text import plain
 from scx_core.runs import to_dict
 from scx_core.tasks import Task
@@ -224,7 +225,8 @@ def _show_smallest(found: Smallest) -> None:
     kept = ours.search if ours.unseen is None else ours.unseen
     where = "in this cell" if ours.unseen is None else f"in {len(found.cells['unseen'])} new cells"
     st.markdown(what_remains(found))
-    st.caption(answered_in(found.whose["called"], found.whose["of"]))
+    given = answered_in(found.whose["called"], found.whose["of"])
+    st.caption(" ".join(text for text in (given, training_words(found.provenance)) if text))
     whole = "" if ours.whole is None else f", {ours.whole:.2f} of the whole score"
     st.markdown(
         f"**{count(ours.size, 'feature')}** keep **{kept:.2f}**{_interval(ours.low, ours.high)} of what the "
@@ -240,6 +242,8 @@ def _show_smallest(found: Smallest) -> None:
         st.warning(f"Faint: {'; '.join(added.faint)}. Shares of so little say little about the type.")
     if not ours.reached:
         st.warning("No set of this circuit's features keeps the wanted share; this is the closest.")
+    if why := found.provenance.get(NOT_COMPARED):
+        st.warning(f"Not compared with the influence cut and plain greedy: {safe(str(why))}")
     rows = [
         {"set": words} | found.sets[name]._asdict() for name, words in _SETS.items() if name in found.sets
     ]

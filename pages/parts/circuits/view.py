@@ -18,7 +18,13 @@ from scx_core.cells import types_with
 from scx_core.circuits import Circuit
 from scx_core.circuits.marker_counts import count_words, counts_of
 from scx_core.circuits.supernodes import collapse, from_names, propose
-from scx_core.circuits.words.whose import accuracy_note, forbidden, mismatch_note, validation_note
+from scx_core.circuits.words.whose import (
+    accuracy_note,
+    forbidden,
+    mismatch_note,
+    training_note,
+    validation_note,
+)
 from scx_core.circuits.words.wording import (
     answer_frequency,
     competitor_sentences,
@@ -182,7 +188,8 @@ def scores(circuit: Circuit) -> None:
             delta_arrow="off",
         )
     gap = circuit.accounting.get("max_relative_error")
-    beside = " ".join(text for text in (accuracy_note(circuit), validation_note(circuit)) if text)
+    notes = training_note(circuit), accuracy_note(circuit), validation_note(circuit)
+    beside = " ".join(text for text in notes if text)
     st.markdown(
         f"{safe(beside)}  \n"
         f"Replacement score **{number(found.get('replacement'), 2)}**, "

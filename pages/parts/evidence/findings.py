@@ -60,6 +60,7 @@ def ladder(found: TypeEvidence) -> None:
         f"cells ({answers['low']:.0%} to {answers['high']:.0%})"
         + (f"; else {safe(others)}." if others else ".")
         + " A level counts only when all lower ones are reached. Levels 1 to 4 are about the model."
+        + (f" {found.training}" if found.training else "")
     )
 
 

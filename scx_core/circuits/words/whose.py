@@ -16,6 +16,7 @@ from scx_core.statistics.intervals import wilson
 
 LABEL, CELL, SAYS, MAPPED, VALIDATION = "cell_type", "cell", "model_says", "mapped_answer", "validation"
 ELSEWHERE = "answer_elsewhere"  # the explained answer, given to cells of other types
+TRAINING_CELLS = "training_cells"  # of the cells, those that the transcoders were trained on
 ENOUGH = 10  # own cells
 UNKNOWN = "unknown"  # nobody validated the transcoders
 NOT = "no"  # scx_core.validation.warnings.NOT
@@ -176,6 +177,23 @@ def validation_note(circuit: Circuit) -> str:
     if stated.get("same_data"):
         return f"Validation: {words}"
     return f"Validation, not on these cells but on {_short(str(stated.get('data')), 40)}: {words}"
+
+
+def training_note(circuit: Circuit) -> str:
+    """That cells of the circuit are among those that the transcoders were trained on, where they may err less
+    than on new ones; empty where none is, or nobody knows."""
+    return training_words(circuit.provenance)
+
+
+def training_words(provenance: Mapping[str, Any]) -> str:
+    """ "12 of the 30 cells were also used to train the transcoders."; empty where none was, or nobody
+    knows."""
+    stated = provenance.get(TRAINING_CELLS)
+    k, n = (stated.get(name) for name in ("k", "n")) if isinstance(stated, Mapping) else (None, None)
+    if not (isinstance(k, int) and isinstance(n, int) and 0 < k <= n):
+        return ""
+    cells = "The cell was" if n == 1 else f"{k} of the {n} cells {'was' if k == 1 else 'were'}"
+    return f"{cells} also used to train the transcoders."
 
 
 def accuracy_note(circuit: Circuit) -> str:

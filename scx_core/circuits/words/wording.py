@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from scx_core.circuits.circuit import NOTHING, Circuit, Target
-from scx_core.circuits.words.whose import elsewhere_words, mismatch_note, validation_note
+from scx_core.circuits.words.whose import elsewhere_words, mismatch_note, training_note, validation_note
 from scx_core.sentences import Ties
 from scx_core.statistics.hypothesis_tests import Q
 from scx_core.statistics.intervals import wilson
@@ -99,7 +99,7 @@ def circuit_sentences(circuit: Circuit) -> list[str]:
     """Every sentence about the answer that a circuit explains, those that matter most first."""
     warnings = mismatch_note(circuit), faint_note(circuit), other_text_note(circuit)
     notes = (*warnings, answer_frequency(circuit), *competitor_sentences(circuit.target))
-    return [text for text in (*notes, validation_note(circuit)) if text]
+    return [text for text in (*notes, training_note(circuit), validation_note(circuit)) if text]
 
 
 def statistics_sentences(circuit: Circuit) -> list[str]:

@@ -20,6 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="cell type, may be given several times (default: all with enough cells)",
     )
     common.add_inputs(parser)
+    common.add_cached(parser)
     parser.add_argument(
         "--markers", metavar="FILE", help="marker table or GMT file in the place of the known markers"
     )
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     cfg = from_namespace(RankingConfig, args)
     tracer = common.open_tracer(args)
-    found = rank_genes_of(tracer, args.type, cfg, common.progress_of(args), args.markers)
+    kept = {"kept": True, "runs": args.runs, "again": args.again}
+    found = rank_genes_of(tracer, args.type, cfg, common.progress_of(args), args.markers, **kept)
     return found.to_json() | {"markdown": args.markdown}
 
 

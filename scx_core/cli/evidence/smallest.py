@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def summary(result: dict[str, Any]) -> str:
     """What remains without any feature, then the sizes side by side, and the first nodes."""
     from scx_core.circuits import Target
+    from scx_core.circuits.words.whose import training_words
     from scx_core.circuits.words.wording import answered_in, competitor_sentences
 
     keys = ("size", "search", "unseen", "low", "high", "closeness", "whole")
@@ -96,6 +97,10 @@ def summary(result: dict[str, Any]) -> str:
     ]
     if missed:
         parts.insert(3, f"Not reached: {', '.join(missed)}.")
+    if words := training_words(result["provenance"]):
+        parts.append(f"Of the cells of the figures: {words}")
+    if why := result["provenance"].get("not_compared"):
+        parts.insert(3, f"Not compared with the influence cut and plain greedy: {why}")
     facts = result["whose"]
     target = Target(result["target"], "", None, {}, **{key: facts[key] for key in ("kind", "against")})
     target = target._replace(left_out=tuple(facts["left_out"]), same_target=tuple(facts["same_target"]))

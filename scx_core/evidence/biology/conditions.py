@@ -33,6 +33,7 @@ from scx_core.circuits.feature_names import name_in
 from scx_core.errors import ScxError
 from scx_core.evidence.rankings.marker_scores import auroc
 from scx_core.evidence.studies.told_features import BATCH, cell_means
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import gene_sentences
@@ -283,11 +284,15 @@ def gene_mass(tracer: Tracer, rows: np.ndarray, genes: Sequence[str]) -> tuple[s
     layers = range(len(side.transcoders.layers))
     n_all = len(layers) * side.transcoders.n_features
     at_GF, all_F = sp.csr_matrix((len(number), n_all)), np.zeros(n_all)
-    for start in range(0, len(rows), BATCH):
-        cells = tracer.encode(rows[start : start + BATCH])
+
+    def attempt(some: slice) -> tuple[sp.csr_matrix, np.ndarray]:
+        cells = tracer.encode(rows[some])
         io, (_, gene_GN) = mlp_streams(side.lm, cells), classes_and_genes(cells, number, True)
         z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
-        at_GF, all_F = at_GF + gene_GN @ z_NF, all_F + np.asarray(z_NF.sum(0)).ravel()
+        return gene_GN @ z_NF, np.asarray(z_NF.sum(0)).ravel()
+
+    for some_GF, some_F in MicroBatch().pieces(attempt, len(rows), BATCH):
+        at_GF, all_F = at_GF + some_GF, all_F + some_F
     return at_GF.tocsr()[[number[gene] for gene in genes]], all_F
 
 

@@ -258,7 +258,8 @@ def measure_type(
         further=[],
         unmeasured={} if curves else {"curves": why},
         seconds=part.seconds,
-        provenance=tracer.about({"types": to_dict(cfg)}, seed=cfg.seed, cell_type=label),
+        provenance=tracer.about({"types": to_dict(cfg)}, seed=cfg.seed, cell_type=label)
+        | tracer.training_cells(unseen),
     )
     found = as_one_family([found])[0]
     if path is not None:

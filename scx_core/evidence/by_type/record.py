@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scx_core.circuits import Circuit
+from scx_core.circuits.words.whose import training_words
 from scx_core.display import shown
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.prediction import with_rivals
@@ -25,6 +26,14 @@ from scx_core.evidence.ladder import (
 from scx_core.statistics.hypothesis_tests import q_values
 
 FORMAT = 3
+
+
+def training_of(record: Mapping[str, Any]) -> str:
+    """How many of the cells that made a type's circuit, and of those that judge it, the transcoders were
+    trained on as well, from the JSON of its record; "" where none was, or nobody knows."""
+    parts = {"made the circuit": record["circuit"], "judge it": record}
+    said = {does: training_words(part["provenance"]) for does, part in parts.items()}
+    return " ".join(f"Of those that {does}, {words}" for does, words in said.items() if words)
 
 
 @shown
@@ -84,6 +93,12 @@ class TypeEvidence(NamedTuple):
     def varied(self) -> list[dict[str, Any]]:
         """All that was varied, here and by `scx evidence stability`."""
         return varied(self.steadiness, [one["found"] for one in self.further if one["question"] == STABILITY])
+
+    @property
+    def training(self) -> str:
+        """See `training_of`."""
+        made = {"provenance": self.circuit.provenance}
+        return training_of({"circuit": made, "provenance": self.provenance})
 
     @property
     def drawn(self) -> Circuit:

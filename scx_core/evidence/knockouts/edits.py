@@ -48,6 +48,7 @@ from scx_core.circuits import Tracer
 from scx_core.errors import ScxError
 from scx_core.language import Language, wording
 from scx_core.language.answer_tree import VOCABULARY_NUMBERS, AnswerTree, answer_scores, capped, masks
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell, rank_matrix
 from scx_core.sentences.encode import AS_TEXT
 from scx_core.sentences.pieces import Encoder, block_encoder
@@ -229,15 +230,20 @@ def read_edited(
     if not len(edited):
         return Read(found_RK, value_R)
     shared_R = np.array([shared_length(ids, other) for other in edited])
-    order = np.argsort(shared_R, kind="stable")
+    order, micro = np.argsort(shared_R, kind="stable"), MicroBatch(units="edited prompts")
     with _reads_the_tree_only(lm, len(tree.token_M)), torch.no_grad():
         kept = _beginning(lm, ids, int(shared_R.max()))
-        for rows in _batches(order, shared_R, [len(other) for other in edited], len(tree.token_M), tokens):
-            prompts = [edited[r] for r in rows]
-            logits_RMV = _logits(lm, kept, int(shared_R[rows[0]]), prompts, tree)
-            for part, logits in zip(*_parts(rows, logits_RMV), strict=True):
-                found_RK[part] = answer_scores(logits, tree).cpu().numpy()
-                value_R[part] = take(logits).double().cpu().numpy()
+        for batch in _batches(order, shared_R, [len(other) for other in edited], len(tree.token_M), tokens):
+
+            def attempt(some: slice, batch: list[int] = batch) -> None:
+                rows = batch[some]
+                logits_RMV = _logits(lm, kept, int(shared_R[rows[0]]), [edited[r] for r in rows], tree)
+                for part, logits in zip(*_parts(rows, logits_RMV), strict=True):
+                    found_RK[part] = answer_scores(logits, tree).cpu().numpy()
+                    value_R[part] = take(logits).double().cpu().numpy()
+
+            for _ in micro.pieces(attempt, len(batch), len(batch)):
+                pass
     return Read(found_RK, value_R)
 
 

@@ -46,6 +46,7 @@ from scx_core.evidence.knockouts.edits import Sentence, attention
 from scx_core.evidence.knockouts.measured_effects import Measurer
 from scx_core.language import Language, encode_cells
 from scx_core.language.answer_tree import AnswerTree, capped, masks
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import GeneSpan
 
 SIGNS, TIE_ORDERS, STEP = 8, 4, 0.25
@@ -221,15 +222,15 @@ def slopes(
     In the layers of `held` the attention patterns are taken as they are at the point: the gradient passes
     through what attention moves, not through where it looks.
     """
-    found = []
+
+    def attempt(some: slice) -> torch.Tensor:
+        leaf_NTd = x_NTd[some].detach().clone().requires_grad_(True)
+        total = value(_tree_logits(lm, leaf_NTd, tree)).sum()
+        return torch.autograd.grad(total, leaf_NTd)[0]
+
     size = max(1, TOKENS // x_NTd.shape[1])
     with _held_patterns(lm, held), torch.enable_grad():
-        for some_NTd in x_NTd.split(size):
-            leaf_NTd = some_NTd.detach().clone().requires_grad_(True)
-            total = value(_tree_logits(lm, leaf_NTd, tree)).sum()
-            (slope_NTd,) = torch.autograd.grad(total, leaf_NTd)
-            found.append(slope_NTd)
-    return torch.cat(found)
+        return torch.cat(list(MicroBatch(units="points").pieces(attempt, len(x_NTd), size)))
 
 
 def _tree_logits(lm: Language, x_NTd: torch.Tensor, tree: AnswerTree) -> torch.Tensor:

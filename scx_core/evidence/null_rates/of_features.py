@@ -28,6 +28,7 @@ from scx_core.circuits import Tracer
 from scx_core.circuits.consensus import ConsensusConfig
 from scx_core.evidence.biology.conditions import Compared, ConditionConfig, read_values
 from scx_core.evidence.studies.told_features import BATCH, cell_means, p_of_grouping, permuted_within_types
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.progress import Progress, silent
 from scx_core.transcoders import TranscoderSet
 from scx_core.validation import draw_rows
@@ -104,19 +105,19 @@ def _cell_sums(tracer: Tracer, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Sum of every feature's activations in each cell [C, F], at how many tokens it fires there [C, F], and
     the cell's tokens [C]; the first token of a cell left out."""
     side, layers = Side(tracer.lm, tracer.transcoders), range(len(tracer.transcoders.layers))
-    sums, fired, tokens = [], [], []
-    for start in range(0, len(rows), BATCH):
-        cells = tracer.encode(rows[start : start + BATCH])
+
+    def attempt(some: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        cells = tracer.encode(rows[some])
         io = mlp_streams(side.lm, cells)
         z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
         length = [len(cell.ids) - 1 for cell in cells]
         of_CN = sp.csr_matrix(
             (np.ones(sum(length)), (np.repeat(np.arange(len(cells)), length), np.arange(sum(length))))
         )
-        sums.append((of_CN @ z_NF).toarray())
-        fired.append((of_CN @ z_NF.astype(bool)).toarray())
-        tokens += length
-    return np.concatenate(sums), np.concatenate(fired), np.array(tokens)
+        return (of_CN @ z_NF).toarray(), (of_CN @ z_NF.astype(bool)).toarray(), np.array(length)
+
+    sums, fired, tokens = zip(*MicroBatch().pieces(attempt, len(rows), BATCH), strict=True)
+    return np.concatenate(sums), np.concatenate(fired), np.concatenate(tokens)
 
 
 def type_call(
@@ -202,14 +203,16 @@ def _both(
     """Activations of both sets at the same tokens [N, A], [N, B], the class of each token [N], of each gene
     its tokens [G, N]."""
     number = {str(gene): g for g, gene in enumerate(tracer.table.symbols)}
-    parts: list[list] = [[], [], [], []]
-    for start in range(0, len(rows), BATCH):
-        cells = tracer.encode(rows[start : start + BATCH])
+
+    def attempt(some: slice) -> tuple[Any, ...]:
+        cells = tracer.encode(rows[some])
         io = mlp_streams(tracer.lm, cells)
-        kinds, gene_GN = classes_and_genes(cells, number, True)
-        found = [activations(side, io, layer, cells) for side in sides]
-        for part, one in zip(parts, (*found, kinds, gene_GN), strict=True):
-            part.append(one)
+        return (
+            *(activations(side, io, layer, cells) for side in sides),
+            *classes_and_genes(cells, number, True),
+        )
+
+    parts = list(zip(*MicroBatch().pieces(attempt, len(rows), BATCH), strict=True))
     z_A, z_B = (sp.vstack(part, format="csr") for part in parts[:2])
     return z_A, z_B, np.concatenate(parts[2]), sp.hstack(parts[3], format="csr")
 

@@ -38,6 +38,7 @@ from scx_core.evidence.interventions import rest_of, target_values
 from scx_core.evidence.knockouts.estimates import estimated
 from scx_core.evidence.knockouts.measured_effects import Measurer
 from scx_core.language import Language, positions
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell, gene_sentences, pad_left
 from scx_core.transcoders import Transcoder, TranscoderSet
@@ -258,9 +259,9 @@ def gradient_times_input(
 ) -> list[dict[str, float]]:
     """Each cell's genes with (d target / d embedding) · embedding of the real model, summed over a gene's
     tokens, in the unit of the target. No transcoder, nothing frozen."""
-    found: list[dict[str, float]] = []
-    for start in range(0, len(cells), BATCH):
-        part = cells[start : start + BATCH]
+
+    def attempt(some: slice) -> list[dict[str, float]]:
+        part = cells[some]
         rest_BK = rest_of(lm, plan, part)
         padded = pad_left([plan.prompt_ids(cell) for cell in part], lm.pad_id)
         ids_BT, mask_BT = (torch.from_numpy(array).to(lm.device) for array in padded)
@@ -275,10 +276,13 @@ def gradient_times_input(
             ).logits
             (slope_BTd,) = torch.autograd.grad(target_values(logits_BJV, plan, rest_BK).sum(), input_BTd)
         effect_BT = (slope_BTd * input_BTd.detach()).sum(-1).double().cpu().numpy()
+        found = []
         for cell, effect_T in zip(part, effect_BT, strict=True):
             own_T = effect_T[len(effect_T) - len(cell.ids) - len(plan.forced) :]
             found.append({span.gene: float(own_T[span.start : span.end].sum()) for span in cell.spans})
-    return found
+        return found
+
+    return [one for part in MicroBatch().pieces(attempt, len(cells), BATCH) for one in part]
 
 
 def attention_to_genes(

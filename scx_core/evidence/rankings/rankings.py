@@ -12,7 +12,7 @@ The steps, for each type:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,10 +33,12 @@ from scx_core.evidence.rankings.marker_scores import (
     markers_of,
 )
 from scx_core.evidence.rankings.rankers import WORDS, Halves, Rankers, rank_matched
+from scx_core.runs.cached_results import cached
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.hypothesis_tests import p_values, q_values
 from scx_core.statistics.resampling import MeanInterval, interval_words, mean_interval, one_group
+from scx_core.validation.records import read_record
 from scx_core.validation.result import plain as plain_values
 
 CERTAIN = 0.05  # q below which a difference counts
@@ -131,10 +133,14 @@ def rank_genes_of(
     cfg: RankingConfig = RANKING,
     progress: Progress = silent,
     markers: str | Path | None = None,
+    kept: bool = False,
+    runs: Path | None = None,
+    again: bool = False,
 ) -> Rankings:
     """Rank and measure the genes of some types (default: all with `cfg.least` cells).
 
-    `markers`: a marker table or GMT file in the place of the lists that are known here.
+    `markers`: a marker table or GMT file in the place of the lists that are known here. `kept`: each type is
+    kept in the runs folder (`runs`) as soon as it is measured, and found there (not with `again`).
     Raises ScxError for an unknown type, one with too few cells, or cells of fewer than two types.
     """
     first, second, left_out = split_halves(tracer.table, cfg)
@@ -144,12 +150,37 @@ def rank_genes_of(
     found = []
     for done, label in enumerate(wanted):
         progress(done, len(wanted), label)
-        known = markers_of(label, lists)
-        found.append(_type_rankings(tracer, rankers, label, second[label][: cfg.measured], cfg, known))
+        rows, known = second[label][: cfg.measured], markers_of(label, lists)
+
+        def make(
+            label: str = label, rows: np.ndarray = rows, known: frozenset[str] | None = known
+        ) -> TypeRankings:
+            return _type_rankings(tracer, rankers, label, rows, cfg, known)
+
+        keep = kept and bool(tracer.transcoders.fingerprint)  # a set that was never saved has no identity
+        found.append(_kept_type(tracer, label, cfg, known, make, runs, again) if keep else make())
     progress(len(wanted), len(wanted), "")
     about = tracer.about({"rankings": to_dict(cfg)}, seed=cfg.seed)
     about["markers"] = "known here" if markers is None else Path(markers).name
     return Rankings(tuple(_with_q(found)), left_out, about)
+
+
+def _kept_type(
+    tracer: Tracer,
+    label: str,
+    cfg: RankingConfig,
+    known: frozenset[str] | None,
+    make: Callable[[], TypeRankings],
+    runs: Path | None,
+    again: bool,
+) -> TypeRankings:
+    """A type's rankings, from the runs folder where the same was asked before."""
+    asked = {"rankings": to_dict(cfg), "type": label, "known": None if known is None else sorted(known)}
+    told = {"choices": str(getattr(tracer.table, "choices", "")), "labels": tracer.labels}
+    about = tracer.about(asked | told)
+    del about["validation"]  # what is known of the set decides about no number
+    record = cached("rankings-of-type", about, lambda: plain_values(make()), runs=runs, again=again)
+    return read_record(TypeRankings, record)
 
 
 def split_halves(

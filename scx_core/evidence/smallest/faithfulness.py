@@ -20,6 +20,7 @@ import torch
 
 from scx_core.evidence.interventions import Intervention
 from scx_core.language import mlp_io
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.statistics.resampling import one_group, ratio_interval
 
 MEASURES = ("share", "closeness")
@@ -219,12 +220,18 @@ def activation_mass(problem: FaithfulnessProblem) -> np.ndarray:
     tried = problem.tried
     ids_BT, mask_BT = tried.prompts.ids_BT, tried.prompts.mask_BT
     mass = np.zeros(problem.shape)
-    for start in range(0, tried.n_cells, tried.cfg.rows):
-        some = slice(start, start + tried.cfg.rows)
+    over = 0 if len(problem.shape) == 3 else (0, 1)
+
+    def attempt(some: slice) -> np.ndarray:
         inputs = mlp_io(tried.lm, ids_BT[some], mask_BT[some]).inputs
-        for layer, (coder, x_BTd) in enumerate(zip(tried.coders.layers, inputs, strict=True)):
-            z_BTF = coder.encode(x_BTd) * mask_BT[some, :, None]
-            mass[layer] += z_BTF.abs().sum(0 if len(problem.shape) == 3 else (0, 1)).double().cpu().numpy()
+        rows = [
+            (coder.encode(x_BTd) * mask_BT[some, :, None]).abs().sum(over).double().cpu().numpy()
+            for coder, x_BTd in zip(tried.coders.layers, inputs, strict=True)
+        ]
+        return np.stack(rows)
+
+    for some in MicroBatch().pieces(attempt, tried.n_cells, tried.cfg.rows):
+        mass += some
     return mass.ravel()
 
 

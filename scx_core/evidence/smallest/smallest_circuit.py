@@ -44,6 +44,7 @@ from scx_core.evidence.smallest.faithfulness import (
     share_of_target,
 )
 from scx_core.evidence.smallest.graph_baselines import graph_scores_of, greedy_orders, influence_cut
+from scx_core.runs.micro_batch import TooLarge, out_of_memory
 from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.resampling import one_group
@@ -103,6 +104,7 @@ def reference_rows(tracer: Tracer, label: str, n_cells: int, seed: int) -> np.nd
 
 
 NO_DIFFERENCE = 1e-9  # logits
+NOT_COMPARED = "not_compared"  # in the provenance: why the influence cut and greedy are not beside the set
 GREEDY = 16  # plain greedy is followed up to so many times the size of the set that was searched
 # By kind of influence_cut: names of the cut, and of the search and greedy for what it recovers.
 CUTS = {
@@ -287,10 +289,15 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
     """Phases 2 to 4 of a search that is set up."""
     cfg, prefixes = job.cfg, Prefixes(job.seen, rank(job.seen))
     ours = _ours(job, prefixes, cfg.wanted + cfg.margin)
-    found, unexplored = {"ours": ours}, None
+    found, unexplored, too_large = {"ours": ours}, None, ""
     if cfg.compare:
-        others, unexplored = _compared(job, prefixes, ours)
-        found |= others
+        try:
+            others, unexplored = _compared(job, prefixes, ours)
+            found |= others
+        except (TooLarge, RuntimeError) as error:  # the result of the search is not thrown away
+            if not (isinstance(error, TooLarge) or out_of_memory(error)):
+                raise
+            too_large = str(error).splitlines()[0][:200]
     sets = {name: _measured(job, one) for name, one in found.items()}
     sets["random"], ahead = _random(job, ours)
     problem, size = job.unseen or job.seen, len(ours.members)
@@ -307,6 +314,8 @@ def _finish(job: _Job, scope: str, label: str) -> Smallest:
         seed=cfg.seed,
         intervals=one_group(len(full_B), cfg.seed, donors).note,
     )
+    about |= {NOT_COMPARED: too_large} if too_large else {}
+    about |= job.tracer.training_cells(job.cells.search if job.unseen is None else job.cells.unseen)
     return Smallest(
         scope,
         label,

@@ -24,6 +24,7 @@ from scx_core.atlas.match.common_cells import Side, activations, mlp_streams
 from scx_core.circuits import Tracer
 from scx_core.evidence.rankings.rankers import rank_matched
 from scx_core.language import answer_form, predicted, replaced_mlps, score_labels
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.statistics.hypothesis_tests import q_values
 from scx_core.statistics.intervals import wilson
 
@@ -73,16 +74,17 @@ class Without(NamedTuple):
 @torch.no_grad()
 def cell_means(tracer: Tracer, rows: Sequence[int] | np.ndarray) -> np.ndarray:
     """Mean activation of every feature over the tokens of each cell (position 0 left out), float32 [C, F]."""
-    side, out = Side(tracer.lm, tracer.transcoders), []
-    rows = np.asarray(rows)
-    for start in range(0, len(rows), BATCH):
-        cells = tracer.encode(rows[start : start + BATCH])
+    side, rows = Side(tracer.lm, tracer.transcoders), np.asarray(rows)
+
+    def attempt(some: slice) -> np.ndarray:
+        cells = tracer.encode(rows[some])
         io = mlp_streams(side.lm, cells)
         layers = range(len(side.transcoders.layers))
         z_NF = sp.hstack([activations(side, io, layer, cells) for layer in layers], format="csr")
         ends = np.cumsum([0, *(len(cell.ids) - 1 for cell in cells)])
-        out.append(np.concatenate([np.asarray(z_NF[a:b].mean(axis=0)) for a, b in pairwise(ends)]))
-    return np.concatenate(out).astype(np.float32)
+        return np.concatenate([np.asarray(z_NF[a:b].mean(axis=0)) for a, b in pairwise(ends)])
+
+    return np.concatenate(list(MicroBatch().pieces(attempt, len(rows), BATCH))).astype(np.float32)
 
 
 def between(value_CX: np.ndarray, group_C: np.ndarray, type_C: np.ndarray) -> np.ndarray:

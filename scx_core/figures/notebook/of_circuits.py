@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from scx_core.circuits import Circuit
 from scx_core.circuits.difference import Difference
-from scx_core.circuits.words.whose import accuracy_note, forbidden, mismatch_note, validation_note
+from scx_core.circuits.words.whose import (
+    accuracy_note,
+    forbidden,
+    mismatch_note,
+    training_note,
+    validation_note,
+)
 from scx_core.circuits.words.wording import (
     answer_frequency,
     competitor_sentences,
@@ -60,7 +66,8 @@ def _below(circuit: Circuit) -> list[Block]:
     note += (
         "." if circuit.scope == "cell" else f"; mean over {circuit.n_cells:,} cells [95%], q that it is 0."
     )
-    standing = accuracy_note(circuit), "" if forbidden(circuit) else validation_note(circuit)
+    beside = "" if forbidden(circuit) else validation_note(circuit)
+    standing = training_note(circuit), accuracy_note(circuit), beside
     blocks: list[Block] = [" ".join(filter(None, given))] if any(given) else []
     blocks += [" ".join(filter(None, standing))] if any(standing) else []
     blocks.append(Fold(f"Genes: {len(circuit.genes):,}", (genes_part(circuit, note),)))

@@ -106,6 +106,7 @@ def _warnings(found: TypeEvidence, validation: Validation | None) -> tuple[str, 
     else:
         words.append(f"Validation of the transcoders: {verdict(validation)}")
         words += [f"{caution.text} {caution.remedy}" for caution in validation.warnings]
+    words += [found.training] if found.training else []
     answers = found.answers
     if answers["low"] < 0.5:
         others = ", ".join(

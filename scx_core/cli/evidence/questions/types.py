@@ -94,8 +94,10 @@ def other_sets(args: argparse.Namespace, tracer: Any) -> Any:
 
 def summary(result: dict[str, Any]) -> str:
     """One table a question, and the ladders."""
+    from scx_core.evidence.by_type.record import training_of
     from scx_core.evidence.by_type.tables import evidence_tables
 
     if "measured" in result:
         return f"Measured: {', '.join(result['measured'])}."
-    return evidence_tables(result, result["markdown"])
+    trained = [f"{one['label']}: {words}" for one in result["types"] if (words := training_of(one))]
+    return "\n\n".join(filter(None, [evidence_tables(result, result["markdown"]), "\n".join(trained)]))

@@ -390,8 +390,11 @@ def _modes_text(result: dict[str, Any]) -> str:
             *(f"{row[key]:.1f}" for key in ("wall_s", "cpu_s", "peak_gib")),
         )
         for row in result["modes"]
+        if "error" not in row
     ]
-    return f"at most {result['nodes']} nodes of features\n{common.columns(rows, header)}"
+    failed = [f"{row['mode']}: {row['error']}" for row in result["modes"] if "error" in row]
+    table = common.columns(rows, header)
+    return "\n".join([f"at most {result['nodes']} nodes of features", table, *failed])
 
 
 def _atlas_text(result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""In a real browser: names are completed while one types, a reload keeps the search, a term leads to its word."""
+"""In a browser: names are completed while one types, a reload keeps the search, a term leads to its word."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from tests.builders.hostile_results import (
     hostile_validation,
     make_hostile,
 )
-from tests.pages.running import PAGES, button, open_page, said, well
+from tests.pages.running import PAGES, button, open_page, said, type_into, well
 from tests.validation.training_runs import a_run
 
 
@@ -90,13 +90,13 @@ def test_features_with_an_atlas_that_is_called_anything(hostile_atlas: Atlas) ->
         app.button_group[0].set_value(view).run()
         harmless(well(app), view)
     app.button_group[0].set_value("One gene").run()
-    app.text_input(key="kept gene of features").set_value(HOSTILE_GENE).run()
+    type_into(app, "kept gene of features", HOSTILE_GENE)
     harmless(well(app), "a gene that is markup")
     app.button_group[0].set_value("Features").run()
     for text in HOSTILE_TEXTS[:12]:
-        app.text_input(key="kept find text").set_value(text.replace("\x00", "")).run()
+        type_into(app, "kept find text", text.replace("\x00", ""))
         harmless(well(app), text)
-    app.text_input(key="kept find text").set_value("").run()
+    type_into(app, "kept find text", "")
     live = hostile_atlas.features[hostile_atlas.features["verdict"] != "dead"]
     for _, row in live.groupby("verdict", observed=True).head(2).iterrows():
         app.session_state[list_view.OPENED] = int(row["layer"]), int(row["feature"])

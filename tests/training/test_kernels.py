@@ -67,8 +67,18 @@ def test_a_batch_that_is_worth_it_is_selected_and_learnt_as_a_small_one(monkeypa
             y_Td.square().sum().backward()
             found.append([*chosen.pattern, chosen.value_N, y_Td.detach(), torch.tensor(chosen.threshold)])
         found.append([tensor.grad for tensor in w])
-    for ours, theirs in zip(found[:3], found[3:], strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    for ours, theirs in zip(found[:2], found[3:5], strict=True):
+        for place in (
+            0,
+            1,
+            2,
+            3,
+            5,
+        ):  # what is selected; its products are summed in another order on some processors
+            assert torch.equal(ours[place], theirs[place])
+    products = [(found[0][4], found[3][4]), (found[1][4], found[4][4]), *zip(found[2], found[5], strict=True)]
+    for ours, theirs in products:
+        assert float((ours - theirs).abs().max()) <= 1e-6 * float(theirs.abs().max())
 
 
 @settings(deadline=None)

@@ -103,7 +103,7 @@ def _launch(ctx: Context, tracer: Tracer, label: str, cfg: TypesConfig) -> None:
 
 def _job(ctx: Context, label: str, cfg: TypesConfig) -> EvidenceJob:
     sources = (absolute(source) for source in (ctx.data, ctx.model, ctx.transcoders))
-    return EvidenceJob(*sources, ctx.device, ctx.as_is, label, ctx.cells, cfg)
+    return EvidenceJob(*sources, ctx.device, ctx.as_is, ctx.cells, label, cfg)
 
 
 def jobs_under_way(tracer: Tracer, label: str, cfg: TypesConfig, done: bool) -> bool:

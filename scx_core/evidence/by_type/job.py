@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scx_core.cells import CellChoices, open_cells
+from scx_core.cells import open_cells
 from scx_core.circuits import Tracer, make_tracer
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.answers import feature_answers
@@ -38,22 +38,17 @@ from scx_core.runs.jobs import RUN
 from scx_core.runs.progress import nested
 from scx_core.transcoders import load_set
 from scx_core.transcoders.check import opened_as_is
+from scx_core.transcoders.sources import Sources
 
 ARGV = ("evidence", "types", "--run", RUN)
 STEPS = 10  # parts of one type: seven of its record, three answers on features
 
 
 @dataclass(frozen=True)
-class EvidenceJob:
+class EvidenceJob(Sources):
     """What to open, and which type of it to measure."""
 
-    data: str = option("embedded", "Path of the cells, or embedded")
-    model: str = option("embedded", "Folder or hub id of the model, or embedded")
-    transcoders: str = option("embedded", "Folder of the set, or embedded")
-    device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    as_is: bool = option(False, "Use the set also on another text than it was trained on")
     label: str = option("", "Cell type (empty: the largest, as many as `types` says)")
-    cells: CellChoices = field(default_factory=CellChoices)
     types: TypesConfig = field(default_factory=TypesConfig)
 
 

@@ -27,10 +27,19 @@ def context_panel() -> Callable[[], None]:
     with st.popover("Words", icon=":material/menu_book:", width="stretch"):
         st.page_link("pages/words.py", label="As a page", icon=":material/open_in_full:")
         st.markdown("\n".join(f"- **{safe(term)}**: {words}" for term, words in glossary()))
-    _offer()
+    offer = st.empty()
+    with offer:
+        _offer()
     st.markdown("##### Jobs")
     running_panel()
-    return partial(_names, place)
+    return partial(_again, place, offer)
+
+
+def _again(place: DeltaGenerator, offer: DeltaGenerator) -> None:
+    """What is in use after the page ran: a link may have brought what would be offered."""
+    _names(place)
+    if offered() is None:
+        offer.empty()
 
 
 def _names(place: DeltaGenerator) -> None:

@@ -29,9 +29,10 @@ from scx_core.attribution.node_selection import SelectedFeatures, by_influence, 
 from scx_core.attribution.pruning import influence, prune
 from scx_core.attribution.replacement_model import Replacement, replacement
 from scx_core.attribution.residual_stream import GradientRows, Sources, last_rows
-from scx_core.attribution.target import target_row
+from scx_core.attribution.target import TargetPlan, target_row, vocabulary_weights
 from scx_core.bench.edge_checks import edge_checks
 from scx_core.bench.machine import Stopwatch, machine, peak_gib, timed, wait
+from scx_core.bench.tracing_peer import TargetEdges, peer_traces
 from scx_core.cells import CellTable
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.circuits.trace import shares, trace_graph
@@ -233,6 +234,7 @@ TOKENS, K = 264, 32
 NODES = (256, 1024, 4096)
 BIG = {"tokens": 700, "active": 50, "nodes": 7500}
 BATCHES = 6  # of the big case on a CPU
+PEER_RUNS = 3  # of the peer, which takes many times as long
 
 
 class GraphTiming(NamedTuple):
@@ -316,22 +318,62 @@ def graph_timing(
     )
 
 
-def bench_reference(tracer: Tracer, nodes: tuple[int, ...] = NODES, runs: int = 5) -> list[GraphTiming]:
-    """Cases (a) and (b): the run of median time of each."""
+class _Reference(NamedTuple):
+    """What cases (a) and (b) trace: random TopK transcoders, a prompt, and a target that reads one token."""
+
+    rep: Replacement
+    ids: Sequence[int]
+    plan: TargetPlan
+
+
+def _reference(tracer: Tracer) -> _Reference:
     facts = tracer.lm.facts
     rep = replacement(tracer.lm, _topk_set(facts.n_layers, facts.width))
     own = Tracer(tracer.lm, rep.transcoders, tracer.table, rep, tracer.labels)
-    label = tracer.labels[0]
     row = int((tracer.table.labels != "").argmax())
-    plan = own.plan(label, kind="contrast")
-    ids = plan.prompt_ids(own.encode([row])[0])[:TOKENS]
+    plan = own.plan(tracer.labels[0], kind="contrast")
+    return _Reference(rep, plan.prompt_ids(own.encode([row])[0])[:TOKENS], plan)
+
+
+def bench_reference(
+    tracer: Tracer, nodes: tuple[int, ...] = NODES, runs: int = 5, cases: Sequence[bool] = (False, True)
+) -> list[GraphTiming]:
+    """Cases (a) and (b) (`cases`: whether nodes are spread evenly): the run of median time of each."""
+    rep, ids, plan = _reference(tracer)
     target_of = partial(target_row, plan=plan)
     out = []
-    for even in (False, True):
+    for even in cases:
         for n in nodes:
             found = [graph_timing(rep, ids, target_of, n, even) for _ in range(runs + 1)][1:]
             out.append(sorted(found, key=lambda timing: timing.total_s)[runs // 2])
     return out
+
+
+@torch.no_grad()
+def _beside_peer(tracer: Tracer, python: str, before: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Case (a) in circuit-tracer, then once more here: seconds of both, their ratio, and how far edges into
+    the target from features that both chose are apart."""
+    rep, ids, plan = _reference(tracer)
+    frozen = freeze(rep, ids)
+    direction_d = vocabulary_weights(frozen, plan)[0].float() @ rep.lm.unembedding
+    peer, edges = peer_traces(python, rep.lm, rep.transcoders, ids, direction_d, NODES, PEER_RUNS)
+    after = bench_reference(tracer, cases=(False,))
+    for row, again in zip(peer["rows"], after, strict=True):
+        first = next(one for one in before if one["case"] == again.case and one["nodes"] == again.nodes)
+        row["ours"] = (first["total_s"] + again.total_s) / 2
+        row["ratio"] = row["seconds"] / row["ours"]
+        row["both"], row["apart"] = edges[row["nodes"]].difference(_target_edges(frozen, plan, row["nodes"]))
+    return peer
+
+
+def _target_edges(frozen: FrozenPrompt, plan: TargetPlan, nodes: int) -> TargetEdges:
+    """Our edges into the target, of the features that case (a) chooses."""
+    target, target_bias, value = target_row(frozen, plan=plan)
+    effects, sources = total_effects(frozen, target, target_bias).features, Sources(frozen)
+    chosen = by_influence(sources, effects, target, nodes)
+    table = edge_table(sources, chosen, target, target_bias, value)
+    places = torch.stack([chosen.layer_C, chosen.position_C, chosen.feature_C], 1).tolist()
+    return TargetEdges([(k, t, f) for k, t, f in places], table.feature_RC[-1].tolist())
 
 
 def random_language(
@@ -382,14 +424,17 @@ def bench_big(device: torch.device) -> dict[str, Any]:
     }
 
 
-def bench_trace(tracer: Tracer, big: bool = True) -> dict[str, Any]:
-    """All cases on one machine."""
+def bench_trace(tracer: Tracer, big: bool = True, peer_python: str | None = None) -> dict[str, Any]:
+    """All cases on one machine. `peer_python`: the interpreter of an environment with circuit-tracer, which
+    traces case (a) between two of our own runs of it, so that all meet what else the machine does."""
     device = tracer.lm.device
     out: dict[str, Any] = {
         "machine": machine(device),
         "tokens": TOKENS,
         "graphs": [row._asdict() for row in bench_reference(tracer)],
     }
+    if peer_python:
+        out["peer"] = _beside_peer(tracer, peer_python, out["graphs"])
     if big:
         out["big"] = bench_big(device)
     return out

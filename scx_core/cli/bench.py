@@ -100,7 +100,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peer-python",
         metavar="PYTHON",
-        help="train: interpreter of an environment with eai-sparsify, to be timed on the same tokens",
+        help="interpreter of an environment with eai-sparsify (train), to be timed on the same tokens, or with "
+        "circuit-tracer (trace), on the same graphs",
     )
     add_arguments(parser, BenchConfig)
     with suppress(ScxError):
@@ -147,7 +148,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             case "circuits":
                 return bench.bench_circuits(common.open_tracer(args), args.type)
             case "trace":
-                return bench.bench_trace(common.open_tracer(args))
+                return bench.bench_trace(common.open_tracer(args), peer_python=args.peer_python)
             case "smallest":
                 tracer = common.open_tracer(args)
                 return bench.bench_smallest(tracer, args.type, seeds=cfg.seeds, progress=progress)
@@ -457,5 +458,14 @@ def _graphs_text(result: dict[str, Any]) -> str:
             f"{big['rows_share']:.1%} of the rows in {big['edges_s']:.1f} s, all of them in "
             f"{big['edges_s_all_rows']:.0f} s; peak {big['peak_gib']:.1f} GiB; "
             f"accounting error {big['max_relative_error']:.1e}"
+        )
+    if "peer" in result:
+        peer = result["peer"]
+        text += "".join(
+            f"\n{peer['peer']} {peer['version']}, (a) with {row['nodes']:,} nodes: {row['seconds']:.2f} s with "
+            f"{row['batch']} rows at a time, {row['ratio']:.0f} times as long as here ({row['ours']:.3f} s, "
+            f"before and after it); edges into the target from the {row['both']:,} features that both chose "
+            f"are within {row['apart']:.1e} of the largest"
+            for row in peer["rows"]
         )
     return text

@@ -2,8 +2,8 @@
 
 Stands alone (imports nothing of this project). Argument: a JSON object; last line of output: another. It is
 given the same GPT-NeoX model, the same TopK transcoders, the same tokens, the same direction as the target
-and the same number of nodes, which it chooses by influence as well; and of the batch sizes that it is allowed the
-fastest counts. It leaves features of the first position out, and has no nodes for biases.
+and the same number of nodes, which it chooses by influence as well; of the batch sizes that it is allowed
+the fastest counts. It leaves features of the first position out, and has no nodes for biases.
 """
 
 import json

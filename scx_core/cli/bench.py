@@ -100,8 +100,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peer-python",
         metavar="PYTHON",
-        help="interpreter of an environment with eai-sparsify (train), to be timed on the same tokens, or with "
-        "circuit-tracer (trace), on the same graphs",
+        help="interpreter of an environment with eai-sparsify (train), to be timed on the same tokens, or "
+        "with circuit-tracer (trace), on the same graphs",
     )
     add_arguments(parser, BenchConfig)
     with suppress(ScxError):
@@ -462,8 +462,9 @@ def _graphs_text(result: dict[str, Any]) -> str:
     if "peer" in result:
         peer = result["peer"]
         text += "".join(
-            f"\n{peer['peer']} {peer['version']}, (a) with {row['nodes']:,} nodes: {row['seconds']:.2f} s with "
-            f"{row['batch']} rows at a time, {row['ratio']:.0f} times as long as here ({row['ours']:.3f} s, "
+            f"\n{peer['peer']} {peer['version']}, (a) with {row['nodes']:,} nodes: {row['seconds']:.2f} s "
+            f"with {row['batch']} rows at a time, {row['ratio']:.0f} times as long as here "
+            f"({row['ours']:.3f} s, "
             f"before and after it); edges into the target from the {row['both']:,} features that both chose "
             f"are within {row['apart']:.1e} of the largest"
             for row in peer["rows"]

@@ -1,4 +1,4 @@
-"""What the public tracer is handed and how its answer is read; the tracer itself is in no test environment."""
+"""What the public tracer is handed and how its answer is read; it is itself in no test environment."""
 
 import os
 import sys

@@ -19,7 +19,7 @@ from benchmarks.kills import PHASES, kill_and_resume, moments, same_result
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder
 from scx_core.training import train
-from tests.training.builders import TRAIN, open_job, same, start
+from tests.training.builders import TRAIN, in_its_own_process, open_job, same, start
 
 KILLS = int(os.environ.get("SCX_KILLS", "3"))
 SHORT = replace(TRAIN, steps=24, finetune_steps=6, checkpoint_every=4, evaluate_every=12)
@@ -161,7 +161,7 @@ def test_a_spoilt_state_does_not_take_the_place_of_a_good_checkpoint(tmp_path, m
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
-def test_two_launches_into_one_run_do_not_collide(tmp_path, model, unbroken):
+def test_two_launches_into_one_run_do_not_collide(tmp_path, model):
     run = start(tmp_path, model, config=SHORT)
     words = [sys.executable, "-c", TRAINED, str(run.path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -173,7 +173,10 @@ def test_two_launches_into_one_run_do_not_collide(tmp_path, model, unbroken):
     assert [process.returncode for process in both] == [0, 0]
     assert all(text == "" or "in use by another process" in text for text in said)
     assert "" in said, "one of them trained"
-    assert same(train(run, *open_job(run)), unbroken[1])
+    # As with the kills: what is compared was trained in processes of their own, as the app starts them.
+    alone = start(tmp_path / "alone", model, config=SHORT)
+    in_its_own_process(alone)
+    assert same(train(run, *open_job(run)), train(alone, *open_job(alone)))
     assert run.status().state == "done"
 
 

@@ -9,6 +9,7 @@ import torch
 from scx_core.atlas.collect import sums as sums_module
 from scx_core.atlas.collect.active import Matrix, pairs_above
 from scx_core.atlas.collect.sums import (
+    RowSums,
     SparseSums,
     Sums,
     adding_with_torch,
@@ -54,11 +55,12 @@ def as_matrix(z_NF):
 
 
 @pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("kind", ["loops", "torch", "pairs"])
+@pytest.mark.parametrize("kind", ["loops", "torch", "pairs", "rows"])
 def test_sums(batches, kind, dense, monkeypatch):
     monkeypatch.setattr(sums_module, "PENDING", 10)
     cpu = torch.device("cpu")
-    sums = SparseSums(N_UNITS, cpu) if kind == "pairs" else Sums(N_UNITS, 1, torch.float32, cpu)
+    made = {"pairs": lambda: SparseSums(N_UNITS, cpu), "rows": lambda: RowSums(N_UNITS, cpu)}
+    sums = made.get(kind, lambda: Sums(N_UNITS, 1, torch.float32, cpu))()
     sums.reserve(N_BINS)
     for bin_NJ, z_NF in batches:
         active = as_matrix(z_NF) if dense else pairs_above(z_NF, 0.0)
@@ -69,6 +71,31 @@ def test_sums(batches, kind, dense, monkeypatch):
     bins = torch.tensor([7, 0, 3])
     torch.testing.assert_close(sums.take(bins, slice(None)), plain(batches)[bins])
     torch.testing.assert_close(sums.take(bins, slice(2, 5)), plain(batches)[bins, 2:5])
+
+
+def test_neurons_take_no_more_than_a_number_a_bin_that_occurs(monkeypatch):
+    """Many neurons, of more bins than fit: what is held of a batch, in bytes, before it is asked for."""
+    from scx_core.atlas.collect import tally as tally_module
+    from scx_core.atlas.collect.token_slots import BinLayout
+    from scx_core.atlas.config import AtlasConfig
+
+    monkeypatch.setattr(tally_module, "DENSE_BYTES", 0)
+
+    class Neurons:
+        n_units, wants_neurons = 256, True
+
+    layout = BinLayout(*(1 for _ in BinLayout._fields))
+    held = tally_module.LayerTally(Neurons, layout, AtlasConfig(), torch.device("cpu"), 24, 100).slots
+    generator = torch.Generator().manual_seed(0)
+    z_NF = torch.randn(300, 256, generator=generator)
+    bin_NJ = torch.randint(0, 40, (300, 3), generator=generator) * 50
+    held.reserve(2000)
+    held.adding(ordered(bin_NJ), Matrix(z_NF, torch.arange(300)))()
+    parts = [*vars(held).values(), *(part for pair in getattr(held, "_waiting", []) for part in pair)]
+    taken = sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
+    assert taken <= 40 * 256 * 4 + 2000 * 8
+    wanted = torch.zeros(2000, 256).index_add_(0, bin_NJ.flatten(), z_NF.relu().repeat_interleave(3, 0))
+    torch.testing.assert_close(held.take(torch.arange(2000), slice(None)), wanted)
 
 
 def test_activations_are_found_by_token_and_unit(batches):

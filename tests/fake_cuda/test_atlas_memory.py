@@ -114,6 +114,22 @@ def test_sums_that_outgrow_the_card_move_to_main_memory(folder, capsys):
         assert found.tables[name].equals(table), name
 
 
+def test_rows_of_neurons_that_outgrow_the_card_move_to_main_memory(folder, capsys):
+    many = mock.patch.object(tally, "DENSE_BYTES", 0)
+    whole = atlas(folder, many, baseline=True)
+    assert "main memory" not in capsys.readouterr().err
+    rows = scarce(sums.RowSums, "_adding", lambda one, *_parts: one._row_K.is_cuda and one._rows > 20)
+    found = atlas(folder, many, rows, baseline=True)
+    assert "held in main memory" in capsys.readouterr().err
+    for name, table in whole.tables.items():
+        assert found.tables[name].equals(table), name
+    for name in ("firing", "features", "genes"):  # added up in float32, there in another order
+        if name in whole.beside["neurons"].tables:
+            ours, theirs = (one.beside["neurons"].tables[name].to_pandas() for one in (found, whole))
+            for column in ours.select_dtypes("number"):
+                np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-5, atol=1e-6)
+
+
 def held(value):
     """Everything that a tally holds, as arrays in main memory."""
     if isinstance(value, torch.Tensor):

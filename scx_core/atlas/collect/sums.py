@@ -55,12 +55,7 @@ class Sums:
 
     def adding(self, bins: Bins, active: Active) -> Adding:
         """To add what is active at every token to the token's J bins."""
-        if self.total_KF.device.type != "cpu":
-            return adding_with_torch(self.total_KF, bins.bin_NJ, active)
-        loop = add_rows if isinstance(active, Matrix) else add_pairs
-        own = active if isinstance(active, Matrix) else (active.start_N1, active.unit_E, active.value_E)
-        arrays = [part.numpy() for part in (self.total_KF, *bins, *own)]
-        return lambda: in_parts(lambda first, last: loop(first, last, *arrays), active.n_units)
+        return _adding_to(self.total_KF, bins, active)
 
     def add(self, bins: Bins, active: Active) -> None:
         """Add it."""
@@ -73,6 +68,16 @@ class Sums:
     def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
         """The totals of some bins and units, [bins, units]."""
         return self.total_KF[:, units][bins]
+
+
+def _adding_to(total_KF: torch.Tensor, bins: Bins, active: Active) -> Adding:
+    """`Sums.adding` into these totals."""
+    if total_KF.device.type != "cpu":
+        return adding_with_torch(total_KF, bins.bin_NJ, active)
+    loop = add_rows if isinstance(active, Matrix) else add_pairs
+    own = active if isinstance(active, Matrix) else (active.start_N1, active.unit_E, active.value_E)
+    arrays = [part.numpy() for part in (total_KF, *bins, *own)]
+    return lambda: in_parts(lambda first, last: loop(first, last, *arrays), active.n_units)
 
 
 def adding_with_torch(total_KF: torch.Tensor, bin_NJ: torch.Tensor, active: Active) -> Adding:
@@ -163,6 +168,82 @@ def add_rows(first, last, total_KF, bin_NJ, order_NJ, z_RF, row_N) -> None:
                 total_F[f] += max(z_F[f], np.float32(0.0))
 
 
+GROWTH = 4  # rows grow by at least a fourth of those there are
+
+
+class RowSums:
+    """Sums of activations of units that are active at every second token or so, such as raw neurons: a whole
+    row [F] for each bin that occurs. Keys with totals (`SparseSums`) would take three times as much, and what
+    waits to be added up the same once more. They grow with what occurs: where the device has no room for more
+    rows, they move to main memory and stay there."""
+
+    def __init__(self, n_units: int, device: torch.device) -> None:
+        self._row_K = torch.zeros(0, dtype=torch.int64, device=device)  # of each bin; −1: it has none yet
+        self._total_RF = torch.zeros(0, n_units, dtype=torch.float32, device=device)
+        self._rows = 0
+
+    def reserve(self, bins: int) -> None:
+        """Bins get their rows when they appear."""
+        if bins > len(self._row_K):
+            more = self._row_K.new_full((bins - len(self._row_K),), -1)
+            self._row_K = torch.cat([self._row_K, more])
+
+    def adding(self, bins: Bins, active: Active) -> Adding:
+        """To add what is active at every token to the token's J bins, which `reserve` has heard of."""
+        device = self._row_K.device
+        if bins.bin_NJ.device != device:  # moved before
+            bins, active = Bins(*(part.to(device) for part in bins)), _moved(active, device)
+        try:
+            return self._adding(bins, active)
+        except RuntimeError as error:
+            if device.type == "cpu" or not out_of_memory(error):
+                raise
+        # Outside of the handler: until here the error held what had been asked for.
+        _say_moved()
+        self._row_K, self._total_RF = self._row_K.cpu(), self._total_RF.cpu()
+        return self.adding(bins, active)
+
+    def _adding(self, bins: Bins, active: Active) -> Adding:
+        found_K = bins.bin_NJ.unique()
+        fresh_K = found_K[self._row_K[found_K] < 0]
+        row_K, total_RF, rows = self._row_K.clone(), self._total_RF, self._rows + len(fresh_K)
+        row_K[fresh_K] = torch.arange(self._rows, rows, device=row_K.device)
+        have, n_units = total_RF.shape
+        if rows > have:
+            more = total_RF.new_zeros(max(rows, have + have // GROWTH) - have, n_units)
+            total_RF = torch.cat([total_RF, more])
+        add = _adding_to(total_RF, Bins(row_K[bins.bin_NJ], bins.order_NJ), active)
+
+        def add_all() -> None:
+            self._row_K, self._total_RF, self._rows = row_K, total_RF, rows
+            add()
+
+        return add_all
+
+    def take(self, bins: torch.Tensor, units: slice) -> torch.Tensor:
+        """The totals of some bins and units, dense [bins, units]."""
+        self.reserve(int(bins.max()) + 1 if len(bins) else 0)
+        row_K = self._row_K[bins.to(self._row_K.device)]
+        some_RF = self._total_RF[:, units]
+        found = some_RF.new_zeros(len(row_K), some_RF.shape[1])
+        found[row_K >= 0] = some_RF[row_K[row_K >= 0]]
+        return found
+
+
+def _moved(active: Active, device: torch.device) -> Active:
+    """The same activations there."""
+    if isinstance(active, Matrix):
+        return Matrix(*(part.to(device) for part in active))
+    parts = (part.to(device) for part in (active.token_E, active.unit_E, active.value_E))
+    return Pairs(*parts, active.n_tokens, active.n_units)
+
+
+def _say_moved() -> None:
+    print(
+        "out of memory: sums by gene token are held in main memory from here on", file=sys.stderr, flush=True
+    )
+
+
 PENDING = 4_000_000  # pairs that wait until they are added up
 
 
@@ -219,11 +300,7 @@ class SparseSums:
             self._waiting = []
             return
         # Outside of the handler: until here the error held what had been asked for.
-        print(
-            "out of memory: sums by gene token are held in main memory from here on",
-            file=sys.stderr,
-            flush=True,
-        )
+        _say_moved()
         self._keys, self._totals = self._keys.cpu(), self._totals.cpu()
         self._waiting = [(key.cpu(), value.cpu()) for key, value in self._waiting]
         self._add_up()

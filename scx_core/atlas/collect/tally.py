@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs
-from scx_core.atlas.collect.sums import Adding, Bins, Firing, SparseSums, Sums, counted
+from scx_core.atlas.collect.sums import Adding, Bins, Firing, RowSums, SparseSums, Sums, counted
 from scx_core.atlas.collect.token_slots import DATA, BinLayout
 from scx_core.atlas.collect.units import UnitReader
 from scx_core.atlas.config import AtlasConfig
@@ -52,7 +52,8 @@ class TokenBatch(NamedTuple):
 
 class LayerTally:
     """Sums, firing and examples of one layer. `bins` and `slots` hold sums of activations; of `n_layers`
-    layers with so many units and genes that they would not fit, only the pairs that occur are held.
+    layers with so many units and genes that they would not fit, only the pairs that occur are held, and
+    of neurons the bins that occur.
 
     A `light` one is of a baseline: it has no nulls and no examples, and `n_data` is 1."""
 
@@ -71,7 +72,11 @@ class LayerTally:
         self.bins = Sums(n, 2 * layout.n_bins, torch.float64, device)
         # Many small bins: a sum of thousands of terms is exact enough in float32.
         many = n_bins * n * n_layers * 4 > (DENSE_BYTES // LIGHT if light else DENSE_BYTES)
-        self.slots = SparseSums(n, device) if many else Sums(n, n_bins, torch.float32, device)
+        self.slots: Sums | RowSums | SparseSums
+        if not many:
+            self.slots = Sums(n, n_bins, torch.float32, device)
+        else:  # neurons are active at every second token or so, features and directions at few
+            self.slots = RowSums(n, device) if units.wants_neurons else SparseSums(n, device)
         self.firing = Firing(n, device)
         examples, samples = (0, 0) if light else (cfg.examples, cfg.samples)
         self.top = Examples(n, examples, cfg.before, cfg.after)

@@ -18,8 +18,8 @@ from scx_core.attribution.node_selection import by_influence, largest
 from scx_core.attribution.pruning import influence, prune
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.residual_stream import Sources, last_rows
-from scx_core.bench.machine import Stopwatch, machine, peak_gib
-from scx_core.bench.tracing import PYTHIA_410M, random_language, random_layer
+from scx_core.bench.machine import Stopwatch, Told, machine, untold
+from scx_core.bench.made_model import PYTHIA_410M, random_language, random_layer
 from scx_core.circuits.trace import shares
 from scx_core.language.patterns import patterns_plan
 from scx_core.transcoders import TranscoderSet
@@ -34,9 +34,10 @@ def bench_long(
     nodes: int = 1000,
     layers: int = PYTHIA_410M["num_hidden_layers"],
     waves: int = 0,
+    told: Told = untold,
 ) -> dict[str, Any]:
-    """Seconds, processor seconds and peak of each step; `waves` (0: all): see above."""
-    watch = Stopwatch(device)
+    """Seconds, processor seconds and peak of each step, `told` as it ends; `waves` (0: all): see above."""
+    watch = Stopwatch(device, told)
     sizes = {"num_hidden_layers": layers, "max_position_embeddings": max(2048, tokens)}
     lm = random_language(device, sizes)
     generator = torch.Generator().manual_seed(0)
@@ -71,5 +72,5 @@ def bench_long(
         "nodes": len(chosen.layer_C),
         "rows_share": float(done_R[:-1].float().mean()),
         "max_relative_error": table.max_relative_error(done_R),
-        "peak_memory_gib": peak_gib(device if device.type == "cuda" else None),
+        "peak_memory_gib": watch.peak_gib(),
     }

@@ -1,12 +1,18 @@
-"""What a benchmark ran on, and a stopwatch."""
+"""What a benchmark ran on, a stopwatch, and a process of its own for what is measured."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import signal
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +41,8 @@ def wait(device: torch.device) -> None:
 
 class Lap(NamedTuple):
     """One step of a job: seconds that passed, those of the processor (all threads), and the largest memory
-    until its end, GiB (resident, or a card's)."""
+    in it, GiB (resident, or a card's); where the system cannot begin to count anew (it can on Linux and on
+    cards), the largest until its end."""
 
     what: str
     wall_s: float
@@ -43,11 +50,20 @@ class Lap(NamedTuple):
     peak_gib: float
 
 
-class Stopwatch:
-    """Laps one after the other; CUDA work is waited for at the end of each."""
+Told = Callable[[Lap], None]
+"""Called with each step as it ends: of a run that a limit stops one then knows where it was."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.laps = device, list[Lap]()
+
+def untold(lap: Lap) -> None:
+    """Says nothing."""
+
+
+class Stopwatch:
+    """Laps one after the other; CUDA work is waited for at the end of each, and `told` is called with it."""
+
+    def __init__(self, device: torch.device, told: Told = untold) -> None:
+        self.device, self.laps, self._told = device, list[Lap](), told
+        restart_peak(device)
         self._start = time.perf_counter(), time.process_time()
 
     def lap(self, what: str) -> None:
@@ -55,7 +71,13 @@ class Stopwatch:
         wait(self.device)
         now, (wall, cpu) = (time.perf_counter(), time.process_time()), self._start
         self.laps.append(Lap(what, now[0] - wall, now[1] - cpu, peak_gib(self.device)))
+        self._told(self.laps[-1])
+        restart_peak(self.device)
         self._start = time.perf_counter(), time.process_time()
+
+    def peak_gib(self, first: int = 0) -> float:
+        """The largest peak of the laps from number `first` on."""
+        return max(lap.peak_gib for lap in self.laps[first:])
 
 
 def timed(what: str, job: Callable[[], object], runs: int = 5, warm: int = 1) -> Timed:
@@ -111,6 +133,47 @@ def peak_gib(device: torch.device | None = None) -> float:
         scale = 1 if platform.system() == "Darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     return float(peak) / 2**30
+
+
+def restart_peak(device: torch.device | None = None) -> None:
+    """Count the largest memory anew from here on, where the system can."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+LAP = "lap"  # key of a line that tells one
+
+
+def tell_lap(lap: Lap) -> None:
+    """Print a lap as `in_own_process` reads it."""
+    print(json.dumps({LAP: lap._asdict()}), flush=True)
+
+
+def in_own_process(module: str, *words: object, told: Told = untold) -> dict[str, Any]:
+    """Run `python -m MODULE WORDS` and return the JSON of its last line, so that its peak is its own. Laps
+    that it prints before (`tell_lap`) are told as they end. Raises ScxError with its last words when it fails
+    or is killed."""
+    command, found = [sys.executable, "-m", module, *map(str, words)], dict[str, Any]()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+            assert process.stdout is not None  # a pipe was asked for
+            for line in process.stdout:
+                if line.startswith("{"):  # libraries may print too
+                    found = json.loads(line)
+                    if LAP in found:
+                        told(Lap(**found[LAP]))
+        said.seek(0)
+        lines = said.read().strip().splitlines()
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        why = ", perhaps for want of memory" if name == "SIGKILL" else ""
+        raise ScxError(f"Ended by {name}{why}.", "Run it alone, or with smaller sizes.")
+    if process.returncode or not found or LAP in found:
+        raise ScxError(lines[-1][:300] if lines else f"Exit code {process.returncode}, and no words.")
+    return found
 
 
 def benchmark_file(name: str) -> Path:

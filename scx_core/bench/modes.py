@@ -10,7 +10,6 @@ on logits, windows, shared value heads, gated MLPs); its sizes are those of 410m
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,8 +32,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from scx_core.bench.machine import machine, peak_gib
-from scx_core.bench.tracing import PYTHIA_410M, random_layer
+from scx_core.bench.machine import in_own_process, machine, peak_gib
+from scx_core.bench.made_model import PYTHIA_410M, random_layer
 from scx_core.cells import CellChoices, CellTable, open_cells
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.environment import prepare_process
@@ -210,7 +209,7 @@ def account_of(
     name: str, table: CellTable, tokenizer: PreTrainedTokenizerBase, layers: int, genes: int, nodes: int
 ) -> dict[str, Any]:
     """One mode in this process: accounting error (relative, worst row), rows, tokens, wall and processor
-    seconds of the trace alone, and the peak of the process, GiB."""
+    seconds of the trace alone (`all_cpu_s`: of the whole process), and the peak of the process, GiB."""
     mode = MODES[name]
     lm = random_family(mode.family, layers, genes, table.types, tokenizer, mode.way == "bfloat16")
     ids = encode_cells(lm, table, [0])[0].ids
@@ -229,33 +228,38 @@ def account_of(
         "layers": layers,
         "wall_s": time.perf_counter() - since[0],
         "cpu_s": time.process_time() - since[1],
+        "all_cpu_s": time.process_time(),
         "peak_gib": peak_gib(),
     }
 
 
+def _untold(row: dict[str, Any]) -> None:
+    """Says nothing."""
+
+
 def bench_modes(
-    names: str = "all", nodes: int = 64, layers: int = 24, genes: int = 114, progress: Progress = silent
+    names: str = "all",
+    nodes: int = 64,
+    layers: int = 24,
+    genes: int = 114,
+    progress: Progress = silent,
+    told: Callable[[dict[str, Any]], None] = _untold,
 ) -> dict[str, Any]:
-    """Modes (`all`, or names of `MODES` with commas between) one after the other. Raises ScxError for an
-    unknown name; one that fails has its last words as `error`, and the others run all the same."""
+    """Modes (`all`, or names of `MODES` with commas between) one after the other, `told` as each ends. Raises
+    ScxError for an unknown name; one that fails has its last words as `error`, and the others run all the
+    same."""
     wanted = list(MODES) if names == "all" else [name.strip() for name in names.split(",")]
     if unknown := [name for name in wanted if name not in MODES]:
         raise ScxError(f"{unknown[0]!r} is none of these modes.", f"Choose among: all, {', '.join(MODES)}.")
     rows = []
     for done, name in enumerate(wanted):
         progress(done, len(wanted), MODES[name].what)
-        sizes = map(str, (layers, genes, nodes))
-        ran = subprocess.run(
-            [sys.executable, "-m", "scx_core.bench.modes", name, *sizes],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if ran.returncode:
-            said = (ran.stderr.strip().splitlines() or [f"exit code {ran.returncode}"])[-1]
-            rows.append({"mode": name, "what": MODES[name].what, "error": said[:200]})
-        else:
-            rows.append(json.loads(ran.stdout.strip().splitlines()[-1]))
+        try:
+            row = in_own_process("scx_core.bench.modes", name, layers, genes, nodes)
+        except ScxError as error:
+            row = {"mode": name, "what": MODES[name].what, "error": error.problem}
+        rows.append(row)
+        told(row)
     progress(len(wanted), len(wanted), "done")
     return {"machine": machine(), "nodes": nodes, "modes": rows}
 

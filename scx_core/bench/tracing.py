@@ -10,17 +10,15 @@ spread evenly; on a CPU for a stated share of the rows, from which the seconds f
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from scx_core.attribution.backward import total_effects
 from scx_core.attribution.edges import edge_table
@@ -31,106 +29,21 @@ from scx_core.attribution.replacement_model import Replacement, replacement
 from scx_core.attribution.residual_stream import GradientRows, Sources, last_rows
 from scx_core.attribution.target import TargetPlan, target_row, vocabulary_weights
 from scx_core.bench.edge_checks import edge_checks
-from scx_core.bench.machine import Stopwatch, machine, peak_gib, timed, wait
+from scx_core.bench.machine import Stopwatch, Told, machine, peak_gib, timed, untold, wait
+from scx_core.bench.made_model import (
+    MODEL,
+    PYTHIA_410M,
+    SET,
+    random_language,
+    random_layer,
+    write_apart,
+)
 from scx_core.bench.tracing_peer import TargetEdges, peer_traces
 from scx_core.cells import CellTable
 from scx_core.circuits import ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.circuits.trace import shares, trace_graph
-from scx_core.language import Language, load_language
-from scx_core.language.architectures import architecture
-from scx_core.runs import write_json
-from scx_core.transcoders import Transcoder, TranscoderSet, load_set, save_set
-
-# As the published training configuration of pythia-410m states it.
-PYTHIA_410M: dict[str, Any] = {
-    "vocab_size": 50304,
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "max_position_embeddings": 2048,
-    "rotary_pct": 0.25,
-    "use_parallel_residual": True,
-    "tie_word_embeddings": False,
-}
-
-
-def random_model(
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    labels: list[str],
-    n_genes: int = 114,
-    n_layers: int = PYTHIA_410M["num_hidden_layers"],
-) -> None:
-    """Write the model folder (1.6 GB in float32).
-
-    The tokenizer is filled up to the model's rows, as a model with another vocabulary than its tokenizer's is
-    not loaded. The embedded tokenizer spells a gene in more pieces than Pythia's own: 114 genes are the 465
-    tokens or so that 200 genes are there.
-    """
-    torch.manual_seed(0)
-    config = GPTNeoXConfig(**PYTHIA_410M | {"num_hidden_layers": n_layers})
-    GPTNeoXForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    with_entries(folder / "tokenizer.json", PYTHIA_410M["vocab_size"], len(tokenizer))
-    sentences = {"n_genes": n_genes, "tie_seed": 42, "prompt": "scx"}
-    write_json(
-        folder / "scx.json", {"name": "random 410m", "labels": labels, "sentences": sentences, "lead": " "}
-    )
-
-
-def with_entries(path: Path, wanted: int, known: int) -> None:
-    """Fill up a saved tokenizer's vocabulary by entries that no merge leads to. As added tokens, all of them
-    would be looked for in every text: a second for each answer, which no real checkpoint takes."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record["model"]["vocab"] |= {f"<unused{i}>": i for i in range(known, wanted)}
-    write_json(path, record)
-
-
-def random_layer(
-    generator: torch.Generator, width: int = 1024, expansion: int = 8, active: int = 50
-) -> Transcoder:
-    """A random transcoder whose thresholds let about `active` features a token pass."""
-    n_features = expansion * width
-    # Behind a LayerNorm x has norm √d, so pre-activations of these rows are standard normal.
-    threshold = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(1 - active / n_features))
-    encoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5
-    decoder_Fd = torch.randn(n_features, width, generator=generator) * width**-0.5 * 0.1
-    return Transcoder(
-        encoder_Fd,
-        torch.zeros(n_features),
-        decoder_Fd,
-        torch.zeros(width),
-        kind="jumprelu",
-        threshold_F=threshold.repeat(n_features),
-    )
-
-
-def random_set(folder: Path, n_layers: int = 24) -> None:
-    """Write random transcoders (1.6 GB)."""
-    generator = torch.Generator().manual_seed(0)
-    layers = tuple(random_layer(generator) for _ in range(n_layers))
-    save_set(folder, TranscoderSet(layers), {"name": "random 8x"})
-
-
-@contextmanager
-def random_410m(
-    folder: Path,
-    table: CellTable,
-    tokenizer: PreTrainedTokenizerBase,
-    device: str = "cpu",
-    layers: int = PYTHIA_410M["num_hidden_layers"],
-    genes: int = 114,
-) -> Iterator[Tracer]:
-    """A tracer of a random model and set of these dimensions, written to `folder` and loaded from there as a
-    person's own would be; the folder is removed at the end."""
-    try:
-        random_model(folder / "model", tokenizer, table.types, genes, layers)
-        random_set(folder / "transcoders", layers)
-        lm = load_language(folder / "model", device)
-        yield make_tracer(lm, load_set(folder / "transcoders", lm.device, lm.dtype), table)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+from scx_core.language import load_language
+from scx_core.transcoders import Transcoder, TranscoderSet, load_set
 
 
 def bench_410m(
@@ -143,14 +56,19 @@ def bench_410m(
     genes: int = 114,
     edges: int = 0,
     consensus: int = 0,
+    told: Told = untold,
 ) -> dict[str, Any]:
-    """Write, load, gene effects and the circuit of one cell; seconds with those of the processor, tokens,
-    peak memory and the accounting. `edges`: so many of the circuit's, held against autograd in float64.
-    `consensus`: also a consensus in two steps of so many cells."""
+    """Load, gene effects and the circuit of one cell; seconds with those of the processor, tokens, the peaks
+    of loading and of tracing, and the accounting. Model and set are written to `folder` before, by another
+    process, and removed at the end. `edges`: so many of the circuit's, held against autograd in float64.
+    `consensus`: also a consensus in two steps of so many cells. `told`: each step as it ends."""
     checks: dict[str, Any] = {}
-    watch = Stopwatch(torch.device(device))
-    with random_410m(folder, table, tokenizer, device, layers, genes) as tracer:
-        watch.lap("write and load")
+    try:
+        write_apart(folder, tokenizer, table.types, genes, layers)
+        watch = Stopwatch(torch.device(device), told)
+        lm = load_language(folder / MODEL, device)
+        tracer = make_tracer(lm, load_set(folder / SET, lm.device, lm.dtype), table)
+        watch.lap("load")
         label = table.types[0]
         tracer.lead  # noqa: B018  # asked of the model once
         watch.lap("form of the answers")
@@ -173,6 +91,8 @@ def bench_410m(
                 "features": sum(node.kind == "feature" for node in found.nodes),
                 "max_relative_error": found.accounting["max_relative_error"],
             }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return {
         "machine": machine(tracer.lm.device),
         "layers": layers,
@@ -180,7 +100,9 @@ def bench_410m(
         "laps": [lap._asdict() for lap in watch.laps],
         "nodes": len(circuit.nodes),
         "max_relative_error": circuit.accounting["max_relative_error"],
-        "peak_memory_gib": peak_gib(),
+        "loading_peak_gib": watch.laps[0].peak_gib,
+        "tracing_peak_gib": watch.peak_gib(1),
+        "peak_memory_gib": watch.peak_gib(),
         **checks,
     }
 
@@ -374,17 +296,6 @@ def _target_edges(frozen: FrozenPrompt, plan: TargetPlan, nodes: int) -> TargetE
     table = edge_table(sources, chosen, target, target_bias, value)
     places = torch.stack([chosen.layer_C, chosen.position_C, chosen.feature_C], 1).tolist()
     return TargetEdges([(k, t, f) for k, t, f in places], table.feature_RC[-1].tolist())
-
-
-def random_language(
-    device: torch.device, sizes: Mapping[str, Any] | None = None, tokenizer: Any = None, **record: Any
-) -> Language:
-    """A model of 410m dimensions (but for `sizes`) with random weights, in memory."""
-    torch.manual_seed(0)
-    config = GPTNeoXConfig(**PYTHIA_410M | dict(sizes or {}))
-    model: Any = GPTNeoXForCausalLM(config).eval().requires_grad_(False)
-    model.to(device).set_attn_implementation("eager")  # which shows its patterns
-    return Language(model, tokenizer, architecture(config), "random 410m", "random", record)
 
 
 def _big(device: torch.device) -> tuple[FrozenPrompt, GradientRows]:

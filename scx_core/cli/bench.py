@@ -9,17 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from scx_core.cli import common
 from scx_core.cli.evidence.smallest import WORDS, ahead, remains
 from scx_core.errors import ScxError
 from scx_core.runs import add_arguments, from_namespace, option, runs_root
+
+if TYPE_CHECKING:
+    from scx_core.bench.machine import Lap
 
 HELP = "time the steps that a user waits for on this machine"
 
@@ -94,7 +98,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         "files) opened, split by donor, written as tokens, trained on and resumed by two processes; "
         "pareto: every kind of set at several sparsities, trained and measured; recipes: small models by "
         "how much of what their MLPs do linear maps do as well (--only NAME, --runs); jobs: what training, "
-        "tuning, validation, sentences and activations take at 410m dimensions (--only NAME)",
+        "tuning, validation, sentences, activations, a smallest circuit, rankings, evidence (its curves), a "
+        "shared file, an atlas and a match take at 410m dimensions (--only NAME)",
     )
     parser.add_argument("--type", help="cell type (default: the most frequent)")
     parser.add_argument(
@@ -173,17 +178,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 if cfg.modes:
                     from scx_core.bench.modes import bench_modes
 
-                    return bench_modes(cfg.modes, cfg.nodes, cfg.layers, cfg.genes, progress)
+                    sizes = {name: getattr(cfg, name) for name in ("nodes", "layers", "genes")}
+                    return bench_modes(cfg.modes, **sizes, progress=progress, told=_mode_teller(args))
                 if cfg.tokens:
                     sizes = {name: getattr(cfg, name) for name in ("tokens", "nodes", "layers", "waves")}
-                    return bench.bench_long(pick_device(args.device), **sizes)
+                    return bench.bench_long(pick_device(args.device), **sizes, told=_teller(args))
                 table, tokenizer = common.open_table(args), common.open_language(args).tokenizer
                 device = str(pick_device(args.device))
                 asked = ("nodes", "layers", "genes", "edges", "consensus")
                 sizes = {name: getattr(cfg, name) for name in asked}
-                return bench.bench_410m(folder / "410m", table, tokenizer, device, **sizes)
+                return bench.bench_410m(
+                    folder / "410m", table, tokenizer, device, **sizes, told=_teller(args)
+                )
             case "jobs":
-                return bench.bench_jobs(folder, common.open_table(args), args.only, progress)
+                table = common.open_table(args)
+                return bench.bench_jobs(folder, table, args.only, progress, _teller(args))
             case "memory":
                 return _benchmark("memory").bench_memory(progress)
             case "kills":
@@ -194,6 +203,35 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 return recipes.bench_recipes(args.runs or runs_root() / "recipes", args.only, progress)
             case _:
                 return _pareto(args)
+
+
+def _say(args: argparse.Namespace, line: str) -> None:
+    """A line on stderr, at once: what a run that is stopped leaves behind."""
+    if not getattr(args, "quiet", False):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _teller(args: argparse.Namespace) -> Callable[[Lap], None]:
+    """Says each lap as it ends."""
+
+    def tell(lap: Lap) -> None:
+        figures = f"{lap.wall_s:.1f} s, {lap.cpu_s:.1f} processor s, peak {lap.peak_gib:.2f} GiB"
+        _say(args, f"{lap.what}: {figures}")
+
+    return tell
+
+
+def _mode_teller(args: argparse.Namespace) -> Callable[[dict[str, Any]], None]:
+    """Says each mode as it ends."""
+
+    def tell(row: dict[str, Any]) -> None:
+        if "error" in row:
+            _say(args, f"{row['mode']}: {row['error']}")
+        else:
+            error, cpu, peak = (row[key] for key in ("max_relative_error", "all_cpu_s", "peak_gib"))
+            _say(args, f"{row['mode']}: error {error:.1e}, {cpu:.1f} processor s, peak {peak:.2f} GiB")
+
+    return tell
 
 
 def _train(args: argparse.Namespace, cfg: BenchConfig) -> dict[str, Any]:
@@ -258,6 +296,8 @@ def _seconds_text(result: dict[str, Any]) -> str:
         f"{result['tokens']} tokens; accounting error {result['max_relative_error']:.1e}; "
         f"peak memory {result['peak_memory_gib']:.1f} GiB"
     )
+    if "tracing_peak_gib" in result:
+        last += f" ({result['loading_peak_gib']:.1f} of loading, {result['tracing_peak_gib']:.1f} of tracing)"
     if "edges" in result:
         found = result["edges"]
         last += (
@@ -372,13 +412,12 @@ def _jobs_text(result: dict[str, Any]) -> str:
     for job in result["jobs"]:
         name = job["job"]
         rows += [
-            (f"{name}: {stage['what']}", f"{stage['wall_s']:.1f}", f"{stage['cpu_s']:.1f}")
-            for stage in job["stages"]
+            (f"{name}: {stage['what']}", *(f"{stage[key]:.1f}" for key in LAP)) for stage in job["stages"]
         ]
         rest = {key: value for key, value in job.items() if key not in ("job", "stages", "peak_gib")}
         said = ", ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in rest.items())
         notes.append(f"{name}: peak {job['peak_gib']:.1f} GiB; {said}")
-    return "\n".join([common.columns(rows, ("job and stage", "wall s", "processor s")), *notes])
+    return "\n".join([common.columns(rows, ("job and stage", "wall s", "processor s", "peak GiB")), *notes])
 
 
 def _modes_text(result: dict[str, Any]) -> str:

@@ -32,12 +32,25 @@ def test_a_mode_runs_and_adds_up(name):
 
 
 def test_one_that_fails_does_not_end_the_others(monkeypatch):
-    class Ran:
-        returncode, stderr, stdout = 1, "Traceback\nMemoryError: no room", ""
+    """And each is told as it ends."""
+    told = []
 
-    monkeypatch.setattr(modes.subprocess, "run", lambda *_parts, **_options: Ran)
-    found = bench_modes("answer, skip")
-    assert [row["error"] for row in found["modes"]] == ["MemoryError: no room"] * 2
+    def ran(_module, name, *_sizes):
+        assert len(told) == ["answer", "skip", "relu"].index(name)  # all before it are told already
+        if name == "skip":
+            raise ScxError("MemoryError: no room")
+        return {
+            "mode": name,
+            "what": "",
+            "layers": 2,
+            "tokens": 9,
+            "max_relative_error": 1e-6,
+        } | dict.fromkeys(("wall_s", "cpu_s", "all_cpu_s", "peak_gib"), 1.0)
+
+    monkeypatch.setattr(modes, "in_own_process", ran)
+    found = bench_modes("answer, skip, relu", told=told.append)
+    assert [row.get("error") for row in found["modes"]] == [None, "MemoryError: no room", None]
+    assert told == found["modes"]
     assert "skip: MemoryError: no room" in summary(found)
     with pytest.raises(ScxError, match="none of these modes"):
         bench_modes("nothing")

@@ -297,7 +297,7 @@ _BIG = []
 def big():
     """A random model of 410m dimensions with random tokens, on the device."""
     if not _BIG:
-        from scx_core.bench.made_model import random_language
+        from scx_core.bench.random_410m.made_model import random_language
         from scx_core.build.recipe import train_tokenizer
         from scx_core.training.tokens import TokenTexts
 
@@ -387,7 +387,7 @@ def _saved(session):
 def tuning():
     """A step of all layers together at 410m dimensions. ok: it ends."""
     from scx_core.bench.machine import timed
-    from scx_core.bench.made_model import random_layer
+    from scx_core.bench.random_410m.made_model import random_layer
     from scx_core.training.finetune import FineTune
     from scx_core.language import fast_attention
     from scx_core.transcoders import TranscoderSet
@@ -416,7 +416,7 @@ def trace_big():
     """7,500 nodes at 410m dimensions, phase by phase. ok: accounting below 1e-4 and 15 s."""
     from scx_core.attribution.replacement_model import replacement
     from scx_core.attribution.residual_stream import last_rows
-    from scx_core.bench.made_model import random_layer
+    from scx_core.bench.random_410m.made_model import random_layer
     from scx_core.bench.tracing import graph_timing
     from scx_core.transcoders import TranscoderSet
 
@@ -481,7 +481,7 @@ def peer():
 def atlas():
     """An atlas at 410m dimensions of few cells and of twice as many, and by that of 10,000. ok: at most ten minutes."""
     from scx_core.atlas import AtlasConfig, make_atlas
-    from scx_core.bench.made_model import random_model, random_set
+    from scx_core.bench.random_410m.made_model import random_model, random_set
     from scx_core.cells import CellChoices, open_cells
     from scx_core.language import EMBEDDED, load_language
     from scx_core.transcoders import load_set

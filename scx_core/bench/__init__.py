@@ -5,8 +5,8 @@ asserted: a number is for reading, tests are elsewhere.
 """
 
 from scx_core.bench.atlas import bench_atlas
-from scx_core.bench.long_prompts import bench_long
 from scx_core.bench.machine import Timed, machine, timed
+from scx_core.bench.random_410m.long_prompts import bench_long
 from scx_core.bench.real_size import bench_jobs
 from scx_core.bench.sentences import bench_sentences
 from scx_core.bench.smallest import bench_smallest

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from scx_core.bench.made_model import PYTHIA_410M
+from scx_core.bench.random_410m.made_model import PYTHIA_410M
 from scx_core.build.recipe import END_OF_TEXT, train_tokenizer
 from scx_core.cells import CellChoices, all_markers, open_cells
 from scx_core.circuits import make_tracer

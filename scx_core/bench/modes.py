@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from scx_core.bench.machine import in_own_process, machine, peak_gib
-from scx_core.bench.made_model import PYTHIA_410M, random_layer
+from scx_core.bench.random_410m.made_model import PYTHIA_410M, random_layer
 from scx_core.cells import CellChoices, CellTable, open_cells
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer, make_tracer
 from scx_core.environment import prepare_process

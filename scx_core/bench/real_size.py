@@ -22,7 +22,7 @@ import torch
 
 from scx_core.atlas import Atlas, AtlasConfig, MatchConfig, Side, make_atlas, match_sets
 from scx_core.bench.machine import Stopwatch, Told, in_own_process, machine, tell_lap, untold
-from scx_core.bench.made_model import ATLAS, MODEL, OTHER_SET, SET, write_apart
+from scx_core.bench.random_410m.made_model import ATLAS, MODEL, OTHER_SET, SET, write_apart
 from scx_core.cells import CellChoices, CellTable, open_cells
 from scx_core.circuits import Tracer, make_tracer
 from scx_core.environment import prepare_process

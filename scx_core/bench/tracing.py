@@ -30,7 +30,7 @@ from scx_core.attribution.residual_stream import GradientRows, Sources, last_row
 from scx_core.attribution.target import TargetPlan, target_row, vocabulary_weights
 from scx_core.bench.edge_checks import edge_checks
 from scx_core.bench.machine import Stopwatch, Told, machine, peak_gib, timed, untold, wait
-from scx_core.bench.made_model import (
+from scx_core.bench.random_410m.made_model import (
     MODEL,
     PYTHIA_410M,
     SET,

@@ -9,9 +9,10 @@ from unittest import mock
 import pytest
 import torch
 
-from scx_core.bench import made_model, real_size
+from scx_core.bench import real_size
 from scx_core.bench.machine import Stopwatch, in_own_process
-from scx_core.bench.made_model import ATLAS, MODEL, OTHER_SET, SET, write_apart
+from scx_core.bench.random_410m import made_model
+from scx_core.bench.random_410m.made_model import ATLAS, MODEL, OTHER_SET, SET, write_apart
 from scx_core.bench.tracing import bench_410m
 from scx_core.cli.bench import summary
 from scx_core.errors import ScxError

@@ -19,7 +19,7 @@ from scx_core.attribution.pruning import influence, prune
 from scx_core.attribution.replacement_model import replacement
 from scx_core.attribution.residual_stream import Sources, last_rows
 from scx_core.bench.machine import Stopwatch, Told, machine, untold
-from scx_core.bench.made_model import PYTHIA_410M, random_language, random_layer
+from scx_core.bench.random_410m.made_model import PYTHIA_410M, random_language, random_layer
 from scx_core.circuits.trace import shares
 from scx_core.language.patterns import patterns_plan
 from scx_core.transcoders import TranscoderSet

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -234,8 +235,8 @@ def _moved(active: Active, device: torch.device) -> Active:
     """The same activations there."""
     if isinstance(active, Matrix):
         return Matrix(*(part.to(device) for part in active))
-    parts = (part.to(device) for part in (active.token_E, active.unit_E, active.value_E))
-    return Pairs(*parts, active.n_tokens, active.n_units)
+    names = ("token_E", "unit_E", "value_E")
+    return replace(active, **{name: getattr(active, name).to(device) for name in names})
 
 
 def _say_moved() -> None:

@@ -1,7 +1,8 @@
 """Drawing with matplotlib in the units of a drawing (0.18 mm): text, boxes, arrows, badges; and saving.
 
-Only the object interface is used: no pyplot, so several figures can be made at once. Fonts are the ones
-that matplotlib carries, so that a figure looks the same on every machine.
+Only the object interface is used: no pyplot, so several figures can be made at once. The font is the one
+that matplotlib carries, so that a figure looks the same on every machine; letters that it lacks come from
+the machine's own fonts (`fonts`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import io
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
@@ -24,11 +26,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path
+from matplotlib.transforms import Bbox
 
 from scx_core.errors import ScxError
 
-from . import colours
+from . import colours, fonts
 from .drawing import MM_PER_UNIT
+from .text import wrapped
 
 POINTS_PER_UNIT = MM_PER_UNIT / 25.4 * 72
 PICTURE_FORMATS = ("png", "svg", "pdf")
@@ -38,9 +42,10 @@ SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "scX",
     "pdf.fonttype": 42,
-    "font.family": "DejaVu Sans",
+    "font.family": fonts.OWN,
     "axes.unicode_minus": True,
 }
+_NOTE_EDGE, _NOTE_SIZE, _NOTE_LINE = 14.0, 10.5, 15.0
 LOCK = threading.Lock()  # matplotlib's settings are global, and saving reads them
 Point = tuple[float, float]
 
@@ -89,7 +94,7 @@ class Pen:
             fontweight="bold" if bold else "normal",
             zorder=order,
             parse_math=False,
-            family="DejaVu Sans",
+            family=fonts.families_for(words, bold=bold),
         )
         if hasattr(drawn, "set_fontfeatures"):  # a ligature is one sign in a PDF, and is copied as such
             drawn.set_fontfeatures(("-liga", "-clig"))
@@ -223,18 +228,52 @@ def star(x: float, y: float, radius: float) -> list[Point]:
 def picture_bytes(figure: Figure, file_format: str, *, title: str = "", description: str = "") -> bytes:
     """The figure as PNG (300 dpi), SVG (text as text) or PDF (embedded TrueType); same figure, same bytes.
 
+    Where no font of this machine has a character, PNG and PDF end in a line that says which, and what to
+    install; it stands in their description too. An SVG holds its text, which the reader's fonts draw.
+
     Raises ScxError for another format.
     """
     if file_format not in PICTURE_FORMATS:
         raise ScxError(
             f"{file_format!r} is not a picture format.", f"Choose one of {', '.join(PICTURE_FORMATS)}."
         )
-    about: dict[str, Any] = {
-        "png": {"Title": title, "Description": description, "Software": None},
-        "svg": {"Title": title, "Description": description, "Date": None},
-        "pdf": {"Title": title, "Subject": description, "CreationDate": None},
-    }[file_format]
     buffer = io.BytesIO()
-    with LOCK, matplotlib.rc_context(SETTINGS):
-        figure.savefig(buffer, format=file_format, dpi=DPI, metadata=about)
+    with LOCK, matplotlib.rc_context(SETTINGS), fonts.all_letters(figure) as missing:
+        note = "" if file_format == "svg" else fonts.missing_note(missing)
+        description = f"{description} {note}".strip() if note else description
+        about: dict[str, Any] = {
+            "png": {"Title": title, "Description": description, "Software": None},
+            "svg": {"Title": title, "Description": description, "Date": None},
+            "pdf": {"Title": title, "Subject": description, "CreationDate": None},
+        }[file_format]
+        with _note_below(figure, note) as area:
+            figure.savefig(buffer, format=file_format, dpi=DPI, metadata=about, bbox_inches=area)
     return buffer.getvalue()
+
+
+@contextmanager
+def _note_below(figure: Figure, note: str) -> Iterator[Bbox | None]:
+    """Words under a figure while it is saved; gives the area to save (inches), None for the figure's own."""
+    if not note:
+        yield None
+        return
+    width, height = figure.get_size_inches()
+    unit = MM_PER_UNIT / 25.4  # inches
+    lines = wrapped(note, width / unit - 2 * _NOTE_EDGE, _NOTE_SIZE)
+    below = unit * _NOTE_LINE * (len(lines) + 0.6)
+    drawn = figure.text(
+        _NOTE_EDGE * unit / width,  # in parts of the figure: what else is saved moves with them
+        -0.1 * unit * _NOTE_LINE / height,
+        "\n".join(lines),
+        fontsize=_NOTE_SIZE * POINTS_PER_UNIT,
+        family=fonts.OWN,
+        color=colours.MUTED,
+        va="top",
+        linespacing=1.2,
+        parse_math=False,
+        in_layout=False,
+    )
+    try:
+        yield Bbox.from_extents(0.0, -below, width, height)
+    finally:
+        drawn.remove()

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from scx_core.figures.drawing import colours
+from scx_core.figures.drawing import colours, fonts
 from scx_core.figures.drawing.drawing import MM_PER_UNIT
 from scx_core.figures.drawing.pen import LOCK, SETTINGS, Pen
 from scx_core.figures.drawing.text import fitted, text_width, wrapped
@@ -36,6 +36,8 @@ def report_pdf(document: Document) -> bytes:
     for section in document.sections:
         _section(flow, section)
     flow.lines(document.provenance, SMALL, colour=colours.MUTED)
+    missing = flow.missing.union(*(fonts.missing_letters(pen.figure) for pen in flow.pens))
+    flow.lines(fonts.missing_note(missing), SMALL, colour=colours.MUTED)
     return flow.finish()
 
 
@@ -87,7 +89,8 @@ def _picture(flow: _Flow, picture: Picture) -> None:
     """The figure at the width of the page, on one page with its caption."""
     figure, buffer = picture.draw(), io.BytesIO()
     scale = scale_of(figure, picture.caption)
-    with LOCK, matplotlib.rc_context(SETTINGS):
+    with LOCK, matplotlib.rc_context(SETTINGS), fonts.all_letters(figure) as missing:
+        flow.missing |= missing  # said once, at the end of the report
         figure.savefig(buffer, format="png", dpi=DPI)
     buffer.seek(0)
     pixels = imread(buffer)
@@ -168,6 +171,7 @@ class _Flow:
 
     def __init__(self, document: Document) -> None:
         self.document, self.pens, self.y = document, [Pen(WIDTH, HEIGHT)], TOP
+        self.missing: set[str] = set()  # characters of its pictures that no font has
 
     @property
     def pen(self) -> Pen:
@@ -212,13 +216,14 @@ class _Flow:
         """All pages with their numbers."""
         buffer = io.BytesIO()
         about = {"Title": self.document.title, "Creator": "scX", "CreationDate": None, "Producer": None}
-        with LOCK, matplotlib.rc_context(SETTINGS), PdfPages(buffer, metadata=about) as pages:
-            for number, pen in enumerate(self.pens, 1):
-                foot = HEIGHT - 0.5 * BOTTOM
-                pen.text(
-                    LEFT, foot, fitted(self.document.title, 0.8 * ROOM, 12.0), 12.0, colour=colours.MUTED
-                )
-                words = f"{number} of {len(self.pens)}"
-                pen.text(LEFT + ROOM, foot, words, 12.0, colour=colours.MUTED, align="right")
-                pages.savefig(pen.figure)
+        title, foot = fitted(self.document.title, 0.8 * ROOM, 12.0), HEIGHT - 0.5 * BOTTOM
+        for number, pen in enumerate(self.pens, 1):
+            pen.text(LEFT, foot, title, 12.0, colour=colours.MUTED)
+            words = f"{number} of {len(self.pens)}"
+            pen.text(LEFT + ROOM, foot, words, 12.0, colour=colours.MUTED, align="right")
+        figures = [pen.figure for pen in self.pens]
+        settings, letters = matplotlib.rc_context(SETTINGS), fonts.all_letters(*figures)
+        with LOCK, settings, letters, PdfPages(buffer, metadata=about) as pages:
+            for figure in figures:
+                pages.savefig(figure)
         return buffer.getvalue()

@@ -27,8 +27,8 @@ FAMILIES = (
     "Source Han Sans KR", "Source Han Sans TC", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei",
     "Microsoft YaHei", "Microsoft JhengHei", "Yu Gothic", "Meiryo", "MS Gothic", "Malgun Gothic", "SimHei",
     "SimSun", "PingFang SC", "Hiragino Sans GB", "Hiragino Sans", "Apple SD Gothic Neo", "Heiti SC",
-    "STHeiti", "AppleGothic", "Arial Unicode MS", "Droid Sans Fallback", "Noto Emoji", "Symbola", "Segoe UI Emoji",
-    "Segoe UI Symbol", "Apple Symbols", "Noto Sans Symbols", "Noto Sans Symbols 2", "Noto Sans Symbols2",
+    "STHeiti", "AppleGothic", "Arial Unicode MS", "Droid Sans Fallback", "Noto Emoji", "Symbola",
+    "Segoe UI Emoji", "Segoe UI Symbol", "Apple Symbols", "Noto Sans Symbols", "Noto Sans Symbols 2", "Noto Sans Symbols2",
     "Nirmala UI", "Leelawadee UI", "Segoe UI Historic", "Ebrima", "Gadugi", "FreeSans", "FreeSerif",
 )  # fmt: skip
 _KINDS = {  # by the first word of a character's name in Unicode

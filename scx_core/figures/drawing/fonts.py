@@ -28,8 +28,9 @@ FAMILIES = (
     "Microsoft YaHei", "Microsoft JhengHei", "Yu Gothic", "Meiryo", "MS Gothic", "Malgun Gothic", "SimHei",
     "SimSun", "PingFang SC", "Hiragino Sans GB", "Hiragino Sans", "Apple SD Gothic Neo", "Heiti SC",
     "STHeiti", "AppleGothic", "Arial Unicode MS", "Droid Sans Fallback", "Noto Emoji", "Symbola",
-    "Segoe UI Emoji", "Segoe UI Symbol", "Apple Symbols", "Noto Sans Symbols", "Noto Sans Symbols 2", "Noto Sans Symbols2",
-    "Nirmala UI", "Leelawadee UI", "Segoe UI Historic", "Ebrima", "Gadugi", "FreeSans", "FreeSerif",
+    "Segoe UI Emoji", "Segoe UI Symbol", "Apple Symbols", "Noto Sans Symbols", "Noto Sans Symbols 2",
+    "Noto Sans Symbols2", "Nirmala UI", "Leelawadee UI", "Segoe UI Historic", "Ebrima", "Gadugi",
+    "FreeSans", "FreeSerif",
 )  # fmt: skip
 _KINDS = {  # by the first word of a character's name in Unicode
     "CJK": "Chinese", "IDEOGRAPHIC": "Chinese", "BOPOMOFO": "Chinese", "FULLWIDTH": "Chinese",

@@ -9,11 +9,12 @@ The steps:
     part in the target: |gain| of its gate at the circuit, mean over the cells (interventions.py);
  4. their sum over the features is the circuit's reading of each gene.
 The same for random features of the same layers and activation (`matched_sets`) stands beside.
-Legend: F features of the circuit in a layer, R prompts, T positions, d width.
+Legend: F features of a layer, N nodes of the circuit, R prompts, T positions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,10 +25,11 @@ from scx_core.attribution.target import TargetPlan
 from scx_core.circuits import Tracer
 from scx_core.evidence.ablation_reference import InterventionConfig, reference_of
 from scx_core.evidence.interventions import Intervention
-from scx_core.evidence.knockouts.edits import Editor
+from scx_core.evidence.knockouts.edits import ROWS, TOKENS, Editor
 from scx_core.evidence.smallest.faithfulness import FaithfulnessProblem, activation_mass, matched_sets
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig, smallest
 from scx_core.language import mlp_io
+from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.options import option
 from scx_core.sentences import pad_left
 
@@ -118,12 +120,11 @@ def _matched(
     return problem.nodes(drawn)
 
 
-@torch.no_grad()
 def _readings(
     tracer: Tracer, plan: TargetPlan, rows: np.ndarray, nodes: np.ndarray
 ) -> list[dict[str, float]]:
     """For each node, mean Δz² over the rows when each gene is taken out of the sentence."""
-    lm, editor = tracer.lm, Editor(tracer)
+    editor, micro = Editor(tracer), MicroBatch(units="edited prompts")
     found: list[dict[str, float]] = [{} for _ in nodes]
     for row in np.asarray(rows).tolist():
         sentence = editor.sentence(row)
@@ -131,16 +132,38 @@ def _readings(
         if len(genes) < 2:  # a sentence without any gene is none
             continue
         prompts = [sentence.cell.ids, *editor.singles(sentence, genes, "text")]
-        padded = pad_left([[*ids, *plan.forced] for ids in prompts], lm.pad_id)
-        ids_RT, mask_RT = (torch.from_numpy(part).to(lm.device) for part in padded)
-        io = mlp_io(lm, ids_RT, mask_RT)
-        for place, (layer, feature) in enumerate(nodes.tolist()):
-            coder = tracer.rep.transcoders.layers[layer]
-            z_RF = coder.encode(io.inputs[layer][:, -1])
-            change_R = (z_RF[1:, feature] - z_RF[0, feature]).square().double().cpu().numpy()
-            for gene, change in zip(genes, change_R.tolist(), strict=True):
-                found[place][gene] = found[place].get(gene, 0.0) + change / len(rows)
+        z_RN = _activations(tracer, [[*ids, *plan.forced] for ids in prompts], nodes, micro)
+        change_RN = np.square(z_RN[1:] - z_RN[0])
+        for one, change_R in zip(found, change_RN.T.tolist(), strict=True):
+            for gene, change in zip(genes, change_R, strict=True):
+                one[gene] = one.get(gene, 0.0) + change / len(rows)
     return found
+
+
+@torch.no_grad()
+def _activations(
+    tracer: Tracer, prompts: Sequence[Sequence[int]], nodes: np.ndarray, micro: MicroBatch
+) -> np.ndarray:
+    """Activation of each node at the last token of each prompt, [R, N]: as many prompts at a time as `TOKENS`
+    and `ROWS` allow, fewer where the memory does not suffice. The padding is that of all, so that pieces do
+    not change a position. Raises TooLarge."""
+    lm, coders = tracer.lm, tracer.rep.transcoders.layers
+    layers = sorted(set(nodes[:, 0].tolist()))
+    ids_RT, mask_RT = (torch.from_numpy(part) for part in pad_left([list(ids) for ids in prompts], lm.pad_id))
+
+    def attempt(some: slice) -> np.ndarray:
+        io = mlp_io(lm, ids_RT[some].to(lm.device), mask_RT[some].to(lm.device), layers=layers)
+        z_RN = np.zeros((len(ids_RT[some]), len(nodes)))
+        for layer in layers:
+            at = np.flatnonzero(nodes[:, 0] == layer)
+            z_RF = coders[layer].encode(io.inputs[layer][:, -1])
+            z_RN[:, at] = z_RF[:, nodes[at, 1].tolist()].double().cpu().numpy()
+        return z_RN
+
+    if not len(nodes):
+        return np.zeros((len(prompts), 0))
+    most = min(ROWS, max(1, TOKENS // ids_RT.shape[1]))
+    return np.concatenate(list(micro.pieces(attempt, len(prompts), most)))
 
 
 def _weighed(read: list[dict[str, float]], weight: np.ndarray) -> dict[str, float]:

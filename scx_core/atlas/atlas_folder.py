@@ -27,7 +27,7 @@ from scx_core.runs import (
     to_dict,
     work_on,
 )
-from scx_core.runs.files import to_json_text
+from scx_core.runs.files import portable, to_json_text
 from scx_core.runs.jobs import RUN
 from scx_core.transcoders import EMBEDDED_SETS, TranscoderSet, load_set
 from scx_core.transcoders.check import opened_as_is
@@ -60,7 +60,7 @@ def atlas_folder(
     }
     mark = hashlib.sha256(to_json_text(parts).encode()).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", transcoders.name).strip(".-")[:60] or "set"
-    return (root or runs_root()) / FOLDER / f"{name}-{mark}"
+    return (root or runs_root()) / FOLDER / portable(f"{name}-{mark}")
 
 
 def saved_atlas(

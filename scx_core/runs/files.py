@@ -31,6 +31,8 @@ _REFUSED = {
 _NUMBER = re.compile(r"(?:errno = |os error |\[errno )(\d+)", re.IGNORECASE)
 _CHUNK = 1 << 20
 _KEPT_OF_NAME = 100  # letters of a file's name that its temporary one ends with: the whole may be too long
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$",
+            *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3")}  # fmt: skip
 TEMPORARY = ".tmp-"  # prefix of files that are being written; a kill may leave one behind
 
 
@@ -269,6 +271,22 @@ def _rename(source: Path, target: Path) -> None:
 
 
 _HALF = re.compile("[\ud800-\udfff]")
+
+
+def is_portable(name: str) -> bool:
+    """Whether Windows takes it for the name of a file or folder as Linux and macOS do: no device's name, with
+    whatever ending and capitals ("con", "NUL.h5ad"), and no dot or space at its end, which Windows drops."""
+    return name == name.rstrip(". ") and name.split(".")[0].rstrip(" ").lower() not in _DEVICES
+
+
+def portable(name: str) -> str:
+    """The name, less dots and spaces at its end, and with "_" behind its stem where that is a device's name:
+    "con.h5ad" becomes "con_.h5ad"."""
+    name = name.rstrip(". ")
+    if is_portable(name):
+        return name
+    stem, dot, ending = name.partition(".")
+    return f"{stem.rstrip(' ')}_{dot}{ending}"
 
 
 def to_json_text(data: Any, *, indent: int | None = None) -> str:

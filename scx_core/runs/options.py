@@ -146,11 +146,16 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+AGAIN = "Restore the file that holds it, or make it anew."
+
+
 def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """The config from `to_dict`'s output; absent keys take their defaults.
 
-    Raises ScxError for an unknown key or a value outside its limits.
+    Raises ScxError for what is no object, an unknown key, one that is missing, or a value outside its limits.
     """
+    if not isinstance(data, Mapping):
+        raise ScxError(f"{cls.__name__} is {repr(data)[:60]}, expected an object of settings.", AGAIN)
     hints = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     unknown = sorted(set(map(str, data)) - fields)
@@ -164,10 +169,13 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     for name, value in data.items():
         if name in options:
             value = _coerce(options[name], value, name)
-        elif dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+        elif dataclasses.is_dataclass(hints[name]) and not isinstance(value, typing.cast(type, hints[name])):
             value = from_dict(typing.cast(type, hints[name]), value)
         values[name] = value
-    return cls(**values)
+    try:
+        return cls(**values)
+    except TypeError as error:  # a setting without a default is not there
+        raise ScxError(f"{cls.__name__} is not complete ({str(error)[:80]}).", AGAIN) from error
 
 
 def check(config: Any) -> None:

@@ -27,6 +27,8 @@ from scx_core.runs import checkpoints
 from scx_core.runs.checkpoints import Checkpoint
 from scx_core.runs.files import (
     append_jsonl,
+    check_object,
+    is_portable,
     overwrite,
     read_json,
     read_jsonl,
@@ -95,14 +97,19 @@ class RunFolder:
     ) -> RunFolder:
         """A new folder under `root`, called `name` or the next free `kind-001`.
 
-        `config` is a dataclass or a dict; `argv` what `start` runs. Raises ScxError for a name that is taken
-        or cannot be a folder's.
+        `config` is a dataclass or a dict; `argv` what `start` runs. Raises ScxError for a name that is taken,
+        in whatever capitals, or cannot be a folder's on every system.
         """
         root = Path(root)
         if name is not None and not _NAME.fullmatch(name):
             raise ScxError(
                 f"{name[:80]!r} cannot be the name of a run.",
                 "Use at most 80 letters, digits, spaces, dots, dashes, underscores; a letter or digit first.",
+            )
+        if name is not None and not is_portable(name):
+            raise ScxError(
+                f"{name!r} cannot be the name of a run: Windows keeps it for a device, or drops its end.",
+                "Choose a name that is no CON, PRN, AUX, NUL, COM1 or LPT1 and ends in no dot or space.",
             )
         settings = dict(config) if isinstance(config, Mapping) else to_dict(config)
         record = {
@@ -121,6 +128,9 @@ class RunFolder:
         record = read_json(Path(path) / "run.json")
         if not isinstance(record, dict) or not {"kind", "config"} <= set(record):
             raise ScxError(f"{path} is no run: its run.json lacks kind or config.", "Choose another folder.")
+        check_object(record, {"kind": str, "config": {}, "provenance": {}}, Path(path) / "run.json")
+        if not isinstance(record.get("argv", []), list):
+            raise ScxError(f"{path}: argv of its run.json is no list.", "Restore the file, or make it anew.")
         return cls(Path(path), record)
 
     @property
@@ -287,6 +297,11 @@ def _make_folder(root: Path, kind: str, name: str | None) -> Path:
     for candidate in names:
         try:
             root.mkdir(parents=True, exist_ok=True)
+            if (other := _in_other_capitals(root, candidate)) is not None:
+                if name is None:
+                    continue
+                problem = f"There is a run {other} in {root}: {name} differs from it in capitals only."
+                raise ScxError(problem, "Choose another name: to Windows and macOS the two are one.")
             (root / candidate).mkdir()
             return root / candidate
         except FileExistsError:
@@ -295,3 +310,11 @@ def _make_folder(root: Path, kind: str, name: str | None) -> Path:
             problem = f"No run folder can be made in {root}: {error.strerror}."
             raise ScxError(problem, "Choose another place.") from error
     raise ScxError(f"There is a run {name} in {root} already.", "Choose another name.")
+
+
+def _in_other_capitals(root: Path, name: str) -> str | None:
+    """What lies in a folder under this name in other capitals, which some systems take for the same."""
+    if (root / name).exists():
+        return None  # taken as it is, or by a system that sees no capitals: making it says so
+    with os.scandir(root) as entries:
+        return next((entry.name for entry in entries if entry.name.lower() == name.lower()), None)

@@ -22,6 +22,7 @@ def test_a_name_is_one_plain_part(name: str) -> None:
 
 def test_endings_say_what_a_file_is_and_are_kept() -> None:
     assert upload_name("C:\\data\\My cells.v2.h5ad") == "My cells.v2.h5ad"
+    assert upload_name("CON.h5ad") == "CON_.h5ad"
     assert upload_name("x" * 200 + ".mtx.gz").endswith(".mtx.gz")
 
 

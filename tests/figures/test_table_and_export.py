@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from scx_core.figures import (
     table_csv,
 )
 from scx_core.figures.formats.export import export
+from scx_core.runs.files import is_portable
 from tests.figures.fakes import B_CELL, cell_circuit, consensus_circuit, hostile_circuit
 
 MARKERS = frozenset(B_CELL)
@@ -127,7 +129,12 @@ def test_any_label_gives_a_name_that_every_file_system_takes(label):
     name = safe_name(label)
     assert 1 <= len(name) <= 61
     assert set(name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+-_")
-    assert name.lower() not in {"con", "prn", "aux", "nul", "com1", "lpt1"}
+    assert is_portable(name)
+
+
+@pytest.mark.parametrize("label", ["con", "CON", "Nul.", " aux ", "lpt9", "Com1/"])
+def test_a_label_that_is_the_name_of_a_device_names_another_file(label):
+    assert safe_name(label).lower() == re.sub(r"[^a-z0-9]", "", label.lower()) + "_"
 
 
 def test_empty_labels_and_foreign_scripts_do_not_share_a_file():

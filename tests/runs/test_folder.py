@@ -1,17 +1,22 @@
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, option, runs_root, write_json
+from scx_core.runs.files import is_portable, portable
 from scx_core.runs.processes import ProcessIdentity, identity_of, is_alive
 
 
@@ -55,7 +60,57 @@ def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"kind": "train"}', "{"])
+_DEVICES = ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))]
+_IN_ANY_CAPITALS = st.sampled_from(_DEVICES).flatmap(
+    lambda name: st.tuples(*(st.sampled_from(sorted({c, c.upper()})) for c in name)).map("".join)
+)
+_LETTERS = st.text("ab9 ._-", max_size=6)
+
+
+def _windows_keeps(name: str) -> bool:
+    """Microsoft's rule, written anew: a device's name before the first dot, or an end that is dropped."""
+    return bool(
+        re.match(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\.|\Z)", name) or re.search(r"[. ]\Z", name)
+    )
+
+
+@given(_IN_ANY_CAPITALS, st.sampled_from(["", " ", "."]), _LETTERS)
+def test_a_name_that_windows_keeps_for_itself_is_refused_and_others_are_not(device, between, rest):
+    name = device + between + rest
+    with tempfile.TemporaryDirectory() as folder:
+        if _windows_keeps(name):
+            with pytest.raises(ScxError, match="cannot be the name of a run"):
+                RunFolder.create(folder, "train", {}, name=name)
+            assert not any(Path(folder).iterdir())
+        else:
+            assert RunFolder.create(folder, "train", {}, name=name).name == name
+
+
+@given(st.one_of(st.text(max_size=12), st.tuples(_IN_ANY_CAPITALS, _LETTERS).map("".join)))
+def test_a_portable_name_is_one_that_windows_takes(name):
+    made = portable(name)
+    assert made == "" or (is_portable(made) and not _windows_keeps(made))
+    assert portable(made) == made
+    if not _windows_keeps(name):
+        assert not is_portable(name) or made == name
+
+
+def test_two_runs_do_not_differ_in_capitals_only(tmp_path):
+    RunFolder.create(tmp_path, "train", {}, name="Mine")
+    with pytest.raises(ScxError, match="capitals only"):
+        RunFolder.create(tmp_path, "train", {}, name="mINE")
+    assert [path.name for path in tmp_path.iterdir()] == ["Mine"]
+    (tmp_path / "TRAIN-001").mkdir()
+    assert RunFolder.create(tmp_path, "train", {}).name == "train-002"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]", "{}", '{"kind": "train"}', "{", '{"kind": 3, "config": {}}', '{"kind": "train", "config": []}',
+        '{"kind": "train", "config": {}, "argv": 3}', '{"kind": "train", "config": {}, "provenance": "x"}',
+    ],
+)  # fmt: skip
 def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(ScxError):

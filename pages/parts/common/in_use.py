@@ -17,6 +17,7 @@ from pages.parts.common.words import safe, short
 from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
 from scx_core.runs import RunFolder, from_dict, runs_root
+from scx_core.runs.files import portable
 
 _CELLS = {"embedded": "700 blood cells, embedded", "planted": "simulated cells, rules known"}
 _MODELS = {"embedded": "embedded", "planted": "of the simulated cells"}
@@ -45,9 +46,11 @@ def set_name(source: str) -> str:
 def new_name(data: str) -> str:
     """A free name for a model of these cells: that of their file, with a number when it is taken."""
     stem = "embedded-cells" if data == "embedded" else Path(data).stem
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60] or "model"
+    stem = portable(re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:60]) or "model"
     names = (stem, *(f"{stem}-{number}" for number in range(2, 10_000)))
-    return next(name for name in names if not (runs_root() / name).exists())
+    root = runs_root()
+    taken = {path.name.lower() for path in root.iterdir()} if root.is_dir() else set()
+    return next(name for name in names if name.lower() not in taken)
 
 
 def device_name(wish: str) -> str:

@@ -17,7 +17,7 @@ from anndata import read_h5ad
 
 from scx_core.cells.planted import PLANTED, planted_store
 from scx_core.errors import ScxError
-from scx_core.runs.files import replace_atomic
+from scx_core.runs.files import portable, replace_atomic
 
 from .anndata_files import is_anndata, is_mudata, open_hdf5, read_h5ad_store, read_mudata, read_zarr_store
 from .guarded_reads import reading
@@ -159,7 +159,7 @@ def keep_upload(name: str, content: io.BytesIO | io.BufferedReader, folder: Path
 
 
 def upload_name(name: str) -> str:
-    """A plain file name that keeps its endings, as the ending says what the file is."""
+    """A plain file name of every system that keeps its endings, as the ending says what the file is."""
     last = re.split(r"[/\\]", name)[-1]
     plain = re.sub(r"[^A-Za-z0-9._ -]+", "_", last).strip(". ")
-    return plain[-80:].lstrip(". -") or "upload"
+    return portable(plain[-80:].lstrip(". -")) or "upload"

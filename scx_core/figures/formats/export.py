@@ -25,14 +25,13 @@ from scx_core.figures.drawing.edits import Edits, drawn, edited, hidden_nodes, w
 from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.picture import circuit_picture
 from scx_core.figures.table import gene_table, table_csv
-from scx_core.runs.files import to_json_text, write_atomic
+from scx_core.runs.files import portable, to_json_text, write_atomic
 
 from .html import circuit_page
 from .network import to_graphml
 from .neuronpedia import to_neuronpedia
 
 DEFAULT_FORMATS = ("png", "svg", "pdf", "html", "graphml", "json", "neuronpedia", "csv")
-_WINDOWS_NAMES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 _MOST_CHARACTERS = 60
 
 
@@ -230,7 +229,7 @@ def safe_name(label: str) -> str:
         name = f"{name[: _MOST_CHARACTERS - 9].rstrip('_-')}-{_hash(label)}"
     if not re.search(r"[A-Za-z0-9]", name):
         return "circuit-" + _hash(label)
-    return f"{name}_" if name.lower() in _WINDOWS_NAMES else name
+    return portable(name)
 
 
 def _hash(label: str) -> str:

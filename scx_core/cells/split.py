@@ -81,14 +81,24 @@ class Split:
         are missing or parts overlap."""
         try:
             parts = [record["train"], record["held_out"], record.get("choose", [])]
-            train, held_out, choose = (np.asarray(rows, dtype=np.int64) for rows in parts)
+            train, held_out, choose = map(_rows, parts)
             by, seed, share = str(record["by"]), int(record["seed"]), float(record["held_out_share"])
             split = cls(train, held_out, by, seed, share, choose, str(record.get("choose_by", "")))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ScxError(f"The split is not readable ({error}).", "Split the cells again.") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            problem = f"The split is not readable ({str(error)[:80]})."
+            raise ScxError(problem, "Split the cells again.") from error
         if any(len(np.intersect1d(*two)) for two in combinations((train, held_out, choose), 2)):
             raise ScxError("The split has cells in two of its parts.", "Split the cells again.")
         return split
+
+
+def _rows(given: Any) -> np.ndarray:
+    """Rows of cells, each once; NumPy would read 1.9 as 1 and "3" as 3. Raises TypeError or ValueError."""
+    if not isinstance(given, list) or any(type(row) is not int or not 0 <= row < 2**53 for row in given):
+        raise ValueError("rows are no list of whole numbers from 0 on")
+    if len(set(given)) < len(given):
+        raise ValueError("a row is there twice")
+    return np.asarray(given, dtype=np.int64)
 
 
 def split_cells(

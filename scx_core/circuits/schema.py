@@ -9,7 +9,6 @@ depth or half character; with these checks and a table of wordings it would be a
 from __future__ import annotations
 
 import functools
-import math
 import typing
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
@@ -58,6 +57,39 @@ def read_row(cls: type[T], data: Any) -> T:
     return cls(**values)
 
 
+def read_object(shape: Any, data: Any) -> dict[str, Any]:
+    """A JSON object as a TypedDict states it, plain as it was; keys that it does not name hold any JSON.
+
+    Raises Misfit that names the place.
+    """
+    if not isinstance(data, Mapping):
+        raise Misfit("is not an object")
+    readers, required = _keys(shape)
+    if not required <= data.keys():
+        raise Misfit(f"lacks {', '.join(sorted(required - data.keys()))}")
+    found = {}
+    for key, value in data.items():
+        try:
+            found[_text(key)] = readers.get(key, _any)(value)
+        except Misfit as misfit:
+            raise misfit.inside(f".{str(key)[:40]}") from None
+    return found
+
+
+@functools.cache
+def _keys(shape: Any) -> tuple[dict[str, Reader], frozenset[str]]:
+    readers = {name: _reader(hint) for name, hint in typing.get_type_hints(shape).items()}
+    return readers, _required(shape)
+
+
+def _required(shape: Any) -> frozenset[str]:
+    """The keys without NotRequired. Not `__required_keys__`: where annotations are texts it has all."""
+    hints = typing.get_type_hints(shape, include_extras=True)
+    return frozenset(
+        name for name, hint in hints.items() if typing.get_origin(hint) is not typing.NotRequired
+    )
+
+
 @functools.cache
 def _fields(cls: Any) -> tuple[dict[str, Reader], frozenset[str]]:
     hints = typing.get_type_hints(cls)
@@ -76,11 +108,16 @@ def _reader(hint: Any) -> Reader:
         return functools.partial(_one_of, inner)
     if origin is tuple:
         return functools.partial(_list, _reader(inner[0]))
+    if origin is list:
+        read_item = _reader(inner[0])
+        return lambda value: list(_list(read_item, value))
+    if typing.is_typeddict(hint):
+        return functools.partial(read_object, hint)
     if origin is dict:
         return functools.partial(_table, _whole_key if inner[0] is int else _text, _reader(inner[1]))
     if hasattr(hint, "_fields"):
         return functools.partial(read_row, hint)
-    return {str: _text, int: _whole, float: _number, Any: _any}[hint]
+    return {str: _text, int: _whole, float: _number, bool: _switch, Any: _any}[hint]
 
 
 def _text(value: Any) -> str:
@@ -100,10 +137,16 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Misfit("is not true or false")
+    return value
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise Misfit("is not a number")
-    if not math.isfinite(value) or abs(value) > LARGEST:
+    if not abs(value) <= LARGEST:  # NaN is not, and a whole number of 400 digits has no float to ask
         raise Misfit("is not a finite number of a usual size")
     return value
 

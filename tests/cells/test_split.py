@@ -82,7 +82,14 @@ def test_json_round_trip(adata) -> None:
     assert (again.by, again.seed, again.held_out_share) == (split.by, split.seed, split.held_out_share)
 
 
-@pytest.mark.parametrize("change", [{"train": None}, {"seed": "x"}, {"held_out": [1]}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": None}, {"seed": "x"}, {"held_out": [1]}, {"train": [10**400]}, {"train": [1.9]},
+        {"train": ["3"]}, {"train": [True]}, {"train": [-1]}, {"train": [4, 4]}, {"train": [[1, 2]]},
+        {"held_out": {"1": 2}}, {"seed": float("inf")}, {"held_out_share": 10**400},
+    ],
+)  # fmt: skip
 def test_damaged_json_is_rejected(adata, change: dict) -> None:
     record = split_cells(open_cells(adata)).to_json() | {"train": [1, 2]} | change
     with pytest.raises(ScxError, match="split"):

@@ -180,3 +180,11 @@ def test_a_traced_circuit_with_every_kind_of_target_comes_back(tmp_path):
         assert parse_circuit(text.encode(), "x.json") == circuit
         in_use = {"data": tracer.table.fingerprint, "model": lm.fingerprint}
         assert [origin.same for origin in origins(circuit.provenance, in_use)] == [True, True, None]
+
+
+def test_a_number_without_a_float_is_refused_by_place():
+    """A whole number of 400 digits: asking whether it is finite raises an OverflowError."""
+    data = consensus_circuit(3).to_json()
+    data["edges"][0]["weight"] = 10**400
+    with pytest.raises(ScxError, match=r"edges\[0\].weight is not a finite number"):
+        Circuit.from_json(json.loads(json.dumps(data)))

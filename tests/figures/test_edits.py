@@ -87,6 +87,8 @@ def test_a_record_reads_back_whatever_the_names(text):
         {"hidden": [], "places": {}, "names": {"a": "b" * 10**4}, "steps": []},
         {"hidden": ["a"] * 10**4, "places": {}, "names": {}, "steps": []},
         {"hidden": [], "places": {}, "names": {}, "steps": [{"name": "x"}]},
+        {"hidden": [], "places": {"a": [10**400, 1]}, "names": {}, "steps": []},
+        {"hidden": ["\ud800"], "places": {}, "names": {}, "steps": []},
     ],
 )  # fmt: skip
 def test_a_bad_record_is_refused_in_one_line(bad):

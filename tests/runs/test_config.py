@@ -1,5 +1,5 @@
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
@@ -118,6 +118,28 @@ def test_skipped_options_are_left_to_the_parser():
 def test_json_of_the_wrong_kind_is_refused(data, part):
     with pytest.raises(ScxError, match=part):
         from_dict(Settings, data)
+
+
+@dataclass(frozen=True)
+class Nested:
+    named: str
+    inner: Settings = field(default_factory=Settings)
+
+
+@pytest.mark.parametrize(
+    ("cls", "data", "part"),
+    [
+        *(
+            (Settings, data, "Settings is .*expected an object")
+            for data in (None, 3, "x", [1], [["steps", 3]])
+        ),
+        *((Nested, {"named": "a", "inner": data}, "Settings is") for data in (None, "x", [])),
+        (Nested, {"inner": {}}, "Nested is not complete .*named"),
+    ],
+)
+def test_json_that_is_no_object_of_settings_is_refused_and_not_read(cls, data, part):
+    with pytest.raises(ScxError, match=part):
+        from_dict(cls, data)
 
 
 def test_check_looks_at_a_config_made_in_code():

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scx_core.circuits import Tracer
+from scx_core.circuits.schema import Misfit
 from scx_core.circuits.stability import trained_on
 from scx_core.errors import ScxError
 from scx_core.evidence.biology.agreement import IN_SILICO, WORDS
 from scx_core.evidence.biology.network import CIRCUITS, COEXPRESSION, UNLIKE
+from scx_core.evidence.by_type.record_shape import check_found
 from scx_core.evidence.by_type.steadiness import parts_of
 from scx_core.evidence.studies.top_overlap import LIKE_NAMES
 from scx_core.runs import list_cached, read_json
@@ -136,8 +138,11 @@ def _belonging(
         says, found = made
         if question == "stability":
             found["parts"] = [_counted(part, result, tracer) for part in found["parts"]]
+        check_found(question, found)
         return Answer(question, says, source, found)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except Misfit as misfit:
+        raise _Refused(f"is damaged: {str(misfit)[:90]}") from misfit
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         raise _Refused(f"is damaged: it lacks {str(error)[:60]}") from error
 
 

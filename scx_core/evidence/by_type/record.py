@@ -12,6 +12,7 @@ from scx_core.circuits.words.whose import training_words
 from scx_core.display import shown
 from scx_core.errors import ScxError
 from scx_core.evidence.by_type.prediction import with_rivals
+from scx_core.evidence.by_type.record_shape import read_parts
 from scx_core.evidence.by_type.steadiness import STABILITY, varied
 from scx_core.evidence.ladder import (
     Ladder,
@@ -115,21 +116,20 @@ class TypeEvidence(NamedTuple):
 
     @classmethod
     def from_json(cls, data: Any, name: str = "The record") -> TypeEvidence:
-        """A record that was saved. Raises ScxError, naming it, where it is none or a part is missing."""
+        """A record that was saved, by whoever. Raises ScxError that names it and the place where it is none,
+        where a part is missing or of another type, or where its figures cannot be (`record_shape`)."""
         remedy = "Delete it and measure again."
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise ScxError(f"{name} holds no evidence of this format.", remedy)
-        missing = [key for key in cls._fields if key not in data]
-        if missing:
-            raise ScxError(f"{name} is damaged: it lacks {missing[0]!r}.", remedy)
+        if "circuit" not in data:
+            raise ScxError(f"{name} is damaged: it lacks 'circuit'.", remedy)
         circuit = Circuit.from_json(data["circuit"], name)
         about = {key: value for key, value in circuit.provenance.items() if key != "ladder"}
-        parts = {key: data[key] for key in cls._fields} | {"circuit": circuit._replace(provenance=about)}
-        found = cls(**parts)
         try:
+            found = cls(circuit=circuit._replace(provenance=about), **read_parts(data))
             found.ladder.to_json()
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ScxError(f"{name} is damaged ({str(error)[:80]}).", remedy) from error
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:  # or Misfit
+            raise ScxError(f"{name} is damaged: {str(error)[:120]}.", remedy) from error
         return found
 
 

@@ -91,7 +91,7 @@ class Edits(NamedTuple):
                 Supernode(_text(one["name"]), tuple(_text(m) for m in _some(one["members"])))
                 for one in _some(data["steps"])
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ScxError("The file holds no view that can be read.", "Save the view again.") from error
         return cls(hidden, places, names, steps)
 
@@ -99,6 +99,7 @@ class Edits(NamedTuple):
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > LONGEST:
         raise TypeError("no short text")
+    value.encode()  # half a character is a ValueError here, and no text of a file or page
     return value
 
 

@@ -29,12 +29,14 @@ page = st.navigation(
     ]
 )
 
-from pages.parts.common.page import go_to_wanted, style
+from pages.parts.common.page import go_to_wanted, page_begins, page_is_drawn, style
 from pages.parts.common.sidebar import context_panel
 
+page_begins()
 style()
 go_to_wanted()
 with st.sidebar:
     write_names = context_panel()
 page.run()
 write_names()
+page_is_drawn()

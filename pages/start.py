@@ -15,7 +15,6 @@ from pages.parts.common.messages import heading, shown_errors
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context
 from pages.parts.common.words import FORMS, HELP, KINDS, count, large, number, percent, safe
-from pages.parts.data.model_reads import badges, fits
 from scx_core.errors import ScxError
 
 # By scx_core.validation.warnings.Judgement.read, which comes with torch: this page must not wait for it.
@@ -88,6 +87,8 @@ def _cells(ctx: Context) -> None:
 
 
 def _model(ctx: Context) -> None:
+    from pages.parts.data.model_reads import badges, fits
+
     lm = loaders.language(ctx)
     st.markdown(f"**{safe(lm.name)}** :gray-badge[loaded]")
     size, family = sum(p.numel() for p in lm.model.parameters()), lm.facts.family.model_type

@@ -8,11 +8,12 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, NamedTuple, TypeVar, Union
-
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union
 
 from scx_core.errors import ScxError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -196,7 +197,7 @@ def _coerce(opt: Option, value: Any, shown: str, text: bool = False) -> Any:
     adapter = _adapter(opt.type, opt.minimum, opt.maximum)
     try:
         found = adapter.validate_strings(value) if text else adapter.validate_python(value, strict=True)
-    except ValidationError:
+    except ValueError:  # pydantic's ValidationError is one
         found = None
     if found is None or (opt.choices is not None and found not in opt.choices):
         raise ScxError(f"{shown} is {str(value)[:80]!r}.", f"It must be {_wanted(opt)}.")
@@ -205,7 +206,13 @@ def _coerce(opt: Option, value: Any, shown: str, text: bool = False) -> Any:
 
 @cache
 def _adapter(kind: type, minimum: float | None, maximum: float | None) -> TypeAdapter[Any]:
-    """pydantic's validator of a type with limits; infinite and NaN are no numbers."""
+    """pydantic's validator of a type with limits; infinite and NaN are no numbers.
+
+    It is imported with the first value that is checked: most configurations are defaults, and the dashboard's
+    first page must not wait for it.
+    """
+    from pydantic import Field, TypeAdapter
+
     finite = False if kind is float else None
     return TypeAdapter(Annotated[kind, Field(ge=minimum, le=maximum, allow_inf_nan=finite)])  # type: ignore[arg-type]
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
+import pytest
 from streamlit.config import get_config_options
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.common import page as frame
 from tests.pages.running import ROOT, button, open_page, said, well
 
 
@@ -22,18 +27,59 @@ def test_three_cards_say_what_is_loaded(runs: Path) -> None:
     assert "Three steps to a circuit" in words
 
 
-def test_the_first_button_does_not_wait_for_torch() -> None:
-    """What is imported before the page is drawn, by the app's frame and by the page itself."""
-    code = (
-        "import ast, pathlib, sys\n"
-        "for name in ('app.py', 'pages/start.py'):\n"
-        "    for part in ast.parse(pathlib.Path(name).read_text()).body:\n"
-        "        if isinstance(part, ast.Import | ast.ImportFrom):\n"
-        "            exec(ast.unparse(part))\n"
-        "print(sorted({'torch', 'transformers', 'scanpy', 'matplotlib', 'numba'} & set(sys.modules)))"
+NEXT = frame._NEXT
+HEAVY = (
+    "torch", "transformers", "scanpy", "matplotlib", "numba", "pandas", "anndata", "zarr", "h5py", "scipy",
+    "pyarrow", "altair", "pydantic",
+)  # fmt: skip
+
+
+def test_the_first_button_does_not_wait_for_what_reads_cells_and_models(tmp_path: Path) -> None:
+    """What is imported until the button is drawn, by the app's frame, the side bar and the page itself, whether
+    at their heads or on the way."""
+    code = f"""
+import os, sys
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.testing.v1 import AppTest
+tools, draw = set(sys.modules), DeltaGenerator.button
+def button(self, label, *args, **more):
+    if label == "Show me a circuit":
+        print("at the button:", sorted(set({HEAVY}) & (set(sys.modules) - tools)), sorted(set({HEAVY}) & tools))
+        sys.stdout.flush()
+        os._exit(0)  # before the cards, which load everything
+    return draw(self, label, *args, **more)
+DeltaGenerator.button = button
+AppTest.from_file({str(ROOT / "app.py")!r}, default_timeout=240).run()
+"""
+    environment = os.environ | {"SCX_RUNS": str(tmp_path / "runs")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1:] == ["at the button: [] []"], done.stdout + done.stderr
+
+
+def test_the_circuits_page_is_imported_while_one_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ahead of its first visit, and never beside a page that imports itself."""
+    asked: list[str] = []
+    monkeypatch.setattr(frame, "_NEXT", ("scx_no_such_room", "scx_neither"))
+    monkeypatch.setattr(frame, "import_module", asked.append)
+    monkeypatch.setattr(frame, "Thread", _AtOnce)
+    frame.page_begins()
+    frame._import_ahead()
+    assert not asked
+    frame.page_is_drawn()
+    assert asked == ["scx_no_such_room", "scx_neither"]
+    for name in NEXT:
+        assert import_module(name)
+    page = (ROOT / "app.py").read_text("utf-8")
+    assert page.index("page_begins()") < page.index("page.run()") < page.index("page_is_drawn()")
+
+
+class _AtOnce:
+    """A thread that has done its work when it is started."""
+
+    def __init__(self, target: Callable[[], None], daemon: bool) -> None:
+        self.start = target
 
 
 def test_the_side_bar_says_what_is_in_use(runs: Path) -> None:

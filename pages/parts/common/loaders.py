@@ -1,6 +1,7 @@
 """Cells, model, transcoders and tracer, each opened once for all sessions.
 
-The model's room is imported where it is first needed: it brings torch, and the first page must not wait.
+The rooms of model and cells are imported where they are first needed: with them come torch, pandas and anndata,
+and the first page must not wait.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from pages.parts.common.session import Context
-from scx_core.cells import CellChoices, CellTable, open_cells
+from scx_core.cells import CellChoices
 from scx_core.errors import ScxError
 from scx_core.runs import sha256_of
 
 if TYPE_CHECKING:
+    from scx_core.cells import CellTable
     from scx_core.circuits import Tracer
     from scx_core.language import Language
     from scx_core.transcoders import TranscoderSet
@@ -62,6 +64,8 @@ def tracer(ctx: Context) -> Tracer:
 
 @st.cache_resource(show_spinner="Opening the cells …", max_entries=3)
 def _cells(source: str, choices: CellChoices, require_labels: bool, stamp: object) -> CellTable:
+    from scx_core.cells import open_cells
+
     return open_cells(source, choices, require_labels)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from threading import Event, Lock, Thread
 
 import streamlit as st
 
@@ -13,6 +17,9 @@ from pages.parts.common.session import context
 
 SOURCES_ALONE = View()
 _APP, _WANTED = "scx_app", "scx_wanted_page"
+# What the circuits page imports, in steps of half a second at most.
+_NEXT = ("scx_core.circuits", "scx_core.figures", "altair", "scx_core.figures.report", "scx_core.tasks.makers")
+_BUSY, _IMPORTING = Event(), Lock()
 # The few things that Streamlit's theme cannot say.
 _STYLE = """
 <style>
@@ -66,6 +73,31 @@ def go_to_wanted() -> None:
     path, query = st.session_state.pop(_WANTED, (None, {}))
     if path is not None:
         st.switch_page(path, query_params=query)
+
+
+def page_begins() -> None:
+    """For `app.py`, before it runs a page: imports ahead of time end with the step that they are in. Two threads
+    that import at once may meet half-made modules."""
+    _BUSY.set()
+    with _IMPORTING:
+        pass
+
+
+def page_is_drawn() -> None:
+    """For `app.py`, at its end: while the person reads, import what the circuits page needs, a second and a half
+    that its first visit would wait for."""
+    _BUSY.clear()
+    if not all(name in sys.modules for name in _NEXT):
+        Thread(target=_import_ahead, daemon=True).start()
+
+
+def _import_ahead() -> None:
+    with suppress(ImportError):  # told by the page that needs it
+        for name in _NEXT:
+            with _IMPORTING:
+                if _BUSY.is_set():
+                    return
+                import_module(name)
 
 
 def style() -> None:

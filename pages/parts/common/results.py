@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.parts.common.words import safe, unlinked
 from scx_core.runs import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 # A column: title, format of its numbers (None for text, "switch" for yes or no), help, width.
@@ -90,6 +92,8 @@ def table(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]], columns: Mapping[str, Column], **options: Any
 ) -> Any:
     """Rows under those `columns` that they have, with the `options` of st.dataframe; returns its event."""
+    import pandas as pd  # the page Start needs `Memory` alone, and must not wait for this
+
     rows = pd.DataFrame(rows)
     config = columns_of({name: column for name, column in columns.items() if name in rows})
     options = {"hide_index": True, "column_order": list(config)} | options

@@ -164,6 +164,32 @@ def consensus_circuit(seed: int = 1, n_cells: int = 30, n_layers: int = 4, n_fea
     )
 
 
+def wide_circuit(n_genes: int, n_features: int, n_in: int, n_layers: int = 6, seed: int = 4) -> Circuit:
+    """Of many cells, everything joined to the answer: each feature reads `n_in` boxes below it, and what nothing
+    reads is read by the answer. As many boxes can be drawn as there are genes and features."""
+    rng = np.random.default_rng(seed)
+    nodes = [Node(f"G_{index}", "embedding", gene=f"GENE{index}", share=1.0) for index in range(n_genes)]
+    nodes += [
+        Node(f"F{layer}_{index}", "feature", layer, None, index, f"GENE{rng.integers(n_genes)}", share=1.0)
+        for index, layer in enumerate(sorted(rng.integers(n_layers, size=n_features)))
+        for layer in [int(layer)]
+    ]
+    edges = []
+    for node in nodes[n_genes:]:
+        below = [n.id for n in nodes if n.kind == "embedding" or n.layer < node.layer]
+        read = rng.choice(len(below), size=min(n_in, len(below)), replace=False)
+        edges += [Edge(below[index], node.id, float(rng.normal()), share=1.0) for index in read]
+    kept = {edge.source for edge in edges}
+    edges += [Edge(n.id, "target", float(rng.normal()), share=1.0) for n in nodes if n.id not in kept]
+    nodes.append(Node("target", "target", n_layers, activation=TARGET.value, influence=1.0))
+    effects = tuple(GeneEffect(n.gene, float(rng.normal()), 1.0, 30) for n in nodes if n.kind == "embedding")
+    scene = (SCORES, {"max_relative_error": 3e-6}, PROVENANCE, 30)
+    nodes = _with_influence(nodes, edges)
+    return Circuit(
+        "consensus", TARGET._replace(position=None), effects, tuple(nodes), tuple(edges), *scene
+    )
+
+
 def named(circuit: Circuit, name: str = "HLA- genes", driver: str = "MZB1") -> Circuit:
     """The circuit with features that are called after one thing and driven by another."""
     nodes = (

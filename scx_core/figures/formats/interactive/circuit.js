@@ -137,13 +137,20 @@ window.scxCircuit = (function () {
       network.moveTo({ position: { x: drawing.width / 2, y: drawing.height / 2 }, scale, animation: false });
     }
 
+    // Only of arrows that look another way than before: with thousands of them each change costs its time.
+    const opacities = drawing.edges.map((edge) => edge.color.opacity);
     function colours() {
-      edges.update(drawing.edges.map((edge, index) => {
+      const changed = [];
+      drawing.edges.forEach((edge, index) => {
         const hidden = !shown(boxes.get(edge.from)) || !shown(boxes.get(edge.to));
         const part = lit === null ? null : lit.edges.get(edge) ?? 0;
         const opacity = hidden ? 0.03 : part === null ? edge.color.opacity : part > 0 ? 0.35 + 0.6 * part : 0.04;
-        return { id: index, color: { ...toned(edge.color), opacity } };
-      }));
+        if (opacity === opacities[index]) return;
+        opacities[index] = opacity;
+        changed.push({ id: index, color: { ...toned(edge.color), opacity } });
+      });
+      if (changed.length) edges.update(changed);
+      else network.redraw(); // boxes may have
     }
 
     function attend(found) { lit = found; colours(); }

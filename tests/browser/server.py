@@ -29,14 +29,15 @@ def missing() -> str:
 
 
 @contextmanager
-def app(runs: Path) -> Iterator[str]:
-    """The address of the app while it runs. It ends with its block; jobs that it started are the test's."""
+def app(runs: Path, script: str = "app.py") -> Iterator[str]:
+    """The address of the app while it runs. It ends with its block; jobs that it started are the test's. `script`:
+    another one than the dashboard's, from the checkout's root."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SCX_")}
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)],
         cwd=ROOT,
         env=environment | {"SCX_RUNS": str(runs), "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,

@@ -34,6 +34,8 @@ def test_nothing_else_is_given() -> None:
 
 
 def test_the_door_is_light() -> None:
-    code = "import sys, scx_core.cells; print(sorted({'numpy', 'pandas', 'anndata', 'zarr'} & set(sys.modules)))"
+    code = (
+        "import sys, scx_core.cells; print(sorted({'numpy', 'pandas', 'anndata', 'zarr'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

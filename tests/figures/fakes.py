@@ -185,9 +185,7 @@ def wide_circuit(n_genes: int, n_features: int, n_in: int, n_layers: int = 6, se
     effects = tuple(GeneEffect(n.gene, float(rng.normal()), 1.0, 30) for n in nodes if n.kind == "embedding")
     scene = (SCORES, {"max_relative_error": 3e-6}, PROVENANCE, 30)
     nodes = _with_influence(nodes, edges)
-    return Circuit(
-        "consensus", TARGET._replace(position=None), effects, tuple(nodes), tuple(edges), *scene
-    )
+    return Circuit("consensus", TARGET._replace(position=None), effects, tuple(nodes), tuple(edges), *scene)
 
 
 def named(circuit: Circuit, name: str = "HLA- genes", driver: str = "MZB1") -> Circuit:

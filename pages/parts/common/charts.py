@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -15,6 +15,7 @@ from scx_core.figures.table import LEADING
 
 BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
+_WHOLE = 600  # pixels: a hundred letters, more than the name of any type; longer ones are in the tooltips
 
 
 def is_dark() -> bool:
@@ -188,11 +189,20 @@ def stand_in_chart(rows: pd.DataFrame) -> None:
     st.altair_chart(chart, alt="Stand-ins with and without features", width="content")
 
 
+def narrow(labels: Sequence[str]) -> bool:
+    """Whether a table of these labels can be read in half of a page: few of them, with short names."""
+    return len(labels) <= 12 and max(map(len, labels), default=0) <= 28
+
+
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
-    """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells)."""
+    """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells).
+
+    As wide as its place where that is enough (`narrow`); else as wide as names and numbers need, in a container
+    that scrolls (a key that begins with "scrolled")."""
+    fits = narrow(labels)
     shades, full = (("#222b32", "#5fb0d8"), "#14191d") if is_dark() else (("#f4f6f6", BLUE), "white")
-    x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted())
-    y = alt.Y("true:N", sort=labels, title="label in the data", axis=names_axis(170))
+    x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted(200 if fits else _WHOLE))
+    y = alt.Y("true:N", sort=labels, title="label in the data", axis=names_axis(170 if fits else _WHOLE))
     base = alt.Chart(rows, title=title).encode(x=x, y=y, tooltip=["true", "predicted", "cells"])
     squares = base.mark_rect().encode(
         color=alt.Color(
@@ -210,7 +220,12 @@ def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
             color=alt.condition(f"datum.cells > {0.6 * top}", alt.value(full), alt.value(ink())),
         )
     )
-    st.altair_chart((squares + words).properties(height=rows_of(30)), alt=title)
+    chart = (squares + words).properties(height=rows_of(30))
+    if fits:
+        st.altair_chart(chart, alt=title)
+    else:
+        digits = len(str(top))
+        st.altair_chart(chart.properties(width=alt.Step(max(24, 7 * digits + 6))), width="content", alt=title)
 
 
 def by_colour(field: str, names: Iterable[str], colours: Iterable[str], **legend: Any) -> alt.Color:
@@ -228,9 +243,12 @@ def numbered(bars: alt.Chart, value: str, form: str, **mark: Any) -> alt.LayerCh
 
 def names_axis(limit: int) -> alt.Axis:
     """Names beside a chart: all of them, each at the height of its row."""
-    return alt.Axis(labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False)
+    # The axis' title stands beyond the longest name: Vega's theme would set it at 200 pixels at most.
+    return alt.Axis(
+        labelLimit=limit, ticks=False, labelOverlap=False, labelFlush=False, maxExtent=max(200, limit + 30)
+    )
 
 
-def _slanted() -> alt.Axis:
+def _slanted(limit: int = 200) -> alt.Axis:
     """Long names under a chart, all of them."""
-    return alt.Axis(labelAngle=-40, labelLimit=200, labelOverlap=False)
+    return alt.Axis(labelAngle=-40, labelLimit=limit, labelOverlap=False, maxExtent=max(200, limit))

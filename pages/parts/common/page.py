@@ -18,7 +18,13 @@ from pages.parts.common.session import context
 SOURCES_ALONE = View()
 _APP, _WANTED = "scx_app", "scx_wanted_page"
 # What the circuits page imports, in steps of half a second at most.
-_NEXT = ("scx_core.circuits", "scx_core.figures", "altair", "scx_core.figures.report", "scx_core.tasks.makers")
+_NEXT = (
+    "scx_core.circuits",
+    "scx_core.figures",
+    "altair",
+    "scx_core.figures.report",
+    "scx_core.tasks.makers",
+)
 _BUSY, _IMPORTING = Event(), Lock()
 # The few things that Streamlit's theme cannot say.
 _STYLE = """
@@ -30,6 +36,7 @@ h3 { font-size: 1.12rem !important; }
 [data-testid^="stBaseButton"] p { white-space: normal; overflow-wrap: anywhere; }
 .stMarkdownBadge { white-space: normal !important; overflow-wrap: anywhere; }
 [data-testid="stMetricValue"] { font-size: 1.5rem; }
+[class*="st-key-scrolled"] { overflow-x: auto; }
 .st-key-last { max-width: 900px; }
 .st-key-last img { max-height: calc(100vh - 12.5rem); object-fit: contain; object-position: left;
   background: #fff; border-radius: 6px; }

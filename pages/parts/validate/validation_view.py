@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts.common import loaders
-from pages.parts.common.charts import confusion_chart, loss_chart, stand_in_chart
+from pages.parts.common.charts import confusion_chart, loss_chart, narrow, stand_in_chart
 from pages.parts.common.results import Column, Memory, download, table
 from pages.parts.common.session import Context
 from pages.parts.common.tasks import sources
@@ -266,8 +266,11 @@ def labels(found: Validation) -> None:
     )
     confusion = found.confusion
     parts = (("Original model", confusion.original), ("Every MLP replaced", confusion.transcoder))
-    with st.container(key="stacked"):  # below each other where the window is narrow
-        columns = st.columns(2)
+    if narrow(confusion.labels):
+        with st.container(key="stacked"):  # below each other where the window is narrow
+            columns = st.columns(2)
+    else:
+        columns = [st.container(key=f"scrolled-{name}") for name, _ in parts]
     for column, (title, counts) in zip(columns, parts, strict=True):
         rows = [
             (true, predicted, counts[i][j])

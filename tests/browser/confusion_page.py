@@ -1,5 +1,5 @@
-"""A page for `test_confusion.py`, run by Streamlit: what Validate says of labels, where there are 28 types with
-long names, and of the embedded default beside it."""
+"""A page for `test_confusion.py`, run by Streamlit: what Validate says of labels, where there are 28 types
+with long names, or those of the embedded default."""
 
 import streamlit as st
 

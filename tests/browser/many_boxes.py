@@ -1,8 +1,8 @@
-"""How long a large circuit's picture takes, in a real browser: `python -m tests.browser.many_boxes [--runs 3]`.
+"""How long a large circuit's picture takes in a browser: `python -m tests.browser.many_boxes [--runs 3]`.
 
-A made-up circuit (`tests/figures/fakes.py`) goes through the functions that every circuit goes through, and is
-drawn by the dashboard's own component, which is told it as Streamlit would tell it, and as the page that is
-exported. Printed are, in seconds:
+A made-up one (`tests/figures/fakes.py`) goes through the functions that every circuit goes through, and
+is drawn by the dashboard's own component, which is told it as Streamlit would tell it, and as the page that
+is exported. Printed are, in seconds:
 
 placed     Python: what is shown, where, in which colours, as JSON
 picture    the component: from the message to the second frame that the browser shows after it
@@ -91,8 +91,8 @@ def main() -> None:
 
 
 def measure(page: Page, boxes: int, arrows: int = 0) -> tuple[Drawing, Taken]:
-    """A circuit of so many boxes, drawn both ways. `arrows`: most of them, 0 as many as the dashboard draws. The
-    component stays open in `page`'s frame."""
+    """A circuit of so many boxes, drawn both ways. `arrows`: most of them, 0 as many as the dashboard draws.
+    The component stays open in `page`'s frame."""
     half = boxes // 2 - 1
     circuit = wide_circuit(half, half, READ)
     view = View(

@@ -30,8 +30,8 @@ def missing() -> str:
 
 @contextmanager
 def app(runs: Path, script: str = "app.py") -> Iterator[str]:
-    """The address of the app while it runs. It ends with its block; jobs that it started are the test's. `script`:
-    another one than the dashboard's, from the checkout's root."""
+    """The address of the app while it runs. It ends with its block; jobs that it started are the test's.
+    `script`: another one than the dashboard's, from the checkout's root."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -15,20 +15,20 @@ pytestmark = [
     pytest.mark.skipif(bool(server.missing()), reason=server.missing() or "there is a browser"),
 ]
 CHART = '[data-testid="stVegaLiteChart"]'
-# Of each table: its words, where it scrolls to the right, what of it cannot be reached, and numbers that touch.
+# Of each table: its words, those that lie outside it, whether all of it can be reached, numbers that touch.
 TABLES = f"""() => [...document.querySelectorAll('{CHART}')].map((chart) => {{
   const svg = chart.querySelector("svg"), all = svg.getBoundingClientRect();
   const words = [...svg.querySelectorAll("text")].filter((one) => one.textContent);
   const box = (one) => one.getBoundingClientRect();
   const out = words.filter((one) => box(one).left < all.left - 6 || box(one).right > all.right + 6
-    || box(one).top < all.top - 6 || box(one).bottom > all.bottom + 6);  // the height of a line, not of its letters
+    || box(one).top < all.top - 6 || box(one).bottom > all.bottom + 6);  // of a line, not its letters
   let place = chart.parentElement;
   while (getComputedStyle(place).overflowX === "visible") place = place.parentElement;
   const scrolls = ["auto", "scroll"].includes(getComputedStyle(place).overflowX);
   const reach = box(place).left - place.scrollLeft + (scrolls ? place.scrollWidth : place.clientWidth);
   const numbers = words.filter((one) => /^[0-9]+$/.test(one.textContent)).map(box);
-  const touching = numbers.filter((a, i) => numbers.some((b, k) => k > i && a.left < b.right && b.left < a.right
-    && a.top < b.bottom && b.top < a.bottom));
+  const touching = numbers.filter((a, i) => numbers.some((b, k) => k > i && a.left < b.right
+    && b.left < a.right && a.top < b.bottom && b.top < a.bottom));
   const title = box(words.find((one) => one.textContent === "label in the data"));
   const covered = words.map(box).filter((one) => one.left < title.right && one.right > title.left + 1
     && one.top < title.bottom && one.bottom > title.top).length - 1;

@@ -29,6 +29,6 @@ def test_a_picture_of_300_boxes_is_drawn_and_can_be_touched() -> None:
     assert len(drawing.nodes) == 300 and len(drawing.links) > 4000
     assert (found["boxes"], found["keys"], found["arrows"]) == (300, 300, len(drawing.links))
     assert found["seen"] > 2, "a click lights some arrows, more or less, and fades the others"
-    # 1 to 2.4 s beside other work (docs/benchmarks.md); what grows with the square of the boxes takes minutes.
+    # 1 to 2.4 s beside other work (docs/benchmarks.md); what grows with the boxes' square takes minutes.
     assert max(taken) < 30
     assert not troubles

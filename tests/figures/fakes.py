@@ -165,8 +165,8 @@ def consensus_circuit(seed: int = 1, n_cells: int = 30, n_layers: int = 4, n_fea
 
 
 def wide_circuit(n_genes: int, n_features: int, n_in: int, n_layers: int = 6, seed: int = 4) -> Circuit:
-    """Of many cells, everything joined to the answer: each feature reads `n_in` boxes below it, and what nothing
-    reads is read by the answer. As many boxes can be drawn as there are genes and features."""
+    """Of many cells, everything joined to the answer: each feature reads `n_in` boxes below it, and what
+    nothing reads is read by the answer. As many boxes can be drawn as there are genes and features."""
     rng = np.random.default_rng(seed)
     nodes = [Node(f"G_{index}", "embedding", gene=f"GENE{index}", share=1.0) for index in range(n_genes)]
     nodes += [

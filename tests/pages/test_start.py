@@ -35,8 +35,8 @@ HEAVY = (
 
 
 def test_the_first_button_does_not_wait_for_what_reads_cells_and_models(tmp_path: Path) -> None:
-    """What is imported until the button is drawn, by the app's frame, the side bar and the page itself, whether
-    at their heads or on the way."""
+    """What is imported until the button is drawn, by the app's frame, the side bar and the page itself,
+    whether at their heads or on the way."""
     code = f"""
 import os, sys
 from streamlit.delta_generator import DeltaGenerator
@@ -44,7 +44,8 @@ from streamlit.testing.v1 import AppTest
 tools, draw = set(sys.modules), DeltaGenerator.button
 def button(self, label, *args, **more):
     if label == "Show me a circuit":
-        print("at the button:", sorted(set({HEAVY}) & (set(sys.modules) - tools)), sorted(set({HEAVY}) & tools))
+        heavy, now = set({HEAVY}), set(sys.modules)
+        print("at the button:", sorted(heavy & (now - tools)), sorted(heavy & tools))
         sys.stdout.flush()
         os._exit(0)  # before the cards, which load everything
     return draw(self, label, *args, **more)

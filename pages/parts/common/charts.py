@@ -197,8 +197,9 @@ def narrow(labels: Sequence[str]) -> bool:
 def confusion_chart(rows: pd.DataFrame, labels: list[str], title: str) -> None:
     """Cells by true and predicted label as a heat map with its numbers (columns true, predicted, cells).
 
-    As wide as its place where that is enough (`narrow`); else as wide as names and numbers need, in a container
-    that scrolls (a key that begins with "scrolled")."""
+    As wide as its place where that is enough (`narrow`); else as wide as names and numbers need, in a
+    container that scrolls (a key that begins with "scrolled").
+    """
     fits = narrow(labels)
     shades, full = (("#222b32", "#5fb0d8"), "#14191d") if is_dark() else (("#f4f6f6", BLUE), "white")
     x = alt.X("predicted:N", sort=labels, title="predicted", axis=_slanted(200 if fits else _WHOLE))

@@ -1,7 +1,7 @@
 """Cells, model, transcoders and tracer, each opened once for all sessions.
 
-The rooms of model and cells are imported where they are first needed: with them come torch, pandas and anndata,
-and the first page must not wait.
+The rooms of model and cells are imported where they are first needed: with them come torch, pandas and
+anndata, and the first page must not wait.
 """
 
 from __future__ import annotations

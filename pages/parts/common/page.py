@@ -83,16 +83,16 @@ def go_to_wanted() -> None:
 
 
 def page_begins() -> None:
-    """For `app.py`, before it runs a page: imports ahead of time end with the step that they are in. Two threads
-    that import at once may meet half-made modules."""
+    """For `app.py`, before it runs a page: imports ahead of time end with the step that they are in. Two
+    threads that import at once may meet half-made modules."""
     _BUSY.set()
     with _IMPORTING:
         pass
 
 
 def page_is_drawn() -> None:
-    """For `app.py`, at its end: while the person reads, import what the circuits page needs, a second and a half
-    that its first visit would wait for."""
+    """For `app.py`, at its end: while the person reads, import what the circuits page needs, a second and
+    more that its first visit would wait for."""
     _BUSY.clear()
     if not all(name in sys.modules for name in _NEXT):
         Thread(target=_import_ahead, daemon=True).start()

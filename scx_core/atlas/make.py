@@ -19,6 +19,7 @@ from scx_core.atlas.collect.directions import (
     token_units,
 )
 from scx_core.atlas.collect.one_pass import CellPlan, PassSums, Stopwatch, make_plan, pass_over
+from scx_core.atlas.collect.tally import neurons_that_fit
 from scx_core.atlas.collect.token_slots import DATA, REAL
 from scx_core.atlas.collect.units import CoderUnits, NeuronUnits, UnitReader, UnitSource
 from scx_core.atlas.config import AtlasConfig
@@ -62,7 +63,8 @@ def make_atlas(
     full: dict[str, UnitSource] = {MAIN: CoderUnits(lm, transcoders)}
     full |= {name: CoderUnits(lm, other) for name, other in (beside or {}).items()}
     if cfg.baseline:
-        full[NEURONS] = NeuronUnits(lm)
+        written = min(table.n_genes, len(rows) * lm.sentence_config.n_genes)
+        full[NEURONS] = NeuronUnits(lm, neurons_that_fit(written, lm.facts.n_layers))
     with rounded_products(lm.device):
         light = baseline_sources(lm, full[MAIN], table, plan, cfg) if cfg.random else {}
     watch.lap("baselines' thresholds")
@@ -138,7 +140,9 @@ def _meta(
     limits: VerdictThresholds,
 ) -> dict[str, Any]:
     source = {"name": units.name, "kind": units.kind, "fingerprint": units.fingerprint}
+    sampled = isinstance(units, NeuronUnits) and units.n_units < units.of_units
     return {
+        **({"of_units": units.of_units} if sampled else {}),
         "format": FORMAT,
         "source": source,
         "n_layers": lm.facts.n_layers,

@@ -184,14 +184,19 @@ def replaced_mlps(lm: Language, stand_ins: Mapping[int, Stand_in]) -> Iterator[N
 
 
 @contextmanager
-def captured_neurons(lm: Language) -> Iterator[list[torch.Tensor]]:
+def captured_neurons(
+    lm: Language, units: int | None = None, texts: int | None = None
+) -> Iterator[list[torch.Tensor]]:
     """While active, each forward pass fills the list with every layer's MLP neurons [B, T, H]: what the last
-    linear map of the MLP receives."""
+    linear map of the MLP receives. Of the first `units` neurons and `texts` texts alone, where they are
+    given; the rest is not kept."""
     found = [torch.empty(0)] * lm.facts.n_layers
 
     def keep(layer: int):
         def hook(_module, args):
-            found[layer] = args[0].detach()
+            whole_BTH = args[0].detach()
+            some_BTH = whole_BTH[:texts, :, :units]
+            found[layer] = whole_BTH if some_BTH.shape == whole_BTH.shape else some_BTH.clone()
 
         return hook
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from scx_core.atlas import AtlasConfig, make_atlas
-from scx_core.atlas.collect.context import COIN_COPIES, GROUPS, gene_pool, make_copies
+from scx_core.atlas.collect import context as context_module
+from scx_core.atlas.collect.context import COIN_COPIES, GROUPS, gene_pool, make_copies, panel_genes
 from scx_core.atlas.judge.protocol import reason
 from tests.atlas.planted_context import planted_context
 from tests.tiny import tiny_cells
@@ -62,3 +63,23 @@ def test_copies_keep_places_and_what_they_say_they_keep(case):
             assert not changed[copies.kept_VK[:, k]].any() and changed[~copies.kept_VK[:, k]].all()
         outside = copies.gene_T == K
         assert (copies.ids_VT[:, outside] == copies.ids_VT[0, outside]).all()
+
+
+def test_where_memory_is_short_effects_are_of_the_genes_that_the_most_cells_have(case, rows, monkeypatch):
+    cells = tiny_cells(case.lm, case.table)
+    every = panel_genes(cells, 10**9)
+    assert every == sorted({gene for cell in cells for gene in cell.genes})
+    times = {gene: sum(gene in cell.genes for cell in cells) for gene in every}
+    few = panel_genes(cells, 9)
+    assert len(few) == 9 and min(times[gene] for gene in few) >= max(
+        times[gene] for gene in every if gene not in few
+    )
+    units = 2 * case.lm.facts.n_layers * case.transcoders.n_features  # the features, and one draw of directions
+    room = (len(every) - 3) * 4 * context_module.NAMED_NUMBERS * units
+    monkeypatch.setattr(context_module, "NAMED_BYTES", room)
+    cfg = AtlasConfig(batch=16, baseline=False, random=1, context=40)
+    short = make_atlas(case.lm, case.transcoders, case.table, cfg=cfg).features
+    np.testing.assert_array_equal(short["context_share"], rows["context_share"])
+    named = {gene for genes in short["context_genes"] for gene in genes.split()}
+    assert named and named <= set(every)
+    assert len(named) >= len({gene for gene in case.reads if gene}) - 3

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scx_core.atlas import CoderUnits
+from scx_core.atlas import NEURONS, AtlasConfig, CoderUnits, make_atlas
+from scx_core.atlas.collect import tally
 from scx_core.atlas.collect.units import pushed
 from scx_core.errors import ScxError
 from scx_core.transcoders import CrossLayerSet
-from tests.tiny import tiny_language
+from tests.tiny import tiny_language, tiny_table
 from tests.validation.sets import random_set
 
 
@@ -53,3 +54,16 @@ def test_behind_a_norm_of_each_mlp_they_have_no_sum(tmp_path):
     assert lm.facts.family.mlp_post_norm and CoderUnits(lm, random_set(lm)).kind == "transcoder"
     with pytest.raises(ScxError, match="norm behind each MLP"):
         CoderUnits(lm, crossed(lm))
+
+
+def test_of_neurons_that_would_fill_the_memory_the_first_are_measured_and_it_is_said(tmp_path, monkeypatch):
+    lm, table, cfg = tiny_language(tmp_path), tiny_table(24), AtlasConfig(batch=6, random=0, context=6)
+    whole = make_atlas(lm, random_set(lm), table, cfg=cfg).beside[NEURONS]
+    assert "of_units" not in whole.meta and whole.meta["n_units"] > 5
+    monkeypatch.setattr(tally, "DENSE_BYTES", 1)
+    monkeypatch.setattr(tally, "LEAST_NEURONS", 5)
+    some = make_atlas(lm, random_set(lm), table, cfg=cfg).beside[NEURONS]
+    assert (some.meta["n_units"], some.meta["of_units"]) == (5, whole.meta["n_units"])
+    same = whole.features[whole.features["feature"] < 5]
+    for column in ("layer", "feature", "tokens", "context_share", "context_tokens"):
+        assert some.features[column].tolist() == pytest.approx(same[column].tolist(), rel=1e-6), column

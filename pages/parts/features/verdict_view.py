@@ -60,7 +60,7 @@ def verdict_view(atlas: Atlas) -> None:
     columns: dict[str, Column] = {"layer": ("Layer",), "verdict": ("Verdict",)}
     columns |= {name: (name.capitalize(), "percent", _DATA.get(name)) for name in wide.columns[2:]}
     st.dataframe(wide, column_config=columns_of(columns), hide_index=True, height=300)
-    st.caption("Shares are of the live features (or neurons); of the dead, of all.")
+    st.caption("Shares are of the live features (or neurons); of the dead, of all." + _sampled(atlas))
     download("Verdict shares (CSV)", table_csv(rows), "verdict_shares.csv", key="shares csv")
     with st.expander("What the verdicts and the controls are"):
         st.markdown("\n".join(f"- **{name}**: {words}" for name, words in MEANINGS.items()))
@@ -70,6 +70,15 @@ def verdict_view(atlas: Atlas) -> None:
             "Thresholds, chosen on one half of the cells; shares are of the other: "
             + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in limits.items())
         )
+
+
+def _sampled(atlas: Atlas) -> str:
+    """That not all neurons of a large model were measured."""
+    about = atlas.beside[NEURONS].meta if NEURONS in atlas.beside else {}
+    n, whole = int(about.get("n_units", 0)), int(about.get("of_units", 0))
+    if not n or n >= whole:
+        return ""
+    return f" Raw neurons: the first {n:,} of the {whole:,} of each layer; all of them would fill the memory."
 
 
 _MEASURE_WORDS = {

@@ -16,6 +16,7 @@ D chosen genes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -26,7 +27,7 @@ import torch
 
 from scx_core.atlas.collect.active import Pairs
 from scx_core.atlas.collect.one_pass import CellPlan, written
-from scx_core.atlas.collect.units import MlpAt, UnitReader
+from scx_core.atlas.collect.units import MlpAt, UnitReader, neurons_wanted
 from scx_core.cells import CellTable
 from scx_core.language import Language, captured_neurons, mlp_io
 from scx_core.language.hooks import MlpIO
@@ -41,7 +42,8 @@ DRAWS = 200  # bootstrap over cells
 NULL = 0.975  # quantile of the other genes' effects that a named gene must exceed
 OTHERS, FEWEST_OTHERS = 20, 5  # genes that were not chosen, for a null
 SMALLEST, FEWEST = 0.1, 3  # effect of a gene that is named, and cells that have it
-NAMED_BYTES = 2**31
+# Of all layers and sources whose genes are named; each gene and unit has so many float32 numbers.
+NAMED_BYTES, NAMED_NUMBERS = 2**31, 8
 GroupOfTokens = Mapping[int, list[tuple[str, tuple[int, ...]]]]
 
 
@@ -67,13 +69,15 @@ class Fired(NamedTuple):
 
 
 def _read(
-    lm: Language, ids_VT: torch.Tensor, neurons: bool, micro: MicroBatch
+    lm: Language, ids_VT: torch.Tensor, neurons: int, micro: MicroBatch
 ) -> tuple[MlpIO, list[torch.Tensor]]:
-    """What the MLPs read and write in the copies of a cell, and their neurons where wanted."""
+    """What the MLPs read and write in the copies of a cell, and so many of their neurons in the first copies,
+    which are all that a source that reads them is asked for."""
 
     def attempt(part: slice) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
         with ExitStack() as stack:
-            found = stack.enter_context(captured_neurons(lm)) if neurons else []
+            texts = max(0, 1 + GROUPS - part.start)
+            found = stack.enter_context(captured_neurons(lm, neurons, texts)) if neurons else []
             io = mlp_io(lm, ids_VT[part], torch.ones_like(ids_VT[part]))
         return io.inputs, io.outputs, list(found)
 
@@ -110,15 +114,16 @@ def measure_context(
         for cell, answer in zip(some.cells, some.answers, strict=True)
     ]
     pool = gene_pool([cell for cell, _ in cells])
-    genes = sorted({gene for cell, _ in cells for gene in cell.genes})
+    n_layers = lm.facts.n_layers
+    held_units = n_layers * sum(units.n_units for name, units in sources.items() if name in named)
+    genes = panel_genes([cell for cell, _ in cells], NAMED_BYTES // (NAMED_NUMBERS * 4 * max(1, held_units)))
     number = {gene: place for place, gene in enumerate(genes)}
     rng = np.random.default_rng(seed)
-    n_layers = lm.facts.n_layers
     sums = {
         name: [_ContextSums(units.n_units, len(cells), len(genes), name in named) for _ in range(n_layers)]
         for name, units in sources.items()
     }
-    wanted = any(units.wants_neurons for units in sources.values())
+    wanted = neurons_wanted(sources.values())
     micro, some_units = MicroBatch(units="copies of a cell"), MicroBatch(units="neurons of a cell's copies")
     for c, (cell, answer) in enumerate(cells):
         if c == (len(cells) + 1) // 2:
@@ -128,7 +133,7 @@ def measure_context(
         copies = make_copies(cell, answer, pool, rng)
         ids_VT = torch.from_numpy(copies.ids_VT).to(lm.device)
         io, neurons = _read(lm, ids_VT, wanted, micro)
-        where = np.array([number[gene] for gene in copies.genes], dtype=np.int64)
+        where = np.array([number.get(gene, -1) for gene in copies.genes], dtype=np.int64)
         for name, units in sources.items():
             many = len(ids_VT) if name in named else 1 + GROUPS
             for layer, one in enumerate(sums[name]):
@@ -144,6 +149,13 @@ def measure_context(
         name: pd.concat([one.rows(genes, seed) for one in layers], ignore_index=True)
         for name, layers in sums.items()
     }
+
+
+def panel_genes(cells: Sequence[EncodedCell], most: int) -> list[str]:
+    """The genes whose effects are measured: those of the cells, sorted; where they are more than there is
+    memory for, those that the most cells have."""
+    times = Counter(gene for cell in cells for gene in set(cell.genes))
+    return sorted(sorted(times, key=lambda gene: (-times[gene], gene))[:most])
 
 
 def gene_pool(cells: Sequence[EncodedCell]) -> GroupOfTokens:
@@ -228,7 +240,7 @@ class _ContextSums:
         self.before_CF, self.after_CF = np.zeros((2, n_cells, n_units))
         self.tokens_F = np.zeros(n_units, dtype=np.int64)
         self.own_2F = np.zeros((2, n_units))
-        self.named = named and 8 * 4 * n_genes * n_units <= NAMED_BYTES
+        self.named = named and n_genes > 0
         # Activation in the copies and as it was, with the gene kept and with it gone; of each half of cells.
         shape = (2, 4, n_genes, n_units) if self.named else (2, 4, 0, 0)
         self.half_24GF = np.zeros(shape, dtype=np.float32)
@@ -236,7 +248,7 @@ class _ContextSums:
         self.chosen_4CDF = np.zeros((4, n_cells, CHOSEN, n_units if self.named else 0), dtype=np.float32)
 
     def add(self, c: int, fired: Fired, copies: Copies, where: np.ndarray) -> None:
-        """Take in one cell; `where` are its genes' numbers in the panel."""
+        """Take in one cell; `where` are its genes' numbers in the panel, −1 of those that are not in it."""
         n, F, K = len(fired.copies_VE), self.n_units, len(copies.genes)
         gene_E = copies.gene_T[fired.token_E]
         kept_VE = np.concatenate([copies.kept_VK, np.ones((len(copies.kept_VK), 1), dtype=bool)], 1)[
@@ -254,11 +266,11 @@ class _ContextSums:
         self.own_2F[0] += np.bincount(fired.unit_E, fired.value_E * gone_VE.sum(0), F)
         self.own_2F[1] += np.bincount(fired.unit_E, (fired.copies_VE[own] * gone_VE).sum(0), F)
         later_4KF = self._later(fired, copies, kept_VE, K)
-        half = int(self.chosen_DF is not None)
-        self.half_24GF[half][:, where] += later_4KF  # a gene stands once in a cell
+        half, there_K = int(self.chosen_DF is not None), where >= 0
+        self.half_24GF[half][:, where[there_K]] += later_4KF[:, there_K]  # a gene stands once in a cell
         if self.chosen_DF is not None:
             slot_of = np.full(self.half_24GF.shape[2], -1)
-            slot_of[where] = np.arange(K)
+            slot_of[where[there_K]] = np.flatnonzero(there_K)
             slot_DF = slot_of[self.chosen_DF]
             units = np.arange(F)
             self.chosen_4CDF[:, c] = np.where(slot_DF >= 0, later_4KF[:, np.maximum(slot_DF, 0), units], 0)

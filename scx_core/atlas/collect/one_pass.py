@@ -24,7 +24,7 @@ from scx_core.atlas.collect.token_slots import (
     place_tokens,
     rank_bin,
 )
-from scx_core.atlas.collect.units import MlpAt, UnitReader
+from scx_core.atlas.collect.units import MlpAt, UnitReader, neurons_wanted
 from scx_core.atlas.config import AtlasConfig
 from scx_core.cells import CellTable
 from scx_core.errors import ScxError
@@ -239,11 +239,11 @@ class Forward(NamedTuple):
         return MlpAt(self.io.inputs[layer], self.io.outputs[layer], hidden, self.row_N, self.id_N)
 
 
-def forward_of(lm: Language, ids: Sequence[Sequence[int]], neurons: bool) -> Forward:
-    """One forward pass over some texts (token ids)."""
+def forward_of(lm: Language, ids: Sequence[Sequence[int]], neurons: int) -> Forward:
+    """One forward pass over some texts (token ids); with so many neurons of every layer."""
     ids_BT, mask_BT = (torch.from_numpy(part).to(lm.device) for part in pad_left(ids, lm.pad_id))
     with ExitStack() as stack:
-        found = stack.enter_context(captured_neurons(lm)) if neurons else []
+        found = stack.enter_context(captured_neurons(lm, neurons)) if neurons else []
         io = mlp_io(lm, ids_BT, mask_BT)
     row_N = counted_rows(mask_BT)
     return Forward(io, found, row_N, ids_BT.flatten()[row_N])
@@ -259,7 +259,7 @@ class Passes:
 
     def of(self, ids: Sequence[Sequence[int]]) -> Forward:
         """The pass over these token ids; memory that ends is the caller's."""
-        found = forward_of(self.lm, ids, any(units.wants_neurons for units in self.sources))
+        found = forward_of(self.lm, ids, neurons_wanted(self.sources))
         size = len(ids) * max(map(len, ids))
         if self.lm.device.type != "cpu" and size > self.largest:
             for layer in range(self.lm.facts.n_layers):

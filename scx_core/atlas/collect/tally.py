@@ -28,6 +28,13 @@ N_DATA = len(DATA)
 DENSE_BYTES = 2**31
 SLOTS_A_GENE = 4
 LIGHT = 4  # a light tally may take so many times less
+LEAST_NEURONS = 64  # of a layer, however many genes there are
+
+
+def neurons_that_fit(n_genes: int, n_layers: int) -> int:
+    """How many raw neurons of a layer a dense matrix of slots has room for, with so many genes in the texts:
+    of them whole rows are held (`RowSums`)."""
+    return max(LEAST_NEURONS, DENSE_BYTES // (4 * 2 * N_DATA * SLOTS_A_GENE * n_genes * n_layers))
 
 
 class TokenBatch(NamedTuple):

@@ -7,7 +7,7 @@ n kept tokens, A answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -35,7 +35,8 @@ class MlpAt(NamedTuple):
 
 
 class UnitReader(Protocol):
-    """What can be read as units, `n_units` in every layer; `wants_neurons`: `read` needs `neurons_BTH`."""
+    """What can be read as units, `n_units` in every layer; `wants_neurons`: `read` needs `neurons_BTH`, the
+    first `n_units` neurons at least."""
 
     n_units: int
     wants_neurons: bool
@@ -43,6 +44,11 @@ class UnitReader(Protocol):
     def read(self, layer: int, at: MlpAt) -> Active:
         """What is active at the tokens, |z| > 0: pairs where few units are, else a matrix."""
         ...
+
+
+def neurons_wanted(sources: Iterable[UnitReader]) -> int:
+    """How many neurons of every layer some source wants; 0: none."""
+    return max((units.n_units for units in sources if units.wants_neurons), default=0)
 
 
 class UnitSource(UnitReader, Protocol):
@@ -107,24 +113,27 @@ class CoderUnits:
 
 
 class NeuronUnits:
-    """Raw MLP neurons, the dense baseline: the positive part of what the MLP's last map receives."""
+    """Raw MLP neurons, the dense baseline: the positive part of what the MLP's last map receives. At most the
+    first `most` of every layer: neurons have no order, so the first are as good a sample as any, and each
+    keeps its number. `of_units`: how many a layer has."""
 
     kind = name = "neurons"
     wants_neurons = True
 
-    def __init__(self, lm: Language) -> None:
+    def __init__(self, lm: Language, most: int | None = None) -> None:
         self._lm = lm
         self.fingerprint = lm.fingerprint
-        self.n_units = neuron_writes(lm, 0).shape[0]
+        self.of_units = neuron_writes(lm, 0).shape[0]
+        self.n_units = self.of_units if most is None else min(most, self.of_units)
 
     def read(self, layer: int, at: MlpAt) -> Matrix:
         """The neurons; their positive part counts."""
         assert at.neurons_BTH is not None  # asked for by wants_neurons
-        return Matrix(at.neurons_BTH.flatten(0, 1), at.row_N)
+        return Matrix(at.neurons_BTH[..., : self.n_units].flatten(0, 1), at.row_N)
 
     def writes(self, layer: int) -> torch.Tensor:
         """Columns of the MLP's last map, as rows [H, d]."""
-        return neuron_writes(self._lm, layer)
+        return neuron_writes(self._lm, layer)[: self.n_units]
 
 
 BLOCK = 20_000_000  # logits that exist at a time

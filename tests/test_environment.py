@@ -47,3 +47,28 @@ def test_a_freed_block_is_not_fetched_from_the_kernel_again():
 
 def test_glibc_settings_of_the_person_stay():
     assert _run(MALLOC_ARENA_MAX="4")[0] is False
+
+
+THREADS = """
+from contextlib import suppress
+from scx_core.cli.main import main
+with suppress(SystemExit):
+    main(["--version"])
+import numpy
+from threadpoolctl import threadpool_info
+print(*(one["num_threads"] for one in threadpool_info() if one["internal_api"] == "openblas"))
+"""
+
+
+@pytest.mark.parametrize("own", [None, "2"])
+def test_numpy_s_linear_algebra_spins_beside_nothing(own):
+    """Its threads keep the cores behind every product: one, unless the person says otherwise."""
+    pytest.importorskip("threadpoolctl")
+    held = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    extra = {"OPENBLAS_NUM_THREADS": own} if own else {}
+    out = subprocess.run(
+        [sys.executable, "-c", THREADS], env=held | extra, check=True, capture_output=True, text=True
+    ).stdout.splitlines()[-1]
+    if not out:
+        pytest.skip("this NumPy has no OpenBLAS")
+    assert {int(n) for n in out.split()} == {1 if own is None else min(2, os.cpu_count() or 1)}

@@ -19,8 +19,8 @@ VARIABLES = {
     # Threads of PyTorch wait for their next task by spinning; the compiled loops in between need those cores.
     # Read when the OpenMP library is loaded: without effect once PyTorch is imported.
     "GOMP_SPINCOUNT": "1000",
-    # NumPy's linear algebra has threads of its own, which keep spinning for tens of milliseconds behind a product;
-    # what PyTorch does next has to share the cores with them. On two cores a circuit took up to twice as long.
+    # NumPy's linear algebra has threads of its own, which keep spinning for tens of milliseconds behind a
+    # product; what PyTorch does next shares the cores with them. On two a circuit took up to twice as long.
     # Read when NumPy is loaded: without effect once it is imported.
     "OPENBLAS_NUM_THREADS": "1",
     # oneDNN compiles a program for every shape and keeps 1,024 of them, of up to 4 MB each, while every batch

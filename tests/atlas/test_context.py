@@ -74,7 +74,8 @@ def test_where_memory_is_short_effects_are_of_the_genes_that_the_most_cells_have
     assert len(few) == 9 and min(times[gene] for gene in few) >= max(
         times[gene] for gene in every if gene not in few
     )
-    units = 2 * case.lm.facts.n_layers * case.transcoders.n_features  # the features, and one draw of directions
+    # The features, and one draw of directions.
+    units = 2 * case.lm.facts.n_layers * case.transcoders.n_features
     room = (len(every) - 3) * 4 * context_module.NAMED_NUMBERS * units
     monkeypatch.setattr(context_module, "NAMED_BYTES", room)
     cfg = AtlasConfig(batch=16, baseline=False, random=1, context=40)

@@ -140,9 +140,9 @@ def _meta(
     limits: VerdictThresholds,
 ) -> dict[str, Any]:
     source = {"name": units.name, "kind": units.kind, "fingerprint": units.fingerprint}
-    sampled = isinstance(units, NeuronUnits) and units.n_units < units.of_units
+    whole = units.of_units if isinstance(units, NeuronUnits) else units.n_units
     return {
-        **({"of_units": units.of_units} if sampled else {}),
+        **({"of_units": whole} if units.n_units < whole else {}),
         "format": FORMAT,
         "source": source,
         "n_layers": lm.facts.n_layers,

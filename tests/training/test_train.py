@@ -133,7 +133,7 @@ def test_a_run_refuses_other_cells_and_another_model(tmp_path, model):
 def test_the_models_own_split_is_taken_over_for_its_own_cells_only(model):
     lm, table = load_language(model, device="cpu", dtype="float32"), tiny_table(30)
     own = Split.from_json(
-        {"by": "random", "seed": 5, "held_out_share": 0.1, "train": range(27), "held_out": [27, 28, 29]}
+        {"by": "random", "seed": 5, "held_out_share": 0.1, "train": [*range(27)], "held_out": [27, 28, 29]}
     )
     facts = {"split": own.to_json(), "provenance": {"data": {"fingerprint": table.fingerprint}}}
     taught = replace(lm, settings=lm.settings | facts)

@@ -142,7 +142,8 @@ def test_the_models_own_split_is_taken_over_for_its_own_cells_only(model):
     carved = training_split(taught, table, TRAIN)  # the model's split is of two parts
     assert len(carved.choose) and sorted([*carved.train, *carved.choose]) == list(range(27))
     assert training_split(taught, table, replace(TRAIN, choose=0.0)).train.tolist() == list(range(27))
-    facts["split"] = Split.from_json(facts["split"] | {"train": [*range(20)], "choose": [*range(20, 27)]}).to_json()
+    parts = {"train": [*range(20)], "choose": [*range(20, 27)]}
+    facts["split"] = Split.from_json(facts["split"] | parts).to_json()
     taught = replace(lm, settings=lm.settings | facts)
     assert training_split(taught, table, TRAIN).choose.tolist() == list(range(20, 27)), "as the model says"
     table.fingerprint = "other cells"

@@ -64,6 +64,7 @@ PREPARED = {
     "beside is from the root": (meta(beside=["/etc"]), "atlas.json names '/etc'"),
     "beside is a number": (meta(beside=[3]), r"atlas.json: beside\[0\]"),
     "many layers": (meta(n_layers=HUGE), "atlas.json: n_layers"),
+    "of_units is a text": (meta(of_units="many"), "atlas.json: of_units"),
     "no layers": (meta(n_layers=0), "features.parquet has not one row"),
     "more units": (meta(n_units=4096), "features.parquet has not one row"),
     "types are numbers": (meta(types=[1, 2]), r"atlas.json: types\[0\]"),

@@ -85,6 +85,7 @@ META: dict[str, Any] = {
     "format": int,
     "n_layers": int,
     "n_units": int,
+    "of_units": int,  # of neurons, where not all were measured
     "n_cells": int,
     "n_tokens": int,
     "source": {"name": str, "kind": str},

@@ -22,12 +22,13 @@ import torch
 from scx_core.attribution.local_replacement_model import FrozenLayer, FrozenPrompt, attn_bias, skip_back
 from scx_core.attribution.replacement_model import LayerMaps
 from scx_core.attribution.residual_stream import GradientRows, Sources, Workspace, skip_forward
+from scx_core.language import addmm_, bmm, linear, mm
 from scx_core.language.patterns import KEPT
 
 # Paths a row may have before its gradients are carried as they are, as a share of the width.
 PATHS = 0.34
 PIECE, PIECE_ON_CARD = 4_000_000, 64_000_000  # gradients that one block's attention takes at a time
-MOST_BLOCKS, LEAST_BLOCK = 8, 64  # blocks of columns that patterns are cut into, and positions of the least
+MOST_BLOCKS, LEAST_BLOCK = 4, 64  # blocks of columns that patterns are cut into, and positions of the least
 
 
 class LowRankGradients(NamedTuple):
@@ -40,7 +41,7 @@ class LowRankGradients(NamedTuple):
 
     def dense(self, out_RPd: torch.Tensor | None = None) -> torch.Tensor:
         """[R, P, d], in a buffer where one is given."""
-        return torch.bmm(self.weight_UJP[self.at_R].transpose(1, 2), self.unit_RJd, out=out_RPd)
+        return bmm(self.weight_UJP[self.at_R].transpose(1, 2), self.unit_RJd, out_RPd)
 
     def plus(self, other: LowRankGradients) -> LowRankGradients:
         """Both together."""
@@ -68,12 +69,12 @@ def _scaled(weight_UJP: torch.Tensor, *scales: torch.Tensor | None) -> torch.Ten
 def _skip(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients) -> LowRankGradients:
     assert maps.skip_dd is not None  # called only where there is one
     weight_UJP = _scaled(state.weight_UJP, f.mlp_out_scale_T, f.mlp_scale_T)
-    return LowRankGradients(weight_UJP, state.unit_RJd @ maps.skip_dd, state.at_R)
+    return LowRankGradients(weight_UJP, linear(state.unit_RJd, maps.skip_dd.T), state.at_R)
 
 
 def _head_reads(maps: LayerMaps, read: torch.Tensor) -> torch.Tensor:
     """Gradients on the output of attention → on each head's values, [..., H·k]."""
-    return read @ maps.O_Hkd.flatten(0, 1).T
+    return linear(read, maps.O_Hkd.flatten(0, 1))
 
 
 def _attention(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients) -> LowRankGradients:
@@ -81,7 +82,7 @@ def _attention(maps: LayerMaps, f: FrozenLayer, state: LowRankGradients) -> LowR
     heads, width, d = maps.V_Hkd.shape
     R, J, _ = state.unit_RJd.shape
     value_HNk = _head_reads(maps, state.unit_RJd).view(R * J, heads, width).transpose(0, 1)
-    unit_HNd = torch.bmm(value_HNk, maps.V_Hkd)
+    unit_HNd = bmm(value_HNk, maps.V_Hkd)
     unit_RJd = unit_HNd.view(heads, R, J, d).permute(1, 2, 0, 3).reshape(R, J * heads, d)
     return LowRankGradients(_through_patterns(f, state.weight_UJP), unit_RJd, state.at_R)
 
@@ -110,12 +111,11 @@ def _down(frozen: FrozenPrompt, k: int, state: LowRankGradients) -> LowRankGradi
 
 def _values_back(maps: LayerMaps, f: FrozenLayer, reads_RPd: torch.Tensor, space: Workspace) -> torch.Tensor:
     """Gradients on what attention writes → those on the heads' values at the positions attended to,
-    [H, P, R, k], in a buffer of the workspace."""
+    [R, P, H, k], in a buffer of the workspace."""
     heads, width, d = maps.V_Hkd.shape
     R, P, _ = reads_RPd.shape
-    value_NX = torch.mm(
-        reads_RPd.view(R * P, d), maps.O_Hkd.flatten(0, 1).T, out=space.of("v", R * P, heads * width)
-    )
+    value_NX = space.of("v", R * P, heads * width)
+    value_NX = mm(reads_RPd.view(R * P, d), maps.O_Hkd.flatten(0, 1).T, value_NX)
     if f.attn_out_scale_T is not None:
         value_NX.view(R, P, -1).mul_(f.attn_out_scale_T[:P, None])
     # One product a head over all rows: broadcast over rows, the patterns would be copied for each of them.
@@ -127,29 +127,24 @@ def _values_back(maps: LayerMaps, f: FrozenLayer, reads_RPd: torch.Tensor, space
     step = -(-P // min(MOST_BLOCKS, max(1, P // LEAST_BLOCK)))
     for first in range(0, P, step):
         last = min(first + step, P)
-        torch.bmm(
-            pattern_HPP[:, first:, first:last].transpose(1, 2),
-            value_HPRk[:, first:].flatten(2),
-            out=back_HPX[:, first:last],
-        )
-    back_HPX.mul_(f.attn_scale_T[:P, None])
-    return back_HPX.view(heads, P, R, width)
+        seen_HpP = pattern_HPP[:, first:, first:last].transpose(1, 2)
+        bmm(seen_HpP, value_HPRk[:, first:].flatten(2), back_HPX[:, first:last])
+    back_RPHk = back_HPX.view(heads, P, R, width).permute(2, 1, 0, 3)
+    return torch.mul(back_RPHk, f.attn_scale_T[:P, None, None], out=space.of("heads", R, P, heads, width))
 
 
 def _wide_down(frozen: FrozenPrompt, k: int, G_RPd: torch.Tensor, space: Workspace) -> None:
     """From the stream behind block k to the stream in front of it, in place and some rows at a time."""
     rep, maps, f = frozen.replacement, frozen.replacement.layers[k], frozen.layers[k]
-    heads, width, d = maps.V_Hkd.shape
     for some_RPd in _pieces(G_RPd):
-        R, P, _ = some_RPd.shape
+        R, P, d = some_RPd.shape
         skip_RPd = None if maps.skip_dd is None else skip_back(maps, f, some_RPd)
         if skip_RPd is not None and not rep.parallel:
             some_RPd += skip_RPd
-        back_HPRk = _values_back(maps, f, some_RPd, space)
+        back_RPHk = _values_back(maps, f, some_RPd, space)
         if skip_RPd is not None and rep.parallel:
             some_RPd += skip_RPd
-        back_RPHk = space.of("heads", R, P, heads, width).copy_(back_HPRk.permute(2, 1, 0, 3))
-        some_RPd.view(R * P, d).addmm_(back_RPHk.view(R * P, heads * width), maps.V_Hkd.flatten(0, 1))
+        addmm_(some_RPd.view(R * P, d), back_RPHk.view(R * P, -1), maps.V_Hkd.flatten(0, 1))
 
 
 def _pieces(G_RPd: torch.Tensor) -> Iterable[torch.Tensor]:
@@ -169,7 +164,7 @@ def _token_edges(
     x_Td = frozen.embedding_Td
     local_Td = x_Td if inside else x_Td + skip_forward(maps, f, x_Td)
     heads, width, d = maps.V_Hkd.shape
-    value_HTk = x_Td @ maps.V_Hkd.transpose(1, 2)
+    value_HTk = linear(x_Td, maps.V_Hkd.flatten(0, 1)).view(-1, heads, width).transpose(0, 1)
     skips = maps.skip_dd is not None and not (inside or rep.parallel)
     if isinstance(state, LowRankGradients):
         reads = state.plus(_skip(maps, f, state)) if skips else state
@@ -185,9 +180,9 @@ def _token_edges(
         found = []
         for some_RPd in _pieces(state):
             reads_RPd = some_RPd + skip_back(maps, f, some_RPd) if skips else some_RPd
-            back_HPRk = _values_back(maps, f, reads_RPd, space)
-            value_HP1k = value_HTk[:, : back_HPRk.shape[1], None]
-            found.append(back_HPRk.mul_(value_HP1k).sum((0, 3)).T)
+            back_RPHk = _values_back(maps, f, reads_RPd, space)
+            value_PHk = value_HTk[:, : back_RPHk.shape[1]].transpose(0, 1)
+            found.append(back_RPHk.mul_(value_PHk).sum((2, 3)))
         edge_RP = torch.cat(found)
     return edge_RP + _local(state, local_Td)
 
@@ -306,7 +301,7 @@ class _Crossed:
             for some in self._sources.blocks(m, len(edge_QRK)):
                 write_QKd = self._sources.crossing(m, found.layer, some)
                 G_RQd = G_RPd[:, self._sources.padded[m].position_Q[some]]
-                edge_QRK[some, rows] += torch.bmm(G_RQd.transpose(0, 1), write_QKd.transpose(1, 2))
+                edge_QRK[some, rows] += bmm(G_RQd.transpose(0, 1), write_QKd.transpose(1, 2))
         return found._replace(edge=found.edge + self._edge[found.layer][:, rows])
 
 
@@ -387,7 +382,7 @@ def _wide_edges(sources: Sources, G_RPd: torch.Tensor, first: int, k: int, out: 
     for some in sources.blocks(k, end):
         write_QSd = sources.writes(k, some)
         G_RQd = G_RPd[:, some if end == n_positions else padded.position_Q[some]]
-        torch.bmm(G_RQd.transpose(0, 1), write_QSd.transpose(1, 2), out=edge_QRS[some])
+        bmm(G_RQd.transpose(0, 1), write_QSd.transpose(1, 2), edge_QRS[some])
     out.error_RLP[first:last, k] = edge_QRS[padded.first_T[:n_positions], :, -2].T
     out.constant_R[first:last] += edge_QRS[..., -1].sum(0)
     return LayerEdges(k, first, last, edge_QRS[..., :-2])

@@ -17,6 +17,7 @@ from scx_core.attribution.local_replacement_model import FrozenPrompt, feature_r
 from scx_core.attribution.replacement_model import Replacement
 from scx_core.attribution.residual_stream import GradientRows
 from scx_core.errors import ScxError
+from scx_core.language import linear
 
 RefKind = Literal["feature", "error", "embedding", "target"]
 _SHAPES: dict[str, tuple[RefKind, int]] = {"f": ("feature", 3), "e": ("error", 2), "t": ("embedding", 1)}
@@ -174,6 +175,6 @@ def sources_by_layer(frozen: FrozenPrompt, writes: EdgeSources) -> list[torch.Te
         out.append(carried_Sd)
         if maps.skip_dd is not None:
             scaled_Sd = carried_Sd * layer.mlp_scale_T[position_S, None]
-            skip_Sd = mlp_read(layer, scaled_Sd @ maps.skip_dd.T, position_S)
+            skip_Sd = mlp_read(layer, linear(scaled_Sd, maps.skip_dd), position_S)
             carried_Sd = carried_Sd + skip_Sd * (writes.level_S <= k)[:, None]
     return [*out, carried_Sd]

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from scx_core.attribution.replacement_model import LayerMaps, Replacement
+from scx_core.language import bmm, linear
 from scx_core.language.patterns import (
     BY_LAYER,
     KEPT,
@@ -362,8 +363,8 @@ def mlp_back(
         return _times(frozen.mlp_scale_T, read_Rd, position_R), read_Rd.new_zeros(len(read_Rd))
     assert frozen.gate_TH is not None  # frozen with the MLP
     gate_RH = frozen.gate_TH if position_R is None else frozen.gate_TH[position_R]
-    neuron_RH = (read_Rd @ maps.through.W_out_Hd.T) * gate_RH
-    below_Rd = _times(frozen.mlp_scale_T, neuron_RH @ maps.through.W_in_Hd, position_R)
+    neuron_RH = linear(read_Rd, maps.through.W_out_Hd) * gate_RH
+    below_Rd = _times(frozen.mlp_scale_T, linear(neuron_RH, maps.through.W_in_Hd.T), position_R)
     return below_Rd, neuron_RH @ maps.through.b_in_H
 
 
@@ -389,13 +390,13 @@ def attention_back(maps: LayerMaps, frozen: FrozenLayer, G_RTd: torch.Tensor) ->
     """
     R, n_positions, _ = G_RTd.shape
     heads, width, d = maps.O_Hkd.shape
-    flat_d_Hk = maps.O_Hkd.reshape(heads * width, d).T
-    value_RTHk = (attn_read(frozen, G_RTd) @ flat_d_Hk).unflatten(-1, (heads, width))
+    value_RTX = linear(attn_read(frozen, G_RTd), maps.O_Hkd.reshape(heads * width, d))
+    value_RTHk = value_RTX.unflatten(-1, (heads, width))
     # One product a head over all rows: broadcast over rows, the patterns would be copied for each of them.
     value_HTX = value_RTHk.permute(2, 1, 0, 3).reshape(heads, n_positions, R * width)
-    back_HTX = torch.bmm(frozen.pattern.up_to(n_positions).transpose(1, 2), value_HTX)
+    back_HTX = bmm(frozen.pattern.up_to(n_positions).transpose(1, 2), value_HTX)
     back_RTHk = back_HTX.view(heads, n_positions, R, width).permute(2, 1, 0, 3)
-    back_RTd = back_RTHk.flatten(2) @ maps.V_Hkd.reshape(heads * width, d)
+    back_RTd = linear(back_RTHk.flatten(2), maps.V_Hkd.reshape(heads * width, d).T)
     return back_RTd * frozen.attn_scale_T[:n_positions, None]
 
 
@@ -408,7 +409,7 @@ def skip_back(
     """
     if maps.skip_dd is None:
         return torch.zeros_like(G)
-    return _times(frozen.mlp_scale_T, mlp_read(frozen, G, position_R) @ maps.skip_dd, position_R)
+    return _times(frozen.mlp_scale_T, linear(mlp_read(frozen, G, position_R), maps.skip_dd.T), position_R)
 
 
 Found = TypeVar("Found")

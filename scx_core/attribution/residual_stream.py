@@ -22,6 +22,7 @@ from scx_core.attribution.local_replacement_model import (
     mlp_read,
 )
 from scx_core.attribution.replacement_model import LayerMaps
+from scx_core.language import bmm, linear
 
 if TYPE_CHECKING:
     from scx_core.attribution.node_selection import KnownRows
@@ -183,7 +184,7 @@ def _constant(frozen: FrozenPrompt, layer: int, position_R: torch.Tensor) -> tor
     if maps.skip_dd is not None and not frozen.replacement.parallel:
         # the skip term of this block reads what its attention wrote
         scaled_Rd = attn_bias_Rd * f.mlp_scale_T[position_R, None]
-        constant_Rd = constant_Rd + mlp_read(f, scaled_Rd @ maps.skip_dd.T, position_R)
+        constant_Rd = constant_Rd + mlp_read(f, linear(scaled_Rd, maps.skip_dd), position_R)
     return constant_Rd
 
 
@@ -215,7 +216,8 @@ def streams(frozen: FrozenPrompt) -> tuple[BlockStream, ...]:
 
 def head_values(maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor) -> torch.Tensor:
     """Values of the heads for x on the stream into the block, without their bias, [..., H, T, k]."""
-    return (x_Td * layer.attn_scale_T[:, None])[..., None, :, :] @ maps.V_Hkd.transpose(1, 2)
+    value_TX = linear(x_Td * layer.attn_scale_T[:, None], maps.V_Hkd.flatten(0, 1))
+    return value_TX.unflatten(-1, maps.V_Hkd.shape[:2]).transpose(-3, -2)
 
 
 def attention_forward(
@@ -224,14 +226,15 @@ def attention_forward(
     """Frozen attention of x [..., T, d] on the stream, without biases: values mixed by the patterns,
     [..., H, T, k], and what is written to the stream, [..., T, d]."""
     mixed_HTk = _mixed(layer.pattern_HTT, head_values(maps, layer, x_Td))
-    return mixed_HTk, attn_read(layer, mixed_HTk.transpose(-3, -2).flatten(-2) @ maps.O_Hkd.flatten(0, 1))
+    written_Td = linear(mixed_HTk.transpose(-3, -2).flatten(-2), maps.O_Hkd.flatten(0, 1).T)
+    return mixed_HTk, attn_read(layer, written_Td)
 
 
 def _mixed(pattern_HTT: torch.Tensor, value_HTk: torch.Tensor) -> torch.Tensor:
     """Values [..., H, T, k] mixed by the patterns, which are not copied for each of the leading ones."""
     value_SHTk = value_HTk.reshape(-1, *value_HTk.shape[-3:])
     S, H, T, k = value_SHTk.shape
-    mixed_HTX = torch.bmm(pattern_HTT, value_SHTk.permute(1, 2, 0, 3).reshape(H, T, S * k))
+    mixed_HTX = bmm(pattern_HTT, value_SHTk.permute(1, 2, 0, 3).reshape(H, T, S * k))
     return mixed_HTX.view(H, T, S, k).permute(2, 0, 1, 3).reshape(value_HTk.shape)
 
 
@@ -239,4 +242,4 @@ def skip_forward(maps: LayerMaps, layer: FrozenLayer, x_Td: torch.Tensor) -> tor
     """What the skip term adds to the stream for x [..., T, d] on the stream that the MLP reads."""
     if maps.skip_dd is None:
         return torch.zeros_like(x_Td)
-    return mlp_read(layer, (x_Td * layer.mlp_scale_T[:, None]) @ maps.skip_dd.T)
+    return mlp_read(layer, linear(x_Td * layer.mlp_scale_T[:, None], maps.skip_dd))

@@ -160,7 +160,11 @@ class Transcoder:
     def reconstruct(self, x_Td: torch.Tensor, z_TF: torch.Tensor) -> torch.Tensor:
         """The stand-in for the MLP's output [..., d] where the feature activations are known already."""
         y_Td = self.decode(z_TF)
-        return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
+        return y_Td if self.W_skip_dd is None else y_Td + self._skipped(x_Td)
+
+    def _skipped(self, x_Td: torch.Tensor) -> torch.Tensor:
+        assert self.W_skip_dd is not None  # asked before
+        return linear(x_Td.to(self.W_skip_dd.dtype), self.W_skip_dd)
 
     def active(self, x_Td: torch.Tensor) -> Active:
         """The active features of every token of x [T, d]. Every gate passes what is above it unchanged."""
@@ -192,7 +196,7 @@ class Transcoder:
             z_TF[active.position_N, active.feature_N] = active.value_N
             return self.reconstruct(x_Td, z_TF)
         y_Td = self._added_up(active, len(x_Td)) + self.b_dec_d
-        return y_Td if self.W_skip_dd is None else y_Td + x_Td.to(self.W_skip_dd.dtype) @ self.W_skip_dd.T
+        return y_Td if self.W_skip_dd is None else y_Td + self._skipped(x_Td)
 
     def _added_up(self, active: Active, n_tokens: int) -> torch.Tensor:
         """Σ value W_dec over the active features of each token, [T, d]."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as nnf
 
-from scx_core.language import linear, load_language
+from scx_core.language import addmm_, bmm, linear, load_language, mm
 from scx_core.language.numerics import onednn_linear as products
 from tests.tiny import save_tiny
 
@@ -45,6 +45,51 @@ def test_few_rows_and_other_precisions_take_the_usual_way(x, monkeypatch):
     monkeypatch.setattr(products, "_product", None)
     weight = torch.randn(12, 8, dtype=x.dtype)
     assert torch.equal(linear(x, weight), nnf.linear(x, weight))
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The products that oneDNN is asked for."""
+    calls, product = [], products._product
+    monkeypatch.setenv("SCX_ONEDNN", "1")
+    monkeypatch.setattr(products, "_product", lambda *given: calls.append(given) or product(*given))
+    return calls
+
+
+@known
+def test_products_of_matrices_are_those_of_pytorch(counted):
+    x, w = torch.randn(40, 8), torch.randn(8, 12)
+    for left in (x, torch.randn(8, 70)[:, 3:43].T, torch.randn(40, 20)[:, :8]):  # also with gaps
+        for right in (w, torch.randn(12, 8).T):
+            torch.testing.assert_close(mm(left, right), left @ right)
+            total = torch.ones(40, 12)
+            addmm_(total, left, right)
+            torch.testing.assert_close(total, 1 + left @ right)
+    assert len(counted) == 12
+
+
+@known
+def test_a_right_factor_with_gaps_is_left_to_pytorch(counted):
+    """Of one oneDNN makes a product by plain loops."""
+    x, w = torch.randn(40, 8), torch.randn(8, 20)[:, :12]
+    out = torch.empty(40, 12)
+    assert mm(x, w, out) is out
+    torch.testing.assert_close(out, x @ w)
+    a, b = torch.randn(2, 1000, 64), torch.randn(2, 64, 40)[:, :, :30]
+    torch.testing.assert_close(bmm(a, b), a @ b, rtol=1e-4, atol=1e-4)
+    assert not counted
+
+
+@known
+@pytest.mark.parametrize("n_rows", [1000, 40], ids=["large", "small"])
+def test_products_of_a_batch_are_those_of_pytorch(n_rows, counted):
+    a, b = torch.randn(64, 3, n_rows).permute(1, 2, 0), torch.randn(3, 64, 30)
+    whole = torch.zeros(3, n_rows + 5, 30)
+    assert bmm(a, b, whole[:, 2:-3]).data_ptr() == whole[:, 2:].data_ptr()
+    torch.testing.assert_close(whole[:, 2:-3], a @ b, rtol=1e-4, atol=1e-4)
+    assert not whole[:, :2].any() and not whole[:, -3:].any()
+    torch.testing.assert_close(bmm(a, b), a @ b, rtol=1e-4, atol=1e-4)
+    assert len(counted) == (6 if n_rows == 1000 else 0), "small products do not pay for their own call"
 
 
 @known

@@ -6,8 +6,10 @@ same size. The operator is the one that PyTorch's own compiler emits for a linea
 the numbers are few or of another kind, PyTorch's usual way is taken. Nothing here is chosen by a stopwatch:
 the same shapes take the same way on every run. The operator is private to PyTorch, so nobody gets it unasked:
 SCX_ONEDNN=1 turns it on (the command line and the dashboard do, `scx_core.environment`), SCX_ONEDNN=0 off;
-the two ways agree to float32 rounding.
-Legend: M rows, K inputs, N outputs.
+the two ways agree to float32 rounding. The left factor may be strided as it likes; of a right factor with
+gaps between its rows oneDNN makes a product by plain loops, a thousand times as slow, so that one is left to
+PyTorch.
+Legend: M rows, K inputs, N outputs, B products.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import torch
 from torch.nn import functional as nnf
 
 ROWS = 32  # fewer rows gain nothing
+LEAST = 1 << 20  # multiplications of one product of a batch that pay for its own call
 
 
 def asked_for() -> bool:
@@ -51,6 +54,39 @@ def linear(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, weight_NK, bias_N)):
         return _Linear.apply(x, weight_NK, bias_N)
     return _product(x, weight_NK, bias_N)
+
+
+def _dense(w_NK: torch.Tensor) -> bool:
+    return w_NK.is_contiguous() or w_NK.T.is_contiguous()
+
+
+def mm(x_MK: torch.Tensor, w_KN: torch.Tensor, out_MN: torch.Tensor | None = None) -> torch.Tensor:
+    """x W, as `torch.mm`, without gradients; in the buffer if one is given and PyTorch's way is taken, else
+    in new memory."""
+    if asked_for() and _fits(x_MK, w_KN) and _dense(w_KN):
+        return _product(x_MK, w_KN.T, None)
+    return torch.mm(x_MK, w_KN, out=out_MN)
+
+
+def addmm_(sum_MN: torch.Tensor, x_MK: torch.Tensor, w_KN: torch.Tensor) -> None:
+    """Add x W to a sum in place, without gradients."""
+    if asked_for() and _fits(x_MK, w_KN) and _dense(w_KN):
+        sum_MN += _product(x_MK, w_KN.T, None)
+    else:
+        sum_MN.addmm_(x_MK, w_KN)
+
+
+def bmm(x_BMK: torch.Tensor, w_BKN: torch.Tensor, out_BMN: torch.Tensor | None = None) -> torch.Tensor:
+    """Products of a batch, as `torch.bmm`, without gradients; large ones one after the other."""
+    n_products, n_rows, n_inputs = x_BMK.shape
+    large = n_rows * n_inputs * w_BKN.shape[2] >= LEAST
+    if not (large and asked_for() and _fits(x_BMK[0], w_BKN[0]) and _dense(w_BKN[0])):
+        return torch.bmm(x_BMK, w_BKN, out=out_BMN)
+    if out_BMN is None:
+        out_BMN = x_BMK.new_empty(n_products, n_rows, w_BKN.shape[2])
+    for out_MN, x_MK, w_KN in zip(out_BMN, x_BMK, w_BKN, strict=True):
+        out_MN.copy_(_product(x_MK, w_KN.T, None))
+    return out_BMN
 
 
 class _Linear(torch.autograd.Function):

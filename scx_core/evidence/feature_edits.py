@@ -40,7 +40,7 @@ from scx_core.evidence.interventions import encoder_of
 from scx_core.evidence.knockouts.measured_effects import target_at
 from scx_core.evidence.smallest.faithfulness import matched_orders
 from scx_core.evidence.smallest.smallest_circuit import reference_rows, split_cells
-from scx_core.language import answers_of, mlp_io
+from scx_core.language import answers_of, linear, mlp_io
 from scx_core.language.answer_tree import answer_scores, answer_tree, capped, read_tree, tree_batch
 from scx_core.language.hooks import captured_mlps
 from scx_core.metrics import active
@@ -247,7 +247,7 @@ class EditedModel:
                 moved_RQU = dose * (source_RQU - z_RQU)
             if self.where == "active":
                 moved_RQU = moved_RQU * active(z_RQU)
-            return (moved_RQU * real_RQ[:, :, None]) @ decoder_Ud
+            return linear(moved_RQU * real_RQ[:, :, None], decoder_Ud.T)
 
         return change
 

@@ -23,7 +23,7 @@ from scx_core.attribution.answer_target import rivals_log_probability
 from scx_core.attribution.target import TargetPlan, plans_in
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, Reference, prompts_of
-from scx_core.language import Language, mlp_io, positions, replaced_mlps
+from scx_core.language import Language, linear, mlp_io, positions, replaced_mlps
 from scx_core.language.hooks import Stand_in
 from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell
@@ -200,7 +200,7 @@ class Intervention:
         """What the target gains per unit of each gate of a layer, [R, T, F]; padding has no gradient."""
         coder, mean_SF = self.coders.layers[layer], self.reference.mean_LSF[layer]
         change_RTF = coder.encode(x_RTd) - mean_SF[self.prompts.place_BT[cell_R]]
-        return change_RTF * (grad_RTd @ coder.W_dec_Fd.T)
+        return change_RTF * linear(grad_RTd, coder.W_dec_Fd)
 
     def _gates(
         self, cell_R: torch.Tensor, sets: Sequence[np.ndarray], level: float = 0.0, removed: bool = False
@@ -254,10 +254,10 @@ class Intervention:
             else:
                 y_RTd, z_RTU = self._base_LSd[layer][place_RT], encode(read_RTd)
             if coder.W_skip_dd is not None:
-                y_RTd = y_RTd + read_RTd @ coder.W_skip_dd.T
+                y_RTd = y_RTd + linear(read_RTd, coder.W_skip_dd)
             if self._errors is not None:
                 y_RTd = y_RTd + self._errors[layer][cell_R][:, seen]
-            y_RTd = y_RTd + ((z_RTU - mean_SU[place_RT]) * gate_RTU) @ decoder_Ud
+            y_RTd = y_RTd + linear((z_RTU - mean_SU[place_RT]) * gate_RTU, decoder_Ud.T)
             if tape is not None:
                 tape.inputs[layer] = x_RTd.detach()
                 tape.probes[layer] = torch.zeros_like(y_RTd, requires_grad=True)

@@ -12,6 +12,7 @@ import torch
 
 from scx_core.language.architectures import Norm, Packing
 from scx_core.language.numerics.held_in_bfloat16 import wide
+from scx_core.language.numerics.onednn_linear import linear
 
 if TYPE_CHECKING:
     from scx_core.language.loading import Language
@@ -74,7 +75,6 @@ class MlpWeights(NamedTuple):
 
     def neurons(self, x_Td: torch.Tensor) -> torch.Tensor:
         """What the last map receives, [..., H]."""
-        linear = torch.nn.functional.linear
         read_TH = linear(x_Td, self.W_in_Hd, self.b_in_H)
         if self.W_gate_Hd is None:
             return self.act(read_TH)
@@ -82,7 +82,6 @@ class MlpWeights(NamedTuple):
 
     def gates(self, x_Td: torch.Tensor) -> torch.Tensor:
         """g at these inputs, [..., H]; 0 where the neuron's own input is 0."""
-        linear = torch.nn.functional.linear
         if self.W_gate_Hd is not None:
             return self.act(linear(x_Td, self.W_gate_Hd, self.b_gate_H))
         read_TH = linear(x_Td, self.W_in_Hd, self.b_in_H)
@@ -90,7 +89,7 @@ class MlpWeights(NamedTuple):
 
     def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
         """The MLP, [..., d]."""
-        return self.neurons(x_Td) @ self.W_out_Hd + self.b_out_d
+        return linear(self.neurons(x_Td), self.W_out_Hd.T) + self.b_out_d
 
     def to(self, device: torch.device | str | None, dtype: torch.dtype | None) -> MlpWeights:
         """A copy on another device or in another precision."""

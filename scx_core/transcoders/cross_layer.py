@@ -15,6 +15,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language.hooks import Stand_in
+from scx_core.language.numerics.onednn_linear import linear
 from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet, active_of
 
 CROSS = "W_cross"  # the name of a layer's cross terms among its weights
@@ -103,7 +104,7 @@ class _Pass:
         if layer in self._waiting:
             y_Td = y_Td + self._waiting.pop(layer)
         for target, W_Fd in enumerate(self._coders.cross[layer], start=layer + 1):
-            write_Td = z_TF @ W_Fd
+            write_Td = linear(z_TF, W_Fd.T)
             before = self._waiting.get(target)
             self._waiting[target] = write_Td if before is None else before + write_Td
         return z_TF, y_Td

@@ -142,7 +142,7 @@ class Transcoder:
             some = active_of(flat_TF)
             if len(some.value_N) * FEW <= z_TF.numel():
                 return self._added_up(some, len(flat_TF)).view(*z_TF.shape[:-1], -1) + self.b_dec_d
-        return z_TF @ self.W_dec_Fd + self.b_dec_d
+        return linear(z_TF, self.W_dec_Fd.T) + self.b_dec_d
 
     def __call__(self, x_Td: torch.Tensor) -> torch.Tensor:
         """The stand-in for the MLP's output [..., d], skip term included."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from scx_core.cells import CellTable
-from scx_core.language import Language, OnTokens, answer_form, captured_mlps, with_answers
+from scx_core.language import Language, OnTokens, answer_form, captured_mlps, linear, with_answers
 from scx_core.language.answer_tree import read_tree
 from scx_core.language.hooks import Stand_in
 from scx_core.runs import Progress, silent
@@ -53,7 +53,7 @@ class Affine:
         """What it writes, [..., d], in the precision of its weights."""
         if self.W_dd is None:
             return self.b_d.to(x_BTd.dtype).expand_as(x_BTd)
-        return torch.nn.functional.linear(x_BTd.to(self.W_dd.dtype), self.W_dd, self.b_d)
+        return linear(x_BTd.to(self.W_dd.dtype), self.W_dd, self.b_d)
 
 
 @dataclass(frozen=True, eq=False)

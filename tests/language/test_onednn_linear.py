@@ -80,6 +80,15 @@ def test_a_right_factor_with_gaps_is_left_to_pytorch(counted):
     assert not counted
 
 
+@pytest.mark.parametrize("shape", [(40, 0, 12), (40, 8, 0), (0, 8, 12)], ids=str)
+def test_products_of_nothing(shape, counted):
+    m, k, n = shape
+    x, w = torch.randn(m, k), torch.randn(n, k)
+    for found in (linear(x, w), mm(x, w.T), bmm(x[None], w.T[None])[0]):
+        assert torch.equal(found, torch.zeros(m, n))
+    assert not counted
+
+
 @known
 @pytest.mark.parametrize("n_rows", [1000, 40], ids=["large", "small"])
 def test_products_of_a_batch_are_those_of_pytorch(n_rows, counted):

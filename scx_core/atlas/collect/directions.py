@@ -17,7 +17,7 @@ from scx_core.atlas.collect.active import Pairs, pairs_above
 from scx_core.atlas.collect.one_pass import CellPlan, written
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
-from scx_core.language import Language
+from scx_core.language import Language, linear
 
 RANDOM, EMBEDDING, ONE_HOT = "random", "embedding", "onehot"
 SAMPLE_CELLS = 128
@@ -48,7 +48,7 @@ class DirectionUnits:
         """The active directions of every token."""
         x_Nd = at.input_BTd.flatten(0, 1)[at.row_N]
         W_Fd = self.W_LFd[layer]
-        return pairs_above(x_Nd.to(W_Fd.dtype) @ W_Fd.T, self.threshold_LF[layer])
+        return pairs_above(linear(x_Nd.to(W_Fd.dtype), W_Fd), self.threshold_LF[layer])
 
 
 class TokenUnits:
@@ -132,7 +132,7 @@ def _at_rates(sample: Sample, W_LFd: list[torch.Tensor]) -> DirectionUnits:
     """Thresholds at which each direction fires at as many tokens of the sample as the feature does."""
     found = []
     for x_nd, fired_F, W_Fd in zip(sample.inputs, sample.fired_LF, W_LFd, strict=True):
-        pre_Fn = (W_Fd @ x_nd.T).cpu().numpy()
+        pre_Fn = linear(W_Fd, x_nd).cpu().numpy()
         levels = [threshold_at(pre_n, k) for pre_n, k in zip(pre_Fn, fired_F.tolist(), strict=True)]
         found.append(torch.tensor(levels, dtype=torch.float32, device=x_nd.device))
     return DirectionUnits(W_LFd, found)

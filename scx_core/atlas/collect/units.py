@@ -14,7 +14,7 @@ import torch
 
 from scx_core.atlas.collect.active import Active, Matrix, Pairs, pairs_above
 from scx_core.errors import ScxError
-from scx_core.language import Language, answers_of, decision
+from scx_core.language import Language, answers_of, decision, linear
 from scx_core.language.weights import neuron_writes, norm_weights
 from scx_core.metrics import active
 from scx_core.runs.micro_batch import MicroBatch
@@ -175,7 +175,7 @@ def pushed(lm: Language, units: UnitSource, layer: int, n: int, labels: Sequence
         wanted[a] = (at.token, list(at.competing))
 
     def some(part: slice) -> tuple[torch.Tensor, ...]:
-        logit_FV = decoder_Fd[part].float() @ W_U_Vd.T
+        logit_FV = linear(decoder_Fd[part].float(), W_U_Vd)
         logit_FV -= logit_FV.mean(1, keepdim=True)
         high, low = logit_FV.topk(n, dim=1), logit_FV.topk(n, dim=1, largest=False)
         answer_FA = torch.full((len(logit_FV), len(labels)), torch.nan, device=logit_FV.device)

@@ -37,9 +37,15 @@ def at_hand() -> bool:
 
 def _fits(x: torch.Tensor, weight_NK: torch.Tensor) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight_NK.dtype == torch.float32
-    if not plain or x.numel() < ROWS * x.shape[-1] or torch.compiler.is_compiling():
+    if not plain or x.numel() < ROWS * max(1, x.shape[-1]) or not weight_NK.numel():
         return False
-    return not torch.is_autocast_enabled("cpu") and at_hand()
+    if torch.compiler.is_compiling():
+        return False
+    return _dense(weight_NK) and not torch.is_autocast_enabled("cpu") and at_hand()
+
+
+def _dense(w_NK: torch.Tensor) -> bool:
+    return w_NK.is_contiguous() or w_NK.T.is_contiguous()
 
 
 def _product(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None) -> torch.Tensor:
@@ -56,21 +62,17 @@ def linear(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None
     return _product(x, weight_NK, bias_N)
 
 
-def _dense(w_NK: torch.Tensor) -> bool:
-    return w_NK.is_contiguous() or w_NK.T.is_contiguous()
-
-
 def mm(x_MK: torch.Tensor, w_KN: torch.Tensor, out_MN: torch.Tensor | None = None) -> torch.Tensor:
     """x W, as `torch.mm`, without gradients; in the buffer if one is given and PyTorch's way is taken, else
     in new memory."""
-    if asked_for() and _fits(x_MK, w_KN) and _dense(w_KN):
+    if asked_for() and _fits(x_MK, w_KN):
         return _product(x_MK, w_KN.T, None)
     return torch.mm(x_MK, w_KN, out=out_MN)
 
 
 def addmm_(sum_MN: torch.Tensor, x_MK: torch.Tensor, w_KN: torch.Tensor) -> None:
     """Add x W to a sum in place, without gradients."""
-    if asked_for() and _fits(x_MK, w_KN) and _dense(w_KN):
+    if asked_for() and _fits(x_MK, w_KN):
         sum_MN += _product(x_MK, w_KN.T, None)
     else:
         sum_MN.addmm_(x_MK, w_KN)
@@ -80,7 +82,7 @@ def bmm(x_BMK: torch.Tensor, w_BKN: torch.Tensor, out_BMN: torch.Tensor | None =
     """Products of a batch, as `torch.bmm`, without gradients; large ones one after the other."""
     n_products, n_rows, n_inputs = x_BMK.shape
     large = n_rows * n_inputs * w_BKN.shape[2] >= LEAST
-    if not (large and asked_for() and _fits(x_BMK[0], w_BKN[0]) and _dense(w_BKN[0])):
+    if not (large and asked_for() and _fits(x_BMK[0], w_BKN[0])):
         return torch.bmm(x_BMK, w_BKN, out=out_BMN)
     if out_BMN is None:
         out_BMN = x_BMK.new_empty(n_products, n_rows, w_BKN.shape[2])

@@ -62,7 +62,9 @@ def test_the_labels_own_answer_is_named_and_no_banner_is_needed(own: Tracer, tra
 def test_a_label_without_an_answer_is_said(own: Tracer):
     without = replace(own, table=replace(own.table, answer_of=dict(own.table.answer_of) | {"B cell": ""}))
     found = without.consensus("B cell", answer=B, cfg=FEW)
-    assert "The mapping of labels has no answer for B cell" in mismatch_note(found)
+    note = mismatch_note(found)
+    assert f"The mapping of labels has no answer for B cell; {B} is explained." in note
+    assert "by hand" not in note, "the page may have proposed it: nobody chose"
 
 
 def test_two_cells_and_a_consensus_never_share_a_file_name(tracer: Tracer):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anndata
+import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from scx_core.cells import open_cells
 from scx_core.circuits import Tracer
 from scx_core.runs import RunFolder
 from scx_core.tasks.makers import so_far
@@ -15,6 +19,7 @@ from tests.pages.pictures import words as picture_words
 from tests.pages.running import open_page, pick, said, starting, well
 
 FEW = 2
+SIZES = {"CD19+ B": 4, "CD34+": 1, "Dendritic": 3}  # cells of a type, of a small file
 
 
 @pytest.fixture
@@ -114,3 +119,20 @@ def test_a_consensus_of_minutes_waits_for_a_button_and_what_is_known_is_told(
     known = so_far(RunFolder.open(runs / PLACE / "jobs" / job))
     assert known is not None and known["edges"] == known["cells"] == few and known["genes"]
     assert len(list((runs / "consensus").glob("*/edges-*.json"))) == few
+
+
+def test_a_type_with_one_cell_leaves_the_next_type_its_consensus(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = open_cells("embedded")
+    rows = [int(row) for name, n in SIZES.items() for row in np.flatnonzero(table.labels == name)[:n]]
+    obs = pd.DataFrame({"cell_type": table.labels[rows]}, index=[f"c{row}" for row in rows])
+    path = tmp_path / "few.h5ad"
+    anndata.AnnData(table.matrix.rows(rows), obs, pd.DataFrame(index=table.symbols)).write_h5ad(path)
+    monkeypatch.setenv("SCX_DATA", str(path))
+    app = page()
+    assert "over 4 cells" in said(app)
+    pick(app, "Cell type").set_value("CD34+").run()
+    assert "in one cell" in said(well(app)) and pick(app, "Cells").options == ["One cell"]
+    pick(app, "Cell type").set_value("CD19+ B").run()
+    assert "over 4 cells" in said(well(app)), "nobody asked for one cell of this type"

@@ -121,7 +121,8 @@ def _scope(
     by_hand = st.session_state.get(CELLS, ())
     if by_hand:
         scopes.append(CHOSEN)
-    scope = kept(which.selectbox, "Cells", "scope", scopes[0], scopes, help=HELP["scope"])
+    # of a type with a single cell there is one cell only; the next type has its consensus again
+    scope = kept(which.selectbox, "Cells", "scope", CONSENSUS, scopes, returns=True, help=HELP["scope"])
     most, ask = len(rows), how_many.number_input
     if scope == ONE_CELL:
         number = kept(

@@ -80,7 +80,7 @@ def last_used() -> Context | None:
 
 
 class Limited(NamedTuple):
-    """A number that a person chose, and what the widget showed where the limits did not allow it."""
+    """What a person chose, and what the widget showed where limits or options did not allow it."""
 
     wanted: Any
     shown: Any
@@ -92,20 +92,23 @@ def kept(
     name: str,
     default: Any,
     options: Sequence[Any] | None = None,
+    *,
+    returns: bool = False,
     **more: Any,
 ) -> Any:
     """Draw `widget` (st.selectbox, the number_input of a column) with the last value that `name` had, or the
-    default where that is no option now or outside the limits; returns its value."""
+    default where that is no option now or outside the limits; returns its value. `returns`: a value that is
+    no option now is taken again as soon as it is one."""
     wanted = value = last(name, default)
     if options is not None:
         more["options"] = options
-        value = value if value in options else default
+        value = next((one for one in (value, default, *options[:1]) if one in options), default)
     if "min_value" in more:
         value = max(more["min_value"], min(value, more.get("max_value", value)))
     st.session_state[f"kept {name}"] = value
     given = widget(label, key=f"kept {name}", **more)
-    # a number that is only limited here is what a person wants again where there is room for it
-    limited = "min_value" in more and given == value != wanted
+    # what is only limited here is what a person wants again where there is room for it
+    limited = (returns or "min_value" in more) and given == value != wanted
     _values()[name] = Limited(wanted, given) if limited else given
     return given
 

@@ -142,7 +142,7 @@ def mismatch_note(circuit: Circuit) -> str:
         lines.append(apart)
     if found.mapped == "":
         lines.append(
-            f"The mapping of labels has no answer for {found.label}: {found.answer} was chosen by hand."
+            f"The mapping of labels has no answer for {found.label}; {found.answer} is explained."
         )
     elif found.mapped is not None and found.mapped != found.answer:
         lines.append(

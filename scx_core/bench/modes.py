@@ -42,7 +42,7 @@ from scx_core.language import EMBEDDED, Language, encode_cells, load_language, m
 from scx_core.language.architectures import architecture
 from scx_core.language.numerics.float64 import compute_in_float64
 from scx_core.language.numerics.held_in_bfloat16 import compute_in_float32
-from scx_core.language.numerics.onednn_linear import asked_for, speed_up
+from scx_core.language.numerics.onednn import asked_for, speed_up
 from scx_core.runs import Progress, silent
 from scx_core.transcoders import CrossLayerSet, Transcoder, TranscoderSet
 from scx_core.transcoders.through_mlp import through_mlp

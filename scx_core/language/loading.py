@@ -24,7 +24,7 @@ from scx_core.language.architectures import Architecture, architecture
 from scx_core.language.contracts import Contract, contract_of
 from scx_core.language.numerics.float64 import compute_in_float64
 from scx_core.language.numerics.held_in_bfloat16 import compute_in_float32, wide
-from scx_core.language.numerics.onednn_linear import asked_for, speed_up
+from scx_core.language.numerics.onednn import asked_for, speed_up
 from scx_core.places import models_folder
 from scx_core.runs.files import (
     check_links,

@@ -12,7 +12,7 @@ import torch
 
 from scx_core.language.architectures import Norm, Packing
 from scx_core.language.numerics.held_in_bfloat16 import wide
-from scx_core.language.numerics.onednn_linear import linear
+from scx_core.language.numerics.onednn import linear
 
 if TYPE_CHECKING:
     from scx_core.language.loading import Language

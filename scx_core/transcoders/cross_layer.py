@@ -15,7 +15,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language.hooks import Stand_in
-from scx_core.language.numerics.onednn_linear import linear
+from scx_core.language.numerics.onednn import linear
 from scx_core.transcoders.module import Active, Form, Transcoder, TranscoderSet, active_of
 
 CROSS = "W_cross"  # the name of a layer's cross terms among its weights

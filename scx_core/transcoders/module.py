@@ -14,7 +14,7 @@ import torch
 
 from scx_core.errors import ScxError
 from scx_core.language.hooks import OnOutput, Stand_in
-from scx_core.language.numerics.onednn_linear import linear
+from scx_core.language.numerics.onednn import linear
 from scx_core.metrics import active
 from scx_core.transcoders.screened import at_hand, screened
 

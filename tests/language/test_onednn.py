@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as nnf
 
 from scx_core.language import addmm_, bmm, linear, load_language, mm
-from scx_core.language.numerics import onednn_linear as products
+from scx_core.language.numerics import onednn as products
 from tests.tiny import save_tiny
 
 known = pytest.mark.skipif(not products.at_hand(), reason="this PyTorch lacks the operator")

@@ -141,9 +141,7 @@ def mismatch_note(circuit: Circuit) -> str:
     if apart:
         lines.append(apart)
     if found.mapped == "":
-        lines.append(
-            f"The mapping of labels has no answer for {found.label}; {found.answer} is explained."
-        )
+        lines.append(f"The mapping of labels has no answer for {found.label}; {found.answer} is explained.")
     elif found.mapped is not None and found.mapped != found.answer:
         lines.append(
             f"The mapping of labels calls {found.label} {found.mapped}; {found.answer} is explained."

@@ -9,7 +9,7 @@ nothing in common but their numbers, so they are kept apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from scx_core.circuits.circuit import Circuit, Node, Target
 from scx_core.circuits.consensus import ConsensusConfig, Merged, combine, statistics_circuit
 from scx_core.circuits.feature_names import NameBook, with_names
 from scx_core.circuits.many_cells.two_steps import together
+from scx_core.circuits.schema import Misfit, read_object
 from scx_core.circuits.trace import TraceConfig
 from scx_core.circuits.tracer import CONSENSUS, TRACE, Tracer
 from scx_core.display import shown
@@ -27,6 +28,13 @@ from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.resampling import two_groups
 
 SIDES = ("A", "B")
+
+
+class _Parts(TypedDict):
+    names: tuple[str, str]
+    first: dict[str, Any]
+    second: dict[str, Any]
+    difference: dict[str, Any]
 
 
 @shown
@@ -50,6 +58,21 @@ class Difference(NamedTuple):
             "second": self.second.to_json(),
             "difference": self.difference.to_json(),
         }
+
+    @classmethod
+    def from_json(cls, record: Any, name: str = "The record") -> Difference:
+        """What `to_json` made. Raises ScxError that names the record and the place."""
+        try:
+            names = read_object(_Parts, record)["names"]
+        except Misfit as misfit:
+            raise ScxError(f"{name} is no difference: {misfit}.", "Make it anew.") from None
+        sides = {}
+        for part, scope in (("first", "consensus"), ("second", "consensus"), ("difference", "difference")):
+            sides[part] = Circuit.from_json(record[part], f"{name}, {part}")
+            if sides[part].scope != scope:
+                problem = f"{name} is no difference: {part} is a circuit of scope {sides[part].scope}."
+                raise ScxError(problem, "Make it anew.")
+        return cls(names, **sides)
 
 
 def kept_apart(cells: Sequence[Merged], side: str) -> list[Merged]:

@@ -9,6 +9,7 @@ depth or half character; with these checks and a table of wordings it would be a
 from __future__ import annotations
 
 import functools
+import math
 import typing
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
@@ -41,9 +42,22 @@ def read_row(cls: type[T], data: Any) -> T:
 
     Raises Misfit that names the place.
     """
+    return typing.cast(T, _row(cls, False, data))
+
+
+def read_record(cls: type[T], data: Any) -> T:
+    """A NamedTuple from what `scx_core.validation.result.plain` made of it: every field is there, also those
+    that have a default, and null stands for a number that was NaN.
+
+    Raises Misfit that names the place: the file may have been damaged or edited since it was written.
+    """
+    return typing.cast(T, _row(cls, True, data))
+
+
+def _row(cls: Any, ours: bool, data: Any) -> Any:
     if not isinstance(data, Mapping):
         raise Misfit("is not an object")
-    readers, required = _fields(typing.cast(Any, cls))
+    readers, required = _fields(cls, ours)
     if not required <= data.keys():
         raise Misfit(f"lacks {', '.join(sorted(required - data.keys()))}")
     values = {}
@@ -91,33 +105,37 @@ def _required(shape: Any) -> frozenset[str]:
 
 
 @functools.cache
-def _fields(cls: Any) -> tuple[dict[str, Reader], frozenset[str]]:
+def _fields(cls: Any, ours: bool) -> tuple[dict[str, Reader], frozenset[str]]:
     hints = typing.get_type_hints(cls)
-    readers = {name: _reader(hints[name]) for name in cls._fields}
-    return readers, frozenset(cls._fields) - frozenset(cls._field_defaults)
+    readers = {name: _reader(hints[name], ours) for name in cls._fields}
+    return readers, frozenset(cls._fields) - (frozenset() if ours else frozenset(cls._field_defaults))
 
 
-def _reader(hint: Any) -> Reader:
-    """What reads a value of this type. Raises TypeError for a type that no field has had so far."""
+def _reader(hint: Any, ours: bool = False) -> Reader:
+    """What reads a value of this type, `ours`: as `read_record` does. Raises KeyError for a type that no
+    field has had so far."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, UnionType):
         (plain,) = (part for part in inner if part is not NoneType)
-        read = _reader(plain)
+        read = _reader(plain, ours)
         return lambda value: None if value is None else read(value)
     if origin is Literal:
         return functools.partial(_one_of, inner)
+    if origin is tuple and inner[-1] is Ellipsis:
+        return functools.partial(_list, _reader(inner[0], ours))
     if origin is tuple:
-        return functools.partial(_list, _reader(inner[0]))
+        return functools.partial(_places, tuple(_reader(part, ours) for part in inner))
     if origin is list:
-        read_item = _reader(inner[0])
+        read_item = _reader(inner[0], ours)
         return lambda value: list(_list(read_item, value))
     if typing.is_typeddict(hint):
         return functools.partial(read_object, hint)
     if origin is dict:
-        return functools.partial(_table, _whole_key if inner[0] is int else _text, _reader(inner[1]))
+        return functools.partial(_table, _whole_key if inner[0] is int else _text, _reader(inner[1], ours))
     if hasattr(hint, "_fields"):
-        return functools.partial(read_row, hint)
-    return {str: _text, int: _whole, float: _number, bool: _switch, Any: _any}[hint]
+        return functools.partial(_row, hint, ours)
+    number = _number_or_gap if ours else _number
+    return {str: _text, int: _whole, float: number, bool: _switch, Any: _any}[hint]
 
 
 def _text(value: Any) -> str:
@@ -151,6 +169,10 @@ def _number(value: Any) -> float:
     return value
 
 
+def _number_or_gap(value: Any) -> float:
+    return math.nan if value is None else float(_number(value))
+
+
 def _whole_key(value: Any) -> int:
     text = str(value)
     if not (text.isascii() and text.isdecimal() and len(text) < 16):
@@ -174,6 +196,14 @@ def _list(read: Reader, value: Any) -> tuple[Any, ...]:
         except Misfit as found:
             raise found.inside(f"[{place}]") from None
     return tuple(out)
+
+
+def _places(readers: tuple[Reader, ...], value: Any) -> tuple[Any, ...]:
+    """A list of so many values, each of its own type."""
+    if isinstance(value, (list, tuple)) and len(value) != len(readers):
+        raise Misfit(f"has {len(value)} values and not {len(readers)}")
+    each = iter(readers)
+    return _list(lambda item: next(each)(item), value)  # noqa: PLW0108 (`next` is asked for each item)
 
 
 def _table(read_key: Reader, read: Reader, value: Any) -> dict[Any, Any]:
@@ -200,6 +230,27 @@ def _any(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return _text(value)
     return value if value is None or isinstance(value, bool) else _number(value)
+
+
+def check_figures(value: Any, where: str = "") -> None:
+    """Raise Misfit, which names the place, for an interval, a probability or a count that cannot be, at any
+    depth but in settings and what only people read."""
+    if isinstance(value, Mapping):
+        low, high = value.get("low"), value.get("high")
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+            raise Misfit("is an interval that ends before it begins", where)
+        for key in ("p", "q"):
+            if isinstance(value.get(key), (int, float)) and not 0 <= value[key] <= 1:
+                raise Misfit("is not between 0 and 1", f"{where}.{key}")
+        for key in ("n", "size", "draws", "comparisons"):
+            if isinstance(value.get(key), int) and value[key] < 0:
+                raise Misfit("is less than none", f"{where}.{key}")
+        for key, one in value.items():
+            if key != "provenance":
+                check_figures(one, f"{where}.{key}")
+    elif isinstance(value, list):
+        for place, one in enumerate(value):
+            check_figures(one, f"{where}[{place}]")
 
 
 def json_schema(cls: type) -> dict[str, Any]:

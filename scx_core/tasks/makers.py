@@ -19,24 +19,30 @@ from scx_core.cells.computed_map import computed_map
 from scx_core.circuits import Circuit, ConsensusConfig, TraceConfig, Tracer
 from scx_core.circuits.difference import Difference, compare_types
 from scx_core.circuits.many_cells.two_steps import Partial, SoFar
-from scx_core.circuits.paths import PathConfig, Paths, PathStep, trace_paths
+from scx_core.circuits.paths import PathConfig, Paths, trace_paths
+from scx_core.circuits.schema import Misfit, read_object
 from scx_core.circuits.traced_prompt import prompt_of_row
 from scx_core.errors import ScxError
 from scx_core.evidence import with_knockouts
-from scx_core.evidence.rankings.rankings import RankingConfig, TypeRankings, rank_genes_of
+from scx_core.evidence.rankings.rankings import (
+    RankingConfig,
+    TypeRankings,
+    rank_genes_of,
+    read_rankings_record,
+)
 from scx_core.evidence.smallest.smallest_circuit import Smallest, SmallestConfig, smallest, smallest_in_cell
 from scx_core.language.hub import fetch
 from scx_core.runs import Progress, RunFolder, from_dict, read_json, write_json
 from scx_core.runs.cached_results import key_of
 from scx_core.runs.progress import nested
 from scx_core.share import ShareConfig, gather, write_share
+from scx_core.tasks.answer_shapes import Answered, Shared, SoFarKnown, read_paths_record, read_smallest_record
 from scx_core.tasks.makers_of_features import GENE_SETS, gene_sets, match
 from scx_core.tasks.makers_of_reports import report
 from scx_core.tasks.makers_of_training import TRIAL, trial
 from scx_core.tasks.sources import Opened, Sources
 from scx_core.tasks.task import Maker, Task
 from scx_core.validation import draw_rows, validate, validation_rows
-from scx_core.validation.records import read_record
 from scx_core.validation.result import plain
 from scx_core.validation.standing import keep_validation
 
@@ -90,19 +96,17 @@ def _write_so_far(folder: Path | None) -> Partial | None:
 def so_far(run: RunFolder) -> dict[str, Any] | None:
     """What is known of a consensus of two steps before it is done: cells, how many have their edges, and the
     strongest genes, each with effect, low, high, n. None before anything is."""
-    with suppress(ScxError, OSError):
+    with suppress(ScxError, OSError, Misfit):
         path = run.path / SO_FAR
-        return read_json(path) if path.exists() else None
+        return read_object(SoFarKnown, read_json(path)) if path.exists() else None
     return None
 
 
 def read_circuit(record: Asked) -> Circuit | Difference:
-    """What `circuit` and `knockouts` gave. Raises ScxError, or KeyError."""
-    if "circuit" in record:
+    """What `circuit` and `knockouts` gave. Raises ScxError."""
+    if isinstance(record, dict) and "circuit" in record:
         return Circuit.from_json(record["circuit"])
-    sides = (Circuit.from_json(record[name]) for name in ("first", "second", "difference"))
-    first, second = record["names"]
-    return Difference((first, second), *sides)
+    return Difference.from_json(record, "The answer")
 
 
 def knockouts(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
@@ -128,8 +132,8 @@ def smallest_circuit(opened: Opened, asked: Asked, progress: Progress) -> dict[s
 
 
 def read_smallest(record: Asked) -> Smallest:
-    """What `smallest_circuit` gave. Raises KeyError, TypeError or ValueError."""
-    return read_record(Smallest, record)
+    """What `smallest_circuit` gave. Raises Misfit."""
+    return read_smallest_record(record)
 
 
 def rankings(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
@@ -139,8 +143,8 @@ def rankings(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]
 
 
 def read_rankings(record: Asked) -> TypeRankings:
-    """What `rankings` gave. Raises KeyError, TypeError or ValueError."""
-    return read_record(TypeRankings, record)
+    """What `rankings` gave. Raises Misfit."""
+    return read_rankings_record(record)
 
 
 def paths(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
@@ -158,10 +162,8 @@ def paths_of(tracer: Tracer, asked: Asked) -> Paths:
 
 
 def read_paths(record: Asked) -> Paths:
-    """What `paths` gave. Raises KeyError, TypeError or ValueError."""
-    steps = tuple(PathStep(**step) for step in record["steps"])
-    about = (record["start"], record["label"], record["unit"])
-    return Paths(*about, steps, from_dict(PathConfig, record["config"]), record["provenance"])
+    """What `paths` gave. Raises Misfit or ScxError."""
+    return read_paths_record(record)
 
 
 def validation(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
@@ -193,6 +195,14 @@ def rows_drawn(n_cells: int, most: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(n_cells, most, replace=False))
 
 
+def read_answers(record: Asked, n_cells: int) -> list[str]:
+    """What `answers` gave for so many cells. Raises Misfit."""
+    found: list[str] = read_object(Answered, record)["answers"]
+    if len(found) != n_cells:
+        raise Misfit(f"has {len(found):,} for {n_cells:,} cells", "answers")
+    return found
+
+
 def cell_map(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
     """`asked`: seed. Raises ScxError."""
     progress(0, 1, "principal components, neighbours, UMAP")
@@ -209,6 +219,12 @@ def shared(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:
     path = write_share(found, opened.root / SHARED / f"{name}.html", cfg)
     circuits, evidence = list(found.circuits), [one.label for one in found.evidence]
     return {"kept": path.name, "circuits": circuits, "evidence": evidence, "atlas": found.atlas is not None}
+
+
+def read_shared(record: Asked) -> dict[str, Any]:
+    """What `shared` gave, its file by name alone. Raises Misfit."""
+    found = read_object(Shared, record)
+    return found | {"kept": Path(found["kept"]).name}
 
 
 def download(opened: Opened, asked: Asked, progress: Progress) -> dict[str, Any]:

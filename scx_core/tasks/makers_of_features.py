@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from scx_core.atlas import Atlas, Match, MatchConfig, Side, match_sets, open_gene_sets, with_gene_sets
 from scx_core.atlas.atlas_folder import FOLDER
+from scx_core.circuits.schema import read_object
 from scx_core.errors import ScxError
 from scx_core.runs import Progress, from_dict
+from scx_core.tasks.answer_shapes import Matched, Pairs, Shares, table
 from scx_core.tasks.sources import Opened
 from scx_core.tasks.task import Task
 from scx_core.transcoders.sources import Sources
@@ -31,9 +31,10 @@ def match(opened: Opened, asked: dict[str, Any], progress: Progress) -> dict[str
 
 
 def read_match(record: dict[str, Any]) -> Match:
-    """What `match` gave. Raises KeyError or ValueError."""
-    pairs, shares = (pd.DataFrame(record[name]) for name in ("pairs", "shares"))
-    return Match(pairs, shares, dict(record["skipped"]), dict(record["provenance"]))
+    """What `match` gave. Raises Misfit."""
+    found = read_object(Matched, record)
+    pairs, shares = table(Pairs, found["pairs"], "pairs"), table(Shares, found["shares"], "shares")
+    return Match(pairs, shares, found["skipped"], found["provenance"])
 
 
 def gene_sets(opened: Opened, asked: dict[str, Any], progress: Progress) -> dict[str, Any]:

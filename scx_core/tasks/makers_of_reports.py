@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scx_core.circuits import Tracer
+from scx_core.circuits.schema import read_object
 from scx_core.evidence.by_type.measure import TypesConfig, evidence_file, siblings
 from scx_core.evidence.by_type.record import TypeEvidence
 from scx_core.figures.report import document_of, report_pdf
 from scx_core.runs import Progress, from_dict, read_json, to_dict, write_atomic
 from scx_core.runs.cached_results import key_of
 from scx_core.runs.files import to_json_text
+from scx_core.tasks.answer_shapes import Kept
 from scx_core.tasks.sources import Opened
 from scx_core.tasks.task import Task, tracer_task
 from scx_core.transcoders.sources import Sources
@@ -44,8 +46,9 @@ def report(opened: Opened, asked: dict[str, Any], progress: Progress) -> dict[st
 
 
 def read_report(record: Mapping[str, Any]) -> Report:
-    """What `report` gave. Raises KeyError."""
-    return Report(Path(str(record["kept"])).name, int(record["bytes"]))
+    """What `report` gave. Raises Misfit."""
+    found = read_object(Kept, record)
+    return Report(Path(found["kept"]).name, found["bytes"])
 
 
 def report_task(sources: Sources, tracer: Tracer, found: TypeEvidence, cfg: TypesConfig) -> Task:

@@ -8,15 +8,16 @@ from typing import Any
 
 from scx_core.build import BuildConfig, estimate_build
 from scx_core.cells import CellChoices
+from scx_core.circuits.schema import Misfit, read_record
 from scx_core.language import Language
 from scx_core.runs import Progress, from_dict, provenance, to_dict
+from scx_core.tasks.answer_shapes import each
 from scx_core.tasks.sources import Opened
 from scx_core.tasks.task import Task
 from scx_core.training import estimate
 from scx_core.training.config import TrainConfig, TranscoderConfig
 from scx_core.training.estimate import TrainingEstimate
 from scx_core.transcoders.sources import Sources
-from scx_core.validation.records import read_record
 from scx_core.validation.result import plain
 
 TRIAL = "trial"
@@ -38,8 +39,16 @@ def trial(opened: Opened, asked: dict[str, Any], progress: Progress) -> dict[str
 
 
 def read_trial(record: Mapping[str, Any]) -> dict[str, TrainingEstimate]:
-    """What `trial` gave. Raises KeyError, TypeError or ValueError."""
-    return {name: read_record(TrainingEstimate, part) for name, part in record.items()}
+    """What `trial` gave, of one part or of several, the model's then among them. Raises Misfit."""
+    found = {}
+    for name, part in each(record).items():
+        try:
+            found[name] = read_record(TrainingEstimate, part)
+        except Misfit as misfit:
+            raise misfit.inside(name[:40]) from None
+    if len(found) > 1 and "model" not in found:
+        raise Misfit("lacks model")
+    return found
 
 
 def training_trial(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from scx_core.attribution import local_replacement_model
 from scx_core.circuits.consensus import ConsensusConfig
 from scx_core.circuits.difference import compare_types
 from scx_core.circuits.many_cells import two_steps
-from scx_core.circuits.many_cells.kept_cells import merged_record, read_merged
+from scx_core.circuits.many_cells.kept_cells import FOLDER, merged_record, read_effects, read_merged
 from scx_core.circuits.many_cells.two_steps import is_large
+from scx_core.circuits.schema import Misfit
 from scx_core.language import patterns
 from scx_core.runs.files import to_json_text
+from tests.builders.damage import check_every_damage
 from tests.tiny import LABELS
 
 ONE = ConsensusConfig(cells=4, nodes=40, min_share=0.5, method="circuits")
@@ -112,6 +115,37 @@ def test_a_merged_circuit_reads_back_to_the_same_bits(tracer, label):
     back = read_merged(merged_record(cell))
     assert to_json_text(merged_record(back)) == to_json_text(merged_record(cell))
     assert back.nodes == cell.nodes and (back.weight_MM == np.where(cell.edge_MM, cell.weight_MM, 0)).all()
+
+
+def test_what_was_kept_is_read_as_it_was_or_refused(tracer, label, tmp_path):
+    """Both steps of one cell, as they lie on disk, damaged at every place in every way."""
+    tracer.consensus(label, cfg=dataclasses.replace(TWO, nodes=6))
+    effects, merged = (
+        json.loads(sorted((tmp_path / FOLDER).rglob(f"{step}-*.json"))[0].read_bytes())
+        for step in ("effects", "edges")
+    )
+    assert check_every_damage(effects, read_effects, lambda back: back._asdict(), Misfit) > 50
+    assert check_every_damage(merged, read_merged, merged_record, Misfit) > 500
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "3", '{"genes": {}}', "[" * 100_000])
+@pytest.mark.parametrize("step", ["effects", "edges"])
+def test_a_damaged_cell_is_made_again(tracer, label, tmp_path, step, content):
+    whole = _numbers(tracer.consensus(label, cfg=TWO))
+    path = sorted((tmp_path / FOLDER).rglob(f"{step}-*.json"))[-1]
+    right = path.read_bytes()
+    path.write_text(content)
+    assert _numbers(tracer.consensus(label, cfg=TWO)) == whole
+    assert path.read_bytes() == right
+
+
+def test_a_cell_of_other_scores_is_made_again(tracer, label, tmp_path):
+    whole = _numbers(tracer.consensus(label, cfg=TWO))
+    path = sorted((tmp_path / FOLDER).rglob("edges-*.json"))[-1]
+    record = json.loads(path.read_bytes())
+    del record["scores"]["faint"]
+    path.write_text(json.dumps(record))
+    assert _numbers(tracer.consensus(label, cfg=TWO)) == whole
 
 
 @pytest.mark.parametrize("cfg", [ONE, TWO], ids=lambda cfg: cfg.method)

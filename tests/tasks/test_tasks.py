@@ -7,6 +7,7 @@ import pytest
 import scx_core as scx
 from scx_core.circuits import ConsensusConfig, TraceConfig
 from scx_core.circuits.difference import Difference, compare_types
+from scx_core.circuits.schema import Misfit
 from scx_core.errors import ScxError
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
@@ -69,7 +70,7 @@ def test_results_are_read_back_as_they_were(opened):
     one = rank_genes_of(opened.tracer, [LABEL], cfg).types[0]
     assert plain(makers.read_rankings(plain(one))) == plain(one)
     assert makers.read_rankings(plain(one)).rankings[0].verdict == one.rankings[0].verdict
-    with pytest.raises(KeyError):
+    with pytest.raises(Misfit, match="it lacks added, ahead, cells"):
         makers.read_smallest({"scope": "type"})
 
 

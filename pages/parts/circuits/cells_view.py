@@ -31,7 +31,7 @@ from scx_core.cells.type_colours import type_colours
 from scx_core.circuits import Tracer
 from scx_core.figures.drawing.text import plain
 from scx_core.tasks.estimates import answer_seconds, map_seconds
-from scx_core.tasks.makers import rows_drawn
+from scx_core.tasks.makers import read_answers, rows_drawn
 from scx_core.tasks.task import table_task, tracer_task
 
 MOST_POINTS = 20_000
@@ -139,7 +139,7 @@ def _answers(ctx: Context, tracer: Tracer) -> list[str] | None:
     """The model's answer for every cell drawn; None after drawing the job that asks for them."""
     what, n = {"most": MOST_POINTS}, min(MOST_POINTS, tracer.table.n_cells)
     task = tracer_task("answers", f"Answers for {n:,} cells", sources(ctx), tracer, what)
-    found = answer(task, lambda record: list(record["answers"]))
+    found = answer(task, lambda record: read_answers(record, n))
     if found is None:
         asked(task._replace(seconds=answer_seconds(tracer, n)), f"Ask the model about {n:,} cells")
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import streamlit as st
@@ -19,7 +18,7 @@ from scx_core.figures import safe_name
 from scx_core.runs import runs_root, to_dict
 from scx_core.share import ShareConfig, stamp_of
 from scx_core.tasks.estimates import share_seconds
-from scx_core.tasks.makers import SHARED
+from scx_core.tasks.makers import SHARED, read_shared
 from scx_core.tasks.task import Task, tracer_task
 
 CONFIG = ShareConfig()
@@ -66,6 +65,6 @@ def task_of(ctx: Context, tracer: Tracer) -> Task:
 
 
 def _file(record: Mapping[str, Any]) -> Made:
-    """Raises KeyError."""
-    circuits, evidence = len(record["circuits"]), len(record["evidence"])
-    return Made(Path(str(record["kept"])).name, circuits, evidence, bool(record["atlas"]))
+    """Raises Misfit."""
+    found = read_shared(record)
+    return Made(found["kept"], len(found["circuits"]), len(found["evidence"]), found["atlas"])

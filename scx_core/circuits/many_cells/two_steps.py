@@ -27,7 +27,13 @@ from scx_core.attribution.node_selection import SelectedFeatures, largest
 from scx_core.attribution.target import TargetPlan, frozen_for, target_row
 from scx_core.circuits.circuit import GeneEffect
 from scx_core.circuits.consensus import ConsensusConfig, Merged, consensus_genes
-from scx_core.circuits.many_cells.kept_cells import KeptCells, merged_record, read_merged
+from scx_core.circuits.many_cells.kept_cells import (
+    CellEffects,
+    KeptCells,
+    merged_record,
+    read_effects,
+    read_merged,
+)
 from scx_core.circuits.trace import TraceConfig, graph_of, merged_graph, span_effects
 from scx_core.errors import ScxError
 from scx_core.runs.progress import Progress, silent
@@ -52,13 +58,6 @@ class SoFar(NamedTuple):
 
 
 Partial = Callable[[SoFar], None]
-
-
-class CellEffects(NamedTuple):
-    """Step 1 of one cell: gene → (effect, rank); its chosen features, (layer, index, position, feature)."""
-
-    genes: dict[str, tuple[float, float]]
-    chosen: list[list[int]]
 
 
 def is_large(rep_layers: int, width: int) -> bool:
@@ -104,15 +103,14 @@ class TwoSteps:
         found: list[CellEffects] = []
         watch = _Watch(len(self.rows), STEP_2 * len(self.rows), 1.0)
         for row, cell in zip(self.rows, self.cells, strict=True):
-            record = self.kept.read("effects", row)
-            if record is None:
+            one = self.kept.read("effects", row, read_effects)
+            if one is None:
                 one = self._one_effect(cell)
                 self.kept.write("effects", row, one._asdict())
                 watch.made()
             else:
-                one = CellEffects(**record)
                 watch.there()
-            found.append(CellEffects({gene: (e, r) for gene, (e, r) in one.genes.items()}, one.chosen))
+            found.append(one)
             self._tell(len(found), STEPS[0], row, watch, found, [])
         return found
 
@@ -122,20 +120,20 @@ class TwoSteps:
         effects = total_effects(frozen, target, target_bias)
         chosen = largest(frozen, effects.features, self.cfg.nodes)
         genes = {gene.gene: (gene.effect, gene.rank) for gene in span_effects(effects.token_T, cell.spans)}
-        return CellEffects(genes, torch.stack(tuple(chosen), 1).tolist())
+        return CellEffects(genes, tuple(map(tuple, torch.stack(tuple(chosen), 1).tolist())))
 
     def edges(self, effects: list[CellEffects], shared: set[tuple[int, int]]) -> list[Merged]:
         """Step 2."""
         found: list[Merged] = []
         watch = _Watch(0, len(self.rows), None)
-        for row, cell, of_cell in zip(self.rows, self.cells, effects, strict=True):
-            record = self.kept.read("edges", row)
-            if record is None:
+        there = [self.kept.read("edges", row, read_merged) for row in self.rows]
+        scores = {name for one in there if one is not None for name in one.scores}
+        for row, cell, of_cell, one in zip(self.rows, self.cells, effects, there, strict=True):
+            if one is None or one.scores.keys() != scores:  # a score that others have was lost
                 one = self._one_graph(cell, of_cell, shared)
                 self.kept.write("edges", row, merged_record(one))
                 watch.made()
             else:
-                one = read_merged(record)
                 watch.there()
             found.append(one)
             self._tell(len(self.rows) + len(found), STEPS[1], row, watch, effects, found)

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
-from scx_core.circuits.schema import Misfit, read_object
+from scx_core.circuits.schema import Misfit, check_figures, read_object
 from scx_core.evidence.rankings.rankings import SHORT
 
 
@@ -422,7 +422,7 @@ def read_parts(data: Mapping[str, Any]) -> dict[str, Any]:
         _check_markers(found["markers"])
     if found["curves"] is not None and not _has_means(found["curves"]):
         raise Misfit("has no points beside the mean of other types", "curves.curves")
-    _check_figures(found, "")
+    check_figures(found)
     for place, answer in enumerate(found["further"]):
         try:
             check_found(answer["question"], answer["found"])
@@ -434,7 +434,7 @@ def read_parts(data: Mapping[str, Any]) -> dict[str, Any]:
 def check_found(question: str, found: Any) -> None:
     """Raise Misfit where what an answer found is not what its question finds."""
     read_object(FOUND[question], found)
-    _check_figures(found, "")
+    check_figures(found)
     if question == "redundancy":
         for name, table in found["tables"].items():
             _one_length({key: table[key] for key in ("names", "singles")}, f"tables.{name}")
@@ -467,23 +467,3 @@ def _one_length(columns: Mapping[str, Sequence[Any]], where: str) -> None:
     lengths = {len(column) for column in columns.values() if isinstance(column, list)}
     if len(lengths) > 1:
         raise Misfit("has columns of different lengths", where)
-
-
-def _check_figures(value: Any, where: str) -> None:
-    """Intervals and probabilities at any depth, but in settings and what only people read."""
-    if isinstance(value, Mapping):
-        low, high = value.get("low"), value.get("high")
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
-            raise Misfit("is an interval that ends before it begins", where)
-        for key in ("p", "q"):
-            if isinstance(value.get(key), (int, float)) and not 0 <= value[key] <= 1:
-                raise Misfit("is not between 0 and 1", f"{where}.{key}")
-        for key in ("n", "size", "draws", "comparisons"):
-            if isinstance(value.get(key), int) and value[key] < 0:
-                raise Misfit("is less than none", f"{where}.{key}")
-        for key, one in value.items():
-            if key != "provenance":
-                _check_figures(one, f"{where}.{key}")
-    elif isinstance(value, list):
-        for place, one in enumerate(value):
-            _check_figures(one, f"{where}[{place}]")

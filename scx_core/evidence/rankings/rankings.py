@@ -22,6 +22,7 @@ import numpy as np
 from scx_core.cells import CellTable
 from scx_core.cells.differential import CELLS_A_TYPE, rows_by_type
 from scx_core.circuits import Tracer
+from scx_core.circuits.schema import Misfit, check_figures, read_record
 from scx_core.errors import ScxError
 from scx_core.evidence.knockouts.measured_effects import joint_drops
 from scx_core.evidence.rankings.marker_scores import (
@@ -38,7 +39,6 @@ from scx_core.runs.options import option, to_dict
 from scx_core.runs.progress import Progress, silent
 from scx_core.statistics.hypothesis_tests import p_values, q_values
 from scx_core.statistics.resampling import MeanInterval, interval_words, mean_interval, one_group
-from scx_core.validation.records import read_record
 from scx_core.validation.result import plain as plain_values
 
 CERTAIN = 0.05  # q below which a difference counts
@@ -179,8 +179,24 @@ def _kept_type(
     told = {"choices": str(getattr(tracer.table, "choices", "")), "labels": tracer.labels}
     about = tracer.about(asked | told)
     del about["validation"]  # what is known of the set decides about no number
-    record = cached("rankings-of-type", about, lambda: plain_values(make()), runs=runs, again=again)
-    return read_record(TypeRankings, record)
+
+    def asked_for(anew: bool) -> TypeRankings:
+        record = cached("rankings-of-type", about, lambda: plain_values(make()), runs=runs, again=anew)
+        return read_rankings_record(record)
+
+    try:
+        return asked_for(again)
+    except Misfit:  # the file was damaged, as one that cannot be read at all
+        return asked_for(True)
+
+
+def read_rankings_record(record: Any) -> TypeRankings:
+    """The rankings of a type from their record. Raises Misfit that names the place."""
+    found = read_record(TypeRankings, record)
+    check_figures(record)
+    if sorted(one.name for one in found.rankings) != sorted(SHORT):
+        raise Misfit(f"is not of {', '.join(SHORT)}, each once", "rankings")
+    return found
 
 
 def split_halves(

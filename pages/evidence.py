@@ -48,8 +48,9 @@ def page() -> None:
     records = findings.measured(tracer, types, cfg)
     with shown_errors():
         measure_button(ctx, tracer, label, cfg, right, found is not None)
-        still_open = [one for one in types[: cfg.types] if one not in records]
-        all_button(ctx, tracer, cfg, len(still_open), last)
+        together = types[: cfg.types]
+        still_open = [one for one in together if one not in records]
+        all_button(ctx, tracer, cfg, len(together), len(still_open), last)
     with shown_errors():
         busy = jobs_under_way(tracer, label, cfg, found is not None)
         if found is None and not busy:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from pages.parts.common.address import LONGEST, View
-from pages.parts.common.in_use import settled
+from pages.parts.common.in_use import set_name, settled
 from pages.parts.common.messages import heading
 from pages.parts.common.page import run_page
 from pages.parts.common.session import Context, context, kept, last, put
@@ -59,7 +59,7 @@ def _all(ctx: Context, atlas: Atlas) -> None:
     about, sets, share, size = st.columns([4.4, 1.2, 0.9, 0.9], vertical_alignment="center")
     about.caption(
         f"{count(atlas.meta['n_layers'], 'layer')} × {count(atlas.meta['n_units'], 'feature')} of "
-        f"{safe(atlas.meta['source'].get('name', ''))}, over {count(atlas.meta.get('n_cells', 0), 'cell')}, "
+        f"{safe(set_name(ctx.transcoders))}, over {count(atlas.meta.get('n_cells', 0), 'cell')}, "
         f"{count(atlas.meta.get('n_tokens', 0), 'token')}."
     )
     with sets:
@@ -90,7 +90,7 @@ def _one(ctx: Context, atlas: Atlas, layer: int, number: int) -> None:
     feature_figures(found)
     evidence(atlas, found)
     genes_and_examples(found)
-    where_it_fires(found)
+    where_it_fires(atlas, found)
     enrichment(found)
     what_it_writes(found)
     feature_links_view(ctx, atlas, found)

@@ -120,7 +120,7 @@ def _atlas(
     for name, units in full.items():
         judged = judge(passed, name, words, limits, contexts.get(name))
         limits, whole[name] = judged.limits, judged.reported[DATA[REAL]]
-        tables = make_tables(lm, units, passed, name, judged, table.cell_ids.tolist(), cfg)
+        tables = make_tables(lm, units, passed, name, judged, table, cfg)
         made[name] = Atlas(_meta(lm, units, passed, table, cfg, limits), as_arrow(tables))
     assert limits is not None  # chosen with the first
     rows = {name: baseline_rows(passed, name, words, limits, contexts.get(name)) for name in light}

@@ -10,7 +10,7 @@ from scx_core.atlas.collect import tally
 from scx_core.atlas.collect.units import pushed
 from scx_core.errors import ScxError
 from scx_core.transcoders import CrossLayerSet
-from tests.tiny import tiny_language, tiny_table
+from tests.tiny import renamed_table, tiny_language, tiny_table
 from tests.validation.sets import random_set
 
 
@@ -67,3 +67,13 @@ def test_of_neurons_that_would_fill_the_memory_the_first_are_measured_and_it_is_
     same = whole.features[whole.features["feature"] < 5]
     for column in ("layer", "feature", "tokens", "context_share", "context_tokens"):
         assert some.features[column].tolist() == pytest.approx(same[column].tolist(), rel=1e-6), column
+
+
+def test_the_answers_that_are_pushed_are_the_models_own_whatever_the_data_call_their_cells(tmp_path):
+    lm, cfg = tiny_language(tmp_path), AtlasConfig(batch=6, random=0, context=6, baseline=False)
+    table = renamed_table(dict.fromkeys(lm.labels[:2], "tumour cell"))
+    atlas = make_atlas(lm, random_set(lm), table, cfg=cfg)
+    writes = atlas.table("writes")
+    pushed_answers = set(writes.loc[writes["kind"] == "answer", "text"].astype(str))
+    assert pushed_answers == set(lm.labels)
+    assert "tumour cell" in atlas.meta["types"], "where it fires is told by the names of the data"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anndata
+import numpy as np
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import scx_core as scx
+from scx_core.cells import open_cells
 from scx_core.evidence.by_type.measure import TypesConfig, evidence_file, siblings
 from scx_core.runs import RunFolder, cached
 from scx_core.runs.files import to_json_text
 from scx_core.transcoders import EMBEDDED_SETS
 from tests.builders.evidence import OTHER, tiny_evidence
 from tests.pages.running import button, open_page, pick, said, starting, well
+
+TWO, EACH = ("CD14+ Monocyte", "Dendritic"), 20  # types of a small file, each with enough cells
 
 
 @pytest.fixture
@@ -129,3 +135,15 @@ def test_a_set_of_another_model_is_one_message(runs: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SCX_TRANSCODERS", str(EMBEDDED_SETS["planted"]))
     app = well(open_page("evidence"))
     assert app.error and not [one for one in app.button if one.label == "Measure"]
+
+
+def test_no_more_types_are_offered_together_than_there_are(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = open_cells("embedded")
+    rows = [row for name in TWO for row in np.flatnonzero(table.labels == name)[:EACH].tolist()]
+    obs = pd.DataFrame({"cell_type": table.labels[rows]}, index=[f"c{row}" for row in rows])
+    path = tmp_path / "two.h5ad"
+    anndata.AnnData(table.matrix.rows(rows), obs, pd.DataFrame(index=table.symbols)).write_h5ad(path)
+    monkeypatch.setenv("SCX_DATA", str(path))
+    assert starting(well(open_page("evidence")), "Measure the 2 largest")

@@ -44,7 +44,7 @@ def test_features_are_found_and_sent_in_pages(kept_atlas: Path) -> None:
     type_into(app, "kept find text", "L2·513")
     assert app.dataframe[0].value["name"].tolist() == ["L2·513"]
     type_into(app, "kept find text", "no such thing at all")
-    assert "No feature is like that" in said(well(app))
+    assert "No feature is like that" in said(well(app)) and "Choose a row" not in said(app)
     type_into(app, "kept find text", "")
     assert len(app.dataframe[0].value) == feature_list.ROWS, "nothing typed is no filter"
     pick(app, "Verdict").set_value("gene").run()
@@ -197,3 +197,15 @@ def test_what_never_fires_is_never_on_top(kept_atlas: Path) -> None:
         verdicts = well(app).dataframe[0].value["verdict"].tolist()
         assert "dead" not in verdicts or all(one == "dead" for one in verdicts[verdicts.index("dead") :])
         assert verdicts[0] != "dead", sort
+
+
+def test_the_set_has_the_name_that_it_is_in_use_under_and_a_dead_feature_fires_in_no_cell(
+    kept_atlas: Path,
+) -> None:
+    app = page()
+    assert "3 layers × 1,024 features of embedded, over" in said(app), "not the run that trained it"
+    figures = Atlas.open(kept_atlas).features
+    row = figures[figures["verdict"] == "dead"].iloc[0]
+    app.session_state[feature_list.OPENED] = int(row["layer"]), int(row["feature"])
+    words = said(well(app.run()))
+    assert "It fires in no labelled cell." in words and "The cells have no labels." not in words

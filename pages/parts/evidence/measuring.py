@@ -84,10 +84,12 @@ def measure_button(
 
 
 def all_button(
-    ctx: Context, tracer: Tracer, cfg: TypesConfig, open_types: int, where: DeltaGenerator
+    ctx: Context, tracer: Tracer, cfg: TypesConfig, n: int, open_types: int, where: DeltaGenerator
 ) -> None:
-    """One job for the largest types that are not measured yet. Raises ScxError."""
-    words = f"Measure the {cfg.types} largest"
+    """One job for those of the `n` largest types that are not measured yet. Raises ScxError."""
+    if n < 2:
+        return
+    words = f"Measure the {n} largest"
     run = job_of(tracer, "", cfg)
     busy = run is not None and run.status().state == "running"
     told = f"{open_types} of them are not measured. In the background, one after another; each is kept."
@@ -114,5 +116,5 @@ def jobs_under_way(tracer: Tracer, label: str, cfg: TypesConfig, done: bool) -> 
         run = job_of(tracer, whose, cfg)
         if run is not None and done and whose and run.status().state != "running":
             continue
-        shown |= job_box(run, whose or f"The {cfg.types} largest types")
+        shown |= job_box(run, whose or "The largest types")
     return shown

@@ -114,7 +114,7 @@ def _example(row: object) -> Shown:
     return Shown(row.texts, row.values, place, about)  # type: ignore[attr-defined]
 
 
-def where_it_fires(found: Feature) -> None:
+def where_it_fires(atlas: Atlas, found: Feature) -> None:
     """Cell types, donors, ranks, strengths."""
     places = st.container(horizontal=True)  # wraps in a narrow window
     left, middle, right = (places.container(width=CHART) for _ in range(3))
@@ -122,7 +122,8 @@ def where_it_fires(found: Feature) -> None:
         words = "Activation per token, as shares over the types: types of unequal size compare."
         st.markdown("### Cell types", help=words)
         rows = found.types.sort_values("share", ascending=False)
-        _bars(rows.head(12), "cell_type", "share, per token", "The cells have no labels.")
+        nowhere = "It fires in no labelled cell." if atlas.meta.get("types") else "The cells have no labels."
+        _bars(rows.head(12), "cell_type", "share, per token", nowhere)
         if len(found.donors):
             st.markdown("### Donors")
             _bars(found.donors.head(8), "donor", "share, per token", "")

@@ -83,7 +83,8 @@ def feature_list(atlas: Atlas) -> None:
     if pages > 1:
         number.number_input("Page", 1, pages, key=key, help=f"1 to {pages:,}.")
     words.markdown(
-        f"**{count(found.total, 'feature')}** of {len(atlas.feature_table):,}. Choose a row to open it.",
+        f"**{count(found.total, 'feature')}** of {len(atlas.feature_table):,}."
+        + (" Choose a row to open it." if found.total else ""),
         help=f"Found in {1000 * seconds:.0f} ms.",
     )
     if not found.total:

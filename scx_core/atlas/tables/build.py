@@ -24,7 +24,8 @@ from scx_core.atlas.judge.protocol import (
     verdict_shares,
 )
 from scx_core.atlas.judge.unit_figures import Judged, Lexicon, both_halves, in_unit_blocks, lexicon
-from scx_core.language import Language
+from scx_core.cells import CellTable
+from scx_core.language import Language, answer_labels
 
 KEY = ["layer", "feature"]
 FEW = 10  # families and pieces kept of a feature
@@ -38,17 +39,20 @@ def make_tables(
     passed: PassSums,
     name: str,
     judged: Judged,
-    cells: Sequence[str],
+    table: CellTable,
     cfg: AtlasConfig,
 ) -> dict[str, pd.DataFrame]:
-    """All tables of one source. `cells` are the names of the table's cells, by row."""
-    words = lexicon(passed.slots.table())
+    """All tables of one source; `table` holds the cells that were passed over."""
+    words, cells = lexicon(passed.slots.table()), table.cell_ids.tolist()
+    answers = answer_labels(lm, table)
     parts: dict[str, list[pd.DataFrame]] = {}
     for layer, tally in enumerate(passed.tallies[name]):
-        for table, rows in _layer(lm, units, passed, tally, layer, words, cells, cfg).items():
+        found = _layer(lm, passed, tally, words, cells, cfg)
+        found["writes"] = writes_table(lm, units, layer, answers, cfg.pushed)
+        for key, rows in found.items():
             rows.insert(0, "layer", layer)
-            parts.setdefault(table, []).append(rows)
-    tables = {table: pd.concat(rows, ignore_index=True) for table, rows in parts.items()}
+            parts.setdefault(key, []).append(rows)
+    tables = {key: pd.concat(rows, ignore_index=True) for key, rows in parts.items()}
     tables["features"] = _features(tables, judged, words, passed)
     tables["shares"] = pd.concat(
         [verdict_shares(judged.reported), verdict_shares({"other half": judged.other_half})],
@@ -60,10 +64,8 @@ def make_tables(
 
 def _layer(
     lm: Language,
-    units: UnitSource,
     passed: PassSums,
     tally: LayerTally,
-    layer: int,
     words: Lexicon,
     cells: Sequence[str],
     cfg: AtlasConfig,
@@ -87,7 +89,6 @@ def _layer(
     tables["histogram"] = pd.DataFrame(
         {"feature": unit, "low": edges[number], "high": edges[number + 1], "tokens": tokens}
     )
-    tables["writes"] = writes_table(lm, units, layer, passed.plan.types, cfg.pushed)
     return tables | {"examples": examples_table(passed, tally, cells)}
 
 
@@ -212,7 +213,7 @@ def _of_each(rows: pd.DataFrame, column: str, n: int, gather: Callable[[pd.Serie
 def writes_table(
     lm: Language, units: UnitSource, layer: int, answers: Sequence[str], keep: int
 ) -> pd.DataFrame:
-    """The tokens and answers that each unit of a layer pushes, the strongest push first."""
+    """The tokens and the model's answers that each unit of a layer pushes, the strongest push first."""
     found = pushed(lm, units, layer, keep, answers)
     tokens_Fn, n = found.token_Fn.numpy(), found.token_Fn.shape[1]
     features = np.arange(len(tokens_Fn))

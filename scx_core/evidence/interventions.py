@@ -23,7 +23,7 @@ from scx_core.attribution.answer_target import rivals_log_probability
 from scx_core.attribution.target import TargetPlan, plans_in
 from scx_core.errors import ScxError
 from scx_core.evidence.ablation_reference import InterventionConfig, Reference, prompts_of
-from scx_core.language import Language, linear, mlp_io, positions, replaced_mlps
+from scx_core.language import Language, linear, mlp_io, positions, replaced_mlps, texts_with_gradients
 from scx_core.language.hooks import Stand_in
 from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import EncodedCell
@@ -162,9 +162,10 @@ class Intervention:
         found = [np.zeros(0), *self._pieces(attempt, len(rows))]
         return np.concatenate(found).reshape(len(sets), self.n_cells)
 
-    def _pieces(self, attempt: Callable[[slice], T], n: int) -> Iterator[T]:
-        """`attempt` on n rows or cells, `cfg.rows` at a time, fewer where the memory does not suffice."""
-        return self._micro.pieces(attempt, n, self.cfg.rows)
+    def _pieces(self, attempt: Callable[[slice], T], n: int, most: int | None = None) -> Iterator[T]:
+        """`attempt` on n rows or cells, `cfg.rows` at a time (or `most`), fewer where the memory does not
+        suffice."""
+        return self._micro.pieces(attempt, n, most or self.cfg.rows)
 
     def gains(
         self,
@@ -191,7 +192,8 @@ class Intervention:
             gain_RLF = torch.stack(parts if by_position else [part.sum(1) for part in parts], 1)
             return value_R.detach().double().cpu().numpy(), gain_RLF.double().cpu().numpy()
 
-        pairs = list(self._pieces(attempt, len(chosen)))
+        most = texts_with_gradients(self.lm.facts, self.lm.device, self.length, self.cfg.rows)
+        pairs = list(self._pieces(attempt, len(chosen), most))
         return Gains(*(np.concatenate(part) for part in zip(*pairs, strict=True)))
 
     def _gain(

@@ -42,6 +42,7 @@ from scx_core.language.hooks import (
 from scx_core.language.label_map import Mapped, map_labels, with_answers
 from scx_core.language.later_blocks import BlockCall, captured_blocks, hidden_from
 from scx_core.language.loading import EMBEDDED, Language, is_small, load_language, pick_device
+from scx_core.language.numerics.backward_memory import texts_with_gradients
 from scx_core.language.numerics.onednn import addmm_, bmm, linear, mm
 from scx_core.language.numerics.products import rounded_products
 from scx_core.language.raw_answers import (

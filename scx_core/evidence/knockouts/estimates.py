@@ -44,7 +44,7 @@ from scx_core.attribution.backward import total_effects
 from scx_core.attribution.target import frozen_for, target_row
 from scx_core.evidence.knockouts.edits import Sentence, attention
 from scx_core.evidence.knockouts.measured_effects import Measurer
-from scx_core.language import Language, encode_cells
+from scx_core.language import Language, encode_cells, texts_with_gradients
 from scx_core.language.answer_tree import AnswerTree, capped, masks
 from scx_core.runs.micro_batch import MicroBatch
 from scx_core.sentences import GeneSpan
@@ -228,9 +228,10 @@ def slopes(
         total = value(_tree_logits(lm, leaf_NTd, tree)).sum()
         return torch.autograd.grad(total, leaf_NTd)[0]
 
-    size = max(1, TOKENS // x_NTd.shape[1])
+    n_points, length = len(x_NTd), x_NTd.shape[1] + len(tree.token_M)
+    size = texts_with_gradients(lm.facts, lm.device, length, max(1, TOKENS // x_NTd.shape[1]))
     with _held_patterns(lm, held), torch.enable_grad():
-        return torch.cat(list(MicroBatch(units="points").pieces(attempt, len(x_NTd), size)))
+        return torch.cat(list(MicroBatch(units="points").pieces(attempt, n_points, size)))
 
 
 def _tree_logits(lm: Language, x_NTd: torch.Tensor, tree: AnswerTree) -> torch.Tensor:

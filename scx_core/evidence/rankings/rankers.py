@@ -37,7 +37,7 @@ from scx_core.circuits import Tracer
 from scx_core.evidence.interventions import rest_of, target_values
 from scx_core.evidence.knockouts.estimates import estimated
 from scx_core.evidence.knockouts.measured_effects import Measurer
-from scx_core.language import Language, positions
+from scx_core.language import Language, positions, texts_with_gradients
 from scx_core.runs.micro_batch import MicroBatch
 from scx_core.runs.progress import Progress, silent
 from scx_core.sentences import EncodedCell, gene_sentences, pad_left
@@ -282,7 +282,9 @@ def gradient_times_input(
             found.append({span.gene: float(own_T[span.start : span.end].sum()) for span in cell.spans})
         return found
 
-    return [one for part in MicroBatch().pieces(attempt, len(cells), BATCH) for one in part]
+    length = max((len(cell.ids) + len(plan.forced) for cell in cells), default=1)
+    size = texts_with_gradients(lm.facts, lm.device, length, BATCH)
+    return [one for part in MicroBatch().pieces(attempt, len(cells), size) for one in part]
 
 
 def attention_to_genes(

@@ -1,7 +1,7 @@
 """How many texts a pass with gradients takes at a time.
 
-What the layers keep for the way back grows with the tokens and, as patterns are kept, with their square: of
-one text of 445 tokens 1.5 GB at Pythia-410m's dimensions, where a pass without gradients keeps next to nothing.
+What the layers keep for the way back grows with the tokens and, as patterns are kept, with their square: at
+Pythia-410m's dimensions 1.5 GB of a text of 445 tokens, where a pass without gradients keeps next to nothing.
 A graphics card says when its memory ends, and less is taken then; on a processor the system ends the process.
 """
 

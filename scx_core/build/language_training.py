@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -146,6 +147,14 @@ def watch_batches(
     return out
 
 
+class Watched(NamedTuple):
+    """`n` cells that do not train, and the share of them that the commonest type's name answers rightly."""
+
+    batches: Sequence[WeightedBatch]
+    n: int
+    one_answer: float
+
+
 @torch.no_grad()
 def answer_accuracy(model: GPTNeoXForCausalLM, batches: Sequence[WeightedBatch]) -> float:
     """Share of the cells whose answer is the likeliest next token at each of its tokens: the answer that is
@@ -165,7 +174,7 @@ def _loop(
     run: RunFolder,
     model: GPTNeoXForCausalLM,
     batch_of: Callable[[int], WeightedBatch],
-    watched: Sequence[WeightedBatch],
+    watched: Watched,
     recipe: RecipeConfig,
     progress: Progress,
     stopped: Callable[[], bool],
@@ -182,8 +191,9 @@ def _loop(
         take_step(model, optimizer, loss, recipe, step)
         done = step + 1
         record = {"step": done, "loss": loss.item(), "answer_loss": answer_loss.item()}
-        if watched and (done % every == 0 or done == recipe.steps):
-            record["accuracy"] = answer_accuracy(model, watched)
+        if watched.n and (done % every == 0 or done == recipe.steps):
+            record["accuracy"] = answer_accuracy(model, watched.batches)
+            record |= {"watched": watched.n, "one_answer": watched.one_answer}
         run.log(record)
         progress(done, recipe.steps, "training the model")
         stop = stopped()
@@ -212,7 +222,8 @@ def train_model(
     """Train a model on `rows` of the table, write it to `folder` in Hugging Face format, and load it.
 
     Of the rows `watched`, which should not be among `rows`, the share that is answered rightly is logged as
-    it goes (`accuracy`); they decide about nothing. `settings` is added to what `scx.json` says (labels,
+    it goes (`accuracy`), with their number and what one answer for all of them reaches; they decide about
+    nothing. `settings` is added to what `scx.json` says (labels,
     sentences, recipe). Metrics per step go to the
     run. Returns None when `stopped` turned true; the run then goes on later from that step.
     Raises ScxError when the loss is not finite.
@@ -231,7 +242,9 @@ def train_model(
 
     with flushed_subnormals():
         of = np.asarray(watched, dtype=np.int64)
-        some_cells = watch_batches(table, of, tokenizer, sentences, model.device)
+        batches = watch_batches(table, of, tokenizer, sentences, model.device)
+        commonest = max(Counter(table.labels[of].tolist()).values(), default=0)
+        some_cells = Watched(batches, len(of), commonest / max(1, len(of)))
         if not _loop(run, model, batch_of, some_cells, recipe, progress, stopped):
             return None
     about = {

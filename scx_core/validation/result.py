@@ -75,6 +75,12 @@ class Confusion(NamedTuple):
     original: tuple[tuple[int, ...], ...]
     transcoder: tuple[tuple[int, ...], ...]
 
+    @property
+    def one_answer(self) -> float:
+        """Share of the cells that are named rightly by the commonest type's name for every cell."""
+        counts = [sum(row) for row in self.original]
+        return max(counts, default=0) / max(1, sum(counts))
+
 
 class BaselineRow(NamedTuple):
     """A stand-in without features (`baselines.BASELINES`), measured as the transcoders are.

@@ -350,7 +350,7 @@ def _layers(found: Validation, limits: Thresholds) -> Iterator[Caution]:
 
 def _labels(found: Validation, limits: Thresholds) -> Iterator[Caution]:
     counts = [sum(row) for row in found.confusion.original]
-    largest = max(counts, default=0) / max(1, sum(counts))
+    largest = found.confusion.one_answer
     if found.label_agreement < limits.agreement:
         yield Caution(
             "agreement",

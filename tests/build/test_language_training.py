@@ -153,3 +153,5 @@ def test_cells_that_are_watched_change_nothing_and_their_accuracy_is_logged(tmp_
     assert all(torch.equal(one[key], two[key]) for key in one)
     shares = [record["accuracy"] for record in run.metrics() if "accuracy" in record]
     assert shares and all(0 <= share <= 1 and (5 * share) % 1 == 0 for share in shares)
+    last = run.metrics()[-1]
+    assert last["watched"] == 5 and 0.2 <= last["one_answer"] <= 1, "a share stands beside its simplest rival"

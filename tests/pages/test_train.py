@@ -243,7 +243,8 @@ def test_a_model_that_is_mostly_wrong_is_not_offered_without_a_word(runs: Path, 
     write_json(run.path / "transcoders" / "validation.json", table)
     write_json(run.path / "metrics.json", {"n_held_out": 70, "quick": table})
     words = said(well(open_page("train")))
-    assert "Right about **7.0%**" in words
+    assert "Right about **7.0%** of 70 held-out cells (95% interval" in words
+    assert "one answer for all: 34%; logistic regression on the genes: 89%)" in words
     assert "names only 7% of the cells rightly" in words and "Train again with more cells read" in words
 
 
@@ -314,3 +315,12 @@ def test_a_trial_of_a_build_is_a_job_and_the_form_stays_usable(
     monkeypatch.setattr("scx_core.runs.background.start", run_task)
     starting(app, "Try again").click().run()
     assert "About 3 min" in said(well(app)).replace("**", "")
+
+
+def test_the_share_that_is_watched_stands_beside_one_answer_for_all(runs: Path, guessed: None) -> None:
+    run = RunFolder.create(runs, "build", BuildConfig(), "new")
+    run.log({"step": 1, "loss": 7.0, "answer_loss": 6.0})
+    run.log({"step": 2, "loss": 6.0, "accuracy": 0.25, "watched": 24, "one_answer": 10 / 24})
+    run.write_status("stopped", 2, 9, "stopped")
+    words = said(well(open_page("train")))
+    assert "now 0.25 of 24 cells (0.12 to 0.45); one answer for all: 0.42" in words

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from pages.parts.common.words import safe
 from pages.parts.validate.validation_view import _BOXES
+from scx_core.statistics.intervals import Interval
 from scx_core.transcoders import load_set
 from scx_core.validation import validation_beside
 from scx_core.validation.warnings import NOT, READ, WITH_CARE, judged
@@ -59,3 +62,20 @@ def test_cells_without_an_answer_are_one_message(
     app = well(open_page("validate"))
     assert app.error and "has no answer for any type of pancreas.h5ad" in said(app)
     assert "Map the types to its answers" in said(app)
+
+
+def _show_beside(found) -> None:  # it runs as a script of its own, without this file's imports
+    from pages.parts.validate.validation_view import beside
+
+    beside(found)
+
+
+def test_where_a_linear_map_leaves_no_loss_nothing_is_won_back(runs: Path) -> None:
+    made = validation_beside(load_set("embedded").folder, {})
+    assert made is not None and made.added is not None
+    nothing = Interval(math.nan, math.nan)
+    added = made.added._replace(won_back=math.nan, won_back_interval=nothing, agreement_gain=-0.023)
+    app = AppTest.from_function(_show_beside, args=(made._replace(added=added),)).run()
+    words = said(well(app))
+    assert "no loss is left that features could win back" in words and "– [–, –]" not in words
+    assert "a difference of -2.3 points" in words and "more cells" not in words

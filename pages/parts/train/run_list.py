@@ -20,8 +20,9 @@ from pages.parts.train.kept_view import delete_button, kept_view
 from pages.parts.train.new_run import TITLES, duplicate
 from scx_core.runs import RunFolder, from_dict, list_runs, read_json
 from scx_core.runs.ranks import ranks_of
+from scx_core.statistics.intervals import wilson
 from scx_core.training.config import TranscoderConfig
-from scx_core.validation import setting, validation_beside, verdict
+from scx_core.validation import Validation, setting, validation_beside, verdict
 
 LOOKED_AT = "scx_run"
 # Drawing the curves takes as long as steps of a small model: seldom enough not to hold the training up.
@@ -151,19 +152,31 @@ def _figures(run: RunFolder) -> None:
     found = read_json(path)
     first = run.config["presets"].split(",")[0].strip()
     figures, name = found[first], TITLES.get(first, first).lower()
+    made = validation_beside(run.path / "transcoders", {})
     st.markdown(
         f"Right about **{percent(figures['label_accuracy_orig'], 1)}** of "
-        f"{count(found['n_held_out'], 'held-out cell')}, "
+        f"{count(figures.get('n_cells', found['n_held_out']), 'held-out cell')}{_rivals(made)}, "
         f"**{percent(figures['label_accuracy_transcoder'], 1)}** with every MLP replaced "
         f"({name} transcoders: CE recovered {number(figures['ce_recovered'], 4)}, "
         f"KL {number(figures['kl'], 4)}, L0 {number(figures['l0'], 1)}).",
         help=HELP["ce_recovered"],
     )
-    made = validation_beside(run.path / "transcoders", {})
     if made is not None and made.warnings:
         more = any(caution.sign == "accuracy" for caution in made.warnings)
         then = " Train again with more cells read." if more else ""
         st.markdown(f":orange[:material/warning:] {safe(verdict(made))}{then}")
+
+
+def _rivals(made: Validation | None) -> str:
+    """Interval of the model's accuracy, and what one answer for every cell and logistic regression reach."""
+    if made is None or "label_accuracy_orig" not in made.intervals:
+        return ""
+    low, high = made.intervals["label_accuracy_orig"]
+    words = f"95% interval {percent(low)} to {percent(high)}"
+    words += f"; one answer for all: {percent(made.confusion.one_answer)}"
+    if made.logistic is not None:
+        words += f"; logistic regression on the genes: {percent(made.logistic.accuracy)}"
+    return f" ({words})"
 
 
 def _use(run: RunFolder) -> None:
@@ -228,9 +241,21 @@ def _charts(records: Sequence[dict[str, Any]], wanted: Sequence[tuple[str, str, 
             if rows.empty:
                 st.caption(f"{title}: not measured yet.")
                 continue
-            last = rows[rows["step"] == rows["step"].max()]["value"].mean()
-            st.markdown(f"**{title}** :gray[now {last:.4g}]", help=HELP[term])
+            last = rows[rows["step"] == rows["step"].max()]["value"]
+            now = f"now {last.mean():.4g}" + (", mean of the layers" if len(last) > 1 else "")
+            st.markdown(f"**{title}** :gray[{now}{_of_watched(records, key)}]", help=HELP[term])
             curve_chart(rows, title, log)
+
+
+def _of_watched(records: Sequence[dict[str, Any]], key: str) -> str:
+    """Of how many cells the share is, and what one answer for all of them reaches; runs of before did not
+    write it down."""
+    asked = [record for record in records if record.get(key) is not None and "watched" in record]
+    if key != "accuracy" or not asked:
+        return ""
+    n, one_answer = int(asked[-1]["watched"]), float(asked[-1]["one_answer"])
+    low, high = wilson(round(asked[-1][key] * n), n)
+    return f" of {count(n, 'cell')} ({low:.2f} to {high:.2f}); one answer for all: {one_answer:.2f}"
 
 
 def series(records: Sequence[dict[str, Any]], key: str) -> pd.DataFrame:

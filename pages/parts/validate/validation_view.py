@@ -3,6 +3,7 @@ losses, by layer and class, labels."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 import pandas as pd
@@ -202,11 +203,14 @@ def beside(found: Validation) -> None:
         )
         return
     names = {row.key: row.name for row in found.baselines}
+    won = f"Of the loss that {names[added.best]} leaves, the features win back {percent(added.won_back, 1)} "
+    won += f"{span(added.won_back_interval)}."
+    if math.isnan(added.won_back):
+        won = f"With {names[added.best]} no loss is left that features could win back."
     st.caption(
-        f"Of the loss that {names[added.best]} leaves, the features win back "
-        f"{percent(added.won_back, 1)} {span(added.won_back_interval)}; they keep the label of "
-        f"{percent(added.agreement_gain, 1)} more cells {span(added.agreement_gain_interval)} than "
-        f"{names[added.labels_by]} does. With every feature at its mean "
+        f"{won} They keep the label of {percent(found.label_agreement, 1)} of the cells, "
+        f"{names[added.labels_by]} of {percent(added.agreement, 1)}: a difference of {100 * added.agreement_gain:+.1f} points "
+        f"{span(added.agreement_gain_interval)}. With every feature at its mean "
         f"{percent(added.accuracy_at_mean, 1)} of the cells are named rightly, with the features "
         f"{percent(found.label_accuracy_transcoder, 1)}."
     )
@@ -223,6 +227,7 @@ def _accuracies(found: Validation) -> str:
     words = (
         f"The model: {span(spans['label_accuracy_orig'], 2)}; balanced accuracy "
         f"{percent(found.balanced_accuracy_orig, 1)} {span(spans['balanced_accuracy_orig'], 2)}. "
+        f"One answer for every cell, the commonest: {percent(found.confusion.one_answer, 1)}. "
     )
     made = found.logistic
     if made is None:

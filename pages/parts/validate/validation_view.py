@@ -207,10 +207,10 @@ def beside(found: Validation) -> None:
     won += f"{span(added.won_back_interval)}."
     if math.isnan(added.won_back):
         won = f"With {names[added.best]} no loss is left that features could win back."
+    more = f"a difference of {100 * added.agreement_gain:+.1f} points {span(added.agreement_gain_interval)}"
     st.caption(
         f"{won} They keep the label of {percent(found.label_agreement, 1)} of the cells, "
-        f"{names[added.labels_by]} of {percent(added.agreement, 1)}: a difference of {100 * added.agreement_gain:+.1f} points "
-        f"{span(added.agreement_gain_interval)}. With every feature at its mean "
+        f"{names[added.labels_by]} of {percent(added.agreement, 1)}: {more}. With every feature at its mean "
         f"{percent(added.accuracy_at_mean, 1)} of the cells are named rightly, with the features "
         f"{percent(found.label_accuracy_transcoder, 1)}."
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scx_core.atlas import make_atlas
+from scx_core.atlas import atlas_of
 from scx_core.atlas.atlas_folder import ship
 from scx_core.atlas.tables.atlas import FILE as ATLAS_FILE
 from scx_core.build.card import card
@@ -203,13 +203,14 @@ def _transcoders(
 
 
 def _atlas(run: RunFolder, cfg: BuildConfig, lm: Language, table: CellTable, progress: Progress) -> None:
-    """The atlas of the first preset's features, whole and in the short form that ships with the set."""
+    """The atlas of the first preset's features: whole, where it is found for this set and these cells, and in
+    the short form that ships with the set."""
     if (run.path / ATLAS / ATLAS_FILE).exists():
         return
     first = cfg.preset_names[0]
     coders = load_set(set_folder(run, first, first), lm.device, lm.dtype)
-    whole = make_atlas(lm, coders, table, progress=_named(progress, "what each feature responds to"))
-    ship(whole.save(run.path / "atlas-whole"), run.path / ATLAS)
+    told = _named(progress, "what each feature responds to")
+    ship(atlas_of(lm, coders, table, root=run.path.parent, progress=told), run.path / ATLAS)
 
 
 def _named(progress: Progress, prefix: str) -> Progress:

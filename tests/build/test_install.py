@@ -6,10 +6,14 @@ import json
 
 import pytest
 
+from scx_core.atlas import saved_atlas
 from scx_core.build import BuildConfig
-from scx_core.build.pipeline import install
+from scx_core.build.pipeline import _atlas, install
 from scx_core.errors import ScxError
-from scx_core.runs import RunFolder, write_json
+from scx_core.runs import RunFolder, silent, write_json
+from scx_core.transcoders import load_set, save_set
+from tests.tiny import tiny_language, tiny_table
+from tests.validation.sets import random_set
 
 
 def finished(root) -> RunFolder:
@@ -67,3 +71,14 @@ def test_an_unfinished_build_is_not_installed(tmp_path):
     (run.path / "metrics.json").unlink()
     with pytest.raises(ScxError, match="not finished"):
         install(run, tmp_path / "models")
+
+
+def test_the_pages_find_the_atlas_that_a_build_made(tmp_path):
+    """Nobody waits for it a second time: it lies where the Features page looks for one of this set."""
+    lm, table = tiny_language(tmp_path / "model"), tiny_table(12)
+    run = RunFolder.create(tmp_path / "runs", "build", BuildConfig(presets="quick"))
+    save_set(run.path / "transcoders", random_set(lm), {"name": "mine"})
+    _atlas(run, BuildConfig(presets="quick"), lm, table, silent)
+    assert (run.path / "atlas" / "atlas.json").exists()
+    found = saved_atlas(lm, load_set(run.path / "transcoders"), table, root=tmp_path / "runs")
+    assert found is not None and found.meta["n_cells"] == 12

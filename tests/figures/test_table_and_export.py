@@ -141,6 +141,52 @@ def test_empty_labels_and_foreign_scripts_do_not_share_a_file():
     assert len({safe_name(label) for label in ("", "клетка", "细胞", "...")}) == 4
 
 
+def _of_type(answer: str, **changes) -> Circuit:
+    found = consensus_circuit()
+    return found._replace(target=found.target._replace(answer=answer, **changes))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("B cell", "b cell"),
+        ("B CELL", "B cell"),
+        ("CD4+/CD25", "CD4+ CD25"),
+        ("T*", "T?"),
+        ("Zélie", "Zelie"),
+        ("con", "CON"),
+        ("con", "con_"),
+    ],
+)
+def test_two_types_do_not_share_files_in_a_folder(first, second, tmp_path):
+    """As macOS and Windows see names: the first keeps its own, and each is written over by itself alone."""
+    formats = ("json", "csv", "caption")
+    one, two = (_of_type(name) for name in (first, second))
+    names = [path.name for path in export(one, tmp_path, formats)]
+    assert names[0] == file_name(one, "json")
+    others = [path.name for path in export(two, tmp_path, formats)]
+    assert not {name.lower() for name in names} & {name.lower() for name in others}
+    assert all(is_portable(name) for name in others)
+    assert [path.name for path in export(one, tmp_path, formats)] == names
+    assert [path.name for path in export(two, tmp_path, formats)] == others
+    assert len(list(tmp_path.iterdir())) == len(names) + len(others)
+    for circuit, (file, *_) in ((one, names), (two, others)):
+        assert Circuit.from_json(json.loads((tmp_path / file).read_bytes())).target == circuit.target
+
+
+def test_competitors_that_differ_in_capitals_do_not_share_files(tmp_path):
+    one, two = (_of_type("B", against=(name,)) for name in ("T cell", "t cell"))
+    (first,), (second,) = (export(circuit, tmp_path, ("caption",)) for circuit in (one, two))
+    assert first.name == file_name(one, "caption") and first.name.lower() != second.name.lower()
+
+
+def test_a_type_traced_again_is_written_over_and_a_damaged_file_too(tmp_path):
+    (path,) = export(_of_type("B cell"), tmp_path, ("json",))
+    assert export(_of_type("B cell", value=1.0), tmp_path, ("json",)) == [path]
+    path.write_text("{")
+    assert export(_of_type("B cell"), tmp_path, ("json",)) == [path]
+
+
 def test_every_format_has_a_name_and_a_media_type():
     names = {file_name(consensus_circuit(), file_format) for file_format in FORMATS}
     assert len(names) == len(FORMATS)

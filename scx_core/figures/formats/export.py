@@ -2,7 +2,8 @@
 
 Files of `export`: NAME.png .svg .pdf .html .graphml .json, NAME_neuronpedia.json, NAME_genes.csv with
 NAME_genes.provenance.json beside it, NAME_genes.png .svg .pdf for the bar chart, NAME_caption.txt for the
-words. The same circuit gives the same bytes.
+words. The same circuit gives the same bytes. Where a folder holds files of another cell type under that name,
+in whatever capitals, NAME ends in eight characters of a hash.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from scx_core.cells.choices import as_names
-from scx_core.circuits.circuit import Circuit
+from scx_core.circuits.circuit import Circuit, read_circuit
 from scx_core.errors import ScxError
 from scx_core.figures import captions
 from scx_core.figures.bars import genes_picture
@@ -25,7 +27,7 @@ from scx_core.figures.drawing.edits import Edits, drawn, edited, hidden_nodes, w
 from scx_core.figures.drawing.layout import simplify
 from scx_core.figures.picture import circuit_picture
 from scx_core.figures.table import gene_table, table_csv
-from scx_core.runs.files import portable, to_json_text, write_atomic
+from scx_core.runs.files import is_folder, portable, to_json_text, write_atomic
 
 from .html import circuit_page
 from .network import to_graphml
@@ -164,7 +166,7 @@ def export(
     """
     where, formats = Path(where), as_names(formats)
     single = one_file(where, formats)
-    wanted = {single: where} if single else {name: where / file_name(circuit, name) for name in formats}
+    wanted = {single: where} if single else _places(circuit, where, formats)
     contents: dict[Path, bytes] = {}
     for name, path in wanted.items():
         contents[path] = export_bytes(
@@ -202,14 +204,43 @@ def file_name(circuit: Circuit, file_format: str) -> str:
     """A file name for the circuit that every file system takes: whose it is, which cells, against what.
     Raises ScxError for an unknown format."""
     check_format(file_format)
+    return _stem(circuit) + _FORMATS[file_format].ending
+
+
+def _stem(circuit: Circuit) -> str:
+    title, *scope, against = _whose(circuit)
+    return "_".join([safe_name(title), *scope, *([f"against_{safe_name(against)}"] if against else [])])
+
+
+def _whose(circuit: Circuit) -> list[str]:
+    """Title, scope and row, and the only competitor ("" where there is none), before letters are left out."""
     cell = circuit.provenance.get("cell")
     row = cell.get("row") if circuit.scope == "cell" and isinstance(cell, Mapping) else None
     scope = "one_cell" if circuit.scope == "cell" else f"{circuit.scope}_{circuit.n_cells}_cells"
-    parts = [safe_name(captions.title(circuit)), scope]
-    parts += [str(row)] if isinstance(row, int) else []
-    if len(circuit.target.against) == 1 and circuit.scope != "difference":
-        parts.append(f"against_{safe_name(circuit.target.against[0])}")
-    return "_".join(parts) + _FORMATS[file_format].ending
+    one = len(circuit.target.against) == 1 and circuit.scope != "difference"
+    rows = [str(row)] if isinstance(row, int) else []
+    return [captions.title(circuit), scope, *rows, circuit.target.against[0] if one else ""]
+
+
+def _places(circuit: Circuit, folder: Path, formats: Iterable[str]) -> dict[str, Path]:
+    """The file of each format in a folder: under a name that no other cell type has there."""
+    stem = _stem(circuit)
+    if _of_another(circuit, stem, folder):
+        stem += f"-{_hash(repr(_whose(circuit)))}"
+    return {name: folder / f"{stem}{_FORMATS[name].ending}" for name in formats}
+
+
+def _of_another(circuit: Circuit, stem: str, folder: Path) -> bool:
+    """Whether files of this name are of another: spelled with other capitals, which macOS and Windows do not
+    tell apart, or with a JSON that names another type, of which the same letters are left."""
+    held = {path.name for path in folder.iterdir()} if is_folder(folder) else set()
+    ours = {stem + one.ending for one in _FORMATS.values()}
+    if not held & ours:
+        return bool({name.lower() for name in held} & {name.lower() for name in ours})
+    path = folder / f"{stem}{_FORMATS['json'].ending}"
+    with suppress(ScxError):
+        return path.name in held and _whose(read_circuit(path)) != _whose(circuit)
+    return False
 
 
 def mime_type(file_format: str) -> str:

@@ -13,9 +13,10 @@ Legend: C cells, N counted tokens of a batch, F features, G genes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import h5py
@@ -59,6 +60,7 @@ def annotate(
     if table.n_cells != adata.n_obs:
         problem = f"The table has {table.n_cells} cells, the AnnData object {adata.n_obs}."
         raise ScxError(problem, "Give the object that the table was opened from.")
+    held_in(adata)  # what refuses comes before the work
     n_layers, n_units = len(side.transcoders.layers), side.transcoders.n_features
     wanted = None if features is None else list(dict.fromkeys([*features, *obs]))
     for layer, feature in [*(wanted or []), *obs]:
@@ -74,7 +76,7 @@ def annotate(
     made = adata.copy()
     made.obsm[MEAN], made.obsm[MAXIMUM] = mean_CF[:, numbers].tocsr(), max_CF[:, numbers].tocsr()
     made.varm[MASS] = _by_var(made, table, mass_GF[:, numbers].tocsr())
-    made.uns[RECORD] = {**(made.uns.get(RECORD) or {}), **_record(side, table, atlas, numbers)}
+    made.uns[RECORD] = {**held_in(made), **_record(side, table, atlas, numbers)}
     for layer, feature in obs:
         column = mean_CF[:, layer * n_units + feature]
         made.obs[f"scx L{layer}·{feature}"] = column.toarray().ravel()
@@ -134,6 +136,19 @@ def write_annotated(adata: ad.AnnData, path: Path | str) -> None:
         file.flush()
         image = file.id.get_file_image()
     write_atomic(path, image)
+
+
+def held_in(adata: ad.AnnData) -> Mapping[str, Any]:
+    """What scX left in an object, `uns["scx"]`. Raises ScxError where something else lies there."""
+    return mapping_at(adata.uns, RECORD, f'uns["{RECORD}"]')
+
+
+def mapping_at(held: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+    """What lies at a key, which holds things by name; nothing where there is nothing. Raises ScxError."""
+    found = held.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise ScxError(f"{where} is no object with results of scX.", "Remove it.")
+    return found or {}
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from typing import Any, NotRequired, TypedDict
 import anndata as ad
 import pandas as pd
 
-from scx_core.atlas.annotate import RECORD
+from scx_core.atlas.annotate import RECORD, held_in, mapping_at
 from scx_core.circuits import Circuit
 from scx_core.circuits.difference import Difference
 from scx_core.circuits.schema import Misfit, read_object
@@ -60,8 +60,7 @@ def keep_in(adata: ad.AnnData, result: Any, name: str) -> None:
             f"A {type(result).__name__} is no result that can be kept.", "Give a circuit or a table."
         )
     text = to_json_text({"name": name, "kind": type(result).__name__, "record": record})
-    held = _mapping(adata.uns, RECORD, f'uns["{RECORD}"]')
-    adata.uns[RECORD] = {**held, RESULTS: {**_results(adata), _key(name): text}}
+    adata.uns[RECORD] = {**held_in(adata), RESULTS: {**_results(adata), _key(name): text}}
 
 
 def kept_in(adata: ad.AnnData) -> dict[str, str]:
@@ -94,17 +93,8 @@ def _key(name: str) -> str:
     return f"{bare}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-def _mapping(held: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    """What lies at a key, which holds things by name; nothing where there is nothing."""
-    found = held.get(key)
-    if found is not None and not isinstance(found, Mapping):
-        raise ScxError(f"{where} is no object with results of scX.", "Remove it.")
-    return found or {}
-
-
 def _results(adata: ad.AnnData) -> Mapping[str, Any]:
-    held = _mapping(adata.uns, RECORD, f'uns["{RECORD}"]')
-    return _mapping(held, RESULTS, f'uns["{RECORD}"]["{RESULTS}"]')
+    return mapping_at(held_in(adata), RESULTS, f'uns["{RECORD}"]["{RESULTS}"]')
 
 
 def _kept(key: str, text: Any) -> dict[str, Any]:
@@ -144,8 +134,8 @@ def _table(record: Any, name: str) -> pd.DataFrame:
 
 
 def _fits(field: Mapping[str, Any], value: Any) -> bool:
-    """Whether a value may stand in a column. Where there is none, pandas makes False of it in a plain column of
-    switches, and nothing of a value that is not among the column's categories."""
+    """Whether a value may stand in a column. Of null pandas makes False in a plain column of switches; null
+    of a value that is none of the column's categories."""
     if value is None:
         return field["type"] not in ("integer", "boolean") or "extDtype" in field
     constraints = field.get("constraints")

@@ -93,6 +93,9 @@ def test_features_beside_results_come_back_too(tmp_path):
         assert before.shape == after.shape and abs(before - after).max() == 0
     assert (read.obs["scx L2·5"] == made.obs["scx L2·5"]).all()
     assert list(read.uns["scx"]["names"]) == list(made.uns["scx"]["names"])
+    adata.uns["scx"] = "another tool's"
+    with pytest.raises(ScxError, match=r'uns\["scx"\] is no object with results of scX'):
+        scx.tl.annotate(adata, obs=[(2, 5)])
 
 
 @pytest.mark.parametrize("held", ["text", 3, ["a"], {"results": "text"}, {"results": [1]}, {"results": 3.5}])

@@ -4,7 +4,7 @@ The key of a result is a digest of its provenance without what does not decide a
 model, set and cells count and their names do not, nor do the versions of packages, which the file records.
 A result whose definition has changed gets a new `revision` from its question. One file a result:
 `runs/results/QUESTION/KEY.json` with `question`, `key`, `about` (the provenance) and `result`. A broken file
-counts as absent and is made anew.
+or one of another question counts as absent and is made anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scx_core.errors import ScxError
-from scx_core.runs.files import read_json, to_json_text, write_json
+from scx_core.runs.files import check_object, read_json, to_json_text, write_json
 from scx_core.runs.run_folder import runs_root
 
 FOLDER = "results"
@@ -91,9 +91,11 @@ def _read(path: Path) -> CachedResult | None:
     if not path.is_file():
         return None
     try:
-        data = read_json(path)
+        data = check_object(read_json(path), {"about": {}, "result": {}}, path)
+        if (data["question"], data["key"]) != (path.parent.name, path.stem):
+            return None  # a file that was copied or renamed answers another question
         return CachedResult(data["question"], data["key"], data["about"], data["result"], path)
-    except (ScxError, KeyError, TypeError, OSError):
+    except (ScxError, KeyError, OSError):
         return None
 
 

@@ -172,6 +172,8 @@ def _taken(run: RunFolder) -> float | None:
     """What a finished job took over what was thought at first; None where either is not known."""
     thought = run.config.get("seconds")
     taken = run.status().more.get("seconds") if thought else None
+    if any(isinstance(one, bool) or not isinstance(one, (int, float)) for one in (taken, thought)):
+        return None  # a file that was edited tells nothing
     if not taken or not thought or not 1 / MOST_APART < taken / thought < MOST_APART:
         return None
     return float(taken) / float(thought)

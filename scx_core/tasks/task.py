@@ -28,6 +28,7 @@ from scx_core.runs import (
     to_dict,
     work_on,
 )
+from scx_core.runs.background import LONGEST_NAME
 from scx_core.runs.cached_results import key_of
 from scx_core.runs.jobs import RUN
 from scx_core.tasks.sources import Opened, Sources
@@ -106,6 +107,7 @@ def run_task(run: RunFolder, progress: Progress = silent) -> None:
     root = run.path.parent.parent.parent  # RUNS/tasks/jobs/NAME
 
     def make(tell: Progress) -> None:
+        _check_asked(run, told)
         opened = Opened(from_dict(Sources, config), root, run.path)
         _same(opened, told["about"])
         answer = maker(opened, told["asked"], tell)
@@ -114,9 +116,27 @@ def run_task(run: RunFolder, progress: Progress = silent) -> None:
     work_on(run, make, progress)
 
 
+def _check_asked(run: RunFolder, told: Mapping[str, Any]) -> None:
+    """Raise ScxError where the job's file was damaged or edited since it was asked: its answer would be kept
+    as that of another question."""
+    about, asked = told.get("about"), told.get("asked")
+    stated = about.get("config", about) if isinstance(about, dict) else None
+    same = (
+        isinstance(about, dict)
+        and isinstance(stated, dict)
+        and isinstance(asked, dict)
+        and run.name == f"{run.kind}-{key_of(about)}"[:LONGEST_NAME]
+        and stated.get("asked", asked) == asked
+    )
+    if not same:
+        problem = f"{run.path / 'run.json'} asks for something else than when it was made."
+        raise ScxError(problem, "Delete the job and ask again.")
+
+
 def _same(opened: Opened, about: Mapping[str, Any]) -> None:
     """Raise ScxError where a file was changed between the question and now."""
     parts = (("cells", "data", "table"), ("model", "model", "lm"), ("set", "transcoders", "coders"))
     for words, key, name in parts:
-        if key in about and about[key]["fingerprint"] != getattr(opened, name).fingerprint:
+        stated = about.get(key, {})
+        if stated and stated.get("fingerprint") != getattr(opened, name).fingerprint:
             raise ScxError(f"The {words} are not what they were when this was asked.", "Ask again.")

@@ -3,6 +3,7 @@
 import pytest
 
 from scx_core.errors import ScxError
+from scx_core.runs import read_json, write_json
 from scx_core.runs.cached_results import cached, find_cached, key_of, list_cached
 
 
@@ -62,3 +63,25 @@ def test_a_broken_file_is_made_anew(tmp_path):
 def test_a_question_is_a_plain_name(tmp_path):
     with pytest.raises(ScxError, match="no name of a question"):
         cached("../x", about(), dict, runs=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"question": "steer"},
+        {"key": "another"},
+        {"result": [1]},
+        {"result": "1"},
+        {"about": 3},
+        {"key": None},
+    ],
+)
+def test_a_file_of_another_question_or_kind_is_made_anew(tmp_path, change):
+    cached("curves", about(), lambda: {"value": 1}, runs=tmp_path)
+    path = find_cached("curves", about(), runs=tmp_path).path
+    write_json(path, read_json(path) | change)
+    assert find_cached("curves", about(), runs=tmp_path) is None and list_cached(runs=tmp_path) == []
+    assert cached("curves", about(), lambda: {"value": 2}, runs=tmp_path) == {"value": 2}
+    for content in ("[]", "3", '"text"', "{}"):
+        path.write_text(content)
+        assert find_cached("curves", about(), runs=tmp_path) is None

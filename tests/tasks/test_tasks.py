@@ -12,7 +12,7 @@ from scx_core.errors import ScxError
 from scx_core.evidence.rankings.rankings import RankingConfig, rank_genes_of
 from scx_core.evidence.smallest.smallest_circuit import SmallestConfig
 from scx_core.runs import RunFolder, to_dict
-from scx_core.tasks import Opened, Sources, answer_of, job_of_task, launch_task, makers, run_task
+from scx_core.tasks import Opened, Sources, answer_of, estimates, job_of_task, launch_task, makers, run_task
 from scx_core.tasks.task import PLACE, tracer_task
 from scx_core.validation.result import plain
 
@@ -87,3 +87,26 @@ def test_an_unknown_kind_is_said(tmp_path):
     config = {"title": "", "asked": {}, "about": {}, "goes_on": False}
     with pytest.raises(ScxError, match="not known"):
         run_task(RunFolder.create(tmp_path, "witchcraft", config))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"asked": []}, {"asked": None}, {"about": "x"}, {"asked": {"label": OTHER}}, {"about": {"config": {}}}],
+)
+def test_a_job_whose_file_was_edited_is_refused_and_answers_nothing(opened, tmp_path, monkeypatch, change):
+    task = tracer_task("circuit", "B cells", Sources(), opened.tracer, circuit_asked())
+    monkeypatch.setattr("scx_core.runs.background.start", lambda run: None)
+    run = launch_task(task, tmp_path)
+    for edited in (run.config | change, {key: run.config[key] for key in run.config if key not in change}):
+        run.update(config=edited)
+        with pytest.raises(ScxError, match=r"run\.json asks for something else than when it was made"):
+            run_task(RunFolder.open(run.path))
+        assert run.status().state == "failed" and answer_of(task, tmp_path) is None
+
+
+@pytest.mark.parametrize("seconds", ["12", True, [], None, {"a": 1}])
+def test_an_edited_promise_says_nothing_of_this_machine(tmp_path, seconds):
+    run = RunFolder.create(tmp_path / PLACE / "jobs", "circuit", {"seconds": seconds})
+    with run.lock():
+        run.write_status("done", 1, 1, seconds=2.0)
+    assert estimates.here("circuit", 10.0, tmp_path) == 10.0

@@ -51,10 +51,9 @@ def title_of(run: RunFolder) -> str:
     if run.kind in KINDS:
         return run.name
     if run.kind == "evidence":
-        config = run.config
-        return f"Evidence, {config['label'] or 'the largest types'}"
+        return f"Evidence, {run.config.get('label') or 'the largest types'}"
     if run.kind == "atlas":
-        return f"Atlas of {short(str(run.config['transcoders']))}"
+        return f"Atlas of {short(str(run.config.get('transcoders', '')))}"
     return str(run.config.get("title", run.name))
 
 

@@ -75,6 +75,18 @@ class RunStatus(NamedTuple):
     more: Mapping[str, Any] = MappingProxyType({})
 
 
+_STATUS = {
+    "done": int,
+    "total": int,
+    "message": str,
+    "per_second": (int, float, type(None)),
+    "eta_s": (int, float, type(None)),
+    "pid": (int, type(None)),
+    "error": str,
+    "more": {},
+}
+
+
 class RunFolder:
     """A run on disk. Reading is always safe; writing is for the one process that holds `lock()`."""
 
@@ -253,11 +265,15 @@ class RunFolder:
                 raise
 
     def status(self) -> RunStatus:
-        """How far the job is now; "dead" when it should run and its process is gone unasked."""
+        """How far the job is now; "dead" when it should run and its process is gone unasked. Raises ScxError
+        that names the file where it is damaged."""
         path = self.path / "status.json"
         if not path.exists():
             return RunStatus("new")
-        record = read_json(path)
+        record = check_object(read_json(path), _STATUS, path)
+        if record.get("state") not in STATES:
+            problem = f"{path}: state is {repr(record.get('state'))[:40]}, not one of {', '.join(STATES)}."
+            raise ScxError(problem, "Delete that file.")
         status = RunStatus(**{key: record[key] for key in RunStatus._fields if key in record})
         process = self.process()
         if status.state != "running" or process is None:
@@ -274,10 +290,13 @@ class RunFolder:
         """The process that runs the job, or ran it last, as far as is known."""
         for file, key in (("status.json", "process"), ("process.json", None)):
             path = self.path / file
-            record = read_json(path) if path.exists() else None
+            record = check_object(read_json(path), {}, path) if path.exists() else None
             record = record.get(key) if record and key else record
             if record:
-                return ProcessIdentity(**record)
+                identity = check_object(record, {"pid": int, "birth": str, "host": str}, path)
+                if identity.keys() != set(ProcessIdentity._fields):
+                    raise ScxError(f"{path} names no process.", "Delete that file.")
+                return ProcessIdentity(**identity)
         return None
 
     def _last_words(self) -> str:

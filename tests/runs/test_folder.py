@@ -329,3 +329,18 @@ def test_runs_live_here_unless_the_environment_says_otherwise(tmp_path, monkeypa
     assert runs_root() == tmp_path / "runs"
     monkeypatch.setenv("SCX_RUNS", "/data/runs")
     assert runs_root() == Path("/data/runs").absolute()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", "3", "{}", '{"state": 3}', '{"state": "nonsense"}', '{"state": "done", "done": "x"}',
+     '{"state": "done", "total": []}', '{"state": "done", "more": 3}', '{"state": "done", "message": 1}',
+     '{"state": "running", "process": [1]}', '{"state": "running", "process": {"pid": "1"}}',
+     '{"state": "running", "process": {"a": 1}}', '{"state": "running", "process": {"pid": 1}}'],
+)  # fmt: skip
+def test_a_damaged_status_is_named(tmp_path, content):
+    run = RunFolder.create(tmp_path, "train", {})
+    (run.path / "status.json").write_text(content)
+    with pytest.raises(ScxError, match=r"status\.json") as found:
+        run.status()
+    assert found.value.remedy

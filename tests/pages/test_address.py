@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.parts.common.session import KEY
+from pages.parts.common.session import CELLS_READ, KEY, Context
 from pages.parts.features import list_view as feature_list
-from scx_core.runs import runs_root, to_dict, write_json
+from scx_core.cells import CellChoices
+from scx_core.runs import LAST_USED, runs_root, to_dict, write_json
 from tests.cells.good_cells import good_cells
 from tests.pages.running import PAGES, ROOT, open_page, pick, said, type_into, well
 
@@ -32,8 +33,6 @@ def own(runs: Path, tmp_path: Path) -> str:
     """The path of cells of one's own that were used here before."""
     path = str(tmp_path / "mine.h5ad")
     good_cells().write_h5ad(path)
-    from pages.parts.common.session import Context
-
     runs.mkdir(parents=True, exist_ok=True)
     write_json(runs_root() / "last-used.json", to_dict(Context(data=path)))
     return path
@@ -107,3 +106,21 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 
     monkeypatch.setattr(QueryParamsProxy, "from_dict", from_dict)
     return found
+
+
+def test_a_reload_after_another_tab_used_other_cells_keeps_how_they_were_read(own: str) -> None:
+    """Two tabs with different data: neither is a stranger to the other, nor are its corrections lost."""
+    choices = CellChoices(organism="Mus musculus")
+    write_json(runs_root() / LAST_USED, to_dict(Context(data=own, cells=choices)))
+    link = {"data": own, "model": "embedded", "set": "embedded"}
+    assert opened("data", link).session_state[KEY].cells == choices
+    write_json(runs_root() / LAST_USED, to_dict(Context()))  # the other tab
+    again = opened("data", link)
+    assert "not in use here" not in said(again)
+    assert again.session_state[KEY].data == own and again.session_state[KEY].cells == choices
+
+
+def test_what_was_read_here_may_be_damaged(own: str) -> None:
+    for text in ('{"a": 3}', "[1]", '{"a"', '{"a": {"label": 5, "nonsense": 1}}'):
+        (runs_root() / CELLS_READ).write_text(text, encoding="utf-8")
+        assert opened("data", {"data": own}).session_state[KEY].data == own

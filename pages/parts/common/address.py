@@ -15,7 +15,7 @@ import streamlit as st
 
 from pages.parts.common import in_use, loaders
 from pages.parts.common.jobs import jobs
-from pages.parts.common.session import Context, context, last_used, use
+from pages.parts.common.session import Context, cells_read, context, last_used, use
 from pages.parts.common.words import safe
 from scx_core.cells import CellChoices
 from scx_core.runs import RunFolder, from_dict
@@ -77,7 +77,11 @@ def _strange(found: Mapping[str, str]) -> tuple[str, ...]:
     ctx, before = context(), last_used() or context()
     model = dataclasses.replace(ctx, model=found.get("model", ctx.model))
     known = {
-        "data": {"embedded", "planted", ctx.data, before.data, *(_data_of(run) for run in jobs())},
+        "data": {
+            *("embedded", "planted", ctx.data, before.data),
+            *cells_read(),
+            *(_data_of(run) for run in jobs()),
+        },
         "model": {*in_use.models(ctx), before.model},
         "set": {*in_use.sets(model), before.transcoders},
     }
@@ -139,6 +143,8 @@ def _choices(data: str) -> CellChoices:
     before = last_used()
     if before is not None and before.data == data:
         return before.cells
+    if data in (by_session := cells_read()):
+        return by_session[data]
     read = (run.config.get("cells") for run in jobs() if _data_of(run) == data)
     found = next((cells for cells in read if cells), None)
     return CellChoices() if found is None else from_dict(CellChoices, found)

@@ -17,6 +17,7 @@ from scx_core.errors import ScxError
 from scx_core.runs import LAST_USED, from_dict, option, read_json, runs_root, to_dict, write_json
 
 KEY, _WIDGETS, _CHOSEN = "scx_context", "scx_kept", "scx_context_chosen"
+CELLS_READ, _MOST_READ = "cells-read.json", 50  # in the folder of the runs; sources that are remembered
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,12 @@ def use(**changes: object) -> Context:
         changes = {"as_is": False} | changes
     st.session_state[KEY] = dataclasses.replace(context(), **changes)  # type: ignore[arg-type]
     st.session_state[_CHOSEN] = True
-    write_json(runs_root() / LAST_USED, to_dict(st.session_state[KEY]), durable=False)
-    return st.session_state[KEY]
+    ctx: Context = st.session_state[KEY]
+    write_json(runs_root() / LAST_USED, to_dict(ctx), durable=False)
+    others = [(data, how) for data, how in cells_read().items() if data != ctx.data][1 - _MOST_READ :]
+    read = {data: to_dict(how) for data, how in [*others, (ctx.data, ctx.cells)]}
+    write_json(runs_root() / CELLS_READ, read, durable=False)
+    return ctx
 
 
 def use_default() -> Context:
@@ -77,6 +82,16 @@ def last_used() -> Context | None:
         return from_dict(Context, read_json(path)) if path.exists() else None
     except (ScxError, TypeError):
         return None
+
+
+def cells_read() -> dict[str, CellChoices]:
+    """How each source of cells was read here last, the latest at the end; nothing where nobody can tell."""
+    path = runs_root() / CELLS_READ
+    try:
+        found = read_json(path) if path.exists() else {}
+        return {data: from_dict(CellChoices, how) for data, how in found.items()}
+    except (ScxError, TypeError, AttributeError):
+        return {}
 
 
 class Limited(NamedTuple):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
+import scx_core as scx
+from scx_core.evidence.by_type.measure import TypesConfig, evidence_file, siblings
+from scx_core.runs.files import to_json_text
 from tests.browser import server, walk
 from tests.browser.tour import HEIGHTS
+from tests.builders.evidence import OTHER, tiny_evidence
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,6 +38,12 @@ HEAD = """() => {
     overflow: wide.scrollWidth - wide.clientWidth,
     controls: new Set(places(".st-key-line").filter((one) => one.height).map((one) => one.bottom | 0)).size,
   };
+}"""
+# The right edge of the page, and of every picture that is seen.
+EDGES = """() => {
+  const main = document.querySelector('[data-testid="stMainBlockContainer"]');
+  const images = [...main.querySelectorAll("img")].map((one) => one.getBoundingClientRect());
+  return [main.getBoundingClientRect().right, images.filter((one) => one.width).map((one) => one.right)];
 }"""
 
 
@@ -96,4 +107,20 @@ def test_an_audience_sees_large_type_and_the_keys_step_through_the_types(address
         page.keyboard.press("Escape")
         expect(page.get_by_text("Cell type", exact=True)).to_be_visible()
         walk.no_errors(page)
+    assert not outside
+
+
+def test_the_figures_of_the_evidence_are_whole_in_a_narrow_window(tmp_path: Path) -> None:
+    runs, tracer = tmp_path / "runs", scx.tl.tracer("embedded")
+    path = evidence_file(tracer, OTHER, TypesConfig(), siblings(tracer), runs)
+    path.parent.mkdir(parents=True)
+    path.write_text(to_json_text(tiny_evidence().of(OTHER).to_json()), encoding="utf-8")
+    with server.app(runs) as address, server.browser(1000) as (context, outside):
+        page = context.new_page()
+        page.goto(f"{address}/evidence")
+        page.get_by_test_id("stImage").locator("img").first.wait_for()
+        walk.at_rest(page)
+        room, edges = page.evaluate(EDGES)
+        walk.no_errors(page)
+    assert edges and max(edges) <= room, "cut off at the right"
     assert not outside

@@ -31,6 +31,7 @@ _MARKS = {
     "not tested": ":gray-badge[not tested]",
 }
 PDF = "Report, PDF"
+FIGURE = 900  # pixels
 _PICTURES: Memory[bytes] = Memory(32)
 _SHORT = {"reached": "yes", "not reached": "no", "not tested": "–"}
 _TABS = {
@@ -106,7 +107,8 @@ def _part(part: str | Table | Picture, mark: str) -> None:
         st.markdown(safe(part))
     elif isinstance(part, Picture):
         image = _PICTURES.get((mark, part.name), lambda: picture_bytes(part.draw(), "png"))
-        st.image(image, caption=safe(part.caption), width=900)
+        with st.container(width=FIGURE):  # narrower where the window is: an image's own width is kept
+            st.image(image, caption=safe(part.caption), width="stretch")
     else:
         st.markdown(f"**{safe(part.title)}**")
         if part.note:

@@ -663,3 +663,9 @@ def test_an_empty_cell_takes_no_part() -> None:
         table = open_cells(ad.AnnData(matrix, obs=adata.obs, var=adata.var))
         assert table.labels[:4].tolist() == ["", "", "", "B cell"]
         assert "3 cells have no gene above 0" in finding(table, "cells").evidence
+
+
+def test_an_address_is_no_missing_file():
+    with pytest.raises(ScxError) as error:
+        open_cells("https://datasets.cellxgene.cziscience.com/abc.h5ad")
+    assert "is an address" in error.value.problem and "Download the file" in error.value.remedy

@@ -58,6 +58,11 @@ def open_store(source: Any, genome: str | None = None) -> Store:
 def _existing(source: str) -> Path:
     if not source.strip() or "\0" in source:
         raise ScxError("No path is given.", f"Give {FORMATS}, or '{EMBEDDED}'.")
+    if "://" in source:
+        raise ScxError(
+            f"{source.strip()[-80:]} is an address; cells are read from this computer.",
+            "Download the file, and give its path.",
+        )
     path = Path(source.strip()).expanduser()
     with reading(path.name[-80:]):
         there = path.exists()

@@ -207,7 +207,8 @@ class Tracer:
         raise ScxError(
             f"The model {self.lm.name} has no answer for the type {label!r}; it calls {share} of its cells "
             f"{called}.",
-            "Name the answer to explain (--answer), or map types to the model's answers (--answers FILE).",
+            "Name the answer to explain (--answer), or map types to the model's answers (page Data, or "
+            "--answers FILE).",
         )
 
     def commonest_answer(self, label: str, cells: int = 12) -> tuple[str, str]:

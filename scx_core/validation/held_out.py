@@ -138,7 +138,8 @@ def check_rows(table: CellTable, rows: np.ndarray) -> None:
     if len(rows) == 0 and table.types and not set(table.answers.tolist()) - {""}:
         raise ScxError(
             f"The model has no answer for any type of {table.name} ({', '.join(table.types[:6])}).",
-            "Map the types to its answers (--answers FILE), or use a model that was trained on such cells.",
+            "Map the types to its answers (page Data, or --answers FILE), or use a model that was trained on "
+            "such cells.",
         )
     if len(rows) == 0:
         raise ScxError("There are no held-out cells to validate on.", "Hold out a share such as 0.1.")

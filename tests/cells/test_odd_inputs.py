@@ -669,3 +669,10 @@ def test_an_address_is_no_missing_file():
     with pytest.raises(ScxError) as error:
         open_cells("https://datasets.cellxgene.cziscience.com/abc.h5ad")
     assert "is an address" in error.value.problem and "Download the file" in error.value.remedy
+
+
+@pytest.mark.parametrize("ending", [".h5ad", ".h5", ""])
+def test_a_name_that_is_too_long_for_a_file_is_called_that(tmp_path, ending):
+    with pytest.raises(ScxError) as told:
+        open_cells(tmp_path / ("x" * 4000 + ending))
+    assert "too long" in told.value.problem and len(told.value.problem) < 300

@@ -1,6 +1,8 @@
 """train, validate, trace, circuit, export, demo: the keys that other programs rely on, and the files."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,6 +47,10 @@ def test_a_finished_run_is_not_trained_again(files, tmp_path, capsys):
 def test_a_background_run_ends_like_one_in_front(files, tmp_path):
     short = ["--steps", "4", "--evaluate-every", "2", "--checkpoint-every", "2", "--k", "4", "--warmup", "1"]
     short += ["--finetune-steps", "0"]
+    # What is compared was trained in processes of their own, as the app and a terminal start them.
+    words = ["train", *files.data, *files.model, *short, "--runs", tmp_path / "front", "--name", "front"]
+    command = [sys.executable, "-m", "scx_core", *map(str, words)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     where = ["--runs", tmp_path / "runs", "--name", "behind"]
     result = call("train", *files.data, *files.model, *short, *where, "--detach", tmp_path)
     assert result["state"] == "running"
@@ -57,7 +63,9 @@ def test_a_background_run_ends_like_one_in_front(files, tmp_path):
         stop(run)
     assert run.status().state == "done", (run.path / "job.log").read_text()
     for layer in ("layer_0.safetensors", "layer_1.safetensors"):
-        here, there = (load_file(path / "transcoders" / layer) for path in (run.path, files.run))
+        here, there = (
+            load_file(path / "transcoders" / layer) for path in (run.path, tmp_path / "front/front")
+        )
         assert all((here[name] == there[name]).all() for name in here)
 
 

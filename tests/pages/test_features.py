@@ -64,7 +64,12 @@ def test_one_feature_and_a_label_of_ones_own(kept_atlas: Path) -> None:
     for part in (f"L{layer}·{number}", "the threshold is", "Examples", "Cell types", "Ranks", "Connections"):
         assert part in words
     form = {box.label: box for box in app.text_input}
+    form["Your name"].set_value("A. B.")
+    button(app, "Keep it").click().run()
+    assert "its label already" in said(well(app)) and "UTC, A. B." not in said(app)
+    form = {box.label: box for box in app.text_input}
     form["Label"].set_value("<b>mine</b>")
+    form["Your name"].set_value("")
     button(app, "Keep it").click().run()
     assert "A label needs an author" in said(well(app))
     form = {box.label: box for box in app.text_input}

@@ -199,7 +199,10 @@ def feature_label(atlas: Atlas, found: Feature, label: str) -> None:
         text, who, go = st.columns([4, 1.6, 1], vertical_alignment="bottom")
         typed = text.text_input("Label", value=label, max_chars=200, help="Empty: back to the automatic one.")
         author = who.text_input("Your name", value=last("label author", ""), placeholder="initials will do")
-        if go.form_submit_button("Keep it", type="primary", width="stretch"):
+        kept = go.form_submit_button("Keep it", type="primary", width="stretch")
+        if kept and typed == label:
+            st.caption("This is its label already: nothing was changed.")
+        elif kept:
             with shown_errors():
                 atlas.give_label(layer, feature, typed, author)
                 put("label author", author)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -44,6 +45,8 @@ def reading(what: str) -> Iterator[None]:
             "Check where the file comes from; if it is meant so, open it on a larger machine.",
         ) from error
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise ScxError(f"{what[:80]}…: the name is too long for a file.", "Check the path.") from error
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ScxError(
             f"{what} cannot be read ({reason}): it is damaged, cut short, or of another kind.",

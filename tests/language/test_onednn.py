@@ -13,6 +13,14 @@ from scx_core.language import addmm_, bmm, linear, load_language, mm
 from scx_core.language.numerics import onednn as products
 from tests.tiny import save_tiny
 
+
+@pytest.fixture(autouse=True)
+def nothing_is_too_small(request, monkeypatch):
+    """But where a test is about that."""
+    if "small" not in request.node.name:
+        monkeypatch.setattr(products, "LEAST", 1)
+
+
 known = pytest.mark.skipif(not products.at_hand(), reason="this PyTorch lacks the operator")
 
 
@@ -99,6 +107,15 @@ def test_products_of_a_batch_are_those_of_pytorch(n_rows, counted):
     assert not whole[:, :2].any() and not whole[:, -3:].any()
     torch.testing.assert_close(bmm(a, b), a @ b, rtol=1e-4, atol=1e-4)
     assert len(counted) == (6 if n_rows == 1000 else 0), "small products do not pay for their own call"
+
+
+def test_small_products_do_not_pay_for_a_program_of_their_shape(counted):
+    x, weight = torch.randn(100, 128), torch.randn(128, 128)
+    linear(x, weight), mm(x, weight), bmm(x[None], weight[None]), addmm_(torch.zeros(100, 128), x, weight)
+    assert not counted
+    if products.at_hand():
+        linear(torch.randn(2000, 128), weight)
+        assert len(counted) == 1
 
 
 @known

@@ -22,7 +22,8 @@ import torch
 from torch.nn import functional as nnf
 
 ROWS = 32  # fewer rows gain nothing
-LEAST = 1 << 20  # multiplications of one product of a batch that pay for its own call
+LEAST = 1 << 24  # multiplications that pay for a program, which oneDNN compiles for every shape (0.7 ms)
+LEAST_OF_BATCH = 1 << 20  # and of each product of a batch, for its own call
 
 
 def asked_for() -> bool:
@@ -36,12 +37,16 @@ def at_hand() -> bool:
 
 
 def _fits(x: torch.Tensor, weight_NK: torch.Tensor) -> bool:
+    return x.numel() * len(weight_NK) >= LEAST and _suits(x, weight_NK)
+
+
+def _suits(x: torch.Tensor, weight_NK: torch.Tensor) -> bool:
     plain = x.device.type == "cpu" and x.dtype == weight_NK.dtype == torch.float32
     if not plain or x.numel() < ROWS * max(1, x.shape[-1]) or not weight_NK.numel():
         return False
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    return _dense(weight_NK) and not torch.is_autocast_enabled("cpu") and at_hand()
+    return _dense(weight_NK) and at_hand()
 
 
 def _dense(w_NK: torch.Tensor) -> bool:
@@ -65,14 +70,14 @@ def linear(x: torch.Tensor, weight_NK: torch.Tensor, bias_N: torch.Tensor | None
 def mm(x_MK: torch.Tensor, w_KN: torch.Tensor, out_MN: torch.Tensor | None = None) -> torch.Tensor:
     """x W, as `torch.mm`, without gradients; in the buffer if one is given and PyTorch's way is taken, else
     in new memory."""
-    if asked_for() and _fits(x_MK, w_KN):
+    if asked_for() and _fits(x_MK, w_KN.T):
         return _product(x_MK, w_KN.T, None)
     return torch.mm(x_MK, w_KN, out=out_MN)
 
 
 def addmm_(sum_MN: torch.Tensor, x_MK: torch.Tensor, w_KN: torch.Tensor) -> None:
     """Add x W to a sum in place, without gradients."""
-    if asked_for() and _fits(x_MK, w_KN):
+    if asked_for() and _fits(x_MK, w_KN.T):
         sum_MN += _product(x_MK, w_KN.T, None)
     else:
         sum_MN.addmm_(x_MK, w_KN)
@@ -81,8 +86,9 @@ def addmm_(sum_MN: torch.Tensor, x_MK: torch.Tensor, w_KN: torch.Tensor) -> None
 def bmm(x_BMK: torch.Tensor, w_BKN: torch.Tensor, out_BMN: torch.Tensor | None = None) -> torch.Tensor:
     """Products of a batch, as `torch.bmm`, without gradients; large ones one after the other."""
     n_products, n_rows, n_inputs = x_BMK.shape
-    large = n_rows * n_inputs * w_BKN.shape[2] >= LEAST
-    if not (large and asked_for() and _fits(x_BMK[0], w_BKN[0])):
+    each = n_rows * n_inputs * w_BKN.shape[2]
+    large = each >= LEAST_OF_BATCH and each * n_products >= LEAST
+    if not (large and asked_for() and _suits(x_BMK[0], w_BKN[0].T)):
         return torch.bmm(x_BMK, w_BKN, out=out_BMN)
     if out_BMN is None:
         out_BMN = x_BMK.new_empty(n_products, n_rows, w_BKN.shape[2])
@@ -115,7 +121,7 @@ class _Linear(torch.autograd.Function):
 
 def _forward(module: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
     # With gradients the module stays as it is: it may be differentiated twice, or under a transform.
-    if torch.is_grad_enabled() or not _fits(x, module.weight):
+    if torch.is_grad_enabled() or not _suits(x, module.weight):
         return nnf.linear(x, module.weight, module.bias)
     return _product(x, module.weight, module.bias)
 

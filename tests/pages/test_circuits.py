@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.common.charts import grey_words
 from scx_core.cells import open_cells
 from scx_core.circuits import Tracer
 from scx_core.runs import RunFolder
@@ -136,3 +137,16 @@ def test_a_type_with_one_cell_leaves_the_next_type_its_consensus(
     assert "in one cell" in said(well(app)) and pick(app, "Cells").options == ["One cell"]
     pick(app, "Cell type").set_value("CD19+ B").run()
     assert "over 4 cells" in said(well(app)), "nobody asked for one cell of this type"
+
+
+def test_grey_bars_whose_own_interval_leaves_zero_out_are_explained() -> None:
+    """q counts all genes, an interval one."""
+    rows = pd.DataFrame(
+        {
+            "direction": ["raises", "not told from 0", "not told from 0", "not told from 0"],
+            "low": [0.5, 0.1, -0.3, -0.2],
+            "high": [0.9, 0.4, -0.1, 0.3],
+        }
+    )
+    assert "Of 2 grey bars" in grey_words(rows)
+    assert grey_words(rows[rows["direction"] == "raises"]) == "" and grey_words(rows[["direction"]]) == ""

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from scx_core.figures.captions import NOT_TOLD
 from scx_core.figures.drawing.colours import COOL, INK, MUTED, ON_DARK, WARM
 from scx_core.figures.table import LEADING
+from scx_core.statistics.hypothesis_tests import Q
 
 BLUE, GREY = "#2f6f8f", "#b9c0c8"
 _ROW = 23
+UNTOLD = ("no difference found", NOT_TOLD, "none")  # directions that are drawn grey
 _WHOLE = 600  # pixels: a hundred letters, more than the name of any type; longer ones are in the tooltips
 
 
@@ -78,14 +81,28 @@ def gene_chart(table: pd.DataFrame) -> None:
     spans = alt.Chart(rows.dropna(subset=["low", "high"])).mark_rule(color=ink(), strokeWidth=1.2)
     layers = alt.layer(bars, spans.encode(x="low:Q", x2="high:Q", y=y))
     st.altair_chart(layers.properties(height=rows_of(_ROW)), alt="Genes")
+    if words := grey_words(rows):
+        st.caption(words)
+
+
+def grey_words(rows: pd.DataFrame) -> str:
+    """Why bars are grey whose interval leaves 0 out; "" where there are none."""
+    if not {"low", "high"} <= set(rows.columns):
+        return ""
+    n = int((rows["direction"].isin(UNTOLD) & (rows["low"] * rows["high"] > 0)).sum())
+    if not n:
+        return ""
+    return (
+        f"Grey: q ≥ {Q:g}, which counts all genes together. Of {n} grey {'bar' if n == 1 else 'bars'} the "
+        "own 95% interval, which knows one gene alone, leaves 0 out."
+    )
 
 
 def _colours_of(table: pd.DataFrame) -> dict[str, str]:
     """The directions of a gene table with their colours: grey for what is not told from nothing."""
-    nothing = ("no difference found", "not told from 0", "none")
     words = table.sort_values("effect", ascending=False)[["direction", "effect"]].itertuples(index=False)
     return {
-        direction: GREY if direction in nothing else WARM if effect > 0 else COOL
+        direction: GREY if direction in UNTOLD else WARM if effect > 0 else COOL
         for direction, effect in words
     }
 

@@ -35,6 +35,16 @@ def test_a_threshold_gives_the_rate(ties):
         assert abs(int((values > threshold_at(values, k)).sum()) - k) <= ties // 2
 
 
+@pytest.mark.parametrize("k", [0, 5, 37, 99])
+def test_a_threshold_holds_when_the_values_are_read_with_other_rounding(k):
+    """Equal values, of one token, fire together or not at all, by whatever library they are made again."""
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(1, 0.3, 10), 10)
+    again = values * (1 + rng.uniform(-1e-6, 1e-6, len(values)))
+    level = threshold_at(values, k)
+    assert ((values > level) == (again > level)).all()
+
+
 def test_family_comes_before_gene_and_gene_only_beyond_the_token():
     row = {"frequency": 0.01, "fired": 100, "prompt": 0.0, "answer": 0.0, "n_half": 3, "rank_share": 0.1}
     row |= {"type_share": 0.1, "spelling": 0.0, "top5": 0.9, "family_share": 0.9, "token_share": 0.5}

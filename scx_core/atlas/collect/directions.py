@@ -132,7 +132,7 @@ def _at_rates(sample: Sample, W_LFd: list[torch.Tensor]) -> DirectionUnits:
     """Thresholds at which each direction fires at as many tokens of the sample as the feature does."""
     found = []
     for x_nd, fired_F, W_Fd in zip(sample.inputs, sample.fired_LF, W_LFd, strict=True):
-        pre_Fn = linear(W_Fd, x_nd).cpu().numpy()
+        pre_Fn = linear(x_nd, W_Fd).T.cpu().numpy()  # as it will be read
         levels = [threshold_at(pre_n, k) for pre_n, k in zip(pre_Fn, fired_F.tolist(), strict=True)]
         found.append(torch.tensor(levels, dtype=torch.float32, device=x_nd.device))
     return DirectionUnits(W_LFd, found)
@@ -143,8 +143,7 @@ def threshold_at(pre_n: np.ndarray, k: int) -> float:
     token in a parallel block's first MLP, as near to k as these allow."""
     at = len(pre_n) - 1 - min(k, len(pre_n) - 1)
     level = float(np.partition(pre_n, at)[at])
-    below = level - TIE * max(abs(level), 1e-6)
-    with_ties = int((pre_n > below).sum())
-    if k and abs(with_ties - k) < abs(int((pre_n > level + TIE * abs(level)).sum()) - k):
-        level = below
-    return max(0.0, level)
+    below, above = (level + side * TIE * max(abs(level), 1e-6) for side in (-1, 1))
+    with_ties, without = (int((pre_n > limit).sum()) for limit in (below, above))
+    # Never the value itself: what reads it again may round the other way.
+    return max(0.0, below if k and abs(with_ties - k) < abs(without - k) else above)

@@ -669,6 +669,9 @@ def test_an_address_is_no_missing_file():
     with pytest.raises(ScxError) as error:
         open_cells("https://datasets.cellxgene.cziscience.com/abc.h5ad")
     assert "is an address" in error.value.problem and "Download the file" in error.value.remedy
+    with pytest.raises(ScxError) as error:
+        open_cells("D://lab/cells.h5ad")  # a drive of Windows
+    assert "is an address" not in error.value.problem
 
 
 @pytest.mark.parametrize("ending", [".h5ad", ".h5", ""])

@@ -58,7 +58,7 @@ def open_store(source: Any, genome: str | None = None) -> Store:
 def _existing(source: str) -> Path:
     if not source.strip() or "\0" in source:
         raise ScxError("No path is given.", f"Give {FORMATS}, or '{EMBEDDED}'.")
-    if "://" in source:
+    if re.match(r"\s*[A-Za-z][A-Za-z0-9+.-]+://", source):  # a drive of Windows has one letter
         raise ScxError(
             f"{source.strip()[-80:]} is an address; cells are read from this computer.",
             "Download the file, and give its path.",

@@ -14,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 VARIABLES = {
     # Threads of PyTorch wait for their next task by spinning; the compiled loops in between need those cores.
@@ -64,6 +66,28 @@ def keep_memory() -> bool:
         return all(done)
     except (AttributeError, OSError):
         return False
+
+
+@contextmanager
+def threads_of_torch() -> Iterator[None]:
+    """Inside, scanpy's compiled loops have as many threads as PyTorch has, and PyTorch keeps its number.
+
+    numba starts as many threads as there are cores, by OpenMP, which then holds for PyTorch too: after the
+    first test of genes a process that was started with OMP_NUM_THREADS=1, or told so by
+    `torch.set_num_threads`, would compute with all of them: other orders of sums, other last digits.
+    """
+    import numba
+    import torch
+
+    threads = torch.get_num_threads()
+    before = numba.get_num_threads()  # starts them
+    numba.set_num_threads(min(threads, before))
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def memory_words() -> str:

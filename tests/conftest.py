@@ -31,6 +31,15 @@ def subnormal_numbers() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def threads_of_pytorch() -> Iterator[None]:
+    """A library that changes their number changes the last digits of all that follows."""
+    before = torch.get_num_threads() if (torch := sys.modules.get("torch")) else None
+    yield
+    if before is not None:
+        assert sys.modules["torch"].get_num_threads() == before, "a test left another number of threads"
+
+
+@pytest.fixture(autouse=True)
 def main_module() -> Iterator[None]:
     """A page under test runs as `__main__`, and stays it; a new process would begin by running that page."""
     before = sys.modules["__main__"]

@@ -72,3 +72,28 @@ def test_numpy_s_linear_algebra_spins_beside_nothing(own):
     if not out:
         pytest.skip("this NumPy has no OpenBLAS")
     assert {int(n) for n in out.split()} == {1 if own is None else min(2, os.cpu_count() or 1)}
+
+
+GENES = """
+import sys
+import torch
+from scx_core.cells.differential import wilcoxon_scores
+from tests.tiny import tiny_table
+table = tiny_table(20)
+torch.set_num_threads(int(sys.argv[1]))
+assert wilcoxon_scores(table, range(10), range(10, 20)).any()
+import numba
+print(torch.get_num_threads(), numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS)
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_test_of_genes_leaves_pytorch_the_threads_that_it_had(threads):
+    """numba starts one for every core by OpenMP, which then held for PyTorch too: other last digits."""
+    out = subprocess.run(
+        [sys.executable, "-c", GENES, str(threads)],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert out == [str(threads), "True"]

@@ -23,6 +23,7 @@ from scx_core.build.config import EMBEDDED_RECIPE, BuildConfig
 from scx_core.build.pipeline import build, new_build
 from scx_core.cells import CellChoices, CellTable, open_cells, split_cells
 from scx_core.circuits import make_tracer
+from scx_core.environment import threads_of_torch
 from scx_core.errors import ScxError
 from scx_core.evidence.studies.transfer import Study, Transfer, TransferConfig, transfer_study
 from scx_core.language import Language, load_language
@@ -132,9 +133,10 @@ def _variable(cells: Any, n: int) -> list[str]:
     import scanpy as sc
 
     copy = cells.copy()
-    sc.pp.normalize_total(copy, target_sum=1e4)
-    sc.pp.log1p(copy)
-    sc.pp.highly_variable_genes(copy, n_top_genes=min(n, copy.n_vars))
+    with threads_of_torch():
+        sc.pp.normalize_total(copy, target_sum=1e4)
+        sc.pp.log1p(copy)
+        sc.pp.highly_variable_genes(copy, n_top_genes=min(n, copy.n_vars))
     return [str(gene) for gene in copy.var_names[copy.var["highly_variable"]]]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from scx_core.cells.cell_table import CellTable
 from scx_core.cells.differential import log_expression
+from scx_core.environment import threads_of_torch
 from scx_core.errors import ScxError
 from scx_core.runs import runs_root
 from scx_core.runs.files import write_atomic
@@ -61,8 +62,9 @@ def _umap(table: CellTable, seed: int) -> np.ndarray:
     order_G = np.argsort(-variance_G, kind="stable")[:VARIABLE_GENES]
     cells = cells[:, np.sort(order_G)].copy()
     most = min(COMPONENTS, cells.n_vars - 1, cells.n_obs - 1)
-    if most >= 2:
-        sc.pp.pca(cells, n_comps=most, random_state=seed)
-    sc.pp.neighbors(cells, n_neighbors=min(NEIGHBOURS, cells.n_obs - 1), random_state=seed)
-    sc.tl.umap(cells, random_state=seed)
+    with threads_of_torch():
+        if most >= 2:
+            sc.pp.pca(cells, n_comps=most, random_state=seed)
+        sc.pp.neighbors(cells, n_neighbors=min(NEIGHBOURS, cells.n_obs - 1), random_state=seed)
+        sc.tl.umap(cells, random_state=seed)
     return np.asarray(cells.obsm["X_umap"], dtype=np.float32)

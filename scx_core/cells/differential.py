@@ -15,6 +15,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.stats import ttest_ind_from_stats
 
+from scx_core.environment import threads_of_torch
+
 from .cell_table import CellTable
 
 CELLS_A_TYPE = 500  # of a larger type so many are drawn
@@ -74,7 +76,8 @@ def wilcoxon_scores(
     groups = pd.Categorical(["own"] * len(own) + ["others"] * len(others))
     data = anndata.AnnData(matrix, pd.DataFrame({"group": groups}, index=map(str, range(len(groups)))))
     data.var_names = [str(number) for number in range(table.n_genes)]
-    sc.tl.rank_genes_groups(data, "group", groups=["own"], reference="others", method="wilcoxon")
+    with threads_of_torch():
+        sc.tl.rank_genes_groups(data, "group", groups=["own"], reference="others", method="wilcoxon")
     found = data.uns["rank_genes_groups"]
     score_G = np.zeros(table.n_genes)
     score_G[found["names"]["own"].astype(int)] = found["scores"]["own"]

@@ -48,7 +48,7 @@ class Bytes:
     """Counts a storage of the device for as long as it lives."""
 
     def __init__(self, size):
-        self.size = 0
+        self.size, self.report = 0, REPORT  # what outlives its card is not taken off the next one's
         if REPORT.memory and REPORT.live + size > REPORT.memory:
             REPORT.throw(
                 torch.OutOfMemoryError(
@@ -60,7 +60,7 @@ class Bytes:
         REPORT.peak = max(REPORT.peak, REPORT.live)
 
     def __del__(self):
-        REPORT.live -= self.size
+        self.report.live -= self.size
 
 
 class FakeCuda(torch.Tensor):

@@ -201,6 +201,15 @@ def test_memory_is_counted_and_runs_out():
         assert torch.cuda.memory_allocated() == 0 and report.peak == 4000
 
 
+def test_what_outlives_its_card_is_not_taken_off_the_next_ones_memory():
+    with fake_device.gpu(HERE):
+        kept = [device(1000)]
+    with fake_device.gpu(HERE, memory=10_000) as report:
+        x = device(1000)
+        kept.clear()
+        assert report.live == report.peak == 4000 and len(x) == 1000
+
+
 def test_default_device(gpu):
     with torch.device("cuda"):
         assert nn.Linear(2, 2).weight.is_cuda and torch.tensor([1.0]).is_cuda and torch.zeros(2).is_cuda

@@ -1,5 +1,9 @@
 """A model that is held in bfloat16 gives the numbers of its own weights in float32."""
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -31,6 +35,20 @@ def test_logits_weights_and_gradients_are_those_of_float32(pair):
         norm_weights(kind, held.final_norm).gain_d, norm_weights(kind, whole.final_norm).gain_d
     )
     assert torch.equal(held.embedding, whole.embedding) and torch.equal(held.unembedding, whole.unembedding)
+
+
+def test_its_weights_are_freed_as_soon_as_nobody_needs_it(pair):
+    """A large model would else keep a card's memory until Python's collector comes by."""
+    held, _ = pair
+    alone = copy.deepcopy(held.model)
+    weights = [weakref.ref(weight) for weight in alone.parameters()]
+    gc.collect()
+    gc.disable()
+    try:
+        del alone
+        assert not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()
 
 
 def test_what_training_casts_is_the_same_from_either(pair):

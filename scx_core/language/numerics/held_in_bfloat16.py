@@ -8,7 +8,7 @@ autocast, as in training, matrix products take the weights as they are held, and
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,30 +19,36 @@ def wide(weight: torch.Tensor) -> torch.Tensor:
     return weight.float() if weight.dtype == torch.bfloat16 else weight
 
 
-def _embedded(plain: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-    return plain(*args, **kwargs).float()  # rows are picked first: the table itself is large
+@cache
+def _in_float32(kind: type[torch.nn.Module]) -> type[torch.nn.Module]:
+    """This kind of module, whose weights are wide while it runs. A class and not a method hung into the
+    module, which would hold it in a circle: its weights would stay until Python's collector comes by."""
 
+    class InFloat32(kind):  # type: ignore[misc, valid-type]
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            held = dict(self._parameters)
+            matrices = [w for w in held.values() if w is not None and w.dim() > 1]
+            if any(torch.is_autocast_enabled(w.device.type) for w in matrices):
+                return super().forward(*args, **kwargs)
+            for name, weight in held.items():
+                self._parameters[name] = None if weight is None else wide(weight)
+            try:
+                return super().forward(*args, **kwargs)
+            finally:
+                self._parameters.update(held)
 
-def _in_float32(module: torch.nn.Module, plain: Any, *args: Any, **kwargs: Any) -> Any:
-    held = dict(module._parameters)
-    matrices = [w for w in held.values() if w is not None and w.dim() > 1]
-    if any(torch.is_autocast_enabled(w.device.type) for w in matrices):
-        return plain(*args, **kwargs)
-    for name, weight in held.items():
-        module._parameters[name] = None if weight is None else wide(weight)  # type: ignore[assignment]
-    try:
-        return plain(*args, **kwargs)
-    finally:
-        module._parameters.update(held)
+    class Embedded(kind):  # type: ignore[misc, valid-type]
+        def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return super().forward(*args, **kwargs).float()  # rows are picked first: the table is large
+
+    made: type[torch.nn.Module] = Embedded if issubclass(kind, torch.nn.Embedding) else InFloat32
+    made.__name__, made.__qualname__ = kind.__name__, kind.__qualname__  # whoever reads names finds its own
+    return made
 
 
 def compute_in_float32(model: torch.nn.Module) -> None:
     """Let a model that is held in bfloat16 compute in float32, for good. Weights stay as they are."""
     for module in model.modules():
         weights = [weight for weight in module._parameters.values() if weight is not None]
-        if all(weight.dtype != torch.bfloat16 for weight in weights):
-            continue
-        if isinstance(module, torch.nn.Embedding):
-            module.forward = partial(_embedded, module.forward)  # type: ignore[method-assign]
-        else:
-            module.forward = partial(_in_float32, module, module.forward)  # type: ignore[method-assign]
+        if any(weight.dtype == torch.bfloat16 for weight in weights):
+            module.__class__ = _in_float32(type(module))  # type: ignore[arg-type]

@@ -15,7 +15,6 @@ Legend: M rows, K inputs, N outputs, B products.
 from __future__ import annotations
 
 import os
-from types import MethodType
 from typing import Any
 
 import torch
@@ -119,16 +118,21 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _forward(module: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    # With gradients the module stays as it is: it may be differentiated twice, or under a transform.
-    if torch.is_grad_enabled() or not _suits(x, module.weight):
-        return nnf.linear(x, module.weight, module.bias)
-    return _product(x, module.weight, module.bias)
+class OneDnnLinear(torch.nn.Linear):
+    """A linear map of a model whose product is oneDNN's when no gradients are asked for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., K] → x Wᵀ + b [..., N]."""
+        # With gradients the map stays PyTorch's: it may be differentiated twice, or under a transform.
+        if torch.is_grad_enabled() or not _suits(x, self.weight):
+            return super().forward(x)
+        return _product(x, self.weight, self.bias)
 
 
 def speed_up(model: torch.nn.Module) -> None:
     """Let the model's linear maps take this way when no gradients are asked for. Names, weights and what is
-    saved of the model stay as they are."""
+    saved of the model stay as they are. The class is changed, as a method that is hung into a module would
+    hold it in a circle: a model that nobody needs kept its weights until Python's collector came by."""
     for module in model.modules():
         if type(module) is torch.nn.Linear:
-            module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
+            module.__class__ = OneDnnLinear

@@ -70,9 +70,7 @@ def make_atlas(
     watch.lap("baselines' thresholds")
     curve = Curve([MAIN, *(name for name in light if name.startswith(RANDOM))], len(rows))
     sources = full | light
-    with rounded_products(lm.device):
-        passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
-    watch.restart()
+    # In front of the pass, whose sums stay until the end: its memory is free again by then.
     contexts: dict[str, pd.DataFrame] = {}
     if cfg.context:  # the token's one-hot reads nothing else by its making
         read = {name: units for name, units in sources.items() if name != ONE_HOT}
@@ -82,6 +80,9 @@ def make_atlas(
                 lm, read, table, plan, cfg.context, cfg.seed, named=named, progress=progress
             )
     watch.lap("exchanging genes")
+    with rounded_products(lm.device):
+        passed = pass_over(lm, sources, table, plan, cfg, progress, light, curve.watched)
+    watch.restart()
     made = _atlas(lm, full, light, passed, table, cfg, curve, contexts)
     watch.lap("verdicts and tables")
     if seconds is not None:

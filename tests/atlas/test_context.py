@@ -1,10 +1,13 @@
 """Features that read other genes than the one they stand at are found, with the gene; others are not."""
 
+import weakref
+
 import numpy as np
 import pytest
 
 from scx_core.atlas import AtlasConfig, make_atlas
 from scx_core.atlas.collect import context as context_module
+from scx_core.atlas.collect import one_pass
 from scx_core.atlas.collect.context import COIN_COPIES, GROUPS, gene_pool, make_copies, panel_genes
 from scx_core.atlas.judge.protocol import reason
 from tests.atlas.planted_context import planted_context
@@ -84,3 +87,26 @@ def test_where_memory_is_short_effects_are_of_the_genes_that_the_most_cells_have
     named = {gene for genes in short["context_genes"] for gene in genes.split()}
     assert named and named <= set(every)
     assert len(named) >= len({gene for gene in case.reads if gene}) - 3
+
+
+@pytest.mark.parametrize("module", [context_module, one_pass])
+def test_what_mlps_read_and_wrote_is_let_go_before_the_next_cells_come(case, monkeypatch, module):
+    """Two batches side by side would be 2 GB more at 24 layers of width 1,024."""
+    before, ask = [], module.mlp_io
+
+    def watched(*given):
+        assert not any(one() is not None for one in before)
+        found = ask(*given)
+        before.extend(map(weakref.ref, [*found.inputs, *found.outputs]))
+        return found
+
+    monkeypatch.setattr(module, "mlp_io", watched)
+    make_atlas(case.lm, case.transcoders, case.table, range(12), AtlasConfig(batch=4, context=3, random=1))
+    assert len(before) >= 2 * 2 * case.lm.facts.n_layers
+
+
+def test_chosen_genes_hold_nothing_of_what_they_were_chosen_from():
+    sums = context_module._ContextSums(n_units=5, n_cells=2, n_genes=40, named=True)
+    sums.half_4GF += 1
+    sums.choose()
+    assert sums.chosen_DF.base is None and not sums.half_4GF.any()

@@ -43,7 +43,7 @@ NULL = 0.975  # quantile of the other genes' effects that a named gene must exce
 OTHERS, FEWEST_OTHERS = 20, 5  # genes that were not chosen, for a null
 SMALLEST, FEWEST = 0.1, 3  # effect of a gene that is named, and cells that have it
 # Of all layers and sources whose genes are named; each gene and unit has so many float32 numbers.
-NAMED_BYTES, NAMED_NUMBERS = 2**31, 8
+NAMED_BYTES, NAMED_NUMBERS = 2**31, 4
 GroupOfTokens = Mapping[int, list[tuple[str, tuple[int, ...]]]]
 
 
@@ -125,11 +125,9 @@ def measure_context(
     }
     wanted = neurons_wanted(sources.values())
     micro, some_units = MicroBatch(units="copies of a cell"), MicroBatch(units="neurons of a cell's copies")
-    for c, (cell, answer) in enumerate(cells):
-        if c == (len(cells) + 1) // 2:
-            for layers in sums.values():
-                for one in layers:
-                    one.choose()
+
+    def take_in(c: int, cell: EncodedCell, answer: Sequence[int]) -> None:
+        # What the MLPs read and wrote ends with this function: 1.6 GB at 24 layers of width 1,024.
         copies = make_copies(cell, answer, pool, rng)
         ids_VT = torch.from_numpy(copies.ids_VT).to(lm.device)
         io, neurons = _read(lm, ids_VT, wanted, micro)
@@ -137,13 +135,18 @@ def measure_context(
         for name, units in sources.items():
             many = len(ids_VT) if name in named else 1 + GROUPS
             for layer, one in enumerate(sums[name]):
-                hidden = neurons[layer][:many] if units.wants_neurons else None
-                if hidden is not None:
-                    one.add_dense(c, hidden, copies, some_units)
+                if units.wants_neurons:
+                    one.add_dense(c, neurons[layer][:many], copies, some_units)
                     continue
                 x_VTd, y_VTd = io.inputs[layer][:many], io.outputs[layer][:many]
-                fired = _fired(units, layer, x_VTd, y_VTd, ids_VT, micro)
-                one.add(c, fired, copies, where)
+                one.add(c, _fired(units, layer, x_VTd, y_VTd, ids_VT, micro), copies, where)
+
+    for c, (cell, answer) in enumerate(cells):
+        if c == (len(cells) + 1) // 2:
+            for layers in sums.values():
+                for one in layers:
+                    one.choose()
+        take_in(c, cell, answer)
         progress(c + 1, len(cells), "Genes exchanged")
     return {
         name: pd.concat([one.rows(genes, seed) for one in layers], ignore_index=True)
@@ -241,9 +244,10 @@ class _ContextSums:
         self.tokens_F = np.zeros(n_units, dtype=np.int64)
         self.own_2F = np.zeros((2, n_units))
         self.named = named and n_genes > 0
-        # Activation in the copies and as it was, with the gene kept and with it gone; of each half of cells.
-        shape = (2, 4, n_genes, n_units) if self.named else (2, 4, 0, 0)
-        self.half_24GF = np.zeros(shape, dtype=np.float32)
+        # Activation in the copies and as it was, with the gene kept and with it gone: of the first half of
+        # the cells until genes are chosen, then of the second.
+        shape = (4, n_genes, n_units) if self.named else (4, 0, 0)
+        self.half_4GF = np.zeros(shape, dtype=np.float32)
         self.chosen_DF: np.ndarray | None = None
         self.chosen_4CDF = np.zeros((4, n_cells, CHOSEN, n_units if self.named else 0), dtype=np.float32)
 
@@ -266,10 +270,10 @@ class _ContextSums:
         self.own_2F[0] += np.bincount(fired.unit_E, fired.value_E * gone_VE.sum(0), F)
         self.own_2F[1] += np.bincount(fired.unit_E, (fired.copies_VE[own] * gone_VE).sum(0), F)
         later_4KF = self._later(fired, copies, kept_VE, K)
-        half, there_K = int(self.chosen_DF is not None), where >= 0
-        self.half_24GF[half][:, where[there_K]] += later_4KF[:, there_K]  # a gene stands once in a cell
+        there_K = where >= 0
+        self.half_4GF[:, where[there_K]] += later_4KF[:, there_K]  # a gene stands once in a cell
         if self.chosen_DF is not None:
-            slot_of = np.full(self.half_24GF.shape[2], -1)
+            slot_of = np.full(self.half_4GF.shape[1], -1)
             slot_of[where[there_K]] = np.flatnonzero(there_K)
             slot_DF = slot_of[self.chosen_DF]
             units = np.arange(F)
@@ -314,9 +318,10 @@ class _ContextSums:
         """The genes whose effect on the first half of the cells is the clearest."""
         if not self.named:
             return
-        effect_GF, weight_GF = _effects(self.half_24GF[0])
+        effect_GF, weight_GF = _effects(self.half_4GF)
         clear_GF = np.where(weight_GF > 0, effect_GF * np.sqrt(weight_GF), -np.inf)
-        self.chosen_DF = np.argsort(-clear_GF, axis=0, kind="stable")[:CHOSEN]
+        self.chosen_DF = np.argsort(-clear_GF, axis=0, kind="stable")[:CHOSEN].copy()  # not a view of all
+        self.half_4GF[:] = 0
         if len(self.chosen_DF) < CHOSEN:  # a panel of fewer genes
             self.chosen_DF = np.resize(self.chosen_DF, (CHOSEN, self.n_units))
 
@@ -365,7 +370,7 @@ class _ContextSums:
         """What the effects of genes that were not chosen seldom exceed, [F]: of the `OTHERS` of each feature
         that are measured best; nan where there are fewer than five."""
         assert self.chosen_DF is not None
-        other_GF, weight_GF = _effects(self.half_24GF[1])
+        other_GF, weight_GF = _effects(self.half_4GF)
         np.put_along_axis(weight_GF, self.chosen_DF, 0, 0)
         best_OF = np.argsort(-weight_GF, axis=0, kind="stable")[:OTHERS]
         there_OF = np.take_along_axis(weight_GF, best_OF, 0) > 0

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from scx_core.atlas.collect.active import Pairs, pairs_above
-from scx_core.atlas.collect.one_pass import CellPlan, written
+from scx_core.atlas.collect.one_pass import CellPlan, Forward, written
 from scx_core.atlas.collect.units import MlpAt, UnitReader
 from scx_core.cells import CellTable
 from scx_core.language import Language, linear
@@ -79,8 +79,8 @@ def take_sample(
     fired_LF = torch.zeros(lm.facts.n_layers, units.n_units, dtype=torch.int64, device=lm.device)
     a_token = lm.facts.n_layers * lm.facts.width * 4
     few = plan._replace(cells=plan.cells[:cells])
-    for some in written(lm, table, few, batch, [units]):
-        passed = some.forward
+
+    def take_in(passed: Forward | None) -> None:
         assert passed is not None  # asked for
         for layer, x_BTd in enumerate(passed.io.inputs):
             found = units.read(layer, passed.at(layer, units))
@@ -88,6 +88,10 @@ def take_sample(
             fired_LF[layer] += torch.bincount(found.unit_E, minlength=units.n_units)
             parts[layer].append(x_BTd.flatten(0, 1)[passed.row_N].float())
         ids.append(passed.id_N)
+
+    for some in written(lm, table, few, batch, [units]):
+        take_in(some.forward)
+        del some  # not beside that of the next batch
         if sum(map(len, ids)) * a_token > SAMPLE_BYTES:
             break
     return Sample([torch.cat(one) for one in parts], torch.cat(ids), fired_LF)

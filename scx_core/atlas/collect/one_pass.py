@@ -179,6 +179,7 @@ def pass_over(
         for at_cells in [n for n in watched or {} if done - len(some.cells) < n <= done]:
             (watched or {})[at_cells](passed)
             watch.lap("shares by number of cells")
+        del some, parts  # else what its MLPs read and wrote stays beside that of the next batch
         progress(done, len(plan.cells), "Cells")
     return passed
 
@@ -221,8 +222,9 @@ def written(
 
     while start < len(plan.cells):
         found = micro.run(attempt, min(size, len(plan.cells) - start))
-        yield found
         start += len(found.assigned)
+        yield found
+        del found  # nobody needs it when the next is made
 
 
 class Forward(NamedTuple):

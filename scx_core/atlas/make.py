@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -153,10 +154,18 @@ def _meta(
         "n_tokens": passed.n_tokens,
         "types": list(passed.plan.types),
         "donors": list(passed.plan.donors),
+        "cells_of_types": _times((one.type for one in passed.plan.cells), passed.plan.types),
+        "cells_of_donors": _times((one.donor for one in passed.plan.cells), passed.plan.donors),
         "organism": table.organism,
         "thresholds": limits._asdict(),
         "provenance": provenance(config=cfg, data=table, model=lm, transcoders=source, seed=cfg.seed),
     }
+
+
+def _times(numbers: Iterable[int], names: Sequence[str]) -> list[int]:
+    """How often each name's number occurs; the number behind the last one stands for none of them."""
+    times = Counter(numbers)
+    return [times[number] for number in range(len(names))]
 
 
 CURVE_CELLS = (60, 120, 240, 480, 960, 1920, 3840)  # cells, as far as there are more in the pass

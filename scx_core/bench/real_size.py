@@ -200,6 +200,7 @@ def collecting(folder: Path, lm: Language, table: CellTable, stages: Stages) -> 
     """`scx atlas --cells 8 --context 2 --random 1`."""
     cfg = AtlasConfig(cells=READ_CELLS, context=FEW, random=1)
     coders = load_set(folder / SET, lm.device, lm.dtype)
+    stages.begin("thresholds of the baselines, and genes of the first cell exchanged")
     made = make_atlas(lm, coders, table, cfg=cfg, progress=stages.follow)
     stages.begin("the folder")
     with tempfile.TemporaryDirectory(dir=folder) as place:

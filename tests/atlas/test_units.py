@@ -77,3 +77,5 @@ def test_the_answers_that_are_pushed_are_the_models_own_whatever_the_data_call_t
     pushed_answers = set(writes.loc[writes["kind"] == "answer", "text"].astype(str))
     assert pushed_answers == set(lm.labels)
     assert "tumour cell" in atlas.meta["types"], "where it fires is told by the names of the data"
+    named = dict(zip(atlas.meta["types"], atlas.meta["cells_of_types"], strict=True))
+    assert named == {label: int((table.labels == label).sum()) for label in named}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.features import atlas_source, match_view
 from pages.parts.features import list_view as feature_list
+from pages.parts.features.feature_card import _with_cells
 from scx_core.atlas import Atlas
 from scx_core.runs import runs_root
 from tests.pages.running import button, open_page, pick, said, starting, type_into, well
@@ -214,3 +216,14 @@ def test_the_set_has_the_name_that_it_is_in_use_under_and_a_dead_feature_fires_i
     app.session_state[feature_list.OPENED] = int(row["layer"]), int(row["feature"])
     words = said(well(app.run()))
     assert "It fires in no labelled cell." in words and "The cells have no labels." not in words
+
+
+def test_bars_say_of_how_many_cells_they_are(kept_atlas: Path) -> None:
+    atlas = Atlas.open(kept_atlas)
+    rows = pd.DataFrame({"cell_type": atlas.meta["types"][:2], "share": [0.6, 0.4]})
+    counts = atlas.meta["cells_of_types"]
+    assert counts[0] > 1
+    shown = _with_cells(rows, "cell_type", atlas.meta, "types")
+    assert shown["n"].tolist() == [f"{n} cells" for n in counts[:2]]
+    before = {name: value for name, value in atlas.meta.items() if name != "cells_of_types"}
+    assert _with_cells(rows, "cell_type", before, "types").equals(rows), "an atlas that was made before"

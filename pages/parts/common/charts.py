@@ -254,9 +254,13 @@ def by_colour(field: str, names: Iterable[str], colours: Iterable[str], **legend
 
 def numbered(bars: alt.Chart, value: str, form: str, **mark: Any) -> alt.LayerChart:
     """Bars with their numbers behind them."""
+    return worded(bars, alt.Text(f"{value}:Q", format=form), **mark)
+
+
+def worded(bars: alt.Chart, text: alt.Text, **mark: Any) -> alt.LayerChart:
+    """Bars with words behind them."""
     words = bars.mark_text(align="left", dx=4, **mark)
-    quiet = alt.value(ON_DARK[MUTED] if is_dark() else MUTED)
-    return bars + words.encode(text=alt.Text(f"{value}:Q", format=form), color=quiet)
+    return bars + words.encode(text=text, color=alt.value(ON_DARK[MUTED] if is_dark() else MUTED))
 
 
 def names_axis(limit: int) -> alt.Axis:

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from pages.parts.common.charts import BLUE, GREY, blue, by_colour, names_axis, numbered, rows_of
+from pages.parts.common.charts import BLUE, GREY, blue, by_colour, names_axis, rows_of, worded
 from scx_core.atlas import VERDICTS
 from scx_core.atlas.judge.excess import EMBEDDING_WORDS, ONE_HOT_WORDS, RANDOM_WORDS
 from scx_core.figures.drawing.colours import COOL, MUTED, WARM
@@ -47,7 +47,7 @@ def shares_chart(rows: pd.DataFrame) -> None:
             ],
         )
     )
-    st.altair_chart(chart.properties(height=rows_of(40)), alt="Verdict shares")
+    st.altair_chart(chart.properties(height=rows_of(10)), alt="Verdict shares")  # of each bar of a verdict
 
 
 def layers_chart(rows: pd.DataFrame) -> None:
@@ -72,18 +72,23 @@ def layers_chart(rows: pd.DataFrame) -> None:
 
 
 def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = "") -> None:
-    """One bar a row in the order of the table (columns `name`, share)."""
-    y = alt.Y(f"{name}:N", sort=None, title=None, axis=names_axis(130))
+    """One bar a row in the order of the table (columns `name`, share; "n": what stands behind the share)."""
+    rows = rows.assign(words=[f"{share:.0%}" for share in rows["share"]])
+    x = alt.X("share:Q", title=title, axis=alt.Axis(format="~p", tickCount=4))
+    if "n" in rows:
+        rows["words"] += ", " + rows["n"]
+        x = x.scale(domain=[0, 1.5 * float(rows["share"].max())])  # room behind the longest bar
     bars = (
         alt.Chart(rows)
         .mark_bar(color=colour or blue(), height=12)
         .encode(
-            y=y,
-            x=alt.X("share:Q", title=title, axis=alt.Axis(format="~p", tickCount=4)),
-            tooltip=[name, alt.Tooltip("share", format=".1%")],
+            y=alt.Y(f"{name}:N", sort=None, title=None, axis=names_axis(130)),
+            x=x,
+            tooltip=[name, alt.Tooltip("share", format=".1%"), *(["n"] if "n" in rows else [])],
         )
     )
-    st.altair_chart(numbered(bars, "share", ".0%", size=10).properties(height=rows_of(_ROW)), alt=title)
+    chart = worded(bars, alt.Text("words:N"), size=10).properties(height=rows_of(_ROW))
+    st.altair_chart(chart, alt=title)
 
 
 def weight_bars(rows: pd.DataFrame, title: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -119,14 +122,17 @@ def where_it_fires(atlas: Atlas, found: Feature) -> None:
     places = st.container(horizontal=True)  # wraps in a narrow window
     left, middle, right = (places.container(width=CHART) for _ in range(3))
     with left:
-        words = "Activation per token, as shares over the types: types of unequal size compare."
+        counted = "Behind each: its cells in the atlas. Of few cells a share is uncertain."
+        words = f"Activation per token, as shares over the types: types of unequal size compare. {counted}"
         st.markdown("### Cell types", help=words)
         rows = found.types.sort_values("share", ascending=False)
         nowhere = "It fires in no labelled cell." if atlas.meta.get("types") else "The cells have no labels."
-        _bars(rows.head(12), "cell_type", "share, per token", nowhere)
+        rows = _with_cells(rows.head(12), "cell_type", atlas.meta, "types")
+        _bars(rows, "cell_type", "share, per token", nowhere)
         if len(found.donors):
-            st.markdown("### Donors")
-            _bars(found.donors.head(8), "donor", "share, per token", "")
+            st.markdown("### Donors", help=counted)
+            rows = _with_cells(found.donors.head(8), "donor", atlas.meta, "donors")
+            _bars(rows, "donor", "share, per token", "")
     with middle:
         st.markdown(
             "### Ranks", help="Where in the cell sentence: 1 is the gene with the highest expression."
@@ -181,14 +187,21 @@ def what_it_writes(found: Feature) -> None:
             weight_bars(ends.assign(text=[plain(repr(text)[1:-1], 40) for text in ends["text"]]), "weight")
 
 
+def _with_cells(rows: pd.DataFrame, name: str, meta: Mapping[str, Any], of: str) -> pd.DataFrame:
+    """With the number of cells behind each type or donor (column "n"), where the atlas says it."""
+    cells = dict(zip(meta.get(of, []), meta.get(f"cells_of_{of}", []), strict=False))
+    if any(one not in cells for one in rows[name]):
+        return rows
+    return rows.assign(n=[count(cells[one], "cell") for one in rows[name]])
+
+
 def _bars(rows: pd.DataFrame, name: str, title: str, without: str) -> None:
     if rows.empty or not rows["share"].sum():
         st.caption(without)
         return
     rows = rows[rows["share"] > 0]
-    share_bars(
-        rows.assign(**{name: [plain(value, 60) for value in rows[name]]})[[name, "share"]], name, title
-    )
+    columns = [name, "share", *(["n"] if "n" in rows else [])]
+    share_bars(rows.assign(**{name: [plain(value, 60) for value in rows[name]]})[columns], name, title)
 
 
 def feature_label(atlas: Atlas, found: Feature, label: str) -> None:

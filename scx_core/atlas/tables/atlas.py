@@ -91,6 +91,8 @@ META: dict[str, Any] = {
     "source": {"name": str, "kind": str},
     "types": [str],
     "donors": [str],
+    "cells_of_types": [int],  # of the types above
+    "cells_of_donors": [int],
     "organism": (str, type(None)),
     "thresholds": dict.fromkeys(VerdictThresholds._fields, (int, float)),
     "beside": [str],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from scx_core.language import Language, load_language
 from scx_core.runs import (
     Progress,
     RunFolder,
+    all_jobs,
     find_job,
     from_dict,
     launch_job,
@@ -112,6 +114,20 @@ def job_of(
 ) -> RunFolder | None:
     """The job that makes or made this atlas, None where there never was one."""
     return find_job(FOLDER, atlas_folder(lm, transcoders, table, cfg, root).name, root)
+
+
+def last_asked(
+    lm: Language, transcoders: TranscoderSet, table: CellTable, root: Path | None = None
+) -> AtlasConfig | None:
+    """What the newest job asked for that makes or made an atlas of these parts; None where there was none."""
+    for run in all_jobs(root):
+        if run.kind != "atlas":
+            continue
+        with suppress(ScxError):  # another version's: it is not found then
+            cfg = from_dict(AtlasJob, run.config).atlas
+            if atlas_folder(lm, transcoders, table, cfg, root).name == run.path.name:
+                return cfg
+    return None
 
 
 def launch_atlas(

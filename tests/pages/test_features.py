@@ -40,6 +40,16 @@ def test_an_atlas_is_made_when_it_is_asked_for(
     assert list((runs_root() / "atlases").iterdir())
 
 
+def test_an_atlas_of_few_cells_is_found_by_a_visit_that_chose_no_number(
+    runs: Path, at_once: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atlas_source, "MANY", 4)
+    well(button(page(), "Make the atlas").click().run())
+    monkeypatch.setattr(atlas_source, "MANY", 6)
+    words = said(page())
+    assert "The atlas is not made yet" not in words and "over 4 cells" in words
+
+
 def test_features_are_found_and_sent_in_pages(kept_atlas: Path) -> None:
     app = page()
     assert len(app.dataframe[0].value) == feature_list.ROWS

@@ -23,7 +23,7 @@ from scx_core.atlas import (
     open_gene_sets,
     saved_atlas,
 )
-from scx_core.atlas.atlas_folder import AtlasJob, job_of, launch_atlas
+from scx_core.atlas.atlas_folder import AtlasJob, job_of, last_asked, launch_atlas
 from scx_core.atlas.feature_naming import shipped_copy
 from scx_core.atlas.gene_sets.gmt import MARKERS
 from scx_core.atlas.judge.excess import points
@@ -74,22 +74,32 @@ def _shipped(ctx: Context) -> Atlas | None:
 
 def again(ctx: Context) -> None:
     """A small way to take another number of cells."""
-    table = loaders.cells(ctx)
     with st.popover("Cells", icon=":material/tune:", type="tertiary"):
-        _cells(table.n_cells, table.unit)
+        _cells(ctx)
 
 
 def config(ctx: Context) -> AtlasConfig:
     """The size of the atlas that is asked for on the Features page."""
     n = loaders.cells(ctx).n_cells
-    chosen = int(last(f"atlas {n}", min(n, MANY)))
+    chosen = last(f"atlas {n}", None)
+    chosen = _first(ctx) if chosen is None else int(chosen)
     return AtlasConfig(cells=0 if chosen >= n else chosen)
 
 
-def _cells(n: int, unit: str) -> None:
+def _first(ctx: Context) -> int:
+    """The cells of the atlas that was last made or begun of what is in use, by whatever session: a reload
+    knows no choice, and what took minutes would pass for not made. Else so many as are worth their time."""
+    parts = loaders.language(ctx), loaders.transcoders(ctx), loaders.cells(ctx)
+    n, cfg = parts[-1].n_cells, last_asked(*parts)
+    return min(n, MANY) if cfg is None else cfg.cells or n
+
+
+def _cells(ctx: Context) -> None:
+    table = loaders.cells(ctx)
+    n, unit = table.n_cells, table.unit
     words = "Drawn with a seed. More cells make seldom features surer, and take longer."
     kept(
-        st.number_input, f"How many {unit}s, at most {n:,}", f"atlas {n}", min(n, MANY),
+        st.number_input, f"How many {unit}s, at most {n:,}", f"atlas {n}", _first(ctx),
         min_value=2, max_value=n, step=100, help=words,
     )  # fmt: skip
 
@@ -107,7 +117,7 @@ def _maker(ctx: Context) -> None:
     )
     number, go, _ = st.columns([1.4, 1.4, 4], vertical_alignment="bottom")
     with number:
-        _cells(table.n_cells, table.unit)
+        _cells(ctx)
     run = _job(ctx)
     busy = run is not None and run.status().state == "running"
     if not busy:

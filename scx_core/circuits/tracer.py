@@ -429,7 +429,7 @@ class Tracer:
         prompts = [plan.prompt_ids(cell) for cell in cells]
         for merged in trace_many(self.rep, prompts, one, plan.n_logits):
             found.append(merged)
-            progress(len(found), len(cells), f"{label}: cell {rows[len(found) - 1]}")
+            progress(len(found), len(cells), f"{label}: cell {len(found)} of {len(cells)}")
         return found
 
     def check_row(self, row: int) -> None:

@@ -106,7 +106,7 @@ def test_a_stopped_consensus_goes_on_and_gives_the_same(tracer, label, monkeypat
     )
     assert _numbers(again) == whole
     assert len(made) == 8 - stopped_after
-    assert "left" in told[-1]
+    assert "left" in told[-1] and "edges, cell 4 of 4" in told[-1]
     assert known[0].genes and len(known[-1].merged) == 4
 
 

@@ -137,3 +137,11 @@ def test_a_gene_that_is_not_there_is_said_to_be(embedded):
             ask(embedded, [0], plan, genes=[absent])
     with pytest.raises(ScxError, match="no edit"):
         knock_out_together(embedded, [0], plan, [ranking(embedded, 0)[0]], way="sideways")
+
+
+def test_progress_counts_cells_and_does_not_show_rows_of_the_file(tmp_path):
+    tracer, told = tiny_tracer(tmp_path), []
+    plan, rows = tracer.plan(LABELS[0]), [17, 3]
+    knock_out_all(tracer, rows, plan, progress=lambda done, total, text="": told.append(text))
+    tracer.merged(rows, plan, progress=lambda done, total, text="": told.append(text))
+    assert [text.rpartition(": ")[2] for text in told] == ["cell 1 of 2", "cell 2 of 2"] * 2

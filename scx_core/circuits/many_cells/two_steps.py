@@ -111,7 +111,7 @@ class TwoSteps:
             else:
                 watch.there()
             found.append(one)
-            self._tell(len(found), STEPS[0], row, watch, found, [])
+            self._tell(len(found), STEPS[0], watch, found, [])
         return found
 
     def _one_effect(self, cell: EncodedCell) -> CellEffects:
@@ -136,7 +136,7 @@ class TwoSteps:
             else:
                 watch.there()
             found.append(one)
-            self._tell(len(self.rows) + len(found), STEPS[1], row, watch, effects, found)
+            self._tell(len(self.rows) + len(found), STEPS[1], watch, effects, found)
         return found
 
     def _one_graph(self, cell: EncodedCell, of_cell: CellEffects, shared: set[tuple[int, int]]) -> Merged:
@@ -157,12 +157,12 @@ class TwoSteps:
         self,
         done: int,
         step: str,
-        row: int,
         watch: _Watch,
         effects: Sequence[CellEffects],
         merged: list[Merged],
     ) -> None:
-        self.progress(done, 2 * len(self.rows), f"{step}, cell {row}{watch.left()}")
+        number = len(merged) or len(effects)
+        self.progress(done, 2 * len(self.rows), f"{step}, cell {number} of {len(self.rows)}{watch.left()}")
         if self.partial is not None and len(effects) > 1:
             genes = consensus_genes(
                 [one.genes for one in effects],

@@ -163,7 +163,7 @@ def with_knockouts(
             sentence = measurer.editor.sentence(row)
             values = estimated(measurer, sentence).tolist()
             guessed.append(dict(zip(sentence.cell.genes, values, strict=True)))
-        progress(done + 1, len(rows), f"knock-outs: cell {row}")
+        progress(done + 1, len(rows), f"cell {done + 1} of {len(rows)}")
     seed = circuit.provenance.get("config", {}).get("consensus", {}).get("seed", 0)
     sampling = one_group(len(rows), seed, tracer.donors(rows))
     genes = measured_genes(circuit.genes, found, sampling) if found else circuit.genes

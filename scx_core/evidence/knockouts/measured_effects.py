@@ -181,7 +181,7 @@ def knock_out_all(
     for done, row in enumerate(rows):
         if genes is None or set(genes) & set(measurer.editor.sentence(int(row)).cell.genes):
             found.append(measurer.singles(int(row), genes, as_names(ways)))
-        progress(done + 1, len(rows), f"knock-outs: cell {row}")
+        progress(done + 1, len(rows), f"cell {done + 1} of {len(rows)}")
     if not found:
         raise ScxError(*_absent(genes or (), [int(row) for row in rows]))
     return found
@@ -215,7 +215,7 @@ def knock_out_together(
         values, held = measurer.together(int(row), [genes], way)
         lost = (float(value[0] - value[1]) for value in values)
         found.append(JointKnockout(int(row), held[0], *lost))
-        progress(done + 1, len(rows), f"knock-outs: cell {row}")
+        progress(done + 1, len(rows), f"cell {done + 1} of {len(rows)}")
     if way != "front" and not any(one.held for one in found):
         raise ScxError(*_absent(genes, [int(row) for row in rows]))
     return found

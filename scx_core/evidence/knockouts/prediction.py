@@ -142,7 +142,11 @@ def judge(
         answer, expression = tracer.answer_for(label), t_test(tracer, label, cfg.seed)
         cells = []
         for number, row in enumerate(rows.tolist()):
-            progress(done * len(rows) + number, len(labels) * len(rows), f"{label}: cell {row}")
+            progress(
+                done * len(rows) + number,
+                len(labels) * len(rows),
+                f"{label}: cell {number + 1} of {len(rows)}",
+            )
             found = values_in_cell(tracer, row, answer, editors)
             genes = editors[0].sentence(row).cell.genes
             cells.append(found | {"t_test": np.array([expression[gene] for gene in genes])})

@@ -115,7 +115,7 @@ def switch_off_in(
             held.append(int(row))
             score_CRK.append(read.answers_RK)
             value_CR.append(read.value_R)
-        progress(done + 1, len(rows), f"without {gene}: cell {row}")
+        progress(done + 1, len(rows), f"without {gene}: cell {done + 1} of {len(rows)}")
     if not held:
         where = "this cell" if len(rows) == 1 else f"these {len(rows)} cells"
         raise ScxError(f"No sentence of {where} holds {gene[:40]}.", "Choose a gene of the circuit.")

@@ -75,7 +75,8 @@ def test_where_a_linear_map_leaves_no_loss_nothing_is_won_back(runs: Path) -> No
     assert made is not None and made.added is not None
     nothing = Interval(math.nan, math.nan)
     added = made.added._replace(won_back=math.nan, won_back_interval=nothing, agreement_gain=-0.023)
+    added = added._replace(agreement_gain_interval=Interval(-0.083, 0.933))
     app = AppTest.from_function(_show_beside, args=(made._replace(added=added),)).run()
     words = said(well(app))
     assert "no loss is left that features could win back" in words and "– [–, –]" not in words
-    assert "a difference of -2.3 points" in words and "more cells" not in words
+    assert "a difference of -2.3 points [-8.3, +93.3]" in words and "more cells" not in words

@@ -174,6 +174,12 @@ def span(found: Interval, digits: int = 3) -> str:
     return f"[{number(found.low, digits)}, {number(found.high, digits)}]"
 
 
+def points_span(found: Interval) -> str:
+    """A 95% interval of a difference of shares in brackets, in percentage points as the difference itself."""
+    low, high = ("–" if math.isnan(end) else f"{100 * end:+.1f}" for end in found)
+    return f"[{low}, {high}]"
+
+
 def stand_ins(found: Validation) -> pd.DataFrame:
     """Transcoders and what has no features: name, figure, value, low, high, one row a bar."""
     names = {
@@ -207,7 +213,8 @@ def beside(found: Validation) -> None:
     won += f"{span(added.won_back_interval)}."
     if math.isnan(added.won_back):
         won = f"With {names[added.best]} no loss is left that features could win back."
-    more = f"a difference of {100 * added.agreement_gain:+.1f} points {span(added.agreement_gain_interval)}"
+    ends = points_span(added.agreement_gain_interval)
+    more = f"a difference of {100 * added.agreement_gain:+.1f} points {ends}"
     st.caption(
         f"{won} They keep the label of {percent(found.label_agreement, 1)} of the cells, "
         f"{names[added.labels_by]} of {percent(added.agreement, 1)}: {more}. With every feature at its mean "

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 
 from scx_core.circuits.circuit import LEAST_HOLDERS, Circuit, GeneEffect, MeasuredMean
 from scx_core.circuits.marker_counts import count_words, counts_of
-from scx_core.circuits.words.wording import answer_frequency, faint_note, listed, statistics_sentences
+from scx_core.circuits.words.wording import (
+    answer_frequency,
+    donors_tested,
+    faint_note,
+    listed,
+    statistics_sentences,
+)
 from scx_core.figures.drawing.text import number, percent, plain, several, signed
 from scx_core.figures.table import Leading, held_by_few, leading
 from scx_core.statistics.hypothesis_tests import Q
@@ -125,7 +131,8 @@ def _tested(circuit: Circuit, counted: bool = True) -> str:
     else:
         parts.append(f"{len(measured):,} genes were taken from the real model one by one")
         parts.append(_loses_most(circuit, measured, by))
-    return f"Tested: {'; '.join(parts)}."
+    over = donors_tested(circuit) if counted else []
+    return " ".join([f"Tested: {'; '.join(parts)}.", *over])
 
 
 def _loses_most(circuit: Circuit, measured: list[GeneEffect], by: Leading) -> str:

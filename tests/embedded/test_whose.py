@@ -10,7 +10,13 @@ import pytest
 from scx_core import tl
 from scx_core.circuits import ConsensusConfig, Tracer
 from scx_core.circuits.circuit import Circuit
-from scx_core.circuits.words.whose import forbidden, mismatch_note, validation_note, whose
+from scx_core.circuits.words.whose import (
+    forbidden,
+    mismatch_note,
+    validated_elsewhere,
+    validation_note,
+    whose,
+)
 from scx_core.figures import file_name
 from scx_core.figures.captions import caption, title
 
@@ -102,4 +108,7 @@ def test_the_verdict_travels_with_the_circuit(as_other: Circuit, stated, words: 
     found = as_other._replace(provenance=as_other.provenance | {"validation": stated})
     assert words in validation_note(found)
     assert forbidden(found) is never
+    elsewhere = stated.get("data") == "x.h5ad" if isinstance(stated, dict) else False
+    for told in (validation_note(found), validated_elsewhere(found)):
+        assert ("on these cells is not measured" in told) is elsewhere
     assert not words or words.rstrip(".") in caption(found)

@@ -52,6 +52,17 @@ def test_genes_that_are_not_told_from_0_are_not_named():
     assert explain(circuit._replace(genes=unsure))[0].endswith("no gene's effect can be told from 0.")
 
 
+def test_cells_of_few_donors_are_not_said_to_be_what_was_tested():
+    record = {"families": {"genes": {"tested": 422, "found": 0}}, "unit": "donors", "units": [3]}
+    record |= {"note": "over 3 donors", "least_t": 101.0, "smallest_p": 1e-9}
+    circuit = consensus_circuit(30)._replace(provenance={"statistics": record})
+    for words in (explain(circuit)[-1], " ".join(in_words(circuit))):
+        assert words.count("Tests and intervals: over 3 donors.") == 1
+        assert words.count("3 donors cannot tell an effect from 0") == 1
+    by_cells = circuit._replace(provenance={"statistics": record | {"unit": "cells", "note": "over cells"}})
+    assert "Tests and intervals" not in explain(by_cells)[-1]
+
+
 def test_shares_that_are_not_explained_are_the_record_s_own():
     circuit = consensus_circuit(3)
     words = explain(circuit._replace(scores={"error_share": 0.25, "unexplored_share": 0.5}))[2]

@@ -23,11 +23,13 @@ from scx_core.circuits.words.whose import (
     forbidden,
     mismatch_note,
     training_note,
+    validated_elsewhere,
     validation_note,
 )
 from scx_core.circuits.words.wording import (
     answer_frequency,
     competitor_sentences,
+    donors_tested,
     faint_note,
     other_text_note,
     statistics_sentences,
@@ -54,11 +56,12 @@ _BUTTONS = {"graphml": "GraphML", "neuronpedia": "Neuronpedia", "caption": "Capt
 
 def banners(circuit: Circuit) -> None:
     """In red that circuits of this model are not to be read, or that the model does not give the answer; in
-    orange that there is next to nothing to explain, or another text. They stand above the picture."""
+    orange that there is next to nothing to explain, another text, or a validation on other cells alone. They
+    stand above the picture."""
     for text in (validation_note(circuit) if forbidden(circuit) else "", mismatch_note(circuit)):
         if text:
             st.error(safe(text), icon=":material/report:")
-    for text in (faint_note(circuit), other_text_note(circuit)):
+    for text in (faint_note(circuit), other_text_note(circuit), validated_elsewhere(circuit)):
         if text:
             st.warning(safe(text))
 
@@ -96,6 +99,8 @@ def genes(circuit: Circuit) -> None:
         st.caption(
             f"The {min(CHART_GENES, len(table))} strongest of {len(table):,} genes, n = {n}. ★ known marker."
         )
+        if over := donors_tested(circuit):
+            st.caption(safe(" ".join(over)))
         counts = counts_of(circuit)
         if counts is not None:
             st.caption(f"{count_words(counts).capitalize()}.")

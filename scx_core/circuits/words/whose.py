@@ -19,6 +19,9 @@ ELSEWHERE = "answer_elsewhere"  # the explained answer, given to cells of other 
 TRAINING_CELLS = "training_cells"  # of the cells, those that the transcoders were trained on
 ENOUGH = 10  # own cells
 UNKNOWN = "unknown"  # nobody validated the transcoders
+UNMEASURED = (
+    "How closely they stand in on these cells is not measured: the page Validate does, and scx validate."
+)
 NOT = "no"  # scx_core.validation.warnings.NOT
 
 
@@ -174,7 +177,22 @@ def validation_note(circuit: Circuit) -> str:
         return ""
     if stated.get("same_data"):
         return f"Validation: {words}"
-    return f"Validation, not on these cells but on {_short(str(stated.get('data')), 40)}: {words}"
+    return (
+        f"Validation, not on these cells but on {_short(str(stated.get('data')), 40)}: {words} {UNMEASURED}"
+    )
+
+
+def validated_elsewhere(circuit: Circuit) -> str:
+    """That the transcoders were validated on other cells alone, and what to do; empty where they were on
+    these, where nobody has, and where they are not to be read anyway."""
+    stated = _validation(circuit)
+    data, words = stated.get("data"), stated.get("words")
+    if stated.get("read") in (UNKNOWN, NOT) or stated.get("same_data") or not data:
+        return ""
+    if not isinstance(words, str) or not words:
+        return ""
+    where = _short(str(data), 40)
+    return f"The transcoders were validated on {where}, not on these cells. {UNMEASURED}"
 
 
 def training_note(circuit: Circuit) -> str:

@@ -125,6 +125,19 @@ def statistics_sentences(circuit: Circuit) -> list[str]:
         return []
 
 
+def donors_tested(circuit: Circuit) -> list[str]:
+    """That tests and intervals are over donors and not over the cells, and whether these are too few to tell
+    anything from 0: to stand wherever the cells are counted beside an interval. Empty where cells are tested.
+    """
+    record = circuit.provenance.get("statistics")
+    try:
+        if not isinstance(record, Mapping) or record["unit"] != "donors":
+            return []
+        return [f"Tests and intervals: {record['note']}.", *_too_few(record)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
 def tie_words(circuit: Circuit) -> list[str]:
     """How much of the sentences the order of ties decides; nothing where the file does not say."""
     stated = circuit.provenance.get("ties")

@@ -38,8 +38,9 @@ def page() -> None:
         return
     tracer = loaders.tracer(ctx)
     types = types_to_choose(tracer)
-    left, middle, right, last = st.columns([2, 1, 1.2, 1.6], vertical_alignment="bottom")
-    label = kept(left.selectbox, "Cell type", TYPE, types[0], types)
+    left, middle, right, far_right = st.columns([2, 1, 1.2, 1.6], vertical_alignment="bottom")
+    looked_at = last("label", types[0])  # whose circuit a person has just seen
+    label = kept(left.selectbox, "Cell type", TYPE, looked_at if looked_at in types else types[0], types)
     with middle.popover("Cells", width="stretch"):
         cfg = chosen_settings(ctx)
     found = None
@@ -50,7 +51,7 @@ def page() -> None:
         measure_button(ctx, tracer, label, cfg, right, found is not None)
         together = types[: cfg.types]
         still_open = [one for one in together if one not in records]
-        all_button(ctx, tracer, cfg, len(together), len(still_open), last)
+        all_button(ctx, tracer, cfg, len(together), len(still_open), far_right)
     with shown_errors():
         busy = jobs_under_way(tracer, label, cfg, found is not None)
         if found is None and not busy:

@@ -38,6 +38,12 @@ def test_nothing_is_measured_yet(runs: Path) -> None:
     assert button(app, "Measure")
 
 
+def test_the_type_whose_circuit_was_looked_at_is_asked_about_first(runs: Path) -> None:
+    app = open_page("start")
+    app.session_state["scx_kept"] = {"label": "CD19+ B"}  # as the page Circuits leaves it
+    assert pick(well(open_page("evidence", app)), "Cell type").value == "CD19+ B"
+
+
 def test_the_ladder_is_the_first_thing_seen(record: Path) -> None:
     found = tiny_evidence().of(OTHER)
     record.write_text(to_json_text(found.to_json()), encoding="utf-8")

@@ -125,8 +125,11 @@ def stop(run: RunFolder) -> None:
             psutil.Process(process.pid).terminate()
 
 
-def resume(run: RunFolder) -> int:
-    """Start the job again with its arguments; it goes on from its latest checkpoint. Returns the pid."""
+def resume(run: RunFolder, *, afresh: bool = False) -> int:
+    """Start the job again with its arguments; it goes on from its latest checkpoint. `afresh`: it keeps none
+    and begins anew, so that how far it was says nothing. Returns the pid. Raises ScxError as `start`."""
+    if afresh and run.status().state != "running":
+        run.write_status("new", 0, 0)
     return start(run)
 
 

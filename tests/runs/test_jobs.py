@@ -84,6 +84,15 @@ def test_a_job_that_is_stopped_before_it_listens_is_stopped_and_not_dead(run):
     wait_for(lambda: run.status().state == "dead")
 
 
+def test_a_job_that_begins_anew_does_not_show_how_far_it_was(run):
+    run.update(argv=[jobs.RUN])
+    run.write_status("stopped", 75, 100)
+    resume(run, afresh=True)
+    assert run.status().done == 0
+    stop(run)
+    wait_for(lambda: run.status().state == "stopped")
+
+
 def test_a_killed_job_is_dead_leaves_no_zombie_and_resumes(run):
     pid = start(run, [jobs.RUN])
     wait_for(lambda: len(run.metrics()) > 3)

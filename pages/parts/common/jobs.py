@@ -77,7 +77,7 @@ def job_buttons(run: RunFolder, status: RunStatus) -> None:
         label = "Resume" if kept_part else "Start again"
         if st.button(label, key=f"resume {run.name}", icon=":material/play_arrow:", help=words):
             with shown_errors():
-                resume(run)
+                resume(run, afresh=not kept_part)
                 st.rerun()
 
 

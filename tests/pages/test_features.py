@@ -228,12 +228,17 @@ def test_the_set_has_the_name_that_it_is_in_use_under_and_a_dead_feature_fires_i
     assert "It fires in no labelled cell." in words and "The cells have no labels." not in words
 
 
-def test_bars_say_of_how_many_cells_they_are(kept_atlas: Path) -> None:
+def test_shares_by_type_say_of_how_many_cells_they_are(kept_atlas: Path) -> None:
     atlas = Atlas.open(kept_atlas)
     rows = pd.DataFrame({"cell_type": atlas.meta["types"][:2], "share": [0.6, 0.4]})
     counts = atlas.meta["cells_of_types"]
     assert counts[0] > 1
-    shown = _with_cells(rows, "cell_type", atlas.meta, "types")
+    shown = _with_cells(rows, "cell_type", atlas, "types")
     assert shown["n"].tolist() == [f"{n} cells" for n in counts[:2]]
-    before = {name: value for name, value in atlas.meta.items() if name != "cells_of_types"}
-    assert _with_cells(rows, "cell_type", before, "types").equals(rows), "an atlas that was made before"
+    atlas.meta["cells_of_types"] = [1, *counts[1:]]
+    cells = feature_list.cells_of(atlas, "types")
+    few, many = atlas.meta["types"][:2]
+    assert feature_list._of_few(few, cells) == f"{few} (1 cell)" and feature_list._of_few("", cells) == ""
+    assert feature_list._of_few(many, {many: 10}) == many
+    del atlas.meta["cells_of_types"]
+    assert _with_cells(rows, "cell_type", atlas, "types").equals(rows), "an atlas that was made before"

@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.common.words import safe
-from pages.parts.validate.validation_view import _BOXES
+from pages.parts.validate.validation_view import _BOXES, share_span
 from scx_core.statistics.intervals import Interval
 from scx_core.transcoders import load_set
 from scx_core.validation import validation_beside
@@ -78,5 +78,7 @@ def test_where_a_linear_map_leaves_no_loss_nothing_is_won_back(runs: Path) -> No
     added = added._replace(agreement_gain_interval=Interval(-0.083, 0.933))
     app = AppTest.from_function(_show_beside, args=(made._replace(added=added),)).run()
     words = said(well(app))
+    span_of_share = share_span(Interval(0.598, 0.858))
     assert "no loss is left that features could win back" in words and "– [–, –]" not in words
+    assert span_of_share == "[59.8%, 85.8%]", "as the share itself"
     assert "a difference of -2.3 points [-8.3, +93.3]" in words and "more cells" not in words

@@ -77,7 +77,8 @@ def share_bars(rows: pd.DataFrame, name: str, title: str, colour: str = "") -> N
     x = alt.X("share:Q", title=title, axis=alt.Axis(format="~p", tickCount=4))
     if "n" in rows:
         rows["words"] += ", " + rows["n"]
-        x = x.scale(domain=[0, 1.5 * float(rows["share"].max())])  # room behind the longest bar
+    # Room for the words behind the longest bar.
+    x = x.scale(domain=[0, (1.5 if "n" in rows else 1.15) * float(rows["share"].max())])
     bars = (
         alt.Chart(rows)
         .mark_bar(color=colour or blue(), height=12)

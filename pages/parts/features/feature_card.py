@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
@@ -127,11 +124,11 @@ def where_it_fires(atlas: Atlas, found: Feature) -> None:
         st.markdown("### Cell types", help=words)
         rows = found.types.sort_values("share", ascending=False)
         nowhere = "It fires in no labelled cell." if atlas.meta.get("types") else "The cells have no labels."
-        rows = _with_cells(rows.head(12), "cell_type", atlas.meta, "types")
+        rows = _with_cells(rows.head(12), "cell_type", atlas, "types")
         _bars(rows, "cell_type", "share, per token", nowhere)
         if len(found.donors):
             st.markdown("### Donors", help=counted)
-            rows = _with_cells(found.donors.head(8), "donor", atlas.meta, "donors")
+            rows = _with_cells(found.donors.head(8), "donor", atlas, "donors")
             _bars(rows, "donor", "share, per token", "")
     with middle:
         st.markdown(
@@ -187,9 +184,9 @@ def what_it_writes(found: Feature) -> None:
             weight_bars(ends.assign(text=[plain(repr(text)[1:-1], 40) for text in ends["text"]]), "weight")
 
 
-def _with_cells(rows: pd.DataFrame, name: str, meta: Mapping[str, Any], of: str) -> pd.DataFrame:
+def _with_cells(rows: pd.DataFrame, name: str, atlas: Atlas, of: str) -> pd.DataFrame:
     """With the number of cells behind each type or donor (column "n"), where the atlas says it."""
-    cells = dict(zip(meta.get(of, []), meta.get(f"cells_of_{of}", []), strict=False))
+    cells = feature_list.cells_of(atlas, of)
     if any(one not in cells for one in rows[name]):
         return rows
     return rows.assign(n=[count(cells[one], "cell") for one in rows[name]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -25,6 +25,7 @@ from scx_core.figures.drawing.text import plain
 
 OPENED, NUMBER = "scx_feature", "scx_feature_number"
 ROWS, GENE_ROWS = 50, 100
+FEW = 10  # cells of a type, below which a name in the list says how many they are
 _OFFERED: Memory[list[Suggestion]] = Memory(4)
 _GENES: Memory[list[Suggestion]] = Memory(4)
 ANY = "any"
@@ -48,7 +49,12 @@ _COLUMNS: dict[str, Column] = {
     "reads": ("Reads", "%.1f%%", "Share of the feature's activation that is on this gene.", 65),
     "pushes": ("Pushes", "%.2f", "Weight on the gene's first token in the output; others may begin so.", 65),
     "genes": ("Strongest genes", None, "Where it fires most, strongest first.", 250),
-    "cell_type": ("Cell type", None, "Where it fires most per token.", 150),
+    "cell_type": (
+        "Cell type",
+        None,
+        "Where it fires most per token; with the cells of a rare type.",
+        150,
+    ),
     "gene_set": ("Gene set", None, "The set that holds most of its activation.", 150),
     "frequency": ("Fires at", "%.2f%%", "Share of all tokens.", 75),
     "maximum": ("Largest", "%.2f", "Its largest activation.", 70),
@@ -92,7 +98,7 @@ def feature_list(atlas: Atlas) -> None:
         _nearest(cfg.text, suggestions_of(atlas), "find text")
         return
     _download(save, atlas, cfg)
-    feature_rows(found.rows, "features", ("reads", "genes", "cell_type", "gene_set"))
+    feature_rows(atlas, found.rows, "features", ("reads", "genes", "cell_type", "gene_set"))
 
 
 def _filters(atlas: Atlas) -> FindConfig:
@@ -159,7 +165,17 @@ def _choice(
     )  # fmt: skip
 
 
-def feature_rows(rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
+def cells_of(atlas: Atlas, of: str) -> dict[str, int]:
+    """Cells of the atlas by type or donor (`of`: "types", "donors"); empty where it was made without."""
+    return dict(zip(atlas.meta.get(of, []), atlas.meta.get(f"cells_of_{of}", []), strict=False))
+
+
+def _of_few(label: str, cells: Mapping[str, int]) -> str:
+    """A type's name, with its cells where they are so few that it may stand first by chance."""
+    return f"{label} ({count(cells[label], 'cell')})" if cells.get(label, FEW) < FEW else label
+
+
+def feature_rows(atlas: Atlas, rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
     """Features as a table; choosing a row opens it."""
     shown = rows.assign(
         name=[f"L{layer}·{number}" for layer, number in zip(rows["layer"], rows["feature"], strict=True)],
@@ -172,6 +188,7 @@ def feature_rows(rows: pd.DataFrame, key: str, extra: tuple[str, ...]) -> None:
     names = ["name", "label", "verdict", "score", *filled, "stable", "frequency", "maximum"]
     for name in ("label", "verdict", "genes", "cell_type", "gene_set"):
         shown[name] = [plain("" if pd.isna(value) else value, 120) for value in shown[name]]
+    shown["cell_type"] = [_of_few(label, cells_of(atlas, "types")) for label in shown["cell_type"]]
     config = columns_of({name: _COLUMNS[name] for name in names})
     config["name"] = st.column_config.TextColumn("Feature", help="Layer and number.", width=75, pinned=True)
     event = st.dataframe(
@@ -230,6 +247,6 @@ def gene_view(atlas: Atlas) -> None:
         )
         if found.empty:
             return
-        feature_rows(found.head(GENE_ROWS), "gene rows", ("reads", "pushes", "genes", "cell_type"))
+        feature_rows(atlas, found.head(GENE_ROWS), "gene rows", ("reads", "pushes", "genes", "cell_type"))
         csv = features_csv(found)
         download("Features of the gene (CSV)", csv, "gene_features.csv", key="gene csv")

@@ -162,7 +162,8 @@ def figures(found: Validation) -> None:
     )
     with st.container(horizontal=True):
         for name, value, term, paper, digits in rows:
-            between = span(spans[_SPANS[term]]) if _SPANS.get(term) in spans else None
+            shown = share_span if value.endswith("%") else span
+            between = shown(spans[_SPANS[term]]) if _SPANS.get(term) in spans else None
             with st.container(width=_FIGURE):
                 st.metric(name, value, between, "off", help=HELP[term], delta_arrow="off")
                 if paper is not None:
@@ -172,6 +173,11 @@ def figures(found: Validation) -> None:
 def span(found: Interval, digits: int = 3) -> str:
     """A 95% interval in brackets."""
     return f"[{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def share_span(found: Interval) -> str:
+    """A 95% interval of a share in brackets, in per cent as the share itself."""
+    return f"[{percent(found.low, 1)}, {percent(found.high, 1)}]"
 
 
 def points_span(found: Interval) -> str:
@@ -210,7 +216,7 @@ def beside(found: Validation) -> None:
         return
     names = {row.key: row.name for row in found.baselines}
     won = f"Of the loss that {names[added.best]} leaves, the features win back {percent(added.won_back, 1)} "
-    won += f"{span(added.won_back_interval)}."
+    won += f"{share_span(added.won_back_interval)}."
     if math.isnan(added.won_back):
         won = f"With {names[added.best]} no loss is left that features could win back."
     ends = points_span(added.agreement_gain_interval)
@@ -232,8 +238,8 @@ def _accuracies(found: Validation) -> str:
     if not spans:
         return ""
     words = (
-        f"The model: {span(spans['label_accuracy_orig'], 2)}; balanced accuracy "
-        f"{percent(found.balanced_accuracy_orig, 1)} {span(spans['balanced_accuracy_orig'], 2)}. "
+        f"95% interval of the original model's accuracy {share_span(spans['label_accuracy_orig'])}; balanced "
+        f"accuracy {percent(found.balanced_accuracy_orig, 1)} {share_span(spans['balanced_accuracy_orig'])}. "
         f"One answer for every cell, the commonest: {percent(found.confusion.one_answer, 1)}. "
     )
     made = found.logistic
@@ -243,7 +249,7 @@ def _accuracies(found: Validation) -> str:
     who = "the model is ahead" if low > 0 else "the regression is ahead" if high < 0 else "a tie"
     return words + (
         f"Logistic regression on the same {made.n_genes:,} genes, fitted on {made.n_train:,} training cells: "
-        f"{percent(made.accuracy, 1)} {span(made.accuracy_interval, 2)}, balanced "
+        f"{percent(made.accuracy, 1)} {share_span(made.accuracy_interval)}, balanced "
         f"{percent(made.balanced_accuracy, 1)}: {who}."
     )
 

@@ -120,12 +120,12 @@ def notes(circuit: Circuit, selection: Selection, show_errors: bool, show_bias: 
     lines = [plain(text[0].lower() + text[1:], 400).rstrip(".") for text in told if text]
     lines += [f"not compared: {rest}" for rest in [_left_out(circuit.target)] if rest]
     for key, shown, what in (
-        ("error_share", show_errors, "reconstruction error"),
-        ("bias_share", show_bias, "bias"),
+        ("error_share", show_errors, "of the influence starts at reconstruction errors"),
+        ("bias_share", show_bias, "of what its nodes receive is bias"),
     ):
         if key in circuit.scores:
             hidden = "" if shown else " (not drawn)"
-            lines.append(f"{percent(circuit.scores[key])} of the input is {what}{hidden}")
+            lines.append(f"{percent(circuit.scores[key])} {what}{hidden}")
     counts = counts_of(circuit)
     if counts is not None:
         lines.append(count_words(counts))

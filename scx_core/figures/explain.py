@@ -87,8 +87,8 @@ def _unexplained(circuit: Circuit) -> str:
     parts = [
         f"{percent(scores[key])} {words}"
         for key, words in (
-            ("error_share", "of the input is error of the transcoders"),
-            ("bias_share", "is biases"),
+            ("error_share", "of the influence starts at errors of the transcoders"),
+            ("bias_share", "of what the nodes receive is bias"),
             ("unexplored_share", "of the influence is outside the chosen features"),
         )
         if key in scores

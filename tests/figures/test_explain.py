@@ -66,7 +66,7 @@ def test_cells_of_few_donors_are_not_said_to_be_what_was_tested():
 def test_shares_that_are_not_explained_are_the_record_s_own():
     circuit = consensus_circuit(3)
     words = explain(circuit._replace(scores={"error_share": 0.25, "unexplored_share": 0.5}))[2]
-    assert "25% of the input is error" in words and "50% of the influence is outside" in words
+    assert "25% of the influence starts at errors" in words and "50% of the influence is outside" in words
     assert "does not say" in explain(circuit._replace(scores={"gene_effect": 1.0}))[2]
 
 

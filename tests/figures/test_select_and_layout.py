@@ -100,7 +100,7 @@ def test_words_colours_and_badges():
     drawing = simplify(CIRCUITS["consensus"], View(), markers=MARKERS, labels={"L0·37": "HLA class II"})
     kinds = {box.kind for box in drawing.nodes}
     assert {"target", "against", "gene", "feature", "more"} <= kinds
-    assert drawing.notes[0] == "12% of the input is reconstruction error (not drawn)"
+    assert drawing.notes[0] == "12% of the influence starts at reconstruction errors (not drawn)"
     assert "HLA class II" in {box.label for box in drawing.nodes}
     assert all(box.marker == (box.label in MARKERS) for box in drawing.nodes if box.kind == "gene")
     assert {link.colour for link in drawing.links if link.weight > 0}.isdisjoint(
@@ -117,7 +117,7 @@ def test_words_colours_and_badges():
     [
         (CIRCUITS["consensus"], 0.8, "the model gives this answer for 24 of the 30 cells (63% to 90%)"),
         (CIRCUITS["cell"], 0.0, "the model does not give this answer for this cell"),
-        (CIRCUITS["cell"], 1.0, "12% of the input is reconstruction error (not drawn)"),
+        (CIRCUITS["cell"], 1.0, "12% of the influence starts at reconstruction errors (not drawn)"),
     ],
 )
 def test_an_answer_that_the_model_does_not_give_is_said_first(circuit, called, note):

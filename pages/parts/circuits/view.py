@@ -182,7 +182,11 @@ def scores(circuit: Circuit) -> None:
     whose = "this cell" if circuit.scope == "cell" else "mean over the cells"
     st.caption(
         f"{safe(target.label)}: {target.value:.2f} {target.unit} ({whose})"
-        + (" is the sum of these. Percentages are shares of their absolute sizes." if parts else ".")
+        + (
+            " is the sum of these. Percentages are of their absolute sizes, not of the influence."
+            if parts
+            else "."
+        )
     )
     for column, part in zip(st.columns(max(4, len(parts))), parts, strict=False):
         column.metric(

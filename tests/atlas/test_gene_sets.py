@@ -21,6 +21,7 @@ from scx_core.atlas.gene_sets.gmt import (
 from scx_core.atlas.gene_sets.set_readers import MarkerColumns, read_marker_table
 from scx_core.atlas.gene_sets.shared_genes import current_name, name_lookup
 from scx_core.cells import all_markers
+from scx_core.cells.detection.name_rules import is_written_like_symbol
 from scx_core.errors import ScxError
 
 DATA = Path(os.environ.get("SCX_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -30,8 +31,10 @@ SYMBOLS = st.from_regex(r"[A-Z][A-Z0-9]{0,6}(?:-[A-Z0-9]{1,3})?", fullmatch=True
 WORDS = st.text(
     st.characters(exclude_characters="\t\n\r\x00\ufeff", exclude_categories=["Cs"]), min_size=1
 ).filter(lambda text: text == text.strip() and text)
+# A file whose second fields are written like genes, and are genes of its sets, has no descriptions.
+NOTES = st.one_of(st.just(""), WORDS.filter(lambda text: not is_written_like_symbol(text)))
 COLLECTIONS = st.dictionaries(
-    WORDS, st.tuples(st.one_of(st.just(""), WORDS), st.lists(SYMBOLS, min_size=1)), min_size=1, max_size=5
+    WORDS, st.tuples(NOTES, st.lists(SYMBOLS, min_size=1)), min_size=1, max_size=5
 )
 
 

@@ -151,7 +151,7 @@ class Failing(fake_device.Bytes):
     def __init__(self, size):
         Failing.made += 1
         if Failing.made == Failing.at:
-            self.size = 0
+            self.size, self.report = 0, fake_device.REPORT
             raise torch.OutOfMemoryError("CUDA out of memory.")
         super().__init__(size)
 

@@ -9,8 +9,8 @@ from hypothesis import settings
 from scx_core.environment import prepare_process
 
 prepare_process()  # numbers as the command line gives them
-# A busy machine is not a bug. Examples are the same on every run, so that a test that fails says what a change
-# broke; `--hypothesis-profile fuzz` looks for new ones.
+# A busy machine is not a bug. Examples are the same on every run, so that a test that fails says what a
+# change broke; `--hypothesis-profile fuzz` looks for new ones.
 settings.register_profile("scx", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=600)
 settings.load_profile("scx")

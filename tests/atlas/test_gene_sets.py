@@ -33,9 +33,7 @@ WORDS = st.text(
 ).filter(lambda text: text == text.strip() and text)
 # A file whose second fields are written like genes, and are genes of its sets, has no descriptions.
 NOTES = st.one_of(st.just(""), WORDS.filter(lambda text: not is_written_like_symbol(text)))
-COLLECTIONS = st.dictionaries(
-    WORDS, st.tuples(NOTES, st.lists(SYMBOLS, min_size=1)), min_size=1, max_size=5
-)
+COLLECTIONS = st.dictionaries(WORDS, st.tuples(NOTES, st.lists(SYMBOLS, min_size=1)), min_size=1, max_size=5)
 
 
 def gmt(tmp_path, text, name="some.gmt"):

@@ -36,6 +36,7 @@
   }
 
   function choose(ids, told = true) {
+    const nothing = presented && !chosen.length; // and nothing: a key that follows would meet a page at work
     chosen = ids.filter((id) => circuit.boxes.has(id));
     circuit.network.selectNodes(chosen);
     if (!chosen.length) circuit.attend(null);
@@ -43,7 +44,7 @@
     else circuit.attend(circuit.neighbourhood(new Set(chosen)));
     buttons();
     panel();
-    if (told) report("choose");
+    if (told && !(nothing && !chosen.length)) report("choose");
   }
 
   function buttons() {

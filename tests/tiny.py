@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -281,3 +283,16 @@ def random_cross_set(lm, kind: str, skip: bool, seed: int = 1) -> CrossLayerSet:
         torch.randn(n - 1 - m, F, d, generator=generator, dtype=torch.float64) * d**-0.5 for m in range(n)
     )
     return CrossLayerSet(own.layers, cross=cross)
+
+
+def freed_at_once(held: list[torch.nn.Module]) -> bool:
+    """Whether a model's weights are gone with the last who needs it, which is this list: the next model may
+    need their memory before Python's collector comes by."""
+    weights = [weakref.ref(weight) for weight in held[0].parameters()]
+    gc.collect()
+    gc.disable()
+    try:
+        held.clear()
+        return not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()

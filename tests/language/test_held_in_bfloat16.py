@@ -1,8 +1,6 @@
 """A model that is held in bfloat16 gives the numbers of its own weights in float32."""
 
 import copy
-import gc
-import weakref
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ import torch
 from scx_core.circuits import TraceConfig, make_tracer
 from scx_core.language import forward, load_language
 from scx_core.language.weights import head_weights, mlp_weights, norm_weights
-from tests.tiny import OTHER_FAMILIES, random_set, save_tiny, tiny_table
+from tests.tiny import OTHER_FAMILIES, freed_at_once, random_set, save_tiny, tiny_table
 
 
 @pytest.fixture(params=["gpt_neox", *OTHER_FAMILIES])
@@ -38,17 +36,7 @@ def test_logits_weights_and_gradients_are_those_of_float32(pair):
 
 
 def test_its_weights_are_freed_as_soon_as_nobody_needs_it(pair):
-    """A large model would else keep a card's memory until Python's collector comes by."""
-    held, _ = pair
-    alone = copy.deepcopy(held.model)
-    weights = [weakref.ref(weight) for weight in alone.parameters()]
-    gc.collect()
-    gc.disable()
-    try:
-        del alone
-        assert not any(weight() is not None for weight in weights)
-    finally:
-        gc.enable()
+    assert freed_at_once([copy.deepcopy(pair[0].model)])
 
 
 def test_what_training_casts_is_the_same_from_either(pair):

@@ -188,7 +188,8 @@ def feature_rows(atlas: Atlas, rows: pd.DataFrame, key: str, extra: tuple[str, .
     names = ["name", "label", "verdict", "score", *filled, "stable", "frequency", "maximum"]
     for name in ("label", "verdict", "genes", "cell_type", "gene_set"):
         shown[name] = [plain("" if pd.isna(value) else value, 120) for value in shown[name]]
-    shown["cell_type"] = [_of_few(label, cells_of(atlas, "types")) for label in shown["cell_type"]]
+    cells = cells_of(atlas, "types")
+    shown["cell_type"] = [_of_few(label, cells) for label in shown["cell_type"]]
     config = columns_of({name: _COLUMNS[name] for name in names})
     config["name"] = st.column_config.TextColumn("Feature", help="Layer and number.", width=75, pinned=True)
     event = st.dataframe(

@@ -258,9 +258,9 @@ def _without_features(found: Validation) -> str:
     )
 
 
-def interval(found: Interval, digits: int = 2) -> str:
-    """An interval in brackets; "" where it is unknown."""
-    return "" if found.low != found.low else f"[{found.low:.{digits}f}, {found.high:.{digits}f}]"
+def _share_interval(found: Interval) -> str:
+    """The interval of a share in brackets, in per cent as the share itself; "" where it is unknown."""
+    return "" if found.low != found.low else f"[{found.low:.0%}, {found.high:.0%}]"
 
 
 def _whole_model(found: Validation, limits: Thresholds) -> Iterator[Caution]:
@@ -373,9 +373,9 @@ def _labels(found: Validation, limits: Thresholds) -> Iterator[Caution]:
         yield Caution(
             "logistic",
             (),
-            f"Logistic regression on the same genes names more cells rightly "
-            f"({found.logistic.accuracy:.0%} {interval(found.logistic.accuracy_interval)}) than the model "
-            f"({found.label_accuracy_orig:.0%}).",
+            "Logistic regression on the same genes names more cells rightly "
+            f"({found.logistic.accuracy:.0%} {_share_interval(found.logistic.accuracy_interval)}) than the "
+            f"model ({found.label_accuracy_orig:.0%}).",
             "To name cells, use the regression; this model's circuits explain its own answers only.",
         )
     if len(found.confusion.labels) < 2:

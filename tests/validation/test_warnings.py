@@ -174,7 +174,8 @@ def test_claims_hold_by_their_intervals():
     worse = better._replace(accuracy=0.9, ahead=-0.12, ahead_interval=Interval(-0.2, -0.02))
     held = [claim.holds for claim in validation_claims(LINEAR._replace(logistic=worse))]
     assert held == [True, False, True, True, False, False]
-    assert "logistic" in signs(GOOD._replace(logistic=worse))
+    said = [one for one in cautions(GOOD._replace(logistic=worse)) if one.sign == "logistic"]
+    assert len(said) == 1 and "(90% [60%, 80%])" in str(said[0]), "both in per cent"
     assert "logistic" not in signs(GOOD._replace(logistic=better))
     assert (
         validation_claims(GOOD._replace(confusion=Confusion(("a", "b"), ((60, 0), (10, 0)), ())))[0].holds
